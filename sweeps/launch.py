@@ -6,7 +6,6 @@ import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
@@ -21,7 +20,7 @@ from aimv2.config.arguments import HELP
 from aimv2.runs.files import share, writable_folder
 from aimv2.runs.interrupt import Interrupts
 from sweeps.active_launches import active_launches, new_logs
-from sweeps.executors.registry import end_abandoned, queue_of
+from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
@@ -62,7 +61,7 @@ sweeps, with their price at scale=demo:
                                search.trials=24, sampler=, pruner=, metrics=[…], seed=, repeats=, storage=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
-  executor=local|debug|slurm   worker processes, this process, or a SLURM job array
+  executor={executors}   worker processes, this process, or a SLURM job array
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
@@ -93,7 +92,8 @@ def main(arguments: Sequence[str]) -> int:
         winner; a failed trial that another one has replaced does not count.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
+        shown = {"sweeps": described_sweeps(STUDIES.values()), "executors": "|".join(EXECUTORS)}
+        print(USAGE.format(**shown), end="")
         return 0 if arguments else 2
 
     def launch_by_code(words: Sequence[str]) -> int:
@@ -157,15 +157,13 @@ def _execute(parsed: LaunchRequest, work: Work) -> int:
         write_request(plan.runs_dir, request)
     else:
         end_abandoned(plan.runs_dir)
-        read = partial(progress, plan, work, reader)
-        if not parsed.executor.launch(request, plan, work, parsed.reports_dir, Board(read, console)):
+
+        def progress() -> SweepStatus:
+            return plan_status(plan, reader, queue_of=queue_of, trials=work.trials(plan.runs_dir))
+
+        if not parsed.executor.launch(request, plan, work, parsed.reports_dir, Board(progress, console)):
             return 0
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
-
-
-def progress(plan: Plan, work: Work, reader: RunReader) -> SweepStatus:
-    """Return the progress of a launch's runs and trials."""
-    return plan_status(plan, reader, queue_of=queue_of, trials=work.trials(plan.runs_dir))
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:

@@ -207,6 +207,8 @@ def _searched(
     request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any]
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
+    from sweeps.search.draw import check_sampler  # here, since Optuna takes a second to load
+
     study = request.study
     if overrides.arms != tuple(study.arms):
         raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")
@@ -216,4 +218,5 @@ def _searched(
     request = replace(request, study=confirmed, cells=cells)
     search = Search(request.folder, study, base, config, tuple(overrides.seeds))
     search.check()
+    check_sampler(search)
     return request, search

@@ -1,6 +1,7 @@
 """The next point of a search: a new one, whatever the sampler repeats."""
 
 import contextlib
+import copy
 import random
 from collections.abc import Collection
 from dataclasses import replace
@@ -49,6 +50,24 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     return point, _unused(search, search.run(point), used)
 
 
+def check_sampler(search: Search) -> None:
+    """Refuse a sampler that cannot draw from the space.
+
+    Raises:
+        UsageError: Optuna's reason.
+    """
+    config = search.config
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=search.directions)
+    study.ask()
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=config.seed, first_seed=config.seed)
+    try:
+        _drawn(search, study, sampler, study.trials[0])
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        space = ", ".join(search.study.design.space)
+        raise UsageError(f"search.sampler={config.sampler} cannot draw {space}: {error}") from error
+
+
 def _drawn(
     search: Search, study: optuna.Study, sampler: optuna.samplers.BaseSampler, trial: FrozenTrial
 ) -> dict[str, Any]:
@@ -57,10 +76,11 @@ def _drawn(
     is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
     space = dict(wanted) if is_known else sampler.infer_relative_search_space(study, trial)
     found = sampler.sample_relative(study, trial, space)
-    return {
-        name: found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
-        for name, distribution in wanted.items()
-    }
+    trial = copy.deepcopy(trial)  # with the values so far, by which Optuna's brute force goes on
+    for name, distribution in wanted.items():
+        value = found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
+        trial.params = {**trial.params, name: value}
+    return {name: trial.params[name] for name in wanted}
 
 
 def _unused(search: Search, run: RunConfig, used: Collection[str]) -> RunConfig:

@@ -91,9 +91,10 @@ def _study(path: Path, name: str) -> "optuna.Study | None":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = _storage(path.absolute(), path.stat().st_ino)
-    names = [found.study_name for found in optuna.get_all_study_summaries(storage, include_best_trial=False)]
-    return optuna.load_study(study_name=name, storage=storage) if name in names else None
+    try:
+        return optuna.load_study(study_name=name, storage=_storage(path.absolute(), path.stat().st_ino))
+    except KeyError:
+        return None
 
 
 @lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended

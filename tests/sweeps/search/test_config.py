@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from aimv2.errors import UsageError
@@ -17,7 +18,7 @@ def parsed(*words):
         group, _, name = key.partition(".")
         if name:
             assert name in values[group], f"Hydra refuses {word}"
-            values[group][name] = type(values[group][name] or "")(value)
+            values[group][name] = yaml.safe_load(value)
         else:
             values[group] = value
     return search_config(values)
@@ -50,7 +51,7 @@ def test_the_choice_on_the_command_line_has_the_defaults():
     ("words", "sampler", "arguments"),
     [
         (["search.sampler=TPESampler"], "tpe", {}),
-        (["search.sampler_args.n_startup_trials=10", "search.sampler_args.constant_liar=True"], "tpe", {}),
+        (["search.sampler_args.n_startup_trials=10", "search.sampler_args.constant_liar=true"], "tpe", {}),
         (["search.sampler_args.n_startup_trials=20"], "tpe", {"n_startup_trials": 20}),
         (["search.sampler=nsga2", "search.sampler_args.population_size=8"], "nsga2", {"population_size": 8}),
         (["search.sampler=NSGAIIISampler"], "nsga3", {}),
@@ -73,16 +74,8 @@ def test_a_sampler_is_named_as_optuna_does_or_in_short_and_has_the_arguments_tha
     ],
 )
 def test_arguments_that_optuna_refuses_are_one_sentence(words, message):
-    values = search_values(["search=optuna", *words])["optuna"]
-    for word in words:
-        key, _, value = word.removeprefix("search.").partition("=")
-        group, _, name = key.partition(".")
-        if name:
-            values[group][name] = int(value) if value.isdecimal() else value
-        else:
-            values[group] = value
     with pytest.raises(UsageError, match=message) as refused:
-        search_config(values)
+        parsed(*words)
     assert "\n" not in str(refused.value)
 
 

@@ -6,18 +6,13 @@ from itertools import pairwise
 import pytest
 from optuna.trial import TrialState
 
-from ablations.design import latin_hypercube, setting
+from aimv2.errors import UsageError
 from sweeps.search.config import AUTO
+from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
-from tests.helpers.trials import do, search
+from tests.helpers.trials import BOX, do, search
 
-BOX = latin_hypercube(
-    {"recipe": setting("recipe", {})},
-    linear={"objective.pixel_weight": (0.0, 1.0)},
-    log={"optimizer.peak_lr": (1e-4, 1e-2)},
-    num_points=2,
-)
 NUM_TRIALS = 18
 
 
@@ -28,7 +23,7 @@ def loss(point):
 
 @pytest.mark.parametrize(
     "sampler",
-    ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in SAMPLERS.classes if name != "tpe")],
+    ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmaes", "gp", "nsga2", "qmc", "random"))],
 )
 def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
     """Each draw is by a sampler that is made anew; random numbers and Sobol's fill the box."""
@@ -51,6 +46,23 @@ def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
     else:
         assert min(losses) < 0.1
         assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.classes)
+def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
+    one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
+    check_sampler(one)
+    journal = Journal(one, tmp_path)
+    while (task := journal.ask()) is not None:
+        do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
+        journal.settle()
+    assert {trial.user_attrs["run"] for trial in journal.trials} == set(one.points)
+    assert len(journal.trials) == len(one.points) == 4
+
+
+def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
+    with pytest.raises(UsageError, match=r"^search.sampler=bruteforce cannot draw objective.pixel_weight, .*: [^\n]*$"):
+        check_sampler(search(tiny, design=BOX, sampler="bruteforce"))
 
 
 @pytest.mark.parametrize("name", [AUTO, "asha", "hyperband", "median", "none", "wilcoxon"])
