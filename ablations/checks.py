@@ -54,7 +54,7 @@ def check_effect(
 ) -> list[str]:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
-    Each override is left out by itself, and all of a part together, since another may need it.
+    Each override is left out alone, and all of a part together, since another may need it.
 
     Args:
         typed: the arguments, by key.

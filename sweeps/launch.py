@@ -58,7 +58,8 @@ sweeps, with their price at scale=demo:
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, pruner=, metrics=[…], seed=, repeats=, storage=
+                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
+                               seed=, repeats=, storage=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}   worker processes, this process, or a SLURM job array

@@ -27,7 +27,7 @@ class Task:
     Attributes:
         name: of the run; empty for a trial of a search that was not drawn yet.
         config: of the run; of a trial that was not drawn yet, one that costs no less.
-        after: number of its latest attempt before this launch. A launch takes up a run that has failed once more.
+        after: number of its latest attempt before this launch. A launch repeats a failed run once.
         trial: number of its trial; None if it is no trial of a search.
     """
 
@@ -52,7 +52,7 @@ class Follower(Protocol):
     """Follows a run while it is done.
 
     Attributes:
-        is_stopped: True once the follower has decided that the run shall end early.
+        is_stopped: True once the follower has decided that the run ends early.
     """
 
     is_stopped: bool

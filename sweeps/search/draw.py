@@ -23,8 +23,8 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the other
     trial failed before this launch.
 
-    The baseline's point comes first. The sampler is made anew, with a seed of its own, since each process and each
-    launch asks for a few trials only.
+    The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
+    draws a few trials only.
 
     Args:
         used: names of the runs of other trials, without those that failed before this launch.
@@ -76,7 +76,7 @@ def _drawn(
     is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
     space = dict(wanted) if is_known else sampler.infer_relative_search_space(study, trial)
     found = sampler.sample_relative(study, trial, space)
-    trial = copy.deepcopy(trial)  # with the values so far, by which Optuna's brute force goes on
+    trial = copy.deepcopy(trial)  # with the values so far, on which Optuna's brute force depends
     for name, distribution in wanted.items():
         value = found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
         trial.params = {**trial.params, name: value}

@@ -1,8 +1,8 @@
 """The journal of a search: its trials, in Optuna's storage, on plain files.
 
-Several workers, also on several hosts, ask for trials and tell their results at once. A trial is asked under a lock, so
-that their number is exact and no point is drawn twice; everything else is a single line of the journal. A trial is
-RUNNING until its run is over: the lease of the run, and not the journal, says whether a process works on it.
+Several workers, also on several hosts, draw trials and record their results at the same time. A trial is drawn under a
+lock, so that their number is exact and no point is drawn twice; everything else is a single line of the journal. A
+trial is RUNNING until its run is over: the lease of the run, and not the journal, says whether a process works on it.
 """
 
 import contextlib
@@ -137,7 +137,7 @@ class Journal:
             return task
 
     def drop_half_drawn(self) -> None:
-        """Tell that trials whose worker died while it drew have failed; for a search that needs no further trial."""
+        """Record that trials whose worker died while it drew have failed; for a search that needs no further trial."""
         with self._locked():
             for trial in filter(_is_half_drawn, self.trials):
                 self.tell(trial, TrialState.FAIL, note="its worker died while it drew the point")
@@ -154,7 +154,7 @@ class Journal:
         return self.search.run(trial.params, trial.user_attrs[SEED])
 
     def settle(self) -> list[FrozenTrial]:
-        """Tell the results of the trials whose runs are over, and return all trials."""
+        """Record the results of the trials whose runs are over, and return all trials."""
         trials = self.trials
         open_tasks = self.tasks(trials)
         if not open_tasks or self._is_read_only:
@@ -167,7 +167,7 @@ class Journal:
         return self.trials
 
     def give_up(self, trial: FrozenTrial) -> None:
-        """Tell that the run of a trial has failed, whose workers died again and again."""
+        """Record that the run of a trial has failed, because its workers died repeatedly."""
         self._end(trial, _failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
 
     def tell(
@@ -264,7 +264,7 @@ class Journal:
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):  # another process took this one for dead
+            with contextlib.suppress(RuntimeError):  # another process has broken it
                 self._lock.release()
 
 

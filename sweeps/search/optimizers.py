@@ -22,7 +22,7 @@ from aimv2.errors import UsageError, unknown
 from sweeps.search.config import AUTO, NO_PRUNER
 
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
-REDUCTION = 2  # at each rung of successive halving, one in so many trials goes on
+REDUCTION = 2  # at each rung of successive halving, one in so many trials continues
 # Types of arguments that a command line can give, by their annotation.
 PLAIN: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "str": str, "None": NoneType}
 # Short names that the field uses, and our searches have used.

@@ -54,7 +54,7 @@ class TrialFollower:
             self._trial.report(self._sign * row[str(self._column)], number)
             is_last = number == len(self._steps) - 1
             is_pruned = self._prunes and not is_last and self._trial.should_prune()
-        if is_pruned:  # told at once: if this process dies now, nobody resumes the trial
+        if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             trial = self._journal.trials[self._trial.number]
             cost = {"samples": row["samples"], "flops": row["train_flops"], "seconds": row["seconds"]}
             self._journal.tell(trial, TrialState.PRUNED, cost=cost)
@@ -120,8 +120,11 @@ class SearchTasks(TaskList):
         yield TrialFollower(self.journal, task, stop)
 
     def _give_up(self, trials: Sequence[FrozenTrial], now: OpenTasks) -> bool:
-        """Tell that trials have failed whose workers died again and again, so that nobody takes them up; True if there
-        is one."""
+        """Record that trials whose workers died repeatedly have failed, so that no worker resumes them.
+
+        Returns:
+            True if there is one.
+        """
         open_runs = {task.name for task in (*now.free, *now.unsure, *now.held)}
         lost = [task for task in self._tasks if task.trial is not None and task.name not in open_runs]
         for task in lost:
