@@ -6,7 +6,7 @@ from typing import Literal
 
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, train_flops
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
 
@@ -58,6 +58,6 @@ def max_train_flops(run: RunConfig, samples: int) -> int:
 
 
 def _cost(run: RunConfig) -> list[Part]:
-    from aimv2.objectives import objective
+    from aimv2.spec.objectives import objective
 
     return objective(run.objective.name).cost(run)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from aimv2.evaluation.metrics import lower_is_better
+from aimv2.spec.metrics import lower_is_better
 
 PROBE = "probe_object"  # stands in for the paper's ImageNet-1k probe: the object in each cell, by an attentive probe
 DIGITS = "probe_digits"  # no caption names its labels

@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Column, Table
 
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.config.compose import RUN_VALUES, compose, run_config
+from aimv2.request.compose import RUN_VALUES, compose, run_config
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.errors import RunFailedError, UsageError, unknown
+from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.memory import setup_of
-from aimv2.runs.files import share, writable_folder
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.files import share, writable_folder
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder
@@ -53,11 +53,11 @@ evaluates the untrained encoder only.
 WATCH_POLL_SECONDS = 1.0
 COMMANDS = {  # imported when they are called, because some load torch
     "train": "aimv2.cli:train_command",
-    "cost": "aimv2.memory.command:cost_command",
-    "weights": "aimv2.weights.command:weights_command",
-    "evaluate": "aimv2.evaluation.sets.command:evaluate_command",
-    "data": "aimv2.data.commands.command:data_command",
-    "bench": "aimv2.bench.command:bench_command",
+    "cost": "aimv2.tools.cost:cost_command",
+    "weights": "aimv2.tools.weights.command:weights_command",
+    "evaluate": "aimv2.tools.evaluate.command:evaluate_command",
+    "data": "aimv2.tools.data.command:data_command",
+    "bench": "benchmarks.command:bench_command",
 }
 
 console = Console()
@@ -120,9 +120,9 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
-    from aimv2.config.resolve import resolve
+    from aimv2.request.resolve import resolve
     from aimv2.data.prepare import render
-    from aimv2.execute import follow, prepared
+    from aimv2.run.execute import follow, prepared
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
@@ -147,7 +147,7 @@ def train_command(overrides: Sequence[str]) -> int:
 
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
-    from aimv2.execute import execute
+    from aimv2.run.execute import execute
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:

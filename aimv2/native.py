@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2 import address
+from aimv2.base import address
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which has a NativeConfig

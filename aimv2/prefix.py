@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2 import address
+from aimv2.base import address
 
 PARAMETERS = {
     "uniform": (),

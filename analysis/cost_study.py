@@ -19,13 +19,13 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from torch.utils.benchmark import timer
 
-from aimv2.bench.encoder import PRECISIONS
-from aimv2.bench.timing import read_options
+from benchmarks.encoder import PRECISIONS
+from benchmarks.timing import read_options
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
-from aimv2.errors import UsageError, unknown
-from aimv2.hardware import hardware
-from aimv2.runs.files import writable_folder
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.hardware import hardware
+from aimv2.base.files import writable_folder
 from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.document import document
 from analysis.costs.encoders import DEPTH, EncoderStudy, require_packages

@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 
 from ablations.request import Request, request_from_json, request_to_json
 from ablations.study import Study
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import SLUG
-from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
-from analysis.searches import Search, search_from_json, search_to_json
+from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from analysis.evidence.searches import Search, search_from_json, search_to_json
 
 FILE = "records.parquet"
 VERSION = 1

@@ -10,7 +10,7 @@ import pandas as pd
 import polars as pl
 from polars.exceptions import PolarsError
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.inference.items import Parts, Run, influence
 
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")

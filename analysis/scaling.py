@@ -16,11 +16,11 @@ from rich.markdown import Markdown
 
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Figure, Section, escape
 from analysis.document.write import write
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier

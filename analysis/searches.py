@@ -12,8 +12,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, Valid
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 
 FOLDER = "searches"
 VERSION = 1

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, user, write_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, user, write_json
 from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"

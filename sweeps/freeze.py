@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 from aimv2.runs.provenance import (
     FROZEN,
     LOCK,

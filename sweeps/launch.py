@@ -17,8 +17,8 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, write_request
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
-from aimv2.runs.files import share, writable_folder
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.files import share, writable_folder
+from aimv2.base.interrupt import Interrupts
 from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish

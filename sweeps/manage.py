@@ -23,9 +23,9 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.errors import RunFailedError, UsageError, unknown
-from aimv2.runs.files import read_json, share, user
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.files import read_json, share, user
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
@@ -267,7 +267,7 @@ def replay(run: RunFolder) -> tuple[bool, list[str]]:
         UsageError: the run's config no longer has the run's name.
         RunFailedError: the replay failed.
     """
-    from aimv2.execute import execute  # here, because status loads faster without it
+    from aimv2.run.execute import execute  # here, because status loads faster without it
 
     config = from_dict(read_json(run.path / "config.json"))
     if signature(config) != run.name:

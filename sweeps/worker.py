@@ -17,9 +17,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, share, write_json
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, share, write_json
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
@@ -113,7 +113,7 @@ class Worker:
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
 
-        After a signal (``aimv2.runs.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
+        After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
         releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
         """
         report = self.report
@@ -163,7 +163,7 @@ class Worker:
         Raises:
             UsageError: run after run finds the disk full.
         """
-        from aimv2.execute import execute  # before a run is acquired: a broken installation is not a run's failure
+        from aimv2.run.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
         for task in self.task_list.take():
             attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=self.log, watch=self.task_list.watch)

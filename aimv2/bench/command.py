@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pkgutil import resolve_name
 
 from aimv2.config.arguments import HELP
-from aimv2.errors import unknown
+from aimv2.base.errors import unknown
 
 BENCHMARKS = {  # imported when they are called, because each loads the packages that it compares with
-    "encoder": "aimv2.bench.encoder:encoder_command",
-    "step": "aimv2.bench.step:step_command",
-    "data": "aimv2.bench.data:data_command",
+    "encoder": "benchmarks.encoder:encoder_command",
+    "step": "benchmarks.step:step_command",
+    "data": "benchmarks.data:data_command",
 }
 USAGE = """usage: python -m aimv2 bench BENCHMARK [key=value ...]
 

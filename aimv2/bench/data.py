@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from aimv2.bench import loaders, scale
-from aimv2.bench.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
-from aimv2.bench.timing import CLOCKS, interleaved, ratio, read_options, uncertain
+from benchmarks import loaders, scale
+from benchmarks.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
+from benchmarks.timing import CLOCKS, interleaved, ratio, read_options, uncertain
 from aimv2.config.arguments import HELP
 from aimv2.config.run_config import LoaderConfig
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
 from aimv2.data.prepare import prepare
-from aimv2.errors import RunFailedError
-from aimv2.hardware import hardware
-from aimv2.runs.files import writable_folder
+from aimv2.base.errors import RunFailedError
+from aimv2.base.hardware import hardware
+from aimv2.base.files import writable_folder
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
 STARTS = (1, 100, 10_000)  # numbers of shards

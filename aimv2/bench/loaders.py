@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from aimv2.bench.synthetic import Pictures
+from benchmarks.synthetic import Pictures
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo

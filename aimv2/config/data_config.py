@@ -7,12 +7,12 @@ from typing import Annotated, Literal, get_args
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.data.order import BLOCK, quotas
-from aimv2.errors import did_you_mean
+from aimv2.base.order import BLOCK, quotas
+from aimv2.base.errors import did_you_mean
 
 MAX_PX = 2**13  # far beyond any image here: a typing error is refused before it takes all the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
-DESCRIPTIONS = (".yaml", ".yml")  # suffixes of descriptions of sources in files (aimv2/data/files/description.py)
+DESCRIPTIONS = (".yaml", ".yml")  # suffixes of descriptions of sources in files (aimv2/datasets/description.py)
 
 SceneSource = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes"]
 GlyphSource = Literal["material", "fontawesome", "openmoji"]
@@ -128,7 +128,7 @@ class DataConfig:
         cache_gb: limit for the fetched shards; the least recently used ones are deleted.
         fingerprint: hash of the versions of the data packages, and of the content of sources in files, of
             ``evaluation.sets`` and of a given tokenizer, so that other data names another run;
-            ``aimv2.config.resolve`` fills it in.
+            ``aimv2.request.resolve`` fills it in.
     """
 
     sources: tuple[str, ...] = SCENE_SOURCES

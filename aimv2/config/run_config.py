@@ -8,10 +8,10 @@ from pydantic.dataclasses import dataclass
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
-from aimv2.errors import unknown
-from aimv2.native import NativeConfig
-from aimv2.objectives import REGISTRY
-from aimv2.prefix import PrefixDistribution
+from aimv2.base.errors import unknown
+from aimv2.config.native import NativeConfig
+from aimv2.spec.objectives import REGISTRY
+from aimv2.config.prefix import PrefixDistribution
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -111,7 +111,7 @@ class StartConfig:
         frozen: parts that are not trained.
         teacher: path of the weights whose encoder the objective ``distill`` imitates.
         fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
-            name another run; ``aimv2.config.resolve`` fills them in.
+            name another run; ``aimv2.request.resolve`` fills them in.
         teacher_encoder: sizes of the teacher, filled in too.
     """
 

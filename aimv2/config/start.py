@@ -13,9 +13,9 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
-from aimv2.objectives import objective
-from aimv2.runs.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.spec.objectives import objective
+from aimv2.base.files import read_json
 from aimv2.runs.lease import attempt_folder
 
 WEIGHTS = "weights.safetensors"

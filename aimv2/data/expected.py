@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.config.data_config import DataConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.run_config import RunConfig

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aimv2 import address
-from aimv2.address import Bijection
+from aimv2.base import address
+from aimv2.base.address import Bijection
 
 BLOCK = 1000  # places over which the shares of a mixture are exact
 

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.sources.scene import Caption, Scene
-from aimv2.errors import BadSampleError
+from aimv2.base.errors import BadSampleError
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")
@@ -23,7 +23,7 @@ class Pairs(ABC):
     """Images with two captions each, by row from 0 to ``len - 1``; arrays of rows are int64.
 
     Attributes:
-        block_rows: rows whose order is shuffled together (``aimv2.data.order``): as many as an array may have where
+        block_rows: rows whose order is shuffled together (``aimv2.base.order``): as many as an array may have where
             rows can be read in any order.
         kinds: the kinds of captions that the pairs have.
     """

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.native import size_within
+from aimv2.config.native import size_within
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

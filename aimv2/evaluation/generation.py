@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs
 from aimv2.data.sources.scene import Caption

@@ -10,7 +10,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import Tested, TransferSet, transfer_sets
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.evaluation.held_out import HeldOut, Words, prepare_pairs
 from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
 

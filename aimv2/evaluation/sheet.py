@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from aimv2.drawing import EDGE, INK, LINE_COLOUR, PAPER, SOFT, enlarged, fitted, font
+from aimv2.base.drawing import EDGE, INK, LINE_COLOUR, PAPER, SOFT, enlarged, fitted, font
 
 PICTURE_PX = 128  # side of a picture on the sheet, about
 PADDING, GAP = 18, 10

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aimv2.cost.modules import MAX_LOGITS
 from aimv2.cost.parts import Blocks, Part, num_parameters
-from aimv2.native import micro_batch_at
-from aimv2.objectives import objective
+from aimv2.config.native import micro_batch_at
+from aimv2.spec.objectives import objective
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig

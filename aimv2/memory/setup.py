@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.prediction import Memory, Parallel, Setup, predict
-from aimv2.objectives import objective
+from aimv2.spec.objectives import objective
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig

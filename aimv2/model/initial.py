@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from aimv2 import address
+from aimv2.base import address
 
 TRUNCATED_STD = 0.87962566103423978  # standard deviation of a standard normal truncated at -2 and 2
 

@@ -7,7 +7,7 @@ from torch import nn
 from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.objectives import objective
+from aimv2.spec.objectives import objective
 
 
 class Network(nn.Module):

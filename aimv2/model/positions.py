@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2 import address
+from aimv2.base import address
 
 BASE = 10_000.0  # ml-aim ``SinCosPosEmbed``
 

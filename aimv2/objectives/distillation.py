@@ -11,7 +11,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.model.student import Student
 from aimv2.objectives.base import Implementation, Losses, visible_prefix
-from aimv2.training.start import load_teacher
+from aimv2.start.network import load_teacher
 
 
 class Distillation(Implementation[Student]):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.cost.parts import Part
-from aimv2.errors import UsageError
-from aimv2.prefix import PrefixDistribution
+from aimv2.base.errors import UsageError
+from aimv2.config.prefix import PrefixDistribution
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name

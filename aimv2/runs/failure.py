@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from aimv2.errors import Cause, RunFailedError, UsageError
-from aimv2.runs.files import read_json
+from aimv2.base.errors import Cause, RunFailedError, UsageError
+from aimv2.base.files import read_json
 
 # Parts of messages of torch and the system that mean a lack of memory. CUDA libraries that fail to allocate raise no
 # OutOfMemoryError. The system kills a loader process when memory runs out; a lack of shared memory is a bus error.

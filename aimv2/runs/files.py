@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal, NamedTuple, Self, get_args
 
-from aimv2.errors import Cause
+from aimv2.base.errors import Cause
 
 FOLDER = "index"
 IndexState = Literal["running", "idle", "failed", "done"]

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from aimv2.errors import Cause, RunFailedError
+from aimv2.base.errors import Cause, RunFailedError
 
 HEARTBEAT_SECONDS = 10.0
 GRACE_SECONDS = 90.0

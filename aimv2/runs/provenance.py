@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_bytes
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_bytes
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")

@@ -3,7 +3,7 @@
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.hardware import missing_for_compile
+from aimv2.base.hardware import missing_for_compile
 
 
 def autocast(config: RunConfig) -> torch.autocast:

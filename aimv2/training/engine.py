@@ -21,7 +21,7 @@ from aimv2.memory import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
-from aimv2.native import micro_batch_at
+from aimv2.config.native import micro_batch_at
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from aimv2.runs.files import sync
+from aimv2.base.files import sync
 from aimv2.runs.tensor_file import save_tensors
 
 ABOUT = "about.json"

@@ -6,9 +6,9 @@
 them is run, and every difference from what is expected is an error. How to normalise pixels: docs/weights.md.
 """
 
-from aimv2.weights.contents import Weights, WeightsConfig, resampled
-from aimv2.weights.own import load_dual_encoder, load_encoder, read_weights, write_weights
-from aimv2.weights.published import read_published, write_published
+from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled
+from aimv2.tools.weights.own import load_dual_encoder, load_encoder, read_weights, write_weights
+from aimv2.tools.weights.published import read_published, write_published
 
 __all__ = [
     "Weights",

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.errors import UsageError, unknown
-from aimv2.weights.card import run_card
-from aimv2.weights.contents import Weights, resampled
-from aimv2.weights.files import check_new, count
-from aimv2.weights.own import read_weights, write_weights
-from aimv2.weights.published import LAYOUTS, read_published, write_published
-from aimv2.weights.tensors import MismatchError
+from aimv2.base.errors import UsageError, unknown
+from aimv2.tools.weights.card import run_card
+from aimv2.tools.weights.contents import Weights, resampled
+from aimv2.tools.weights.files import check_new, count
+from aimv2.tools.weights.own import read_weights, write_weights
+from aimv2.tools.weights.published import LAYOUTS, read_published, write_published
+from aimv2.tools.weights.tensors import MismatchError
 
 USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=auto] [image_px=336]
        python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]

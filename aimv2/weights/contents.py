@@ -12,13 +12,13 @@ from torch import Tensor
 
 from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
 from aimv2.objectives.contrastive import MAX_SCALE
-from aimv2.weights.files import short
+from aimv2.tools.weights.files import short
 
 MAX_GRID = 256  # patches along a side after resampling
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import writable_folder, write_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import writable_folder, write_json
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import save_tensors
 

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from aimv2.errors import UsageError
-from aimv2.weights.contents import WeightsConfig
-from aimv2.weights.names import Names
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.contents import WeightsConfig
+from aimv2.tools.weights.names import Names
 
 HEAD_DIM = 128  # of every published AIMv2, including LiT's text tower
 

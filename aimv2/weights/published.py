@@ -6,15 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from aimv2.errors import UsageError
-from aimv2.weights.card import FILE as README
-from aimv2.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
-from aimv2.weights.files import find, read_object, read_tensors, short, some, write_folder
-from aimv2.weights.layout import Layout
-from aimv2.weights.names import FFN, PATCHES, their_names
-from aimv2.weights.tensors import measured, to_ours, to_theirs
-from aimv2.weights.timm import Timm
-from aimv2.weights.transformers import MlAim, PairModel, VisionModel
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.card import FILE as README
+from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
+from aimv2.tools.weights.files import find, read_object, read_tensors, short, some, write_folder
+from aimv2.tools.weights.layout import Layout
+from aimv2.tools.weights.names import FFN, PATCHES, their_names
+from aimv2.tools.weights.tensors import measured, to_ours, to_theirs
+from aimv2.tools.weights.timm import Timm
+from aimv2.tools.weights.transformers import MlAim, PairModel, VisionModel
 
 PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), MlAim())
 LAYOUTS = ("transformers", "timm", "ml-aim")

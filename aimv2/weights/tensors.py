@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aimv2.errors import UsageError
-from aimv2.weights.contents import WeightsConfig, empty_network
-from aimv2.weights.files import count, short, some
-from aimv2.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.contents import WeightsConfig, empty_network
+from aimv2.tools.weights.files import count, short, some
+from aimv2.tools.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
 MAX_DEPTH = 1000  # so that a file of many tiny tensors cannot make us build as many blocks
 

@@ -5,12 +5,12 @@ import re
 from typing import Any
 
 from aimv2.config.model_config import EncoderConfig
-from aimv2.errors import UsageError
-from aimv2.weights.contents import WeightsConfig
-from aimv2.weights.files import short
-from aimv2.weights.layout import HEAD_DIM, Layout, num_heads
-from aimv2.weights.names import POSITIONS, TIMM, TIMM_HEAD
-from aimv2.weights.tensors import check_agrees
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.contents import WeightsConfig
+from aimv2.tools.weights.files import short
+from aimv2.tools.weights.layout import HEAD_DIM, Layout, num_heads
+from aimv2.tools.weights.names import POSITIONS, TIMM, TIMM_HEAD
+from aimv2.tools.weights.tensors import check_agrees
 
 WIDTHS = {"large": 1024, "huge": 1536, "1b": 2048, "3b": 3072}
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"}

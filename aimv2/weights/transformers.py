@@ -3,14 +3,14 @@
 from typing import Any
 
 from aimv2.config.model_config import TransformerConfig
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE
-from aimv2.weights.contents import MAX_GRID, WeightsConfig
-from aimv2.weights.files import short
-from aimv2.weights.layout import Layout, num_heads
-from aimv2.weights.names import ML_AIM, POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
-from aimv2.weights.tensors import check_agrees
+from aimv2.tools.weights.contents import MAX_GRID, WeightsConfig
+from aimv2.tools.weights.files import short
+from aimv2.tools.weights.layout import Layout, num_heads
+from aimv2.tools.weights.names import ML_AIM, POSITIONS, TRANSFORMERS, TRANSFORMERS_HEAD, TRANSFORMERS_PAIR
+from aimv2.tools.weights.tensors import check_agrees
 
 # The defaults of transformers (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
 VISION_DEFAULTS = {

@@ -14,10 +14,10 @@ from ablations.claims import Claim
 from ablations.expectations import Combination, Expected, Ranges
 from ablations.request import DEFAULT_SCALE
 from ablations.study import Study
-from aimv2.config.compose import RUN_KEYS, compose, run_config
-from aimv2.config.resolve import resolve
+from aimv2.request.compose import RUN_KEYS, compose, run_config
+from aimv2.request.resolve import resolve
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 from analysis.inference.intervals import POWER, bonferroni
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.inference.power import Aim, Noise, aim_of, seeds_for

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from ablations.catalogue import STUDIES
 from aimv2.config.recipes.scales import demo
-from aimv2.config.resolve import with_attention
+from aimv2.request.resolve import with_attention
 from analysis.claims import page
 from analysis.document.model import Document
 from analysis.judgement.findings import Findings, baseline_of, judge
 from analysis.judgement.sensitivity import nearest_ladder, read_sensitivity
-from analysis.records import FILE, Records, read_records, recorded_names
+from analysis.evidence.records import FILE, Records, read_records, recorded_names
 
 
 def findings_of(records: Records, reports_dir: Path) -> Findings:

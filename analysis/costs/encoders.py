@@ -13,15 +13,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.bench.encoder import PRECISIONS, PRODUCT, Precision
-from aimv2.bench.peak import peak_bytes
-from aimv2.bench.timing import interleaved
+from benchmarks.encoder import PRECISIONS, PRODUCT, Precision
+from benchmarks.peak import peak_bytes
+from benchmarks.timing import interleaved
 from aimv2.config.recipes.scales import vit_l
-from aimv2.config.resolve import with_attention
+from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.training.rate import product_shape

@@ -9,8 +9,8 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from aimv2.config.data_config import CHECKED
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 
 FILE = "measurements.json"
 DIGITS = 5  # of a timing

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aimv2.bench.timing import ratio
+from benchmarks.timing import ratio
 
 LEVEL = 0.95
 

@@ -10,8 +10,8 @@ from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderCost, EncoderSetting, Measurements, ObjectiveCost, TrainingSetting
 from analysis.costs.ratios import Ratio, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
-from analysis.figures.costs import objective_points, objective_ratios
-from analysis.figures.style import style
+from analysis.costs.figures import objective_points, objective_ratios
+from analysis.document.style import style
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"

@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.document.model import Figure
-from analysis.figures.style import GRID, INK, PAPER, SOFT
+from analysis.document.style import GRID, INK, PAPER, SOFT
 
 MAX_ROWS = 300  # of a figure's data that the page has too
 

@@ -77,7 +77,7 @@ class Figure:
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.
-        picture: drawn in the context ``analysis.figures.style.style``.
+        picture: drawn in the context ``analysis.document.style.style``.
     """
 
     name: str

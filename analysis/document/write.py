@@ -5,13 +5,13 @@ import errno
 import tempfile
 from pathlib import Path
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.document.data import to_json
 from analysis.document.html import to_html
 from analysis.document.latex import tables_of, to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
-from analysis.figures.style import save
+from analysis.document.style import save
 
 NUM_TRIES = 20
 

@@ -11,7 +11,7 @@ from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderSetting, Measurements, TrainingSetting
 from analysis.costs.ratios import Ratio, relative
 from analysis.figures.arms import NUM_COLUMNS, panels
-from analysis.figures.style import COLOURS, INK, SOFT, show_on_hover
+from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 
 SPREAD = 0.36  # of the batch sizes within a row
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MARKERS, show_on_hover
+from analysis.document.style import COLOURS, MARKERS, show_on_hover
 from analysis.inference.intervals import Estimate
 
 WIDTH = 0.5  # of the room between two levels, over which lines are spread so that their intervals do not overlap

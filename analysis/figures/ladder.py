@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from seaborn.utils import relative_luminance
 
 from ablations.catalogue import STUDIES
-from aimv2.evaluation.metrics import set_name
-from analysis.figures.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
+from aimv2.spec.metrics import set_name
+from analysis.document.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 

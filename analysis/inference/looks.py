@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.request import FOLDER, LOOKS_SUFFIX
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json, write_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
 
 ALPHA = 0.05
 

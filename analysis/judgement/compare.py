@@ -10,7 +10,7 @@ from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_inte
 from analysis.inference.items import with_items
 from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
-from analysis.load import Evidence
+from analysis.evidence.load import Evidence
 
 
 @dataclass(frozen=True)

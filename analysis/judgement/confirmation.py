@@ -7,7 +7,7 @@ from analysis.document.model import escape
 from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
-from analysis.searches import Search
+from analysis.evidence.searches import Search
 
 Result = Literal["confirmed", "not confirmed", "no conclusion", "no winner"]
 

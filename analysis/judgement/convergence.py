@@ -13,7 +13,7 @@ from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from analysis.judgement.compare import are_paired
 from analysis.judgement.guards import COSTS
-from analysis.load import Evidence
+from analysis.evidence.load import Evidence
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 

@@ -14,8 +14,8 @@ from analysis.judgement.controls import ControlOutcome, check_controls, withhold
 from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import SLUG, Ladder, MetricSensitivity, insensitive, sensitivity_of
 from analysis.judgement.verdicts import Verdict, verdicts
-from analysis.load import Evidence
-from analysis.searches import Search
+from analysis.evidence.load import Evidence
+from analysis.evidence.searches import Search
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
-from aimv2.errors import UsageError
-from aimv2.evaluation.metrics import lower_is_better
-from aimv2.runs.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.spec.metrics import lower_is_better
+from aimv2.base.files import read_json
 from analysis.digits import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for

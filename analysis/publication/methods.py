@@ -11,7 +11,7 @@ from analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, det
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL, REQUIRED
 from analysis.judgement.findings import Findings
-from analysis.searches import Search
+from analysis.evidence.searches import Search
 from analysis.sections.search import range_of
 from analysis.sections.words import metric_title, percent, seen
 

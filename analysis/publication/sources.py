@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ablations.study import Study
-from aimv2.errors import REASONS
+from aimv2.base.errors import REASONS
 from analysis.document.model import Table, escape
 from analysis.judgement.guards import MAX_EPOCHS
-from analysis.load import Evidence
+from analysis.evidence.load import Evidence
 
 REPEATS_NOTE = (
     f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"

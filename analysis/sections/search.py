@@ -8,7 +8,7 @@ from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Tab
 from analysis.figures.trials import history, pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
-from analysis.searches import Dimension, Search, State, Trial
+from analysis.evidence.searches import Dimension, Search, State, Trial
 from analysis.sections.numbers import estimate
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")

@@ -8,7 +8,7 @@ from analysis.document.model import Block, Document, Figure, Paragraph, code_spa
 from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL

@@ -6,7 +6,7 @@ from dataclasses import replace
 from analysis.document.model import Table, escape
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
 from analysis.judgement.findings import Findings
-from analysis.load import Evidence
+from analysis.evidence.load import Evidence
 
 METRIC_TITLES = {
     "content_loss": "held-out loss of content words",

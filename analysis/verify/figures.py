@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
-from analysis.figures.style import COLOURS, style, write_svg
+from analysis.document.style import COLOURS, style, write_svg
 from analysis.verify.balance import ALPHAS, COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 

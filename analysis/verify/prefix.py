@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from aimv2.data.order import sample_order
+from aimv2.base.order import sample_order
 from aimv2.data.prepare import mixture
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun

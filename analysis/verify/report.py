@@ -16,7 +16,7 @@ from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.document.model import escape
 from analysis.publication.sources import credits_text
 from analysis.verify.balance import ALPHAS, Balance

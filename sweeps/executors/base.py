@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from ablations.request import Request
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, Queued
 from sweeps.plan import Plan
 from sweeps.status.board import Board

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.config.arguments import checked
-from aimv2.errors import unknown
+from aimv2.base.errors import unknown
 from sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
 from sweeps.executors.base import Executor
 from sweeps.executors.local import DebugExecutor, LocalExecutor

@@ -17,7 +17,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, Queued, active_launches, cancelled, end
 from sweeps.tasks import TaskList, Work, read_work
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.executors.base import RunsPerGpu
 from sweeps.freeze import worker_environment
 

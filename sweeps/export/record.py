@@ -10,9 +10,9 @@ from typing import Any
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from aimv2.config.serialization import flatten
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.attempt import pictures_of
-from aimv2.runs.files import read_json, user
+from aimv2.base.files import read_json, user
 from aimv2.runs.record import RunFolder, State
 
 FOLDER = "exports"  # in the runs folder

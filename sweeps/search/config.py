@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
-from aimv2.errors import UsageError
-from analysis.searches import FOLDER
+from aimv2.base.errors import UsageError
+from analysis.evidence.searches import FOLDER
 
 NONE = "none"  # of ``search=``
 AUTO, NO_PRUNER = "auto", "none"

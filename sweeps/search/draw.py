@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.search.optimizers import sampler_of
 from sweeps.search.space import Point, Search
 

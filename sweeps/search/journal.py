@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder

@@ -18,7 +18,7 @@ import optuna
 from optuna import pruners, samplers
 
 from aimv2.config.arguments import checked
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 from sweeps.search.config import AUTO, NO_PRUNER
 
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned

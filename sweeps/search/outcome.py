@@ -13,8 +13,8 @@ from ablations.expand import Cell
 from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
-from aimv2.runs.files import write_json
-from analysis.searches import VERSION, path_of
+from aimv2.base.files import write_json
+from analysis.evidence.searches import VERSION, path_of
 from sweeps.search.config import NOTE, RUN, SPENT, STATES, with_arguments
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.space import SPLIT, described

@@ -18,8 +18,8 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
 from aimv2.config.signature import identity, signature
-from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.metrics import (
+from aimv2.base.errors import UsageError, unknown
+from aimv2.spec.metrics import (
     SCENE_TASKS,
     TASKS,
     lower_is_better,
@@ -28,8 +28,8 @@ from aimv2.evaluation.metrics import (
     set_names,
     unit_of,
 )
-from aimv2.objectives import objective
-from aimv2.objectives.registry import Report
+from aimv2.spec.objectives import objective
+from aimv2.spec.objectives import Report
 from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:

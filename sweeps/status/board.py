@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from aimv2.errors import Cause
+from aimv2.base.errors import Cause
 from aimv2.runs.record import entries
 from sweeps.plan import Plan
 from sweeps.status.runs import RunReader, RunState, RunStatus, duration

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.expand import Cell
-from aimv2.errors import Cause
+from aimv2.base.errors import Cause
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder

@@ -13,8 +13,8 @@ from aimv2.config.run_config import BudgetConfig, ObjectiveConfig, RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.errors import UsageError
-from aimv2.objectives import objective
+from aimv2.base.errors import UsageError
+from aimv2.spec.objectives import objective
 
 
 @pytest.fixture(scope="module")

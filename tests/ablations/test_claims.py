@@ -6,7 +6,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, FILE, Claim, read_claims
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 WHOLE = [claim for claim in CLAIMS.values() if not claim.part_of]
 ONE = """

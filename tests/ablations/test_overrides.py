@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from ablations.catalogue import STUDIES
 from ablations.expectations import PROBE, Combination
 from ablations.overrides import StudyOverrides, study_overrides
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 def test_own_values_apply_to_the_same_study(study):

@@ -3,7 +3,7 @@ import pytest
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.paper_tables import paper_tables, read_tables
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 ONE = """
 tables:

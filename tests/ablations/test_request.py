@@ -19,7 +19,7 @@ from ablations.request import (
 )
 from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 @pytest.fixture

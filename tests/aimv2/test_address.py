@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from aimv2 import address
-from aimv2.address import Bijection
+from aimv2.base import address
+from aimv2.base.address import Bijection
 
 
 def test_uniforms_of_a_batch_are_those_of_each_sample():

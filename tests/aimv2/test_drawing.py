@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from aimv2.drawing import enlarged, fitted, font
+from aimv2.base.drawing import enlarged, fitted, font
 
 
 def test_fonts_are_matplotlibs():

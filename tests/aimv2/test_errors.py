@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from aimv2.errors import RunFailedError, UsageError, did_you_mean, given_twice, unknown
+from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_twice, unknown
 
 
 def test_unknown_suggests_the_closest_name_and_lists_all_in_order():

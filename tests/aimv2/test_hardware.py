@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aimv2.hardware import hardware, missing_for_compile
+from aimv2.base.hardware import hardware, missing_for_compile
 
 
 def test_hardware_of_the_cpu_has_its_number_of_cores():
@@ -17,7 +17,7 @@ def test_hardware_of_the_cpu_has_its_number_of_cores():
 @pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked up on Linux only")
 def test_has_cuda_loads_torch_only_where_a_driver_is(tmp_path):
     check = (
-        "import sys; from aimv2.hardware import has_cuda; "
+        "import sys; from aimv2.base.hardware import has_cuda; "
         "found = has_cuda(sys.argv[1:]); print(found, 'torch' in sys.modules)"
     )
     absent = [sys.executable, "-c", check, str(tmp_path / "absent"), str(tmp_path / "none")]

@@ -7,7 +7,7 @@ import pytest
 COUNT = """
 import resource, sys
 import torch
-from aimv2.heap import keep_freed_memory
+from aimv2.base.heap import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss, SigLipLoss
 
-from aimv2.losses import (
+from aimv2.objectives.losses import (
     magnified,
     patchify,
     pixel_loss,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.prefix import PrefixDistribution, prefix_len_at
+from aimv2.config.prefix import PrefixDistribution, prefix_len_at
 
 DISTRIBUTIONS = [
     PrefixDistribution(),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from aimv2.bench.timing import read_options
+from benchmarks.timing import read_options
 from aimv2.config.recipes.scales import demo
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.cost_study import Options, main, measure
 from analysis.costs.training import Scale
 

@@ -9,13 +9,13 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Differences
-from analysis.load import MIXTURE_COLUMNS, load
-from analysis.records import (
+from analysis.evidence.load import MIXTURE_COLUMNS, load
+from analysis.evidence.records import (
     FILE,
     KEY,
     Records,

@@ -1,4 +1,4 @@
-"""python tests/benchmarks/first_step.py [repeats=10] [scale=demo]: seconds from the typed command to its first step.
+"""python benchmarks/first_step.py [repeats=10] [scale=demo]: seconds from the typed command to its first step.
 
 Starts ``python -m aimv2 train scale=demo`` with a budget of one step, in a new process and a new folder of runs each
 time, and interrupts it after that step. A first start, which trains the tokenizer, is shown by itself. Prints the

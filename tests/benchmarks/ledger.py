@@ -1,4 +1,4 @@
-"""python tests/benchmarks/ledger.py [runs=10000] [workers=1000]: file operations of the ledger at scale.
+"""python benchmarks/ledger.py [runs=10000] [workers=1000]: file operations of the ledger at scale.
 
 Builds a runs folder with runs in every state and heartbeats of simulated workers in a temporary folder (TMPDIR), and
 prints the tables of docs/cluster.md. Several sizes may be listed, as in runs=1000,10000.
@@ -28,7 +28,7 @@ from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ablations.request import Request, write_request
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
 from sweeps.active_launches import WORKERS, new_launch
 from sweeps.parse import parse

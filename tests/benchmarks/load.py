@@ -1,6 +1,6 @@
-"""python tests/benchmarks/load.py [runs=10000] [rows=1000]: seconds and memory to load and aggregate runs.
+"""python benchmarks/load.py [runs=10000] [rows=1000]: seconds and memory to load and aggregate runs.
 
-Builds finished runs in a temporary folder (TMPDIR; 100 kB a run), and prints a table: ``analysis.load``, and the plain
+Builds finished runs in a temporary folder (TMPDIR; 100 kB a run), and prints a table: ``analysis.evidence.load``, and the plain
 way with pandas, each in a process of its own. Both give all tables, the mean loss by arm and step, and the mean final
 metrics by arm. The time of processes, imports and names of runs is not counted.
 """
@@ -26,9 +26,9 @@ import polars as pl
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell, expand
 from aimv2.config.recipes.scales import demo
-from aimv2.evaluation.metrics import Metric
+from aimv2.spec.metrics import Metric
 from aimv2.runs.record import RunFolder
-from analysis.load import load
+from analysis.evidence.load import load
 
 USAGE = f"{__doc__}"
 NUM_METRICS = 40
@@ -89,7 +89,7 @@ def rows(number: int, num_rows: int) -> pd.DataFrame:
 
 
 def with_load(cells: Sequence[Cell], runs_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the mean loss by arm and step, and the mean final metrics by arm, as ``analysis.load`` gives them."""
+    """Return the mean loss by arm and step, and the mean final metrics by arm, as ``analysis.evidence.load`` gives them."""
     evidence = load(cells, runs_dir)
     curves = evidence.rows.group_by("arm", "step").agg(pl.mean(LOSS)).collect(engine="streaming")
     return curves.sort("arm", "step").to_pandas(), _finals(evidence.metrics)

@@ -1,4 +1,4 @@
-"""python tests/benchmarks/loop.py [repeats=30] [scale=demo] [threads=1] [clock=wall]: the training loop and bare steps.
+"""python benchmarks/loop.py [repeats=30] [scale=demo] [threads=1] [clock=wall]: the training loop and bare steps.
 
 Trains a run as ``python -m aimv2 train`` does, with its record, in blocks of ``log.every_steps`` steps, and in turn
 takes bare steps on the batches of each block: forward and backward pass, gradient clipping, AdamW, on other weights.
@@ -25,17 +25,17 @@ if __name__ == "__main__":  # typed as a path: the code beside this file is mean
 import numpy as np
 import torch
 
-from aimv2.bench.timing import CLOCKS, ratio
+from benchmarks.timing import CLOCKS, ratio
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.resolve import resolve
+from aimv2.request.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.heap import keep_freed_memory
+from aimv2.base.heap import keep_freed_memory
 from aimv2.model.network import build
-from aimv2.objectives import objective
+from aimv2.spec.objectives import objective
 from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.device import autocast

@@ -1,4 +1,4 @@
-"""python tests/benchmarks/pruning.py [folder=pruning] [sweep=optimizer] [trials=24] [key=value ...]: what ASHA saves.
+"""python benchmarks/pruning.py [folder=pruning] [sweep=optimizer] [trials=24] [key=value ...]: what ASHA saves.
 
 Searches a study twice at random points, the same ones in both searches: without pruning and with ASHA. Prints the
 samples that each took, and the difference of their winners on fresh seeds. Other keys go to the launches. Both are

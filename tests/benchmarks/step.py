@@ -2,7 +2,7 @@
 [operations=false]: our step and a straightforward one (tests/helpers/reference.py), in wall seconds.
 
 Each step has a process of its own, because malloc's settings hold for a whole process. Ours has those of a run, which
-keeps freed memory (aimv2/heap.py). Beside it in turn are the reference with the same settings, the reference with
+keeps freed memory (aimv2/base/heap.py). Beside it in turn are the reference with the same settings, the reference with
 malloc's defaults, and ours with malloc's defaults. Prints the median over repeats of the ratio of each one's time to
 ours, and its 95 % interval by order statistics, which needs 6 repeats.
 
@@ -36,11 +36,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from aimv2.bench.encoder import PRECISIONS, Precision
-from aimv2.bench.timing import interleaved, ratio, read_options
-from aimv2.bench.training import CASES, TrainingStep, batches_of
-from aimv2.errors import UsageError, unknown
-from aimv2.heap import keep_freed_memory
+from benchmarks.encoder import PRECISIONS, Precision
+from benchmarks.timing import interleaved, ratio, read_options
+from benchmarks.training import CASES, TrainingStep, batches_of
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.heap import keep_freed_memory
 from aimv2.model.network import build
 from tests.helpers.reference import ReferenceStep
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from aimv2.runs.files import read_json
-from tests.benchmarks.first_step import started, summary
+from aimv2.base.files import read_json
+from benchmarks.first_step import started, summary
 from tests.helpers.training import small_run
 
 

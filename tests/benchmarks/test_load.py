@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tests.benchmarks.load import build, cells_of, with_load, with_pandas
+from benchmarks.load import build, cells_of, with_load, with_pandas
 
 
 def test_both_ways_give_the_same_means(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.search.optimizers import REDUCTION
-from tests.benchmarks.pruning import replay
+from benchmarks.pruning import replay
 
 
 def obvious(curves, finals, order):

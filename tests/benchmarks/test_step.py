@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.objectives import objective
+from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
-from tests.benchmarks.step import (
+from benchmarks.step_reference import (
     ATTENTION,
     COPIES,
     ELEMENTWISE,

@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 
 from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.evaluation.metrics import Metric
+from aimv2.spec.metrics import Metric
 from aimv2.runs.record import RunFolder
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from aimv2.data.files.description import SourceDescription, read_labelled, read_source
-from aimv2.data.files.open import prepare_location, prepare_source
+from aimv2.datasets.description import SourceDescription, read_labelled, read_source
+from aimv2.datasets.open import prepare_location, prepare_source
 
 
 def picture(number: int, kind: str = "JPEG") -> bytes:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from aimv2.bench.peak import peak_bytes
+from benchmarks.peak import peak_bytes
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import setup_of

@@ -2,7 +2,7 @@
 
 It is written as the paper is read: padded captions, every patch projected to pixels and every position to the
 vocabulary, norms and gates as plain formulas, a bool mask in every layer, and the loss read back in every step. One
-rank, one batch, both terms, image first; raster order. Letters as in ``aimv2.model`` and ``aimv2.losses``.
+rank, one batch, both terms, image first; raster order. Letters as in ``aimv2.model`` and ``aimv2.objectives.losses``.
 """
 
 import torch
@@ -82,7 +82,7 @@ class ReferenceStep:
         self.model, self.load, self.config = model, load, config
         self.optimizer = build_optimizer(model, config.optimizer)
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.0  # as in aimv2.bench.training
+            group["lr"] = 0.0  # as in benchmarks.training
 
     def backward(self, batch):
         weights = dict(self.model.named_parameters())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import webdataset as wds
 
-from aimv2.data.files.description import Location
+from aimv2.datasets.description import Location
 
 Members = list[tuple[str, bytes]]
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
 from sweeps.freeze import PACKAGES, SOURCE, freeze
 from tests.helpers.sweeps import SMALL, small_sweep
@@ -60,7 +60,7 @@ def test_equal_code_is_copied_once_and_a_launch_keeps_its_snapshot(source, tmp_p
 
 def test_an_edited_snapshot_is_refused(source, tmp_path):
     copy = frozen(tmp_path / "runs", source)
-    (copy / "aimv2/prefix.py").write_text("x = 1\n")
+    (copy / "aimv2/config/prefix.py").write_text("x = 1\n")
     with pytest.raises(UsageError, match=r"the code snapshot .* was changed; delete it and launch again"):
         frozen(tmp_path / "runs", source)
 
@@ -150,7 +150,7 @@ def test_an_edited_loss_fills_no_arm_without_a_word(source, tmp_path, cache_dir)
     def codes():
         return {path.parts[-4]: read_json(path)["code"] for path in tmp_path.glob("runs/v2-*/attempts/*/manifest.json")}
 
-    loss = source / "aimv2/losses.py"
+    loss = source / "aimv2/objectives/losses.py"
     assert "done runs are of code" not in launch(1)
     first, before = code_digest(source / "aimv2"), codes()
     assert set(before.values()) == {first}
@@ -202,7 +202,7 @@ def test_a_run_that_an_edit_would_restart_is_announced_and_resumes_with_its_code
         return found and found["step"]
 
     code = interrupted(1)["code"]
-    loss = source / "aimv2/losses.py"
+    loss = source / "aimv2/objectives/losses.py"
     loss.write_text(loss.read_text() + "# edited\n")
     output = typed(source / "sweeps/launch.py", *arguments, "dry_run=true", cwd=tmp_path)
     assert (

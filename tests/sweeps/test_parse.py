@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from ablations.catalogue import STUDIES
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run

@@ -5,9 +5,9 @@ import pytest
 
 from ablations.expand import Cell
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
-from aimv2.evaluation.metrics import Metric
-from aimv2.runs.files import write_json
+from aimv2.base.errors import UsageError
+from aimv2.spec.metrics import Metric
+from aimv2.base.files import write_json
 from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder

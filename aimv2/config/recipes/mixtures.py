@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, source_name
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 OWN = "own"  # the choice that sets nothing
 NAMES = ("dfn", "coyo", "hqitp")  # of sources of one's own

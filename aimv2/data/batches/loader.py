@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
-from aimv2.errors import RunFailedError
-from aimv2.runs.interrupt import SIGNALS
+from aimv2.base.errors import RunFailedError
+from aimv2.base.interrupt import SIGNALS
 
 T = TypeVar("T")
 

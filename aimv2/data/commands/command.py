@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pkgutil import resolve_name
 
 from aimv2.config.arguments import HELP
-from aimv2.errors import unknown
+from aimv2.base.errors import unknown
 
 USAGE = """usage: python -m aimv2 data COMMAND [...]
 
@@ -17,10 +17,10 @@ USAGE = """usage: python -m aimv2 data COMMAND [...]
 """
 
 COMMANDS = {  # imported when they are called
-    "index": "aimv2.data.commands.index:index_command",
-    "write": "aimv2.data.commands.write:write_command",
-    "show": "aimv2.data.commands.show:show_command",
-    "audit": "aimv2.data.commands.audit.command:audit_command",
+    "index": "aimv2.tools.data.index:index_command",
+    "write": "aimv2.tools.data.write:write_command",
+    "show": "aimv2.tools.data.show:show_command",
+    "audit": "aimv2.tools.data.audit.command:audit_command",
 }
 
 

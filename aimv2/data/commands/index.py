@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.data.files.description import SUFFIXES, Location, read_labelled, read_source, read_values
-from aimv2.data.files.index_folder import Indexed, OnProgress, index_path
-from aimv2.data.files.open import prepare_location, prepare_source
-from aimv2.data.files.shards.patterns import expand, is_url
-from aimv2.errors import UsageError
+from aimv2.datasets.description import SUFFIXES, Location, read_labelled, read_source, read_values
+from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
+from aimv2.datasets.open import prepare_location, prepare_source
+from aimv2.datasets.shards.patterns import expand, is_url
+from aimv2.base.errors import UsageError
 
 USAGE = """usage: python -m aimv2 data index FILE.yaml [workers=N]
        python -m aimv2 data index PATTERN to=FOLDER [workers=N]
@@ -95,7 +95,7 @@ def _index(title: str, location: Location, action: Callable[[OnProgress], Indexe
 
 def _description(location: Location) -> str:
     """Return the shortest description of shards that are indexed."""
-    from aimv2.data.files.shards.index import open_index
+    from aimv2.datasets.shards.index import open_index
 
     extensions = open_index(location).extensions
     found = next((extension for extension in CAPTIONS if extension in extensions), "txt")

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from aimv2.data.files.description import Filter
+from aimv2.datasets.description import Filter
 
 
 def meets(value: Any, condition: Filter) -> bool:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from aimv2 import address
-from aimv2.data.files.description import Location
-from aimv2.data.files.folder.index import is_within
-from aimv2.data.files.index_folder import (
+from aimv2.base import address
+from aimv2.datasets.description import Location
+from aimv2.datasets.folder.index import is_within
+from aimv2.datasets.index_folder import (
     PARTS,
     Indexed,
     OnProgress,
@@ -23,9 +23,9 @@ from aimv2.data.files.index_folder import (
     write_facts,
     writing,
 )
-from aimv2.data.files.records import MAX_BLOCK_ROWS, Part, Records
-from aimv2.data.files.shards.remote import Patience
-from aimv2.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.datasets.shards.remote import Patience
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 
 HASHES = "key_hashes.npy"
 KEYS = ("key", "__key__", "id")

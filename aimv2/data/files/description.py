@@ -12,7 +12,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from aimv2.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, unknown
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SUFFIXES = (".yaml", ".yml")

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aimv2.data.files import selection
-from aimv2.data.files.description import Location, SourceDescription
-from aimv2.data.files.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
-from aimv2.data.files.records import Part, Records
-from aimv2.errors import BadSampleError
+from aimv2.datasets import selection
+from aimv2.datasets.description import Location, SourceDescription
+from aimv2.datasets.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
+from aimv2.datasets.records import Part, Records
+from aimv2.base.errors import BadSampleError
 
 __all__ = [
     "Indexed",
@@ -196,27 +196,27 @@ def _has(records: Records, row: int, name: str) -> bool:
 
 def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
     if location.folder:
-        from aimv2.data.files.folder import index as folder_index
+        from aimv2.datasets.folder import index as folder_index
 
         return folder_index.build(location, workers, on_progress)
     if location.dataset:
-        from aimv2.data.files import dataset_records
+        from aimv2.datasets import dataset_records
 
         return dataset_records.build(location, workers, on_progress)
-    from aimv2.data.files.shards.build import build_index
+    from aimv2.datasets.shards.build import build_index
 
     return build_index(location, workers, on_progress)
 
 
 def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
     if location.folder:
-        from aimv2.data.files.folder.records import FolderRecords
+        from aimv2.datasets.folder.records import FolderRecords
 
         return FolderRecords(location)
     if location.dataset:
-        from aimv2.data.files.dataset_records import DatasetRecords
+        from aimv2.datasets.dataset_records import DatasetRecords
 
         return DatasetRecords(location)
-    from aimv2.data.files.shards.records import ShardRecords
+    from aimv2.datasets.shards.records import ShardRecords
 
     return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)

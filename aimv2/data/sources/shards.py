@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 INDEX = "index.parquet"
 PAIRS_PER_SHARD = 4096

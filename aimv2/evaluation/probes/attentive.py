@@ -19,7 +19,7 @@ from fvcore.common.param_scheduler import (
 )
 from torch import Tensor, nn
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.transfer import NO_LABEL
 from aimv2.evaluation.probes.splits import CHUNK, Features, Score, Standardised, moments, scored

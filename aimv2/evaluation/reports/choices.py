@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2 import address
+from aimv2.base import address
 from aimv2.data.sources.scene import COUNTS, Caption, Scene, dense_caption
 from aimv2.data.sources.scenes import composition, is_held_out
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
-from aimv2.evaluation.items import Items
+from aimv2.spec.items import Items
 
 Kind = Literal["objects", "inks", "relations", "counts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -9,22 +9,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from aimv2.data.files.description import LabelledDescription, Location
-from aimv2.data.files.records import Records
-from aimv2.errors import UsageError, unknown
-from aimv2.evaluation.sets import labels
-from aimv2.evaluation.sets.encoding.features import Extraction, Saved, Split, check_rate, check_room, extracted
-from aimv2.evaluation.sets.encoding.images import Bad
-from aimv2.evaluation.sets.encoding.models import Model
-from aimv2.evaluation.sets.methods import heads, intervals, language
-from aimv2.evaluation.sets.methods.heads import Labelled, Task
-from aimv2.evaluation.sets.options import METHODS, NEEDS, Kind, Method, Options
-from aimv2.evaluation.sets.progress import Advance, counted, progress
-from aimv2.evaluation.sets.recipes import RECIPES, Recipe, warnings
-from aimv2.evaluation.sets.report import MEAN_PER_CLASS, Result, published
-from aimv2.weights.files import count
+from aimv2.datasets.description import LabelledDescription, Location
+from aimv2.datasets.records import Records
+from aimv2.base.errors import UsageError, unknown
+from aimv2.datasets import labels
+from aimv2.tools.evaluate.encoding.features import Extraction, Saved, Split, check_rate, check_room, extracted
+from aimv2.datasets.images import Bad
+from aimv2.tools.evaluate.encoding.models import Model
+from aimv2.tools.evaluate.methods import heads, intervals, language
+from aimv2.tools.evaluate.methods.heads import Labelled, Task
+from aimv2.tools.evaluate.options import METHODS, NEEDS, Kind, Method, Options
+from aimv2.tools.evaluate.progress import Advance, counted, progress
+from aimv2.tools.evaluate.recipes import RECIPES, Recipe, warnings
+from aimv2.tools.evaluate.report import MEAN_PER_CLASS, Result, published
+from aimv2.tools.weights.files import count
 
-Open = Callable[[Location], Records]  # aimv2.data.files.open.open_location
+Open = Callable[[Location], Records]  # aimv2.datasets.open.open_location
 
 
 class Outcome(NamedTuple):
@@ -86,7 +86,7 @@ class Evaluation:
     """An evaluation of a model on a set.
 
     Attributes:
-        open_location: ``aimv2.data.files.open.open_location``.
+        open_location: ``aimv2.datasets.open.open_location``.
     """
 
     description: LabelledDescription

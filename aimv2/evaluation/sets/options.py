@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 from aimv2.config.arguments import key_values
 from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.errors import UsageError
-from aimv2.native import MAX_AREA, MIN_AREA
+from aimv2.base.errors import UsageError
+from aimv2.config.native import MAX_AREA, MIN_AREA
 
 Method = Literal["probe", "linear", "knn", "zero_shot", "retrieval"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -10,10 +10,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from aimv2.evaluation.sets.encoding.images import Bad
-from aimv2.evaluation.sets.encoding.models import Model
-from aimv2.evaluation.sets.methods.intervals import Estimate
-from aimv2.evaluation.sets.recipes import ENCODERS, LIT, PUBLISHED_PX, Recipe
+from aimv2.datasets.images import Bad
+from aimv2.tools.evaluate.encoding.models import Model
+from aimv2.tools.evaluate.methods.intervals import Estimate
+from aimv2.tools.evaluate.recipes import ENCODERS, LIT, PUBLISHED_PX, Recipe
 
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # bad images in the JSON file

@@ -12,7 +12,7 @@ from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
-from analysis.load import Evidence
+from analysis.evidence.load import Evidence
 from analysis.sections.scaling.agreement import agreement_table
 from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
 from analysis.sections.words import metric_title

@@ -1,7 +1,7 @@
 import pytest
 
-from aimv2.bench.command import bench_command
-from aimv2.errors import UsageError
+from benchmarks.command import bench_command
+from aimv2.base.errors import UsageError
 
 
 def test_benchmarks_are_listed(capsys):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.bench.command import bench_command
-from aimv2.bench.data import BARE, OURS, WEBDATASET, Bench, Options, table
-from aimv2.bench.synthetic import SCENES
+from benchmarks.command import bench_command
+from benchmarks.data import BARE, OURS, WEBDATASET, Bench, Options, table
+from benchmarks.synthetic import SCENES
 from aimv2.config.data_config import AugmentConfig
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.base.errors import RunFailedError, UsageError
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
 

@@ -9,10 +9,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.bench.command import bench_command
-from aimv2.bench.encoder import PRODUCT, Options, encoder_config, implementations, require_same, table, warnings
-from aimv2.bench.timing import read_options
-from aimv2.errors import RunFailedError, UsageError
+from benchmarks.command import bench_command
+from benchmarks.encoder import PRODUCT, Options, encoder_config, implementations, require_same, table, warnings
+from benchmarks.timing import read_options
+from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.model.encoder import Encoder
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aimv2.bench import loaders
-from aimv2.bench.synthetic import SCENES, describe, write_shards
+from benchmarks import loaders
+from benchmarks.synthetic import SCENES, describe, write_shards
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
 from aimv2.data.transforms import unnormalise
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from aimv2.bench.peak import peak_bytes
+from benchmarks.peak import peak_bytes
 
 MB = 2**20
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from aimv2.bench import scale
-from aimv2.bench.synthetic import SCENES, describe, draw, write_shards
+from benchmarks import scale
+from benchmarks.synthetic import SCENES, describe, draw, write_shards
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
-from aimv2.data.order import sample_order
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
+from aimv2.base.order import sample_order
 from aimv2.data.prepare import prepare
 from aimv2.data.transforms import unnormalise
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from aimv2.bench.command import bench_command
-from aimv2.bench.step import Result, table
-from aimv2.errors import UsageError
+from benchmarks.command import bench_command
+from benchmarks.step import Result, table
+from aimv2.base.errors import UsageError
 
 
 @pytest.mark.parametrize(

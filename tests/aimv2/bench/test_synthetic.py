@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aimv2.bench.synthetic import PHOTOGRAPHS, SCENES, link_shards, write_shards
+from benchmarks.synthetic import PHOTOGRAPHS, SCENES, link_shards, write_shards
 
 
 @pytest.mark.parametrize("kind", [PHOTOGRAPHS, SCENES], ids=lambda kind: kind.name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.bench.timing import cpu_seconds, interleaved, ratio
+from benchmarks.timing import cpu_seconds, interleaved, ratio
 
 
 class Clock:

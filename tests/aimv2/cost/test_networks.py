@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.resolve import with_attention
+from aimv2.request.resolve import with_attention
 from aimv2.cost.parts import forward_flops, train_flops, train_flops_by_area
 from aimv2.data.batches.batch import Batch
 from aimv2.model.network import build, build_empty
-from aimv2.native import Steps
-from aimv2.objectives import PRE_TRAINING, objective
+from aimv2.config.native import Steps
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from tests.helpers.training import losses_of
 
 NUM_IMAGES = 2

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from aimv2 import address
-from aimv2.data.order import Mixture, quotas, sample_order
+from aimv2.base import address
+from aimv2.base.order import Mixture, quotas, sample_order
 
 
 def order_of(start, stop, **values):

@@ -11,7 +11,7 @@ from aimv2.data.pairs import Joined, Selected
 from aimv2.data.prepare import open_source, prepare
 from aimv2.data.sources.glyph_pairs import concept_position
 from aimv2.data.sources.scene import INKS
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from aimv2.data.transforms import (
     strips,
     unnormalise,
 )
-from aimv2.losses import patchify
+from aimv2.objectives.losses import patchify
 
 SIDE = 48
 PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))

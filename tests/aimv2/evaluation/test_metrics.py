@@ -7,9 +7,9 @@ import pytest
 
 from aimv2.config.paths import replaced
 from aimv2.data import transfer
-from aimv2.errors import UsageError
-from aimv2.evaluation.items import Items
-from aimv2.evaluation.metrics import (
+from aimv2.base.errors import UsageError
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import (
     CHOICE_KINDS,
     EMOJI_TASKS,
     SCENE_TASKS,
@@ -20,7 +20,7 @@ from aimv2.evaluation.metrics import (
     unit_of,
 )
 from aimv2.evaluation.reports.choices import KINDS
-from aimv2.objectives import objective
+from aimv2.spec.objectives import objective
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from aimv2.config.signature import signature
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.evaluation.items import Items
+from aimv2.spec.items import Items
 from aimv2.evaluation.parts import Measured, Parts
-from aimv2.execute import execute
-from aimv2.runs.interrupt import Interrupts
+from aimv2.run.execute import execute
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_described, write_described
 

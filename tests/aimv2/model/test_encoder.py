@@ -9,7 +9,7 @@ import torch
 from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
-from aimv2.losses import patchify
+from aimv2.objectives.losses import patchify
 from aimv2.model import positions
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import build

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.errors import UsageError
-from aimv2.runs.files import (
+from aimv2.base.errors import UsageError
+from aimv2.base.files import (
     link_text,
     read_json,
     share,

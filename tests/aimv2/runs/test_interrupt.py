@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aimv2.runs.interrupt import SIGNALS, Interrupts
+from aimv2.base.interrupt import SIGNALS, Interrupts
 
 
 def send(number):
@@ -115,7 +115,7 @@ def test_predicate_is_polled_once_per_interval():
 
 CLEAN_UP = """
 import os, pathlib, sys
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.interrupt import Interrupts
 os.login_tty(int(sys.argv[1]))
 try:
     with Interrupts().listening():
@@ -144,7 +144,7 @@ def test_a_clean_up_after_the_terminal_was_closed_can_print(tmp_path):
 
 def test_sighup_leaves_output_to_a_file(tmp_path):
     script = (
-        "import signal; from aimv2.runs.interrupt import Interrupts\n"
+        "import signal; from aimv2.base.interrupt import Interrupts\n"
         "try:\n with Interrupts().listening(): signal.raise_signal(signal.SIGHUP)\n"
         "except KeyboardInterrupt: print('interrupted')"
     )

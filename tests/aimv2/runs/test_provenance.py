@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.config.resolve import resolve
+from aimv2.request.resolve import resolve
 from aimv2.config.serialization import to_dict
-from aimv2.runs.files import write_json
+from aimv2.base.files import write_json
 from aimv2.runs.provenance import (
     NO_NUMBERS,
     PACKAGE,
@@ -71,8 +71,8 @@ import sys
 from pathlib import Path
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.execute import execute
-from aimv2.runs.files import read_json
+from aimv2.run.execute import execute
+from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 
 config = from_dict(read_json(Path("config.json")))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.hardware import missing_for_compile
+from aimv2.base.hardware import missing_for_compile
 from aimv2.training.device import autocast, compiles
 
 

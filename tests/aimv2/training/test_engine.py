@@ -14,12 +14,12 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.distributed.tensor import DTensor
 
 from aimv2.config.paths import replaced
-from aimv2.config.resolve import with_attention
-from aimv2.config.start import with_start
+from aimv2.request.resolve import with_attention
+from aimv2.start.origin import with_start
 from aimv2.data.batches.batch import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.objectives import PRE_TRAINING, objective
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE, World
 from tests.helpers.finished_runs import finished_run

@@ -10,19 +10,19 @@ import pytest
 from aimv2.config.run_config import CheckpointConfig
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
-from aimv2.execute import execute
-from aimv2.runs.files import read_json, write_json
+from aimv2.run.execute import execute
+from aimv2.base.files import read_json, write_json
 from aimv2.runs.record import RunFolder
 from aimv2.training.watchdog import Watchdog
 
 HANGING_RUN = """
 import functools, sys, threading
 from pathlib import Path
-from aimv2 import execute
+from aimv2.run import execute
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
-from aimv2.runs.files import read_json
+from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 from aimv2.training.watchdog import Watchdog
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aimv2.cli import main
-from aimv2.weights import read_weights
-from aimv2.weights.command import weights_command
+from aimv2.tools.weights import read_weights
+from aimv2.tools.weights.command import weights_command
 
 
 def test_import_and_export_print_a_summary(foreign, tmp_path, capsys):
@@ -121,6 +121,6 @@ def test_help_prints_the_usage(capsys):
 
 @pytest.mark.exhaustive
 def test_neither_transformers_nor_timm_is_imported():
-    code = "import aimv2.weights.command, sys; print(sorted({'transformers', 'timm'} & sys.modules.keys()))"
+    code = "import aimv2.tools.weights.command, sys; print(sorted({'transformers', 'timm'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 
-from aimv2.weights import load_encoder, read_published, read_weights, resampled, write_published, write_weights
-from aimv2.weights.contents import weights_config
+from aimv2.tools.weights import load_encoder, read_published, read_weights, resampled, write_published, write_weights
+from aimv2.tools.weights.contents import weights_config
 
 
 @torch.no_grad()

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from aimv2.errors import UsageError
-from aimv2.weights.files import find, read_object, read_tensors, write_folder
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.files import find, read_object, read_tensors, write_folder
 
 INDEX = "model.safetensors.index.json"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from aimv2.errors import UsageError
-from aimv2.weights.layout import num_heads
+from aimv2.base.errors import UsageError
+from aimv2.tools.weights.layout import num_heads
 
 
 def test_stated_number_of_heads_is_taken_unchecked():

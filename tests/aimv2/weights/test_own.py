@@ -12,7 +12,7 @@ from aimv2.config.model_config import DecoderConfig
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
 from aimv2.runs.record import RunFolder
-from aimv2.weights import (
+from aimv2.tools.weights import (
     load_dual_encoder,
     load_encoder,
     read_published,

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Aimv2Model, Aimv2VisionModel
 
-from aimv2.weights import (
+from aimv2.tools.weights import (
     load_dual_encoder,
     load_encoder,
     read_published,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aimv2.weights import read_published
+from aimv2.tools.weights import read_published
 
 GATE, TABLE = "encoder.layers.0.ffn.gate_proj.weight", "embeddings.position_embedding.weight"
 PATCHES = "embeddings.patch_embed.weight"

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aimv2.config.model_config import EncoderConfig
-from aimv2.weights import WeightsConfig, read_published
-from aimv2.weights.contents import Source
-from aimv2.weights.timm import WIDTHS, Timm
+from aimv2.tools.weights import WeightsConfig, read_published
+from aimv2.tools.weights.contents import Source
+from aimv2.tools.weights.timm import WIDTHS, Timm
 
 
 @pytest.mark.parametrize(

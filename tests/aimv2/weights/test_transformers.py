@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.weights import load_encoder, read_published, write_weights
-from aimv2.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
+from aimv2.tools.weights import load_encoder, read_published, write_weights
+from aimv2.tools.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
 
 
 @pytest.mark.parametrize(

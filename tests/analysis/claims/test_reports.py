@@ -2,12 +2,12 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.claims.reports import claims_document, findings_in
 from analysis.document.data import to_json
 from analysis.inference.looks import Look
-from analysis.load import load
-from analysis.records import FILE, Records, pack
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 

@@ -8,7 +8,7 @@ import torch
 from open_clip import get_model_config
 from open_clip.model import CLIP
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.costs.architectures import ARCHITECTURES
 from analysis.costs.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
 

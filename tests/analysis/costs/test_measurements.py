@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.costs.measurements import read_measurements, rounded, to_json
 from tests.helpers.costs import measurements
 

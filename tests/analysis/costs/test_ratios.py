@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.bench.timing import interleaved
+from benchmarks.timing import interleaved
 from analysis.costs.ratios import percentile, relative
 
 ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)

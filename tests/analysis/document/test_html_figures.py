@@ -3,7 +3,7 @@ from matplotlib.figure import Figure as Picture
 
 from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import Figure
-from analysis.figures.style import GRID, INK, PAPER, SOFT
+from analysis.document.style import GRID, INK, PAPER, SOFT
 
 
 def figure(data):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.document.model import Document, Figure, Paragraph, Section, Table
 from analysis.document.write import replace_folder, write
 

@@ -3,8 +3,8 @@
 import pytest
 
 from analysis.costs.measurements import Measurements
-from analysis.figures.costs import encoder_ratios, objective_ratios
-from analysis.figures.style import save, style
+from analysis.costs.figures import encoder_ratios, objective_ratios
+from analysis.document.style import save, style
 from tests.helpers.costs import SLOWER, measurements
 
 

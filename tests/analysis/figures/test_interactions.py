@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from analysis.figures.interactions import interactions
-from analysis.figures.style import COLOURS, style
+from analysis.document.style import COLOURS, style
 from analysis.inference.intervals import Estimate
 
 FACTORS = {"norm": ["rms", "layer"], "width": ["w1", "w2", "w3"]}

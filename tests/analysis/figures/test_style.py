@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from ablations.catalogue import STUDIES
-from analysis.figures.style import INK, looks, save, show_on_hover, style, write_svg
+from analysis.document.style import INK, looks, save, show_on_hover, style, write_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA = pd.DataFrame({"x": [1.0, 1 / 3], "label": ["a", "b"]})

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.figures.trials import history, pareto_front
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 

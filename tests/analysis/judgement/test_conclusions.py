@@ -7,7 +7,7 @@ from analysis.inference.looks import Look
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Comparison, primary_comparisons
 from analysis.judgement.conclusions import conclusion, findings, look_note, power, warnings
-from analysis.load import MISSING_COLUMNS
+from analysis.evidence.load import MISSING_COLUMNS
 from tests.helpers.specimen import STUDY
 
 

@@ -13,7 +13,7 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo, small, tiny
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,

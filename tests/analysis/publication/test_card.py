@@ -7,8 +7,8 @@ import pytest
 import yaml
 from scipy import stats
 
-from aimv2.errors import UsageError
-from analysis.publication.card import card
+from aimv2.base.errors import UsageError
+from analysis.sections.card import card
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from
 from tests.helpers.specimen import STUDY

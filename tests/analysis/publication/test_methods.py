@@ -9,7 +9,7 @@ from ablations.study import WINNER
 from analysis.document.model import Bullets
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
+from analysis.evidence.load import load
 from analysis.publication.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive

@@ -10,7 +10,7 @@ from aimv2.config.paths import replaced
 from analysis.document.markdown import to_markdown
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
+from analysis.evidence.load import load
 from analysis.publication.sources import credits_text, mixture_table, repeats
 from analysis.sections.study import document
 from tests.helpers.evidence import write_run

@@ -9,10 +9,10 @@ from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies import norm_ffn
 from analysis.document.model import Figure, walk
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import MISSING_COLUMNS
+from analysis.evidence.load import MISSING_COLUMNS
 from analysis.sections import factors
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_of, sensitive

@@ -10,7 +10,7 @@ from analysis.document.data import to_json
 from analysis.document.latex import to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Figure, walk
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections import search

@@ -11,7 +11,7 @@ from analysis.document.markdown import to_markdown
 from analysis.document.model import Section, Table, walk
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
+from analysis.evidence.load import load
 from analysis.sections.study import document
 from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from aimv2.cli import guarded
 from aimv2.config.recipes.scales import SCALES
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from analysis.verify.balance import END, TRAINING
 from analysis.verify.captions import CACHE, IMAGE, UNIGRAM

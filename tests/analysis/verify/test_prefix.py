@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aimv2.prefix import PrefixDistribution
+from aimv2.config.prefix import PrefixDistribution
 from analysis.verify.prefix import chi_square, prefix_lengths
 
 DISTRIBUTIONS = {

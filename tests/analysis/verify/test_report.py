@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from analysis.verify.command import check
 from analysis.verify.report import summary, write_report
 

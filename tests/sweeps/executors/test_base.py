@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.executors.base import check_gpu_sharing
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.executors.registry import EXECUTORS, default_values, end_abandoned, executor_of
 from sweeps.executors.slurm import SlurmExecutor

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ablations.request import read_requests
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
 from tests.helpers.slurm import EXECUTOR

@@ -8,7 +8,7 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.memory.setup import USABLE
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.events import scalars_of
 from sweeps.export.exporters import EXPORTERS, export
 from tests.helpers.events import read_events

@@ -8,7 +8,7 @@ import pytest
 
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
-from aimv2.hardware import hardware
+from aimv2.base.hardware import hardware
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.recorded import MAX_RUNS, recorded_times, run_times
 

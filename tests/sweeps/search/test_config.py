@@ -6,7 +6,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.search.config import STATES, SearchConfig, search_config, search_values, with_arguments
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ablations.design import factorial, latin_hypercube, setting
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.search.draw import draw
 from tests.helpers.trials import search
 

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ablations.design import Arm, factorial, setting
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from optuna.trial import TrialState
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Journal

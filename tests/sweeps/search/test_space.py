@@ -10,7 +10,7 @@ from ablations.catalogue import STUDIES
 from ablations.design import factorial, latin_hypercube, one_factor, setting
 from ablations.expand import expand
 from aimv2.config.signature import signature
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search, described
 from tests.helpers.trials import BOX, search

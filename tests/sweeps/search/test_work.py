@@ -13,7 +13,7 @@ from rich.console import Console
 from ablations.design import factorial, setting
 from ablations.study import WINNER
 from aimv2.runs.failure import Failure
-from aimv2.runs.interrupt import Interrupts
+from aimv2.base.interrupt import Interrupts
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.search.config import journal_path

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from aimv2.data.commands.audit import phash
+from aimv2.tools.data.audit import phash
 
 SIDE = 224  # of the images that are changed
 

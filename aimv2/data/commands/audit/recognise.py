@@ -3,7 +3,7 @@
 import unicodedata
 from functools import lru_cache
 
-from aimv2.data.files.decode import FORMATS
+from aimv2.data.decode import FORMATS
 
 IMAGE_FORMATS = (*FORMATS, "GIF", "AVIF", "BMP", "TIFF", "HTML", "other", "drawn")
 SCRIPTS = (

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 BATCH = 2**16
 JSON_ROW = "json row"  # a row of JSON lines stays text: its columns need not have one type each

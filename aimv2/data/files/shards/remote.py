@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.base.errors import RunFailedError, UsageError
 
 WAITS = (0.1, 0.4, 1.5, 4.0)  # seconds before each new attempt
 TRANSIENT = {

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aimv2.address import hash64
-from aimv2.data.files.description import REFUSED
-from aimv2.data.files.shards.patterns import is_url
-from aimv2.data.files.shards.remote import Patience, describe_url, open_url, translated
-from aimv2.data.files.shards.tar import BLOCK, Member, TarError, walk
-from aimv2.errors import UsageError
+from aimv2.base.address import hash64
+from aimv2.datasets.description import REFUSED
+from aimv2.datasets.shards.patterns import is_url
+from aimv2.datasets.shards.remote import Patience, describe_url, open_url, translated
+from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
+from aimv2.base.errors import UsageError
 
 # As webdataset: the key is the path up to the first dot of the base name.
 KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")

@@ -26,18 +26,18 @@ from numpy.lib.format import open_memmap
 from rich.console import Console
 from torch import Tensor
 
-from aimv2.data.files.description import Location
-from aimv2.data.files.records import Records
+from aimv2.datasets.description import Location
+from aimv2.datasets.records import Records
 from aimv2.data.transforms import network_input
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.sets.encoding.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
-from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks
-from aimv2.evaluation.sets.options import Kind
-from aimv2.evaluation.sets.progress import progress
-from aimv2.runs.files import write_json
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.datasets.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
+from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks
+from aimv2.tools.evaluate.options import Kind
+from aimv2.tools.evaluate.progress import progress
+from aimv2.base.files import write_json
 
 if TYPE_CHECKING:
-    from aimv2.evaluation.sets.encoding.models import Model  # which imports the conversion of weights
+    from aimv2.tools.evaluate.encoding.models import Model  # which imports the conversion of weights
 
 VERSION = 1  # of what is computed; another number makes other folders
 BAD, FACTS = "bad.json", "features.json"
@@ -68,7 +68,7 @@ class Extraction:
     """How features are computed and where they are saved.
 
     Attributes:
-        decode: ``aimv2.data.files.decode.square``.
+        decode: ``aimv2.data.decode.square``.
         max_bad_rate: share of unusable images above which an error is raised.
     """
 

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aimv2.data.batches.loader import loaded
-from aimv2.data.files.decode import whole
-from aimv2.data.files.records import Records
-from aimv2.errors import BadSampleError
-from aimv2.native import own_size
+from aimv2.data.decode import whole
+from aimv2.datasets.records import Records
+from aimv2.base.errors import BadSampleError
+from aimv2.config.native import own_size
 
-Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.files.decode.square
+Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.decode.square
 
 
 class Bad(NamedTuple):
-    """A sample that cannot be used: its row and key, the reason (``aimv2.errors``) and the detail."""
+    """A sample that cannot be used: its row and key, the reason (``aimv2.base.errors``) and the detail."""
 
     row: int
     key: str

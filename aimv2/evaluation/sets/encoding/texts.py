@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from aimv2.data.tokenizer import END_OF_TEXT, CaptionTokenizer
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 class Texts:

@@ -16,9 +16,9 @@ from torch import Tensor
 from aimv2.evaluation.probes.attentive import attentive_probe, num_steps
 from aimv2.evaluation.probes.neighbours import knn_scores
 from aimv2.evaluation.probes.splits import FEATURE_EPS, Features
-from aimv2.evaluation.sets.methods.linear import Linear, fit_path
-from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
-from aimv2.evaluation.sets.progress import Advance, no_progress
+from aimv2.tools.evaluate.methods.linear import Linear, fit_path
+from aimv2.tools.evaluate.options import LinearOptions, ProbeOptions
+from aimv2.tools.evaluate.progress import Advance, no_progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest, bootstrap
 
-from aimv2 import address
+from aimv2.base import address
 
 RESAMPLES = 9999
 BATCH = 100  # resamples at once, which bounds the memory

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.evaluation.sets.encoding.models import Model
-from aimv2.evaluation.sets.progress import Advance, no_progress
+from aimv2.tools.evaluate.encoding.models import Model
+from aimv2.tools.evaluate.progress import Advance, no_progress
 
 CHUNK = 1024  # queries whose similarities to all keys are in memory at once
 RECALL_AT = (1, 5)

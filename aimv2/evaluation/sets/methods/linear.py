@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from aimv2.evaluation.sets.progress import Advance, no_progress
+from aimv2.tools.evaluate.progress import Advance, no_progress
 
 CHUNK = 2**16  # images whose scores are in memory at once
 MAX_GRADIENT = 1e-8  # norm of the gradient, in whitened coordinates, at the end

@@ -2,9 +2,9 @@
 
 import pytest
 
-from aimv2.config.compose import compose, run_config
+from aimv2.request.compose import compose, run_config
 from aimv2.config.recipes.scales import demo
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 def composed(*words):

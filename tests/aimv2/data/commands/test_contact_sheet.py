@@ -1,6 +1,6 @@
 import numpy as np
 
-from aimv2.data.commands.contact_sheet import MAX_LINES, Cell, Piece, sheet
+from aimv2.tools.data.contact_sheet import MAX_LINES, Cell, Piece, sheet
 
 
 def cell(pieces, **changes):

@@ -4,10 +4,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from aimv2.data.commands.index import index_command
-from aimv2.data.files.description import read_labelled, read_source
-from aimv2.data.files.open import open_location, open_source
-from aimv2.errors import UsageError
+from aimv2.tools.data.index import index_command
+from aimv2.datasets.description import read_labelled, read_source
+from aimv2.datasets.open import open_location, open_source
+from aimv2.base.errors import UsageError
 from tests.helpers.shards import write_shards
 
 

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from PIL import Image
 
-from aimv2.data.commands.members import _put, encoded_json, extension
-from aimv2.errors import BadSampleError, UsageError
+from aimv2.tools.data.members import _put, encoded_json, extension
+from aimv2.base.errors import BadSampleError, UsageError
 
 
 @pytest.mark.parametrize("name", ["jpg", "png", "webp"])

@@ -8,12 +8,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from aimv2.config.data_config import DataConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.data.commands.show import cells, pieces, show_command
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
+from aimv2.tools.data.show import cells, pieces, show_command
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 def word_tokenizer(words, unknown="<unk>"):
@@ -108,8 +108,8 @@ def test_files_show_their_own_kind_of_captions_and_replaced_samples(tiny, descri
 
 
 def _training_keys(path, data):
-    from aimv2.data.files.file_pairs import open_pairs
-    from aimv2.data.files.open import open_source
+    from aimv2.datasets.file_pairs import open_pairs
+    from aimv2.datasets.open import open_source
 
     train = open_pairs(open_source(read_source(path)), data).train
     return train.keys(np.arange(len(train)))

@@ -1,7 +1,7 @@
 import pytest
 
-from aimv2.data.files.conditions import is_one_of, meets
-from aimv2.data.files.description import Filter
+from aimv2.datasets.conditions import is_one_of, meets
+from aimv2.datasets.description import Filter
 
 
 @pytest.mark.parametrize(

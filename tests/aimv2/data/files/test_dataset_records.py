@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import pytest
 
-from aimv2 import address
-from aimv2.data.files import dataset_records
-from aimv2.data.files.dataset_records import DatasetRecords
-from aimv2.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.base import address
+from aimv2.datasets import dataset_records
+from aimv2.datasets.dataset_records import DatasetRecords
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.own_data import picture, source, write
 
 NUM = 7
@@ -194,8 +194,8 @@ def test_what_is_no_dataset_of_images_is_one_sentence(tmp_path, values, sentence
 def test_without_the_package_the_error_says_what_to_install(tmp_path):
     program = (
         "import sys; sys.modules['datasets'] = None\n"
-        "from aimv2.data.files import dataset_records\n"
-        "from aimv2.data.files.description import Location\n"
+        "from aimv2.datasets import dataset_records\n"
+        "from aimv2.datasets.description import Location\n"
         "dataset_records.build(Location(dataset='saved', index='i'), 1, lambda done, total: None)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)

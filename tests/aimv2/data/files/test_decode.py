@@ -19,9 +19,9 @@ from torchvision.transforms.transforms import CenterCrop, InterpolationMode, Res
 
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
-from aimv2.data.files.decode import crop, square
-from aimv2.errors import BadSampleError
-from aimv2.native import size_within
+from aimv2.data.decode import crop, square
+from aimv2.base.errors import BadSampleError
+from aimv2.config.native import size_within
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
 WHOLE = AugmentConfig(min_scale=1, min_ratio=0.01, max_ratio=100, flip_probability=0)
@@ -352,8 +352,8 @@ def bombs(side):
 PEAK = """
 import re, sys
 from pathlib import Path
-from aimv2.errors import BadSampleError
-from aimv2.data.files.decode import square
+from aimv2.base.errors import BadSampleError
+from aimv2.data.decode import square
 
 def peak_mb():
     return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.data.files.description import Filter, HeldOut, read_labelled, read_source
-from aimv2.errors import UsageError
+from aimv2.datasets.description import Filter, HeldOut, read_labelled, read_source
+from aimv2.base.errors import UsageError
 from tests.helpers.own_data import write
 
 

@@ -10,10 +10,10 @@ import datasets
 import numpy as np
 import pytest
 
-from aimv2 import address
-from aimv2.data.files.description import read_labelled
-from aimv2.data.files.index_folder import read_parts, write_parts
-from aimv2.data.files.open import (
+from aimv2.base import address
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.open import (
     difference,
     fingerprint,
     open_location,
@@ -21,8 +21,8 @@ from aimv2.data.files.open import (
     prepare_location,
     prepare_source,
 )
-from aimv2.data.files.records import Part
-from aimv2.errors import UsageError
+from aimv2.datasets.records import Part
+from aimv2.base.errors import UsageError
 from tests.helpers.own_data import picture, source, write
 
 NUM = 40
@@ -220,8 +220,8 @@ def test_opening_loads_no_torch(tmp_path):
     description = source(tmp_path, folder="pictures")
     program = (
         "import sys; from pathlib import Path\n"
-        "from aimv2.data.files.description import read_source\n"
-        "from aimv2.data.files.open import open_source, prepare_source\n"
+        "from aimv2.datasets.description import read_source\n"
+        "from aimv2.datasets.open import open_source, prepare_source\n"
         "description = read_source(Path('source.yaml')); prepare_source(description)\n"
         "print(len(open_source(description).records), 'torch' in sys.modules)"
     )

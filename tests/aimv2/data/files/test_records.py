@@ -6,11 +6,11 @@ import datasets
 import numpy as np
 import pytest
 
-from aimv2 import address
-from aimv2.data import order
-from aimv2.data.files.description import Location
-from aimv2.data.files.open import open_location, prepare_location
-from aimv2.data.files.records import MAX_BLOCK_ROWS
+from aimv2.base import address
+from aimv2.base import order
+from aimv2.datasets.description import Location
+from aimv2.datasets.open import open_location, prepare_location
+from aimv2.datasets.records import MAX_BLOCK_ROWS
 from tests.helpers.own_data import picture, write
 from tests.helpers.shards import write_tar
 

@@ -1,4 +1,4 @@
-from aimv2.data.files.words import worded
+from aimv2.datasets.words import worded
 
 
 def test_content_words_are_all_but_function_words():

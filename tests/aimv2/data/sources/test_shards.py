@@ -6,7 +6,7 @@ import pytest
 import webdataset as wds
 
 from aimv2.data.sources.shards import INDEX, Shards, write_shards
-from aimv2.errors import UsageError
+from aimv2.base.errors import UsageError
 
 
 @pytest.fixture

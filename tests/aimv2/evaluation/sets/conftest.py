@@ -13,15 +13,15 @@ from sklearn.datasets import load_digits
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2 import address
-from aimv2.data.files.decode import square
-from aimv2.data.files.description import Location, read_labelled
-from aimv2.data.files.open import prepare_location
-from aimv2.data.files.records import Part, Records
-from aimv2.errors import BadSampleError
-from aimv2.evaluation.sets.encoding.features import Extraction, Split
-from aimv2.evaluation.sets.encoding.images import Shape
-from aimv2.evaluation.sets.encoding.models import load_model
+from aimv2.base import address
+from aimv2.data.decode import square
+from aimv2.datasets.description import Location, read_labelled
+from aimv2.datasets.open import prepare_location
+from aimv2.datasets.records import Part, Records
+from aimv2.base.errors import BadSampleError
+from aimv2.tools.evaluate.encoding.features import Extraction, Split
+from aimv2.datasets.images import Shape
+from aimv2.tools.evaluate.encoding.models import load_model
 from tests.helpers.public_encoders import IMAGE_PX
 
 NUM_DIGITS = 160

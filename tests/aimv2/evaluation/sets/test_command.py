@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from aimv2.cli import main
-from aimv2.data.files.description import read_labelled
-from aimv2.data.files.open import prepare_location
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.open import prepare_location
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.native import at_native

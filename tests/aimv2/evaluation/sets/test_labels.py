@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from aimv2.errors import BadSampleError, UsageError
-from aimv2.evaluation.sets import labels
+from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets import labels
 
 
 def records_with(memory_records, values, field="label"):

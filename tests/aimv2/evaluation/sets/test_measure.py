@@ -1,9 +1,9 @@
 import pytest
 
-from aimv2.data.files.description import LabelledDescription, Location
-from aimv2.errors import UsageError
-from aimv2.evaluation.sets.encoding.models import load_model
-from aimv2.evaluation.sets.measure import chosen_methods
+from aimv2.datasets.description import LabelledDescription, Location
+from aimv2.base.errors import UsageError
+from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.measure import chosen_methods
 
 PLACE = Location(folder="images")
 

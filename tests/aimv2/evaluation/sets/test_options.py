@@ -1,7 +1,7 @@
 import pytest
 
-from aimv2.errors import UsageError
-from aimv2.evaluation.sets.options import USAGE, Options, checked_options, given_values
+from aimv2.base.errors import UsageError
+from aimv2.tools.evaluate.options import USAGE, Options, checked_options, given_values
 
 NEEDED = ["weights=w", "data=d.yaml"]
 

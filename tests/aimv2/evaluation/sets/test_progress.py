@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from aimv2.evaluation.sets.progress import EVERY, counted, progress
+from aimv2.tools.evaluate.progress import EVERY, counted, progress
 
 
 def shown(*, is_terminal=False, quiet=False, total=7, steps=(3, 4), **more):

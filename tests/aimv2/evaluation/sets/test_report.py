@@ -2,11 +2,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from aimv2.evaluation.sets.encoding.images import Bad
-from aimv2.evaluation.sets.encoding.models import load_model
-from aimv2.evaluation.sets.methods.intervals import Estimate
-from aimv2.evaluation.sets.recipes import RECIPES
-from aimv2.evaluation.sets.report import Result, bad_summary, print_results, published
+from aimv2.datasets.images import Bad
+from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.methods.intervals import Estimate
+from aimv2.tools.evaluate.recipes import RECIPES
+from aimv2.tools.evaluate.report import Result, bad_summary, print_results, published
 
 
 def test_published_accuracies_are_those_of_the_encoders_size(public):

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from aimv2.data.files.description import read_labelled
-from aimv2.data.files.open import prepare_location
-from aimv2.errors import UsageError
-from aimv2.evaluation.sets.studies import labelled_sets
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.open import prepare_location
+from aimv2.base.errors import UsageError
+from aimv2.datasets.labelled import labelled_sets
 
 
 def with_sets(config, *paths, images=20_000):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aimv2.data.commands.audit.phash import MAX_DISTANCE, SIDE, distances, hashes, near_pairs
+from aimv2.tools.data.audit.phash import MAX_DISTANCE, SIDE, distances, hashes, near_pairs
 
 
 def noise(seed, side=8):

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from aimv2.data.commands.audit.recognise import image_format, script
+from aimv2.tools.data.audit.recognise import image_format, script
 
 
 def encoded(picture, name):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from aimv2.config.data_config import DataConfig
-from aimv2.data.commands.audit.phash import SIDE
-from aimv2.data.commands.audit.recognise import IMAGE_FORMATS, SCRIPTS
-from aimv2.data.commands.audit.survey import (
+from aimv2.tools.data.audit.phash import SIDE
+from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
+from aimv2.tools.data.audit.survey import (
     FACT,
     NO_PROBLEM,
     chosen_rows,
@@ -15,11 +15,11 @@ from aimv2.data.commands.audit.survey import (
     read_image,
     survey,
 )
-from aimv2.data.commands.index import index_command
-from aimv2.data.files.description import read_source
-from aimv2.data.files.open import prepare_source
+from aimv2.tools.data.index import index_command
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.errors import REASONS, BadSampleError
+from aimv2.base.errors import REASONS, BadSampleError
 
 
 def encoded(picture, name, **options):

@@ -3,9 +3,9 @@ import random
 
 import pytest
 
-from aimv2.data.files.folder import index
-from aimv2.data.files.folder.records import FolderRecords
-from aimv2.errors import UsageError
+from aimv2.datasets.folder import index
+from aimv2.datasets.folder.records import FolderRecords
+from aimv2.base.errors import UsageError
 from tests.helpers.own_data import picture, source, write
 
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aimv2 import address
-from aimv2.data.files.folder import index
-from aimv2.data.files.folder.records import FolderRecords
-from aimv2.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.base import address
+from aimv2.datasets.folder import index
+from aimv2.datasets.folder.records import FolderRecords
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from tests.helpers.own_data import picture, source, write
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.data.files.folder import tables
-from aimv2.errors import UsageError
+from aimv2.datasets.folder import tables
+from aimv2.base.errors import UsageError
 from tests.helpers.own_data import write
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=9)

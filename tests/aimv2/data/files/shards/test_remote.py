@@ -9,8 +9,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from aimv2.data.files.shards.remote import WAITS, Patience, ShardCache, describe_url, open_url
-from aimv2.errors import RunFailedError, UsageError
+from aimv2.datasets.shards.remote import WAITS, Patience, ShardCache, describe_url, open_url
+from aimv2.base.errors import RunFailedError, UsageError
 
 SIZE = 1000
 

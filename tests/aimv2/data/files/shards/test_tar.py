@@ -12,7 +12,7 @@ import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.data.files.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
+from aimv2.datasets.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
 from tests.helpers.shards import write_tar
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}

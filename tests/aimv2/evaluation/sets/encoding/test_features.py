@@ -9,13 +9,13 @@ from PIL import Image
 from rich.console import Console
 
 from aimv2.config.paths import replaced
-from aimv2.data.files.description import Filter, Location
+from aimv2.datasets.description import Filter, Location
 from aimv2.data.transforms import network_input
-from aimv2.errors import RunFailedError, UsageError
-from aimv2.evaluation.sets.encoding.features import Split, check_room, extracted
-from aimv2.evaluation.sets.encoding.images import OwnShape, Shape
-from aimv2.evaluation.sets.encoding.models import load_model
-from aimv2.evaluation.sets.encoding.ranks import Ranks
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.tools.evaluate.encoding.features import Split, check_room, extracted
+from aimv2.datasets.images import OwnShape, Shape
+from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.encoding.ranks import Ranks
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.public_encoders import network_inputs
@@ -133,7 +133,7 @@ def test_shares_of_ranks_write_one_file(extraction, split, monkeypatch):
         def gathered(self, value):
             if value == []:
                 (partial,) = together.folder(split).glob(".partial*")
-                from aimv2.evaluation.sets.encoding import features
+                from aimv2.tools.evaluate.encoding import features
 
                 second = replace(together, ranks=Second(1, 2))
                 return [value, features._encode(second, split, ["mean", "patches"], partial, QUIET)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.evaluation.sets.encoding.ranks import ALONE, Ranks, joined
+from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks, joined
 from tests.helpers.pages import ROOT
 
 

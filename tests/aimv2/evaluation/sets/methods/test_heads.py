@@ -6,9 +6,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from aimv2.evaluation.probes.attentive import attentive_probe
 from aimv2.evaluation.probes.splits import Features
-from aimv2.evaluation.sets.methods import heads
-from aimv2.evaluation.sets.methods.heads import Labelled, Task
-from aimv2.evaluation.sets.options import LinearOptions, ProbeOptions
+from aimv2.tools.evaluate.methods import heads
+from aimv2.tools.evaluate.methods.heads import Labelled, Task
+from aimv2.tools.evaluate.options import LinearOptions, ProbeOptions
 
 
 def planted(num_rows, seed, *, num_classes=4, num_unused=5):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aimv2.evaluation.sets.methods import intervals
+from aimv2.tools.evaluate.methods import intervals
 
 
 @pytest.mark.parametrize(("num_right", "num"), [(0, 10), (7, 10), (10, 10), (43_000, 50_000)])

@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from aimv2.evaluation.sets.methods.linear import fit_path
+from aimv2.tools.evaluate.methods.linear import fit_path
 
 NUM_TRAIN = 600
 
