@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from aimv2.spec.metrics import missing_data, set_names, unit_of
+
 from ablations.expectations import DIGITS, PROBE, default_margin
 from ablations.study import Study
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import missing_data, set_names, unit_of
 
 
 def adapted(study: Study, base: RunConfig) -> Study:

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
+from aimv2.base.errors import UsageError
+
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, train_flops
-from aimv2.base.errors import UsageError
 
 Equal = Literal["samples", "flops", "seconds"]
 

@@ -3,15 +3,16 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.request.compose import RUN_KEYS
+from aimv2.spec.metrics import metric_names, not_applicable
+from aimv2.spec.objectives import objective
+
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
 from ablations.study import Study
-from aimv2.request.compose import RUN_KEYS
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError, unknown
-from aimv2.spec.metrics import metric_names, not_applicable
-from aimv2.spec.objectives import objective
 
 
 def check_arms(cells: Sequence[Cell]) -> None:

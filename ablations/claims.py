@@ -10,12 +10,12 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.datasets.description import read_values
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
-from aimv2.datasets.description import read_values
-from aimv2.base.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("claims.yaml")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from aimv2.base.errors import UsageError, unknown
 from pydantic import ValidationError
 
 from ablations.budget import matched
@@ -12,7 +13,6 @@ from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
 from aimv2.config.signature import signature, untrained
-from aimv2.base.errors import UsageError, unknown
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
+from aimv2.base.errors import UsageError, unknown
 from pydantic import BeforeValidator, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
 from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Study, StudyValues
 from aimv2.config.data_config import CHECKED
 from aimv2.config.serialization import explain
-from aimv2.base.errors import UsageError, unknown
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.datasets.description import read_values
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ablations.claims import CLAIMS
 from aimv2.config.data_config import CHECKED
-from aimv2.datasets.description import read_values
-from aimv2.base.errors import UsageError, unknown
 
 FILE = Path(__file__).with_name("paper_tables.yaml")
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, user, write_json
 from pydantic import ValidationError
 
 from ablations.design import Arm
@@ -22,8 +24,6 @@ from ablations.overrides import overrides_from, study_overrides
 from ablations.study import CONTROLS, UNTRAINED, Control, Study, confirmation
 from aimv2.config.serialization import from_dict, to_dict
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, user, write_json
 
 FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests

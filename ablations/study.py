@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aimv2.base.errors import unknown
+from aimv2.spec.metrics import lower_is_better
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from ablations.budget import Equal
 from ablations.design import Arm, Design, setting
 from ablations.expectations import Expected, default_margin
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import unknown
-from aimv2.spec.metrics import lower_is_better
 
 UNTRAINED = "untrained"
 WINNER = "winner"  # the arm of a search that is compared with the baseline

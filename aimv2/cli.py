@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.request.compose import RUN_VALUES, compose, run_config
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature, untrained
 from aimv2.base.errors import RunFailedError, UsageError, unknown
-from aimv2.memory import setup_of
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
+from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import signature, untrained
+from aimv2.memory import setup_of
+from aimv2.request.compose import RUN_VALUES, compose, run_config
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder
@@ -120,8 +120,8 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
-    from aimv2.request.resolve import resolve
     from aimv2.data.prepare import render
+    from aimv2.request.resolve import resolve
     from aimv2.run.execute import follow, prepared
     from aimv2.training.distributed import dismiss, place
 

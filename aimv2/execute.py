@@ -11,38 +11,38 @@ from pathlib import Path
 
 import torch
 
-from aimv2.request.resolve import data_fingerprint
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import link_text, write_json
+from aimv2.base.hardware import missing_for_compile
+from aimv2.base.heap import keep_freed_memory
+from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.datasets.recorded import record_content
 from aimv2.data.prepare import Data, prepare
-from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.datasets.recorded import record_content
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
-from aimv2.spec.metrics import Metric
 from aimv2.evaluation.parts import Part, beside
 from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.base.hardware import missing_for_compile
-from aimv2.base.heap import keep_freed_memory
 from aimv2.memory import resolved, setup_of
 from aimv2.model.network import Network, build
-from aimv2.spec.objectives import objective
+from aimv2.request.resolve import data_fingerprint
+from aimv2.run.manifest import manifest, rests_on
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
-from aimv2.base.files import link_text, write_json
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
-from aimv2.run.manifest import manifest, rests_on
 from aimv2.runs.provenance import keep_changes
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import write_tensors
+from aimv2.spec.metrics import Metric
+from aimv2.spec.objectives import objective
+from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.device import compiles
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
-from aimv2.start.network import start_network
 from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 

@@ -15,17 +15,17 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import writable_folder
+from aimv2.base.hardware import hardware
+from benchmarks.encoder import PRECISIONS
+from benchmarks.timing import read_options
 from pydantic import Field, PositiveInt
 from rich.console import Console
 from torch.utils.benchmark import timer
 
-from benchmarks.encoder import PRECISIONS
-from benchmarks.timing import read_options
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.hardware import hardware
-from aimv2.base.files import writable_folder
 from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.document import document
 from analysis.costs.encoders import DEPTH, EncoderStudy, require_packages

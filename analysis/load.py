@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import polars as pl
+from aimv2.base.errors import REASONS
+from aimv2.base.files import read_json
+from aimv2.spec.metrics import Metric, unit_of
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
 from aimv2.data.sources.credits import credits_of
-from aimv2.base.errors import REASONS
-from aimv2.spec.metrics import Metric, unit_of
 from aimv2.runs.attempt import ITEMS
-from aimv2.base.files import read_json
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
+from analysis.evidence.run_files import held_out_rows, in_threads, read_items, scan_rows
 from analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 from analysis.inference.items import ItemMoments
-from analysis.evidence.run_files import held_out_rows, in_threads, read_items, scan_rows
 
 ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")

@@ -19,15 +19,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from aimv2.base.errors import UsageError
 
 from ablations.request import Request, request_from_json, request_to_json
 from ablations.study import Study
-from aimv2.base.errors import UsageError
+from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from analysis.evidence.searches import Search, search_from_json, search_to_json
 from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import SLUG
-from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
-from analysis.evidence.searches import Search, search_from_json, search_to_json
 
 FILE = "records.parquet"
 VERSION = 1

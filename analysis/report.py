@@ -10,23 +10,24 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import user
+
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, key_values
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.files import user
 from analysis.claims.check import check
 from analysis.claims.reports import claims_document, findings_of
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
 from analysis.document.write import write
-from analysis.inference.looks import look, looks_path
-from analysis.judgement.sensitivity import SLUG
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
 from analysis.evidence.searches import path_of, read_search
+from analysis.inference.looks import look, looks_path
+from analysis.judgement.sensitivity import SLUG
 from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
@@ -90,6 +91,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 def _card(arguments: Sequence[str]) -> int:
     from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
+
     from analysis.sections.card import card
 
     flags = [word for word in arguments if word == "--from-records"]

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pandas as pd
 import polars as pl
+from aimv2.base.errors import UsageError
 from polars.exceptions import PolarsError
 
-from aimv2.base.errors import UsageError
 from analysis.inference.items import Parts, Run, influence
 
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")

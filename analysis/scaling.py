@@ -10,17 +10,17 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 import numpy as np
 import pandas as pd
+from aimv2.base.errors import UsageError, unknown
 from pydantic import PositiveFloat
 from rich.console import Console
 from rich.markdown import Markdown
 
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.base.errors import UsageError, unknown
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Figure, Section, escape
-from analysis.document.write import write
 from analysis.document.style import style
+from analysis.document.write import write
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier

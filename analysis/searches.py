@@ -8,12 +8,12 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
 
 FOLDER = "searches"
 VERSION = 1

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
+
 from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from aimv2.base.errors import UsageError, unknown
+
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError, unknown
 from aimv2.runs.provenance import (
     FROZEN,
     LOCK,

@@ -11,14 +11,14 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from aimv2.base.files import share, writable_folder
+from aimv2.base.interrupt import Interrupts
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, write_request
 from aimv2.cli import guarded
 from aimv2.config.arguments import HELP
-from aimv2.base.files import share, writable_folder
-from aimv2.base.interrupt import Interrupts
 from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish

@@ -14,6 +14,9 @@ from typing import Any
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.files import read_json, share, user
+from aimv2.base.interrupt import Interrupts
 from rich.console import Console
 from rich.live import Live
 
@@ -23,9 +26,6 @@ from aimv2.cli import guarded
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.base.errors import RunFailedError, UsageError, unknown
-from aimv2.base.files import read_json, share, user
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE

@@ -7,6 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.request.compose import base_run, compose, run_config
+from aimv2.request.resolve import resolve
+
 from ablations.adapt import adapted
 from ablations.catalogue import STUDIES
 from ablations.checks import check_arms, check_effect, check_metrics
@@ -15,11 +19,8 @@ from ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from ablations.request import Request
 from ablations.study import Study, confirmation
 from aimv2.config.arguments import checked
-from aimv2.request.compose import base_run, compose, run_config
-from aimv2.request.resolve import resolve
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten
-from aimv2.base.errors import UsageError, unknown
 from sweeps.executors.base import Executor
 from sweeps.executors.registry import default_values, executor_of
 from sweeps.plan import Plan

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import resolve
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
@@ -17,9 +19,7 @@ from ablations.expand import Cell, expand, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.config.paths import differences
 from aimv2.config.recipes.scales import SCALES
-from aimv2.request.resolve import resolve
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import entries
 from sweeps.executors.base import Executor

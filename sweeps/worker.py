@@ -20,6 +20,7 @@ from typing import IO, Any
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, write_json
 from aimv2.base.interrupt import Interrupts
+
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of

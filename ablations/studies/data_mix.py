@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from aimv2.base.errors import UsageError
+from aimv2.base.order import quotas
+
 from ablations.design import Arm, one_factor, setting
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
@@ -26,8 +29,6 @@ from aimv2.config.data_config import DataConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.mixtures import PRESETS, Preset, have_roles
 from aimv2.config.run_config import RunConfig
-from aimv2.base.order import quotas
-from aimv2.base.errors import UsageError
 
 # Table 2, alt-text and synthetic captions together
 PAPER = {"material_scenes": 0.60, "fontawesome_scenes": 0.09, "openmoji_scenes": 0.31}

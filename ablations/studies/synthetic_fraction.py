@@ -12,13 +12,14 @@ Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in t
 from dataclasses import replace
 from pathlib import Path
 
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_source
+
 from ablations.design import ladder, setting
 from ablations.expectations import DIGITS, expect
 from ablations.study import Study
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.datasets.description import read_source
-from aimv2.base.errors import UsageError
 
 CAPTIONS = "AIMv2 section 2.3 and Table 2 (33 % synthetic), never ablated; arXiv 2410.02740 supports it for others."
 LOSSES = "Caption losses are not comparable, as arms train on different captions"

@@ -13,22 +13,22 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from benchmarks.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
+from benchmarks.timing import CLOCKS, interleaved, ratio, read_options, uncertain
 from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import loaders, scale
-from benchmarks.synthetic import NUM_SHARDS, PHOTOGRAPHS, SCENES, Pictures, describe, link_shards, write_shards
-from benchmarks.timing import CLOCKS, interleaved, ratio, read_options, uncertain
+from aimv2.base.errors import RunFailedError
+from aimv2.base.files import writable_folder
+from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
 from aimv2.config.run_config import LoaderConfig
+from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
-from aimv2.data.prepare import prepare
-from aimv2.base.errors import RunFailedError
-from aimv2.base.hardware import hardware
-from aimv2.base.files import writable_folder
+from benchmarks import loaders, scale
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
 STARTS = (1, 100, 10_000)  # numbers of shards

@@ -13,30 +13,30 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from benchmarks.timing import interleaved, ratio, read_options, uncertain
 from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.benchmark import timer
 
-from benchmarks.timing import interleaved, ratio, read_options, uncertain
+from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.recipes.scales import SCALES
-from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
-from aimv2.base.errors import RunFailedError, UsageError, unknown
-from aimv2.base.hardware import hardware
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.training.rate import product_shape
+from aimv2.request.resolve import with_attention
 from aimv2.tools.weights.contents import Source, WeightsConfig
 from aimv2.tools.weights.names import TIMM, TRANSFORMERS
 from aimv2.tools.weights.tensors import to_theirs
 from aimv2.tools.weights.timm import Timm
 from aimv2.tools.weights.transformers import VisionModel
+from aimv2.training.rate import product_shape
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from benchmarks.synthetic import Pictures
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from benchmarks.synthetic import Pictures
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo

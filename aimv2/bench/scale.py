@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.table import Table
-
-from benchmarks import loaders
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, WORDS, describe, link_shards, write_huge, write_shards
 from benchmarks.timing import CLOCKS
+from rich.table import Table
+
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
+from aimv2.data.prepare import prepare
+from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_source
 from aimv2.datasets.shards.build import build_index
-from aimv2.data.prepare import prepare
-from aimv2.data.tokenizer import CaptionTokenizer
+from benchmarks import loaders
 
 HUGE_SHARD_ROWS = 10_000
 WARM_SAMPLES = 10_000  # after which memory should not grow

@@ -12,20 +12,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.encoder import PRECISIONS, Precision
 from benchmarks.peak import peak_bytes
 from benchmarks.timing import CLOCKS, interleaved, ratio, read_options
 from benchmarks.training import CASES, PARTS, TrainingStep, batches_of, useful_flops
-from aimv2.config.arguments import HELP
-from aimv2.data.batches.training import TrainBatches
+from pydantic import Field, PositiveInt
+from rich.console import Console
+from rich.table import Table
+
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import write_text
 from aimv2.base.hardware import hardware, missing_for_compile
 from aimv2.base.heap import keep_freed_memory
-from aimv2.base.files import write_text
+from aimv2.config.arguments import HELP
+from aimv2.data.batches.training import TrainBatches
 from aimv2.training.rate import product_shape
 
 STEP, PRODUCT, EAGER = "step", "torch.mm", "eager step"

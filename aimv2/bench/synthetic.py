@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from aimv2.base.order import sample_order
 from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import write_facts, writing
 from aimv2.datasets.records import Part
@@ -20,7 +21,6 @@ from aimv2.datasets.selection import Selection, save
 from aimv2.datasets.shards.index import ROWS, write_versions
 from aimv2.datasets.shards.records import ShardRecords, block_rows_of
 from aimv2.datasets.shards.scan import Scan, scan
-from aimv2.base.order import sample_order
 
 WORDS = ("red", "green", "blue", "small", "large", "old", "dog", "house", "river", "cup", "street", "two", "near", "a")
 NUM_PICTURES = 64  # different ones; samples repeat them

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
+
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo, tiny, vit_l
-from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
+from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
-from aimv2.data.prepare import prepare
 from aimv2.memory import setup_of
 from aimv2.model.network import build
+from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer

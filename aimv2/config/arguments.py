@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from aimv2.config.serialization import explain
 from aimv2.base.errors import UsageError, given_twice, unknown
+from aimv2.config.serialization import explain
 
 HELP = frozenset({"-h", "--help"})
 

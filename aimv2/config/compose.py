@@ -19,15 +19,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aimv2.base.errors import UsageError, given_twice, unknown
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.start.origin import continued, read_origin, with_sizes
-from aimv2.base.errors import UsageError, given_twice, unknown
 from aimv2.spec.objectives import REGISTRY
+from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
   objective.name=aimv2         the training objective ({", ".join(REGISTRY)})

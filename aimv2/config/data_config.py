@@ -7,8 +7,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.order import BLOCK, quotas
 from aimv2.base.errors import did_you_mean
+from aimv2.base.order import BLOCK, quotas
 
 MAX_PX = 2**13  # far beyond any image here: a typing error is refused before it takes all the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)

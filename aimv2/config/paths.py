@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
+from aimv2.base.errors import unknown
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.base.errors import unknown
 
 
 def replaced(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

@@ -4,15 +4,15 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+from aimv2.base.errors import UsageError
+from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.start.origin import with_start
 from aimv2.data.sources.version import set_version, version
-from aimv2.base.errors import UsageError
 from aimv2.spec.metrics import set_names
-from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.spec.objectives import objective
+from aimv2.start.origin import with_start
 
 
 def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import unknown
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
-from aimv2.base.errors import unknown
 from aimv2.config.native import NativeConfig
-from aimv2.spec.objectives import REGISTRY
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.spec.objectives import REGISTRY
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from aimv2.config.run_config import RunConfig
 from aimv2.base.errors import UsageError, did_you_mean, unknown
+from aimv2.config.run_config import RunConfig
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

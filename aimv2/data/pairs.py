@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.sources.scene import Caption, Scene
-from aimv2.base.errors import BadSampleError
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_text
+from aimv2.base.order import Mixture, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.config.model_config import ModelConfig
-from aimv2.datasets.description import read_source
-from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.open import open_source as open_described
-from aimv2.base.order import Mixture, quotas
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
-from aimv2.base.files import write_text
+from aimv2.datasets.description import read_source
+from aimv2.datasets.file_pairs import open_pairs
+from aimv2.datasets.open import open_source as open_described
 
 TOKENIZER_PAIRS = 3000  # of each source; all if it has fewer
 

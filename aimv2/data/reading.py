@@ -7,14 +7,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError, Reason, RunFailedError
+from aimv2.base.order import sample_order
+from aimv2.config.native import size_within
 from aimv2.config.run_config import RunConfig
 from aimv2.data.crops import NUM_CROP_DRAWS
 from aimv2.data.decode import crop
-from aimv2.base.order import sample_order
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import mixture
-from aimv2.base.errors import BadSampleError, Reason, RunFailedError
-from aimv2.config.native import size_within
 
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 

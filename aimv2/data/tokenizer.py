@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from aimv2.data.text import clean
 from aimv2.base.errors import UsageError
+from aimv2.data.text import clean
 
 END_OF_TEXT = "</s>"
 SPECIAL_TOKENS = ("<pad>", END_OF_TEXT, "<unk>")  # end-of-text is 1, as in SigLIP's tokenizer

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
 from aimv2.data.sources.scene import INKS, Scene
-from aimv2.base.errors import UsageError
 
 VALIDATION_SHARE = 0.2
 NO_LABEL = -1

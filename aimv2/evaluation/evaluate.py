@@ -6,17 +6,16 @@ from functools import partial
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import Tested, TransferSet, transfer_sets
+from aimv2.datasets.labelled import labelled_sets
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.spec.metrics import Metric, not_applicable, unit_of
 from aimv2.evaluation.parts import Measured, Part, finite, unsaved
 from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
 from aimv2.evaluation.probes.measure import probes
 from aimv2.evaluation.reports import captions, pixels, retrieval
-from aimv2.datasets.labelled import labelled_sets
 from aimv2.model.network import Network
-from aimv2.spec.objectives import Objective
-from aimv2.spec.objectives import Report
+from aimv2.spec.metrics import Metric, not_applicable, unit_of
+from aimv2.spec.objectives import Objective, Report
 from aimv2.training.world import ALONE, World
 
 # How a report is measured at the end of a run, and as a point of the held-out curve.

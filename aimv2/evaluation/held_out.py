@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aimv2.base.errors import BadSampleError, RunFailedError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs
 from aimv2.data.sources.scene import Caption, WordClass
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import CENTRE_CROP, centred_images
-from aimv2.base.errors import BadSampleError, RunFailedError
 
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")

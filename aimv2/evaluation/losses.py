@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOut, chunks, network_inputs
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
-from aimv2.config.prefix import prefix_len_at
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import SCENE_CLASSES
-from aimv2.base.errors import UsageError, unknown
 from aimv2.spec.items import Items
-from aimv2.spec.objectives import Objective
-from aimv2.spec.objectives import Report
+from aimv2.spec.objectives import Objective, Report
 
 RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")

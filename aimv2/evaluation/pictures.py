@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aimv2.config.model_config import ModelConfig
+from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
@@ -19,12 +20,11 @@ from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, r
 from aimv2.evaluation.losses import predicted_patches
 from aimv2.evaluation.prepare import of_split
 from aimv2.evaluation.sheet import Shown, sheet
-from aimv2.objectives.losses import PIXEL_EPS, patchify
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order
+from aimv2.objectives.losses import PIXEL_EPS, patchify
 from aimv2.spec.objectives import Objective
-from aimv2.config.prefix import prefix_len_at
 
 NUM_IMAGES = 4
 FRACTION = 0.5  # of the image, the prefix, as in the held-out curve

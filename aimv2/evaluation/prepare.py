@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.transfer import Tested, TransferSet, transfer_sets
-from aimv2.base.errors import UsageError
 from aimv2.evaluation.held_out import HeldOut, Words, prepare_pairs
 from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
 

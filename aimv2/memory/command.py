@@ -11,19 +11,19 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.request.compose import RUN_VALUES, compose, run_config
-from aimv2.config.paths import replaced
-from aimv2.request.resolve import with_attention
-from aimv2.config.run_config import RunConfig
-from aimv2.start.origin import with_start
-from aimv2.cost.parts import Part, forward_flops, train_flops
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda
+from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import RunConfig
+from aimv2.cost.parts import Part, forward_flops, train_flops
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.prediction import FLOAT32
 from aimv2.memory.setup import USABLE, Choice, choose
+from aimv2.request.compose import RUN_VALUES, compose, run_config
+from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
+from aimv2.start.origin import with_start
 
 USAGE = f"""usage: python -m aimv2 cost [key=value ...]
 

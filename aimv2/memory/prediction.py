@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from aimv2.config.native import micro_batch_at
 from aimv2.cost.modules import MAX_LOGITS
 from aimv2.cost.parts import Blocks, Part, num_parameters
-from aimv2.config.native import micro_batch_at
 from aimv2.spec.objectives import objective
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
-from aimv2.objectives.losses import magnified, sigmoid_contrast, softmax_contrast, spliced
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.objectives.base import Comparing, Embeddings, Losses, visible_prefix
+from aimv2.objectives.losses import magnified, sigmoid_contrast, softmax_contrast, spliced
 
 MAX_SCALE = 100.0  # CLIP (arXiv 2103.00020, section 2.5) and ml-aim's LiT
 

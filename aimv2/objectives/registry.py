@@ -9,10 +9,10 @@ from operator import attrgetter
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
-from aimv2.cost.parts import Part
 from aimv2.base.errors import UsageError
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.parts import Part
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name

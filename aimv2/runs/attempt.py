@@ -10,16 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
-from aimv2.spec.items import table
-from aimv2.spec.metrics import Metric
 from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
-from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
 from aimv2.runs.rows import read_rows
+from aimv2.spec.items import table
+from aimv2.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from aimv2.runs.record import RunFolder

@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.base.hardware import hardware
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.sources.version import version
-from aimv2.base.errors import UsageError
-from aimv2.base.hardware import hardware
 from aimv2.memory import predict, setup_of
 from aimv2.model.network import parameters_by_part
-from aimv2.base.files import read_json
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import compare_with_lock, digest, git_commit
-from aimv2.training.checkpoint import Checkpoint
 from aimv2.start.network import content_of_start
+from aimv2.training.checkpoint import Checkpoint
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 

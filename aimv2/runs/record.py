@@ -7,13 +7,13 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.attempt import ITEMS, LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
-from aimv2.base.files import read_json
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import (
     TIMING,

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.base.files import sync
+from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.provenance import digest
 
 Tensors = Mapping[str, Tensor]

@@ -2,8 +2,8 @@
 
 import torch
 
-from aimv2.config.run_config import RunConfig
 from aimv2.base.hardware import missing_for_compile
+from aimv2.config.run_config import RunConfig
 
 
 def autocast(config: RunConfig) -> torch.autocast:

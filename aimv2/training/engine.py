@@ -15,13 +15,13 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.memory import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block, Stack
 from aimv2.model.network import Network, build_empty
-from aimv2.config.native import micro_batch_at
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World

@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from aimv2.base.errors import RunFailedError
+from aimv2.base.interrupt import Interrupts
+from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.base.errors import RunFailedError
 from aimv2.memory import setup_of
 from aimv2.model.network import Network
-from aimv2.config.native import Steps
-from aimv2.spec.objectives import Objective
 from aimv2.runs.attempt import Attempt, Unrecorded
-from aimv2.base.interrupt import Interrupts
+from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate

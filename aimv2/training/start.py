@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aimv2.config.run_config import RunConfig
-from aimv2.start.origin import Origin, parts_of, read_origin
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.base.errors import UsageError
+from aimv2.config.run_config import RunConfig
+from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network, build
 from aimv2.model.positions import in_reading_order, reading_order, resample
+from aimv2.start.origin import Origin, parts_of, read_origin
 
 
 def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:

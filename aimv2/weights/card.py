@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
+from aimv2.base.files import read_json
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 
 FILE = "README.md"

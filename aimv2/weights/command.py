@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.base.errors import UsageError, unknown
+from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.files import check_new, count

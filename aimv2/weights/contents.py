@@ -10,9 +10,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
-from aimv2.base.errors import UsageError
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network

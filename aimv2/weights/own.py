@@ -7,14 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
+from aimv2.base.errors import UsageError
 from aimv2.config.serialization import flatten, from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, empty_network, split_off_encoder, weights_config
+from aimv2.tools.weights.contents import (
+    Weights,
+    WeightsConfig,
+    dtypes,
+    empty_network,
+    split_off_encoder,
+    weights_config,
+)
 from aimv2.tools.weights.files import read_object, read_tensors, write_folder
 from aimv2.tools.weights.names import OURS
 from aimv2.tools.weights.tensors import check_agrees, measured, to_ours

@@ -4,8 +4,8 @@ import math
 import re
 from typing import Any
 
-from aimv2.config.model_config import EncoderConfig
 from aimv2.base.errors import UsageError
+from aimv2.config.model_config import EncoderConfig
 from aimv2.tools.weights.contents import WeightsConfig
 from aimv2.tools.weights.files import short
 from aimv2.tools.weights.layout import HEAD_DIM, Layout, num_heads

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from aimv2.config.model_config import TransformerConfig
 from aimv2.base.errors import UsageError
+from aimv2.config.model_config import TransformerConfig
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.tools.weights.contents import MAX_GRID, WeightsConfig

@@ -8,10 +8,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from aimv2.base.errors import RunFailedError, UsageError, unknown
+
 from ablations.claims import CLAIMS, Claim
 from ablations.study import Study
 from aimv2.config.arguments import HELP, key_values
-from aimv2.base.errors import RunFailedError, UsageError, unknown
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from analysis.claims.reports import findings_in
 from analysis.inference.relations import Word

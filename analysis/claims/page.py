@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from aimv2.request.resolve import with_attention
+
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
 from ablations.expand import expand
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from analysis.claims.paper import paper_section
 from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
 from analysis.inference.relations import Word

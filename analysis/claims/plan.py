@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from aimv2.base.errors import UsageError, unknown
+from aimv2.request.compose import RUN_KEYS, compose, run_config
+from aimv2.request.resolve import resolve
+
 from ablations.adapt import adapted
 from ablations.budget import Equal
 from ablations.catalogue import STUDIES
@@ -14,10 +18,7 @@ from ablations.claims import Claim
 from ablations.expectations import Combination, Expected, Ranges
 from ablations.request import DEFAULT_SCALE
 from ablations.study import Study
-from aimv2.request.compose import RUN_KEYS, compose, run_config
-from aimv2.request.resolve import resolve
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError, unknown
 from analysis.inference.intervals import POWER, bonferroni
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.inference.power import Aim, Noise, aim_of, seeds_for

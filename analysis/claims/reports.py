@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from aimv2.request.resolve import with_attention
+
 from ablations.catalogue import STUDIES
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from analysis.claims import page
 from analysis.document.model import Document
+from analysis.evidence.records import FILE, Records, read_records, recorded_names
 from analysis.judgement.findings import Findings, baseline_of, judge
 from analysis.judgement.sensitivity import nearest_ladder, read_sensitivity
-from analysis.evidence.records import FILE, Records, read_records, recorded_names
 
 
 def findings_of(records: Records, reports_dir: Path) -> Findings:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
 from analysis.costs.measurements import FILE, Machine, Measurements, to_json
 from analysis.costs.ratios import Ratio
 from analysis.costs.tables import (
@@ -14,7 +15,6 @@ from analysis.costs.tables import (
     training_section,
 )
 from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section, escape
-from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
 
 QUESTION = (
     "What does AIMv2's encoder cost beside those of CLIP, SigLIP and DINOv2 of the same size, and what does a training"

@@ -8,20 +8,20 @@ from functools import partial
 from typing import Any
 
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
+from benchmarks.encoder import PRECISIONS, PRODUCT, Precision
+from benchmarks.peak import peak_bytes
+from benchmarks.timing import interleaved
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.encoder import PRECISIONS, PRODUCT, Precision
-from benchmarks.peak import peak_bytes
-from benchmarks.timing import interleaved
 from aimv2.config.recipes.scales import vit_l
-from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
-from aimv2.base.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.training.rate import product_shape

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic.dataclasses
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
 from aimv2.config.data_config import CHECKED
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
 
 FILE = "measurements.json"
 DIGITS = 5  # of a timing

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure as Picture
 
 from analysis.costs.architectures import ARCHITECTURES, OURS
+from analysis.costs.figures import objective_points, objective_ratios
 from analysis.costs.measurements import EncoderCost, EncoderSetting, Measurements, ObjectiveCost, TrainingSetting
 from analysis.costs.ratios import Ratio, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
-from analysis.costs.figures import objective_points, objective_ratios
 from analysis.document.style import style
 
 INTERVALS = (

@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.benchmark import timer
-
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from benchmarks.peak import peak_bytes
 from benchmarks.timing import interleaved
 from benchmarks.training import TrainingStep
+from torch.utils.benchmark import timer
+
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.recipes.scales import demo, vit_l
-from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from analysis.costs.encoders import CpuShare
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 

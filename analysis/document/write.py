@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
+
 from analysis.document.data import to_json
 from analysis.document.html import to_html
 from analysis.document.latex import tables_of, to_latex

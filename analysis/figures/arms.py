@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 
 from ablations.study import UNTRAINED, Study
 from analysis.document.style import INK, PAPER, SOFT, Look, looks, show_on_hover
+from analysis.evidence.load import LIMITS, Evidence
 from analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
 from analysis.judgement.compare import Differences, are_paired
 from analysis.judgement.controls import NULL_LEVEL
-from analysis.evidence.load import LIMITS, Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from analysis.costs.architectures import ARCHITECTURES, OURS
 from analysis.costs.measurements import EncoderSetting, Measurements, TrainingSetting
 from analysis.costs.ratios import Ratio, relative
-from analysis.figures.arms import NUM_COLUMNS, panels
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
+from analysis.figures.arms import NUM_COLUMNS, panels
 
 SPREAD = 0.36  # of the batch sizes within a row
 

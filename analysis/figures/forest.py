@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from aimv2.spec.metrics import lower_is_better
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.study import Study
-from aimv2.spec.metrics import lower_is_better
-from analysis.figures.arms import LEVELS, OFF_SCALE, draw_estimate, estimate_row, mark_zero, panels
 from analysis.document.style import INK, SOFT, looks
+from analysis.evidence.load import Evidence
+from analysis.figures.arms import LEVELS, OFF_SCALE, draw_estimate, estimate_row, mark_zero, panels
 from analysis.inference.intervals import LEVEL, Estimate
 from analysis.judgement.compare import Differences, reasons_to_withhold
 from analysis.judgement.sensitivity import MetricSensitivity
-from analysis.evidence.load import Evidence
 
 
 def forest(

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from aimv2.spec.metrics import set_name
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from seaborn.utils import relative_luminance
 
 from ablations.catalogue import STUDIES
-from aimv2.spec.metrics import set_name
 from analysis.document.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.request import FOLDER, LOOKS_SUFFIX
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
+
+from ablations.request import FOLDER, LOOKS_SUFFIX
 
 ALPHA = 0.05
 

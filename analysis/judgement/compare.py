@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ablations.expand import Cell
 from ablations.study import Study
+from analysis.evidence.load import Evidence
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
 from analysis.inference.items import with_items
 from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
-from analysis.evidence.load import Evidence
 
 
 @dataclass(frozen=True)

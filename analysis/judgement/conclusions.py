@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from ablations.study import UNTRAINED, Study
 from analysis.document.model import escape
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
-from analysis.evidence.load import Evidence
 
 
 def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from ablations.study import WINNER
 from analysis.document.model import escape
+from analysis.evidence.searches import Search
 from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
-from analysis.evidence.searches import Search
 
 Result = Literal["confirmed", "not confirmed", "no conclusion", "no winner"]
 

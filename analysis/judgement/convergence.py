@@ -9,11 +9,11 @@ import pandas as pd
 
 from ablations.budget import Equal
 from ablations.study import Study
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from analysis.judgement.compare import are_paired
 from analysis.judgement.guards import COSTS
-from analysis.evidence.load import Evidence
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 

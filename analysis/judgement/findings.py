@@ -8,14 +8,14 @@ from ablations.expand import Cell, with_actual_ratios
 from ablations.request import Request
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
+from analysis.evidence.load import Evidence
+from analysis.evidence.searches import Search
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Comparison, Differences, mixed_code, primary_comparisons
 from analysis.judgement.controls import ControlOutcome, check_controls, withholding
 from analysis.judgement.ladder import climb
 from analysis.judgement.sensitivity import SLUG, Ladder, MetricSensitivity, insensitive, sensitivity_of
 from analysis.judgement.verdicts import Verdict, verdicts
-from analysis.evidence.load import Evidence
-from analysis.evidence.searches import Search
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,14 @@
 
 import math
 
+from aimv2.spec.metrics import unit_of
+
 from ablations.expectations import STEP_TIME
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import unit_of
+from analysis.evidence.load import Evidence
 from analysis.judgement.compare import Differences, reasons_to_withhold
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of
-from analysis.evidence.load import Evidence
 
 
 def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:

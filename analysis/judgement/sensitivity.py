@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic.dataclasses
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.spec.metrics import lower_is_better
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
@@ -20,9 +23,6 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
-from aimv2.base.errors import UsageError
-from aimv2.spec.metrics import lower_is_better
-from aimv2.base.files import read_json
 from analysis.digits import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for

@@ -1,8 +1,9 @@
 """Model cards of a study's arms: with intervals over seeds and the study's verdicts, which no single run knows."""
 
-from ablations.claims import CLAIMS
 from aimv2.base.errors import unknown
 from aimv2.tools.weights.card import Card, render
+
+from ablations.claims import CLAIMS
 from analysis.document.model import code_span, escape
 from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate
 from analysis.judgement.compare import reasons_to_withhold

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from aimv2.base.errors import REASONS
+
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span, escape
+from analysis.evidence.searches import Search
 from analysis.judgement.findings import Findings
 from analysis.publication.sources import credits_text
-from analysis.evidence.searches import Search
 from analysis.sections.words import percent, seen
 
 Answer = Literal["yes", "no", "partly", "does not apply", "for the authors"]

@@ -6,12 +6,12 @@ from ablations.claims import CLAIMS
 from ablations.study import WINNER
 from aimv2.config.data_config import source_name
 from analysis.document.model import Bullets, Paragraph, Section, code_span, escape
+from analysis.evidence.searches import Search
 from analysis.inference.contrasts import APART, WIDER
 from analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL, REQUIRED
 from analysis.judgement.findings import Findings
-from analysis.evidence.searches import Search
 from analysis.sections.search import range_of
 from analysis.sections.words import metric_title, percent, seen
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from aimv2.base.errors import REASONS
 
 from ablations.study import Study
-from aimv2.base.errors import REASONS
 from analysis.document.model import Table, escape
-from analysis.judgement.guards import MAX_EPOCHS
 from analysis.evidence.load import Evidence
+from analysis.judgement.guards import MAX_EPOCHS
 
 REPEATS_NOTE = (
     f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"

@@ -5,10 +5,10 @@ from typing import Any
 
 from ablations.study import WINNER
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span, escape
+from analysis.evidence.searches import Dimension, Search, State, Trial
 from analysis.figures.trials import history, pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
-from analysis.evidence.searches import Dimension, Search, State, Trial
 from analysis.sections.numbers import estimate
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from ablations.adapt import announcements
 from analysis.document.model import Block, Document, Figure, Paragraph, code_span, escape
+from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.document.style import style
 from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL

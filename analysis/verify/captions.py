@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from aimv2.base import address
 from torch import Tensor
 
-from aimv2.base import address
 from aimv2.data.pairs import CaptionKind, usable_captions
 from aimv2.evaluation.generation import beam, greedy, nucleus
 from aimv2.evaluation.held_out import Captions as Prepared

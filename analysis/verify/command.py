@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aimv2.base.files import writable_folder
 from rich.console import Console
 
 from aimv2.config.arguments import HELP, key_values
-from aimv2.base.files import writable_folder
 from analysis.verify.balance import balance
 from analysis.verify.captions import captions
 from analysis.verify.masks import masks

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from aimv2.base import address
 from torch import Tensor
 
-from aimv2.base import address
 from aimv2.data.batches.batch import Batch
 from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder

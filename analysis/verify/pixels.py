@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from aimv2.config.prefix import prefix_len_at
 from torch import Tensor
 
 from aimv2.data.transforms import unnormalise
@@ -15,7 +16,6 @@ from aimv2.evaluation.held_out import chunks
 from aimv2.evaluation.pictures import completed, unseen, with_contrast
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
-from aimv2.config.prefix import prefix_len_at
 from analysis.inference.intervals import Estimate
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
+from aimv2.base.order import sample_order
 from scipy import stats
 
-from aimv2.base.order import sample_order
 from aimv2.data.prepare import mixture
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun

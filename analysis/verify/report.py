@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from aimv2.base.errors import UsageError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
-from aimv2.base.errors import UsageError
 from analysis.document.model import escape
 from analysis.publication.sources import credits_text
 from analysis.verify.balance import ALPHAS, Balance

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.request.resolve import data_fingerprint, with_attention
+from aimv2.spec.objectives import Objective, objective
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
@@ -19,11 +22,8 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
 from aimv2.evaluation.held_out import Captions, HeldOut, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
-from aimv2.spec.objectives import Objective, objective
-from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 
 MAX_PAIRS = 1024  # held-out pairs; more would only narrow the intervals

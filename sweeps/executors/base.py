@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from aimv2.base.errors import UsageError
 from pydantic import BeforeValidator
 
 from ablations.request import Request
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, Queued
 from sweeps.plan import Plan
 from sweeps.status.board import Board

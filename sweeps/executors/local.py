@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from aimv2.base.errors import UsageError
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from rich.console import Console
@@ -17,7 +18,6 @@ from rich.console import Console
 from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aimv2.config.arguments import checked
 from aimv2.base.errors import unknown
+
+from aimv2.config.arguments import checked
 from sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
 from sweeps.executors.base import Executor
 from sweeps.executors.local import DebugExecutor, LocalExecutor

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from aimv2.base.errors import UsageError
 from pydantic.dataclasses import dataclass
 
 from ablations.request import Request, write_request
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
 from sweeps.executors import slurm_commands
 from sweeps.executors.base import Executor, check_gpu_sharing

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import submitit
+from aimv2.base.errors import UsageError
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from aimv2.base.errors import UsageError
 from sweeps.active_launches import ActiveLaunch, Queued, active_launches, cancelled, end
 from sweeps.tasks import TaskList, Work, read_work
 

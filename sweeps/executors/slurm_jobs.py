@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import share
+from aimv2.base.interrupt import Interrupts
 from rich.console import Console
 from submitit import JobEnvironment
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
-from aimv2.base.files import share
-from aimv2.base.interrupt import Interrupts
 from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.executors.slurm_resources import SlurmResources
@@ -64,6 +64,7 @@ class ArrayWorker(Checkpointable):
     def _work_together(self, work: Work) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
         from aimv2.run.execute import follow
+
         from aimv2.training.distributed import dismiss
 
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import submitit
+from aimv2.base.errors import UsageError
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from sweeps.executors.base import RunsPerGpu
 from sweeps.freeze import worker_environment
 

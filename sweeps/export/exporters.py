@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aimv2.base.errors import UsageError, unknown
+
 from aimv2.runs.events import PICTURES, EventFile, scalars_of
 from sweeps.export import to_mlflow
 from sweeps.export.record import FOLDER, Record

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, user
+
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from aimv2.config.serialization import flatten
-from aimv2.base.errors import UsageError
 from aimv2.runs.attempt import pictures_of
-from aimv2.base.files import read_json, user
 from aimv2.runs.record import RunFolder, State
 
 FOLDER = "exports"  # in the runs folder

@@ -7,16 +7,16 @@ from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
+from aimv2.base.hardware import hardware
 from rich.console import Console
 
 from ablations.budget import max_train_flops
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
-from aimv2.base.hardware import hardware
 from aimv2.memory.machine import available_memory
-from aimv2.base.files import read_json, write_json
 from aimv2.runs.record import RunFolder
 from sweeps.machine.room import largest_bytes
 from sweeps.pricing.price import RunSeconds
@@ -66,8 +66,9 @@ def calibrate(
     if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
     announce()
-    from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute
+
+    from aimv2.data.prepare import prepare
 
     with TemporaryDirectory() as folder:
         config = replace(short, data=replace(short.data, cache_dir=str(cache_dir or Path(folder) / "cache")))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple
 
+from aimv2.base.errors import UsageError
+from aimv2.spec.objectives import objective
+
 from ablations.budget import max_train_flops
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters
-from aimv2.base.errors import UsageError
-from aimv2.spec.objectives import objective
 
 BYTES_PER_PARAMETER = 4
 WEIGHTS_PER_CHECKPOINT = 3  # the weights and AdamW's two moments

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.base.files import read_json
+
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import entries
 from aimv2.runs.rows import last_rows, rows_at

@@ -5,13 +5,13 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from aimv2.base.errors import UsageError
+from analysis.evidence.searches import FOLDER
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
-from aimv2.base.errors import UsageError
-from analysis.evidence.searches import FOLDER
 
 NONE = "none"  # of ``search=``
 AUTO, NO_PRUNER = "auto", "none"

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
+from aimv2.base.errors import UsageError
 from optuna.trial import FrozenTrial
 
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from sweeps.search.optimizers import sampler_of
 from sweeps.search.space import Point, Search
 

@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import optuna
+from aimv2.base.errors import UsageError
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder

@@ -15,10 +15,10 @@ from types import NoneType
 from typing import Any
 
 import optuna
+from aimv2.base.errors import UsageError, unknown
 from optuna import pruners, samplers
 
 from aimv2.config.arguments import checked
-from aimv2.base.errors import UsageError, unknown
 from sweeps.search.config import AUTO, NO_PRUNER
 
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from aimv2.base.files import write_json
+from analysis.evidence.searches import VERSION, path_of
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
@@ -13,8 +15,6 @@ from ablations.expand import Cell
 from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
-from aimv2.base.files import write_json
-from analysis.evidence.searches import VERSION, path_of
 from sweeps.search.config import NOTE, RUN, SPENT, STATES, with_arguments
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.space import SPLIT, described

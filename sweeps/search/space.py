@@ -9,15 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
-from ablations.budget import matched, max_train_flops
-from ablations.design import Factor, Range
-from ablations.study import Study
-from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import explain
-from aimv2.config.signature import identity, signature
 from aimv2.base.errors import UsageError, unknown
 from aimv2.spec.metrics import (
     SCENE_TASKS,
@@ -28,8 +19,16 @@ from aimv2.spec.metrics import (
     set_names,
     unit_of,
 )
-from aimv2.spec.objectives import objective
-from aimv2.spec.objectives import Report
+from aimv2.spec.objectives import Report, objective
+from pydantic import ValidationError
+
+from ablations.budget import matched, max_train_flops
+from ablations.design import Factor, Range
+from ablations.study import Study
+from aimv2.config.paths import replaced, value_at
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import explain
+from aimv2.config.signature import identity, signature
 from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:

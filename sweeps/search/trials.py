@@ -5,12 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.expand import Cell
-from ablations.study import WINNER
-from aimv2.config.serialization import from_dict
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from analysis.evidence.searches import FOLDER, read_search
+
+from ablations.expand import Cell
+from ablations.study import WINNER
+from aimv2.config.serialization import from_dict
 from sweeps.search.config import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
 from sweeps.tasks import Trials
 

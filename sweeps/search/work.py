@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from aimv2.base.errors import UsageError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from ablations.expand import Cell
 from ablations.request import Request
 from aimv2.config.run_config import RunConfig
-from aimv2.base.errors import UsageError
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
+from aimv2.base.errors import Cause
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,7 +13,6 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from aimv2.base.errors import Cause
 from aimv2.runs.record import entries
 from sweeps.plan import Plan
 from sweeps.status.runs import RunReader, RunState, RunStatus, duration

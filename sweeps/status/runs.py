@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.expand import Cell
 from aimv2.base.errors import Cause
+
+from ablations.expand import Cell
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder

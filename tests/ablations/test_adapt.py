@@ -5,6 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
+from aimv2.spec.metrics import metric_names, not_applicable
+from aimv2.spec.objectives import objective
 
 from ablations.adapt import adapted, announcements
 from ablations.catalogue import STUDIES
@@ -15,13 +19,9 @@ from ablations.request import Request, read_request, write_request
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.mixtures import PRESETS
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.base.errors import UsageError
-from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 from tests.helpers.own_data import own_source
 from tests.helpers.training import Rows

@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.spec.objectives import objective
 
 from ablations.budget import matched, max_train_flops
 from ablations.catalogue import STUDIES
@@ -13,8 +15,6 @@ from aimv2.config.run_config import BudgetConfig, ObjectiveConfig, RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.base.errors import UsageError
-from aimv2.spec.objectives import objective
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
 from ablations.checks import check_arms, check_effect, check_metrics
 from ablations.expand import expand
 from aimv2.config.paths import replaced
-from aimv2.base.errors import UsageError
 
 STUDY = STUDIES["loss_weight"]  # each of its arms has its own objective.pixel_weight
 

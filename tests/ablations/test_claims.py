@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, FILE, Claim, read_claims
-from aimv2.base.errors import UsageError
 
 WHOLE = [claim for claim in CLAIMS.values() if not claim.part_of]
 ONE = """

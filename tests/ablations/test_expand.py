@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
+from aimv2.run.execute import execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +16,7 @@ from ablations.expand import NULL_SEED, expand, off_ratios, with_actual_ratios
 from ablations.study import CONTROLS, UNTRAINED, Study
 from aimv2.config.paths import differences, replaced
 from aimv2.config.recipes.scales import SCALES
-from aimv2.request.resolve import with_attention
 from aimv2.data.batches.training import TrainBatches
-from aimv2.base.errors import UsageError
-from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
 
 

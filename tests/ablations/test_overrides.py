@@ -2,12 +2,12 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from aimv2.base.errors import UsageError
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import PROBE, Combination
 from ablations.overrides import StudyOverrides, study_overrides
-from aimv2.base.errors import UsageError
 
 
 def test_own_values_apply_to_the_same_study(study):

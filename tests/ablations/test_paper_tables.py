@@ -1,9 +1,9 @@
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.paper_tables import paper_tables, read_tables
-from aimv2.base.errors import UsageError
 
 ONE = """
 tables:

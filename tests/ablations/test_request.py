@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
 from ablations.design import setting
@@ -19,7 +20,6 @@ from ablations.request import (
 )
 from ablations.study import WINNER, confirmation
 from aimv2.config.paths import replaced
-from aimv2.base.errors import UsageError
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from aimv2.request.resolve import with_attention
+from aimv2.spec.metrics import metric_names, not_applicable
+from aimv2.spec.objectives import objective
 
 from ablations.adapt import adapted
 from ablations.catalogue import STUDIES
@@ -18,12 +21,9 @@ from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.recipes.post_training import high_res
 from aimv2.config.recipes.scales import demo, vit_l_2b
-from aimv2.request.resolve import with_attention
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 from tests.helpers.training import Rows
 

@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.design import Arm
 from ablations.expectations import PROBE, STEP_TIME
 from ablations.study import WINNER, confirmation
-from aimv2.base.errors import UsageError
 
 
 def test_margin_is_the_studys_for_the_primary_metric_and_the_default_for_others(study):

@@ -1,10 +1,9 @@
 import numpy as np
+from aimv2.base import address
+from aimv2.base.address import Bijection
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-
-from aimv2.base import address
-from aimv2.base.address import Bijection
 
 
 def test_uniforms_of_a_batch_are_those_of_each_sample():

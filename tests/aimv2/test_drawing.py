@@ -2,7 +2,6 @@
 
 import matplotlib
 import numpy as np
-
 from aimv2.base.drawing import enlarged, fitted, font
 
 

@@ -1,7 +1,6 @@
 import pickle
 
 import pytest
-
 from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_twice, unknown
 
 

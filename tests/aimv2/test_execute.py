@@ -12,23 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from aimv2.base.interrupt import Interrupts
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
+from aimv2.request.resolve import resolve
+from aimv2.run.execute import _train_cpu_seconds, execute, prepared
+from aimv2.spec.metrics import metric_names, unit_of
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
-from aimv2.request.resolve import resolve
 from aimv2.config.signature import signature, untrained
-from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
 from aimv2.data.sources.version import file_version
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.spec.metrics import metric_names, unit_of
-from aimv2.run.execute import _train_cpu_seconds, execute, prepared
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.runs.attempt import pictures_of
 from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to

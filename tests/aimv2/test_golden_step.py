@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from aimv2.spec.objectives import objective
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -13,7 +14,6 @@ from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.recipes.scales import demo
 from aimv2.data.batches.batch import Batch
 from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.spec.objectives import objective
 from tests.helpers.objectives import with_objective
 from tests.helpers.training import losses_of
 

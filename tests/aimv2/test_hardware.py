@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from aimv2.base.hardware import hardware, missing_for_compile
 
 

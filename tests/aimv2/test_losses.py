@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.loss import ClipLoss, SigLipLoss
-
 from aimv2.objectives.losses import (
     magnified,
     patchify,
@@ -17,6 +15,7 @@ from aimv2.objectives.losses import (
     standardise,
     text_loss,
 )
+from open_clip.loss import ClipLoss, SigLipLoss
 
 
 def test_patches_are_in_raster_order_with_values_by_row_column_channel():

@@ -5,14 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at, size_within
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.base.errors import UsageError
-from aimv2.config.native import MIN_AREA, NativeConfig, Steps, grid_within, micro_batch_at, size_within
 
 PAPER = NativeConfig(areas=tuple(2**n for n in range(7, 13)))
 

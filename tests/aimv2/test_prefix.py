@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from aimv2.config.prefix import PrefixDistribution, prefix_len_at
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-from aimv2.config.prefix import PrefixDistribution, prefix_len_at
 
 DISTRIBUTIONS = [
     PrefixDistribution(),

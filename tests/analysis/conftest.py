@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from analysis.evidence.load import load
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
@@ -9,7 +10,6 @@ from ablations.request import Request, write_request
 from ablations.study import UNTRAINED
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import load
 from tests.helpers.evidence import sensitive, write_run
 from tests.helpers.specimen import STUDY
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
-from benchmarks.timing import read_options
-from aimv2.config.recipes.scales import demo
 from aimv2.base.errors import UsageError
+from benchmarks.timing import read_options
+
+from aimv2.config.recipes.scales import demo
 from analysis.cost_study import Options, main, measure
 from analysis.costs.training import Scale
 

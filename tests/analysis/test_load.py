@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from aimv2.base.errors import UsageError
-from aimv2.runs.failure import Failure
 from aimv2.base.files import read_json, write_json
+from analysis.evidence.load import load
+
+from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis.inference.intervals import mean_interval
-from analysis.evidence.load import load
 from tests.helpers.evidence import evidence_from, write_run
 
 

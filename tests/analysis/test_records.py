@@ -6,14 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from ablations.catalogue import STUDIES
-from ablations.request import Request
 from aimv2.base.errors import UsageError
-from aimv2.runs.failure import Failure
-from aimv2.runs.record import RunFolder
-from analysis.inference.looks import Look
-from analysis.judgement.compare import Differences
 from analysis.evidence.load import MIXTURE_COLUMNS, load
 from analysis.evidence.records import (
     FILE,
@@ -26,6 +19,13 @@ from analysis.evidence.records import (
     recorded_names,
     unpack,
 )
+
+from ablations.catalogue import STUDIES
+from ablations.request import Request
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
+from analysis.inference.looks import Look
+from analysis.judgement.compare import Differences
 from tests.helpers.evidence import write_run
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY

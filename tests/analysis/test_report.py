@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from aimv2.base.errors import UsageError
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.searches import path_of
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, write_request
 from ablations.study import WINNER
 from aimv2.config.paths import replaced
-from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
@@ -28,10 +31,7 @@ from analysis.document.markdown import to_markdown
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
-from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
 from analysis.report import build
-from analysis.evidence.searches import path_of
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run

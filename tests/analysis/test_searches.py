@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-
 from aimv2.base.errors import UsageError
 from analysis.evidence.searches import path_of, read_search, search_from_json, search_to_json
+
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 

@@ -24,11 +24,11 @@ from typing import Any
 if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from aimv2.base.interrupt import Interrupts
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ablations.request import Request, write_request
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
 from sweeps.active_launches import WORKERS, new_launch
 from sweeps.parse import parse

@@ -22,13 +22,13 @@ if __name__ == "__main__":  # typed as a path: the code beside this file is mean
 import numpy as np
 import pandas as pd
 import polars as pl
+from aimv2.spec.metrics import Metric
+from analysis.evidence.load import load
 
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell, expand
 from aimv2.config.recipes.scales import demo
-from aimv2.spec.metrics import Metric
 from aimv2.runs.record import RunFolder
-from analysis.evidence.load import load
 
 USAGE = f"{__doc__}"
 NUM_METRICS = 40

@@ -24,18 +24,18 @@ if __name__ == "__main__":  # typed as a path: the code beside this file is mean
 
 import numpy as np
 import torch
-
-from benchmarks.timing import CLOCKS, ratio
-from aimv2.config.recipes.scales import SCALES
+from aimv2.base.heap import keep_freed_memory
 from aimv2.request.resolve import resolve
+from aimv2.spec.objectives import objective
+from benchmarks.timing import CLOCKS, ratio
+
+from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.base.heap import keep_freed_memory
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.runs.record import RunFolder
 from aimv2.training import checkpoint
 from aimv2.training.device import autocast

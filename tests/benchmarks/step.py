@@ -31,16 +31,16 @@ if __name__ == "__main__":  # typed as a path: the code beside this file is mean
 
 import numpy as np
 import torch
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.heap import keep_freed_memory
+from benchmarks.encoder import PRECISIONS, Precision
+from benchmarks.timing import interleaved, ratio, read_options
+from benchmarks.training import CASES, TrainingStep, batches_of
 from pydantic import Field, PositiveInt
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from benchmarks.encoder import PRECISIONS, Precision
-from benchmarks.timing import interleaved, ratio, read_options
-from benchmarks.training import CASES, TrainingStep, batches_of
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.heap import keep_freed_memory
 from aimv2.model.network import build
 from tests.helpers.reference import ReferenceStep
 

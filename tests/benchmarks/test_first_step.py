@@ -5,9 +5,9 @@ import sys
 import time
 
 import pytest
-
 from aimv2.base.files import read_json
 from benchmarks.first_step import started, summary
+
 from tests.helpers.training import small_run
 
 

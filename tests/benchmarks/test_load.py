@@ -1,7 +1,6 @@
 """Both ways that the benchmark of loading times give the same tables."""
 
 import pandas as pd
-
 from benchmarks.load import build, cells_of, with_load, with_pandas
 
 

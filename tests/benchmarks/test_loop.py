@@ -5,14 +5,14 @@ from itertools import count
 
 import numpy as np
 import torch
+from aimv2.spec.objectives import objective
+from benchmarks.loop import BareStep, measure, measure_stalls
 
 from aimv2.config.run_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
-from benchmarks.loop import BareStep, measure, measure_stalls
 
 
 def test_blocks_of_the_loop_and_bare_steps_are_timed_in_turn(tiny, tmp_path):

@@ -2,11 +2,11 @@
 
 import random
 
+from benchmarks.pruning import replay
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.search.optimizers import REDUCTION
-from benchmarks.pruning import replay
 
 
 def obvious(curves, finals, order):

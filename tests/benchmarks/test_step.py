@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
-
-from aimv2.memory import setup_of
-from aimv2.model.network import build
 from aimv2.spec.objectives import objective
-from aimv2.training.engine import Engine
 from benchmarks.step_reference import (
     ATTENTION,
     COPIES,
@@ -27,6 +21,12 @@ from benchmarks.step_reference import (
     Remote,
     main,
 )
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from aimv2.memory import setup_of
+from aimv2.model.network import build
+from aimv2.training.engine import Engine
 from tests.helpers.reference import ReferenceStep
 
 

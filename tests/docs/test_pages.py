@@ -3,11 +3,11 @@
 import re
 
 import pytest
+from aimv2.spec.objectives import REGISTRY
 
 from ablations.catalogue import STUDIES
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.spec.objectives import REGISTRY
 from sweeps.executors.registry import default_values
 from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 

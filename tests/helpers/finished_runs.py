@@ -1,10 +1,10 @@
 """Finished runs, written without an evaluation."""
 
+from aimv2.spec.metrics import Metric
 from safetensors.torch import save_file
 
 from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.spec.metrics import Metric
 from aimv2.runs.record import RunFolder
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from aimv2.spec.metrics import Metric
+
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder, entries

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from PIL import Image
-
 from aimv2.datasets.description import SourceDescription, read_labelled, read_source
 from aimv2.datasets.open import prepare_location, prepare_source
+from PIL import Image
 
 
 def picture(number: int, kind: str = "JPEG") -> bytes:

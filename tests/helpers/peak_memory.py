@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-
 from benchmarks.peak import peak_bytes
+
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import setup_of

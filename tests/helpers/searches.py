@@ -1,12 +1,12 @@
 """Searches with known trials, as the JSON that a search writes, and the runs that confirm their winner."""
 
 import numpy as np
+from analysis.evidence.searches import search_from_json
 
 from ablations.design import setting
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.study import WINNER, confirmation
-from analysis.evidence.searches import search_from_json
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 

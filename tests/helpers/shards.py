@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 
 import webdataset as wds
-
 from aimv2.datasets.description import Location
 
 Members = list[tuple[str, bytes]]

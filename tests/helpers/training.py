@@ -1,10 +1,11 @@
 """Training without a record, and runs with other values."""
 
 from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import objective
+
 from aimv2.config.serialization import from_dict, to_dict
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.objectives.aimv2 import AIMv2
 from aimv2.training.loop import train
 

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+from aimv2.spec.metrics import Metric
+
 from ablations.catalogue import STUDIES
 from ablations.design import latin_hypercube, setting
 from ablations.expand import Cell
 from ablations.request import Request
 from ablations.study import confirmation
-from aimv2.spec.metrics import Metric
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search

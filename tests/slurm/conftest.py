@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aimv2.request.resolve import resolve
 
 from aimv2.config.recipes.scales import SCALES
-from aimv2.request.resolve import resolve
 from aimv2.data.prepare import prepare
 
 HERE = Path(__file__).parent

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-
-from aimv2.config.signature import signature
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
+
+from aimv2.config.signature import signature
 from aimv2.runs.lease import Presence
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import (

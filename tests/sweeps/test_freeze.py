@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
+
 from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
 from sweeps.freeze import PACKAGES, SOURCE, freeze
 from tests.helpers.sweeps import SMALL, small_sweep

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from sweeps import launch
 from sweeps.parse import parse
 from sweeps.search.space import tunable

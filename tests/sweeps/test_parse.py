@@ -3,9 +3,9 @@
 import importlib
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run

@@ -2,12 +2,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_json
+from aimv2.spec.metrics import Metric
 
 from ablations.expand import Cell
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
-from aimv2.spec.metrics import Metric
-from aimv2.base.files import write_json
 from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.request.resolve import with_attention
 from rich.console import Console
 
 from ablations.budget import flops_per_sample
@@ -10,7 +11,6 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
 from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep, described_sweeps, report_note

@@ -7,12 +7,12 @@ import time
 from itertools import count
 
 import pytest
+from aimv2.base.files import write_json
 
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.model.network import build
 from aimv2.runs.attempt import CHECKPOINT
-from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, Watch
 from aimv2.runs.provenance import code_digest
 from aimv2.runs.record import RunFolder

@@ -12,8 +12,8 @@ sources of scenes or of glyphs, or sources of your own that are described in ``d
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, source_name
 from aimv2.base.errors import UsageError
+from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, source_name
 
 OWN = "own"  # the choice that sets nothing
 NAMES = ("dfn", "coyo", "hqitp")  # of sources of one's own

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from aimv2.data.batches.batch import Batch
-from aimv2.data.batches.training import TrainBatches
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import SIGNALS
+from aimv2.data.batches.batch import Batch
+from aimv2.data.batches.training import TrainBatches
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from aimv2.base.errors import REASONS, RunFailedError
 from aimv2.data.pairs import CAPTION_KINDS
 from aimv2.data.reading import Samples
-from aimv2.base.errors import REASONS, RunFailedError
 
 NUM_SCALARS = 4
 MIN_SAMPLES = 1000  # a rate of bad samples is known only after some

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aimv2.base import address
+from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch, Share, scored_patches
 from aimv2.data.batches.tally import Tally
@@ -25,7 +26,6 @@ from aimv2.data.transforms import (
     resized_within,
     strips,
 )
-from aimv2.config.native import Steps
 
 
 class TrainBatches(Dataset[Batch]):

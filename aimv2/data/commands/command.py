@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pkgutil import resolve_name
 
-from aimv2.config.arguments import HELP
 from aimv2.base.errors import unknown
+from aimv2.config.arguments import HELP
 
 USAGE = """usage: python -m aimv2 data COMMAND [...]
 

@@ -9,12 +9,12 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from aimv2.base.errors import UsageError
 from aimv2.config.arguments import HELP, checked, key_values
 from aimv2.datasets.description import SUFFIXES, Location, read_labelled, read_source, read_values
 from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
 from aimv2.datasets.open import prepare_location, prepare_source
 from aimv2.datasets.shards.patterns import expand, is_url
-from aimv2.base.errors import UsageError
 
 USAGE = """usage: python -m aimv2 data index FILE.yaml [workers=N]
        python -m aimv2 data index PATTERN to=FOLDER [workers=N]

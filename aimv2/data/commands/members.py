@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from aimv2.datasets.description import SourceDescription
-from aimv2.datasets.file_pairs import FilePairs
+from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.data.pairs import Pairs
 from aimv2.data.sources.glyph_pairs import GlyphPairs
 from aimv2.data.sources.scene import Scene, place
-from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets.description import SourceDescription
+from aimv2.datasets.file_pairs import FilePairs
 
 Format = Literal["jpg", "png", "webp"]
 SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}

@@ -10,18 +10,18 @@ from pydantic import NonNegativeInt, PositiveInt
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import writable_folder
 from aimv2.config.arguments import HELP, checked
-from aimv2.request.compose import compose, run_config
 from aimv2.config.data_config import is_described
-from aimv2.request.resolve import with_attention
 from aimv2.config.run_config import RunConfig
-from aimv2.tools.data.contact_sheet import Cell, Piece, sheet
-from aimv2.datasets.description import read_source
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_source
+from aimv2.request.compose import compose, run_config
+from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
-from aimv2.base.files import writable_folder
+from aimv2.tools.data.contact_sheet import Cell, Piece, sheet
 
 USAGE = """usage: python -m aimv2 data show [key=value ...]
 

@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from aimv2.base.address import Bijection
+from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.config.arguments import HELP, checked
-from aimv2.request.compose import compose, run_config
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
-from aimv2.tools.data.members import Format, drawn_members, encoded_json, file_members
-from aimv2.datasets.description import Fields, SourceDescription, read_source
-from aimv2.datasets.file_pairs import FilePairs
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
-from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets.description import Fields, SourceDescription, read_source
+from aimv2.datasets.file_pairs import FilePairs
+from aimv2.request.compose import compose, run_config
+from aimv2.tools.data.members import Format, drawn_members, encoded_json, file_members
 
 USAGE = """usage: python -m aimv2 data write to=FOLDER [key=value ...]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder.index import is_within
 from aimv2.datasets.index_folder import (
@@ -25,7 +26,6 @@ from aimv2.datasets.index_folder import (
 )
 from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
 from aimv2.datasets.shards.remote import Patience
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 
 HASHES = "key_hashes.npy"
 KEYS = ("key", "__key__", "id")

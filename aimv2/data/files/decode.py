@@ -27,9 +27,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.crops import native_crop, random_crop
-from aimv2.base.errors import BadSampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
+from aimv2.data.sources.scene import Caption
+from aimv2.data.text import clean
 from aimv2.datasets.description import Fields, SourceDescription
 from aimv2.datasets.open import Opened
 from aimv2.datasets.records import Records
 from aimv2.datasets.words import worded
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
-from aimv2.data.sources.scene import Caption
-from aimv2.data.text import clean
-from aimv2.base.errors import BadSampleError
 
 MAX_CAPTION = 2**15  # characters, far more than any model reads; cleaning megabytes of broken unicode takes seconds
 

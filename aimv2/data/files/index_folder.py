@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import INDEX_SUFFIX, PLACES, SUFFIXES, Location
 from aimv2.datasets.records import Part
-from aimv2.base.errors import UsageError
 
 FACTS = "index.json"
 PARTS = "parts.parquet"

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aimv2.base.errors import BadSampleError
 from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
 from aimv2.datasets.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
 from aimv2.datasets.records import Part, Records
-from aimv2.base.errors import BadSampleError
 
 __all__ = [
     "Indexed",

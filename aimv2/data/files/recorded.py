@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from aimv2.base.errors import RunFailedError
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.datasets.description import Location, read_labelled, read_source
 from aimv2.datasets.open import difference, open_location, read_parts, write_parts
 from aimv2.datasets.records import Part
-from aimv2.base.errors import RunFailedError
 
 FILE = "data.parquet"
 

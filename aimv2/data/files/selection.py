@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.conditions import is_one_of, meets
 from aimv2.datasets.description import Filter, HeldOut, Location, SourceDescription
 from aimv2.datasets.index_folder import OnProgress, command, index_path
 from aimv2.datasets.records import Records
 from aimv2.datasets.shards.build import follow_parent
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.datasets.description import LabelledDescription, SourceDescription, read_labelled, read_source
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
-from aimv2.base.errors import UsageError
+from aimv2.datasets.description import LabelledDescription, SourceDescription, read_labelled, read_source
 
 UNSTATED = "no licence stated"
 UNKNOWN = "licence unknown, because the description cannot be read any more"

@@ -9,13 +9,13 @@ import numpy as np
 from rich.progress import Progress
 
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs, likeness
 from aimv2.data.sources.scene import INKS, Caption, WordClass
 from aimv2.data.sources.shards import INDEX, Shards, write_shards
 from aimv2.data.text import clean
-from aimv2.base.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from aimv2.base import address
-from aimv2.data.sources.scene import INKS, PAPERS
 from aimv2.base.errors import UsageError
+from aimv2.data.sources.scene import INKS, PAPERS
 
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 

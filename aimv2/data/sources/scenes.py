@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
@@ -31,7 +32,6 @@ from aimv2.data.sources.scene import (
     dense_caption,
     largest,
 )
-from aimv2.base.errors import UsageError
 
 UNSEEN_SHARE = 0.2  # share of all names that no training scene shows
 NUM_SIZES = 4  # different sizes of an object in a picture

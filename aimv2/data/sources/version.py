@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from aimv2.config.data_config import kind_of
+from aimv2.data.sources import glyphs
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.open import fingerprint, open_location, open_source
-from aimv2.data.sources import glyphs
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
 

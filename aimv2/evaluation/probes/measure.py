@@ -11,12 +11,12 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.evaluation.features import Encoded
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import SCENE_TASKS
 from aimv2.evaluation.parts import Measured, Part, finite
 from aimv2.evaluation.probes.attentive import attentive_probe
 from aimv2.evaluation.probes.neighbours import knn_score
 from aimv2.evaluation.probes.splits import Features
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import SCENE_TASKS
 from aimv2.training.world import World
 
 

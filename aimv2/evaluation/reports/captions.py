@@ -14,12 +14,12 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, other_images
-from aimv2.spec.items import Items
 from aimv2.evaluation.losses import nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.evaluation.reports.choices import Choices, choice_items, outcomes
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.spec.items import Items
 
 
 def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:

@@ -3,12 +3,12 @@
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOut
-from aimv2.spec.items import Items
 from aimv2.evaluation.losses import pixel_errors
-from aimv2.spec.metrics import pixel_losses
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import pixel_losses
 
 
 def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:

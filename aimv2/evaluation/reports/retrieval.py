@@ -10,11 +10,11 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOut, chunks, network_inputs
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import RECALL_AT
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.model.dual_encoder import DualEncoder
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import RECALL_AT
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 

@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, writable_folder, write_json
+from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
 from aimv2.data.decode import square
 from aimv2.datasets.description import LabelledDescription, read_labelled
-from aimv2.datasets.open import open_location
-from aimv2.base.errors import UsageError
-from aimv2.tools.evaluate.encoding.features import Extraction
 from aimv2.datasets.images import OwnShape, Shape, counts
+from aimv2.datasets.open import open_location
+from aimv2.tools.evaluate.encoding.features import Extraction
 from aimv2.tools.evaluate.encoding.models import Model, load_model
 from aimv2.tools.evaluate.encoding.ranks import joined
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods, recipe_of
 from aimv2.tools.evaluate.options import USAGE, Options, checked_options, given_values
 from aimv2.tools.evaluate.recipes import print_recipes
 from aimv2.tools.evaluate.report import bad_summary, print_results, versions
-from aimv2.base.hardware import hardware, has_cuda
-from aimv2.base.files import read_json, writable_folder, write_json
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aimv2.datasets.records import Records
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets.images import Bad
+from aimv2.datasets.records import Records
 
 VALIDATION_PARTS = 5  # one of five training images is for validation
 NAMED = 3  # examples in an error

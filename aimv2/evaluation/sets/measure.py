@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from aimv2.datasets.description import LabelledDescription, Location
-from aimv2.datasets.records import Records
 from aimv2.base.errors import UsageError, unknown
 from aimv2.datasets import labels
-from aimv2.tools.evaluate.encoding.features import Extraction, Saved, Split, check_rate, check_room, extracted
+from aimv2.datasets.description import LabelledDescription, Location
 from aimv2.datasets.images import Bad
+from aimv2.datasets.records import Records
+from aimv2.tools.evaluate.encoding.features import Extraction, Saved, Split, check_rate, check_room, extracted
 from aimv2.tools.evaluate.encoding.models import Model
 from aimv2.tools.evaluate.methods import heads, intervals, language
 from aimv2.tools.evaluate.methods.heads import Labelled, Task

@@ -8,10 +8,10 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError
 from aimv2.config.arguments import key_values
 from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.base.errors import UsageError
 from aimv2.config.native import MAX_AREA, MIN_AREA
 
 Method = Literal["probe", "linear", "knn", "zero_shot", "retrieval"]

@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.decode import square
-from aimv2.datasets.description import read_labelled
-from aimv2.datasets.open import open_location
-from aimv2.datasets.records import Records
 from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
-from aimv2.base.errors import UsageError
-from aimv2.spec.metrics import set_name, set_names
 from aimv2.datasets import labels
-from aimv2.tools.evaluate.encoding.features import check_rate
+from aimv2.datasets.description import read_labelled
 from aimv2.datasets.images import Shape, squares
+from aimv2.datasets.open import open_location
+from aimv2.datasets.records import Records
+from aimv2.spec.metrics import set_name, set_names
+from aimv2.tools.evaluate.encoding.features import check_rate
 
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 

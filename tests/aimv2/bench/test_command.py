@@ -1,7 +1,6 @@
 import pytest
-
-from benchmarks.command import bench_command
 from aimv2.base.errors import UsageError
+from benchmarks.command import bench_command
 
 
 def test_benchmarks_are_listed(capsys):

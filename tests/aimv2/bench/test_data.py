@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-
+from aimv2.base.errors import RunFailedError, UsageError
 from benchmarks.command import bench_command
 from benchmarks.data import BARE, OURS, WEBDATASET, Bench, Options, table
 from benchmarks.synthetic import SCENES
+
 from aimv2.config.data_config import AugmentConfig
-from aimv2.base.errors import RunFailedError, UsageError
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
 

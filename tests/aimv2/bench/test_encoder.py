@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
+from aimv2.base.errors import RunFailedError, UsageError
 from benchmarks.command import bench_command
 from benchmarks.encoder import PRODUCT, Options, encoder_config, implementations, require_same, table, warnings
 from benchmarks.timing import read_options
-from aimv2.base.errors import RunFailedError, UsageError
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
 from aimv2.model.encoder import Encoder
 
 

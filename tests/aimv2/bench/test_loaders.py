@@ -4,15 +4,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from benchmarks import loaders
-from benchmarks.synthetic import SCENES, describe, write_shards
-from aimv2.config.data_config import AugmentConfig
-from aimv2.config.paths import replaced
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
+from benchmarks.synthetic import SCENES, describe, write_shards
+from PIL import Image
+
+from aimv2.config.data_config import AugmentConfig
+from aimv2.config.paths import replaced
 from aimv2.data.transforms import unnormalise
+from benchmarks import loaders
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
 

@@ -1,9 +1,8 @@
 """The peak memory of a call, against sums of tensors."""
 
 import torch
-from torch import nn
-
 from benchmarks.peak import peak_bytes
+from torch import nn
 
 MB = 2**20
 

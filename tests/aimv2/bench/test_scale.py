@@ -5,17 +5,17 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-from benchmarks import scale
-from benchmarks.synthetic import SCENES, describe, draw, write_shards
-from aimv2.config.data_config import AugmentConfig
-from aimv2.config.paths import replaced
+from aimv2.base.order import sample_order
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
-from aimv2.base.order import sample_order
+from benchmarks.synthetic import SCENES, describe, draw, write_shards
+from PIL import Image
+
+from aimv2.config.data_config import AugmentConfig
+from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transforms import unnormalise
+from benchmarks import scale
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
 TWO_BILLION = {"num_shards": 2000, "shard_rows": 1_000_000}

@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-
+from aimv2.base.errors import UsageError
 from benchmarks.command import bench_command
 from benchmarks.step import Result, table
-from aimv2.base.errors import UsageError
 
 
 @pytest.mark.parametrize(

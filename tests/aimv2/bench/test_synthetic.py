@@ -4,9 +4,8 @@ import tarfile
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, link_shards, write_shards
+from PIL import Image
 
 
 @pytest.mark.parametrize("kind", [PHOTOGRAPHS, SCENES], ids=lambda kind: kind.name)

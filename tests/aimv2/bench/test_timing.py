@@ -7,10 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from benchmarks.timing import cpu_seconds, interleaved, ratio
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.timing import cpu_seconds, interleaved, ratio
 
 
 class Clock:

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.spec.objectives import objective
+from benchmarks.training import CASES, Case, TrainingStep, batches_of, useful_flops, vit_l_shape
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.training import CASES, Case, TrainingStep, batches_of, useful_flops, vit_l_shape
 from aimv2.config.recipes.scales import vit_l
 from aimv2.cost.parts import train_flops
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from tests.helpers.training import losses_of
 
 

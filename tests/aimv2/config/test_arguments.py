@@ -1,7 +1,7 @@
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.config.arguments import checked, key_values
-from aimv2.base.errors import UsageError
 
 
 def test_checked_converts_to_the_type():

@@ -1,8 +1,8 @@
 import pytest
-
-from aimv2.request.compose import compose, run_config
-from aimv2.config.recipes.scales import demo
 from aimv2.base.errors import UsageError
+from aimv2.request.compose import compose, run_config
+
+from aimv2.config.recipes.scales import demo
 
 
 def composed(*overrides):

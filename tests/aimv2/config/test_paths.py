@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.config.prefix import PrefixDistribution
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.recipes.scales import demo, tiny
 from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.base.errors import UsageError
-from aimv2.config.prefix import PrefixDistribution
 
 VALUES = flatten(to_dict(demo()))
 

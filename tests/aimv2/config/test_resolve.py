@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import data_fingerprint, resolve, with_attention
 
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import data_fingerprint, resolve, with_attention
-from aimv2.base.errors import UsageError
 
 
 @pytest.mark.parametrize(("available", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])

@@ -1,8 +1,8 @@
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import from_dict, to_dict
-from aimv2.base.errors import UsageError
 
 
 def changed(key, value):

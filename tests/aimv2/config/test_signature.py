@@ -3,13 +3,13 @@ import json
 from dataclasses import replace
 
 import pytest
-
-from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
-from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.config.signature import ADDED, identity, signature, untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.request.resolve import with_attention
+
+from aimv2.config.recipes.scales import demo
+from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.config.signature import ADDED, identity, signature, untrained
 
 DEMO = flatten(to_dict(demo()))
 

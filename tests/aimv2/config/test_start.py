@@ -4,17 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
-
+from aimv2.base.errors import UsageError
 from aimv2.request.compose import compose, run_config
-from aimv2.config.paths import differences, replaced
 from aimv2.request.resolve import resolve
+from aimv2.start.origin import continued, read_origin, with_start
+from aimv2.tools.weights import load_encoder, read_weights, write_weights
+
+from aimv2.config.paths import differences, replaced
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
-from aimv2.start.origin import continued, read_origin, with_start
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights import load_encoder, read_weights, write_weights
 from tests.helpers.finished_runs import finished_run
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.config.prefix import PrefixDistribution
+from aimv2.request.resolve import with_attention
 
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.request.resolve import with_attention
 from aimv2.cost.modules import visible_share
 from aimv2.model.masks import prefix_mask
 from aimv2.model.network import parameters_by_part
-from aimv2.config.prefix import PrefixDistribution
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.config.native import Steps
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from fvcore.nn import FlopCountAnalysis, parameter_count
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,12 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.request.resolve import with_attention
 from aimv2.cost.parts import forward_flops, train_flops, train_flops_by_area
 from aimv2.data.batches.batch import Batch
 from aimv2.model.network import build, build_empty
-from aimv2.config.native import Steps
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from tests.helpers.training import losses_of
 
 NUM_IMAGES = 2

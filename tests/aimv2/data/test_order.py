@@ -3,12 +3,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from aimv2.base import address
+from aimv2.base.order import Mixture, quotas, sample_order
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
-
-from aimv2.base import address
-from aimv2.base.order import Mixture, quotas, sample_order
 
 
 def order_of(start, stop, **values):

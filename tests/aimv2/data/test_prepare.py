@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.data.prepare import load_tokenizer, mixture, prepare, render
-from aimv2.base.errors import UsageError
 
 
 def test_prepare_joins_the_sides_of_all_sources(pairs):

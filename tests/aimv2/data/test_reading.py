@@ -4,14 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aimv2.base.errors import RunFailedError
+from aimv2.datasets.shards.remote import Patience
 
 from aimv2.config.paths import replaced
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
-from aimv2.datasets.shards.remote import Patience
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
-from aimv2.base.errors import RunFailedError
 from tests.helpers.own_data import own_source, pictured_source
 
 BAD = {1: "image", 10: "caption", 17: "empty"}

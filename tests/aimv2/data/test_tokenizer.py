@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
 
 CAPTIONS = ["red apple", "green apple", "grinning face", "flag Aland Islands", "apple pie"] * 3
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
@@ -11,7 +12,6 @@ from aimv2.data.pairs import Joined, Selected
 from aimv2.data.prepare import open_source, prepare
 from aimv2.data.sources.glyph_pairs import concept_position
 from aimv2.data.sources.scene import INKS
-from aimv2.base.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from aimv2.objectives.losses import patchify
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +21,6 @@ from aimv2.data.transforms import (
     strips,
     unnormalise,
 )
-from aimv2.objectives.losses import patchify
 
 SIDE = 48
 PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))

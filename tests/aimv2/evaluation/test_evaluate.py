@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.base.errors import RunFailedError
+from aimv2.spec.metrics import metric_names, unit_of
+from aimv2.spec.objectives import objective
 
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
-from aimv2.base.errors import RunFailedError
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.spec.metrics import metric_names, unit_of
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
+from aimv2.base.errors import RunFailedError
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import open_pairs
 from aimv2.datasets.open import open_source
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import centred_images
-from aimv2.base.errors import RunFailedError
 from aimv2.evaluation.held_out import (
     CLASSES,
     Captions,

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from aimv2.objectives.losses import patchify, standardise
 
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
 from aimv2.evaluation.losses import pixel_errors, token_nats
-from aimv2.objectives.losses import patchify, standardise
 from aimv2.model.network import build
 
 NUM_PAIRS = 21

@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from aimv2.config.paths import replaced
-from aimv2.data import transfer
 from aimv2.base.errors import UsageError
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import (
@@ -19,8 +16,11 @@ from aimv2.spec.metrics import (
     not_applicable,
     unit_of,
 )
-from aimv2.evaluation.reports.choices import KINDS
 from aimv2.spec.objectives import objective
+
+from aimv2.config.paths import replaced
+from aimv2.data import transfer
+from aimv2.evaluation.reports.choices import KINDS
 
 
 @pytest.mark.parametrize(

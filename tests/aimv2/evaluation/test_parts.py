@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from aimv2.base.interrupt import Interrupts
+from aimv2.run.execute import execute
+from aimv2.spec.items import Items
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.signature import signature
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.spec.items import Items
 from aimv2.evaluation.parts import Measured, Parts
-from aimv2.run.execute import execute
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_described, write_described
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aimv2.objectives.losses import patchify, standardise
+from aimv2.spec.objectives import objective
 from PIL import Image
 
 from aimv2.config.run_config import LogConfig
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.pictures import completed, drawn_predictions, unpatchify, unseen, with_contrast
-from aimv2.objectives.losses import patchify, standardise
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.objectives.aimv2 import pixel_targets
 from tests.helpers.training import changed
 

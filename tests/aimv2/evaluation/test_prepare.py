@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from aimv2.evaluation.prepare import of_split, prepare_evaluation
 
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from benchmarks.peak import peak_bytes
+
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.post_training import lit
 from aimv2.config.recipes.scales import demo, vit_3b, vit_l_2b
-from aimv2.request.resolve import with_attention
 from aimv2.cost.parts import num_parameters
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.memory import Setup, predict, setup_of
 from aimv2.memory.prediction import PROCESS_BYTES
 from aimv2.model.network import build
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from tests.helpers.peak_memory import Case, allocated, resident

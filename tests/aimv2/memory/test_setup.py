@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
 
 from aimv2.config.recipes.scales import demo, vit_1b, vit_l_2b
-from aimv2.request.resolve import with_attention
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from aimv2.memory import Setup, choose, predict, resolved, setup_of
 from aimv2.memory.setup import FEW, USABLE
 

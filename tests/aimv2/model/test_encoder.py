@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 import timm
 import torch
+from aimv2.objectives.losses import patchify
 from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
-from aimv2.objectives.losses import patchify
 from aimv2.model import positions
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import build

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-
 from aimv2.objectives.losses import patchify, standardise
-from aimv2.model.network import build
 from aimv2.spec.objectives import objective
+
+from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
 from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
 from tests.helpers.objectives import with_objective

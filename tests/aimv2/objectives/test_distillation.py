@@ -4,24 +4,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import objective
+from aimv2.start.network import content_of_start, load_teacher
+from aimv2.start.origin import with_start
+from aimv2.tools.weights import load_encoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
-from aimv2.request.resolve import with_attention
 from aimv2.config.signature import signature, untrained
-from aimv2.start.origin import with_start
 from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
-from aimv2.base.errors import UsageError
 from aimv2.memory import setup_of
 from aimv2.model.network import build, build_empty
 from aimv2.model.positions import resample
-from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
-from aimv2.start.network import content_of_start, load_teacher
-from aimv2.tools.weights import load_encoder
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.training import losses_of
 from tests.helpers.training import run as trained

@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
-from aimv2.request.resolve import with_attention
-from aimv2.config.run_config import ObjectiveConfig
-from aimv2.config.signature import signature
 from aimv2.base.errors import UsageError
-from aimv2.evaluation.evaluate import REPORTS, evaluate
+from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.spec import objectives as registry
 from aimv2.spec.objectives import REGISTRY, objective
+
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.signature import signature
+from aimv2.evaluation.evaluate import REPORTS, evaluate
 from aimv2.objectives.base import Implementation
 from aimv2.runs.record import RunFolder
 from tests.helpers.native import at_native

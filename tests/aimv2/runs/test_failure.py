@@ -3,10 +3,10 @@ import os
 from pathlib import Path
 
 import pytest
-
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.runs.failure import Failure, cause_of, read_failure, sentence_of
 from aimv2.base.files import write_json
+
+from aimv2.runs.failure import Failure, cause_of, read_failure, sentence_of
 
 
 def test_read_failure_returns_the_record(tmp_path):

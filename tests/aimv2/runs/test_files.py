@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from aimv2.base.errors import UsageError
 from aimv2.base.files import (
     link_text,

@@ -4,10 +4,10 @@ import os
 import threading
 from typing import get_args
 
+from aimv2.base.errors import Cause
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.base.errors import Cause
 from aimv2.runs.index import FOLDER, Entry, read, remove, write
 
 RUN = "v2-15b6f82b08fe"

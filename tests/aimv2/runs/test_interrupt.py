@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-
 from aimv2.base.interrupt import SIGNALS, Interrupts
 
 

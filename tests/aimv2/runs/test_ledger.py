@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aimv2.base.files import read_json
+from aimv2.spec.metrics import Metric
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from aimv2.config.signature import signature
-from aimv2.spec.metrics import Metric
-from aimv2.base.files import read_json
 from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Timing, Watch
 from aimv2.runs.record import RunFolder
 

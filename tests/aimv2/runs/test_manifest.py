@@ -1,8 +1,9 @@
 from dataclasses import replace
 
-from aimv2.memory import resolved, setup_of
 from aimv2.base.files import write_json
 from aimv2.run.manifest import manifest, rests_on
+
+from aimv2.memory import resolved, setup_of
 
 PLACE = {"host": "node1", "hardware": "a CPU", "threads": 1, "code": "5f0c1b7de1a2"}
 

@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-
-from aimv2.request.resolve import resolve
-from aimv2.config.serialization import to_dict
 from aimv2.base.files import write_json
+from aimv2.request.resolve import resolve
+
+from aimv2.config.serialization import to_dict
 from aimv2.runs.provenance import (
     NO_NUMBERS,
     PACKAGE,

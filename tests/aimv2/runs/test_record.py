@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_json
 
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
-from aimv2.base.files import write_json
 from aimv2.runs.index import Entry, add, read, remove
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import RunFolder, entries

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from aimv2.base.files import read_json
+from aimv2.base.interrupt import Interrupts
+from aimv2.run.execute import execute
+from aimv2.spec.objectives import objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -27,11 +31,7 @@ from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.run.execute import execute
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
-from aimv2.base.files import read_json
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from aimv2.base.hardware import missing_for_compile
+
 from aimv2.training.device import autocast, compiles
 
 

@@ -21,21 +21,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.base.interrupt import Interrupts
+from aimv2.run.execute import execute as execute_and_evaluate
+from aimv2.run.execute import follow as follow_and_evaluate
+from aimv2.spec.metrics import Metric
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from safetensors.torch import load_file
 
 from aimv2.cli import main as command_line
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.base.errors import UsageError
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.spec.metrics import Metric
-from aimv2.run.execute import execute as execute_and_evaluate
-from aimv2.run.execute import follow as follow_and_evaluate
 from aimv2.model.network import build
-from aimv2.spec.objectives import PRE_TRAINING, objective
-from aimv2.base.files import read_json
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows

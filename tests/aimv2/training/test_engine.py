@@ -9,17 +9,17 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
+from aimv2.start.origin import with_start
 from torch._dynamo.utils import counters
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
 from aimv2.config.paths import replaced
-from aimv2.request.resolve import with_attention
-from aimv2.start.origin import with_start
 from aimv2.data.batches.batch import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE, World
 from tests.helpers.finished_runs import finished_run

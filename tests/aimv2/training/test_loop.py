@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from aimv2.base.errors import RunFailedError
+from aimv2.request.resolve import resolve
+from aimv2.spec.objectives import objective
 
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import resolve
 from aimv2.config.run_config import LogConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
 from aimv2.data.sources import glyphs
-from aimv2.base.errors import RunFailedError
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from tests.helpers.training import Rows, run
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pytest
+from aimv2.spec.objectives import objective
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.config.run_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.world import ALONE, World

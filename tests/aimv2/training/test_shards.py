@@ -10,12 +10,12 @@ from itertools import product
 import pytest
 import torch
 import torch.distributed as dist
+from aimv2.spec.objectives import objective
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer

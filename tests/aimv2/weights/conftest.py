@@ -6,12 +6,12 @@ import shutil
 import pytest
 import timm
 import torch
+from aimv2.base.errors import UsageError
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 

@@ -8,6 +8,8 @@ import pytest
 import timm
 import torch
 import transformers
+from aimv2.tools.weights.card import Card, escape, render
+from aimv2.tools.weights.command import weights_command
 from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +18,6 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.sources.credits import credits_of
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights.card import Card, escape, render
-from aimv2.tools.weights.command import weights_command
 from analysis.document.model import escape as analysis_escape
 from tests.helpers.own_data import own_source
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
+from aimv2.tools.weights import read_weights
+from aimv2.tools.weights.command import weights_command
 from safetensors.torch import load_file, save_file
 
 from aimv2.cli import main
-from aimv2.tools.weights import read_weights
-from aimv2.tools.weights.command import weights_command
 
 
 def test_import_and_export_print_a_summary(foreign, tmp_path, capsys):

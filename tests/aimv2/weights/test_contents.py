@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
-
 from aimv2.tools.weights import load_encoder, read_published, read_weights, resampled, write_published, write_weights
 from aimv2.tools.weights.contents import weights_config
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 
 
 @torch.no_grad()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-
 from aimv2.base.errors import UsageError
 from aimv2.tools.weights.files import find, read_object, read_tensors, write_folder
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 INDEX = "model.safetensors.index.json"
 

@@ -1,7 +1,6 @@
 """The number of heads, stated or not."""
 
 import pytest
-
 from aimv2.base.errors import UsageError
 from aimv2.tools.weights.layout import num_heads
 

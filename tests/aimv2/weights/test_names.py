@@ -1,7 +1,8 @@
 """Tables of names: their expansion, and the tensors that they cover."""
 
-from aimv2.model.encoder import Encoder
 from aimv2.tools.weights.names import ML_AIM, OURS, TIMM, TRANSFORMERS, TRANSFORMERS_PAIR, their_names
+
+from aimv2.model.encoder import Encoder
 
 
 def test_names_have_the_block_number_and_parts_in_order():

@@ -5,13 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from transformers import Aimv2Model
-
-from aimv2.config.model_config import DecoderConfig
-from aimv2.config.run_config import ObjectiveConfig
-from aimv2.config.signature import signature
-from aimv2.runs.record import RunFolder
 from aimv2.tools.weights import (
     load_dual_encoder,
     load_encoder,
@@ -20,6 +13,13 @@ from aimv2.tools.weights import (
     write_published,
     write_weights,
 )
+from safetensors.torch import save_file
+from transformers import Aimv2Model
+
+from aimv2.config.model_config import DecoderConfig
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.signature import signature
+from aimv2.runs.record import RunFolder
 
 
 @pytest.fixture

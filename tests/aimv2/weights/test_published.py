@@ -3,9 +3,6 @@
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import Aimv2Model, Aimv2VisionModel
-
 from aimv2.tools.weights import (
     load_dual_encoder,
     load_encoder,
@@ -14,6 +11,8 @@ from aimv2.tools.weights import (
     write_published,
     write_weights,
 )
+from safetensors.torch import load_file, save_file
+from transformers import Aimv2Model, Aimv2VisionModel
 
 SIZES = [  # width, heads and depth here; heads are 128 wide in all
     pytest.param(768, 6, 2, id="base"),

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from aimv2.tools.weights import read_published
+from safetensors.torch import load_file, save_file
 
 GATE, TABLE = "encoder.layers.0.ffn.gate_proj.weight", "embeddings.position_embedding.weight"
 PATCHES = "embeddings.patch_embed.weight"

@@ -3,12 +3,12 @@
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
-
-from aimv2.config.model_config import EncoderConfig
 from aimv2.tools.weights import WeightsConfig, read_published
 from aimv2.tools.weights.contents import Source
 from aimv2.tools.weights.timm import WIDTHS, Timm
+from safetensors.torch import load_file, save_file
+
+from aimv2.config.model_config import EncoderConfig
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig, Aimv2VisionModel
-
 from aimv2.tools.weights import load_encoder, read_published, write_weights
 from aimv2.tools.weights.transformers import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
+from safetensors.torch import load_file
+from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig, Aimv2VisionModel
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,21 @@
 
 import numpy as np
 import pytest
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.request.compose import compose, run_config
+from aimv2.request.resolve import resolve
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expectations import CONTENT
 from aimv2.cli import guarded
-from aimv2.request.compose import compose, run_config
-from aimv2.request.resolve import resolve
-from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.runs.record import RunFolder
 from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch
 from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text
-from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run
 

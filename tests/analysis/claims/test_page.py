@@ -1,11 +1,12 @@
 from dataclasses import replace
 
+from aimv2.request.resolve import with_attention
+
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from analysis.claims.page import WORDS, document, price
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, lines_of

@@ -1,13 +1,13 @@
 import pytest
+from aimv2.base.errors import UsageError
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request
-from aimv2.base.errors import UsageError
 from analysis.claims.reports import claims_document, findings_in
 from analysis.document.data import to_json
 from analysis.inference.looks import Look
-from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 

@@ -5,10 +5,10 @@ from itertools import count
 
 import pytest
 import torch
+from aimv2.base.errors import UsageError
 from open_clip import get_model_config
 from open_clip.model import CLIP
 
-from aimv2.base.errors import UsageError
 from analysis.costs.architectures import ARCHITECTURES
 from analysis.costs.encoders import BUILD, EncoderStudy, counted_flops, encoder_config, require_packages
 

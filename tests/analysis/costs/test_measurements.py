@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from analysis.costs.measurements import read_measurements, rounded, to_json
 from tests.helpers.costs import measurements
 

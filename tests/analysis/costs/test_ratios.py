@@ -5,10 +5,10 @@ from itertools import count
 
 import numpy as np
 import pytest
+from benchmarks.timing import interleaved
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.timing import interleaved
 from analysis.costs.ratios import percentile, relative
 
 ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)

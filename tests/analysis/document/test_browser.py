@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from analysis.document.style import save
 
 from analysis.document.html import to_html
 from analysis.document.model import Bullets, Cell, Code, Paragraph, Section, Table
-from analysis.document.style import save
 from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without

@@ -1,9 +1,9 @@
 import pandas as pd
+from analysis.document.style import GRID, INK, PAPER, SOFT
 from matplotlib.figure import Figure as Picture
 
 from analysis.document.html_figures import data_fold, inline_svg
 from analysis.document.model import Figure
-from analysis.document.style import GRID, INK, PAPER, SOFT
 
 
 def figure(data):

@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from analysis.document.model import Document, Figure, Paragraph, Section, Table
 from analysis.document.write import replace_folder, write
 

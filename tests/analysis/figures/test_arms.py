@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from analysis.document.style import style
 
 from ablations.study import UNTRAINED
 from analysis.figures.arms import accuracies, differences_to_baseline, learning_curves, metrics_named, pixel_losses
-from analysis.document.style import style
 from analysis.inference.intervals import mean_interval
 from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_of

@@ -1,10 +1,10 @@
 """Figures of a cost study and their data."""
 
 import pytest
-
-from analysis.costs.measurements import Measurements
 from analysis.costs.figures import encoder_ratios, objective_ratios
 from analysis.document.style import save, style
+
+from analysis.costs.measurements import Measurements
 from tests.helpers.costs import SLOWER, measurements
 
 

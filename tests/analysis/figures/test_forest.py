@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from analysis.document.style import INK, SOFT, style
 from matplotlib.colors import to_hex
 
 from analysis.figures.forest import forest
-from analysis.document.style import INK, SOFT, style
 from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.specimen import STUDY

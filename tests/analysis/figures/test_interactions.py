@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from analysis.document.style import COLOURS, style
 from matplotlib.colors import to_hex
 
 from analysis.figures.interactions import interactions
-from analysis.document.style import COLOURS, style
 from analysis.inference.intervals import Estimate
 
 FACTORS = {"norm": ["rms", "layer"], "width": ["w1", "w2", "w3"]}

@@ -1,12 +1,12 @@
 """Figures of a ladder with known effects."""
 
 import pytest
+from analysis.document.style import INK, SOFT, style
 from matplotlib.colors import to_hex, to_rgb
 
 from ablations.expectations import STEP_TIME
 from aimv2.config.recipes.scales import demo
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.document.style import INK, SOFT, style
 from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from analysis.document.style import style
 
 from analysis.figures.scaling import MAX_NAMED, draw_scaling
-from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
 from analysis.inference.scaling.power_law import FORMS, fit

@@ -3,10 +3,10 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from analysis.document.style import INK, looks, save, show_on_hover, style, write_svg
 from matplotlib import pyplot as plt
 
 from ablations.catalogue import STUDIES
-from analysis.document.style import INK, looks, save, show_on_hover, style, write_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA = pd.DataFrame({"x": [1.0, 1 / 3], "label": ["a", "b"]})

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from analysis.document.style import style
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.document.style import style
 from analysis.figures.trials import history, pareto_front
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 

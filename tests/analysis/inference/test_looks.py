@@ -1,6 +1,6 @@
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from analysis.inference.looks import Look, look, looks_path, num_looks
 
 

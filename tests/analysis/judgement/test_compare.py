@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from analysis.evidence.load import MISSING_COLUMNS, load
 from scipy import stats
 
 from ablations.expectations import PROBE
 from analysis.inference.ranges import NO_BRACKET
 from analysis.inference.relations import Word
 from analysis.judgement.compare import Differences, are_paired, primary_comparisons
-from analysis.evidence.load import MISSING_COLUMNS, load
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
 
 from ablations.study import UNTRAINED
 from analysis.judgement.guards import arm_notes, is_unequal, metric_notes, notes, relative_cost
-from analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
 from tests.helpers.documents import judged_again
 from tests.helpers.specimen import STUDY
 

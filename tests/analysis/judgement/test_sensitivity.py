@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -13,7 +14,6 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo, small, tiny
-from aimv2.base.errors import UsageError
 from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
     Effect,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from analysis.evidence.load import MISSING_COLUMNS
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import DIGITS, PROBE, STEP_TIME, expect
@@ -11,7 +12,6 @@ from analysis.inference.relations import Word
 from analysis.judgement.controls import check_controls
 from analysis.judgement.sensitivity import MetricSensitivity, not_measured
 from analysis.judgement.verdicts import verdicts
-from analysis.evidence.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 
 LOSS = "content_loss"

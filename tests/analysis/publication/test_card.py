@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from scipy import stats
-
 from aimv2.base.errors import UsageError
 from analysis.sections.card import card
+from scipy import stats
+
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from
 from tests.helpers.specimen import STUDY

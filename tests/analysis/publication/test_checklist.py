@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pandas as pd
+from analysis.evidence.load import MIXTURE_COLUMNS, load
 
 from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import MIXTURE_COLUMNS, load
 from analysis.publication.checklist import items, section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from

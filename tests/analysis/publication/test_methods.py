@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from analysis.evidence.load import load
 
 from ablations.study import WINNER
 from analysis.document.model import Bullets
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import load
 from analysis.publication.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pandas as pd
-
 from analysis.evidence.load import MISSING_COLUMNS
+
 from analysis.publication import runs
 from tests.helpers.documents import judged_again, tables, text_of
 

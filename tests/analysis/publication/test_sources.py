@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from analysis.evidence.load import load
 
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
 from analysis.document.markdown import to_markdown
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import load
 from analysis.publication.sources import credits_text, mixture_table, repeats
 from analysis.sections.study import document
 from tests.helpers.evidence import write_run

@@ -3,16 +3,16 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from analysis.document.style import style
+from analysis.evidence.load import MISSING_COLUMNS
 
 from ablations.design import fractional, setting
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies import norm_ffn
 from analysis.document.model import Figure, walk
-from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import MISSING_COLUMNS
 from analysis.sections import factors
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_of, sensitive

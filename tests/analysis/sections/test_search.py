@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from analysis.document.style import style
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,6 @@ from analysis.document.data import to_json
 from analysis.document.latex import to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Figure, walk
-from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections import search

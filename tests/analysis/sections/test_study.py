@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from analysis.evidence.load import load
 
 from ablations.study import UNTRAINED
 from analysis.document.data import to_json
@@ -11,7 +12,6 @@ from analysis.document.markdown import to_markdown
 from analysis.document.model import Section, Table, walk
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.evidence.load import load
 from analysis.sections.study import document
 from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again

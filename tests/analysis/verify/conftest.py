@@ -5,8 +5,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
-
 from aimv2.request.resolve import with_attention
+
 from aimv2.config.run_config import RunConfig
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder

@@ -6,12 +6,12 @@ import runpy
 import sys
 
 import pytest
+from aimv2.base.errors import UsageError
 from PIL import Image
 from safetensors.torch import save_file
 
 from aimv2.cli import guarded
 from aimv2.config.recipes.scales import SCALES
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from analysis.verify.balance import END, TRAINING
 from analysis.verify.captions import CACHE, IMAGE, UNIGRAM

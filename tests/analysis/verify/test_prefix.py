@@ -4,9 +4,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from aimv2.config.prefix import PrefixDistribution
 from scipy import stats
 
-from aimv2.config.prefix import PrefixDistribution
 from analysis.verify.prefix import chi_square, prefix_lengths
 
 DISTRIBUTIONS = {

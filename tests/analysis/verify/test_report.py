@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 from PIL import Image
 
-from aimv2.base.errors import UsageError
 from analysis.verify.command import check
 from analysis.verify.report import summary, write_report
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from aimv2.base.errors import UsageError
 from safetensors.torch import save_file
 
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
 from analysis.verify.trained_run import find, load
 
 

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from sweeps.executors.base import check_gpu_sharing
 
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_json
 from rich.console import Console
 
 from ablations.expand import Cell
-from aimv2.base.errors import UsageError
-from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import active_launches, cancel, new_launch

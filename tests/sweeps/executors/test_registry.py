@@ -1,8 +1,8 @@
 """Executors by their names, and launches that are jobs of a scheduler."""
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.executors.registry import EXECUTORS, default_values, end_abandoned, executor_of
 from sweeps.executors.slurm import SlurmExecutor

@@ -4,10 +4,10 @@ import re
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 from rich.console import Console
 
 from ablations.request import read_requests
-from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
 from tests.helpers.slurm import EXECUTOR

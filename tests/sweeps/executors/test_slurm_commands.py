@@ -3,8 +3,8 @@
 import os
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from sweeps.active_launches import Jobs, Queued, active_launches
 from sweeps.executors.slurm_commands import check_accepted, queue, queue_of, submit, withdraw
 from sweeps.status.status import in_queue

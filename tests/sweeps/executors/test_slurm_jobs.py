@@ -5,10 +5,10 @@ import threading
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
-from aimv2.base.errors import UsageError
 from aimv2.memory.setup import USABLE
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel

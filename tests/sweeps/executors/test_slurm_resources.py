@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from aimv2.base.errors import UsageError
+
 from sweeps.executors.slurm import SlurmExecutor
 from sweeps.executors.slurm_commands import submit
 from tests.helpers.slurm import EXECUTOR

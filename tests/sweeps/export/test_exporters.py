@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 from packaging.requirements import Requirement
 
-from aimv2.base.errors import UsageError
 from aimv2.runs.events import scalars_of
 from sweeps.export.exporters import EXPORTERS, export
 from tests.helpers.events import read_events

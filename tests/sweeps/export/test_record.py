@@ -5,11 +5,11 @@ import os
 import shutil
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
 from aimv2.runs.rows import read_rows
 from sweeps.export.record import records
 

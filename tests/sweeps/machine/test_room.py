@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
 
 from aimv2.config.recipes.scales import demo, vit_l_2b
-from aimv2.request.resolve import with_attention
-from aimv2.base.errors import UsageError
 from aimv2.memory.prediction import PROCESS_BYTES
 from aimv2.memory.setup import USABLE
 from sweeps.executors.local import LocalExecutor

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from aimv2.request.resolve import with_attention
 
 from aimv2.config.recipes.scales import demo, vit_3b
-from aimv2.request.resolve import with_attention
 from aimv2.config.signature import untrained
 from sweeps.pricing.clock import MachineClock, calibrate
 from tests.helpers.native import at_native

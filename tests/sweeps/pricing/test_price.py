@@ -4,14 +4,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.request.resolve import with_attention
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.budget import max_train_flops
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
 from aimv2.config.signature import untrained
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build, parameters_by_part
 from aimv2.runs.attempt import CHECKPOINT
 from aimv2.training import checkpoint

@@ -5,10 +5,10 @@ import os
 from dataclasses import replace
 
 import pytest
+from aimv2.base.hardware import hardware
 
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
-from aimv2.base.hardware import hardware
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.recorded import MAX_RUNS, recorded_times, run_times
 

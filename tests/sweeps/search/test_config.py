@@ -4,9 +4,9 @@ import re
 
 import pytest
 import yaml
+from aimv2.base.errors import UsageError
 from optuna.trial import TrialState
 
-from aimv2.base.errors import UsageError
 from sweeps.search.config import STATES, SearchConfig, search_config, search_values, with_arguments
 
 

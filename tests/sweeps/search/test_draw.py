@@ -2,10 +2,10 @@
 
 import optuna
 import pytest
+from aimv2.base.errors import UsageError
 
 from ablations.design import factorial, latin_hypercube, setting
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from sweeps.search.draw import draw
 from tests.helpers.trials import search
 

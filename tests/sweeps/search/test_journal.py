@@ -9,10 +9,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+from aimv2.base.errors import UsageError
 from optuna.trial import TrialState
 
 from ablations.design import Arm, factorial, setting
-from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path

@@ -4,9 +4,9 @@ import math
 from itertools import pairwise
 
 import pytest
+from aimv2.base.errors import UsageError
 from optuna.trial import TrialState
 
-from aimv2.base.errors import UsageError
 from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Journal

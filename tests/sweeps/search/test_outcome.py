@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from aimv2.base.files import read_json
 from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from ablations.study import WINNER
-from aimv2.base.files import read_json
 from sweeps.search.config import MAX_FAILED, STATES
 from sweeps.search.journal import Journal
 from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells

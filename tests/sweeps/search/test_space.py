@@ -4,13 +4,13 @@ import math
 from dataclasses import replace
 
 import pytest
+from aimv2.base.errors import UsageError
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from ablations.catalogue import STUDIES
 from ablations.design import factorial, latin_hypercube, one_factor, setting
 from ablations.expand import expand
 from aimv2.config.signature import signature
-from aimv2.base.errors import UsageError
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search, described
 from tests.helpers.trials import BOX, search

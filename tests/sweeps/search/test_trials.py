@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from aimv2.base.errors import UsageError
+from analysis.evidence.searches import path_of
 from optuna.trial import TrialState
 
 from ablations.study import WINNER
-from aimv2.base.errors import UsageError
-from analysis.evidence.searches import path_of
 from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
 from sweeps.search.trials import ARM, pruned_trials, trials_of

@@ -7,13 +7,13 @@ import signal
 from dataclasses import replace
 
 import pytest
+from aimv2.base.interrupt import Interrupts
 from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.design import factorial, setting
 from ablations.study import WINNER
 from aimv2.runs.failure import Failure
-from aimv2.base.interrupt import Interrupts
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.search.config import journal_path

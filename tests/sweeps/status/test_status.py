@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from aimv2.spec.metrics import Metric
 
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
-from aimv2.spec.metrics import Metric
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder

@@ -11,10 +11,16 @@ from pydantic import PositiveInt
 from rich.console import Console
 from rich.progress import Progress
 
+from aimv2.base.errors import REASONS, UsageError
+from aimv2.base.files import writable_folder, write_json
 from aimv2.config.arguments import HELP, checked
-from aimv2.request.compose import compose, run_config
 from aimv2.config.data_config import DataConfig, is_described, kind_of
 from aimv2.config.run_config import RunConfig
+from aimv2.data.decode import square
+from aimv2.data.pairs import CaptionKind, Joined, Pairs
+from aimv2.data.prepare import load_tokenizer
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.request.compose import compose, run_config
 from aimv2.tools.data.audit import findings, known_copies
 from aimv2.tools.data.audit.findings import Copies, Part
 from aimv2.tools.data.audit.page import Example, Page, write_page
@@ -27,12 +33,6 @@ from aimv2.tools.data.audit.survey import (
     open_subject,
     survey,
 )
-from aimv2.data.decode import square
-from aimv2.data.pairs import CaptionKind, Joined, Pairs
-from aimv2.data.prepare import load_tokenizer
-from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import REASONS, UsageError
-from aimv2.base.files import writable_folder, write_json
 
 USAGE = """usage: python -m aimv2 data audit SOURCE ... [key=value ...]
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from aimv2.base.errors import REASONS
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 from aimv2.tools.data.audit import phash
 from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
 from aimv2.tools.data.audit.survey import NO_PROBLEM
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
-from aimv2.base.errors import REASONS
 
 THRESHOLD = 6  # bits; every page measures what it finds and what it mistakes, a test does so on photographs
 PERCENTILES = (1, 25, 50, 75, 99)

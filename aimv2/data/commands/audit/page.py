@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
+from aimv2.base.files import write_text
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
 from aimv2.tools.data.audit.findings import Part
 from aimv2.tools.data.audit.survey import NO_PROBLEM
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
-from aimv2.base.files import write_text
 
 COLOURS = {"train": "#0173b2", "short": "#0173b2", "dense": "#8a4fa3"}
 OTHER = "#de8f05"

@@ -21,17 +21,17 @@ from tokenizers import Tokenizer
 
 from aimv2.base import address
 from aimv2.base.address import Bijection
+from aimv2.base.errors import REASONS, BadSampleError
 from aimv2.config.data_config import DataConfig, is_described, source_name
-from aimv2.tools.data.audit import phash
-from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS, image_format, script
-from aimv2.tools.data.index import SPLITS, is_labelled
 from aimv2.data.decode import FORMATS, square
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Picture
+from aimv2.data.prepare import open_source
 from aimv2.datasets.description import Location, SourceDescription, read_labelled, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.open import open_location
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Picture
-from aimv2.data.prepare import open_source
-from aimv2.base.errors import REASONS, BadSampleError
+from aimv2.tools.data.audit import phash
+from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS, image_format, script
+from aimv2.tools.data.index import SPLITS, is_labelled
 
 TASK = 256  # rows that a process reads at a time
 NO_PROBLEM = -1

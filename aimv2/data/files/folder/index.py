@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder import tables
 from aimv2.datasets.index_folder import Indexed, OnProgress, write_facts, writing
 from aimv2.datasets.records import Part
-from aimv2.base.errors import UsageError
 
 SAMPLES = "samples.arrow"
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")

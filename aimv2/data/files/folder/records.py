@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder.index import COLUMN, SAMPLES, is_within
 from aimv2.datasets.folder.tables import JSON_ROW
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts
 from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
 from aimv2.datasets.shards.remote import Patience
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 
 
 class FolderRecords(Records):

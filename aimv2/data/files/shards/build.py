@@ -15,13 +15,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import writable_folder
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
 from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
 from aimv2.datasets.shards.patterns import expand
 from aimv2.datasets.shards.scan import Scan, row_type, scan
-from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.base.files import writable_folder
 
 MAX_ERRORS = 10  # broken shards after which a scan stops
 IN_FLIGHT = 4  # shards per worker that are submitted at a time

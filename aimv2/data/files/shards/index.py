@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, write_facts, writing
 from aimv2.datasets.records import Part
 from aimv2.datasets.shards.patterns import base_of, is_url
 from aimv2.datasets.shards.scan import row_type
-from aimv2.base.errors import UsageError
 
 ROWS, SHARDS = "rows.bin", "shards.parquet"
 IMAGES = ("jpg", "jpeg", "png", "webp")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
-from aimv2.datasets.shards.remote import file_system, translated
 from aimv2.base.errors import UsageError
+from aimv2.datasets.shards.remote import file_system, translated
 
 MAX_SHARDS = 10_000_000
 RANGE = re.compile(r"\{(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import command
 from aimv2.datasets.records import Part, Records
@@ -19,7 +20,6 @@ from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, ShardCache
 from aimv2.datasets.shards.scan import hash_key, split, version_of
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from aimv2.base.address import hash64
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import REFUSED
 from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, describe_url, open_url, translated
 from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
-from aimv2.base.errors import UsageError
 
 # As webdataset: the key is the path up to the first dot of the base name.
 KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")

@@ -26,15 +26,15 @@ from numpy.lib.format import open_memmap
 from rich.console import Console
 from torch import Tensor
 
-from aimv2.datasets.description import Location
-from aimv2.datasets.records import Records
-from aimv2.data.transforms import network_input
 from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import write_json
+from aimv2.data.transforms import network_input
+from aimv2.datasets.description import Location
 from aimv2.datasets.images import Bad, Decode, OwnShape, OwnSizes, Shape, Squares, batches, counts
+from aimv2.datasets.records import Records
 from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks
 from aimv2.tools.evaluate.options import Kind
 from aimv2.tools.evaluate.progress import progress
-from aimv2.base.files import write_json
 
 if TYPE_CHECKING:
     from aimv2.tools.evaluate.encoding.models import Model  # which imports the conversion of weights

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from aimv2.base.errors import BadSampleError
+from aimv2.config.native import own_size
 from aimv2.data.batches.loader import loaded
 from aimv2.data.decode import whole
 from aimv2.datasets.records import Records
-from aimv2.base.errors import BadSampleError
-from aimv2.config.native import own_size
 
 Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.decode.square
 

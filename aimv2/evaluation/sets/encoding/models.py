@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from aimv2.base.errors import UsageError
 from aimv2.config.serialization import from_dict
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
-from aimv2.tools.evaluate.encoding.texts import Texts
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.runs.record import RunFolder
+from aimv2.tools.evaluate.encoding.texts import Texts
 from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled
 from aimv2.tools.weights.files import read_object, read_tensors
 from aimv2.tools.weights.own import FILE, load_network, read_weights

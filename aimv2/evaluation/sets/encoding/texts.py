@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from aimv2.data.tokenizer import END_OF_TEXT, CaptionTokenizer
 from aimv2.base.errors import UsageError
+from aimv2.data.tokenizer import END_OF_TEXT, CaptionTokenizer
 
 
 class Texts:

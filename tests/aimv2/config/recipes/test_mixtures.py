@@ -1,10 +1,10 @@
 """Presets of mixtures on a command line."""
 
 import pytest
-
-from aimv2.request.compose import compose, run_config
-from aimv2.config.recipes.scales import demo
 from aimv2.base.errors import UsageError
+from aimv2.request.compose import compose, run_config
+
+from aimv2.config.recipes.scales import demo
 
 
 def composed(*words):

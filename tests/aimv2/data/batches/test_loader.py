@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.base.errors import RunFailedError
 
 from aimv2.data.batches.loader import loaded, loader
 from aimv2.data.batches.training import TrainBatches
-from aimv2.base.errors import RunFailedError
 
 
 def load(config, pairs, first_step=0):

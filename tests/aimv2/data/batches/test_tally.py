@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from aimv2.base.errors import REASONS, RunFailedError
 
 from aimv2.data.batches.tally import Tally
 from aimv2.data.reading import Bad, Samples
-from aimv2.base.errors import REASONS, RunFailedError
 
 SOURCES = ["one", "two"]
 

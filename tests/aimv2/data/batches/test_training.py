@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aimv2.config.prefix import PrefixDistribution
 
 from aimv2.config.paths import replaced
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
-from aimv2.config.prefix import PrefixDistribution
 from tests.helpers.native import AREAS, at_native
 from tests.helpers.own_data import pictured_source
 
@@ -131,6 +131,7 @@ def test_shuffled_captions_keep_the_shares_of_a_mixture(longer, few, with_sample
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     """Without augmentation a batch has exactly the rendered pictures of its rows."""
     from aimv2.base.order import sample_order
+
     from aimv2.data.transforms import centred_images, crop_and_resize
 
     train = pairs.train

@@ -1,8 +1,8 @@
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.tools.data.command import COMMANDS, data_command
 
 from aimv2.cli import main
-from aimv2.tools.data.command import COMMANDS, data_command
-from aimv2.base.errors import UsageError
 
 
 def test_help_names_every_command(capsys):

@@ -1,5 +1,4 @@
 import numpy as np
-
 from aimv2.tools.data.contact_sheet import MAX_LINES, Cell, Piece, sheet
 
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
-
-from aimv2.tools.data.index import index_command
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.open import open_location, open_source
-from aimv2.base.errors import UsageError
+from aimv2.tools.data.index import index_command
+from PIL import Image
+
 from tests.helpers.shards import write_shards
 
 

@@ -3,10 +3,9 @@ import json
 from datetime import date
 
 import pytest
-from PIL import Image
-
-from aimv2.tools.data.members import _put, encoded_json, extension
 from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.tools.data.members import _put, encoded_json, extension
+from PIL import Image
 
 
 @pytest.mark.parametrize("name", ["jpg", "png", "webp"])

@@ -3,17 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
+from aimv2.tools.data.show import cells, pieces, show_command
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from aimv2.config.data_config import DataConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.tools.data.show import cells, pieces, show_command
-from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
-from aimv2.base.errors import UsageError
 
 
 def word_tokenizer(words, unknown="<unk>"):

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import webdataset as wds
 import yaml
-from PIL import Image
-
-from aimv2.tools.data.write import Part, Request, parts_of, write, write_command
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import open_pairs
 from aimv2.datasets.open import open_source, prepare_source
+from aimv2.tools.data.write import Part, Request, parts_of, write, write_command
+from PIL import Image
+
 from aimv2.data.prepare import open_source as open_any
-from aimv2.base.errors import UsageError
 
 SOURCE = "openmoji_scenes"
 

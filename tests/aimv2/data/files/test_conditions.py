@@ -1,5 +1,4 @@
 import pytest
-
 from aimv2.datasets.conditions import is_one_of, meets
 from aimv2.datasets.description import Filter
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets import dataset_records
 from aimv2.datasets.dataset_records import DatasetRecords
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+
 from tests.helpers.own_data import picture, source, write
 
 NUM = 7

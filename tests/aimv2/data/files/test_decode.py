@@ -11,6 +11,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from aimv2.base.errors import BadSampleError
+from aimv2.config.native import size_within
+from aimv2.data.decode import crop, square
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
@@ -19,9 +22,6 @@ from torchvision.transforms.transforms import CenterCrop, InterpolationMode, Res
 
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
-from aimv2.data.decode import crop, square
-from aimv2.base.errors import BadSampleError
-from aimv2.config.native import size_within
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
 WHOLE = AugmentConfig(min_scale=1, min_ratio=0.01, max_ratio=100, flip_probability=0)

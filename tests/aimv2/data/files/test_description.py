@@ -3,9 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
-
-from aimv2.datasets.description import Filter, HeldOut, read_labelled, read_source
 from aimv2.base.errors import UsageError
+from aimv2.datasets.description import Filter, HeldOut, read_labelled, read_source
+
 from tests.helpers.own_data import write
 
 

@@ -3,14 +3,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
+from aimv2.base.errors import BadSampleError
 from aimv2.data.decode import square
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs
 from aimv2.datasets.open import open_source
-from aimv2.base.errors import BadSampleError
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.helpers.own_data import COLOURS, pictured_source, write
 
 

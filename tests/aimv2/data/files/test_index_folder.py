@@ -3,10 +3,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-
+from aimv2.base.errors import UsageError
 from aimv2.datasets.index_folder import command, read_facts, read_parts, write_facts, write_parts, writing
 from aimv2.datasets.records import Part
-from aimv2.base.errors import UsageError
+
 from tests.helpers.own_data import source, write
 
 PARTS = [Part("a", 3, 100, "x"), Part("ö/b", 0, 2**40)]

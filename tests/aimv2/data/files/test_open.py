@@ -9,8 +9,8 @@ import tarfile
 import datasets
 import numpy as np
 import pytest
-
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.index_folder import read_parts, write_parts
 from aimv2.datasets.open import (
@@ -22,7 +22,7 @@ from aimv2.datasets.open import (
     prepare_source,
 )
 from aimv2.datasets.records import Part
-from aimv2.base.errors import UsageError
+
 from tests.helpers.own_data import picture, source, write
 
 NUM = 40

@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
-
+from aimv2.base.errors import RunFailedError
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.open import prepare_location, prepare_source, read_parts
 from aimv2.datasets.recorded import FILE, parts_of, record_content
-from aimv2.base.errors import RunFailedError
+
 from tests.helpers.own_data import picture, pictured_source, write
 
 

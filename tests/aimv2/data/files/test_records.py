@@ -5,12 +5,11 @@ import pickle
 import datasets
 import numpy as np
 import pytest
-
-from aimv2.base import address
-from aimv2.base import order
+from aimv2.base import address, order
 from aimv2.datasets.description import Location
 from aimv2.datasets.open import open_location, prepare_location
 from aimv2.datasets.records import MAX_BLOCK_ROWS
+
 from tests.helpers.own_data import picture, write
 from tests.helpers.shards import write_tar
 

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets import selection
 from aimv2.datasets.description import HeldOut, Location, SourceDescription
 from aimv2.datasets.records import Part, Records
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.helpers.own_data import source
 
 

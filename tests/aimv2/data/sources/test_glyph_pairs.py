@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
 from aimv2.data.text import clean
-from aimv2.base.errors import UsageError
 
 
 @pytest.fixture(scope="module")

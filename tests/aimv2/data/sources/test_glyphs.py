@@ -3,9 +3,9 @@ from importlib import metadata
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.data.sources import glyphs
-from aimv2.base.errors import UsageError
 
 COLOURS = {*glyphs.INKS, *glyphs.PAPERS}
 

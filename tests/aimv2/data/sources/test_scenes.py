@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
 
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import usable_captions
 from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RESERVED, dense_caption
 from aimv2.data.sources.scenes import composition, open_scenes, vocabulary
-from aimv2.base.errors import UsageError
 
 CONFIG = DataConfig(render_px=32, scenes=SceneConfig(num_objects=6, num_unseen=4))
 ROWS = np.arange(1500)

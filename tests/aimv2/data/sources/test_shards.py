@@ -4,9 +4,9 @@ import tarfile
 import numpy as np
 import pytest
 import webdataset as wds
+from aimv2.base.errors import UsageError
 
 from aimv2.data.sources.shards import INDEX, Shards, write_shards
-from aimv2.base.errors import UsageError
 
 
 @pytest.fixture

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from aimv2.base import address
+from aimv2.base.errors import BadSampleError
+from aimv2.data.decode import square
+from aimv2.datasets.description import Location, read_labelled
+from aimv2.datasets.images import Shape
+from aimv2.datasets.open import prepare_location
+from aimv2.datasets.records import Part, Records
+from aimv2.tools.evaluate.encoding.features import Extraction, Split
+from aimv2.tools.evaluate.encoding.models import load_model
 from PIL import Image
 from sklearn.datasets import load_digits
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.base import address
-from aimv2.data.decode import square
-from aimv2.datasets.description import Location, read_labelled
-from aimv2.datasets.open import prepare_location
-from aimv2.datasets.records import Part, Records
-from aimv2.base.errors import BadSampleError
-from aimv2.tools.evaluate.encoding.features import Extraction, Split
-from aimv2.datasets.images import Shape
-from aimv2.tools.evaluate.encoding.models import load_model
 from tests.helpers.public_encoders import IMAGE_PX
 
 NUM_DIGITS = 160

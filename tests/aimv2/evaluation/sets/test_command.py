@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from aimv2.datasets.description import read_labelled
+from aimv2.datasets.open import prepare_location
 from PIL import Image
 
 from aimv2.cli import main
-from aimv2.datasets.description import read_labelled
-from aimv2.datasets.open import prepare_location
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.native import at_native

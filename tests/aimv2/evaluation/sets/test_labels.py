@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets import labels
 

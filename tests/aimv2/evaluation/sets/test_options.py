@@ -1,5 +1,4 @@
 import pytest
-
 from aimv2.base.errors import UsageError
 from aimv2.tools.evaluate.options import USAGE, Options, checked_options, given_values
 

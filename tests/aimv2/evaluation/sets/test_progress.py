@@ -1,9 +1,8 @@
 import io
 
 import pytest
-from rich.console import Console
-
 from aimv2.tools.evaluate.progress import EVERY, counted, progress
+from rich.console import Console
 
 
 def shown(*, is_terminal=False, quiet=False, total=7, steps=(3, 4), **more):

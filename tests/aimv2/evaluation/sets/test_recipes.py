@@ -1,8 +1,8 @@
+from aimv2.tools.evaluate.options import ProbeOptions
+from aimv2.tools.evaluate.recipes import RECIPES, print_recipes, warnings
 from rich.console import Console
 
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.tools.evaluate.options import ProbeOptions
-from aimv2.tools.evaluate.recipes import RECIPES, print_recipes, warnings
 
 
 def test_recipes_are_those_of_the_papers_table_3():

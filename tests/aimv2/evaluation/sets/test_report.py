@@ -1,12 +1,11 @@
 from dataclasses import replace
 
-from rich.console import Console
-
 from aimv2.datasets.images import Bad
 from aimv2.tools.evaluate.encoding.models import load_model
 from aimv2.tools.evaluate.methods.intervals import Estimate
 from aimv2.tools.evaluate.recipes import RECIPES
 from aimv2.tools.evaluate.report import Result, bad_summary, print_results, published
+from rich.console import Console
 
 
 def test_published_accuracies_are_those_of_the_encoders_size(public):

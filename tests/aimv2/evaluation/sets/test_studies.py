@@ -4,12 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-
-from aimv2.datasets.description import read_labelled
-from aimv2.datasets.open import prepare_location
 from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_labelled
 from aimv2.datasets.labelled import labelled_sets
+from aimv2.datasets.open import prepare_location
+from PIL import Image
 
 
 def with_sets(config, *paths, images=20_000):

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from analysis.document.style import style
 
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Section, escape
-from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
 from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers

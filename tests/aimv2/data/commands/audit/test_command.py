@@ -4,14 +4,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import open_source, prepare_source
+from aimv2.tools.data.audit.command import audit, audit_command
+from aimv2.tools.data.index import index_command
 from PIL import Image
 
 from aimv2.config.data_config import DataConfig
-from aimv2.tools.data.audit.command import audit, audit_command
-from aimv2.tools.data.index import index_command
-from aimv2.datasets.description import read_source
-from aimv2.datasets.open import open_source, prepare_source
-from aimv2.base.errors import UsageError
 
 EVIL = "<script>alert(1)</script> <img src=x onerror=y> & {{ 7 * 7 }}"
 

@@ -2,13 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
+from aimv2.base.errors import REASONS
 from aimv2.tools.data.audit.findings import Copies, Part, captions, examples, images, leaks
 from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
 from aimv2.tools.data.audit.survey import FACT, NO_PROBLEM
-from aimv2.base.errors import REASONS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 THRESHOLD = 6
 LOOKS = [0, 0b1, 0b111111, 2**60 - 1, 2**60 - 2, 2**63]

@@ -1,10 +1,9 @@
 import numpy as np
-from PIL import Image
-from sklearn.datasets import load_sample_images
-
 from aimv2.tools.data.audit import phash
 from aimv2.tools.data.audit.findings import THRESHOLD
 from aimv2.tools.data.audit.known_copies import CHANGES, SIDE, measure
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 
 def blobs(seed):

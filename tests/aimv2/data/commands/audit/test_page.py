@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from aimv2.tools.data.audit.findings import Part
 from aimv2.tools.data.audit.page import figure, in_bytes, number, share
 from aimv2.tools.data.audit.survey import FACT, NO_PROBLEM

@@ -2,11 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from aimv2.tools.data.audit.phash import MAX_DISTANCE, SIDE, distances, hashes, near_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-from aimv2.tools.data.audit.phash import MAX_DISTANCE, SIDE, distances, hashes, near_pairs
 
 
 def noise(seed, side=8):

@@ -1,9 +1,8 @@
 import io
 
 import pytest
-from PIL import Image
-
 from aimv2.tools.data.audit.recognise import image_format, script
+from PIL import Image
 
 
 def encoded(picture, name):

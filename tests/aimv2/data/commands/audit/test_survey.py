@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from aimv2.config.data_config import DataConfig
+from aimv2.base.errors import REASONS, BadSampleError
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_source
 from aimv2.tools.data.audit.phash import SIDE
 from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
 from aimv2.tools.data.audit.survey import (
@@ -16,10 +16,10 @@ from aimv2.tools.data.audit.survey import (
     survey,
 )
 from aimv2.tools.data.index import index_command
-from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from PIL import Image
+
+from aimv2.config.data_config import DataConfig
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import REASONS, BadSampleError
 
 
 def encoded(picture, name, **options):

@@ -2,10 +2,10 @@ import os
 import random
 
 import pytest
-
+from aimv2.base.errors import UsageError
 from aimv2.datasets.folder import index
 from aimv2.datasets.folder.records import FolderRecords
-from aimv2.base.errors import UsageError
+
 from tests.helpers.own_data import picture, source, write
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from aimv2.base import address
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.folder import index
 from aimv2.datasets.folder.records import FolderRecords
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+
 from tests.helpers.own_data import picture, source, write
 
 

@@ -4,11 +4,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aimv2.base.errors import UsageError
+from aimv2.datasets.folder import tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.datasets.folder import tables
-from aimv2.base.errors import UsageError
 from tests.helpers.own_data import write
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=9)

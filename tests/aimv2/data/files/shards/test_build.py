@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import open_index
 from aimv2.datasets.shards.records import ShardRecords
-from aimv2.base.errors import UsageError
+from fsspec.implementations.memory import MemoryFileSystem
+
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
 

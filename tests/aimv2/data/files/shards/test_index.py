@@ -6,14 +6,14 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
+from aimv2.base.errors import UsageError
 from aimv2.datasets.index_folder import index_path, write_facts
 from aimv2.datasets.records import Part
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import open_index, write_versions
 from aimv2.datasets.shards.records import ShardRecords
 from aimv2.datasets.shards.scan import row_type
-from aimv2.base.errors import UsageError
+
 from tests.helpers.shards import location, samples_of, write_shards
 
 NUM_SHARDS, SAMPLES_PER_SHARD = 200_000, 10_000

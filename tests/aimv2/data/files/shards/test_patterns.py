@@ -1,10 +1,9 @@
 import os
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-
-from aimv2.datasets.shards.patterns import base_of, expand, is_url
 from aimv2.base.errors import UsageError
+from aimv2.datasets.shards.patterns import base_of, expand, is_url
+from fsspec.implementations.memory import MemoryFileSystem
 
 
 @pytest.fixture

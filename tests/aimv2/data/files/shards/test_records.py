@@ -11,15 +11,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from torch.utils.data import DataLoader
-
 from aimv2.base.address import hash64
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.records import MAX_OPEN, ShardRecords, block_rows_of
 from aimv2.datasets.shards.remote import WAITS
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from fsspec.implementations.memory import MemoryFileSystem
+from torch.utils.data import DataLoader
+
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-
-from aimv2.datasets.shards.remote import WAITS, Patience, ShardCache, describe_url, open_url
 from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.datasets.shards.remote import WAITS, Patience, ShardCache, describe_url, open_url
+from fsspec.implementations.memory import MemoryFileSystem
 
 SIZE = 1000
 

@@ -7,15 +7,15 @@ import fsspec
 import numpy as np
 import pytest
 import webdataset as wds
+from aimv2.base.address import hash64
+from aimv2.base.errors import UsageError
+from aimv2.datasets.shards.scan import MAX_EXTENSIONS, row_type, scan, split, state
+from aimv2.datasets.shards.tar import first_member
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 
-from aimv2.base.address import hash64
-from aimv2.datasets.shards.scan import MAX_EXTENSIONS, row_type, scan, split, state
-from aimv2.datasets.shards.tar import first_member
-from aimv2.base.errors import UsageError
 from tests.helpers.shards import sample, samples_of, write_tar
 
 

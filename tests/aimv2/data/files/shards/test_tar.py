@@ -9,10 +9,10 @@ import tarfile
 
 import pytest
 import webdataset as wds
+from aimv2.datasets.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.datasets.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
 from tests.helpers.shards import write_tar
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.datasets.description import Filter, Location
+from aimv2.datasets.images import OwnShape, Shape
+from aimv2.tools.evaluate.encoding.features import Split, check_room, extracted
+from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.encoding.ranks import Ranks
 from PIL import Image
 from rich.console import Console
 
 from aimv2.config.paths import replaced
-from aimv2.datasets.description import Filter, Location
 from aimv2.data.transforms import network_input
-from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.tools.evaluate.encoding.features import Split, check_room, extracted
-from aimv2.datasets.images import OwnShape, Shape
-from aimv2.tools.evaluate.encoding.models import load_model
-from aimv2.tools.evaluate.encoding.ranks import Ranks
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.public_encoders import network_inputs

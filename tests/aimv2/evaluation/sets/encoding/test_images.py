@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-
 from aimv2.data.decode import square
 from aimv2.datasets.images import Bad, Shape, Squares, batches, counts, squares
+
 from tests.helpers.public_encoders import IMAGE_PX
 
 

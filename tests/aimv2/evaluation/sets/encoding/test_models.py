@@ -2,14 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from aimv2.base.errors import UsageError
+from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.weights import read_published, write_weights
 from safetensors.torch import load_file, save_file
 
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.base.errors import UsageError
-from aimv2.tools.evaluate.encoding.models import load_model
 from aimv2.model.network import build
-from aimv2.tools.weights import read_published, write_weights
 from tests.helpers.finished_runs import finished_run
 
 

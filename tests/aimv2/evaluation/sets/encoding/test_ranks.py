@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks, joined
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.tools.evaluate.encoding.ranks import ALONE, Ranks, joined
 from tests.helpers.pages import ROOT
 
 

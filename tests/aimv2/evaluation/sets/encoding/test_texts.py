@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-
-from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.base.errors import UsageError
 from aimv2.tools.evaluate.encoding.models import load_model
 from aimv2.tools.evaluate.encoding.texts import Texts
+
+from aimv2.data.tokenizer import CaptionTokenizer
 
 
 def test_a_long_text_is_cut_and_ends(public_pair):

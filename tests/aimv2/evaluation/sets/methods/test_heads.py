@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from aimv2.tools.evaluate.methods import heads
+from aimv2.tools.evaluate.methods.heads import Labelled, Task
+from aimv2.tools.evaluate.options import LinearOptions, ProbeOptions
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from aimv2.evaluation.probes.attentive import attentive_probe
 from aimv2.evaluation.probes.splits import Features
-from aimv2.tools.evaluate.methods import heads
-from aimv2.tools.evaluate.methods.heads import Labelled, Task
-from aimv2.tools.evaluate.options import LinearOptions, ProbeOptions
 
 
 def planted(num_rows, seed, *, num_classes=4, num_unused=5):

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from aimv2.tools.evaluate.methods import intervals
 
 

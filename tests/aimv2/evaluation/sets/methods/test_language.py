@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from aimv2.tools.evaluate.encoding.models import load_model
 from aimv2.tools.evaluate.methods import language
+
 from tests.helpers.public_encoders import their_texts
 
 

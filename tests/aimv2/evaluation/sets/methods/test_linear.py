@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from aimv2.tools.evaluate.methods.linear import fit_path
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-
-from aimv2.tools.evaluate.methods.linear import fit_path
 
 NUM_TRAIN = 600
 
