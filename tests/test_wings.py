@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.sweeps import small_sweep
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
 WINGS = ("aimv2/datasets", "aimv2/tools", "analysis/verify", "benchmarks")
 CORE = ("base", "config", "cost", "memory", "model", "objectives", "request", "runs", "spec", "start", "training")
 NAMES = re.compile("|".join([*(wing.replace("/", r"[./]") for wing in WINGS), "own_data", r"helpers\.shards"]))

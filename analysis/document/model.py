@@ -1,4 +1,4 @@
-"""A report as data: what it says, before it is Markdown, HTML, LaTeX or JSON.
+"""A report as data: what it says, before it is Markdown, HTML or JSON.
 
 Text is inline Markdown: ``*emphasis*``, ``**strong**``, code and links. Text from captions, descriptions and errors
 passes through ``escape`` first.
@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure as Picture
+
+from aimv2.base.markdown import escape as escape  # which all sections use
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Figure:
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.
-        picture: drawn in the context ``analysis.figures.style.style``.
+        picture: drawn in the context ``analysis.document.style.style``.
     """
 
     name: str
@@ -152,8 +154,3 @@ def code_span(text: str) -> str:
     has_edge = text[:1] in ("`", " ") or text[-1:] in ("`", " ")
     pad = " " if has_edge and text.strip() else ""  # Markdown takes one space off each side
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def escape(text: str) -> str:
-    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

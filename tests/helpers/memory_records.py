@@ -7,7 +7,7 @@ from PIL import Image
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
-from aimv2.datasets.records import Part, Records
+from aimv2.datasets.records import DataPart, Records
 
 
 class MemoryRecords(Records):
@@ -38,7 +38,7 @@ class MemoryRecords(Records):
         return value
 
     def parts(self):
-        return [Part("memory", len(self), sum(len(file or b"") for file in self._files))]
+        return [DataPart("memory", len(self), sum(len(file or b"") for file in self._files))]
 
 
 def with_field(name, values):

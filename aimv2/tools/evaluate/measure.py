@@ -11,7 +11,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, count
 from aimv2.datasets.description import LabelledDescription
 from aimv2.datasets.images import Unusable, check_rate
 from aimv2.datasets.labelled import Labels, class_numbers, is_validation, read_labels
@@ -26,7 +26,6 @@ from aimv2.tools.evaluate.models import Model
 from aimv2.tools.evaluate.options import METHODS, NEEDS, EvaluateOptions, FeatureKind, Method
 from aimv2.tools.evaluate.recipes import recipe_of
 from aimv2.tools.evaluate.results import Result, accuracies, ratio
-from aimv2.tools.weights.files import count
 
 HOW = {
     "probe": "attentive probe of {epochs} epochs, without augmentation, lr {learning_rate:g} and weight decay"

@@ -36,7 +36,7 @@ def save(path, columns=None, *, features=None, num_shards=2, image=None):
 
 
 def build(location, workers=1):
-    return dataset_records.build(location, workers, lambda done, total: None)
+    return dataset_records.DatasetRecords.build(location, workers, lambda done, total: None)
 
 
 def opened(tmp_path, **values):
@@ -196,7 +196,7 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path):
         "import sys; sys.modules['datasets'] = None\n"
         "from aimv2.datasets import dataset_records\n"
         "from aimv2.datasets.description import Location\n"
-        "dataset_records.build(Location(dataset='saved', index='i'), 1, lambda done, total: None)"
+        "dataset_records.DatasetRecords.build(Location(dataset='saved', index='i'), 1, lambda done, total: None)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert "dataset needs the package datasets; run: pip install 'aimv2-ablations[datasets]'" in done.stderr

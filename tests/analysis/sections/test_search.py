@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from ablations.study import WINNER
 from aimv2.config.recipes.scales import demo
 from analysis.document.data import to_json
-from analysis.document.latex import to_latex
+from analysis.document.latex import tables_of
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Figure, walk
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections import search
@@ -74,15 +74,8 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
 
 
 def test_figures_of_one_metric_and_of_two():
-    assert figures(section_of(typical())) == ["search_history", "search_curves", "search_space"]
-    assert figures(section_of(typical(metrics=(LOSS, FLOPS))))[-1] == "pareto_front"
-
-
-def test_search_without_curves_says_why():
-    assert "they are recorded where trials can be pruned" in text_of(section_of(search_of([trial(0)], curve=None)))
-    text = text_of(section_of(search_of([trial(0)])))
-    assert "no trial recorded held\\_out\\_caption\\_loss while it trained" in text
-    assert "It has 1 trial: 1 finished." in text
+    assert figures(section_of(typical())) == ["search_history"]
+    assert figures(section_of(typical(metrics=(LOSS, FLOPS)))) == ["pareto_front"]
 
 
 def test_pareto_front_is_a_table_of_its_trials_best_first():
@@ -171,7 +164,7 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
     assert report.lead is None
     assert "## Search" in to_markdown(report)
-    assert "Search" in to_latex(report)
+    assert "tables/setup.tex" in tables_of(report)
     assert "search" in json.loads(to_json(report))["numbers"]
 
 
