@@ -37,7 +37,7 @@ Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
-  costs                        the measurements of python analysis/cost_study.py
+  costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then the claims; with --from-records the costs too
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs

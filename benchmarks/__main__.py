@@ -4,8 +4,8 @@ import os
 import sys
 
 from aimv2.config.arguments import guarded
-from benchmarks.command import bench_command
+from benchmarks.command import benchmarks_command
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # not in the processes that benchmarks start
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(guarded(bench_command, sys.argv[1:]))
+    sys.exit(guarded(benchmarks_command, sys.argv[1:]))

@@ -1,39 +1,110 @@
-"""``python -m benchmarks``: choose a benchmark."""
+"""``python -m benchmarks``: run a benchmark, print its tables, and keep them."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
-from pkgutil import resolve_name
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
 
-from aimv2.base.errors import unknown
+import torch
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import write_text
+from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
+from aimv2.config.options import read_options, usage
+from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
+from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
+from benchmarks.timing import found_device, limited
 
-BENCHMARKS = {  # imported when they are called, because each loads the packages that it compares with
-    "encoder": "benchmarks.encoder:encoder_command",
-    "step": "benchmarks.step:step_command",
-    "data": "benchmarks.data:data_command",
+# Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported
+# when it is called, because each loads the packages that it compares with.
+BENCHMARKS = {
+    "encoder": "the encoder beside timm's and transformers', with the same weights",
+    "costs": "encoders of the size of ViT-L and steps of all objectives, for reports/costs/",
+    "step": "training steps beside a matrix product, by part",
+    "reference": "the training step beside a straightforward one, and what both consist of",
+    "loop": "the training loop beside bare steps, and stalls by checkpoints",
+    "first_step": "from the typed command to the first step of a run",
+    "data": "the loading of shards beside webdataset and a bare loop",
+    "scale": "the start on billions of samples, the memory of a loader, and indexing",
+    "load": "the loading of thousands of runs as tables",
+    "ledger": "file operations of workers, boards and status",
+    "pruning": "what ASHA saves in a search",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
-  encoder                      the encoder beside timm's and transformers'
-  step                         training steps beside a matrix product
-  data                         the loading of shards beside webdataset and a bare loop
+{names}
+
+  all [json=FILE]              run all of them, each in a new process
+  page [json=FILE]             write the page of kept results, {page}, by default from {file}
 
   BENCHMARK --help             show the keys of a benchmark
   debug=true                   show the traceback of an error
 """
 
 
-def bench_command(arguments: Sequence[str]) -> int:
-    """Run a benchmark and print its timings.
+def benchmarks_command(arguments: Sequence[str]) -> int:
+    """Run a benchmark and print its tables; ``all`` runs all of them, ``page`` writes the kept results as a page.
 
     Raises:
         UsageError: the benchmark is unknown, or refuses its arguments.
         RunFailedError: a benchmark finds that implementations differ.
     """
-    name, *rest = arguments or [""]
-    if name in BENCHMARKS:
-        status: int = resolve_name(BENCHMARKS[name])(rest)
-        return status
-    if HELP & set(arguments):
-        print(USAGE, end="")
+    name, *rest = arguments or ["--help"]
+    if name not in BENCHMARKS and HELP & set(arguments or ["--help"]):
+        names = "\n".join(f"  {name:29}{summary}" for name, summary in BENCHMARKS.items())
+        print(USAGE.format(names=names, page=PAGE, file=FILE), end="")
         return 0
-    raise unknown("benchmark", name, BENCHMARKS)
+    if name in BENCHMARKS:
+        return _run(name, rest)
+    if name not in ("all", "page"):
+        raise unknown("benchmark", name, [*BENCHMARKS, "all", "page"])
+    options = read_options(Kept, rest)
+    if name == "page":
+        write_text(Path(PAGE), page(read_results(Path(options.json or FILE))))
+        return 0
+    commands = [[sys.executable, "-m", "benchmarks", each, *rest] for each in BENCHMARKS]
+    return max([subprocess.run(command, check=False).returncode for command in commands])
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Run one benchmark."""
+    module = import_module(f"benchmarks.{name}")
+    kind: type[Kept] = get_type_hints(module.measure)["options"]
+    if HELP & set(arguments):
+        print(usage(f"python -m benchmarks {name} [key=value ...]", module.__doc__ or "", kind), end="")
+        return 0
+    options = read_options(kind, arguments)
+    if options.json is not None and not Path(options.json).absolute().parent.is_dir():
+        raise UsageError(f"json={options.json}: there is no such folder")
+    device = _device(options)
+    tables = []
+    with limited(options.threads if isinstance(options, Repeated) else None):
+        for table in module.measure(options):
+            tables.append(table)
+            print(*filter(None, [to_markdown(table), table.warning]), sep="\n\n", end="\n\n", flush=True)
+        result = Result(
+            benchmark=name,
+            command=command_of(name, options),
+            date=datetime.now(UTC).date().isoformat(),
+            machine=f"{hardware(device)}, {torch.get_num_threads()} threads",
+            versions=versions(),
+            tables=tables,
+        )
+    print(result.machine, *(f"{package} {version}" for package, version in result.versions.items()), sep=", ")
+    if options.json is not None:
+        keep(result, Path(options.json))
+    return 0
+
+
+def _device(options: Kept) -> str:
+    """Return the device of a benchmark; one that is missing, or whose work its clock does not see, is a UsageError."""
+    if not isinstance(options, TimedOnDevice):
+        return "cpu"
+    device = found_device(options.device)
+    if device == "cuda" and options.clock == "cpu":
+        raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
+    return device

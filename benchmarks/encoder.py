@@ -1,27 +1,21 @@
-"""Time the encoder beside two other implementations, interleaved in one process.
+"""Time the encoder beside timm's and transformers' with the same weights, after checking that their features agree.
 
-Letters: B images, I patches, D encoder width, F FFN hidden, R repeats.
+A row has the time of an image, the rate, its share of that of the FFN's first matrix product, which is timed in the
+same repeats, and the time over that of ours.
 """
 
-import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from importlib import metadata
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
-from rich.console import Console
-from rich.table import Table
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.utils.benchmark import timer
 
-from aimv2.base.errors import RunFailedError, UsageError, unknown
-from aimv2.base.hardware import hardware
-from aimv2.config.arguments import HELP
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
@@ -29,125 +23,72 @@ from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.request.resolve import with_attention
 from aimv2.tools.weights.contents import Source, WeightsConfig
-from aimv2.tools.weights.names import TIMM, TRANSFORMERS
-from aimv2.tools.weights.tensors import to_theirs
-from aimv2.tools.weights.timm import Timm
-from aimv2.tools.weights.transformers import VisionModel
-from aimv2.training.rate import product_shape
-from benchmarks.timing import interleaved, ratio, read_options, uncertain
+from aimv2.tools.weights.layouts import Timm, VisionModel
+from aimv2.tools.weights.tensors import TIMM, TRANSFORMERS, to_theirs
+from analysis.costs.ratios import relative
+from benchmarks.options import Precision, TimedOnDevice
+from benchmarks.results import Cell, Table
+from benchmarks.timing import CLOCKS, found_device, interleaved
+from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
 
-Precision = Literal["float32", "bfloat16"]
-PRECISIONS: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
 CUDA_BATCH = 32
-PRODUCT = "torch.mm"
-
-FOOTNOTE = (
-    "theirs / ours: the median over repeats of the ratio of their timing to ours, and its 95 % interval by order"
-    " statistics."
-)
-USAGE = f"""usage: python -m aimv2 bench encoder [key=value ...]
-
-Time the encoder beside timm's and transformers' with the same weights, interleaved in one process, after checking that
-their features agree.
-
-  scale=vit_l                  scale of the encoder ({", ".join(SCALES)})
-  depth=24                     number of blocks; the default is the scale's
-  repeats=10                   timings of each encoder; an interval needs 6
-  batch_size=1                 images per call; the default is 1 on the CPU and {CUDA_BATCH} on CUDA
-  threads=2                    CPU threads; the default is all cores
-  device=auto                  auto, cpu or cuda
-  debug=true                   show the traceback of an error
-"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of ``bench encoder``, as USAGE describes them; None is the default described there."""
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EncoderOptions(TimedOnDevice):
+    """Which encoder to time on what; None is the default that the help describes."""
 
-    scale: str = "vit_l"
-    batch_size: PositiveInt | None = None
-    repeats: Annotated[int, Field(ge=2)] = 10
-    threads: PositiveInt | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    depth: PositiveInt | None = None
+    scale: str = Field(default="vit_l", description=f"scale of the encoder ({', '.join(SCALES)})")
+    depth: int | None = Field(default=None, gt=0, description="blocks; the default is the scale's", examples=["4"])
+    batch_size: int | None = Field(
+        default=None, gt=0, description=f"images per call; the default is 1, and {CUDA_BATCH} on CUDA", examples=["1"]
+    )
 
 
-def encoder_command(arguments: Sequence[str]) -> int:
-    """Run ``bench encoder [key=value ...]`` and print the timings.
+def measure(options: EncoderOptions) -> Iterator[Table]:
+    """Yield a table for each precision.
 
     Raises:
-        UsageError: the arguments cannot be read, or a package to compare with is missing.
+        UsageError: the scale is unknown, or a package to compare with is missing.
         RunFailedError: the implementations compute different features.
     """
-    if HELP & set(arguments):
-        print(USAGE, end="")
-        return 0
-    options = read_options(Options, arguments)
-    config = encoder_config(options)
-    has_cuda = torch.cuda.is_available()
-    if options.device == "cuda" and not has_cuda:
-        raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
-    device = "cuda" if has_cuda and options.device != "cpu" else "cpu"
+    config, device = encoder_config(options.scale, options.depth), found_device(options.device)
     batch_size = options.batch_size or (CUDA_BATCH if device == "cuda" else 1)
-    before = torch.get_num_threads()
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(options.threads or num_cores)
-    try:
-        console = Console()
-        for precision in PRECISIONS:
-            seconds = measure(config, precision, batch_size=batch_size, repeats=options.repeats, device=device)
-            console.print(table(seconds, config, batch_size, title=f"encoder of {config.scale}, {precision}"))
-            for warning in warnings(seconds):
-                console.print(warning, style="yellow", highlight=False, soft_wrap=True)
-        console.print(FOOTNOTE, highlight=False)
-        console.print(_sentence(config, batch_size, options.repeats, device), highlight=False)
-    finally:
-        torch.set_num_threads(before)
-    return 0
+    sizes = config.model.encoder
+    for precision in PRECISIONS:
+        seconds, product_flops = time_all(config, precision, options, batch_size=batch_size, device=device)
+        flops = dict[str, float].fromkeys(seconds, forward_flops([encoder_cost(config)], batch_size, 0))
+        yield Table(
+            f"encoder of {config.scale}, {precision}",
+            rows(seconds, flops | {PRODUCT: product_flops}, batch_size),
+            f"{sizes.depth} blocks of width {sizes.width}; {batch_size} images of {config.model.image_px} px",
+        )
 
 
-def encoder_config(options: Options) -> RunConfig:
-    """Return the recipe, with the depth of the options.
-
-    Raises:
-        UsageError: the recipe is unknown.
-    """
-    if options.scale not in SCALES:
-        raise unknown("scale", options.scale, SCALES)
-    config = with_attention(SCALES[options.scale]())
-    encoder = replace(config.model.encoder, depth=options.depth or config.model.encoder.depth)
-    return replace(config, model=replace(config.model, encoder=encoder))
-
-
-def measure(
-    config: RunConfig, precision: Precision, *, batch_size: int, repeats: int, device: str
-) -> dict[str, np.ndarray]:
-    """Time the three encoders and the FFN's matrix product: seconds per call, float64 [R] each.
-
-    Weights and activations have the given precision, and the three encoders share one set of weights.
+def time_all(
+    config: RunConfig, precision: Precision, options: EncoderOptions, *, batch_size: int, device: str
+) -> tuple[dict[str, np.ndarray], int]:
+    """Time the three encoders with one set of weights, and a matrix product: seconds per call, float64 [R] each; and
+    the product's FLOPs.
 
     Raises:
         RunFailedError: the features differ.
     """
-    model = config.model
-    generator = torch.Generator().manual_seed(0)
+    model, dtype = config.model, PRECISIONS[precision]
     encoder = Encoder(model).eval()
     init_weights_(encoder, seed=0)
-    encoder.to(device, PRECISIONS[precision])
-    image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(encoder.norm.weight)
+    encoder.to(device, dtype)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(device, dtype)
     encoders = implementations(encoder, model)
-    calls = {name: partial(encode, image) for name, encode in encoders.items()}
-    rows, width, columns = product_shape(config, batch_size)
-    left = torch.randn(rows, width, generator=generator).to(image)
-    right = torch.randn(columns, width, generator=generator).to(image).T  # as in a linear layer
-    calls[PRODUCT] = partial(torch.mm, left, right)
+    calls: dict[str, Callable[[], object]] = {name: partial(encode, image) for name, encode in encoders.items()}
+    calls[PRODUCT], product_flops = product(config, batch_size, device, dtype)
     # Not earlier: with weights made in inference mode, torch.matmul takes a slower path for some layouts of its input.
     with torch.inference_mode():
         require_same(encoders, image, TOLERANCE[precision])
-        return interleaved(calls, repeats, clock=timer)
+        return interleaved(calls, options.repeats, clock=CLOCKS[options.clock]), product_flops
 
 
 def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -201,44 +142,20 @@ def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tens
             )
 
 
-def table(seconds: Mapping[str, np.ndarray], config: RunConfig, batch_size: int, title: str) -> Table:
-    """Return a row per call: its median, its ratio to ours, its rate, and that as a share of the matrix product's."""
-    shown = Table("encoder", title=title)
-    for column in ("ms / image", "theirs / ours", "95 %", "GFLOP/s", "of mm"):
-        shown.add_column(column, justify="right")
-    flops = dict[str, float].fromkeys(seconds, forward_flops([encoder_cost(config)], batch_size, 0))
-    flops[PRODUCT] = 2 * math.prod(product_shape(config, batch_size))
-    rates = {name: flops[name] / float(np.median(seconds_R)) for name, seconds_R in seconds.items()}
-    for name, seconds_R in seconds.items():
-        speed = "" if name == PRODUCT else f"{1000 * np.median(seconds_R) / batch_size:.2f}"
-        than_ours, interval = "", ""
-        if name in _others(seconds):
-            median, low, high = ratio(seconds_R, seconds["ours"])
-            than_ours, interval = f"{median:.3f}", "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
-        rate, share = f"{rates[name] / 1e9:,.0f}", f"{rates[name] / rates[PRODUCT]:.0%}"
-        shown.add_row(name, speed, than_ours, interval, rate, share)
-    return shown
-
-
-def warnings(seconds: Mapping[str, np.ndarray]) -> list[str]:
-    """Return a sentence for each encoder whose ratio to ours is uncertain."""
+def rows(seconds: Mapping[str, np.ndarray], flops: Mapping[str, float], batch_size: int) -> list[dict[str, Cell]]:
+    """Return a row per call: its median, its rate and that as a share of the product's, and its time over ours."""
+    medians = {name: float(np.median(seconds_R)) for name, seconds_R in seconds.items()}
+    rates = {name: flops[name] / median for name, median in medians.items()}
+    is_encoder = {name: name != PRODUCT for name in seconds}
     return [
-        warning for name in _others(seconds) if (warning := uncertain(name, seconds[name], seconds["ours"])) is not None
+        {
+            "encoder": name,
+            "ms / image": 1000 * medians[name] / batch_size if is_encoder[name] else None,
+            "GFLOP / s": rates[name] / 1e9,
+            "of the product's": rates[name] / rates[PRODUCT],
+            "its time / ours": relative(seconds[name], seconds["ours"])
+            if is_encoder[name] and name != "ours"
+            else None,
+        }
+        for name in seconds
     ]
-
-
-def _others(seconds: Mapping[str, np.ndarray]) -> list[str]:
-    return [name for name in seconds if name not in ("ours", PRODUCT)]
-
-
-def _sentence(config: RunConfig, batch_size: int, repeats: int, device: str) -> str:
-    """Describe the machine, the versions and the sizes."""
-    model, sizes = config.model, config.model.encoder
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "timm", "transformers"))
-    rows, width, columns = product_shape(config, batch_size)
-    return (
-        f"{hardware(device)}, {torch.get_num_threads()} threads, {versions}: depth {sizes.depth}, width {width},"
-        f" {sizes.num_heads} heads, called on {batch_size} x 3 x {model.image_px} x {model.image_px} in patches of"
-        f" {model.patch_px} px; medians of {repeats} interleaved repeats with one set of weights in the stated"
-        f" precision; mm is the FFN's first product, [{rows} x {width}] x [{width} x {columns}]."
-    )

@@ -1,7 +1,7 @@
-"""python benchmarks/ledger.py [runs=10000] [workers=1000]: file operations of the ledger at scale.
+"""Count the file operations of workers, boards and status in a runs folder with many runs and workers.
 
-Builds a runs folder with runs in every state and heartbeats of simulated workers in a temporary folder (TMPDIR), and
-prints the tables of docs/cluster.md. Several sizes may be listed, as in runs=1000,10000.
+Builds the folder, with runs in every state and heartbeats of simulated workers, in a temporary one (TMPDIR). The second
+table has the operations of the last size by kind.
 """
 
 import contextlib
@@ -21,33 +21,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+import pydantic.dataclasses
+from pydantic import Field
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ablations.request import Request, write_request
 from aimv2.base.interrupt import Interrupts
+from aimv2.config.data_config import CHECKED
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
+from benchmarks.options import Kept
+from benchmarks.results import Cell, Table
 from sweeps.active_launches import WORKERS, new_launch
 from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.tasks import Task
+from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 from tests.helpers.sweeps import small_sweep
 
-ROOT = Path(__file__).parents[2]
-USAGE = f"{__doc__}"
+ROOT = Path(__file__).parents[1]
 Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
-STEADY_SECONDS = 65.0  # with a checkpoint, every 60 s by default
 NUM_BOARD_UPDATES = 60
 NUM_STATUS = 5
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LedgerOptions(Kept):
+    """Sizes; each number of runs is measured with each number of workers."""
+
+    runs: tuple[int, ...] = Field(default=(10_000,), description="numbers of runs")
+    workers: tuple[int, ...] = Field(default=(1000,), description="numbers of workers")
+    steady_seconds: float = Field(default=65.0, gt=0, description="seconds of training; a checkpoint comes every 60")
+
+
+def measure(options: LedgerOptions) -> Iterator[Table]:
+    """Yield a row for each size, and then one for each occasion of the last size."""
+    rows: list[dict[str, Cell]] = []
+    found: dict[str, Counts] = {}
+    for num_runs, num_workers in itertools.product(options.runs, options.workers):
+        found, seconds = occasions(num_runs, num_workers, options.steady_seconds)
+        totals = {occasion: sum(counts.values()) for occasion, counts in found.items()}
+        rows.append({"runs": num_runs, "workers": num_workers, **totals, "status, seconds": seconds})
+    yield Table("file operations", rows)
+    kinds = sorted({kind for counts in found.values() for kind in counts})
+    by_kind: list[dict[str, Cell]] = [
+        {"of the last row": occasion, **{kind: counts.get(kind, 0) for kind in kinds}}
+        for occasion, counts in found.items()
+    ]
+    yield Table("the same by kind", by_kind)
 
 
 @dataclass(frozen=True)
@@ -114,9 +140,11 @@ def _beat(folders: Sequence[Path], is_ready: Any) -> None:
             os.truncate(folder / "heartbeat", beat)
 
 
-def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], Counter[str], float]:
+def measure_worker(
+    ledger: Ledger, names: Sequence[str], steady_seconds: float
+) -> tuple[Counter[str], Counter[str], float]:
     """Return the operations of a worker until its first step, or its end if it finds no run; those of its training for
-    STEADY_SECONDS; and the exact seconds of these."""
+    about ``steady_seconds``; and the exact seconds of these."""
     tasks = [Task(name, ledger.plan.cell_of[name].config, after=0) for name in names]
     counts, interrupts = Counter[str](), Interrupts()
     seen: list[tuple[float, Counter[str]]] = []  # at each group of rows
@@ -124,12 +152,12 @@ def measure_worker(ledger: Ledger, names: Sequence[str]) -> tuple[Counter[str], 
     def on_rows(rows: list[dict[str, Any]]) -> None:
         if rows[-1]["step"] and not interrupts.is_out_of_time:
             seen.append((time.monotonic(), counts.copy()))
-            interrupts.until(seen[0][0] + STEADY_SECONDS)
+            interrupts.until(seen[0][0] + steady_seconds)
 
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:
         with counted(ledger.plan.runs_dir, counts):
-            report = Worker(tasks, ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts).work()
+            report = Worker(Work(tasks), ledger.launch_dir, on_rows, runs_per_gpu=None, interrupts=interrupts).work()
     finally:
         hook.remove()
     assert not report.problem, report.problem
@@ -155,7 +183,7 @@ def measure_status(ledger: Ledger) -> tuple[float, Counter[str]]:
     from sweeps import manage
 
     words = ["status", f"runs_dir={ledger.plan.runs_dir}"]
-    command, seconds = [sys.executable, ROOT / "sweeps" / "manage.py", *words], list[float]()
+    command, seconds = [sys.executable, str(ROOT / "sweeps" / "manage.py"), *words], list[float]()
     for _ in range(NUM_STATUS):
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -165,7 +193,7 @@ def measure_status(ledger: Ledger) -> tuple[float, Counter[str]]:
     return min(seconds), counts
 
 
-def measure(num_runs: int, num_workers: int) -> tuple[dict[str, Counts], float]:
+def occasions(num_runs: int, num_workers: int, steady_seconds: float) -> tuple[dict[str, Counts], float]:
     """Return the operations by their occasion, and the seconds of ``status``."""
     with tempfile.TemporaryDirectory() as temporary:
         cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
@@ -176,54 +204,14 @@ def measure(num_runs: int, num_workers: int) -> tuple[dict[str, Counts], float]:
             status_seconds, status = measure_status(ledger)
             taken = {*ledger.names["done"], *ledger.names["running"]}
             names = [name for name in ledger.plan.runs if name in taken]
-            none, _, _ = measure_worker(ledger, names)
-            some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]])
+            none, _, _ = measure_worker(ledger, names, steady_seconds)
+            some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]], steady_seconds)
     found: dict[str, Counts] = {
         "training, a second": {kind: count / seconds for kind, count in steady.items()},
         "a worker finds a run": some,
         "a worker finds none": none,
         "board, first update": first,
-        "board, a later update": max(updates, key=Counter.total),
+        "board, a later update": max(updates, key=lambda counts: sum(counts.values())),
         "status": status,
     }
     return found, status_seconds
-
-
-def main(words: Sequence[str]) -> int:
-    """Print a table of all sizes, and one of the last size by kind of operation."""
-    if "--help" in words:
-        print(USAGE, end="")
-        return 0
-    values = {"runs": "10000", "workers": "1000"} | dict(word.partition("=")[::2] for word in words)
-    if values.keys() != {"runs", "workers"}:
-        print(USAGE, end="")
-        return 2
-    sizes = itertools.product(*([int(size) for size in values[key].split(",")] for key in ("runs", "workers")))
-    found: dict[str, Counts] = {}
-    for num_runs, num_workers in sizes:
-        is_first = not found
-        found, seconds = measure(num_runs, num_workers)
-        if is_first:
-            _print_row("runs", "workers", *found, "status, seconds", is_header=True)
-        totals = (_rounded(sum(counts.values())) for counts in found.values())
-        _print_row(f"{num_runs:,}", f"{num_workers:,}", *totals, f"{seconds:.2f}")
-    kinds = sorted({kind for counts in found.values() for kind in counts})
-    print()
-    _print_row("of the last row", *kinds, is_header=True)
-    for occasion, counts in found.items():
-        _print_row(occasion, *(_rounded(counts.get(kind, 0)) for kind in kinds))
-    return 0
-
-
-def _rounded(number: float) -> str:
-    return f"{number:,}" if isinstance(number, int) else f"{number:.2f}"
-
-
-def _print_row(*cells: str, is_header: bool = False) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
-    if is_header:
-        print("| --- " + "| ---: " * (len(cells) - 1) + "|")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,36 +1,35 @@
-"""python benchmarks/load.py [runs=10000] [rows=1000]: seconds and memory to load and aggregate runs.
+"""Time the loading of finished runs as tables by analysis.load, beside the plain way with pandas.
 
-Builds finished runs in a temporary folder (TMPDIR; 100 kB a run), and prints a table: ``analysis.load``, and the plain
-way with pandas, each in a process of its own. Both give all tables, the mean loss by arm and step, and the mean final
-metrics by arm. The time of processes, imports and names of runs is not counted.
+Builds the runs in a temporary folder (TMPDIR; 100 kB a run). Each way has a process of its own. Both give all tables,
+the mean loss by arm and step, and the mean final metrics by arm; the sums show that they agree. The time of processes,
+imports and names of runs is not counted.
 """
 
 import json
-import multiprocessing
-import os
 import resource
 import shutil
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pandas as pd
 import polars as pl
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ablations.catalogue import STUDIES
-from ablations.expand import Cell, expand
+from ablations.expand import Cell as RunCell
+from ablations.expand import expand
+from aimv2.config.data_config import CHECKED
 from aimv2.config.recipes.scales import demo
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from analysis.load import load
+from benchmarks.options import Kept
+from benchmarks.results import Cell, Table
+from benchmarks.timing import CLOCKS, fresh
 
-USAGE = f"{__doc__}"
 NUM_METRICS = 40
 NUM_TABLES = 100  # of rows that differ
 CURVE_POINTS = 20
@@ -40,19 +39,57 @@ COLUMNS = (
 )  # fmt: skip
 LOSS = "text_loss"
 
+Means = tuple[pd.DataFrame, pd.DataFrame]  # the mean loss by arm and step, and the mean final metrics by arm
 
-def cells_of(num_runs: int) -> list[Cell]:
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LoadOptions(Kept):
+    """How many runs to load."""
+
+    runs: int = Field(default=10_000, ge=14, description="runs, of eight arms, controls and untrained encoders")
+    rows: int = Field(default=1000, ge=CURVE_POINTS, description="rows of each run")
+
+
+def measure(options: LoadOptions) -> Iterator[Table]:
+    """Yield a table of both ways."""
+    with tempfile.TemporaryDirectory() as temporary:
+        build(cells_of(options.runs), Path(temporary), options.rows)
+        rows = [fresh(timed, way, options.runs, Path(temporary)) for way in (with_load, with_pandas)]
+    yield Table(f"loading of runs of {options.rows:,} rows", rows)
+
+
+def timed(way: Callable[[Sequence[RunCell], Path], Means], num_runs: int, runs_dir: Path) -> dict[str, Cell]:
+    """Return the row of a way, with the memory of this process."""
+    cells = cells_of(num_runs)
+    assert all(cell.name for cell in cells)  # names are made here
+    starts = {name: clock() for name, clock in CLOCKS.items()}
+    curves, finals = way(cells, runs_dir)
+    seconds = {name: CLOCKS[name]() - start for name, start in starts.items()}
+    return {
+        "way": way.__name__,
+        "runs": len(cells),
+        "seconds": seconds["wall"],
+        "CPU seconds": seconds["cpu"],
+        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "sum of losses": float(curves[LOSS].sum()),
+        "sum of metrics": float(finals.to_numpy().sum()),
+    }
+
+
+def cells_of(num_runs: int) -> list[RunCell]:
     """Return about this many runs of the eight arms, controls and untrained encoder of a study."""
     study = STUDIES["prefix_ratio"]
     num_arms = len(study.conditions) + 1
     return expand(study, demo(), seeds=range(num_runs // num_arms))
 
 
-def build(cells: Sequence[Cell], runs_dir: Path, num_rows: int) -> None:
-    """Write finished runs: the first by the project's own classes, the others as its copies with other rows."""
+def build(cells: Sequence[RunCell], runs_dir: Path, num_rows: int) -> None:
+    """Write finished runs: the first by the project's own classes, the others as its copies, and rows of their own."""
     first, *others = cells
-    with RunFolder(runs_dir, first.name).acquire(first.config) as attempt:
-        attempt.write_rows(rows(0, num_rows).to_dict("records"))
+    attempt = RunFolder(runs_dir, first.name).acquire(first.config)
+    assert attempt is not None, "no other process has this folder"
+    with attempt:
+        attempt.write_rows([{"step": 0, "samples": 0}])
         attempt.write_manifest(
             {
                 "threads": 1,
@@ -75,8 +112,9 @@ def build(cells: Sequence[Cell], runs_dir: Path, num_rows: int) -> None:
     for number in range(NUM_TABLES):
         rows(number, num_rows).to_parquet(path := runs_dir / "rows.parquet")
         tables.append(path.read_bytes())
-    for number, cell in enumerate(others):
+    for cell in others:
         shutil.copytree(runs_dir / first.name, runs_dir / cell.name)
+    for number, cell in enumerate(cells):
         (runs_dir / cell.name / "attempts" / "0001" / "metrics.parquet").write_bytes(tables[number % NUM_TABLES])
 
 
@@ -85,18 +123,20 @@ def rows(number: int, num_rows: int) -> pd.DataFrame:
     rng, step = np.random.default_rng(number), np.arange(num_rows)
     table = pd.DataFrame({"step": step, "samples": 16 * step, "train_flops": 10**9 * step, "seconds": 0.05 * step})
     table["held_out_caption_loss"] = np.where(step % (num_rows // CURVE_POINTS) == 0, rng.random(num_rows), np.nan)
-    return table.assign(**{name: rng.random(num_rows) for name in COLUMNS})
+    for name in COLUMNS:
+        table[name] = rng.random(num_rows)
+    return table
 
 
-def with_load(cells: Sequence[Cell], runs_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the mean loss by arm and step, and the mean final metrics by arm, as ``analysis.load`` gives them."""
+def with_load(cells: Sequence[RunCell], runs_dir: Path) -> Means:
+    """Return the means as ``analysis.load`` gives them."""
     evidence = load(cells, runs_dir)
     curves = evidence.rows.group_by("arm", "step").agg(pl.mean(LOSS)).collect(engine="streaming")
     return curves.sort("arm", "step").to_pandas(), _finals(evidence.metrics)
 
 
-def with_pandas(cells: Sequence[Cell], runs_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the same from a DataFrame per run."""
+def with_pandas(cells: Sequence[RunCell], runs_dir: Path) -> Means:
+    """Return the means from a DataFrame per run."""
     runs, curves, metrics = [], [], []
     for cell in cells:
         result = json.loads((runs_dir / cell.name / "result.json").read_text())
@@ -104,7 +144,9 @@ def with_pandas(cells: Sequence[Cell], runs_dir: Path) -> tuple[pd.DataFrame, pd
         where = {"arm": cell.arm, "seed": cell.seed}
         runs.append({**where, **json.loads((folder / "manifest.json").read_text())})
         metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
-        curves.append(pd.read_parquet(folder / "metrics.parquet").assign(**where))
+        curve = pd.read_parquet(folder / "metrics.parquet")
+        curve["arm"], curve["seed"] = cell.arm, cell.seed
+        curves.append(curve)
     table = pd.concat(curves, ignore_index=True)
     means = table.groupby(["arm", "step"])[LOSS].mean().reset_index()
     return means, _finals(pd.DataFrame(metrics))
@@ -112,46 +154,3 @@ def with_pandas(cells: Sequence[Cell], runs_dir: Path) -> tuple[pd.DataFrame, pd
 
 def _finals(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.pivot_table(index="arm", columns="metric", values="value")
-
-
-def measure(way: Callable[..., tuple[pd.DataFrame, pd.DataFrame]], num_runs: int, runs_dir: Path) -> None:
-    """Print the row of a way."""
-    cells = cells_of(num_runs)
-    assert all(cell.name for cell in cells)
-    started, started_cpu = time.perf_counter(), time.process_time()
-    curves, finals = way(cells, runs_dir)
-    seconds = time.perf_counter() - started
-    cpu_seconds = time.process_time() - started_cpu
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    sums = f"{curves[LOSS].sum():.6f} | {finals.to_numpy().sum():.4f}"
-    print(
-        f"| {way.__name__} | {len(cells):,} | {seconds:.1f} | {cpu_seconds:.1f} | {gigabytes:.2f} | {sums} |",
-        flush=True,
-    )
-
-
-def main(words: Sequence[str]) -> int:
-    """Print the table."""
-    values = {"runs": "10000", "rows": "1000"} | dict(word.partition("=")[::2] for word in words)
-    if values.keys() != {"runs", "rows"}:
-        print(USAGE, end="")
-        return 0 if "--help" in words else 2
-    num_runs, num_rows = int(values["runs"]), int(values["rows"])
-    with tempfile.TemporaryDirectory() as temporary:
-        build(cells_of(num_runs), Path(temporary), num_rows)
-        print(f"{num_rows:,} rows a run, {len(os.sched_getaffinity(0))} cores\n")
-        columns = ("way", "runs", "seconds", "CPU seconds", "peak memory, GB", "sum of losses", "sum of metrics")
-        print(f"| {' | '.join(columns)} |\n| --- {'| ---: ' * (len(columns) - 1)}|", flush=True)
-        for way in (with_load, with_pandas):
-            process = multiprocessing.get_context("spawn").Process(
-                target=measure, args=(way, num_runs, Path(temporary))
-            )
-            process.start()
-            process.join()
-            if process.exitcode:
-                return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,9 @@
 
 import io
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from aimv2.config.data_config import AugmentConfig
+from aimv2.base.files import writable_folder
+from aimv2.config.data_config import CHECKED, AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
@@ -22,9 +27,26 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import network_input
+from benchmarks.options import Timed
 from benchmarks.synthetic import Pictures
 
 DRAFTS = (8, 4, 2)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LoadingOptions(Timed):
+    """Options of benchmarks that load samples."""
+
+    batch_size: int = Field(default=64, gt=0, description="images per batch")
+    threads: int = Field(default=1, gt=0, description="CPU threads; loader workers have one")
+    folder: str = Field(default=tempfile.gettempdir(), description="where a temporary folder is made")
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """Make a temporary folder; a UsageError if that is not possible."""
+        writable_folder(self.folder, "folder")
+        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(self.folder).absolute()) as name:
+            yield Path(name)
 
 
 def run_config(

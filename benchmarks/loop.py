@@ -1,32 +1,29 @@
-"""python benchmarks/loop.py [repeats=30] [scale=demo] [threads=1] [clock=wall]: the training loop and bare steps.
+"""Time the training loop beside bare steps, and the stalls by its checkpoints.
 
-Trains a run as ``python -m aimv2 train`` does, with its record, in blocks of ``log.every_steps`` steps, and in turn
-takes bare steps on the batches of each block: forward and backward pass, gradient clipping, AdamW, on other weights.
-Prints the median over blocks of the ratio of both times, and its 95 % interval by order statistics, which needs 6
-repeats; once without the time of making batches, which are made before a block, and once with it. Blocks have no point
-of the held-out curve and no checkpoint. ``clock=cpu`` counts CPU seconds of the process, for a busy machine.
+Trains a run as python -m aimv2 train does, with its record, in blocks of log.every_steps steps, and in turn takes bare
+steps on the batches of each block: forward and backward pass, gradient clipping, AdamW, on other weights; once without
+the time of making batches, which are made before a block, and once with it. Blocks have no point of the held-out curve
+and no checkpoint.
 
-Then trains the whole budget with a checkpoint whenever the timer of a run that asks for one a second allows it, and
-prints for how much of the time of training they stalled it, in wall seconds.
+Then it trains the whole budget with a checkpoint whenever the timer of a run that asks for one a second allows it, for
+the share of the time (in wall seconds) for which they stall training.
 """
 
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from aimv2.base.heap import keep_freed_memory
-from aimv2.config.recipes.scales import SCALES
+from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.data.batches.batch import Batch
@@ -39,13 +36,48 @@ from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.device import autocast
 from aimv2.training.loop import train
-from aimv2.training.optimizer import build_optimizer
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.world import ALONE
-from benchmarks.timing import CLOCKS, ratio
+from analysis.costs.ratios import relative
+from benchmarks.options import Timed
+from benchmarks.results import Cell, Table
+from benchmarks.timing import CLOCKS
+from benchmarks.training import recipe, still_optimizer
 
-USAGE = f"{__doc__}"
-DEFAULTS = {"repeats": "30", "scale": "demo", "threads": "1", "clock": "wall"}
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LoopOptions(Timed):
+    """Which run to train."""
+
+    repeats: int = Field(default=30, ge=2, description="blocks that are timed; an interval needs 6")
+    threads: int = Field(default=1, gt=0, description="CPU threads of the run")
+    scale: str = Field(default="demo", description="scale of the run")
+
+
+def measure(options: LoopOptions) -> Iterator[Table]:
+    """Yield the steps of the loop and bare ones, and the stalls; an unknown scale is a UsageError."""
+    keep_freed_memory()  # as a run on the CPU
+    with tempfile.TemporaryDirectory() as folder:
+        config = replace(recipe(options.scale), threads=options.threads, device="cpu")
+        config = replace(config, data=replace(config.data, cache_dir=f"{folder}/cache"))
+        data_R, loop_R, bare_R = time_blocks(config, options.repeats, CLOCKS[options.clock], Path(folder))
+        seconds = {"bare": bare_R, "the loop": loop_R, "the loop, and making its batch": loop_R + data_R}
+        rows: list[dict[str, Cell]] = [
+            {
+                "a step of": name,
+                "ms": 1000 / config.log.every_steps * float(np.median(seconds_R)),
+                "its time / bare": relative(seconds_R, bare_R) if name != "bare" else None,
+            }
+            for name, seconds_R in seconds.items()
+        ]
+        yield Table(f"steps of {config.scale}", rows)
+        stalls, whole = time_stalls(config, Path(folder))
+    row: dict[str, Cell] = {
+        "checkpoints": len(stalls),
+        "seconds of training": whole,
+        "stalled, %": 100 * sum(stalls) / whole,
+    }
+    yield Table("stalls by checkpoints", [row])
 
 
 class BareStep:
@@ -56,9 +88,7 @@ class BareStep:
         model = build(config).to(config.device)
         self._objective = objective(config.objective.name).load()(model, config).train()
         self._parameters = list(self._objective.parameters())
-        self._optimizer = build_optimizer(model, config.optimizer)
-        for group in self._optimizer.param_groups:
-            group["lr"] = 0.0  # so that they are finite after any number of steps, and the work is the same
+        self._optimizer = still_optimizer(model, config)
 
     def __call__(self, batch: Batch) -> None:
         with autocast(self._config):
@@ -113,7 +143,7 @@ class Alternating(TrainBatches):
         return self._clock() - started
 
 
-def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder: Path) -> tuple[np.ndarray, ...]:
+def time_blocks(config: RunConfig, repeats: int, clock: Callable[[], float], folder: Path) -> tuple[np.ndarray, ...]:
     """Train in a new folder of runs, and return seconds of making batches, of the loop and of bare steps, by block."""
     block = config.log.every_steps
     # The first block warms up, and the last is not ended by another one.
@@ -123,7 +153,9 @@ def measure(config: RunConfig, repeats: int, clock: Callable[[], float], folder:
     torch.set_num_threads(config.threads)
     data = prepare(config.data, config.model)
     batches = Alternating(TrainBatches(config, data.train, data.tokenizer), BareStep(config), clock)
-    with RunFolder(folder / "runs", signature(config)).acquire(config) as attempt:
+    attempt = RunFolder(folder / "runs", signature(config)).acquire(config)
+    assert attempt is not None, "no other process has this folder"
+    with attempt:
         train(config, objective(config.objective.name), build(config).to(config.device), batches, attempt=attempt)
     return tuple(np.array(seconds[1 : repeats + 1]) for seconds in (batches.data, batches.loop, batches.bare))
 
@@ -142,7 +174,7 @@ class Recording(SaveTimer):
         self.stalls.append(self._cost)
 
 
-def measure_stalls(
+def time_stalls(
     config: RunConfig, folder: Path, clock: Callable[[], float] = time.monotonic, every_seconds: float = 1.0
 ) -> tuple[list[float], float]:
     """Train in a new folder of runs; return the seconds of each stall by a periodic checkpoint, and those of training.
@@ -152,40 +184,12 @@ def measure_stalls(
     config = resolve(replace(config, evaluation=replace(config.evaluation, curve_points=2)))
     data, timer = prepare(config.data, config.model), Recording(every_seconds, clock)
     batches, started = TrainBatches(config, data.train, data.tokenizer), clock()
+    attempt = RunFolder(folder / "saving", signature(config)).acquire(config)
+    assert attempt is not None, "no other process has this folder"
     with (
-        RunFolder(folder / "saving", signature(config)).acquire(config) as attempt,
+        attempt,
         Saver(partial(checkpoint.save_attempt, attempt, ALONE), timer) as saver,
     ):
         model = build(config).to(config.device)
         train(config, objective(config.objective.name), model, batches, attempt=attempt, saver=saver)
     return timer.stalls[:-1], clock() - started
-
-
-def main(words: Sequence[str]) -> int:
-    """Print a table."""
-    if "--help" in words:
-        print(USAGE, end="")
-        return 0
-    values = DEFAULTS | dict(word.partition("=")[::2] for word in words)
-    if values.keys() != DEFAULTS.keys() or values["clock"] not in CLOCKS or values["scale"] not in SCALES:
-        print(USAGE, end="")
-        return 2
-    keep_freed_memory()  # as a run on the CPU
-    with tempfile.TemporaryDirectory() as folder:
-        config = replace(SCALES[values["scale"]](), threads=int(values["threads"]), device="cpu")
-        config = replace(config, data=replace(config.data, cache_dir=f"{folder}/cache"))
-        data_R, loop_R, bare_R = measure(config, int(values["repeats"]), CLOCKS[values["clock"]], Path(folder))
-        stalls, seconds = measure_stalls(config, Path(folder))
-    milliseconds = 1000 / config.log.every_steps
-    print("| a step of | ms | loop / bare [95 %] |\n| --- | --- | --- |")
-    print(f"| bare | {milliseconds * np.median(bare_R):.2f} | |")
-    for name, seconds_R in {"the loop": loop_R, "the loop, and making its batch": loop_R + data_R}.items():
-        median, low, high = ratio(seconds_R, bare_R)
-        print(f"| {name} | {milliseconds * np.median(seconds_R):.2f} | {median:.3f} [{low:.3f}, {high:.3f}] |")
-    share = 100 * sum(stalls) / seconds
-    print(f"{len(stalls)} checkpoints in {seconds:.1f} s of training stalled it for {share:.2f} % of the time")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

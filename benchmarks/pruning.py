@@ -1,38 +1,80 @@
-"""python benchmarks/pruning.py [folder=pruning] [sweep=optimizer] [trials=24] [key=value ...]: what ASHA saves.
+"""Measure what ASHA saves, by the curves of a search that prunes no trial.
 
-Searches a study twice at random points, the same ones in both searches: without pruning and with ASHA. Prints the
-samples that each took, and the difference of their winners on fresh seeds. Other keys go to the launches. Both are
-kept in the folder, so the same command continues after an interruption.
-
-The curves of the search without pruning are also replayed in 200 random orders, as one worker would meet them, with the
-same pruner: once is luck, and the first trial is never pruned. The baseline, which is the first trial of a search, is
-left out there.
+Searches a study at random points, or continues the search in the folder. Its curves are then replayed through the
+pruner in 200 random orders, as one worker would meet them: one order is luck, and its first trial is never pruned. The
+baseline, which is the first trial of a search, is left out.
 """
 
 import json
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
-
-if __name__ == "__main__":  # typed as a path: the code beside this file is meant, whatever is installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 import optuna
-from scipy import stats
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from aimv2.config.arguments import HELP
-from aimv2.runs.record import RunFolder
+from aimv2.base.errors import UsageError
+from aimv2.config.data_config import CHECKED
+from analysis.costs.ratios import Median
+from benchmarks.options import Kept
+from benchmarks.results import Cell, Table
 from sweeps.search.optimizers import pruner_of
 
-USAGE = f"{__doc__}"
-LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
+LAUNCH = Path(__file__).parents[1] / "sweeps" / "launch.py"
 NUM_REPLAYS = 200
-PRUNERS = ("none", "asha")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PruningOptions(Kept):
+    """Which study to search."""
+
+    folder: str = Field(default="pruning", description="the runs of the search, where it is continued")
+    sweep: str = Field(default="optimizer", description="the study")
+    trials: int = Field(default=24, ge=3, description="trials of the search")
+    launch: tuple[str, ...] = Field(
+        default=(), description="more arguments of the launch", examples=["[scale=tiny,budget.samples=4096]"]
+    )
+
+
+def measure(options: PruningOptions) -> Iterator[Table]:
+    """Yield what ASHA saves in random orders, with the range of 95 % of them, and how much worse its best trial is.
+
+    Raises:
+        UsageError: the launch of the search fails.
+    """
+    command = [
+        *(sys.executable, str(LAUNCH), f"sweep={options.sweep}", "search=optuna", "search.sampler=random"),
+        *("search.pruner=none", f"search.trials={options.trials}"),
+        *(f"runs_dir={options.folder}", f"reports_dir={options.folder}", *options.launch),
+    ]
+    if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
+        raise UsageError("the search failed; its launch says why, above")
+    (path,) = Path(options.folder, "searches").glob("*.json")
+    outcome = json.loads(path.read_text())
+    metric, *_ = outcome["metrics"]
+    sign = 1 if metric["direction"] == "minimize" else -1
+    finished = [trial for trial in outcome["trials"] if trial["state"] == "finished" and trial["number"]]
+    curves = [[sign * value for _, value in trial["curve"]] for trial in finished]
+    finals = [sign * trial["values"][0] for trial in finished]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    orders = random.Random(0)
+    found = [replay(curves, finals, orders.sample(range(len(finals)), len(finals))) for _ in range(NUM_REPLAYS)]
+    low, middle, high = np.quantile([one.saved for one in found], [0.025, 0.5, 0.975]).tolist()
+    worse = [one.best - min(finals) for one in found]
+    row: dict[str, Cell] = {
+        "trials": len(finals),
+        "share of samples saved": Median(middle, low, high, NUM_REPLAYS),
+        "best one found": mean(one == 0 for one in worse),
+        "worse on average by": mean(worse),
+        "in 95 % at most by": float(np.quantile(worse, 0.95)),
+    }
+    yield Table(f"{options.sweep} in {NUM_REPLAYS} orders; {metric['name']} in {metric['unit']}", [row])
 
 
 class Replayed(NamedTuple):
@@ -63,85 +105,3 @@ def replay(curves: Sequence[Sequence[float]], finals: Sequence[float], order: Se
             left.append(finals[number])
         spent += point
     return Replayed(1 - spent / (num_points * len(order)), min(left))
-
-
-def launched(folder: Path, sweep: str, trials: str, pruner: str, words: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    """Do a search, or what is left of it; return its outcome and its runs folder."""
-    runs_dir = folder / pruner
-    command = [
-        *(sys.executable, str(LAUNCH), f"sweep={sweep}", "search=optuna", "search.sampler=random"),
-        *(f"search.pruner={pruner}", f"search.trials={trials}", f"runs_dir={runs_dir}", f"reports_dir={runs_dir}"),
-        *words,
-    ]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    (outcome,) = (runs_dir / "searches").glob("*.json")
-    return json.loads(outcome.read_text()), runs_dir
-
-
-def confirmed(runs_dir: Path, metric: str) -> dict[int, float]:
-    """Return the metric of the winner by seed; that of the baseline if it won."""
-    request = max(runs_dir.glob("studies/*/*.json"), key=lambda path: json.loads(path.read_text())["time"])
-    cells = json.loads(request.read_text())["cells"]
-    arm = cells[-1]["arm"]
-    return {
-        cell["seed"]: RunFolder(runs_dir, cell["run"]).result()["metrics"][metric]["value"]
-        for cell in cells
-        if cell["arm"] == arm
-    }
-
-
-def main(arguments: Sequence[str]) -> int:
-    if HELP & set(arguments):
-        print(USAGE, end="")
-        return 0
-    typed = dict(word.split("=", 1) for word in arguments)
-    folder, sweep, trials = (
-        Path(typed.pop("folder", "pruning")),
-        typed.pop("sweep", "optimizer"),
-        typed.pop("trials", "24"),
-    )
-    words = [f"{key}={value}" for key, value in typed.items()]
-    found = {pruner: launched(folder, sweep, trials, pruner, words) for pruner in PRUNERS}
-    metric = found["none"][0]["metrics"][0]
-    sign = 1 if metric["direction"] == "minimize" else -1
-    finished = [trial for trial in found["none"][0]["trials"] if trial["state"] == "finished"]
-    print(f"\n{metric['name']} ({metric['unit']}), {trials} trials of {sweep} at random points\n")
-    print("| pruner | finished | pruned | samples | best trial | its value on the validation split |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    samples = {}
-    for pruner, (outcome, _) in found.items():
-        count = [sum(trial["state"] == state for trial in outcome["trials"]) for state in ("finished", "pruned")]
-        samples[pruner] = sum(trial["samples"] for trial in outcome["trials"])
-        value = outcome["trials"][outcome["winner"]]["values"][0]
-        print(f"| {pruner} | {count[0]} | {count[1]} | {samples[pruner]:,} | {outcome['winner']} | {value:.4f} |")
-    print(f"\nASHA saved {1 - samples['asha'] / samples['none']:.0%} of the samples.")
-    of_none, of_asha = (confirmed(found[pruner][1], metric["name"]) for pruner in PRUNERS)
-    differences = np.array([of_asha[seed] - of_none[seed] for seed in of_none])
-    if not differences.any():
-        print("Both found the same winner.")
-    else:
-        half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-        print(
-            f"On {len(differences)} fresh seeds, ASHA's winner minus the other: {differences.mean():+.4f}"
-            f" [{differences.mean() - half:+.4f}, {differences.mean() + half:+.4f}] {metric['unit']} (95 %, paired)."
-        )
-    finished = [trial for trial in finished if trial["number"]]
-    curves = [[sign * value for _, value in trial["curve"]] for trial in finished]
-    finals = [sign * trial["values"][0] for trial in finished]
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    orders = random.Random(0)
-    replays = [replay(curves, finals, orders.sample(range(len(finals)), len(finals))) for _ in range(NUM_REPLAYS)]
-    saved = np.quantile([one.saved for one in replays], [0.025, 0.5, 0.975])
-    worse = [one.best - min(finals) for one in replays]
-    print(
-        f"Replayed in {NUM_REPLAYS} orders without the baseline: saved {saved[1]:.0%} [{saved[0]:.0%},"
-        f" {saved[2]:.0%}] of the samples; found the best of {len(finals)} trials in"
-        f" {mean(one == 0 for one in worse):.0%} of the orders; the one found was worse by {mean(worse):.4f} on"
-        f" average, and by {np.quantile(worse, 0.95):.4f} or less in 95 %. The standard deviation over seeds is"
-        f" {stdev(of_none.values()):.4f}."
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,24 @@
-"""Measure what must not grow: the start on two billion samples, memory over a run, and the indexing of shards.
+"""Measure what must not grow: the start on billions of samples, the memory of a loader over a run, and indexing.
 
-Letters: R repeats, 2 clocks (wall and CPU seconds).
+The rows of the huge index are a sparse file, and only the samples of its first batch are written; its memory is the
+peak of what Python and NumPy allocate. A loader's memory is resident, with captions that repeat after 50,000 samples.
+Indexing starts its processes for each timing, and is beside reading the same files once and computing their CRC-32.
 """
 
-import multiprocessing
 import resource
 import shutil
 import tracemalloc
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.table import Table
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
+from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
@@ -26,29 +28,64 @@ from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_source
 from aimv2.datasets.shards.build import build_index
+from analysis.costs.ratios import median, relative
 from benchmarks import loaders
+from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, WORDS, describe, link_shards, write_huge, write_shards
-from benchmarks.timing import CLOCKS
+from benchmarks.timing import CLOCKS, fresh, interleaved
 
 HUGE_SHARD_ROWS = 10_000
 WARM_SAMPLES = 10_000  # after which memory should not grow
 MAX_WRITTEN = 50_000  # samples for the measurement of memory; a longer run repeats them
 INDEX_SAMPLES = 2_000  # of the shards that are indexed, which repeat; 90 MB, more than most processors cache
 READ_BYTES = 2**20
+READ = "read and CRC-32"
 STATM = Path("/proc/self/statm")  # sizes of this process in pages
 
 
-def first_batch(folder: Path, num_shards: int, batch_size: int, repeats: int) -> str:
-    """Measure the time and memory from opening an index of many shards to the first batch, in one sentence."""
-    config = huge_run(folder / "huge", num_shards=num_shards, shard_rows=HUGE_SHARD_ROWS, batch_size=batch_size)
-    load = partial(load_first, config)
-    peak = peak_bytes(load)
-    wall_R, cpu_R = timed({"": load}, repeats)[""].T
-    return (
-        f"first batch of {num_shards * HUGE_SHARD_ROWS:,} samples in {num_shards:,} shards: {np.median(wall_R):.2f} s"
-        f" ({wall_R.min():.2f} to {wall_R.max():.2f}), {np.median(cpu_R):.2f} CPU s; at most {peak / 1e6:.0f} MB of"
-        " Python and NumPy at a time"
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ScaleOptions(loaders.LoadingOptions):
+    """How much of it, and where."""
+
+    huge_shards: int = Field(
+        default=200_000, ge=0, description=f"shards of {HUGE_SHARD_ROWS:,} samples in the huge index; 0: none"
     )
+    memory_samples: int = Field(
+        default=100_000, ge=0, description="samples that a process loads for its memory; 0: none"
+    )
+    index_mb: int = Field(default=1000, ge=0, description="megabytes of shards to index; 0: none")
+
+
+def measure(options: ScaleOptions) -> Iterator[Table]:
+    """Yield a table for each of the three.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    with options.temporary() as folder:
+        if options.huge_shards:
+            yield first_batch(folder, options)
+        if options.memory_samples:
+            yield memory(folder, options.memory_samples, options.batch_size)
+        if options.index_mb:
+            yield index_rates(folder, options)
+
+
+def first_batch(folder: Path, options: ScaleOptions) -> Table:
+    """Measure the time and memory from opening an index of many shards to the first batch."""
+    config = huge_run(
+        folder / "huge", num_shards=options.huge_shards, shard_rows=HUGE_SHARD_ROWS, batch_size=options.batch_size
+    )
+    load = partial(load_first, config)
+    peak = traced_peak(load)
+    seconds = interleaved({"load": load}, options.repeats, min_seconds=0, clock=CLOCKS[options.clock])
+    row: dict[str, Cell] = {
+        "samples": options.huge_shards * HUGE_SHARD_ROWS,
+        "shards": options.huge_shards,
+        "seconds": median(seconds["load"]),
+        "memory, MB": peak / 1e6,
+    }
+    return Table(f"from opening to the first batch of {options.batch_size}", [row])
 
 
 def huge_run(folder: Path, *, num_shards: int, shard_rows: int, batch_size: int) -> RunConfig:
@@ -67,7 +104,7 @@ def load_first(config: RunConfig) -> Batch:
     return TrainBatches(config, data.train, data.tokenizer)[0]
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
+def traced_peak(call: Callable[[], object]) -> int:
     """Return the largest memory of Python and NumPy during a call, in bytes."""
     tracemalloc.start()
     try:
@@ -77,23 +114,22 @@ def peak_bytes(call: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def memory(folder: Path, num_samples: int, batch_size: int, statm: Path = STATM) -> str:
-    """Measure the memory of a process that loads scenes early and late in a run, in one sentence."""
+def memory(folder: Path, num_samples: int, batch_size: int, statm: Path = STATM) -> Table:
+    """Measure the memory of a process that loads scenes, when the data is open, early and late in a run."""
     if not statm.exists():
-        return f"memory of a loader: not measured, because this system has no {statm}"
+        return Table("memory of a loader", [{"": f"not measured, because this system has no {statm}"}])
     write_shards(folder / "memory", SCENES, min(num_samples, MAX_WRITTEN))
     prepare_source(read_source(description := describe(folder / "memory")))
     num_steps = -(-num_samples // batch_size)
     config = loaders.run_config(description, SCENES, batch_size=batch_size, samples=num_steps * batch_size)
-    warm = -(-min(WARM_SAMPLES, num_samples) // batch_size)
+    steps = [0, -(-min(WARM_SAMPLES, num_samples) // batch_size), num_steps]
     # A process of its own, because what was measured before has left its memory in this one.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        start, early, late = pool.submit(resident_bytes, config, [0, warm, num_steps], statm).result()
-    return (
-        f"memory of a loader: {start / 1e6:.0f} MB with the data open, {early / 1e6:.0f} MB after"
-        f" {warm * batch_size:,} samples, {late / 1e6:.0f} MB after {num_steps * batch_size:,}"
-        f" ({(late - early) / 1e6:+.1f} MB)"
-    )
+    found = fresh(resident_bytes, config, steps, statm)
+    rows: list[dict[str, Cell]] = [
+        {"samples loaded": step * batch_size, "resident, MB": size / 1e6}
+        for step, size in zip(steps, found, strict=True)
+    ]
+    return Table("memory of a loader", rows)
 
 
 def resident_bytes(config: RunConfig, steps: Sequence[int], statm: Path = STATM) -> list[int]:
@@ -110,28 +146,28 @@ def resident_bytes(config: RunConfig, steps: Sequence[int], statm: Path = STATM)
     return found
 
 
-def index_rates(folder: Path, num_mb: int, repeats: int) -> Table:
+def index_rates(folder: Path, options: ScaleOptions) -> Table:
     """Measure the rate of indexing beside that of reading the same files and computing their CRC-32."""
-    written = write_shards(folder / "indexed", PHOTOGRAPHS, min(INDEX_SAMPLES, 25 * num_mb))  # of 40 kB
-    num_shards = -(-num_mb * 10**6 // written[0].stat().st_size)
+    written = write_shards(folder / "indexed", PHOTOGRAPHS, min(INDEX_SAMPLES, 25 * options.index_mb))  # of 40 kB
+    num_shards = -(-options.index_mb * 10**6 // written[0].stat().st_size)
     shards = link_shards(folder / "index", written, num_shards)
-    num_bytes = sum(shard.stat().st_size for shard in shards)
+    num_mb = sum(shard.stat().st_size for shard in shards) / 1e6
     description = describe(folder / "index")
     calls: dict[str, Callable[[], object]] = {
         "index, 1 process": partial(_index, description, 1),
         "index, 2 processes": partial(_index, description, 2),
-        "read and CRC-32": partial(_read, shards),
+        READ: partial(_read, shards),
     }
-    seconds = timed(calls, repeats)
-    table = Table("", title=f"index of {num_shards:,} shards, {num_bytes / 1e6:,.0f} MB in samples of about 40 kB")
-    for column in ("MB / s", "MB / CPU s", "of the read's rate"):
-        table.add_column(column, justify="right")
-    read_R = seconds["read and CRC-32"][:, 0]
-    for name, seconds_R2 in seconds.items():
-        wall, cpu = np.median(seconds_R2, axis=0)
-        share = np.median(read_R / seconds_R2[:, 0])
-        table.add_row(name, f"{num_bytes / 1e6 / wall:,.0f}", f"{num_bytes / 1e6 / cpu:,.0f}", f"{share:.2f}")
-    return table
+    seconds = interleaved(calls, options.repeats, min_seconds=0, clock=CLOCKS[options.clock])
+    rows: list[dict[str, Cell]] = [
+        {
+            "": name,
+            "MB / s": num_mb / float(np.median(seconds_R)),
+            "of the read's rate": relative(seconds[READ], seconds_R) if name != READ else None,
+        }
+        for name, seconds_R in seconds.items()
+    ]
+    return Table(f"index of {num_shards:,} shards, {num_mb:,.0f} MB in samples of about 40 kB", rows)
 
 
 def _index(description: Path, workers: int) -> None:
@@ -149,14 +185,3 @@ def _read(shards: Sequence[Path]) -> int:
             while length := file.readinto(content):
                 crc = zlib.crc32(content[:length], crc)
     return crc
-
-
-def timed(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray]:
-    """Time calls of seconds each in turn: wall and CPU seconds, float64 [R, 2] each."""
-    seconds: dict[str, list[list[float]]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            starts = [clock() for clock in CLOCKS.values()]
-            call()
-            seconds[name].append([clock() - start for clock, start in zip(CLOCKS.values(), starts, strict=True)])
-    return {name: np.array(rows) for name, rows in seconds.items()}

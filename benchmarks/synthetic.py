@@ -16,7 +16,7 @@ from PIL import Image
 from aimv2.base.order import sample_order
 from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import write_facts, writing
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from aimv2.datasets.selection import Selection, save
 from aimv2.datasets.shards.index import ROWS, write_versions
 from aimv2.datasets.shards.records import ShardRecords, block_rows_of
@@ -129,7 +129,7 @@ def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: i
     )
     # Training counts the samples that are not held out: the number of one is its row and the held-out ones before it.
     record_B = np.unique(row_B + np.searchsorted(held_out_M - np.arange(len(held_out_M)), row_B, side="right"))
-    parts = [Part(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
+    parts = [DataPart(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
     versions = [""] * num_shards
     extensions: tuple[str, ...] = ()
     with writing(location) as index:

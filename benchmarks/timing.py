@@ -1,49 +1,46 @@
-"""Timings of several calls in turn, and their ratios with intervals. Letters: R repeats."""
+"""Timings of several calls in turn, in this process or in new ones. Letters: R repeats."""
 
 import math
+import multiprocessing
+import os
 import resource
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from time import process_time
+from typing import Literal, ParamSpec, TypeVar
 
 import numpy as np
-from scipy.stats import quantile_test
+import torch
+from torch.utils.benchmark import timer
 
-from aimv2.config.arguments import checked, key_values
+from aimv2.base.errors import UsageError
+from aimv2.base.heap import keep_freed_memory
+from benchmarks.options import Clock, Device
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+Name = TypeVar("Name")
 
 MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
-WIDE = 0.1  # a wider interval, relative to its ratio, gets a warning
-
-Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its loader workers that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended, such as loader workers."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return process_time() + ended.ru_utime + ended.ru_stime
 
 
-CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": cpu_seconds}
-
-
-def read_options(kind: type[Options], arguments: Sequence[str]) -> Options:
-    """Read the options of a command line as a dataclass; invalid ones raise ``UsageError``."""
-    kinds = {field.name: field.type for field in fields(kind)}
-    given = key_values(arguments, kinds)
-    return kind(**{key: checked(key, kinds[key], value) for key, value in given.items()})
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": timer, "cpu": cpu_seconds}  # the timer waits for a CUDA device
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[Name, Callable[[], object]],
     repeats: int,
     *,
     clock: Callable[[], float],
     min_seconds: float = MIN_SECONDS,
-) -> dict[str, np.ndarray]:
+) -> dict[Name, np.ndarray]:
     """Time calls in turn: seconds per call, float64 [R] each.
 
     Every repeat times each call once, starting with another one each time, so that a machine that slows down affects
@@ -54,7 +51,7 @@ def interleaved(
         min_seconds: duration of a timing, reached by repeating the call.
     """
 
-    def turn(name: str, num_calls: int) -> float:
+    def turn(name: Name, num_calls: int) -> float:
         start = clock()
         for _ in range(num_calls):
             calls[name]()
@@ -64,7 +61,7 @@ def interleaved(
     for name in names:
         turn(name, 1)  # the first call allocates and may select algorithms
     num_calls = {name: max(1, math.ceil(min_seconds / max(turn(name, 1), 1e-9))) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
@@ -72,21 +69,79 @@ def interleaved(
     return {name: np.array(timings) for name, timings in seconds.items()}
 
 
-def ratio(theirs_R: np.ndarray, ours_R: np.ndarray) -> tuple[float, float, float]:
-    """Return the median of theirs over ours, repeat by repeat, and the bounds of its 95 % interval by order statistics,
-    which are NaN with fewer than six repeats."""
-    ratio_R = theirs_R / ours_R
-    interval: Any = quantile_test(ratio_R, p=0.5).confidence_interval(0.95)  # scipy-stubs call it a float
-    return float(np.median(ratio_R)), float(interval.low), float(interval.high)
+class CpuShare:
+    """Measures the share of its threads' time that this process gets, from its construction on."""
+
+    def __init__(self) -> None:
+        self._start = (timer(), process_time())
+
+    def read(self) -> float:
+        wall, cpu = timer() - self._start[0], process_time() - self._start[1]
+        return round(cpu / wall / torch.get_num_threads(), 3)
 
 
-def uncertain(name: str, theirs_R: np.ndarray, ours_R: np.ndarray) -> str | None:
-    """Return a warning if the interval of the ratio is wider than a tenth of it, or unknown."""
-    median, low, high = ratio(theirs_R, ours_R)
-    if high - low <= WIDE * median:
-        return None
-    repeats = len(ours_R)
-    return (
-        f"warning: {name} / ours is uncertain: its interval is wider than {WIDE:.0%} of the ratio, or unknown,"
-        f" after {repeats} repeats; stop other work on the machine, or use repeats={max(20, 2 * repeats)}"
-    )
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Let torch use this many threads, or as many as this process has cores."""
+    before = torch.get_num_threads()
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or num_cores)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def found_device(device: Device) -> Literal["cpu", "cuda"]:
+    """Return the device to use; ``auto`` is CUDA where torch finds it.
+
+    Raises:
+        UsageError: there is no CUDA device.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+    return "cuda" if has_cuda and device != "cpu" else "cpu"
+
+
+def fresh(call: Callable[Parameters, Returned], *arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
+    """Call a function in a new process, which has neither memory nor settings of this one."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(call, *arguments, **options).result()
+
+
+class Remote:
+    """A call in a process of its own, with its own settings of malloc and threads. It is made there.
+
+    Args:
+        make: returns the call; it runs in the process.
+        keeps_memory: True: malloc keeps freed memory, as in a run on the CPU.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(self, make: Callable[[], Callable[[], object]], *, keeps_memory: bool, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, initializer=_make, initargs=(make, keeps_memory, threads))
+        self.pid = self._pool.submit(os.getpid).result()
+
+    def __call__(self) -> None:
+        self._pool.submit(_call_made).result()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+_made: list[Callable[[], object]] = []  # in the process of a Remote, its call
+
+
+def _make(make: Callable[[], Callable[[], object]], keeps_memory: bool, threads: int) -> None:
+    if keeps_memory:
+        keep_freed_memory()
+    torch.set_num_threads(threads)
+    _made.append(make())
+
+
+def _call_made() -> None:
+    _made[0]()

@@ -1,18 +1,21 @@
-"""Training steps on made-up pairs: the models that ``bench step`` times, their data, and what a step needs.
+"""Training steps on made-up pairs: the models that are timed, their data, and what a step needs. Letters: B images."""
 
-Letters: B images.
-"""
-
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch.optim import Optimizer
 
+from aimv2.base.errors import unknown
+from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.scales import demo, tiny, vit_l
+from aimv2.config.recipes.scales import SCALES, demo, tiny, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.batch import Batch
@@ -26,10 +29,14 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
+from aimv2.training.rate import product_shape
+from benchmarks.options import Precision, Repeated
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 
 NUM_SAMPLES = 64
 PARTS = ("data", "forward", "backward", "optimizer")
+PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRODUCT = "torch.mm"  # the encoder's first FFN product, which calls are compared with
 
 
 class Case(NamedTuple):
@@ -52,6 +59,62 @@ CASES: dict[str, Callable[[], Case]] = {
     "tiny": lambda: Case(tiny(), SCENES),
     "vit_l_shape": lambda: Case(vit_l_shape(), PHOTOGRAPHS),
 }
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelOptions(Repeated):
+    """Options of benchmarks of training steps."""
+
+    model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(
+        default=None,
+        description="demo, tiny or vit_l_shape (ViT-L with 4 + 2 blocks); the default is all",
+        examples=["vit_l_shape"],
+    )
+    precision: Precision | None = Field(
+        default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
+    )
+    batch: int = Field(default=16, gt=0, description="images per step")
+
+    @property
+    def cases(self) -> list[tuple[str, Precision]]:
+        """Each model with each precision."""
+        precisions = [self.precision] if self.precision else list(PRECISIONS)
+        return [(model, precision) for model in ([self.model] if self.model else CASES) for precision in precisions]
+
+
+def recipe(scale: str) -> RunConfig:
+    """Return the run of a scale.
+
+    Raises:
+        UsageError: the scale is unknown.
+    """
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    return SCALES[scale]()
+
+
+def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
+    """Return the run of a scale, with an encoder of another depth or for images of another size if they are given."""
+    config = with_attention(recipe(scale))
+    image_px, encoder = image_px or config.model.image_px, config.model.encoder
+    model = replace(config.model, image_px=image_px, encoder=replace(encoder, depth=depth or encoder.depth))
+    return replace(config, model=model, data=replace(config.data, render_px=image_px))
+
+
+def product(config: RunConfig, batch_size: int, device: str, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """Return the first product of the encoder's FFN as a call, and its FLOPs."""
+    rows, width, columns = shape = product_shape(config, batch_size)
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, width, generator=generator).to(device, dtype) for size in (rows, columns))
+    return lambda: torch.mm(left, right.T), 2 * math.prod(shape)  # transposed as in a linear layer
+
+
+def still_optimizer(model: torch.nn.Module, config: RunConfig) -> Optimizer:
+    """Return the run's optimizer with a learning rate of 0: weights stay finite, and the work is the same."""
+    optimizer = build_optimizer(model, config.optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    return optimizer
 
 
 def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
@@ -90,9 +153,7 @@ class TrainingStep:
         self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
         self._load, self._clock = load, clock
         self._engine = Engine(self.objective, config, setup_of(config))
-        self._optimizer = build_optimizer(model, config.optimizer)
-        for group in self._optimizer.param_groups:
-            group["lr"] = 0.0  # so that they are finite after any number of steps, and the work is the same
+        self._optimizer = still_optimizer(model, config)
         # The clock when a forward pass begins and when it ends, for each micro-batch.
         self._forward: list[float] = []
         self.objective.register_forward_pre_hook(lambda *_: self._forward.append(clock()))

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, user, write_json
+from aimv2.base.files import read_json, replacing, user, write_json
 from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"
@@ -88,11 +88,10 @@ def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
         runs: names of the requested runs.
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
-    unnamed = folder.with_name(f".{folder.name}")
-    unnamed.mkdir(parents=True)
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
-    write_json(unnamed / ABOUT, {"study": study, **origin, "runs": list(runs)})
-    unnamed.rename(folder)
+    with replacing(folder) as partial:
+        partial.mkdir(parents=True)
+        write_json(partial / ABOUT, {"study": study, **origin, "runs": list(runs)})
     return folder
 
 

@@ -1,7 +1,8 @@
 """Errors, each stated in one sentence: of a request, of a run, and of a sample of its data."""
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 Cause = Literal["out of memory", "no space", "not finite", "node", "time", "data", "bug", "lease lost"]
@@ -16,6 +17,11 @@ Reason = Literal[
     "unsafe member",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+MAX_SHOWN = 3  # elements of a list in an error
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+short = _repr.repr  # an untrusted value, escaped and shortened to fit a sentence
 
 
 class UsageError(ValueError):
@@ -66,3 +72,13 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 def given_twice(key: str) -> UsageError:
     """Return the error for a key that a command line sets twice."""
     return UsageError(f"{key}= is given twice; once is allowed")
+
+
+def some(texts: Sequence[str]) -> str:
+    """Join the first few elements of a list."""
+    return ", ".join(texts[:MAX_SHOWN]) + (", …" if len(texts) > MAX_SHOWN else "")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 tensor``, ``2 tensors``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

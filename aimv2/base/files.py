@@ -5,16 +5,81 @@ import errno
 import getpass
 import json
 import os
+import shutil
 import stat
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short
+
+NUM_TRIES = 20  # of a folder that other processes replace at the same time
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)  # where a file system has no hard links
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, partial: Path | None = None, only_new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; the file or folder that is written there takes its place at the end, whole or not at all.
+
+    After an error it is deleted, and what was in its place is still there.
+
+    Args:
+        path: the place.
+        partial: the temporary path, on the same file system; None is a new hidden name beside the place.
+        only_new: refuse to replace a folder that is not empty.
+
+    Raises:
+        OSError: it cannot be written, or moved to its place.
+    """
+    partial = partial or beside(path)
+    try:
+        yield partial
+        if partial.is_file():
+            sync(partial)
+        if only_new or partial.is_file():
+            partial.replace(path)
+        else:
+            replace_folder(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def beside(path: Path) -> Path:
+    """Return a new hidden name beside a path. Process ids would repeat on hosts that share the folder."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Move a finished folder to its place, even if other processes do so at the same time.
+
+    The folder that is there is deleted, or stays if the new one cannot be moved.
+    """
+    for number in range(NUM_TRIES):
+        old = beside(path)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(old)
+            new.rename(path)
+        except BaseException as error:
+            if old.exists() and not path.exists():
+                with contextlib.suppress(OSError):  # another process was faster
+                    old.rename(path)
+            is_taken = isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not is_taken or number == NUM_TRIES - 1:
+                raise
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -29,16 +94,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process ids repeat on hosts that share the folder
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)  # where a file system has no hard links
 
 
 def link_text(path: Path, text: str, stored: Path) -> None:
@@ -78,6 +135,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); delete the file and run the command again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UsageError: the file cannot be read, or holds anything else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read as JSON") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
+    return values
 
 
 def share(folder: Path) -> None:
@@ -125,6 +197,16 @@ def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
             problem = "is on a file system without hard links across folders (BeeGFS before 7.4, for example)"
         raise UsageError(f"{key}={path!r} {problem}: {error.strerror}") from error
     return folder
+
+
+def check_new(folder: Path) -> None:
+    """Refuse the target of a command, ``to=``, that has files already.
+
+    Raises:
+        UsageError: the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"to={str(folder)!r} exists and is not an empty folder; choose a new one")
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types

@@ -43,7 +43,7 @@ def checked(key: str, kind: Any, value: Any) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise UsageError(f"{key}: {explain(error)}") from error
+        raise UsageError(f"{key}: {explain(error, kind)}") from error
 
 
 def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:

@@ -16,10 +16,14 @@ class ProbeConfig:
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3), min_length=1
     )
-    weight_decays: tuple[float, ...] = Field(default=(0.05, 0.1), min_length=1)
-    epochs: int = Field(default=100, gt=0)
-    batch_size: int = Field(default=512, gt=0)
-    head_dim: int = Field(default=128, gt=0)  # ml-aim AttentionPoolingClassifier
+    weight_decays: tuple[float, ...] = Field(
+        default=(0.05, 0.1), min_length=1, description="of the attentive probe, each with every learning rate"
+    )
+    epochs: int = Field(default=100, gt=0, description="of the attentive probe")
+    batch_size: int = Field(default=512, gt=0, description="images in a step of the attentive probe")
+    head_dim: int = Field(
+        default=128, gt=0, description="width of the probe's heads (ml-aim AttentionPoolingClassifier)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base import address
+from aimv2.config.data_config import CHECKED
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which has a NativeConfig
@@ -22,7 +23,7 @@ MIN_AREA = 4  # below, a square image may have a single patch, which leaves none
 MAX_AREA = 2**20
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class NativeConfig:
     """Training at native resolution: images keep their aspect ratio, and each step draws the area that they fit.
 

@@ -1,7 +1,8 @@
 """The options of a command: a dataclass that reads ``key=value`` arguments and prints its own help.
 
 A field is an option. ``Field`` gives it what the help shows: ``description``, and ``examples`` with one value to type
-if the default is None or missing. A field that is a dataclass is a group of options, ``group.name``.
+if the default is None or missing. An ``alias`` is the key as it is typed. A field that is a dataclass is a group of
+options, ``group.name``.
 
     @dataclass(frozen=True, kw_only=True, config=CHECKED)
     class Options:
@@ -55,16 +56,25 @@ def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "th
 
 def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Build options from nested values, of which those of other keys are left out; an invalid one is a UsageError."""
-    own = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass, by the contract
+    own = {key.partition(".")[0] for key, _ in _fields(kind)}
     try:
         return TypeAdapter(kind).validate_python({key: value for key, value in values.items() if key in own})
     except ValidationError as error:
-        raise explain(error) from error
+        raise explain(error, kind) from error
 
 
 def defaults_of(kind: type) -> dict[str, Any]:
     """Return the default of each option by its key, for ``compose``; an option without a default has None."""
     return {key: None if field.is_required() else field.default for key, field in _fields(kind)}
+
+
+def typed(key: str, value: object) -> str:
+    """Return an option as it is typed."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, tuple):
+        value = f"[{','.join(map(str, value))}]"
+    return f"{key}={value}"
 
 
 def usage(line: str, summary: str, kind: type, notes: str = "") -> str:
@@ -91,17 +101,12 @@ def _fields(kind: type, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
             yield from _fields(field.type, f"{prefix}{field.name}.")
         else:
             info = kind.__pydantic_fields__[field.name]  # type: ignore[attr-defined]  # a dataclass of pydantic
-            yield f"{prefix}{field.name}", info
+            yield f"{prefix}{info.alias or field.name}", info
 
 
 def _shown(key: str, field: FieldInfo) -> str:
     """Return an option as it is typed: with an example, or its default."""
-    value = field.examples[0] if field.examples else field.default
-    if isinstance(value, bool):
-        value = str(value).lower()
-    if isinstance(value, tuple):
-        value = f"[{','.join(map(str, value))}]"
-    return f"{key}={value}"
+    return typed(key, field.examples[0] if field.examples else field.default)
 
 
 def _row(shown: str, description: str) -> str:

@@ -7,10 +7,11 @@ predict.
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base import address
+from aimv2.config.data_config import CHECKED
 
 PARAMETERS = {
     "uniform": (),
@@ -22,7 +23,7 @@ PARAMETERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class PrefixDistribution:
     """The prefix-length distribution, that of M.
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from aimv2.base.errors import UsageError, did_you_mean, unknown
+from aimv2.base.errors import UsageError, did_you_mean, short, unknown
 from aimv2.config.run_config import RunConfig
 
 
@@ -28,15 +28,19 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
         raise explain(error) from error
 
 
-def explain(error: ValidationError) -> UsageError:
-    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
+def explain(error: ValidationError, kind: Any = RunConfig) -> UsageError:
+    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion.
+
+    Args:
+        kind: the dataclass that was to be built.
+    """
     first, *others = error.errors()
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
-        owner: Any = RunConfig
         for part in where[:-1]:
-            owner = {field.name: field.type for field in dataclasses.fields(owner)}[part]
-        allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(owner)]
+            declared = {field.name: field.type for field in dataclasses.fields(kind)}[part]
+            kind = next(filter(dataclasses.is_dataclass, (declared, *get_args(declared))))  # of a union with None
+        allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(kind)]
         return unknown("key", ".".join(where), allowed)
     if first["type"] == "tuple_type":
         return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
@@ -45,7 +49,7 @@ def explain(error: ValidationError) -> UsageError:
         where.pop()
         kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]
         message = " or ".join([message, *(kind.removeprefix("Input should be ").split(",")[0] for kind in kinds)])
-    seen = "" if first["type"] in ("value_error", "missing") else f" (got {first['input']!r})"
+    seen = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
     if first["type"] == "literal_error":
         allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
         if hint := did_you_mean(str(first["input"]), allowed):

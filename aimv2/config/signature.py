@@ -43,6 +43,7 @@ ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
     "native.areas": [],
+    "optimizer.name": "adamw",
     "start.frozen": [],
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",
@@ -72,7 +73,7 @@ def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, A
 
 def signature(config: RunConfig) -> str:
     """Return the name of a run. The whole resolved config is hashed, so a name stays valid when a default changes."""
-    before, after = _around_seed(_Parts(parts_of(config)))
+    before, after = _around_seed(_SameParts(parts_of(config)))
     digest = hashlib.sha256(f"{before}{config.seed}{after}".encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
@@ -82,18 +83,18 @@ def is_name(text: str) -> bool:
     return text.startswith(f"v{SIGNATURE_VERSION}-")
 
 
-class _Parts(tuple[Any, ...]):
+class _SameParts(tuple[Any, ...]):
     """Parts of a config, equal to others if they are the same objects. Equal values could differ in type."""
 
     def __hash__(self) -> int:
         return hash(tuple(map(id, self)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Parts) and all(map(operator.is_, self, other))
+        return isinstance(other, _SameParts) and all(map(operator.is_, self, other))
 
 
 @lru_cache(maxsize=1024)
-def _around_seed(parts: _Parts) -> tuple[str, str]:
+def _around_seed(parts: _SameParts) -> tuple[str, str]:
     """Return the hashed text before and after the seed. A sweep has many seeds of a config, which share its parts."""
     config = RunConfig(seed=0, **dict(zip(PARTS, parts, strict=True)))
     before, seed, after = json.dumps(identity(config), sort_keys=True).partition('"seed": 0')

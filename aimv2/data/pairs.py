@@ -3,7 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -120,7 +120,39 @@ class Pairs(ABC):
         return Selected(self, order[:num_pairs])
 
 
-class Selected(Pairs):
+class Referred(Pairs):
+    """Pairs that are those of others, each at a row of its own."""
+
+    @abstractmethod
+    def place(self, row: int) -> tuple[Pairs, int]:
+        """Return the pairs that have a row's pair, and its row there."""
+
+    def picture(self, row: int) -> Picture:
+        pairs, own_row = self.place(row)
+        return pairs.picture(own_row)
+
+    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
+        pairs, own_row = self.place(row)
+        return pairs.caption(own_row, kind, choice)
+
+    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
+        pairs, own_row = self.place(row)
+        return pairs.text(own_row, kind, choice)
+
+    def image(self, row: int) -> np.ndarray:
+        pairs, own_row = self.place(row)
+        return pairs.image(own_row)
+
+    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
+        pairs, own_row = self.place(row)
+        return pairs.augment(own_row, config)
+
+    def scene(self, row: int) -> Scene | None:
+        pairs, own_row = self.place(row)
+        return pairs.scene(own_row)
+
+
+class Selected(Referred):
     """Some rows of other pairs."""
 
     def __init__(self, pairs: Pairs, row_N: np.ndarray) -> None:
@@ -139,30 +171,15 @@ class Selected(Pairs):
     def items(self, row_B: np.ndarray) -> np.ndarray:
         return self._pairs.items(self._row_N[row_B])
 
-    def picture(self, row: int) -> Picture:
-        return self._pairs.picture(int(self._row_N[row]))
-
-    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
-        return self._pairs.caption(int(self._row_N[row]), kind, choice)
-
-    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
-        return self._pairs.text(int(self._row_N[row]), kind, choice)
-
-    def image(self, row: int) -> np.ndarray:
-        return self._pairs.image(int(self._row_N[row]))
+    def place(self, row: int) -> tuple[Pairs, int]:
+        return self._pairs, int(self._row_N[row])
 
     @property
     def retries(self) -> int:
         return self._pairs.retries
 
-    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
-        return self._pairs.augment(int(self._row_N[row]), config)
 
-    def scene(self, row: int) -> Scene | None:
-        return self._pairs.scene(int(self._row_N[row]))
-
-
-class Joined(Pairs):
+class Joined(Referred):
     """The pairs of several sources, one after the other.
 
     Attributes:
@@ -186,58 +203,32 @@ class Joined(Pairs):
         return np.searchsorted(self._ends, row_B, side="right")
 
     def keys(self, row_B: np.ndarray) -> list[str]:
-        return [part.keys(np.array([own_row]))[0] for part, own_row in map(self._place, row_B.tolist())]
+        return [part.keys(np.array([own_row]))[0] for part, own_row in map(self.place, row_B.tolist())]
 
     def sample_ids(self, row_B: np.ndarray) -> np.ndarray:
-        id_B = np.empty(len(row_B), dtype=np.int64)
-        for part, start, here_B in self._by_part(row_B):
-            id_B[here_B] = part.sample_ids(row_B[here_B] - start)
-        return id_B
+        return self._by_part(row_B, lambda part, own_B: part.sample_ids(own_B))
 
     def items(self, row_B: np.ndarray) -> np.ndarray:
-        item_B = np.empty(len(row_B), dtype=np.int64)
-        for part, start, here_B in self._by_part(row_B):
-            item_B[here_B] = part.items(row_B[here_B] - start)
-        return item_B
-
-    def picture(self, row: int) -> Picture:
-        part, own_row = self._place(row)
-        return part.picture(own_row)
-
-    def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
-        part, own_row = self._place(row)
-        return part.caption(own_row, kind, choice)
-
-    def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
-        part, own_row = self._place(row)
-        return part.text(own_row, kind, choice)
-
-    def image(self, row: int) -> np.ndarray:
-        part, own_row = self._place(row)
-        return part.image(own_row)
+        return self._by_part(row_B, lambda part, own_B: part.items(own_B))
 
     @property
     def retries(self) -> int:
         return sum(part.retries for part in self._parts)
 
-    def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
-        part, own_row = self._place(row)
-        return part.augment(own_row, config)
-
-    def scene(self, row: int) -> Scene | None:
-        part, own_row = self._place(row)
-        return part.scene(own_row)
-
     def drawn_at(self, px: int) -> "Joined":
         return Joined({name: part.drawn_at(px) for name, part in self.parts.items()})
 
-    def _place(self, row: int) -> tuple[Pairs, int]:
+    def place(self, row: int) -> tuple[Pairs, int]:
         part = bisect_right(self._ends, row)
         return self._parts[part], row - self._starts[part]
 
-    def _by_part(self, row_B: np.ndarray) -> list[tuple[Pairs, int, np.ndarray]]:
-        part_B = self.part_numbers(row_B)
-        return [(self._parts[part], self._starts[part], part_B == part) for part in np.unique(part_B).tolist()]
+    def _by_part(self, row_B: np.ndarray, of: Callable[[Pairs, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return numbers that each source has for its own rows: int64 [B]."""
+        part_B, found_B = self.part_numbers(row_B), np.empty(len(row_B), dtype=np.int64)
+        for part in np.unique(part_B).tolist():
+            here_B = part_B == part
+            found_B[here_B] = of(self._parts[part], row_B[here_B] - self._starts[part])
+        return found_B
 
 
 class Sides(NamedTuple):

@@ -15,8 +15,6 @@ from aimv2.datasets.description import Location
 from aimv2.datasets.folder.index import is_within
 from aimv2.datasets.index_folder import (
     PARTS,
-    Indexed,
-    OnProgress,
     command,
     index_path,
     read_facts,
@@ -24,7 +22,7 @@ from aimv2.datasets.index_folder import (
     write_facts,
     writing,
 )
-from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records
 from aimv2.datasets.shards.remote import Patience
 
 HASHES = "key_hashes.npy"
@@ -39,12 +37,32 @@ class DatasetRecords(Records):
     of a ``ClassLabel`` is the name of its class. Blocks are large, because the order of rows is often that of classes.
     """
 
-    def __init__(self, location: Location) -> None:
-        """Open the dataset and its index.
+    @staticmethod
+    def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+        """Write the index of a dataset: the hashes of its keys, and sizes and checksums of its files.
+
+        The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, else the number of the row.
 
         Raises:
-            UsageError: the dataset or its index is missing, or the index does not fit the description or the dataset.
+            UsageError: the dataset cannot be read, is empty, or has no usable column of images.
         """
+        table, _, files = _load(location)
+        if not table.num_rows:
+            raise UsageError(f"dataset: {location.dataset} has no rows")
+        _check_images(location, table)
+        with writing(location) as index:
+            key, hash_N = _keys(table, on_progress)
+            np.save(index / HASHES, hash_N, allow_pickle=False)
+            with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
+                parts = list(pool.map(_part, files))
+            write_facts(index, location, table.num_rows, parts, key=key)
+        notes = (
+            [] if key else [f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"]
+        )
+        return Indexed(table.num_rows, tuple(notes))
+
+    def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
+        """Open the dataset and its index (``RecordsReader``); nothing is copied."""
         facts = read_facts(location)
         self._location = location
         self._folder = Path(location.dataset or "")
@@ -90,7 +108,7 @@ class DatasetRecords(Records):
             return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
         return value
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return read_parts(index_path(self._location) / PARTS)
 
     def _read(self, file: str) -> bytes:
@@ -102,28 +120,6 @@ class DatasetRecords(Records):
             raise BadSampleError("missing image", file) from None
         except OSError as error:
             raise RunFailedError("data", f"{file} cannot be read: {error.strerror}") from error
-
-
-def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
-    """Write the index of a dataset: the hashes of its keys, and sizes and checksums of its files.
-
-    The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, and the number of the row otherwise.
-
-    Raises:
-        UsageError: the dataset cannot be read, is empty, or has no usable column of images.
-    """
-    table, _, files = _load(location)
-    if not table.num_rows:
-        raise UsageError(f"dataset: {location.dataset} has no rows")
-    _check_images(location, table)
-    with writing(location) as index:
-        key, hash_N = _keys(table, on_progress)
-        np.save(index / HASHES, hash_N, allow_pickle=False)
-        with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
-            parts = list(pool.map(_part, files))
-        write_facts(index, location, table.num_rows, parts, key=key)
-    notes = [] if key else [f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"]
-    return Indexed(table.num_rows, tuple(notes))
 
 
 class _Loaded(NamedTuple):
@@ -216,14 +212,14 @@ def _hashes(values: Any, num_rows: int, on_progress: OnProgress) -> np.ndarray:
     return hash_N
 
 
-def _part(path: Path) -> Part:
+def _part(path: Path) -> DataPart:
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     with pa.memory_map(str(path)) as mapped:
         num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
-    return Part(path.name, num_rows, path.stat().st_size, checksum)
+    return DataPart(path.name, num_rows, path.stat().st_size, checksum)
 
 
-def _check_unchanged(location: Location, files: list[Path], parts: list[Part]) -> None:
+def _check_unchanged(location: Location, files: list[Path], parts: list[DataPart]) -> None:
     if [(file.name, file.stat().st_size) for file in files] != [(part.name, part.size) for part in parts]:
         raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")

@@ -1,4 +1,7 @@
-"""Descriptions of data in files: small YAML files that say where samples are, and which field is which caption."""
+"""Descriptions of data in files: small YAML files that say where samples are, and which field is which caption.
+
+A field of ``Location`` with a ``reader`` is a kind of place, and its line registers the class that reads it.
+"""
 
 import dataclasses
 import re
@@ -16,9 +19,10 @@ from aimv2.base.files import read_yaml
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SUFFIXES = (".yaml", ".yml")
-PLACES = ("shards", "folder", "dataset")
+SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
+READER, HAS_TABLE = "reader", "has_table"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 
 # pydantic's words for what YAML calls otherwise
@@ -55,9 +59,18 @@ class Filter:
             raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
+def _read_by(reader: str, default: Any = None, *, has_table: bool = False) -> Any:
+    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``.
+
+    Args:
+        has_table: True if the key ``table`` may be given with it.
+    """
+    return dataclasses.field(default=default, metadata={READER: reader, HAS_TABLE: has_table})
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are: exactly one of ``shards``, ``folder`` and ``dataset``.
+    """Where samples are, at exactly one place: that of one of the fields with a reader.
 
     Attributes:
         shards: tar files with an image and further members for each sample, as webdataset and img2dataset write them: a
@@ -74,10 +87,10 @@ class Location:
             ``.index``.
     """
 
-    shards: tuple[str, ...] = ()
-    folder: str | None = None
+    shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
+    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords", has_table=True)
+    dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
     table: str | None = None
-    dataset: str | None = None
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     index: str | None = None
@@ -86,12 +99,20 @@ class Location:
         given = [place for place in PLACES if getattr(self, place)]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
-        if self.table and not self.folder:
-            raise ValueError("table needs folder")
+        if self.table and not PLACES[given[0]][HAS_TABLE]:
+            raise ValueError(f"table needs {' or '.join(name for name, place in PLACES.items() if place[HAS_TABLE])}")
         if any(name.startswith(PIPE) for name in self.shards):
             raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
         for name in (self.image, *self.filters):
             _check_field(name)
+
+    @property
+    def reader(self) -> str:
+        """The class that reads the samples, as ``module:class``."""
+        return str(next(place[READER] for name, place in PLACES.items() if getattr(self, name)))
+
+
+PLACES = {field.name: field.metadata for field in dataclasses.fields(Location) if READER in field.metadata}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -106,7 +127,7 @@ class Transforms:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class HeldOut:
+class HeldOutRule:
     """The samples that training does not show, by exactly one rule.
 
     Attributes:
@@ -138,7 +159,7 @@ class SourceDescription(Location):
 
     short: Fields = dataclasses.field(default_factory=dict)
     dense: Fields = dataclasses.field(default_factory=dict)
-    held_out: HeldOut | None = None
+    held_out: HeldOutRule | None = None
     transforms: Transforms = Transforms()
     licence: str = ""
 
@@ -206,12 +227,17 @@ def read_labelled(path: Path) -> LabelledDescription:
     values = read_yaml(path)
     if isinstance(values.get("classes"), dict):
         values["classes"] = {str(label): name for label, name in values["classes"].items()}  # YAML reads 0 as a number
-    for key in ("train", "test", "validation"):
+    for key in SPLITS:
         if isinstance(values.get(key), dict):
             index = values[key].get("index") or f"{path.stem}-{key}{INDEX_SUFFIX}"
             values[key] = _located(path, values[key] | {"index": index})
     described: LabelledDescription = _checked(path, LabelledDescription, values)
     return described if described.name else dataclasses.replace(described, name=path.stem)
+
+
+def is_labelled(path: Path) -> bool:
+    """True if a description is one of a labelled set."""
+    return any(split in read_yaml(path.expanduser()) for split in SPLITS)
 
 
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +247,7 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         located["shards"] = [located["shards"]]
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
-    for key in ("folder", "table", "dataset", "index"):
+    for key in (*PLACES, "table", "index"):
         if isinstance(located.get(key), str):
             located[key] = str(base / Path(located[key]).expanduser())
     if isinstance(located.get("shards"), list):

@@ -4,7 +4,7 @@ Letters: B images, P side of the network's input, in pixels.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,20 +15,21 @@ from torch.utils.data import Dataset
 
 from aimv2.base.errors import BadSampleError, RunFailedError
 from aimv2.config.native import own_size
-from aimv2.data.batches.loader import loaded
-from aimv2.data.decode import whole
+from aimv2.data.decode import square, whole
 from aimv2.datasets.records import Records
 
-Decode = Callable[[bytes, int, int], np.ndarray]  # aimv2.data.decode.square
 
-
-class Bad(NamedTuple):
+class Unusable(NamedTuple):
     """A sample that cannot be used: its row and key, the reason (``aimv2.base.errors``) and the detail."""
 
     row: int
     key: str
     reason: str
     detail: str
+
+    @classmethod
+    def of(cls, records: Records, row: int, error: BadSampleError) -> "Unusable":
+        return cls(row, records.key(row), error.reason, error.detail)
 
 
 class Shape(NamedTuple):
@@ -44,16 +45,17 @@ class Shape(NamedTuple):
     crop: float
     max_pixels: int
 
-    def square(self, content: bytes, decode: Decode) -> np.ndarray:
-        """Return the square: uint8 [P, P, 3].
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        """The size of the black image in place of one that cannot be used."""
+        return self.image_px, self.image_px, 3
 
-        Raises:
-            BadSampleError: the image cannot be decoded.
-        """
+    def shown(self, content: bytes) -> np.ndarray:
+        """Return the square: uint8 [P, P, 3]; BadSampleError if the image cannot be decoded."""
         resized_px = round(self.image_px / self.crop)
         start = (resized_px - self.image_px) // 2
-        whole = decode(content, resized_px, self.max_pixels)
-        return whole[start : start + self.image_px, start : start + self.image_px]
+        resized = square(content, resized_px, self.max_pixels)
+        return resized[start : start + self.image_px, start : start + self.image_px]
 
 
 class OwnShape(NamedTuple):
@@ -69,91 +71,78 @@ class OwnShape(NamedTuple):
     patch_px: int
     max_pixels: int
 
-    def resized(self, content: bytes) -> np.ndarray:
-        """Return the image: uint8 [height, width, 3].
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        return self.patch_px, 2 * self.patch_px, 3
 
-        Raises:
-            BadSampleError: the image cannot be decoded.
-        """
+    def shown(self, content: bytes) -> np.ndarray:
+        """Return the image: uint8 [height, width, 3]; BadSampleError if it cannot be decoded."""
         return whole(content, partial(own_size, patch_px=self.patch_px, area=self.area), self.max_pixels)
 
 
-class Batch(NamedTuple):
-    """Images, uint8, black where one cannot be used: squares [B, P, P, 3], or [height, width, 3] each."""
+def pictures(
+    records: Records, rows: Sequence[int], shape: Shape | OwnShape, unusable: list[Unusable]
+) -> Iterator[np.ndarray]:
+    """Yield the image of each row, uint8 [height, width, 3]: black where it cannot be used.
 
-    images: Tensor | list[Tensor]
-    bad: list[Bad]
+    Args:
+        unusable: rows that cannot be used are appended.
 
-
-class Squares(Dataset[Batch]):
-    """The images of rows as squares, by the number of the batch."""
-
-    def __init__(self, records: Records, rows: Sequence[int], shape: Shape, batch_size: int, decode: Decode) -> None:
-        self._records, self._rows, self._shape = records, rows, shape
-        self._batch_size, self._decode = batch_size, decode
-
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def __getitem__(self, number: int) -> Batch:
-        rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
-        images, bad = squares(self._records, rows, self._shape, self._decode)
-        return Batch(torch.from_numpy(images), bad)
+    Raises:
+        RunFailedError: the location is broken.
+    """
+    for row in rows:
+        try:
+            yield shape.shown(records.image(row))
+        except BadSampleError as error:
+            unusable.append(Unusable.of(records, row, error))
+            yield np.zeros(shape.blank, dtype=np.uint8)
 
 
-class OwnSizes(Dataset[Batch]):
-    """The images of rows in their own sizes, by the number of the batch."""
+class Pictures(NamedTuple):
+    """Images of a batch of B rows, by size, and those that cannot be used, which are black.
 
-    def __init__(self, records: Records, rows: Sequence[int], shape: OwnShape, batch_size: int) -> None:
+    Attributes:
+        by_size: places in the batch, int64, and their images, uint8 [some, height, width, 3].
+    """
+
+    by_size: list[tuple[Tensor, Tensor]]
+    unusable: list[Unusable]
+
+
+class PictureBatches(Dataset[Pictures]):
+    """The images of rows by the number of the batch."""
+
+    def __init__(self, records: Records, rows: Sequence[int], shape: Shape | OwnShape, batch_size: int) -> None:
         self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __getitem__(self, number: int) -> Batch:
-        images: list[Tensor] = []
-        bad: list[Bad] = []
-        for row in self._rows[number * self._batch_size : (number + 1) * self._batch_size]:
-            try:
-                image = self._shape.resized(self._records.image(row))
-            except BadSampleError as error:
-                bad.append(Bad(row, self._records.key(row), error.reason, error.detail))
-                image = np.zeros((self._shape.patch_px, 2 * self._shape.patch_px, 3), dtype=np.uint8)
-            images.append(torch.from_numpy(image.copy()))
-        return Batch(images, bad)
+    def __getitem__(self, number: int) -> Pictures:
+        rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
+        unusable: list[Unusable] = []
+        found = list(pictures(self._records, rows, self._shape, unusable))
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(found):
+            places.setdefault(image.shape, []).append(place)
+        by_size = [
+            (torch.tensor(some), torch.from_numpy(np.stack([found[place] for place in some])))
+            for some in places.values()
+        ]
+        return Pictures(by_size, unusable)
 
 
-def squares(records: Records, rows: Sequence[int], shape: Shape, decode: Decode) -> tuple[np.ndarray, list[Bad]]:
-    """Return the images of rows, uint8 [B, P, P, 3], and those that cannot be used, which are black.
-
-    Raises:
-        RunFailedError: the location is broken.
-    """
-    images = np.zeros((len(rows), shape.image_px, shape.image_px, 3), dtype=np.uint8)
-    bad = []
-    for place, row in enumerate(rows):
-        try:
-            images[place] = shape.square(records.image(row), decode)
-        except BadSampleError as error:
-            bad.append(Bad(row, records.key(row), error.reason, error.detail))
-    return images, bad
-
-
-def batches(dataset: Squares | OwnSizes, workers: int, *, pin_memory: bool) -> Iterator[Batch]:
-    """Yield all batches in order, read by worker processes if there are any; errors as the dataset."""
-    return loaded(dataset, range(len(dataset)), num_workers=workers, pin_memory=pin_memory)
-
-
-def counts(bad: Sequence[Bad]) -> str:
+def counts(unusable: Sequence[Unusable]) -> str:
     """Return the number of unusable images by reason: ``3 undecodable image, 1 missing image``."""
-    return ", ".join(f"{number} {reason}" for reason, number in Counter(each.reason for each in bad).most_common())
+    return ", ".join(f"{number} {reason}" for reason, number in Counter(each.reason for each in unusable).most_common())
 
 
-def check_rate(bad: Sequence[Bad], num_rows: int, max_bad_rate: float, split: str) -> None:
+def check_rate(unusable: Sequence[Unusable], num_rows: int, max_bad_rate: float, split: str) -> None:
     """Raise a RunFailedError if too many images cannot be used."""
-    if len(bad) > max_bad_rate * num_rows:
+    if len(unusable) > max_bad_rate * num_rows:
         raise RunFailedError(
             "data",
-            f"{split}: {len(bad):,} of {num_rows:,} images cannot be used ({counts(bad)}; the first is {bad[0].key!r}:"
-            f" {bad[0].detail}), which is more than max_bad_rate={max_bad_rate:g}",
+            f"{split}: {len(unusable):,} of {num_rows:,} images cannot be used ({counts(unusable)}; the first is"
+            f" {unusable[0].key!r}: {unusable[0].detail}), which is more than max_bad_rate={max_bad_rate:g}",
         )

@@ -5,35 +5,21 @@ import json
 import os
 import shlex
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.description import INDEX_SUFFIX, PLACES, SUFFIXES, Location
-from aimv2.datasets.records import Part
+from aimv2.base.files import beside, replace_folder, replacing
+from aimv2.datasets.description import INDEX_SUFFIX, PLACES, SPLITS, SUFFIXES, Location
+from aimv2.datasets.records import DataPart
 
 FACTS = "index.json"
 PARTS = "parts.parquet"
 VERSION = 1
-
-OnProgress = Callable[[int, int | None], None]  # samples so far, and of all if that is known
-
-
-class Indexed(NamedTuple):
-    """An index that was written.
-
-    Attributes:
-        num_samples: samples in it.
-        notes: sentences about samples that were left out or cannot be used.
-    """
-
-    num_samples: int
-    notes: tuple[str, ...] = ()
 
 
 def index_path(location: Location) -> Path:
@@ -45,7 +31,7 @@ def index_path(location: Location) -> Path:
 def command(location: Location) -> str:
     """Return the command line that writes a location's index, quoted for the shell."""
     stem = index_path(location).name.removesuffix(INDEX_SUFFIX)
-    names = [stem, *(stem.removesuffix(f"-{split}") for split in ("train", "test", "validation"))]
+    names = [stem, *(stem.removesuffix(f"-{split}") for split in SPLITS)]
     files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in SUFFIXES)
     found = next((str(file) for file in files if file.is_file()), "FILE.yaml")
     return f"python -m aimv2 data index {shlex.quote(found)}"
@@ -61,7 +47,7 @@ def writing(location: Location) -> Iterator[Path]:
     folder = index_path(location)
     if folder.exists() and not (folder / FACTS).is_file():
         raise UsageError(f"{folder} exists and is no index; set index to another path")
-    partial, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}") for _ in range(2))
+    partial = beside(folder)
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -70,27 +56,15 @@ def writing(location: Location) -> Iterator[Path]:
         ) from error
     try:
         yield partial
-        _swap(partial, folder, old)
+        try:
+            replace_folder(partial, folder)
+        except OSError as error:
+            raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    """Move a new index to its place. The one that is there goes to ``old``, and back if anything fails."""
-    try:
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except BaseException as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        if isinstance(error, OSError):
-            raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_facts(folder: Path, location: Location, num_samples: int, parts: Sequence[Part], **more: Any) -> None:
+def write_facts(folder: Path, location: Location, num_samples: int, parts: Sequence[DataPart], **more: Any) -> None:
     """Write what an index was made for, and its parts."""
     write_parts(folder / PARTS, parts)
     facts = {"version": VERSION, "num_samples": num_samples, "location": _made_for(location), **more}
@@ -126,26 +100,22 @@ def read_facts(location: Location) -> dict[str, Any]:
     return facts
 
 
-def write_parts(path: Path, parts: Sequence[Part]) -> None:
+def write_parts(path: Path, parts: Sequence[DataPart]) -> None:
     """Write parts to a Parquet file, atomically."""
-    columns = {name: [part[column] for part in parts] for column, name in enumerate(Part._fields)}
+    columns = {name: [part[column] for part in parts] for column, name in enumerate(DataPart._fields)}
     schema = pa.schema({"name": pa.string(), "num_samples": pa.int64(), "size": pa.int64(), "checksum": pa.string()})
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as partial:
         pq.write_table(pa.table(columns, schema=schema), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def read_parts(path: Path) -> list[Part]:
+def read_parts(path: Path) -> list[DataPart]:
     """Read what ``write_parts`` wrote.
 
     Raises:
         UsageError: the file is missing or broken.
     """
     try:
-        return [Part(**row) for row in pq.read_table(path).to_pylist()]
+        return [DataPart(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, pa.ArrowException, TypeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,21 +14,8 @@ import numpy as np
 from aimv2.base.errors import BadSampleError
 from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
-from aimv2.datasets.index_folder import PARTS, Indexed, OnProgress, index_path, read_parts, write_parts
-from aimv2.datasets.records import Part, Records
-
-__all__ = [
-    "Indexed",
-    "Opened",
-    "difference",
-    "fingerprint",
-    "open_location",
-    "open_source",
-    "prepare_location",
-    "prepare_source",
-    "read_parts",
-    "write_parts",
-]
+from aimv2.datasets.index_folder import PARTS, index_path, read_parts
+from aimv2.datasets.records import DataPart, Indexed, OnProgress, Records, RecordsReader
 
 FIRST = 100  # samples in which the fields of captions are looked for
 NAMED = 3  # parts of each kind that a difference names
@@ -60,7 +48,7 @@ def prepare_location(location: Location, workers: int = 1, on_progress: OnProgre
         UsageError: the location cannot be read or has no usable sample.
         RunFailedError: it cannot be read any more, or a process was killed.
     """
-    indexed = _index(location, workers, on_progress)
+    indexed = _reader(location).build(location, workers, on_progress)
     with _opened_once(location, workers) as records:
         selected = selection.write_kept(records, location, workers, on_progress)
     return _with_notes(indexed, selected, location)
@@ -68,7 +56,7 @@ def prepare_location(location: Location, workers: int = 1, on_progress: OnProgre
 
 def prepare_source(description: SourceDescription, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
     """Write the index of a source, the rows that meet its filters and those that are held out; errors as above."""
-    indexed = _index(description, workers, on_progress)
+    indexed = _reader(description).build(description, workers, on_progress)
     with _opened_once(description, workers) as records:
         selected = selection.write_selection(records, description, workers, on_progress)
         missing = _missing_captions(records, selected, description)
@@ -86,14 +74,14 @@ def open_location(location: Location, cache_dir: str | None = None, cache_bytes:
     Raises:
         UsageError: there is no index, or it does not fit the location or its description.
     """
-    records = _open(location, cache_dir, cache_bytes)
+    records = _reader(location)(location, cache_dir, cache_bytes)
     kept_N = selection.read_selection(records, location).kept_N
     return records if kept_N is None else KeptRecords(records, kept_N)
 
 
 def open_source(description: SourceDescription, cache_dir: str | None = None, cache_bytes: int = 0) -> Opened:
     """Open a source; arguments and errors as above."""
-    records = _open(description, cache_dir, cache_bytes)
+    records = _reader(description)(description, cache_dir, cache_bytes)
     selected = selection.read_selection(records, description)
     return Opened(records, selected.kept_N, selected.held_out_M, description)
 
@@ -107,7 +95,7 @@ def fingerprint(opened: Opened) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def difference(old_parts: Sequence[Part], new_parts: Sequence[Part]) -> str:
+def difference(old_parts: Sequence[DataPart], new_parts: Sequence[DataPart]) -> str:
     """Return one sentence on the parts that are missing, new or changed; empty if there is no difference."""
     old, new = ({part.name: part for part in parts} for parts in (old_parts, new_parts))
     kinds = {
@@ -147,7 +135,7 @@ class KeptRecords(Records):
     def retries(self) -> int:
         return self._records.retries
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return self._records.parts()
 
 
@@ -161,7 +149,7 @@ def _opened_once(location: Location, workers: int) -> Iterator[Records]:
     """Yield the records for one pass in order; copies of remote shards are deleted afterwards."""
     largest = max(part.size for part in read_parts(index_path(location) / PARTS))
     with tempfile.TemporaryDirectory() as cache_dir:
-        yield _open(location, cache_dir, (workers + 1) * largest)
+        yield _reader(location)(location, cache_dir, (workers + 1) * largest)
 
 
 def _with_notes(indexed: Indexed, selected: selection.Selection, location: Location) -> Indexed:
@@ -194,29 +182,6 @@ def _has(records: Records, row: int, name: str) -> bool:
         return True  # it is there, and broken
 
 
-def _index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
-    if location.folder:
-        from aimv2.datasets.folder import index as folder_index
-
-        return folder_index.build(location, workers, on_progress)
-    if location.dataset:
-        from aimv2.datasets import dataset_records
-
-        return dataset_records.build(location, workers, on_progress)
-    from aimv2.datasets.shards.build import build_index
-
-    return build_index(location, workers, on_progress)
-
-
-def _open(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
-    if location.folder:
-        from aimv2.datasets.folder.records import FolderRecords
-
-        return FolderRecords(location)
-    if location.dataset:
-        from aimv2.datasets.dataset_records import DatasetRecords
-
-        return DatasetRecords(location)
-    from aimv2.datasets.shards.records import ShardRecords
-
-    return ShardRecords(location, cache_dir=cache_dir, cache_bytes=cache_bytes)
+def _reader(location: Location) -> RecordsReader:
+    reader: RecordsReader = resolve_name(location.reader)
+    return reader

@@ -7,15 +7,20 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from aimv2.config.data_config import DataConfig, source_name
+from aimv2.base.errors import RunFailedError
+from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
 from aimv2.data.tasks import TransferSet
-from aimv2.datasets.description import read_labelled, read_source
+from aimv2.datasets.description import SPLITS, LabelledDescription, Location, read_labelled, read_source
 from aimv2.datasets.file_pairs import open_pairs
+from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.open import difference, open_location
 from aimv2.datasets.open import fingerprint as fingerprint_of
-from aimv2.datasets.open import open_location
 from aimv2.datasets.open import open_source as opened
+from aimv2.datasets.records import DataPart
+
+RECORDED = "data.parquet"
 
 # Functions without a docstring are described by the protocol ``aimv2.data.described.DescribedData``.
 
@@ -35,11 +40,9 @@ def source_version(source: str) -> str:
 def set_version(path: str) -> str:
     """Return a digest of a labelled set's content, as it is when it is first asked for."""
     described = read_labelled(Path(path))
-    splits = {split: getattr(described, split) for split in ("train", "validation", "test")}
     parts = {
         split: [place.image, dataclasses.asdict(place)["filters"], open_location(place).parts()]
-        for split, place in splits.items()
-        if place is not None
+        for split, place in _splits(described)
     }
     content = json.dumps([described.label, parts], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
@@ -65,6 +68,32 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
 
 
 def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
-    from aimv2.datasets import recorded
+    parts = parts_of(config)
+    if config.data.fingerprint and fingerprint != config.data.fingerprint:
+        recorded = next((path / RECORDED for path in earlier if (path / RECORDED).exists()), None)
+        changed = "" if recorded is None else difference(read_parts(recorded), parts)
+        raise RunFailedError(
+            "data",
+            f"the data is not that of this run: {changed or 'a description or its content has changed since the plan'};"
+            " restore it, or launch again to start a run on the new data",
+        )
+    write_parts(folder / RECORDED, parts)
 
-    recorded.record_content(folder, earlier, config, fingerprint)
+
+def parts_of(config: RunConfig) -> list[DataPart]:
+    """Return the parts of all sources and labelled sets in files, with the name of the source or set before each."""
+    locations: list[tuple[str, Location]] = [
+        (source_name(source), read_source(Path(source))) for source in config.data.sources if is_described(source)
+    ]
+    for path in config.evaluation.sets:
+        locations += [(f"{source_name(path)} {split}", place) for split, place in _splits(read_labelled(Path(path)))]
+    return [
+        part._replace(name=f"{name}/{part.name}")
+        for name, location in locations
+        for part in open_location(location, cache_dir=str(Path(config.data.cache_dir) / "shards")).parts()
+    ]
+
+
+def _splits(described: LabelledDescription) -> list[tuple[str, Location]]:
+    """Return the splits of a labelled set, with their names."""
+    return [(split, place) for split in SPLITS if (place := getattr(described, split)) is not None]

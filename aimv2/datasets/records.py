@@ -1,16 +1,36 @@
 """Records: the undecoded samples of a location, by row. Letters: B rows."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from aimv2.base.errors import BadSampleError
+from aimv2.datasets.description import Location
 
 # Where any row is read as fast as the next one. The order keeps 12 permutations of so many numbers: 25 MB.
 MAX_BLOCK_ROWS = 2**18
 
 
-class Part(NamedTuple):
+OnProgress = Callable[[int, int | None], None]  # samples so far, and of all if that is known
+
+
+class Indexed(NamedTuple):
+    """An index that was written.
+
+    Attributes:
+        num_samples: samples in it.
+        notes: sentences about samples that were left out or cannot be used.
+    """
+
+    num_samples: int
+    notes: tuple[str, ...] = ()
+
+
+class DataPart(NamedTuple):
     """A part of a location that can change on its own, such as a shard.
 
     Attributes:
@@ -73,9 +93,54 @@ class Records(ABC):
         """
 
     @abstractmethod
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         """Return the parts, whose names, sizes and checksums say whether two locations have the same content."""
 
     def digest(self) -> str:
         """Return a digest of the content."""
         return hashlib.sha256(repr([tuple(part) for part in self.parts()]).encode()).hexdigest()
+
+
+def text_of(content: bytes, where: Callable[[], str]) -> str:
+    """Return a text member; one that is not UTF-8 is a bad sample."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadSampleError("missing caption", f"{where()} is not UTF-8: {error}") from error
+
+
+def json_of(content: bytes, where: Callable[[], str]) -> Any:
+    """Return the value of a JSON member; one that is not JSON is a bad sample."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadSampleError("broken json", f"{where()}: {error}") from error
+
+
+def value_at(value: Any, keys: Sequence[str]) -> Any:
+    """Return a value within a value of JSON; None if a key is missing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+class RecordsReader(Protocol):
+    """A class of records that reads a kind of place; a line of ``description.Location`` registers it."""
+
+    def build(self, location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+        """Write the index of a location (``index_folder.writing``).
+
+        Raises:
+            UsageError: the location cannot be read or has no usable sample.
+            RunFailedError: a process was killed.
+        """
+
+    def __call__(self, location: Location, cache_dir: str | None, cache_bytes: int) -> Records:
+        """Open an indexed location.
+
+        Args:
+            cache_dir, cache_bytes: where to save copies of remote files, and how much at most.
+
+        Raises:
+            UsageError: the location or its index is missing, or the index does not fit the location or its description.
+        """

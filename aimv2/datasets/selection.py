@@ -2,22 +2,19 @@
 
 import json
 import math
-import multiprocessing
-import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets.conditions import is_one_of, meets
-from aimv2.datasets.description import Filter, HeldOut, Location, SourceDescription
-from aimv2.datasets.index_folder import OnProgress, command, index_path
-from aimv2.datasets.records import Records
-from aimv2.datasets.shards.build import follow_parent
+from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.base.files import replacing, write_json
+from aimv2.datasets.description import Filter, HeldOutRule, Location, SourceDescription
+from aimv2.datasets.index_folder import command, index_path
+from aimv2.datasets.processes import in_processes
+from aimv2.datasets.records import OnProgress, Records
 
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2
@@ -63,7 +60,7 @@ def write_selection(
         UsageError: no sample meets the filters, or all are held out, or none.
         RunFailedError: the data cannot be read, or a process was killed.
     """
-    held_out = description.held_out or HeldOut(fraction=MAX_HELD_OUT_FRACTION)
+    held_out = description.held_out or HeldOutRule(fraction=MAX_HELD_OUT_FRACTION)
     return _select(records, description, held_out, workers, on_progress)
 
 
@@ -98,11 +95,11 @@ def save(selected: Selection, records: Records, location: Location) -> None:
     if selected.kept_N is not None:
         _save(index / KEPT, selected.kept_N)
     _save(index / HELD_OUT, selected.held_out_M)
-    _write_rules(index / RULES, _rules(records, location))
+    write_json(index / RULES, _rules(records, location))
 
 
 def _select(
-    records: Records, location: Location, held_out: HeldOut | None, workers: int, on_progress: OnProgress
+    records: Records, location: Location, held_out: HeldOutRule | None, workers: int, on_progress: OnProgress
 ) -> Selection:
     by_field = held_out if held_out and held_out.field else None
     kept_N, chosen_N, num_broken = None, None, 0
@@ -145,12 +142,14 @@ class _Chunk(NamedTuple):
 
 
 def _pass(
-    records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int, on_progress: OnProgress
+    records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, workers: int, on_progress: OnProgress
 ) -> _Chunk:
     """Read the fields of all rows once."""
     kept_N, chosen_N = np.zeros(len(records), bool), np.zeros(len(records), bool)
     end = num_broken = 0
-    for chunk in _chunks(records, filters, by_field, workers):
+    starts = range(0, len(records), CHUNK)
+    chunk_at = partial(_chunk, records, filters, by_field)
+    for chunk in in_processes(chunk_at, starts, min(workers, len(starts)), "reads fields"):
         start, end = end, end + len(chunk.kept_B)
         kept_N[start:end], chosen_N[start:end] = chunk.kept_B, chunk.chosen_B
         num_broken += chunk.num_broken
@@ -158,38 +157,7 @@ def _pass(
     return _Chunk(kept_N, chosen_N, num_broken)
 
 
-def _chunks(
-    records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, workers: int
-) -> Iterator[_Chunk]:
-    starts = range(0, len(records), CHUNK)
-    if workers <= 1 or len(starts) == 1:
-        for start in starts:
-            yield _chunk(records, filters, by_field, start)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork copies locks of threads that it does not have
-    try:
-        with ProcessPoolExecutor(workers, context, _set_up, (records, filters, by_field)) as pool:
-            yield from pool.map(_chunk_here, starts)
-    except BrokenProcessPool as error:
-        message = "a process that reads fields was killed, most likely for lack of memory; use fewer workers"
-        raise RunFailedError("node", message) from error
-
-
-_here: tuple[Records, Mapping[str, Filter], HeldOut | None] | None = None  # of a worker process
-
-
-def _set_up(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None) -> None:
-    global _here
-    follow_parent()
-    _here = records, filters, by_field
-
-
-def _chunk_here(start: int) -> _Chunk:
-    assert _here is not None, "the pool sets up its workers"
-    return _chunk(*_here, start)
-
-
-def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOut | None, start: int) -> _Chunk:
+def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, start: int) -> _Chunk:
     rows = range(start, min(start + CHUNK, len(records)))
     kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     num_broken = 0
@@ -216,25 +184,38 @@ def _rules(records: Records, location: Location) -> dict[str, str]:
     return rules
 
 
-def _unusable(held_out: HeldOut, num_held_out: int, num_kept: int) -> str:
+def _unusable(held_out: HeldOutRule, num_held_out: int, num_kept: int) -> str:
     rule = f"{held_out.field} in {list(held_out.values)}" if held_out.field else f"fraction {held_out.fraction:g}"
     what = f"none of {num_kept} samples is" if not num_held_out else f"all {num_kept} samples are"
     return f"held_out: {what} held out ({rule}); training and evaluation need at least one each: change held_out"
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npy")
-    try:
-        np.save(partial, array.astype(np.int64), allow_pickle=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, array.astype(np.int64), allow_pickle=False)
 
 
-def _write_rules(path: Path, rules: Mapping[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def meets(value: Any, condition: Filter) -> bool:
+    """True if the value of a field meets a condition. Text that is a number is compared as a number."""
+    if value is None or (condition.any_of is not None and not is_one_of(value, condition.any_of)):
+        return False
+    if condition.min is None and condition.max is None:
+        return True
     try:
-        partial.write_text(json.dumps(rules, indent=1) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    lowest = -math.inf if condition.min is None else condition.min
+    highest = math.inf if condition.max is None else condition.max
+    return lowest <= number <= highest
+
+
+def is_one_of(value: Any, allowed: tuple[str | int | float | bool, ...]) -> bool:
+    """True if a value is among those of a description; text, as in CSV files, may be that of a number."""
+    return any(_is(value, option) for option in allowed)
+
+
+def _is(value: Any, option: str | int | float | bool) -> bool:
+    if isinstance(value, str) and not isinstance(option, str):
+        return value == (str(option).lower() if isinstance(option, bool) else str(option))
+    return isinstance(value, bool) == isinstance(option, bool) and bool(value == option)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described
@@ -10,21 +12,13 @@ from aimv2.data.tasks import TransferSet
 from aimv2.data.transfer import Tested, transfer_sets
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.evaluation.parts import Measured, Part, finite, unsaved
+from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
 from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
-from aimv2.evaluation.probes.measure import probes
-from aimv2.evaluation.reports import captions, pixels, retrieval
+from aimv2.evaluation.probes import measure as probes
 from aimv2.model.network import Network
-from aimv2.spec.metrics import Metric, not_applicable, unit_of
-from aimv2.spec.objectives import Objective, Report
+from aimv2.spec.metrics import MEASURED_BY, Metric, not_applicable, reports_of, unit_of
+from aimv2.spec.objectives import Objective
 from aimv2.training.world import ALONE, World
-
-# How a report is measured at the end of a run, and as a point of the held-out curve.
-REPORTS: dict[Report, tuple[Callable[..., dict[str, Measured]], Callable[..., dict[str, float]]]] = {
-    "captions": (captions.measure, captions.curve),
-    "pixels": (pixels.measure, pixels.curve),
-    "retrieval": (retrieval.measure, retrieval.curve),
-}
 
 
 def evaluate(
@@ -32,11 +26,11 @@ def evaluate(
     goal: Objective,
     data: Data,
     config: RunConfig,
-    part: Part = unsaved,
+    part: MeasureParts = unsaved,
     world: World = ALONE,
     transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets,
 ) -> dict[str, Metric]:
-    """Return the objective's reports on held-out pairs and the probes of the frozen encoder.
+    """Return the run's reports on held-out pairs and the probes of the frozen encoder.
 
     Metrics that do not apply to the objective or the data are there too, without a value. Several ranks share the
     images in batches of EVAL_BATCH, and whole probes, so that all values are bitwise those of one process on equal
@@ -56,11 +50,10 @@ def evaluate(
     prepared = prepare_evaluation(data, config, transfer)
     encoded = Encoded(model.encoder, prepared.held_out.images, config, world)
     measured: dict[str, Measured] = {}
-    for report in goal.reports:
-        measured |= part([report], partial(_report, REPORTS[report][0], model, encoded, prepared))
-    for found in (*prepared.transfer, *_labelled_sets(config)):
-        for tasks in probes(encoded, found, config):
-            measured |= tasks.measured(part)
+    for report in reports_of(goal):
+        measured |= part([report], partial(_report, _module(report), model, encoded, prepared))
+    sets = described().labelled_sets(config) if config.evaluation.sets else []
+    measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
     metrics = {
         name: Metric(items.value, unit_of(name), how, warning, items)
         for name, (items, how, warning) in measured.items()
@@ -69,19 +62,15 @@ def evaluate(
     return metrics | not_applicable(goal, config)
 
 
-def _labelled_sets(config: RunConfig) -> list[TransferSet]:
-    return described().labelled_sets(config) if config.evaluation.sets else []
+def _module(report: str) -> ModuleType:
+    return import_module(MEASURED_BY[report])
 
 
 def _report(
-    measure: Callable[..., dict[str, Measured]],
-    model: Network,
-    encoded: Encoded,
-    prepared: Prepared,
-    names: Sequence[str],
+    module: ModuleType, model: Network, encoded: Encoded, prepared: Prepared, names: Sequence[str]
 ) -> list[dict[str, Measured]]:
     """Measure a report, which is one part."""
-    return [finite(measure(model, encoded, prepared))]
+    return [finite(module.measure(model, encoded, prepared))]
 
 
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
@@ -94,5 +83,5 @@ def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[
     words = Words.of(data.tokenizer, config)
     pairs = of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation)
     held_out = prepare_pairs(pairs, words, config.data.max_bad_rate)
-    _, point = REPORTS[goal.reports[0]]
-    return lambda model: point(model, held_out, config)
+    module = _module(goal.reports[0])
+    return lambda model: module.curve(model, held_out, config)

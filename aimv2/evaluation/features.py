@@ -1,4 +1,4 @@
-"""Features of images from a run's encoder. Letters: N images, B of them in a batch, I patches, D width."""
+"""Features of images from a frozen encoder. Letters: N images, B of them in a batch, I patches, D width."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +10,24 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.held_out import chunks, network_inputs
 from aimv2.model.encoder import Encoder
-from aimv2.training.device import autocast
+from aimv2.training.device import Computation, autocast
 from aimv2.training.world import ALONE, World
 
 
 @torch.no_grad()
+def encode_batch(encoder: Encoder, image: Tensor, computation: Computation, *, is_causal: bool = False) -> Tensor:
+    """Return the features of network inputs [B, 3, height, width], on any device: float32 [B, I, D].
+
+    Args:
+        is_causal: causal attention (a prefix of one patch) instead of full attention.
+    """
+    image = image.to(computation.device, non_blocking=True)
+    prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
+    with autocast(computation):
+        feature_BID: Tensor = encoder(image, prefix_len_B).float()
+    return feature_BID
+
+
 def encode(
     encoder: Encoder,
     images: np.ndarray,
@@ -34,11 +47,8 @@ def encode(
     encoder.eval()
 
     def features(rows: np.ndarray) -> Tensor:
-        image = network_inputs(images[rows], config, is_whole=is_whole).to(config.device)
-        prefix_len_B = torch.ones(len(image), dtype=torch.int64, device=image.device) if is_causal else None
-        with autocast(config):
-            feature_BID: Tensor = encoder(image, prefix_len_B).float()
-        return feature_BID
+        image = network_inputs(images[rows], config, is_whole=is_whole)
+        return encode_batch(encoder, image, config, is_causal=is_causal)
 
     return torch.cat(world.divided(chunks(len(images)), features))
 

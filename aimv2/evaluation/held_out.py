@@ -38,7 +38,7 @@ class Captions:
     supervised_NT: Tensor
     class_NT: Tensor
     text_len_N: Tensor
-    num_bytes_N: np.ndarray
+    num_bytes_N: Tensor
 
     def __len__(self) -> int:
         return len(self.token_NT)
@@ -46,13 +46,7 @@ class Captions:
     @classmethod
     def joined(cls, parts: Sequence["Captions"]) -> "Captions":
         """Return the captions of all parts, one part after the other."""
-        return cls(
-            token_NT=torch.cat([part.token_NT for part in parts]),
-            supervised_NT=torch.cat([part.supervised_NT for part in parts]),
-            class_NT=torch.cat([part.class_NT for part in parts]),
-            text_len_N=torch.cat([part.text_len_N for part in parts]),
-            num_bytes_N=np.concatenate([part.num_bytes_N for part in parts]),
-        )
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def rows(self, row_M: np.ndarray) -> "Captions":
         """Return some of the captions."""
@@ -65,7 +59,7 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPairs:
     """Held-out pairs.
 
     Attributes:
@@ -84,11 +78,11 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.images)
 
-    def first(self, num_pairs: int) -> "HeldOut":
+    def first(self, num_pairs: int) -> "HeldOutPairs":
         """Return the first pairs, at most all."""
         some_M = np.arange(min(num_pairs, len(self)))
         row_M, images, item_M = self.row_N[some_M], self.images[some_M], self.item_N[some_M]
-        return HeldOut(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
+        return HeldOutPairs(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
 
 
 class Words(NamedTuple):
@@ -144,11 +138,11 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
     return Read(np.array(rows), np.stack(images), captions)
 
 
-def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOut:
+def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOutPairs:
     """Return the images of the pairs with both captions; errors as ``read_pairs``."""
     row_N, images, captions = read_pairs(pairs, max_bad_rate)
     short, dense = (prepare_captions(captions[kind], words) for kind in CAPTION_KINDS)
-    return HeldOut(row_N, images, pairs.items(row_N), short, dense)
+    return HeldOutPairs(row_N, images, pairs.items(row_N), short, dense)
 
 
 def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
@@ -166,7 +160,7 @@ def prepare_captions(captions: Sequence[Caption], words: Words) -> Captions:
         supervised_NT=torch.from_numpy(tokenizer.supervised(token_NT, supervise_eos=supervise_eos)),
         class_NT=torch.from_numpy(np.take_along_axis(class_NW, word_NT % (num_words + 1), axis=1)),
         text_len_N=torch.from_numpy(tokenizer.lengths(token_NT)),
-        num_bytes_N=tokenizer.num_bytes(texts, max_tokens),
+        num_bytes_N=torch.from_numpy(tokenizer.num_bytes(texts, max_tokens)),
     )
 
 

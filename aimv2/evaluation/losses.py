@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOut, chunks, network_inputs
+from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOutPairs, chunks, network_inputs
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.training.device import autocast
@@ -92,7 +92,7 @@ def nats_of_all(
 
 @torch.no_grad()
 def pixel_errors(
-    model: EncoderDecoder, data: HeldOut, fraction: float, config: RunConfig, world: World = ALONE
+    model: EncoderDecoder, data: HeldOutPairs, fraction: float, config: RunConfig, world: World = ALONE
 ) -> np.ndarray:
     """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
 

@@ -28,7 +28,7 @@ class Measured(NamedTuple):
 
 
 Measure = Callable[[Sequence[str]], list[dict[str, Measured]]]  # from the names of parts
-Part = Callable[[Sequence[str], Measure], dict[str, Measured]]
+MeasureParts = Callable[[Sequence[str], Measure], dict[str, Measured]]
 
 
 def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
@@ -44,7 +44,7 @@ def unsaved(names: Sequence[str], measure: Measure) -> dict[str, Measured]:
     return _together(measure(names))
 
 
-def beside(world: World) -> Part:
+def beside(world: World) -> MeasureParts:
     """Return the function that measures parts beside rank 0, which knows those that are missing (``Parts``)."""
 
     def part(names: Sequence[str], measure: Measure) -> dict[str, Measured]:

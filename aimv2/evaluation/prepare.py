@@ -12,7 +12,7 @@ from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.tasks import TransferSet
 from aimv2.data.transfer import Tested, transfer_sets
-from aimv2.evaluation.held_out import HeldOut, Words, prepare_pairs
+from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
 
 
@@ -26,8 +26,8 @@ class Prepared:
         choices: about the scenes of ``held_out``.
     """
 
-    held_out: HeldOut
-    unseen: HeldOut | None
+    held_out: HeldOutPairs
+    unseen: HeldOutPairs | None
     choices: Choices
     transfer: list[TransferSet]
 

@@ -15,12 +15,12 @@ from aimv2.config.native import micro_batch_at
 from aimv2.cost.modules import MAX_LOGITS
 from aimv2.cost.parts import Blocks, Part, num_parameters
 from aimv2.spec.objectives import objective
+from aimv2.spec.optimizers import optimizer_spec
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig
 
 FLOAT32, BFLOAT16, INT64 = 4, 2, 8  # bytes
-NUM_MOMENTS = 2  # of AdamW, for each weight
 PREFETCHED = 2  # batches of each loader process (torch's DataLoader)
 PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
 
@@ -117,7 +117,7 @@ def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches
     return Memory(
         weights=round(held),
         gradients=round(largest.gradients),
-        moments=round(NUM_MOMENTS * trained),
+        moments=round(optimizer_spec(config.optimizer.name).num_moments * trained),
         copies=round(step.copies + largest.copies),
         activations=round(largest.activations),
         batch=_batch_bytes(config, setup, num_patches),

@@ -1,7 +1,8 @@
-"""AIMv2's two losses, together and each alone."""
+"""AIMv2's two losses, together and each alone, and CapPa's."""
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from aimv2.config.run_config import RunConfig
@@ -36,10 +37,37 @@ class AIMv2(Implementation[EncoderDecoder]):
         return list(decoder.blocks.parameters()) if has_both and isinstance(decoder, Decoder) else []
 
 
-class Caption(AIMv2):
+class CaptionOnly(AIMv2):
     """Captions alone (section 3.2 and Table 9a, "Cap"), with a prefix or a bidirectional encoder."""
 
     predicts = ("tokens",)
+
+
+class CapPa(CaptionOnly):
+    """Captions, most of them predicted in parallel (arXiv 2306.07915).
+
+    In a fixed share of each batch all caption tokens are masked and predicted at once, and every text position attends
+    to every other and to the whole image. The other captions are predicted token by token.
+
+    CapPa's own decoder attends to the image by cross-attention. AIMv2 re-trained it on its own architecture (section
+    5), so here image features come first in the sequence, as in AIMv2, and stay causal among themselves.
+    """
+
+    reads_padding = True  # a caption that is predicted at once has a masked token in every place
+
+    @classmethod
+    def network(cls, config: RunConfig) -> EncoderDecoder:
+        return EncoderDecoder(config.model, cls.predicts, is_parallel=True)
+
+    def forward(self, batch: Batch) -> Losses:
+        encoder, decoder = self.model.encoder, self.model.decoder
+        features_BID = encoder(batch.image, visible_prefix(self.config.model, batch.prefix_len_B))
+        # The order of samples is random, so the first of a batch are as good as any.
+        num_parallel = round(self.config.objective.parallel_fraction * batch.num_images)
+        place_B = torch.arange(len(batch.image), device=batch.image.device) + batch.share.first
+        _, text_BSE = decoder(features_BID, batch.token_BT, is_parallel_B=place_B < num_parallel)
+        text = text_term(decoder, text_BSE, batch)
+        return Losses(text, {"text_loss": text})
 
 
 class ImageOnly(AIMv2):

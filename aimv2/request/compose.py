@@ -27,6 +27,7 @@ from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, from_dict, to_dict
 from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.optimizers import optimizer_spec
 from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
@@ -129,6 +130,7 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     check_mixture(values["mixture"], values["data"]["sources"])
     config = from_dict({key: values[key] for key in RUN_KEYS if key in values})
     objective(config.objective.name)  # refuses an unknown one
+    optimizer_spec(config.optimizer.name)
     return config
 
 

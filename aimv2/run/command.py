@@ -4,6 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -11,7 +13,9 @@ from rich.table import Column, Table
 from aimv2.base.errors import UsageError
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP, checked, print_error
+from aimv2.config.arguments import HELP, print_error
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
 from aimv2.memory import setup_of
@@ -21,19 +25,19 @@ from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
 
-USAGE = f"""usage: python -m aimv2 train [key=value ...]
-
-Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of its config. If
-the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint. budget.samples=0
-evaluates the untrained encoder only.
-
-{RUN_VALUES}  runs_dir=runs                the folder of the runs
-  debug=true                   show the traceback of an error
-"""
-
+SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
+its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
+budget.samples=0 evaluates the untrained encoder only."""
 WATCH_POLL_SECONDS = 1.0
 
 console = Console()
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TrainOptions:
+    """Where runs are, beside the values of the run."""
+
+    runs_dir: str = Field(default="runs", description="the folder of the runs")
 
 
 def train_command(overrides: Sequence[str]) -> int:
@@ -42,11 +46,11 @@ def train_command(overrides: Sequence[str]) -> int:
     A run without samples has no counterpart.
     """
     if HELP & set(overrides):
-        print(USAGE, end="")
+        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    values = compose(overrides, defaults={}, values={"runs_dir": "runs"})
+    values = compose(overrides, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
-    runs_dir = Path(checked("runs_dir", str, values["runs_dir"]))
+    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
     share(runs_dir)
     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")

@@ -23,7 +23,7 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
-from aimv2.evaluation.parts import Part, beside
+from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.memory import resolved, setup_of
 from aimv2.model.network import Network, build
@@ -139,7 +139,7 @@ def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
 
 
 def _evaluate_on_all(
-    evaluate: Evaluate, model: Network, data: Data, config: RunConfig, part: Part, world: World
+    evaluate: Evaluate, model: Network, data: Data, config: RunConfig, part: MeasureParts, world: World
 ) -> dict[str, Metric]:
     """Evaluate rank 0's weights with all ranks."""
     world.equalise(model)

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from aimv2.base.files import sync
+from aimv2.base.errors import UsageError, count, short, some
+from aimv2.base.files import replacing, sync
 from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.provenance import digest
 
@@ -40,17 +41,38 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     Raises:
         OSError: the file cannot be written.
     """
-    partial = path.parent / PARTIAL / path.name
     try:
-        partial.parent.mkdir(exist_ok=True)
-        save_tensors(tensors, partial, metadata)
-        sync(partial)
-        partial.replace(path)
+        # What a killed process leaves there is deleted with the partial checkpoints.
+        with replacing(path, partial=path.parent / PARTIAL / path.name) as partial:
+            partial.parent.mkdir(exist_ok=True)
+            save_tensors(tensors, partial, metadata)
     except SafetensorError as error:  # raised when the disk is full
         raise OSError(f"{path} cannot be written: {error}") from error
     finally:
-        shutil.rmtree(partial.parent, ignore_errors=True)
+        shutil.rmtree(path.parent / PARTIAL, ignore_errors=True)
     sync(path.parent)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, whoever wrote it.
+
+    Raises:
+        UsageError: it is missing or broken.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # a parser may fail in any way on untrusted bytes
+        raise UsageError(f"{path} cannot be read as safetensors: {short(str(error))}") from error
+
+
+def check_finite(path: Path, tensors: Tensors) -> None:
+    """Refuse the tensors of a file if a value is not finite.
+
+    Raises:
+        UsageError: naming the tensors.
+    """
+    if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
+        raise UsageError(f"{path}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
 
 
 def write_described(tensors: dict[str, Tensor], path: Path, about: Mapping[str, Any]) -> None:

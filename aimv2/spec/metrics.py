@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import source_name
@@ -48,14 +48,14 @@ class Definition(NamedTuple):
 
     Attributes:
         name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
-        report: the report of an objective that it belongs to; None if every run can have it.
+        report: the report that it belongs to, a key of ``MEASURED_BY``; None for probes.
         needs: what the run's data must have; empty if any data will do.
     """
 
     name: str
     unit: str
     lower_is_better: bool
-    report: Report | None = None
+    report: str | None = None
     needs: Needs | None = None
 
 
@@ -83,6 +83,12 @@ FINAL = (
     Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
 )
+# The module of each report: ``measure`` at the end of a run, and, of an objective's first report, ``curve``.
+MEASURED_BY = {
+    "captions": "aimv2.evaluation.reports.captions",
+    "pixels": "aimv2.evaluation.reports.pixels",
+    "retrieval": "aimv2.evaluation.reports.retrieval",
+}
 DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
@@ -135,6 +141,11 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
     return {f"{start}pixel_loss_{fraction:g}": fraction for fraction in config.evaluation.prefix_fractions}
 
 
+def reports_of(goal: Objective) -> list[str]:
+    """Return the reports of a run: those of its objective, then those of every run, which no objective can name."""
+    return [*goal.reports, *(report for report in MEASURED_BY if report not in get_args(Report))]
+
+
 def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
     """Return the metrics that the run's objective or data cannot have, with the reason instead of a value."""
     return {
@@ -148,7 +159,7 @@ def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
 def _why_not(definition: Definition, metric: str, goal: Objective, config: RunConfig) -> str:
     """Return what a metric does not apply to; empty if it applies."""
     name = f"objective {config.objective.name}"
-    if definition.report is not None and definition.report not in goal.reports:
+    if definition.report is not None and definition.report not in reports_of(goal):
         return name
     if definition.report == "pixels" and metric not in pixel_losses(config):
         return f"{name} with {config.objective.pixel_targets} targets"

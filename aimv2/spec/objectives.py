@@ -145,7 +145,7 @@ REGISTRY: dict[str, Objective] = {
         is_native=True,
     ),
     "caption": Objective(
-        implementation="aimv2.objectives.aimv2:Caption",
+        implementation="aimv2.objectives.aimv2:CaptionOnly",
         attention="prefix",
         reports=("captions",),
         reads=("supervise_eos",),
@@ -163,7 +163,7 @@ REGISTRY: dict[str, Objective] = {
         is_native=True,
     ),
     "cappa": Objective(
-        implementation="aimv2.objectives.cappa:CapPa",
+        implementation="aimv2.objectives.aimv2:CapPa",
         attention="bidirectional",
         reports=("captions",),
         reads=("supervise_eos", "parallel_fraction"),

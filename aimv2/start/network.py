@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from aimv2.base.errors import UsageError
@@ -16,6 +14,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network, build
 from aimv2.model.positions import in_reading_order, reading_order, resample
+from aimv2.runs.tensor_file import check_finite, read_tensors
 from aimv2.start.origin import Origin, parts_of, read_origin
 
 
@@ -38,7 +37,7 @@ def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
     taken = {name: value for name, value in model.state_dict().items() if name.partition(".")[0] in origin.parts}
     if any("text_embed" in name for name in taken):
         _check_tokenizer(origin, tokenizer)
-    given = read_tensors(origin)
+    given = _given(origin)
     found = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
     model.load_state_dict(found, strict=False)
     return model
@@ -55,7 +54,7 @@ def load_teacher(config: RunConfig) -> Encoder:
     origin = read_origin(config.start.teacher, "start.teacher")
     with torch.device("meta"):
         teacher = Encoder(replace(config.model, encoder=config.start.teacher_encoder))
-    given = read_tensors(origin)
+    given = _given(origin)
     own = {f"encoder.{name}": value for name, value in teacher.state_dict().items()}
     found = {name.removeprefix("encoder."): _fitting(name, value, given, config, origin) for name, value in own.items()}
     teacher.load_state_dict(found, assign=True)
@@ -84,19 +83,9 @@ def _place(origin: Origin) -> dict[str, str]:
         return {"path": str(origin.path), "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
-def read_tensors(origin: Origin) -> Mapping[str, Tensor]:
-    """Read the tensors of given weights.
-
-    Raises:
-        UsageError: the file is missing or broken, or has a value that is not finite.
-    """
-    try:
-        tensors = load_file(origin.file)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{origin.file} cannot be read: {error}") from error
-    for name, value in tensors.items():
-        if not value.isfinite().all():
-            raise UsageError(f"{origin.file}: {name} has values that are not finite")
+def _given(origin: Origin) -> Mapping[str, Tensor]:
+    tensors = read_tensors(origin.file)
+    check_finite(origin.file, tensors)
     return tensors
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
+from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
@@ -84,9 +84,12 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
     where = folder / "config.json"
     if not where.is_file():
         raise UsageError(f"{key}={path!r} is neither the folder of a run nor one of: weights import")
-    values = read_json(where)
+    values = read_object(where)
     if "budget" in values:
-        run = from_dict(values)
+        try:
+            run = from_dict(values)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
         if not (folder / RESULT).exists():
             raise UsageError(f"{key}: run {folder.name} is not finished, and only a finished run has weights")
         return Origin(folder, {name: asdict(run.model)[name] for name in IMPORTED}, run)

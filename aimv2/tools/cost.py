@@ -4,16 +4,19 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import pydantic.dataclasses
+from pydantic import BeforeValidator, Field
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda
-from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import defaults_of, read_options, usage
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, forward_flops, train_flops
@@ -25,17 +28,6 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.start.origin import with_start
 
-USAGE = f"""usage: python -m aimv2 cost [key=value ...]
-
-Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the memory of its
-ranks, without training it.
-
-  ranks=1,8,64                 numbers of ranks, a column each
-  gpu=80GB                     memory of each rank's GPU (MB, GB, GiB); by default that of this machine's device
-  rate=400                     TFLOP/s that each rank is assumed to compute, from which the hours follow
-{RUN_VALUES}  debug=true                   show the traceback of an error
-"""
-
 PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.
   forward      FLOPs of a forward pass
   attention    the part of forward that is attention, over all pairs of positions
@@ -44,12 +36,34 @@ PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation f
   activations  bytes per image saved for the backward pass, in float32
 """
 
-OWN_KEYS = ("ranks", "gpu", "rate")
-RANKS = Annotated[int, Field(gt=0)]
-RATE = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # TFLOP/s
 UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 console = Console(highlight=False)
+
+
+def _listed(value: Any) -> Any:
+    """Read numbers with commas too, because ``ranks=2`` of a run is typed like this."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PlanOptions:
+    """What a run is planned for."""
+
+    ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
+        default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
+    )
+    gpu: str | None = Field(
+        default=None,
+        description="memory of each rank's GPU (MB, GB, GiB); by default that of this machine's device",
+        examples=["80GB"],
+    )
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="TFLOP/s that each rank is assumed to compute, from which the hours follow",
+        examples=[400],
+    )
 
 
 @dataclass(frozen=True)
@@ -106,21 +120,23 @@ def cost_command(arguments: Sequence[str]) -> int:
         UsageError: a value is not allowed.
     """
     if HELP & set(arguments):
-        print(USAGE, end="")
+        summary = (
+            "Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the"
+            " memory of its ranks, without training it."
+        )
+        print(usage("python -m aimv2 cost [key=value ...]", summary, PlanOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    own = [text for text in arguments if text.partition("=")[0] in OWN_KEYS]
-    typed = key_values(own, OWN_KEYS)
+    own = [text for text in arguments if text.partition("=")[0] in defaults_of(PlanOptions)]
+    options = read_options(PlanOptions, own)
     config = run_config(compose([text for text in arguments if text not in own], defaults={}))
-    ranks = [checked("ranks", RANKS, number) for number in typed.get("ranks", "1").strip("[]").split(",")]
-    rate = checked("rate", RATE, typed["rate"]) if "rate" in typed else None
-    memory = _bytes(typed["gpu"]) if "gpu" in typed else None
+    memory = None if options.gpu is None else _bytes(options.gpu)
     config = with_start(_on_device(with_attention(config), "cuda" if memory else None))
     goal = objective(config.objective.name)
     goal.check(config)
     parts, plans = goal.cost(config), list[Plan]()
-    for number in ranks:
+    for number in options.ranks:
         run = replaced(config, {"ranks": number})
-        plans.append(Plan(run, choose(run, memory or rank_memory(run)), rate))
+        plans.append(Plan(run, choose(run, memory or rank_memory(run)), options.rate))
     _print_parts(config, parts)
     _print_plans(plans, parts)
     return 0

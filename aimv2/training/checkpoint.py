@@ -1,13 +1,14 @@
 """Checkpoints, from which a run resumes bitwise.
 
-Batches and learning rates are functions of the step, and no random stream is consumed. So weights, AdamW's moments and
-the number of steps are the whole state. A checkpoint is a folder of shards (``aimv2.training.shards``), named by its
-step, that any number of ranks can load, whether each holds whole weights or shards of them.
+Batches and learning rates are functions of the step, and no random stream is consumed. So weights, the state of the
+optimizer and the number of steps are all there is. A checkpoint is a folder of shards (``aimv2.training.shards``),
+named by its step, that any number of ranks can load, whether each holds whole weights or shards of them.
 """
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from aimv2.data.batches.tally import Tally
@@ -23,10 +25,8 @@ from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, without_origin
-from aimv2.training.shards import load_shards, names_in, read_about, verify_shards, write_shards
+from aimv2.training.shards import load_shards, read_about, tensors_in, verify_shards, write_shards
 from aimv2.training.world import ALONE, World
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Checkpoint:
     """A checkpoint on disk.
 
     Attributes:
-        path: its folder. The tensors are ``model/NAME`` for each tensor of the model, and ``MOMENT/NAME`` for each
-            moment of a parameter.
+        path: its folder. The tensors are ``model/NAME`` for each tensor of the model, and ``KEY/NAME`` for each tensor
+            of the optimizer's state of a parameter, such as ``exp_avg/encoder.norm.weight``.
         attempt: the number of the attempt that saved it.
         rows: that attempt's metric rows up to the checkpoint's step.
     """
@@ -63,17 +63,7 @@ class Checkpoint:
         Raises:
             OSError, SafetensorError: the checkpoint cannot be read.
         """
-        saved = names_in(self.path)
-        optimizer.state.clear()
-        on_device = {id(one) for group in optimizer.param_groups if _steps_on_device(group) for one in group["params"]}
-        for name, parameter in model.named_parameters():
-            if f"step/{name}" in saved:  # a parameter without gradients so far has no moments
-                device = parameter.device if id(parameter) in on_device else "cpu"
-                optimizer.state[parameter] = {
-                    "step": torch.zeros((), device=device),
-                    "exp_avg": torch.zeros_like(parameter),
-                    "exp_avg_sq": torch.zeros_like(parameter),
-                }
+        _make_state(model, optimizer, tensors_in(self.path))
         load_shards(_tensors(model, optimizer), self.path)
 
 
@@ -230,9 +220,31 @@ def _remove_earlier(attempt: Attempt) -> None:
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     named = {f"model/{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        moments = optimizer.state.get(parameter, {})
-        named |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moments}
+        state = optimizer.state.get(parameter, {})
+        named |= {f"{key}/{name}": value for key, value in state.items() if isinstance(value, Tensor)}
     return named
+
+
+def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, TensorStorageMetadata]) -> None:
+    """Give the optimizer the state that was saved, as zeros; torch moves it to the device where the optimizer has it.
+
+    A parameter without gradients so far has none.
+    """
+    parameters, state = dict(model.named_parameters()), defaultdict[int, dict[str, Tensor]](dict)
+    trained = (one for group in optimizer.param_groups for one in group["params"])
+    numbers = {parameter: number for number, parameter in enumerate(trained)}
+    for name, tensor in saved.items():
+        key, _, of = name.partition("/")
+        if key == "model":
+            continue
+        parameter = parameters[of]
+        if key != "step" and tensor.size == parameter.shape:
+            zeros = torch.zeros_like(parameter)  # sharded, if the parameter is
+        else:
+            assert key == "step" or not isinstance(parameter, DTensor), f"{name} has another shape than its shards"
+            zeros = torch.zeros(tensor.size, dtype=tensor.properties.dtype)
+        state[numbers[parameter]][key] = zeros
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
 
 
 def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
@@ -247,8 +259,3 @@ def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
         if owner == world.rank:
             share[name] = value
     return share
-
-
-def _steps_on_device(group: dict[str, Any]) -> bool:
-    """True if AdamW keeps the number of steps on the parameter's device."""
-    return bool(group.get("fused") or group.get("capturable"))

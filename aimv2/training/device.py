@@ -1,14 +1,26 @@
 """How a device computes a run: its precision, and whether blocks are compiled."""
 
+from typing import Protocol
+
 import torch
 
 from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
 
 
-def autocast(config: RunConfig) -> torch.autocast:
-    """Compute matrix products in the run's precision; weights, residual streams, norms and losses stay float32."""
-    return torch.autocast(config.device, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+class Computation(Protocol):
+    """Where and how a network is computed: a run's config, or an evaluation of any weights."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+
+def autocast(computation: Computation) -> torch.autocast:
+    """Compute matrix products in this precision; weights, residual streams, norms and losses stay float32."""
+    return torch.autocast(computation.device, dtype=torch.bfloat16, enabled=computation.precision == "bfloat16")
 
 
 def compiles(config: RunConfig) -> bool:

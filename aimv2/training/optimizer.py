@@ -1,31 +1,38 @@
-"""AdamW with fully decoupled weight decay, and its learning-rate schedule, as in the paper."""
+"""The optimizers with fully decoupled weight decay, and the learning-rate schedule, as in the paper."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, LinearParamScheduler
 from torch import nn
 
 from aimv2.config.run_config import OptimizerConfig
+from aimv2.spec.optimizers import optimizer_spec
 
 # ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.
 # The mask vector and the pooling query, which ml-l3m lacks, are learned vectors like BOS and CLS.
 NOT_DECAYED = ("bias", "norm", "pos_embed", "bos", "mask_token", "query", "logit_scale")
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW whose weight decay follows the shape of the schedule, not the size of the learning rate.
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a run for all parameters that are trained, in groups with and without weight decay.
 
-    The paper's step multiplies a weight by 1 - lambda x lr / peak_lr. torch's multiplies it by 1 - weight_decay x lr,
-    so weight_decay is lambda / peak_lr: 0.1 for ViT-L. Passing 1e-4 itself would decay a thousand times too little.
+    The paper's step multiplies a weight by 1 - lambda x lr / peak_lr, so that weight decay follows the shape of the
+    schedule, not the size of the learning rate. torch's multiplies it by 1 - weight_decay x lr, so weight_decay is
+    lambda / peak_lr: 0.1 for ViT-L. Passing 1e-4 itself would decay a thousand times too little.
 
     Source: paper Table A1, ml-l3m ``adamw_lh.py``.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for name, p in named if is_decayed(name)], "weight_decay": config.weight_decay / config.peak_lr},
         {"params": [p for name, p in named if not is_decayed(name)], "weight_decay": 0.0},
     ]
+    return optimizer_spec(config.name).load()(groups, config)
+
+
+def adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
 

@@ -18,14 +18,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from aimv2.base.files import sync
+from aimv2.base.files import sync, write_json
 from aimv2.runs.tensor_file import save_tensors
 
 ABOUT = "about.json"
@@ -90,8 +90,7 @@ def read_about(path: Path) -> Described:
 def write_about(path: Path, described: Described) -> None:
     """Write the JSON file of a folder, with a checksum."""
     text = json.dumps(described._asdict())
-    (path / ABOUT).write_text(json.dumps({"text": text, "checksum": _checksum(text.encode())}) + "\n")
-    sync(path / ABOUT)
+    write_json(path / ABOUT, {"text": text, "checksum": _checksum(text.encode())})
 
 
 def verify_shards(path: Path, described: Described) -> None:
@@ -108,9 +107,10 @@ def verify_shards(path: Path, described: Described) -> None:
             raise ValueError(f"the checksum of {name} does not match its content")
 
 
-def names_in(path: Path) -> set[str]:
-    """Return the names of the tensors in a folder."""
-    return set(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
+def tensors_in(path: Path) -> dict[str, TensorStorageMetadata]:
+    """Return the sizes and types of the tensors in a folder, by name."""
+    saved = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    return {name: one for name, one in saved.items() if isinstance(one, TensorStorageMetadata)}
 
 
 def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:

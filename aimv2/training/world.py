@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aimv2.data.batches.tally import Tally
-from aimv2.data.reading import Bad
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,13 +53,17 @@ class World:
         dist.all_reduce(count_X, group=self.host)
         return Tally.of(count_X.numpy(), tally.num_sources)
 
-    def gather(self, found: tuple[Bad, ...]) -> list[Bad]:
+    def gather(self, found: Sequence[T]) -> list[T]:
         """Return what all ranks have found, in the order of the ranks."""
         if self.size == 1:
             return list(found)
-        parts: list[tuple[Bad, ...]] = [()] * self.size
+        parts: list[Sequence[T]] = [()] * self.size
         dist.all_gather_object(parts, found, group=self.host)
-        return [bad for part in parts for bad in part]
+        return [each for part in parts for each in part]
+
+    def share(self, num_rows: int) -> range:
+        """Return a contiguous part of the rows for each rank, so that each reads a file from its start."""
+        return range(num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size)
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over the ranks, without gradients."""

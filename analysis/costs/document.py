@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.costs.measurements import FILE, Machine, Measurements, to_json
-from analysis.costs.ratios import Ratio
+from analysis.costs.ratios import Median
 from analysis.costs.tables import (
     INTERVALS,
     encoder_numbers,
@@ -64,7 +64,7 @@ def conclusion(measurements: Measurements) -> str:
     return " ".join(sentences)
 
 
-def _each(ratios: dict[str, Ratio]) -> str:
+def _each(ratios: dict[str, Median]) -> str:
     """Return the ratios as a list; those whose intervals include 1 are marked."""
     return ", ".join(
         f"{name} {one.text}" + (" (not told apart)" if one.includes_1 else "") for name, one in ratios.items()

@@ -1,7 +1,7 @@
 """What a cost study measures, as data: the report is built from this alone. Letters: R rounds."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,33 @@ from aimv2.config.data_config import CHECKED
 
 FILE = "measurements.json"
 DIGITS = 5  # of a timing
+OURS = "aimv2"  # name of our encoder and of our objective, the reference of all ratios
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An encoder of the size of ViT-L.
+
+    Attributes:
+        title: its name in reports.
+        package: the package that defines it, as ``import`` names it.
+        distribution: the same as ``pip`` names it.
+        class_tokens: positions of the blocks that are no patches.
+    """
+
+    title: str
+    package: str
+    distribution: str
+    patch_px: int
+    class_tokens: int
+
+
+ARCHITECTURES = {
+    OURS: Architecture("AIMv2 ViT-L/14", "aimv2", "aimv2-ablations", 14, 0),
+    "clip": Architecture("CLIP ViT-L/14", "open_clip", "open_clip_torch", 14, 1),
+    "siglip": Architecture("SigLIP ViT-L/16", "timm", "timm", 16, 0),
+    "dinov2": Architecture("DINOv2 ViT-L/14", "timm", "timm", 14, 1),
+}
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -139,7 +166,7 @@ def read_measurements(path: Path) -> Measurements:
         UsageError: the file is missing or broken.
     """
     if not path.exists():
-        raise UsageError(f"there is no {path}; measure first, with python analysis/cost_study.py")
+        raise UsageError(f"there is no {path}; measure first, with python -m benchmarks costs")
     try:
         return TypeAdapter(Measurements).validate_python(read_json(path))
     except (ValidationError, ValueError) as error:

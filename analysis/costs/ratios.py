@@ -1,4 +1,4 @@
-"""Timings as numbers of a report: percentiles, and ratios to AIMv2 with intervals. Letters: R rounds."""
+"""Timings as numbers of a report: percentiles, and medians of ratios with intervals. Letters: R rounds."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from benchmarks.timing import ratio
+from numpy.typing import ArrayLike
+from scipy import stats
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """The time of a call over AIMv2's: the median over rounds of the ratio of two timings.
+class Median:
+    """The median over rounds of a number, such as the time of a call over AIMv2's in the same round.
 
     Attributes:
         low, high: the ends of its interval by order statistics, which covers at least 95 %; NaN with fewer than six
@@ -50,10 +50,16 @@ class Ratio:
         }
 
 
-def relative(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
-    """Return the ratio of timings that were taken in the same rounds."""
-    median, low, high = ratio(np.array(theirs), np.array(ours))
-    return Ratio(median, low, high, len(ours))
+def median(value_R: ArrayLike) -> Median:
+    """Return the median with its interval by order statistics."""
+    value_R = np.asarray(value_R)
+    interval: Any = stats.quantile_test(value_R, p=0.5).confidence_interval(LEVEL)  # scipy-stubs call it a float
+    return Median(float(np.median(value_R)), float(interval.low), float(interval.high), len(value_R))
+
+
+def relative(theirs_R: ArrayLike, ours_R: ArrayLike) -> Median:
+    """Return the median ratio of timings that were taken in the same rounds."""
+    return median(np.divide(theirs_R, ours_R))
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

@@ -6,9 +6,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
-from analysis.costs.architectures import ARCHITECTURES, OURS
-from analysis.costs.measurements import EncoderCost, EncoderSetting, Measurements, ObjectiveCost, TrainingSetting
-from analysis.costs.ratios import Ratio, percentile, relative
+from analysis.costs.measurements import (
+    ARCHITECTURES,
+    OURS,
+    EncoderCost,
+    EncoderSetting,
+    Measurements,
+    ObjectiveCost,
+    TrainingSetting,
+)
+from analysis.costs.ratios import Median, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
 from analysis.figures.costs import objective_points, objective_ratios
 from analysis.figures.style import style
@@ -140,7 +147,7 @@ def _number(value: float, form: str) -> Cell:
     return Cell((format(value, form),), value=value)
 
 
-def _ratio_cell(one: Ratio) -> Cell:
+def _ratio_cell(one: Median) -> Cell:
     return Cell((one.text,), note=f"median of {one.n} rounds", value=one.median)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
+from aimv2.base.markdown import escape as escape  # which all sections use
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -152,8 +154,3 @@ def code_span(text: str) -> str:
     has_edge = text[:1] in ("`", " ") or text[-1:] in ("`", " ")
     pad = " " if has_edge and text.strip() else ""  # Markdown takes one space off each side
     return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def escape(text: str) -> str:
-    """Escape text from captions, descriptions and errors, so that it becomes no markup and breaks no table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")

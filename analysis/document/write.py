@@ -1,19 +1,16 @@
 """Write a document to a folder, in all its forms."""
 
 import contextlib
-import errno
-import tempfile
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
+from aimv2.base.files import replacing
 from analysis.document.data import to_json
 from analysis.document.html import to_html
 from analysis.document.latex import tables_of, to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
 from analysis.figures.style import save
-
-NUM_TRIES = 20
 
 
 def write(document: Document, target: Path) -> Path:
@@ -28,10 +25,8 @@ def write(document: Document, target: Path) -> Path:
         UsageError: the folder cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=target.parent, ignore_cleanup_errors=True) as workspace:
-            _write(document, Path(workspace, "new"))
-            replace_folder(target, Path(workspace))
+        with replacing(target) as folder:
+            _write(document, folder)
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
@@ -52,21 +47,3 @@ def _write(document: Document, folder: Path) -> None:
     (folder / "report.html").write_text(to_html(document, folder))
     with contextlib.suppress(OSError):  # it is not empty
         figures.rmdir()
-
-
-def replace_folder(target: Path, workspace: Path) -> None:
-    """Replace the old folder by the finished one, even if other processes do so at the same time.
-
-    Args:
-        workspace: a folder on the same file system that holds the finished folder as ``new``.
-    """
-    for number in range(NUM_TRIES):
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                target.rename(workspace / f"old-{number}")
-            (workspace / "new").rename(target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or number == NUM_TRIES - 1:
-                raise
-        else:
-            return

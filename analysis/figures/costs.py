@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs.architectures import ARCHITECTURES, OURS
-from analysis.costs.measurements import EncoderSetting, Measurements, TrainingSetting
-from analysis.costs.ratios import Ratio, relative
+from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, Measurements, TrainingSetting
+from analysis.costs.ratios import Median, relative
 from analysis.figures.arms import NUM_COLUMNS, panels
 from analysis.figures.style import COLOURS, INK, SOFT, show_on_hover
 
@@ -22,7 +21,7 @@ class Point(NamedTuple):
     panel: str
     row: str
     series: str
-    time: Ratio
+    time: Median
     flops: float
 
 

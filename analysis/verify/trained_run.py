@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from aimv2.base.errors import UsageError
@@ -20,10 +18,11 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.evaluation.held_out import Captions, HeldOut, Words, network_inputs, prepare_pairs
+from aimv2.evaluation.held_out import Captions, HeldOutPairs, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.record import RunFolder
+from aimv2.runs.tensor_file import read_tensors
 from aimv2.spec.objectives import Objective, objective
 
 MAX_PAIRS = 1024  # held-out pairs; more would only narrow the intervals
@@ -73,7 +72,7 @@ class TrainedRun:
         return self.pairs.dense
 
     @cached_property
-    def pairs(self) -> HeldOut:
+    def pairs(self) -> HeldOutPairs:
         """The held-out pairs, prepared."""
         return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config), self.config.data.max_bad_rate)
 
@@ -148,8 +147,8 @@ def load(folder: RunFolder) -> TrainedRun:
     _check_data(folder, "tokenizer", data.tokenizer.fingerprint, own.fingerprint)
     model, weights = build(config), folder.file("weights.safetensors")
     try:
-        model.load_state_dict(load_file(weights), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        model.load_state_dict(read_tensors(weights), strict=True)
+    except (UsageError, RuntimeError) as error:
         raise UsageError(f"{weights} does not hold this run's weights ({' '.join(str(error).split())})") from error
     pairs = data.held_out.subset(min(config.evaluation.num_pairs, MAX_PAIRS))
     return TrainedRun(folder, config, model.to(device).eval(), data.train, pairs, data.tokenizer, metrics)

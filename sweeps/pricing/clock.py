@@ -90,7 +90,7 @@ def _short(config: RunConfig) -> RunConfig:
         config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
     return replace(
         config,
-        optimizer=OptimizerConfig(),  # a learning rate that diverges would end the run
+        optimizer=OptimizerConfig(name=config.optimizer.name),  # a learning rate that diverges would end the run
         log=LogConfig(every_steps=1),
         evaluation=replace(config.evaluation, curve_points=min(config.evaluation.curve_points, CURVE_POINTS)),
     )

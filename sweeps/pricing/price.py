@@ -12,9 +12,9 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters
 from aimv2.spec.objectives import objective
+from aimv2.spec.optimizers import optimizer_spec
 
 BYTES_PER_PARAMETER = 4
-WEIGHTS_PER_CHECKPOINT = 3  # the weights and AdamW's two moments
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
 
 Quantity = Literal["flops", "seconds", "disk_bytes"]
@@ -95,7 +95,8 @@ def _price(run: RunConfig, clock: Clock) -> Price:
     seconds = None if time is None else sum(time)
     own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
     weights = BYTES_PER_PARAMETER * num_parameters(own)
-    checkpoints = CHECKPOINTS * WEIGHTS_PER_CHECKPOINT * weights if samples else 0
+    per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
+    checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
     return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints)
 
 

@@ -1,17 +1,136 @@
+"""The command: each benchmark runs and keeps its tables. Nothing here depends on times."""
+
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from aimv2.base.errors import UsageError
-from benchmarks.command import bench_command
+from benchmarks.command import BENCHMARKS, benchmarks_command
+from benchmarks.pruning import PruningOptions, measure
+from benchmarks.reference import KINDS, REST
+from benchmarks.results import FILE, PAGE, page, read_results
+from tests.helpers.sweeps import small_sweep
+
+STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
+exhaustive = pytest.mark.exhaustive
+ROOT = Path(__file__).parents[2]
 
 
 def test_benchmarks_are_listed(capsys):
-    assert bench_command(["--help"]) == 0
-    listed = capsys.readouterr().out
-    assert "encoder" in listed
-    assert "data" in listed
-    assert "step" in listed
+    assert benchmarks_command([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in BENCHMARKS)
 
 
-def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(UsageError, match=r"'decoder'.*Allowed: data, encoder, step"):
-        bench_command(["decoder"])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_help_has_every_option(capsys, name):
+    assert benchmarks_command([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: python -m benchmarks {name} [key=value ...]\n")
+    assert "\n  json=FILE " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'?"),
+        (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
+        (["encoder", "depth"], "cannot read 'depth': arguments have the form key=value"),
+        (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
+        (["encoder", "threads=all"], "threads: Input should be a valid integer"),
+        (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
+        (["step", "model=vit_l"], "model: Input should be 'demo', 'tiny' or 'vit_l_shape' (got 'vit_l')"),
+        (["step", "precision=half"], "precision: Input should be 'float32' or 'bfloat16' (got 'half')"),
+        (["step", "repeats=1"], "repeats: Input should be greater than or equal to 2"),
+        (["step", "json=nowhere/step.json"], "json=nowhere/step.json: there is no such folder"),
+        (["reference", "clock=cpu"], "unknown key 'clock'."),
+        (["data", "clock=sun"], "clock: Input should be 'wall' or 'cpu' (got 'sun')"),
+        (["data", "folder=/proc/nowhere"], "folder='/proc/nowhere' cannot be written"),
+        (["costs", "models=[aimv2,clib]"], "models.1: Input should be 'aimv2', 'clip', 'siglip' or 'dinov2'"),
+        (["ledger", "runs=1000"], "runs is a list: write runs=[1000]"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        benchmarks_command(arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("encoder", "scale=demo depth=1 repeats=2 device=cpu threads=1", ["ours", "timm", "transformers", "torch.mm"]),
+        ("step", STEP, ["demo"]),
+        pytest.param("reference", STEP, ["demo"] * 3, marks=exhaustive),
+        ("reference", f"{STEP} operations=true", [*KINDS, REST]),
+        pytest.param(
+            "data",
+            "batches=1 batch_size=8 repeats=2 max_workers=1",
+            ["photographs"] * 6 + ["scenes"] * 6,
+            marks=exhaustive,
+        ),
+        ("scale", "huge_shards=20 memory_samples=0 index_mb=0 batch_size=8 repeats=2", [200_000]),
+        ("scale", "huge_shards=0 memory_samples=20 index_mb=0 batch_size=8", [0, 24, 24]),
+        (
+            "scale",
+            "huge_shards=0 memory_samples=0 index_mb=1 repeats=2",
+            ["index, 1 process", "index, 2 processes", "read and CRC-32"],
+        ),
+        pytest.param("loop", "repeats=2", ["bare", "the loop", "the loop, and making its batch"], marks=exhaustive),
+        pytest.param("first_step", "repeats=1", ["the run's attempt", "training"], marks=exhaustive),
+        ("load", "runs=14 rows=40", ["with_load", "with_pandas"]),
+        pytest.param(
+            "costs",
+            "repeats=2 device=cpu models=[aimv2] patches=[16] batch=2 batch_repeats=2 train_batch=1 depth=1",
+            ["work/costs/measurements.json"],
+            marks=exhaustive,
+        ),
+        pytest.param("ledger", "runs=[50] workers=[2] steady_seconds=12", [50], marks=exhaustive),
+    ],
+)
+def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, monkeypatch, capsys, name, arguments, rows):
+    monkeypatch.chdir(tmp_path)
+    Path("work").mkdir()
+    place = {"data": ["folder=work"], "scale": ["folder=work"], "costs": ["reports_dir=work"]}.get(name, [])
+    assert benchmarks_command([name, *arguments.split(), *place, "json=results.json"]) == 0
+    (result,) = read_results(Path("results.json"))
+    first, *_ = result.tables
+    assert [next(iter(row.values())) for row in first.rows][: len(rows)] == rows
+    printed = capsys.readouterr().out
+    assert all(f"**{table.title}**" in printed for table in result.tables)
+    assert result.machine in printed
+    assert name == "costs" or not list(Path("work").iterdir()), "temporary files are deleted"
+
+
+@exhaustive
+def test_pruning_replays_the_trials_of_a_search(tmp_path, cache_dir):
+    values = ("budget.samples=256", "evaluation.curve_points=4", "sweep.seeds=2", "executor=debug")
+    _, *launch = small_sweep(cache_dir, *values)
+    (table,) = measure(PruningOptions(folder=str(tmp_path), trials=3, launch=tuple(launch)))
+    assert table.rows[0]["trials"] == 2, "without the baseline"
+    assert 0 <= table.rows[0]["share of samples saved"].median < 1
+
+
+def test_all_runs_every_benchmark_in_a_new_process(monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(subprocess, "run", lambda words, check: commands.append(words) or Done())
+    assert benchmarks_command(["all", "json=all.json"]) == 0
+    assert commands == [[sys.executable, "-m", "benchmarks", name, "json=all.json"] for name in BENCHMARKS]
+
+
+def test_the_committed_page_is_that_of_the_committed_results():
+    assert page(read_results(ROOT / FILE)) == (ROOT / PAGE).read_text()
+
+
+def test_a_page_is_written_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(PAGE).parent.mkdir()
+    assert benchmarks_command(["page", f"json={ROOT / FILE}"]) == 0
+    assert (tmp_path / PAGE).read_text() == (ROOT / PAGE).read_text()

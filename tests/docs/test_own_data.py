@@ -37,7 +37,7 @@ def entered(tmp_path, monkeypatch, capsys, cache_dir):
         _, *arguments = cheap(["python", "sweeps/launch.py", *words[3:]] if launches else words)
         if "dry_run=true" in arguments or "write" in arguments:
             arguments.append(f"data.cache_dir={cache_dir}")
-        if "audit" in arguments:
+        if "audit=true" in arguments:
             arguments.append("workers=1")
         is_module = arguments[0] == "-m"
         monkeypatch.setattr(sys, "argv", arguments[1:] if is_module else arguments)
@@ -90,7 +90,7 @@ def test_own_pairs_as_on_the_page(entered, tmp_path):
     assert "warning" not in printed
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 500
-    assert (tmp_path / "audit/audit.html").exists()
+    assert (tmp_path / "digits.audit.json").exists()
 
 
 @pytest.mark.exhaustive

@@ -1,7 +1,7 @@
 """Made-up measurements of a cost study."""
 
-from analysis.costs.architectures import ARCHITECTURES
 from analysis.costs.measurements import (
+    ARCHITECTURES,
     EncoderCost,
     EncoderSetting,
     Machine,
@@ -62,7 +62,7 @@ def training(scale, *, is_timed=True):
 
 def measurements(models=tuple(SLOWER), clock="wall"):
     return Measurements(
-        command="python analysis/cost_study.py",
+        command="python -m benchmarks costs",
         machine=Machine(
             name="A_machine", device="cpu", threads=2, packages={"torch": "2.13.0", "timm": "1.0"}, load=1.5
         ),

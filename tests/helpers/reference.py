@@ -8,7 +8,7 @@ rank, one batch, both terms, image first; raster order. Letters as in ``aimv2.mo
 import torch
 import torch.nn.functional as F
 
-from aimv2.training.optimizer import build_optimizer
+from benchmarks.training import still_optimizer
 
 
 def rms_norm(x, weight):
@@ -80,9 +80,7 @@ class ReferenceStep:
 
     def __init__(self, model, load, config):
         self.model, self.load, self.config = model, load, config
-        self.optimizer = build_optimizer(model, config.optimizer)
-        for group in self.optimizer.param_groups:
-            group["lr"] = 0.0  # as in benchmarks.training
+        self.optimizer = still_optimizer(model, config)
 
     def backward(self, batch):
         weights = dict(self.model.named_parameters())

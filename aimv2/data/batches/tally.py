@@ -113,11 +113,4 @@ class Tally:
         return len(self.shown_SK)
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.num_supervised + other.num_supervised,
-            self.num_scored + other.num_scored,
-            self.num_scored_images + other.num_scored_images,
-            self.num_retries + other.num_retries,
-            self.shown_SK + other.shown_SK,
-            self.bad_SR + other.bad_SR,
-        )
+        return Tally.of(self.counts + other.counts, self.num_sources)

@@ -1,7 +1,8 @@
-"""Glyphs as pairs: rendered once into shards, and split by concept."""
+"""Glyphs as pairs: rendered once into a NumPy file, and split by concept."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,37 @@ from rich.progress import Progress
 
 from aimv2.base import address
 from aimv2.base.errors import UsageError
+from aimv2.base.files import replacing
 from aimv2.config.data_config import DataConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs, likeness
 from aimv2.data.sources.scene import INKS, Caption, WordClass
-from aimv2.data.sources.shards import INDEX, Shards, write_shards
 from aimv2.data.text import clean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+LABELS, PICTURES = "labels.parquet", "pictures.npy"
+
+
+class Pictures:
+    """Pictures in a NumPy file, uint8 [N, S, S, 3], mapped into memory by each process that reads them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        picture: np.ndarray = self.mapped[row]
+        return picture
+
+    @cached_property
+    def mapped(self) -> np.ndarray:
+        mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def __reduce__(self) -> tuple[type["Pictures"], tuple[Path]]:
+        return type(self), (self.path,)
 
 
 class GlyphPairs(Pairs):
@@ -26,12 +49,12 @@ class GlyphPairs(Pairs):
 
     Attributes:
         table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.sources.likeness``) as
-            ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of the picture in its shards.
+            ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of its picture.
     """
 
-    def __init__(self, table: "pd.DataFrame", shards: Shards) -> None:
+    def __init__(self, table: "pd.DataFrame", pictures: Pictures) -> None:
         self.table = table.reset_index(drop=True)
-        self._shards = shards
+        self._pictures = pictures
         self._ids = self.table["sample_id"].to_numpy()
         self._rows = self.table["row"].tolist()
         # No DataFrame in the training path: reading a cell of one takes longer than rendering a scene.
@@ -54,14 +77,14 @@ class GlyphPairs(Pairs):
         return item_B
 
     def picture(self, row: int) -> np.ndarray:
-        return self._shards.image(self._rows[row])
+        return self._pictures[self._rows[row]]
 
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
         return _worded(self._texts["short"][row], self._texts[kind][row])
 
     def where(self, chosen: "pd.Series | np.ndarray") -> "GlyphPairs":
         """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
-        return GlyphPairs(self.table[np.asarray(chosen)], self._shards)
+        return GlyphPairs(self.table[np.asarray(chosen)], self._pictures)
 
 
 _COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
@@ -73,9 +96,8 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
     Raises:
         UsageError: a package of the source is not installed, the cache cannot be written or read, or a side is empty.
     """
-    shards = Shards(_rendered(source, config, show_progress))
-    table = shards.table.assign(row=np.arange(len(shards)))
-    pairs = GlyphPairs(table.assign(sample_id=table["key"].map(glyphs.sample_id)), shards)
+    pairs = _read(_rendered(source, config, show_progress))
+    table = pairs.table
     held_out = table["concept"].map(concept_position) < config.held_out_fraction
     for side, has_none, change in (("training", held_out.all(), "lower"), ("held-out", not held_out.any(), "raise")):
         if has_none:
@@ -84,6 +106,23 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
                 f" {len(pairs):,}; {change} it"
             )
     return Sides(pairs.where(~held_out), pairs.where(held_out))
+
+
+def _read(folder: Path) -> GlyphPairs:
+    """Open rendered glyphs.
+
+    Raises:
+        UsageError: a file is missing or broken.
+    """
+    import pandas as pd  # here, because a run on scenes needs none to start
+
+    try:
+        table, pictures = pd.read_parquet(folder / LABELS), Pictures(folder / PICTURES)
+        if len(pictures.mapped) != len(table):
+            raise ValueError(f"{len(pictures.mapped)} pictures of {len(table)}")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} cannot be read ({error}); delete it and it is made again") from error
+    return GlyphPairs(table.assign(row=np.arange(len(table)), sample_id=table["key"].map(glyphs.sample_id)), pictures)
 
 
 def concept_position(concept: str) -> float:
@@ -100,19 +139,28 @@ def _worded(name: str, text: str) -> Caption:
 
 
 def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
-    """Return the folder of a source's shards; render them first if it is missing."""
-    folder = Path(config.cache_dir) / "pairs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
-    if (folder / INDEX).exists():
+    """Return the folder of a source's labels and pictures; render them first if it is missing."""
+    folder = Path(config.cache_dir) / "glyphs" / f"{source}-{config.render_px}px-{glyphs.version(source)}"
+    if (folder / LABELS).exists():
         return folder
+    import pandas as pd
+
     with writing(config):
         folder.parent.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be written
-    found = list(glyphs.SOURCES[source]())
+    found, group_of = list(glyphs.SOURCES[source]()), likeness.groups()
     with Progress(disable=not show_progress, transient=True) as progress, writing(config):
-        tracked = progress.track(found, description=f"rendering {source}")
-        group_of = likeness.groups()
-        labelled = (glyph.labels | {"concept": group_of[glyph.key]} for glyph in found)
-        pictures = (glyph.render(config.render_px) for glyph in tracked)
-        write_shards(folder, zip(pictures, labelled, strict=True))
+        try:
+            with replacing(folder, only_new=True) as partial:
+                partial.mkdir()
+                shape = (len(found), config.render_px, config.render_px, 3)
+                picture_N = np.lib.format.open_memmap(partial / PICTURES, "w+", np.uint8, shape)
+                for row, glyph in enumerate(progress.track(found, description=f"rendering {source}")):
+                    picture_N[row] = glyph.render(config.render_px)
+                labels = pd.DataFrame([glyph.labels | {"concept": group_of[glyph.key]} for glyph in found])
+                labels.to_parquet(partial / LABELS)
+        except OSError:
+            if not (folder / LABELS).exists():  # another process may have been faster
+                raise
     return folder
 
 

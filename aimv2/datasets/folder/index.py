@@ -17,8 +17,8 @@ from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder import tables
-from aimv2.datasets.index_folder import Indexed, OnProgress, write_facts, writing
-from aimv2.datasets.records import Part
+from aimv2.datasets.index_folder import write_facts, writing
+from aimv2.datasets.records import DataPart, Indexed, OnProgress
 
 SAMPLES = "samples.arrow"
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -35,7 +35,7 @@ class _Row(NamedTuple):
     size: int
 
 
-class _Parts:
+class _FolderParts:
     """Sizes and checksums by subfolder, while files are found."""
 
     def __init__(self) -> None:
@@ -49,9 +49,9 @@ class _Parts:
         sums[1] += max(size, 0)
         self._hashes.setdefault(name, hashlib.sha256()).update(f"{path}\0{size}\n".encode())
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return [
-            Part(name, num_samples, size, self._hashes[name].hexdigest())
+            DataPart(name, num_samples, size, self._hashes[name].hexdigest())
             for name, (num_samples, size) in sorted(self._sums.items())
         ]
 
@@ -67,7 +67,7 @@ def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
     folder = Path(location.folder or "")
     if not folder.is_dir():
         raise UsageError(f"folder: {folder} is no folder that can be read")
-    parts, notes = _Parts(), list[str]()
+    parts, notes = _FolderParts(), list[str]()
     if location.table:
         batches = _table_rows(location, folder, Path(location.table), workers, parts)
     else:
@@ -86,7 +86,7 @@ def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
 
 
 def _image_rows(
-    location: Location, folder: Path, parts: _Parts, notes: list[str]
+    location: Location, folder: Path, parts: _FolderParts, notes: list[str]
 ) -> Iterator[tuple[list[_Row], pa.RecordBatch | None]]:
     """Find the images, sorted by path."""
     extensions = (location.image,) if location.image else EXTENSIONS
@@ -100,7 +100,7 @@ def _image_rows(
 
 
 def _scan(
-    root: str, within: str, extensions: tuple[str, ...], folder: str, parts: _Parts, outside: list[int]
+    root: str, within: str, extensions: tuple[str, ...], folder: str, parts: _FolderParts, outside: list[int]
 ) -> Iterator[_Row]:
     """Yield the images of a folder and its subfolders in the order of their paths; hidden names are left out."""
     try:
@@ -137,7 +137,7 @@ def _belongs(name: str, stems: set[str]) -> bool:
 
 
 def _table_rows(
-    location: Location, folder: Path, table: Path, workers: int, parts: _Parts
+    location: Location, folder: Path, table: Path, workers: int, parts: _FolderParts
 ) -> Iterator[tuple[list[_Row], pa.RecordBatch | None]]:
     """Read the rows of the table, and the sizes of their images."""
     name = location.image or "image"
@@ -250,9 +250,9 @@ def _refuse_repeated(path: Path, hash_N: np.ndarray, location: Location) -> None
                 )
 
 
-def _table_part(table: Path, num_samples: int) -> Part:
+def _table_part(table: Path, num_samples: int) -> DataPart:
     with table.open("rb") as file:
-        return Part(
+        return DataPart(
             f"table {table.name}", num_samples, table.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         )
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
-from aimv2.datasets.folder.index import COLUMN, SAMPLES, is_within
+from aimv2.datasets.folder.index import COLUMN, SAMPLES, build, is_within
 from aimv2.datasets.folder.tables import JSON_ROW
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts
-from aimv2.datasets.records import MAX_BLOCK_ROWS, Part, Records
+from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records, json_of, text_of, value_at
 from aimv2.datasets.shards.remote import Patience
 
 
@@ -25,12 +25,10 @@ class FolderRecords(Records):
     ``NAME.json``. Blocks are large, because the order of paths is often that of classes.
     """
 
-    def __init__(self, location: Location) -> None:
-        """Open the index.
+    build = staticmethod(build)
 
-        Raises:
-            UsageError: the folder or its index is missing, or the index does not fit the description or the table.
-        """
+    def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
+        """Open the index (``RecordsReader``); nothing is copied."""
         read_facts(location)
         self._location = location
         self._folder = Path(location.folder or "")
@@ -93,9 +91,11 @@ class FolderRecords(Records):
         content = None if "/" in name else self._read(f"{path.removesuffix(file)}{file.rpartition('.')[0]}.{member}")
         if content is None:
             return None
-        return _json_value(content, words[end:], path) if words[end:] else _text(content, f"{path}: {member}")
+        if words[end:]:
+            return value_at(json_of(content, lambda: f"beside {path}"), words[end:])
+        return text_of(content, lambda: f"{path}: {member}")
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return read_parts(index_path(self._location) / PARTS)
 
     def _read(self, path: str) -> bytes | None:
@@ -117,24 +117,7 @@ class FolderRecords(Records):
             return opened.read()
 
 
-def _text(content: bytes, where: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise BadSampleError("missing caption", f"{where} is not UTF-8: {error}") from error
-
-
-def _json_value(content: bytes, keys: list[str], path: str) -> Any:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadSampleError("broken json", f"beside {path}: {error}") from error
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _check_table(location: Location, parts: list[Part]) -> None:
+def _check_table(location: Location, parts: list[DataPart]) -> None:
     """Raise a UsageError if the table is missing or has another size than when it was indexed."""
     if not location.table:
         return

@@ -1,30 +1,24 @@
 """Scans of all shards of a location, in parallel processes, to an index."""
 
-import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import BinaryIO
 
 import numpy as np
 
-from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
 from aimv2.datasets.description import Location
-from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
+from aimv2.datasets.index_folder import index_path
+from aimv2.datasets.processes import in_processes
+from aimv2.datasets.records import Indexed, OnProgress
 from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
 from aimv2.datasets.shards.patterns import expand
 from aimv2.datasets.shards.scan import Scan, row_type, scan
 
 MAX_ERRORS = 10  # broken shards after which a scan stops
-IN_FLIGHT = 4  # shards per worker that are submitted at a time
 
 Task = tuple[str, tuple[int, str] | None]
 Outcome = Scan | UsageError | None
@@ -52,7 +46,7 @@ def build_index(location: Location, workers: int, on_progress: OnProgress) -> In
     folder = writable_folder(str(index_path(location).parent), "index")
     with tempfile.TemporaryFile(dir=folder) as spool:
         try:
-            for name, outcome in zip(names, _scans(tasks, workers), strict=True):
+            for name, outcome in zip(names, in_processes(_attempt, tasks, workers, "scans shards"), strict=True):
                 if isinstance(outcome, UsageError):
                     errors.append(outcome)
                     if len(errors) == MAX_ERRORS:
@@ -123,45 +117,8 @@ def _spooled(spool: BinaryIO, name: str, found: Scan) -> ShardRows:
     return ShardRows(name, found.size, found.version, found.checksum, found.notes, found.extensions, rows)
 
 
-def _scans(tasks: Iterable[Task], workers: int) -> Iterator[Outcome]:
-    """Yield the scans of shards, in order."""
-    if workers <= 1:
-        yield from map(_attempt, tasks)
-        return
-    # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
-    context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[Outcome]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_parent) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(_attempt, task))
-                if len(waiting) == IN_FLIGHT * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            message = "a process that scans shards was killed, most likely for lack of memory; use fewer workers"
-            raise RunFailedError("node", message) from error
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def _attempt(task: Task) -> Outcome:
     try:
         return scan(*task)
     except UsageError as error:
         return error
-
-
-def follow_parent() -> None:
-    """Leave interrupts to the parent, and end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only processes of the pool call this"
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, write_facts, writing
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from aimv2.datasets.shards.patterns import base_of, is_url
 from aimv2.datasets.shards.scan import row_type
 
@@ -39,7 +39,7 @@ class Index:
         notes: numbers of ignored members and odd samples, by reason.
         first_row: int64 [S + 1]; shard s has the rows ``first_row[s]`` to ``first_row[s + 1] - 1``.
         rows: ``row_type(E)`` [N], mapped into memory.
-        table: a row per shard, with the columns of ``Part`` and its ``version``; names are without the base.
+        table: a row per shard, with the columns of ``DataPart`` and its ``version``; names are without the base.
     """
 
     base: str
@@ -67,9 +67,9 @@ class Index:
         columns = [self.table[name].to_pylist() for name in ("name", "size", "checksum")]
         return sha256(repr(columns).encode()).hexdigest()
 
-    def parts(self) -> list[Part]:
-        columns = (self.table[name].to_pylist() for name in Part._fields)
-        return [Part(*values) for values in zip(*columns, strict=True)]
+    def parts(self) -> list[DataPart]:
+        columns = (self.table[name].to_pylist() for name in DataPart._fields)
+        return [DataPart(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
                 count_E += has_NE.sum(axis=0)
                 notes.update(shard.notes)
                 notes[WITHOUT_IMAGE] += int((~has_NE[:, is_image_E].any(axis=1)).sum())
-                parts.append(Part(shard.name.removeprefix(base), len(rows), shard.size, shard.checksum))
+                parts.append(DataPart(shard.name.removeprefix(base), len(rows), shard.size, shard.checksum))
                 file.write(rows.tobytes())
         write_versions(folder, [shard.version for shard in shards], [shard.notes for shard in shards])
         write_facts(

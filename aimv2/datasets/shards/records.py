@@ -1,6 +1,5 @@
 """The samples of tar shards, read in place. Letters: B rows, S shards."""
 
-import json
 import os
 import struct
 import time
@@ -14,7 +13,8 @@ import numpy as np
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import command
-from aimv2.datasets.records import Part, Records
+from aimv2.datasets.records import DataPart, Records, json_of, text_of, value_at
+from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, ShardCache
@@ -40,18 +40,19 @@ class ShardRecords(Records):
         retries: reads that were repeated after a transient error, in this process.
     """
 
+    build = staticmethod(build_index)
+
     def __init__(
         self,
         location: Location,
-        *,
         cache_dir: str | None = None,
         cache_bytes: int = 0,
+        *,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Open the index.
+        """Open the index (``RecordsReader``).
 
         Args:
-            cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
             sleep: waits before a read is repeated.
 
         Raises:
@@ -108,17 +109,11 @@ class ShardRecords(Records):
     def field(self, row: int, name: str) -> Any:
         extension, path = self._split_field(name)
         if path:
-            value = self._json(row, extension)
-            for part in path:
-                value = value.get(part) if isinstance(value, dict) else None
-            return value
+            return value_at(self._json(row, extension), path)
         content = self._member(row, extension)
-        try:
-            return None if content is None else content.decode()
-        except UnicodeDecodeError as error:
-            raise BadSampleError("missing caption", f"{self.key(row)}.{extension} is not UTF-8: {error}") from error
+        return None if content is None else text_of(content, lambda: f"{self.key(row)}.{extension}")
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DataPart]:
         return self._index.parts()
 
     def digest(self) -> str:
@@ -136,10 +131,7 @@ class ShardRecords(Records):
     def _json(self, row: int, extension: str) -> Any:
         if self._last_json[:2] != (row, extension):  # several fields of a sample are read one after the other
             content = self._member(row, extension)
-            try:
-                value = None if content is None else json.loads(content)
-            except (ValueError, RecursionError) as error:
-                raise BadSampleError("broken json", f"{self.key(row)}.{extension}: {error}") from error
+            value = None if content is None else json_of(content, lambda: f"{self.key(row)}.{extension}")
             self._last_json = row, extension, value
         return self._last_json[2]
 
@@ -163,7 +155,7 @@ class ShardRecords(Records):
         kept, first, sample = self._last_sample
         content = sample[at - first :][: HEADERS + size] if kept == row else self._read(shard, at, HEADERS + size)
         _, found, member, content = self._checked(row, shard, at, size, key, content)
-        data = content[member.data : member.data + size]
+        data = content[member.data - at : member.data - at + size]
         if found != extension or member.size != size or len(data) != size:
             raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")
         return data
@@ -190,10 +182,10 @@ class ShardRecords(Records):
             RunFailedError: the member there is not of this sample.
         """
         try:
-            member = first_member(content)
-            if member is None or len(content) < member.data + size:  # names of any length are rare
+            member = first_member(content, base=start)
+            if member is None or len(content) < member.data - start + size:  # names of any length are rare
                 content = self._read(shard, start, 4 * MAX_EXTENDED + size)
-                member = first_member(content)
+                member = first_member(content, base=start)
         except TarError as error:
             raise self._changed(shard, f"it {error}") from error
         parts = split(member.name) if member is not None and not member.kind else None

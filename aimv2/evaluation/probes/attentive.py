@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +21,10 @@ from torch import Tensor, nn
 from aimv2.base import address
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.tasks import NO_LABEL
-from aimv2.evaluation.probes.splits import CHUNK, Features, Score, Standardised, moments, scored
+from aimv2.evaluation.probes.splits import CHUNK, Chosen, Splits, Standardised, at_edge, moments, scored
 
 CLIP_NORM = 3.0  # paper Table A2
 MIN_LR = 1e-5  # paper Table A2
-
-
-class ProbeResult(NamedTuple):
-    """The setting that is best on validation, and its score on the test split."""
-
-    score: Score
-    learning_rate: float
-    weight_decay: float
 
 
 class AttentiveProbes(nn.Module):
@@ -105,10 +96,7 @@ class AttentiveProbes(nn.Module):
 
 
 def attentive_probe(
-    train: Features,
-    validation: Features,
-    test: Features,
-    num_classes: int,
+    splits: Splits,
     config: ProbeConfig,
     *,
     seed: int,
@@ -116,7 +104,7 @@ def attentive_probe(
     is_refitted: bool = False,
     device: torch.device | None = None,
     on_step: Callable[[], None] = lambda: None,
-) -> ProbeResult:
+) -> Chosen:
     """Train a probe for every setting of the grid, select the best on validation, report it on test.
 
     Features are standardised with the training split's mean and deviation, which is equivalent to the non-affine batch
@@ -132,22 +120,28 @@ def attentive_probe(
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
         test set; here the test set selects nothing.
     """
-    device = device or train.feature_NID.device
+    device = device or splits.train.feature_NID.device
     grid = list(product(config.learning_rates, config.weight_decays))
-    mean_D, std_D = moments(train, device)
-    parts = [Standardised(part, mean_D, std_D) for part in (train, validation, test)]
-    labels = [part.label_NK.to(device) for part in (train, validation, test)]
-    probes = _trained(parts[:1], labels[:1], num_classes, grid, config, seed, warmup_epochs, on_step)
+    mean_D, std_D = moments(splits.train, device)
+    parts = [Standardised(part, mean_D, std_D) for part in splits[1:]]
+    labels = [part.label_NK.to(device) for part in splits[1:]]
+
+    def trained(num_parts: int, grid: Sequence[tuple[float, float]]) -> AttentiveProbes:
+        own = parts[:num_parts], labels[:num_parts], splits.num_classes
+        return _trained(*own, grid, config, seed, warmup_epochs, on_step)
+
+    probes = trained(1, grid)
     guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1])
     right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
     loss_G = (nats_GN.sum(dim=1) / (labels[1] != NO_LABEL).sum().clamp(min=1)).tolist()
     best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
-    chosen = (
-        _trained(parts[:2], labels[:2], num_classes, [grid[best]], config, seed, warmup_epochs, on_step)
-        if is_refitted
-        else probes.only(best)
+    chosen = trained(2, [grid[best]]) if is_refitted else probes.only(best)
+    rate, decay = grid[best]
+    return Chosen(
+        scored(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]),
+        {"learning_rate": rate, "weight_decay": decay},
+        at_edge("learning rate", rate, config.learning_rates),
     )
-    return ProbeResult(scored(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]), *grid[best])
 
 
 def num_steps(num_images: int, config: ProbeConfig) -> int:

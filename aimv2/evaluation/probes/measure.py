@@ -1,68 +1,43 @@
 """The probes of a run: on the tasks of transfer sets, several ranks at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import RunConfig
 from aimv2.data.tasks import Task, TransferSet
 from aimv2.evaluation.features import Encoded
-from aimv2.evaluation.parts import Measured, Part, finite
+from aimv2.evaluation.parts import Measured, MeasureParts, finite
 from aimv2.evaluation.probes.attentive import attentive_probe
-from aimv2.evaluation.probes.neighbours import knn_score
-from aimv2.evaluation.probes.splits import Features
+from aimv2.evaluation.probes.neighbours import knn_scores
+from aimv2.evaluation.probes.splits import Features, Splits
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import SCENE_TASKS
 from aimv2.training.world import World
 
 
-class Probes(NamedTuple):
-    """Attentive probes and k nearest neighbours on the same features.
+def measure(encoded: Encoded, sets: Iterable[TransferSet], part: MeasureParts) -> dict[str, Measured]:
+    """Measure attentive probes and nearest neighbours on labelled sets.
 
-    Attributes:
-        splits: computes the features with all ranks, when it is first called.
-        measures: by name; each measures on this rank alone.
-        world: ranks that each measure some of them.
+    The encoder has full attention, and on scenes causal attention too. Features are computed with all ranks; each rank
+    then measures some of the probes alone.
+
+    Args:
+        part: called with the names of as many metrics as there are ranks.
     """
-
-    splits: Callable[[], list[Tensor]]
-    measures: dict[str, Callable[[], dict[str, Measured]]]
-    world: World
-
-    def measured(self, part: Part) -> dict[str, Measured]:
-        """Measure as many at once as there are ranks; probes first, because nearest neighbours take less time."""
-        order = sorted(self.measures, key=lambda name: name.startswith("knn_"))
-        found: dict[str, Measured] = {}
-        for start in range(0, len(order), self.world.size):
-            found |= part(order[start : start + self.world.size], self._measure)
-        return {name: found[name] for name in self.measures if name in found}
-
-    def _measure(self, names: Sequence[str]) -> list[dict[str, Measured]]:
-        self.splits()  # together, before each rank is on its own
-        return [finite(found) for found in self.world.divided(names, lambda name: self.measures[name]())]
+    measured: dict[str, Measured] = {}
+    for found in sets:
+        is_of_scenes = all(task.name in SCENE_TASKS for task in found.tasks)
+        for is_causal in (False, True) if is_of_scenes else (False,):
+            features = cache(partial(_features, encoded, found, is_causal=is_causal))
+            measures = _measures(features, encoded, found, is_causal=is_causal)
+            measured |= _measured(measures, features, part, encoded.world)
+    return measured
 
 
-def probes(encoded: Encoded, found: TransferSet, config: RunConfig) -> Iterator[Probes]:
-    """Yield the measurements on a labelled set: with full attention in the encoder, and on scenes with causal
-    attention too."""
-    is_of_scenes = all(task.name in SCENE_TASKS for task in found.tasks)
-    for is_causal in (False, True) if is_of_scenes else (False,):
-        splits = cache(partial(_splits, encoded, found, is_causal=is_causal))
-        measures: dict[str, Callable[[], dict[str, Measured]]] = {}
-        for task in found.tasks:
-            name = f"causal_probe_{task.name}" if is_causal else f"probe_{task.name}"
-            measures[name] = partial(_probe, name, splits, task, found.item_N, config, is_causal=is_causal)
-            if not is_causal:
-                name = f"knn_{task.name}"
-                measures[name] = partial(_neighbours, name, splits, task, found.item_N, config)
-        yield Probes(splits, measures, encoded.world)
-
-
-def _splits(encoded: Encoded, found: TransferSet, *, is_causal: bool) -> list[Tensor]:
+def _features(encoded: Encoded, found: TransferSet, *, is_causal: bool) -> list[Tensor]:
     """Return the features of the training, validation and test images."""
     return [
         encoded.of(images, is_causal=is_causal, is_whole=found.is_whole)
@@ -70,47 +45,65 @@ def _splits(encoded: Encoded, found: TransferSet, *, is_causal: bool) -> list[Te
     ]
 
 
-def _labelled(splits: Sequence[Tensor], task: Task) -> list[Features]:
+def _measures(
+    features: Callable[[], list[Tensor]], encoded: Encoded, found: TransferSet, *, is_causal: bool
+) -> dict[str, Callable[[], Measured]]:
+    """Return the measurements by name; each runs on this rank alone."""
+    measures: dict[str, Callable[[], Measured]] = {}
+    for task in found.tasks:
+        splits = partial(_splits, features, task)
+        name = f"causal_probe_{task.name}" if is_causal else f"probe_{task.name}"
+        measures[name] = partial(_probe, splits, found.item_N, encoded, is_causal=is_causal)
+        if not is_causal:
+            measures[f"knn_{task.name}"] = partial(_neighbours, splits, found.item_N, encoded)
+    return measures
+
+
+def _measured(
+    measures: Mapping[str, Callable[[], Measured]],
+    features: Callable[[], list[Tensor]],
+    part: MeasureParts,
+    world: World,
+) -> dict[str, Measured]:
+    """Measure as many at once as there are ranks; probes first, because nearest neighbours take less time."""
+
+    def measure(names: Sequence[str]) -> list[dict[str, Measured]]:
+        features()  # together, before each rank is on its own
+        return [finite(found) for found in world.divided(names, lambda name: {name: measures[name]()})]
+
+    order = sorted(measures, key=lambda name: name.startswith("knn_"))
+    found: dict[str, Measured] = {}
+    for start in range(0, len(order), world.size):
+        found |= part(order[start : start + world.size], measure)
+    return {name: found[name] for name in measures if name in found}
+
+
+def _splits(features: Callable[[], list[Tensor]], task: Task) -> Splits:
     labels = (task.train_NK, task.validation_NK, task.test_NK)
-    return [
-        Features(features, torch.from_numpy(label_NK).to(features.device))
-        for features, label_NK in zip(splits, labels, strict=True)
-    ]
-
-
-def _probe(
-    name: str,
-    splits: Callable[[], list[Tensor]],
-    task: Task,
-    item_N: np.ndarray,
-    config: RunConfig,
-    *,
-    is_causal: bool,
-) -> dict[str, Measured]:
-    train, validation, test = _labelled(splits(), task)
-    grid = config.evaluation.probe
-    probed = attentive_probe(train, validation, test, task.num_classes, grid, seed=config.seed)
-    setting = f"lr {probed.learning_rate:g} and weight decay {probed.weight_decay:g}"
-    attention = "causal" if is_causal else "full"
-    how = (
-        f"attentive probe, {attention} attention, {_size(task)}, {setting} chosen on {len(validation.label_NK):,}"
-        " validation images"
+    parts = zip(features(), labels, strict=True)
+    return Splits(
+        task.num_classes,
+        *(Features(feature_NID, torch.from_numpy(label_NK).to(feature_NID.device)) for feature_NID, label_NK in parts),
     )
-    rates = grid.learning_rates
-    is_edge = len(rates) > 1 and probed.learning_rate in (min(rates), max(rates))
-    warning = f"the best learning rate, {probed.learning_rate:g}, is at the edge of the grid" if is_edge else ""
-    return {name: Measured(Items.of(item_N, *probed.score), how, warning)}
 
 
-def _neighbours(
-    name: str, splits: Callable[[], list[Tensor]], task: Task, item_N: np.ndarray, config: RunConfig
-) -> dict[str, Measured]:
-    train, _, test = _labelled(splits(), task)
-    num_neighbours = min(config.evaluation.knn_neighbours, len(train.label_NK))
-    score = knn_score(train, test, task.num_classes, num_neighbours)
-    how = f"{num_neighbours} nearest neighbours, full attention, {_size(task)}"
-    return {name: Measured(Items.of(item_N, *score), how)}
+def _probe(splits: Callable[[], Splits], item_N: np.ndarray, encoded: Encoded, *, is_causal: bool) -> Measured:
+    config, own = encoded.config, splits()
+    found = attentive_probe(own, config.evaluation.probe, seed=config.seed)
+    how = (
+        f"attentive probe, {'causal' if is_causal else 'full'} attention, {_size(own)},"
+        f" lr {found.settings['learning_rate']:g} and weight decay {found.settings['weight_decay']:g} chosen on"
+        f" {len(own.validation.label_NK):,} validation images"
+    )
+    return Measured(Items.of(item_N, *found.score), how, found.warning)
 
 
-def _size(task: Task) -> str:
-    return f"{len(task.test_NK):,} test images, {task.num_classes} classes"
+def _neighbours(splits: Callable[[], Splits], item_N: np.ndarray, encoded: Encoded) -> Measured:
+    own = splits()
+    num_neighbours = min(encoded.config.evaluation.knn_neighbours, len(own.train.label_NK))
+    (score,) = knn_scores(own.train, own.test, own.num_classes, [num_neighbours])
+    return Measured(Items.of(item_N, *score), f"{num_neighbours} nearest neighbours, full attention, {_size(own)}")
+
+
+def _size(splits: Splits) -> str:
+    return f"{len(splits.test.label_NK):,} test images, {splits.num_classes} classes"

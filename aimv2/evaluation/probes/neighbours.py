@@ -1,5 +1,8 @@
 """The vote of the k nearest training images, by the mean of a frozen encoder's features.
 
+Votes are weighted by inverse cosine distance; images at distance 0 outvote all others, and those without the label do
+not vote. With fewer than k training images, all vote.
+
 Letters: N and B images, D width, K labels of an image, C classes, M nearest neighbours.
 """
 
@@ -10,19 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.data.tasks import NO_LABEL
-from aimv2.evaluation.probes.splits import Features, Score, scored
+from aimv2.evaluation.probes.splits import Chosen, Features, Score, Splits, scored
 
 NO_DISTANCE = 1e-12  # cosine distances below are rounding
 SIMILARITIES = 2**27  # of test and training images, computed at once
 
 
-def knn_score(train: Features, test: Features, num_classes: int, num_neighbours: int) -> Score:
-    """Score the votes of the k nearest training images, for each label of their own.
+def knn(splits: Splits, neighbours: Sequence[int], advance: Callable[[int], None]) -> Chosen:
+    """Choose the number of neighbours on validation; training and validation images together then vote on the test.
 
-    Votes are weighted by inverse cosine distance between mean features; images at distance 0 outvote all others, and
-    those without the label do not vote. With fewer than k training images, all vote.
+    Args:
+        advance: called with the number of images of each part of validation, and then of the test.
     """
-    return knn_scores(train, test, num_classes, [num_neighbours])[0]
+    num_classes, train, validation, test = splits
+    scores = knn_scores(train, validation, num_classes, neighbours, advance)
+    best = max(range(len(neighbours)), key=lambda place: (scores[place].num_right_N.sum(), -neighbours[place]))
+    both = Features(
+        torch.cat([train.feature_NID, validation.feature_NID]), torch.cat([train.label_NK, validation.label_NK])
+    )
+    (score,) = knn_scores(both, test, num_classes, [neighbours[best]], advance)
+    is_largest = len(neighbours) > 1 and neighbours[best] == max(neighbours)
+    warning = f"the best number of neighbours, {neighbours[best]}, is the largest of the grid" if is_largest else ""
+    return Chosen(score, {"neighbours": neighbours[best]}, warning)
 
 
 def knn_scores(
@@ -32,7 +44,7 @@ def knn_scores(
     neighbours: Sequence[int],
     advance: Callable[[int], None] = lambda number: None,
 ) -> list[Score]:
-    """Return ``knn_score`` for each number of neighbours; distances are computed once.
+    """Score the votes for each label of the test images, for each number of neighbours.
 
     Args:
         advance: called with the number of test images of each part.

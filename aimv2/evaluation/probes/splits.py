@@ -1,8 +1,11 @@
 """Splits of images for probes: their features with labels, standardised features, and the score of guesses.
 
+Probes of a run read features in memory, and those of ``python -m aimv2 evaluate`` features in files.
+
 Letters: N and B images, I patches, D width, K labels of an image.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +35,15 @@ class Features(NamedTuple):
     def is_in_file(self) -> bool:
         """True if the features are to be read in parts."""
         return self.feature_NID.dtype == torch.float16
+
+
+class Splits(NamedTuple):
+    """A classification of images in three splits. Settings are chosen on ``validation``, never on ``test``."""
+
+    num_classes: int
+    train: Features
+    validation: Features
+    test: Features
 
 
 class Standardised:
@@ -91,3 +103,17 @@ def scored(guess_NK: Tensor, label_NK: Tensor) -> Score:
     is_label_NK = label_NK != NO_LABEL
     num_right_N = ((guess_NK == label_NK) & is_label_NK).sum(dim=1)
     return Score(num_right_N.cpu().numpy(), is_label_NK.sum(dim=1).cpu().numpy())
+
+
+class Chosen(NamedTuple):
+    """The score on the test split, the settings that are best on validation, and what makes them doubtful."""
+
+    score: Score
+    settings: dict[str, float]
+    warning: str
+
+
+def at_edge(what: str, best: float, grid: Sequence[float]) -> str:
+    """Return a warning if the best value of a setting is at the edge of the grid; empty if it is not."""
+    is_edge = len(grid) > 1 and best in (min(grid), max(grid))
+    return f"the best {what}, {best:g}, is at the edge of the grid" if is_edge else ""

@@ -13,7 +13,7 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.scene import CONTENT_CLASSES, SCENE_CLASSES, WordClass
 from aimv2.evaluation.features import Encoded, encode
-from aimv2.evaluation.held_out import CLASSES, Captions, HeldOut, other_images
+from aimv2.evaluation.held_out import CLASSES, Captions, HeldOutPairs, other_images
 from aimv2.evaluation.losses import nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
@@ -57,7 +57,7 @@ def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict
     return found
 
 
-def curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+def curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
     """Return the loss of both captions, a point of the held-out curve."""
     features_NID = encode(model.encoder, held_out.images, config)
     short, dense = (
@@ -67,7 +67,7 @@ def curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[s
     return {"held_out_caption_loss": Items.joined(short, dense).value}
 
 
-def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> dict[str, Measured]:
+def _full_attention(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) -> dict[str, Measured]:
     short, dense = (
         _items(nats_NT, captions, held_out.item_N)
         for nats_NT, captions in ((short_NT, held_out.short), (dense_NT, held_out.dense))
@@ -75,7 +75,7 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
     bits = Items.of(
         np.tile(held_out.item_N, 2),
         torch.cat([short_NT.sum(dim=1), dense_NT.sum(dim=1)]).numpy() / math.log(2),
-        np.concatenate([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]),
+        torch.cat([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]).numpy(),
     )
     how = f"captions of {len(held_out):,} held-out pairs, full attention"
     content = _by_class(dense_NT, held_out.dense, held_out.item_N)
@@ -88,12 +88,12 @@ def _full_attention(held_out: HeldOut, short_NT: Tensor, dense_NT: Tensor) -> di
     }
 
 
-def _causal_attention(held_out: HeldOut, causal_NT: Tensor) -> dict[str, Measured]:
+def _causal_attention(held_out: HeldOutPairs, causal_NT: Tensor) -> dict[str, Measured]:
     how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
     return {"causal_content_loss": Measured(_by_class(causal_NT, held_out.dense, held_out.item_N)[""], how)}
 
 
-def _image_gains(some: HeldOut, gain_NT: Tensor) -> dict[str, Measured]:
+def _image_gains(some: HeldOutPairs, gain_NT: Tensor) -> dict[str, Measured]:
     how = (
         f"content words of dense captions of {len(some):,} held-out pairs, loss with another pair's image minus that"
         " with its own"
@@ -102,20 +102,20 @@ def _image_gains(some: HeldOut, gain_NT: Tensor) -> dict[str, Measured]:
     return {f"image_gain{name}": Measured(items, how) for name, items in gains.items()}
 
 
-def _choices(outcome_M: np.ndarray, choices: Choices, held_out: HeldOut) -> dict[str, Measured]:
+def _choices(outcome_M: np.ndarray, choices: Choices, held_out: HeldOutPairs) -> dict[str, Measured]:
     return {
         f"choice_accuracy{name}": Measured(items, f"{len(items.item_N):,} choices, true dense caption or hard negative")
         for name, items in choice_items(outcome_M, choices, held_out.item_N).items()
     }
 
 
-def _blind_choices(outcome_M: np.ndarray, blind: Choices, some: HeldOut) -> dict[str, Measured]:
+def _blind_choices(outcome_M: np.ndarray, blind: Choices, some: HeldOutPairs) -> dict[str, Measured]:
     items = choice_items(outcome_M, blind, some.item_N)[""]
     how = f"{len(items.item_N):,} choices given another image; without the image half are right"
     return {"blind_choice_accuracy": Measured(items, how)}
 
 
-def _unseen_objects(unseen: HeldOut, nats_NT: Tensor) -> dict[str, Measured]:
+def _unseen_objects(unseen: HeldOutPairs, nats_NT: Tensor) -> dict[str, Measured]:
     how = f"inks and places in dense captions of {len(unseen):,} scenes with unseen objects, full attention"
     return {"unseen_content_loss": Measured(_items(nats_NT, unseen.dense, unseen.item_N, ("ink", "place")), how)}
 

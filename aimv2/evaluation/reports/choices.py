@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ from aimv2.data.sources.scene import COUNTS, Caption, Scene, dense_caption
 from aimv2.data.sources.scenes import composition, is_held_out
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
 from aimv2.spec.items import Items
+from aimv2.spec.metrics import CHOICE_KINDS
 
-Kind = Literal["objects", "inks", "relations", "counts"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 COUNT_SHARE = 1 / 3  # of the scenes with the rarest number of objects get a choice of counts
 
 
@@ -39,7 +38,7 @@ class Negative(NamedTuple):
     """A caption that is false for the image of a row."""
 
     row: int
-    kind: Kind
+    kind: str
     caption: Caption
 
 
@@ -77,7 +76,7 @@ def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fractio
     """
     found: list[Negative] = []
     numbers = Counter(len(scene.things) for scene in scenes if scene is not None)
-    draw_NK = address.generator(seed=0, purpose="choices").random((len(scenes), len(KINDS)))
+    draw_NK = address.generator(seed=0, purpose="choices").random((len(scenes), len(CHOICE_KINDS)))
     for row, (scene, (share, *draws)) in enumerate(zip(scenes, draw_NK.tolist(), strict=True)):
         if scene is None:
             continue
@@ -92,10 +91,10 @@ def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fractio
     return found
 
 
-def swaps(scene: Scene, held_out_fraction: float) -> dict[Kind, list[Caption]]:
+def swaps(scene: Scene, held_out_fraction: float) -> dict[str, list[Caption]]:
     """Return every hard negative of a scene but those of counts, by kind."""
     mirrors = [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else []
-    changed: dict[Kind, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
+    changed: dict[str, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
     for one, other in combinations(range(len(scene.things)), 2):
         for field, found in (("name", changed["objects"]), ("ink", changed["inks"])):
             swapped = _swapped(scene, one, other, field)
@@ -158,7 +157,7 @@ def choice_items(outcome_M: np.ndarray, choices: Choices, item_N: np.ndarray) ->
     """Return the accuracy of all choices, by the name "", and of each kind, by ``_<kind>``."""
     item_M = item_N[choices.row_M]
     found = {"": Items.of(item_M, outcome_M)}
-    for kind in KINDS:
+    for kind in CHOICE_KINDS:
         is_kind_M = choices.kind_M == kind
         found[f"_{kind}"] = Items.of(item_M[is_kind_M], outcome_M[is_kind_M])
     return found

@@ -2,7 +2,7 @@
 
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import Encoded
-from aimv2.evaluation.held_out import HeldOut
+from aimv2.evaluation.held_out import HeldOutPairs
 from aimv2.evaluation.losses import pixel_errors
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
@@ -24,6 +24,6 @@ def measure(model: EncoderDecoder, encoded: Encoded, prepared: Prepared) -> dict
     }
 
 
-def curve(model: EncoderDecoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+def curve(model: EncoderDecoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
     """Return the loss after half of the image, a point of the held-out curve."""
     return {"held_out_pixel_loss": float(pixel_errors(model, held_out, 0.5, config).mean())}

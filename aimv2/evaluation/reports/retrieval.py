@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import Encoded
-from aimv2.evaluation.held_out import HeldOut, chunks, network_inputs
+from aimv2.evaluation.held_out import HeldOutPairs, chunks, network_inputs
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.model.dual_encoder import DualEncoder
@@ -34,7 +34,7 @@ def measure(model: DualEncoder, encoded: Encoded, prepared: Prepared) -> dict[st
     }
 
 
-def curve(model: DualEncoder, held_out: HeldOut, config: RunConfig) -> dict[str, float]:
+def curve(model: DualEncoder, held_out: HeldOutPairs, config: RunConfig) -> dict[str, float]:
     """Return the recall at 1 of captions by their images, a point of the held-out curve."""
     image_NS, text_NS = embeddings(model, held_out, config)
     label_N = caption_labels(held_out.dense.token_NT)
@@ -42,7 +42,9 @@ def curve(model: DualEncoder, held_out: HeldOut, config: RunConfig) -> dict[str,
 
 
 @torch.no_grad()
-def embeddings(model: DualEncoder, data: HeldOut, config: RunConfig, world: World = ALONE) -> tuple[Tensor, Tensor]:
+def embeddings(
+    model: DualEncoder, data: HeldOutPairs, config: RunConfig, world: World = ALONE
+) -> tuple[Tensor, Tensor]:
     """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder.
 
     Args:

@@ -1,4 +1,4 @@
-"""``python -m aimv2 data``: index, write, show and audit data."""
+"""``python -m aimv2 data``: index, audit, write and show data."""
 
 from collections.abc import Sequence
 from pkgutil import resolve_name
@@ -8,10 +8,9 @@ from aimv2.config.arguments import HELP
 
 USAGE = """usage: python -m aimv2 data COMMAND [...]
 
-  index FILE.yaml              index the data of a description, so that they can be read
+  index FILE.yaml ...          index the data of descriptions; audit=true reports what is in them
   write to=FOLDER              write pairs of any source as tar shards
   show to=sheet.png            draw samples as training sees them
-  audit FILE.yaml ...          check images, captions, duplicates and leakage of sources
 
   COMMAND --help               show the arguments of a command
 """
@@ -20,7 +19,6 @@ COMMANDS = {  # imported when they are called
     "index": "aimv2.tools.data.index:index_command",
     "write": "aimv2.tools.data.write:write_command",
     "show": "aimv2.tools.data.show:show_command",
-    "audit": "aimv2.tools.data.audit.command:audit_command",
 }
 
 

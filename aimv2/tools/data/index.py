@@ -6,69 +6,117 @@ from functools import partial
 from pathlib import Path
 
 import yaml
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_yaml
-from aimv2.config.arguments import HELP, checked, key_values
-from aimv2.datasets.description import SUFFIXES, Location, read_labelled, read_source
-from aimv2.datasets.index_folder import Indexed, OnProgress, index_path
+from aimv2.base.files import write_json
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED, is_described
+from aimv2.config.options import defaults_of, options_of, read_options, usage
+from aimv2.config.run_config import RunConfig
+from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
+from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location, prepare_source
+from aimv2.datasets.records import Indexed, OnProgress
 from aimv2.datasets.shards.patterns import expand, is_url
+from aimv2.request.compose import compose, run_config
 
-USAGE = """usage: python -m aimv2 data index FILE.yaml [workers=N]
-       python -m aimv2 data index PATTERN to=FOLDER [workers=N]
-
-Index the data of a description, or tar shards: {00000..00331} stands for a range of numbers, * for any text. Shards
-that have not changed since the last time are not read again.
-
-  to=FOLDER                    the folder of the index (PATTERN only; a description has the key index)
-  workers=N                    processes that read shards (default: one for each core)
-  debug=true                   show the traceback of an error
-"""
-
-SPLITS = ("train", "validation", "test")
 CAPTIONS = ("txt", "json", "caption", "text")  # members that usually have the caption
 
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class IndexOptions:
+    """The options of ``data index``."""
+
+    to: str | None = Field(
+        default=None,
+        examples=["FOLDER"],
+        description="the folder of the index (PATTERN only; a description has the key index)",
+    )
+    workers: PositiveInt | None = Field(
+        default=None, examples=["N"], description="processes that read (default: one for each core)"
+    )
+    audit: bool = Field(
+        default=False,
+        description="also report formats and sizes of images, lengths and scripts of captions, what cannot be used,"
+        " duplicates, near copies, and images that training shares with held-out sides or evaluation sets; the findings"
+        " are written to FILE.audit.json. Built-in sources may be named too.",
+    )
+    num: PositiveInt = Field(
+        default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
+    )
+
+
+USAGE = usage(
+    "python -m aimv2 data index FILE.yaml ... [key=value ...]\n"
+    "       python -m aimv2 data index PATTERN to=FOLDER [key=value ...]",
+    "Index the data of descriptions, or tar shards: {00000..00331} stands for a range of numbers, * for any text."
+    " Shards that have not changed since the last time are not read again.",
+    IndexOptions,
+    "  data.tokenizer=PATH          of an audit: count tokens of this tokenizer.json instead of one trained on these\n"
+    "                               captions; other values of a run as in train",
+)
 console = Console()
 
 
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of a description or pattern, and print a summary.
+    """Index the data of descriptions or of a pattern, print a summary, and audit the data on request.
 
     Raises:
-        UsageError: the arguments or the description are invalid, or data are missing or broken.
+        UsageError: the arguments or a description are invalid, or data are missing or broken.
     """
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    name, *rest = arguments
-    is_file = name.endswith(SUFFIXES)
-    given = key_values(rest, ("workers",) if is_file else ("to", "workers"))
-    workers = checked("workers", int, given.get("workers", len(os.sched_getaffinity(0))))
-    if workers < 1:
-        raise UsageError(f"workers={workers} must be at least 1")
-    if not is_file:
-        return _index_pattern(name, given.get("to"), workers)
-    path = Path(name)
+    names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
+    given = [text for text in arguments if text not in names]
+    if not any(text.startswith("audit=") for text in given):
+        options, values = read_options(IndexOptions, given), {}
+    else:
+        values = compose(given, defaults={}, values=defaults_of(IndexOptions))
+        options = options_of(IndexOptions, values)
+    workers = options.workers or len(os.sched_getaffinity(0))
+    if options.audit:
+        _audit(names, run_config(values), options.num, workers)
+        return 0
+    for name in names:
+        if is_described(name) and options.to is None:
+            _index_description(Path(name), workers)
+        else:
+            _index_pattern(name, options.to, workers)
+    return 0
+
+
+def _index_description(path: Path, workers: int) -> None:
     if is_labelled(path):
         described = read_labelled(path)
         for split in SPLITS:
             if location := getattr(described, split):
                 _index(f"{path} {split}", location, partial(prepare_location, location, workers))
-        return 0
+        return
     source = read_source(path)
     _index(str(path), source, partial(prepare_source, source, workers))
-    return 0
 
 
-def is_labelled(path: Path) -> bool:
-    """True if a description is one of a labelled set."""
-    return any(split in read_yaml(path.expanduser()) for split in SPLITS)
+def _audit(names: Sequence[str], config: RunConfig, num: int, workers: int) -> None:
+    """Index descriptions, and report what is in them and in built-in sources."""
+    from aimv2.tools.data.audit import findings
+
+    findings.check_names(names)
+    for name in filter(is_described, names):
+        _index_description(Path(name), workers)
+    values = findings.audit(names, config, num, workers, console)
+    path = Path(names[0]).with_suffix(".audit.json")
+    write_json(path, values)
+    console.print("\n".join([*findings.lines(values), f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
 
 
-def _index_pattern(pattern: str, to: str | None, workers: int) -> int:
+def _index_pattern(pattern: str, to: str | None, workers: int) -> None:
+    if is_described(pattern):
+        raise UsageError(f"to={to}: the index of a description is where its key index says")
     if to is None:
         raise UsageError(f"{pattern!r} is no description ({' or '.join(SUFFIXES)}), and shards need to=FOLDER")
     full = pattern if is_url(pattern) or pattern.startswith("pipe:") else os.path.abspath(pattern)
@@ -82,7 +130,6 @@ def _index_pattern(pattern: str, to: str | None, workers: int) -> int:
         soft_wrap=True,
         markup=False,
     )
-    return 0
 
 
 def _index(title: str, location: Location, action: Callable[[OnProgress], Indexed]) -> None:

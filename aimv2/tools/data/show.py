@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import writable_folder
-from aimv2.config.arguments import HELP, checked
-from aimv2.config.data_config import is_described
+from aimv2.base.files import replacing, writable_folder
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED, is_described
+from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -23,22 +25,28 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.tools.data.contact_sheet import Cell, Piece, sheet
 
-USAGE = """usage: python -m aimv2 data show [key=value ...]
-
-Draw samples of a run as training sees them: the crop, the patches of the prefix, and the caption as tokens.
-
-  to=sheet.png                 the picture to write; an existing one is replaced
-  step=0                       the first training step
-  num=16                       samples, from this step on
-  scale=demo                   any value of a run, as in train
-  debug=true                   show the traceback of an error
-"""
-
-NUM = 16
-MAX_NUM = 400  # a sheet of these is some 20,000 px high
 ONE_KIND = {(True, False): "short", (False, True): "dense"}
 SPACES = ("Ġ", "▁")  # tokens of a byte-level and of a SentencePiece tokenizer
 console = Console()
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ShowOptions:
+    """The options of ``data show``."""
+
+    to: str = Field(default="sheet.png", description="the picture to write; an existing one is replaced")
+    step: NonNegativeInt = Field(default=0, description="the first training step")
+    num: int = Field(
+        default=16, gt=0, le=400, description="samples, from this step on; a sheet of 400 is 20,000 px high"
+    )
+
+
+USAGE = usage(
+    "python -m aimv2 data show [key=value ...]",
+    "Draw samples of a run as training sees them: the crop, the patches of the prefix, and the caption as tokens.",
+    ShowOptions,
+    "  scale=demo                   any value of a run, as in train",
+)
 
 
 def show_command(arguments: Sequence[str]) -> int:
@@ -50,13 +58,11 @@ def show_command(arguments: Sequence[str]) -> int:
     if HELP & set(arguments):
         print(USAGE, end="")
         return 0
-    values = compose(arguments, defaults={}, values={"to": "sheet.png", "step": 0, "num": NUM})
-    to = Path(checked("to", str, values["to"]))
+    values = compose(arguments, defaults={}, values=defaults_of(ShowOptions))
+    options = options_of(ShowOptions, values)
+    to, step, num = Path(options.to), options.step, options.num
     if to.suffix != ".png":
         raise UsageError(f"to={str(to)!r} must end in .png")
-    step, num = checked("step", NonNegativeInt, values["step"]), checked("num", PositiveInt, values["num"])
-    if num > MAX_NUM:
-        raise UsageError(f"num={num} must not exceed {MAX_NUM}")
     config = with_attention(run_config(values))
     objective(config.objective.name).check(config)
     if config.native.areas:
@@ -64,12 +70,8 @@ def show_command(arguments: Sequence[str]) -> int:
     writable_folder(str(to.absolute().parent), "the folder of to")
     num_bad, found = cells(config, step, num)
     picture = sheet(found, _title(config, step, num, num_bad), has_prefix=_has_prefix(config))
-    partial = to.with_name(f".{to.name}.partial")
-    try:
+    with replacing(to) as partial:
         picture.save(partial, format="PNG")
-        partial.replace(to)
-    finally:
-        partial.unlink(missing_ok=True)
     console.print(f"wrote {to}: {num} samples from step {step} on", highlight=False, markup=False, soft_wrap=True)
     return 0
 

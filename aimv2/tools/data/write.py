@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import shlex
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,14 +10,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.config.arguments import HELP, checked
-from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
+from aimv2.base.files import check_new, replacing
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED, SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
+from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
@@ -29,28 +30,40 @@ from aimv2.datasets.file_pairs import FilePairs
 from aimv2.request.compose import compose, run_config
 from aimv2.tools.data.members import Format, drawn_members, encoded_json, file_members
 
-USAGE = """usage: python -m aimv2 data write to=FOLDER [key=value ...]
-
-Write image-text pairs as tar shards in WebDataset's format, in random order, with a description that training reads.
-Each sample has an image, its short caption as txt, and json with both captions and labels. Files keep their bytes.
-
-  to=FOLDER                    a new or empty folder
-  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* keys as in train
-  num=1000                     pairs to write, a random sample of all (default: all)
-  side=all                     train, held_out or all; the description then holds out the same pairs
-  format=png                   png, jpg or webp, for pictures that are drawn
-  pairs_per_shard=4096         samples in a shard
-  debug=true                   show the traceback of an error
-"""
-
-PAIRS_PER_SHARD = 4096
 CHUNK = 2**16  # rows whose order is computed at a time
 
 SideName = Literal["train", "held_out"]
 console = Console()
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class WriteOptions:
+    """The options of ``data write``."""
+
+    to: str | None = Field(default=None, examples=["FOLDER"], description="a new or empty folder")
+    num: PositiveInt | None = Field(
+        default=None, examples=[1000], description="pairs to write, a random sample of all (default: all)"
+    )
+    side: Literal["all", "train", "held_out"] = Field(
+        default="all", description="train, held_out or all; the description then holds out the same pairs"
+    )
+    format: Format | None = Field(
+        default=None, examples=["png"], description="png, jpg or webp, for pictures that are drawn"
+    )
+    pairs_per_shard: PositiveInt = Field(default=4096, description="samples in a shard")
+
+
+USAGE = usage(
+    "python -m aimv2 data write to=FOLDER [key=value ...]",
+    "Write image-text pairs as tar shards in WebDataset's format, in random order, with a description that training"
+    " reads. Each sample has an image, its short caption as txt, and json with both captions and labels. Files keep"
+    " their bytes.",
+    WriteOptions,
+    "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* keys as in train",
+)
+
+
+class SourceSide(NamedTuple):
     """The pairs of one side of a source; ``description`` is None if the source is built in."""
 
     source: str
@@ -60,9 +73,9 @@ class Part(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What to write: ``num`` samples of all parts together, or all of them."""
+    """What to write: ``num`` samples of all sides together, or all of them."""
 
-    parts: list[Part]
+    sides: list[SourceSide]
     num: int
     image_format: Format
     pairs_per_shard: int
@@ -85,35 +98,31 @@ def write_command(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    own = {"to": None, "num": None, "side": "all", "format": None, "pairs_per_shard": PAIRS_PER_SHARD}
-    values = compose(arguments, defaults={}, values=own)
-    if values["to"] is None:
+    values = compose(arguments, defaults={}, values=defaults_of(WriteOptions))
+    options = options_of(WriteOptions, values)
+    if options.to is None:
         raise UsageError("data write needs to=FOLDER")
-    folder = Path(checked("to", str, values["to"])).absolute()
-    check_empty(folder)  # before opening sources, which may take minutes
-    request = _request(values, run_config(values).data)
-    written = write(folder, request)
+    folder = Path(options.to).absolute()
+    check_new(folder)  # before opening sources, which may take minutes
+    written = write(folder, _request(options, run_config(values).data))
     _print(folder, written)
     return 0
 
 
-def _request(values: dict[str, Any], config: DataConfig) -> Request:
-    side = checked("side", Literal["all", "train", "held_out"], values["side"])
-    num = checked("num", PositiveInt | None, values["num"])
-    image_format: Format | None = checked("format", Format | None, values["format"])
-    pairs_per_shard = checked("pairs_per_shard", PositiveInt, values["pairs_per_shard"])
+def _request(options: WriteOptions, config: DataConfig) -> Request:
     if config.kind == "files" and len(config.sources) > 1:
         raise UsageError(f"data.sources={list(config.sources)}: write one description at a time, as they differ")
-    if config.kind == "files" and image_format:
-        raise UsageError(f"format={image_format}: images in files keep their own format; leave format out")
-    parts = [part for source in config.sources for part in parts_of(source, config) if side in (part.side, "all")]
-    total = sum(len(part.pairs) for part in parts)
-    if num is not None and num > total:
-        raise UsageError(f"num={num} is more than the {total:,} pairs that there are")
-    return Request(parts, num or total, image_format or "png", pairs_per_shard)
+    if config.kind == "files" and options.format:
+        raise UsageError(f"format={options.format}: images in files keep their own format; leave format out")
+    sides = [side for source in config.sources for side in sides_of(source, config)]
+    chosen = [side for side in sides if options.side in (side.side, "all")]
+    total = sum(len(side.pairs) for side in chosen)
+    if options.num is not None and options.num > total:
+        raise UsageError(f"num={options.num} is more than the {total:,} pairs that there are")
+    return Request(chosen, options.num or total, options.format or "png", options.pairs_per_shard)
 
 
-def parts_of(source: str, config: DataConfig) -> list[Part]:
+def sides_of(source: str, config: DataConfig) -> list[SourceSide]:
     """Return both sides of a source. Of held-out scenes, which have no end, there are ``data.held_out_fraction``."""
     sides = open_source(source, config, show_progress=True)
     held_out = sides.held_out
@@ -122,13 +131,7 @@ def parts_of(source: str, config: DataConfig) -> list[Part]:
         num_held_out = max(1, round(len(sides.train) * fraction / (1 - fraction)))
         held_out = Selected(held_out, np.arange(min(num_held_out, len(held_out))))
     name, description = source_name(source), read_source(Path(source)) if is_described(source) else None
-    return [Part(name, "train", sides.train, description), Part(name, "held_out", held_out, description)]
-
-
-def check_empty(folder: Path) -> None:
-    """Raise a UsageError unless the folder is new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"to={str(folder)!r} is not empty; choose a new folder")
+    return [SourceSide(name, "train", sides.train, description), SourceSide(name, "held_out", held_out, description)]
 
 
 def write(folder: Path, request: Request) -> Written:
@@ -137,20 +140,17 @@ def write(folder: Path, request: Request) -> Written:
     Raises:
         UsageError: the folder cannot be written or is not empty, or no pair can be used.
     """
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        partial.mkdir(parents=True)
-        written = _write_shards(partial, request)
-        if not written.samples:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
-            raise UsageError(f"no pair can be written ({reasons})")
-        (partial / f"{folder.name}.yaml").write_text(_described(request, written))
-        check_empty(folder)
-        partial.rename(folder)
+        with replacing(folder, only_new=True) as partial:
+            partial.mkdir(parents=True)
+            written = _write_shards(partial, request)
+            if not written.samples:
+                reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
+                raise UsageError(f"no pair can be written ({reasons})")
+            (partial / f"{folder.name}.yaml").write_text(_described(request, written))
+            check_new(folder)
     except OSError as error:
         raise UsageError(f"to={str(folder)!r} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
@@ -165,38 +165,38 @@ def _write_shards(folder: Path, request: Request) -> Written:
         Progress(console=console, transient=True) as progress,
         wds.ShardWriter(pattern, maxcount=request.pairs_per_shard, verbose=0, mtime=0) as writer,
     ):
-        for part, row in progress.track(_order(request), total=request.num, description="writing"):
+        for side, row in progress.track(_order(request), total=request.num, description="writing"):
             try:
-                sample = _sample(part, row, request.image_format)
+                sample = _sample(side, row, request.image_format)
             except BadSampleError as error:
                 written.left_out[error.reason] += 1
                 continue
             writer.write({"__key__": f"{next(numbers):09d}", **sample})
-            written.samples[part.source, part.side] += 1
+            written.samples[side.source, side.side] += 1
         num_shards: int = writer.shard
     return written._replace(num_shards=num_shards)
 
 
-def _order(request: Request) -> Iterator[tuple[Part, int]]:
-    """Yield the parts and rows of a random sample in random order, without memory for all of them."""
-    ends = np.cumsum([len(part.pairs) for part in request.parts])
+def _order(request: Request) -> Iterator[tuple[SourceSide, int]]:
+    """Yield the sides and rows of a random sample in random order, without memory for all of them."""
+    ends = np.cumsum([len(side.pairs) for side in request.sides])
     bijection = Bijection(int(ends[-1]), seed=0, purpose="data write")
     for start in range(0, request.num, CHUNK):
         place_B = bijection(np.arange(start, min(start + CHUNK, request.num)))
-        part_B = np.searchsorted(ends, place_B, side="right")
-        for number, place in zip(part_B.tolist(), place_B.tolist(), strict=True):
-            part = request.parts[number]
-            yield part, place - int(ends[number]) + len(part.pairs)
+        side_B = np.searchsorted(ends, place_B, side="right")
+        for number, place in zip(side_B.tolist(), place_B.tolist(), strict=True):
+            side = request.sides[number]
+            yield side, place - int(ends[number]) + len(side.pairs)
 
 
-def _sample(part: Part, row: int, image_format: Format) -> dict[str, Any]:
+def _sample(side: SourceSide, row: int, image_format: Format) -> dict[str, Any]:
     """Return the members of a sample; ``json`` has where it is from besides its captions and labels."""
-    if isinstance(part.pairs, FilePairs):
-        assert part.description is not None, "only described sources have pairs in files"
-        members = file_members(part.pairs, row, part.description)
+    if isinstance(side.pairs, FilePairs):
+        assert side.description is not None, "only described sources have pairs in files"
+        members = file_members(side.pairs, row, side.description)
     else:
-        members = drawn_members(part.pairs, row, image_format)
-    origin = {"key": part.pairs.keys(np.array([row]))[0], "source": part.source, "side": part.side}
+        members = drawn_members(side.pairs, row, image_format)
+    origin = {"key": side.pairs.keys(np.array([row]))[0], "source": side.source, "side": side.side}
     return members | {"json": encoded_json(origin | members["json"])}
 
 
@@ -204,13 +204,13 @@ def _described(request: Request, written: Written) -> str:
     """Return a description of the shards, as YAML."""
     last = written.num_shards - 1
     values: dict[str, Any] = {"shards": f"{{{0:06d}..{last:06d}}}.tar" if last else f"{0:06d}.tar"}
-    description = request.parts[0].description
+    description = request.sides[0].description
     if description is None:
         values |= {"short": "txt", "dense": "json.dense"}
-        sources = dict.fromkeys(part.source for part in request.parts)
+        sources = dict.fromkeys(side.source for side in request.sides)
         licences = dict.fromkeys(LICENCES[glyphs_of(source)] for source in sources)
         transforms: dict[str, Any] = {}
-        if request.parts[0].pairs.scene(0) is not None:  # crops and flips would make captions false
+        if request.sides[0].pairs.scene(0) is not None:  # crops and flips would make captions false
             scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))
             transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
         licence = "; ".join(licences)
@@ -223,7 +223,7 @@ def _described(request: Request, written: Written) -> str:
     if len({side for _, side in written.samples}) == 2:
         values["held_out"] = {"field": "json.side", "values": ["held_out"]}
     values |= {key: value for key, value in (("transforms", transforms), ("licence", licence)) if value}
-    sources_named = ", ".join(dict.fromkeys(part.source for part in request.parts))
+    sources_named = ", ".join(dict.fromkeys(side.source for side in request.sides))
     title = f"# {sum(written.samples.values()):,} pairs of {sources_named}, written by python -m aimv2 data write\n"
     return title + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
 

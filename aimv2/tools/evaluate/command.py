@@ -1,32 +1,47 @@
 """``python -m aimv2 evaluate``: measure a frozen encoder on a labelled set in files."""
 
 import json
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, writable_folder, write_json
 from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
-from aimv2.data.decode import square
-from aimv2.datasets.description import LabelledDescription, read_labelled
+from aimv2.config.options import read_options, usage
+from aimv2.datasets.description import read_labelled
 from aimv2.datasets.images import OwnShape, Shape, counts
-from aimv2.datasets.open import open_location
-from aimv2.tools.evaluate.encoding.features import Extraction
-from aimv2.tools.evaluate.encoding.models import Model, load_model
-from aimv2.tools.evaluate.encoding.ranks import joined
-from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods, recipe_of
-from aimv2.tools.evaluate.options import USAGE, Options, checked_options, given_values
-from aimv2.tools.evaluate.recipes import print_recipes
-from aimv2.tools.evaluate.report import bad_summary, print_results, versions
+from aimv2.tools.evaluate.features import Extraction
+from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
+from aimv2.tools.evaluate.models import Model, load_model
+from aimv2.tools.evaluate.options import EvaluateOptions
+from aimv2.tools.evaluate.recipes import Recipe, print_recipes, recipe_of
+from aimv2.tools.evaluate.results import print_results
+from aimv2.training.world import ALONE, World
+
+LINE = """python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]
+       python -m aimv2 evaluate --recipes"""
+SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
+--recipes lists the sets of the paper's Table 3: what to put where, and the published accuracies. docs/evaluate.md
+describes the rest.
+
+With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH data=FILE.yaml"""
+TIMEOUT = timedelta(hours=24)  # ranks wait for the slowest one, which may read a slower disk
+VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
+MAX_LISTED = 100  # unusable images in the JSON file
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -37,79 +52,69 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         RunFailedError: too many images cannot be used.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(usage(LINE, SUMMARY, EvaluateOptions), end="")
         return 0 if arguments else 2
     if "--recipes" in arguments:
         print_recipes(Console())
         return 0
-    values = given_values(arguments)
-    description = read_labelled(Path(checked_options(values).data))
-    options = checked_options(_with_recipe(values, description))
+    description = read_labelled(Path(options_with(None, arguments).data))
+    options = options_with(recipe_of(description.recipe), arguments)
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with joined(device) as ranks:
-        console = Console(quiet=ranks.rank > 0)
+    with _ranks(device) as world:
         tokenizer = Path(options.tokenizer) if options.tokenizer else None
         model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
         model.network.to(device)
-        features_dir = writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir")
         writable_folder(options.to, "to")
         extraction = Extraction(
             model=model,
             shape=_shape(options, model),
             device=device,
             precision=_precision(options, device),
-            cache_dir=features_dir,
-            decode=square,
+            cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
+            console=Console(quiet=world.rank > 0),
             batch_size=options.batch_size,
             workers=options.workers,
             max_bad_rate=options.max_bad_rate,
-            ranks=ranks,
+            world=world,
         )
-        evaluation = Evaluation(
-            description=description,
-            extraction=extraction,
-            wanted=chosen_methods(description, model, options.methods, has_area=options.area is not None),
-            options=options,
-            console=console,
-            open_location=partial(
-                open_location,
-                cache_dir=str(Path(options.cache_dir) / "shards"),
-                cache_bytes=int(options.cache_gb * 1e9),
-            ),
-        )
+        methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
+        evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
         outcome = evaluation.run()
     if outcome is not None:
-        _show(outcome, description, model, console)
-        path = Path(options.to) / f"{_file_name(description.name)}-{_file_name(model.name)}-{model.digest[:8]}.json"
-        record = _record(outcome, evaluation)
-        write_json(path, record | {"results": _earlier_results(path, record) | record["results"]})
-        console.print(f"written to {path}", highlight=False, soft_wrap=True)
+        _report(outcome, evaluation)
     return 0
 
 
-def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the results that the file has of the same weights, images and splits, which other methods have given."""
-    if not path.exists():
-        return {}
-    earlier, now = read_json(path), json.loads(json.dumps(record))
-    is_same = all(earlier.get(key) == now[key] for key in ("set", "weights", "images", "splits"))
-    return dict(earlier["results"]) if is_same else {}
+def options_with(recipe: Recipe | None, arguments: Sequence[str]) -> EvaluateOptions:
+    """Read the options, with the recipe's for the attentive probe where none are given."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    defaults = {} if recipe is None else {"probe.batch_size": recipe.batch_size}
+    if recipe is not None and "probe.epochs" not in given:
+        defaults["probe.warmup_epochs"] = recipe.warmup_epochs
+    more = [f"{key}={value}" for key, value in defaults.items() if key not in given]
+    return read_options(EvaluateOptions, [*arguments, *more], needs="evaluate needs")
 
 
-def _with_recipe(values: dict[str, Any], description: LabelledDescription) -> dict[str, Any]:
-    """Return the values with the recipe's for the attentive probe, where none are given."""
-    recipe, given = recipe_of(description), values.get("probe", {})
-    if recipe is None:
-        return values
-    defaults = {"batch_size": recipe.batch_size}
-    if "epochs" not in given:
-        defaults["warmup_epochs"] = recipe.warmup_epochs
-    return values | {"probe": defaults | given}
+@contextmanager
+def _ranks(device: str) -> Iterator[World]:
+    """Join the processes that torchrun started, if there are any, and select this rank's GPU."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if device == "cuda":
+        # Some launchers show each process all GPUs of its host, others only its own.
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
+    if size == 1:
+        yield ALONE
+        return
+    dist.init_process_group("gloo", timeout=TIMEOUT)  # only counts are exchanged
+    try:
+        yield World(size, rank=rank)
+    finally:
+        dist.destroy_process_group()
 
 
-def _shape(options: Options, model: Model) -> Shape | OwnShape:
+def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
     """Return how images are shown.
 
     Raises:
@@ -122,38 +127,48 @@ def _shape(options: Options, model: Model) -> Shape | OwnShape:
     return OwnShape(options.area, model.config.patch_px, options.max_pixels)
 
 
-def _device(options: Options) -> str:
+def _device(options: EvaluateOptions) -> str:
     if options.device == "cuda" and not has_cuda():
         raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
     return options.device if options.device != "auto" else "cuda" if has_cuda() else "cpu"
 
 
-def _precision(options: Options, device: str) -> str:
+def _precision(options: EvaluateOptions, device: str) -> str:
     if options.precision != "auto":
         return options.precision
     return "bfloat16" if device == "cuda" else "float32"
 
 
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text)
+def _report(outcome: Outcome, evaluation: Evaluation) -> None:
+    """Print the results, and write them beside those of other methods on the same weights, images and splits."""
+    extraction, name = evaluation.extraction, evaluation.description.name
+    model, console = extraction.model, extraction.console
+    print_results(outcome.results, f"{model.name} on {name}", console)
+    notes = [
+        f"{split}: {len(found):,} of {outcome.totals[split]:,} images are left out ({counts(found)})"
+        for split, found in outcome.unusable.items()
+        if found
+    ]
+    notes += [f"warning: {sentence}" for sentence in outcome.warnings]
+    file_name = "-".join([*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8]])
+    path = Path(evaluation.options.to) / f"{file_name}.json"
+    record = _record(outcome, evaluation)
+    write_json(path, record | {"results": _earlier_results(path, record) | record["results"]})
+    for note in (*notes, f"written to {path}"):
+        console.print(note, highlight=False, soft_wrap=True)
 
 
-def _show(outcome: Outcome, description: LabelledDescription, model: Model, console: Console) -> None:
-    print_results(outcome.results, f"{model.name} on {description.name}", console)
-    for split, found in outcome.bad.items():
-        if found:
-            console.print(
-                f"{split}: {len(found):,} of {outcome.totals[split]:,} images are left out ({counts(found)})",
-                highlight=False,
-                soft_wrap=True,
-            )
-    for sentence in outcome.warnings:
-        console.print(f"warning: {sentence}", highlight=False, soft_wrap=True)
+def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    earlier, now = read_json(path), json.loads(json.dumps(record))
+    is_same = all(earlier.get(key) == now[key] for key in ("set", "weights", "images", "splits"))
+    return dict(earlier["results"]) if is_same else {}
 
 
 def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
     extraction, description, options = evaluation.extraction, evaluation.description, evaluation.options
-    model = extraction.model
+    shape, model = extraction.shape._asdict(), extraction.model
     return {
         "set": description.name,
         "description": str(Path(options.data).absolute()),
@@ -164,11 +179,16 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             "digest": model.digest,
             "config": asdict(model.config),
         },
-        "images": {
-            name: value for name, value in extraction.shape._asdict().items() if name in ("image_px", "crop", "area")
-        },
+        "images": {name: value for name, value in shape.items() if name in ("image_px", "crop", "area")},
         "classes": outcome.num_classes,
-        "splits": bad_summary(outcome.bad, outcome.totals),
+        "splits": {
+            split: {
+                "images": outcome.totals[split],
+                "unusable": dict(Counter(each.reason for each in found)),
+                "first_unusable": [[each.key, each.reason, each.detail] for each in found[:MAX_LISTED]],
+            }
+            for split, found in outcome.unusable.items()
+        },
         "results": {result.name: result.to_json() for result in outcome.results},
         "warnings": outcome.warnings,
         "options": asdict(options),
@@ -176,7 +196,7 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             "device": extraction.device,
             "hardware": hardware(extraction.device),
             "precision": extraction.precision,
-            "versions": versions(),
+            "versions": {name: metadata.version(name) for name in VERSIONED},
         },
         "command": sys.argv,
     }

@@ -1,30 +1,38 @@
-"""One evaluation: the splits of a set, their features, and the results of all methods. Letters: N rows."""
+"""One evaluation: the splits of a set, their features, and the results of all methods. Letters: N images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
-from aimv2.base.errors import UsageError, unknown
-from aimv2.datasets import labels
-from aimv2.datasets.description import LabelledDescription, Location
-from aimv2.datasets.images import Bad, check_rate
-from aimv2.datasets.records import Records
-from aimv2.tools.evaluate.encoding.features import Extraction, Saved, Split, check_room, extracted
-from aimv2.tools.evaluate.encoding.models import Model
-from aimv2.tools.evaluate.methods import heads, intervals, language
-from aimv2.tools.evaluate.methods.heads import Labelled, Task
-from aimv2.tools.evaluate.options import METHODS, NEEDS, Kind, Method, Options
-from aimv2.tools.evaluate.progress import Advance, counted, progress
-from aimv2.tools.evaluate.recipes import RECIPES, Recipe, warnings
-from aimv2.tools.evaluate.report import MEAN_PER_CLASS, Result, published
-from aimv2.tools.weights.files import count
+from aimv2.base.errors import UsageError, count
+from aimv2.datasets.description import LabelledDescription
+from aimv2.datasets.images import Unusable, check_rate
+from aimv2.datasets.labelled import Labels, class_numbers, is_validation, read_labels
+from aimv2.datasets.open import open_location
+from aimv2.evaluation.probes.attentive import attentive_probe, num_steps
+from aimv2.evaluation.probes.neighbours import knn
+from aimv2.evaluation.probes.splits import Chosen, Features, Splits
+from aimv2.tools.evaluate import language
+from aimv2.tools.evaluate.features import Extraction, Saved, Split, check_room, saved
+from aimv2.tools.evaluate.linear import linear_probe
+from aimv2.tools.evaluate.models import Model
+from aimv2.tools.evaluate.options import METHODS, NEEDS, EvaluateOptions, FeatureKind, Method
+from aimv2.tools.evaluate.recipes import recipe_of
+from aimv2.tools.evaluate.results import Result, accuracies, ratio
 
-Open = Callable[[Location], Records]  # aimv2.datasets.open.open_location
+HOW = {
+    "probe": "attentive probe of {epochs} epochs, without augmentation, lr {learning_rate:g} and weight decay"
+    " {weight_decay:g}",
+    "linear": "logistic regression on mean features, l2 {l2:g}",
+    "knn": "{neighbours} nearest neighbours by cosine distance of mean features",
+}
 
 
 class Outcome(NamedTuple):
@@ -32,18 +40,35 @@ class Outcome(NamedTuple):
 
     results: list[Result]
     totals: dict[str, int]
-    bad: dict[str, list[Bad]]
+    unusable: dict[str, list[Unusable]]
     num_classes: int
     warnings: list[str]
 
 
-def recipe_of(description: LabelledDescription) -> Recipe | None:
-    """Return the recipe that a description names; an unknown name is a UsageError."""
-    if not description.recipe:
-        return None
-    if description.recipe not in RECIPES:
-        raise unknown("recipe", description.recipe, RECIPES)
-    return RECIPES[description.recipe]
+class Usable(NamedTuple):
+    """The usable images of a split: features of all rows by kind, the rows that are used, and their classes.
+
+    Attributes:
+        row_N: int64, ascending.
+        class_N: int64.
+    """
+
+    features: dict[FeatureKind, Tensor]
+    row_N: Tensor
+    class_N: Tensor
+
+    def only(self, chosen_N: Tensor) -> "Usable":
+        """Return some of the images, where bool [N] is True."""
+        return self._replace(row_N=self.row_N[chosen_N], class_N=self.class_N[chosen_N])
+
+    def patches(self) -> Features:
+        """Return features of patches, which stay in their file."""
+        return Features(self.features["patches"], self.class_N[:, None], self.row_N)
+
+    def means(self, device: str) -> Features:
+        """Return mean features as those of one patch, float64, on the device."""
+        mean_ND = self.features["mean"][self.row_N].to(device).double()
+        return Features(mean_ND[:, None], self.class_N[:, None].to(device))
 
 
 def chosen_methods(
@@ -83,22 +108,12 @@ def _why_not(method: Method, description: LabelledDescription, model: Model) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """An evaluation of a model on a set.
-
-    Attributes:
-        open_location: ``aimv2.datasets.open.open_location``.
-    """
+    """An evaluation of a model on a set by some methods."""
 
     description: LabelledDescription
     extraction: Extraction
-    wanted: Sequence[Method]
-    options: Options
-    console: Console
-    open_location: Open
-
-    @property
-    def _has_training(self) -> bool:
-        return any(NEEDS[method] != "embedding" for method in self.wanted)
+    methods: Sequence[Method]
+    options: EvaluateOptions
 
     def run(self) -> Outcome | None:
         """Compute features with all ranks, and measure on rank 0; None on the others.
@@ -109,155 +124,176 @@ class Evaluation:
         """
         splits = self._splits()
         kinds = {name: self._kinds(name) for name in splits}
-        is_first = self.extraction.ranks.rank == 0
+        is_first = self.extraction.world.rank == 0
         # Before hours of encoding, because labels may be wrong.
-        texts = {name: self._labels(split) for name, split in splits.items()} if is_first else {}
-        numbers = self._class_numbers(texts)
+        labels = {name: self._labels(split) for name, split in splits.items()} if is_first else {}
+        numbers = self._class_numbers(labels)
         if is_first:
-            check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()], self.console)
-        self.extraction.ranks.gathered(None)  # the sizes of what is missing were read before anything is written
-        saved = {name: extracted(self.extraction, split, kinds[name], self.console) for name, split in splits.items()}
-        return self._measured(splits, saved, texts, numbers) if is_first else None
+            check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
+        features = {name: saved(self.extraction, split, kinds[name]) for name, split in splits.items()}
+        return self._measured(splits, features, labels, numbers) if is_first else None
 
     def _splits(self) -> dict[str, Split]:
-        places = {"test": self.description.test}
-        if self._has_training and self.description.train:
-            places |= {"train": self.description.train}
-            if self.description.validation:
-                places |= {"validation": self.description.validation}
-        return {name: Split(name, place, self.open_location(place)) for name, place in places.items()}
+        described = self.description
+        cache = str(Path(self.options.cache_dir) / "shards"), int(self.options.cache_gb * 1e9)
+        places = {"test": described.test}
+        if described.train and any(NEEDS[method] != "embedding" for method in self.methods):
+            places |= {"train": described.train}
+            places |= {"validation": described.validation} if described.validation else {}
+        return {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
 
-    def _kinds(self, split: str) -> list[Kind]:
-        kinds: list[Kind] = ["mean"]
-        if "probe" in self.wanted:
+    def _kinds(self, split: str) -> list[FeatureKind]:
+        kinds: list[FeatureKind] = ["mean"]
+        if "probe" in self.methods:
             kinds.append("patches")
-        if split == "test" and any(NEEDS[method] == "embedding" for method in self.wanted):
+        if split == "test" and any(NEEDS[method] == "embedding" for method in self.methods):
             kinds.append("embedding")
         return kinds
 
-    def _labels(self, split: Split) -> labels.Labels:
-        if not self.description.label or self.wanted == ["retrieval"]:
-            return labels.Labels([], [])
-        rows = range(len(split.records))
-        with progress(self.console, f"reading labels of {split.name}", len(rows), is_kept=False) as advance:
-            found = labels.read_labels(split.records, self.description.label, split.name, counted(rows, advance))
-        check_rate(found.bad, len(split.records), self.options.max_bad_rate, split.name)
+    def _labels(self, split: Split) -> Labels:
+        if not self.description.label or self.methods == ["retrieval"]:
+            return Labels([], [])
+        rows, console = range(len(split.records)), self.extraction.console
+        is_hidden = console.quiet or not console.is_terminal
+        title = f"reading labels of {split.name}"
+        shown = track(rows, title, console=console, transient=True, disable=is_hidden)
+        found = read_labels(split.records, self.description.label, split.name, shown)
+        check_rate(found.unusable, len(rows), self.options.max_bad_rate, split.name)
         return found
 
-    def _class_numbers(self, texts: dict[str, labels.Labels]) -> dict[str, int]:
+    def _class_numbers(self, labels: dict[str, Labels]) -> dict[str, int]:
         """Return the number of each class: of the training images, or else of those that are named or tested."""
-        if not texts or not texts["test"].text_N:
+        if not labels or not labels["test"].text_N:
             return {}
-        others = [text for name, found in texts.items() if name != "train" for text in found.text_N]
-        if "train" in texts:
-            return labels.class_numbers(texts["train"].text_N, others)
+        others = [text for name, found in labels.items() if name != "train" for text in found.text_N]
+        if "train" in labels:
+            return class_numbers(labels["train"].text_N, others)
         return {name: number for number, name in enumerate(sorted({*self.description.classes, *others} - {""}))}
 
     def _measured(
         self,
         splits: dict[str, Split],
-        saved: dict[str, Saved],
-        texts: dict[str, labels.Labels],
+        features: dict[str, Saved],
+        labels: dict[str, Labels],
         numbers: dict[str, int],
     ) -> Outcome:
-        bad = {name: sorted({*saved[name].bad, *texts[name].bad}) for name in splits}
+        unusable = {name: sorted({*features[name].unusable, *labels[name].unusable}) for name in splits}
         totals = {name: len(split.records) for name, split in splits.items()}
         parts = {
-            name: self._labelled(saved[name], texts[name], labels.usable(totals[name], bad[name]), numbers)
+            name: _usable(features[name], labels[name], totals[name], unusable[name], numbers)
             for name in splits
-            if texts[name].text_N
+            if labels[name].text_N
         }
         results = self._with_training(splits, parts, len(numbers)) if "train" in parts else []
-        if "zero_shot" in self.wanted:
-            results += self._zero_shot(saved["test"], parts["test"], numbers)
-        if "retrieval" in self.wanted:
-            row_N, field = labels.usable(totals["test"], saved["test"].bad), self.description.captions
-            captions, without = labels.read_captions(splits["test"].records, field or "", row_N.tolist())
-            bad["test"] = sorted({*bad["test"], *without})
+        if "zero_shot" in self.methods:
+            results += self._zero_shot(parts["test"], numbers)
+        if "retrieval" in self.methods:
+            row_N, field = _rows_without(features["test"].unusable, totals["test"]), self.description.captions
+            captions, without = language.read_captions(splits["test"].records, field or "", row_N.tolist())
+            unusable["test"] = sorted({*unusable["test"], *without})
             check_rate(without, totals["test"], self.options.max_bad_rate, "test")
-            results += self._retrieval(saved["test"], captions)
+            results += self._retrieval(features["test"], captions)
         doubts = []
-        if (recipe := recipe_of(self.description)) is not None:
+        if (recipe := recipe_of(self.description.recipe)) is not None:
             num_train = sum(totals.get(name, 0) for name in ("train", "validation"))
-            doubts = warnings(recipe, num_train=num_train, num_test=totals["test"], num_classes=len(numbers))
-        return Outcome(results, totals, bad, len(numbers), doubts)
+            doubts = recipe.warnings(num_train=num_train, num_test=totals["test"], num_classes=len(numbers))
+        return Outcome(results, totals, unusable, len(numbers), doubts)
 
-    def _labelled(self, saved: Saved, texts: labels.Labels, row_N: np.ndarray, numbers: dict[str, int]) -> Labelled:
-        class_N = torch.tensor([numbers[texts.text_N[row]] for row in row_N.tolist()], dtype=torch.int64)
-        return Labelled(saved.features.get("patches"), saved.features["mean"], torch.from_numpy(row_N), class_N)
-
-    def _with_training(self, splits: dict[str, Split], parts: dict[str, Labelled], num_classes: int) -> list[Result]:
-        train = parts["train"]
+    def _with_training(self, splits: dict[str, Split], parts: dict[str, Usable], num_classes: int) -> list[Result]:
+        train, test = parts["train"], parts["test"]
         validation = parts.get("validation")
         if validation is None:
-            is_validation_N = torch.from_numpy(labels.is_validation(splits["train"].records, train.row_N.numpy()))
+            is_validation_N = torch.from_numpy(is_validation(splits["train"].records, train.row_N.numpy()))
             train, validation = train.only(~is_validation_N), train.only(is_validation_N)
-        if not (len(train) and len(validation) and len(parts["test"])):
+        sizes = tuple(len(part.row_N) for part in (train, validation, test))
+        if not all(sizes):
             raise UsageError(
-                f"{self.description.name}: {len(train)} training, {len(validation)} validation and"
-                f" {len(parts['test'])} test images are usable; each split needs some"
+                f"{self.description.name}: {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test images are"
+                " usable; each split needs some"
             )
-        task = Task(train, validation, parts["test"], num_classes, torch.device(self.extraction.device))
-        options = self.options
-        # The number of steps that each shows, and its measurement.
-        measures: dict[Method, tuple[int, Callable[[Advance], heads.Measured]]] = {
-            "probe": (
-                heads.probe_steps(task, options.probe),
-                lambda advance: heads.probe(task, options.probe, options.seed, advance),
-            ),
-            "linear": (len(set(options.linear.l2)) + 1, lambda advance: heads.linear(task, options.linear, advance)),
-            "knn": (
-                len(task.validation) + len(task.test),
-                lambda advance: heads.knn(task, options.knn.neighbours, advance),
-            ),
-        }
+        size = (
+            f"{sizes[2]:,} test images, {num_classes:,} classes; chosen on {sizes[1]:,} validation images, then fitted"
+            f" on {sizes[0] + sizes[1]:,}"
+        )
         results = []
-        for method, (total, measure) in measures.items():
-            if method in self.wanted:
-                with progress(self.console, f"fitting {method}", total) as advance:
+        for method, (total, measure) in self._measures((train, validation, test), sizes, num_classes).items():
+            if method in self.methods:
+                with self.extraction.progress(f"fitting {method}", total) as advance:
                     found = measure(advance)
-                results += self._accuracies(method, found, parts["test"].class_N.numpy())
+                how = HOW[method].format(epochs=self.options.probe.epochs, **found.settings)
+                facts = {"how": f"{how}, {size}", "settings": found.settings, "warning": found.warning}
+                results += self._accuracies(method, found.score.num_right_N > 0, test, **facts)
         return results
 
-    def _zero_shot(self, saved: Saved, test: Labelled, numbers: dict[str, int]) -> list[Result]:
-        names, prompts = labels.class_names(numbers, self.description.classes), self.description.prompts
-        texts = [prompt.replace("{}", names[name]) for name in numbers for prompt in prompts]
-        text_XS = self._embedded(texts)
-        class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
-        image_NS = saved.features["embedding"][test.row_N].to(class_CS.device)
-        is_right_N = language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N
-        how = f"zero-shot with {count(len(prompts), 'prompt')}, {len(test):,} test images, {len(numbers):,} classes"
-        return self._accuracies("zero_shot", heads.Measured(is_right_N.numpy(), how, {}), test.class_N.numpy())
+    def _measures(
+        self, parts: tuple[Usable, Usable, Usable], sizes: tuple[int, ...], num_classes: int
+    ) -> dict[Method, tuple[int, Callable[[Callable[[int], None]], Chosen]]]:
+        """Return the number of steps that each method shows, and its measurement."""
+        options, device = self.options, self.extraction.device
 
-    def _embedded(self, texts: Sequence[str]) -> Tensor:
-        """Return the unit vectors of texts: float32 [M, S]."""
-        own = self.extraction
-        with progress(self.console, "encoding texts", len(texts)) as advance:
-            return language.embed(own.model, texts, own.device, own.precision, advance)
+        def probe(advance: Callable[[int], None]) -> Chosen:
+            return attentive_probe(
+                Splits(num_classes, *(part.patches() for part in parts)),
+                options.probe,
+                seed=options.seed,
+                warmup_epochs=options.probe.warmup_epochs,
+                is_refitted=True,
+                device=torch.device(device),
+                on_step=partial(advance, 1),
+            )
 
-    def _accuracies(self, method: Method, found: heads.Measured, class_N: np.ndarray) -> list[Result]:
-        beside = published(recipe_of(self.description), method, self.extraction.model)
-        accuracy, mean = intervals.share(found.is_right_N), intervals.mean_per_class(found.is_right_N, class_N)
-        return [
-            Result(
-                name=method,
-                estimate=accuracy,
-                how=found.how,
-                settings=found.settings,
-                warning=found.warning,
-                published=beside,
+        def means() -> Splits:
+            return Splits(num_classes, *(part.means(device) for part in parts))
+
+        num_train, num_validation, num_test = sizes
+        steps = sum(num_steps(number, options.probe) for number in (num_train, num_train + num_validation))
+        return {
+            "probe": (steps, probe),
+            "linear": (
+                len(set(options.linear.l2)) + 1,
+                lambda advance: linear_probe(means(), options.linear, advance),
             ),
-            Result(name=f"{method}{MEAN_PER_CLASS}", estimate=mean, how="mean over classes of their accuracies"),
-        ]
+            "knn": (num_validation + num_test, lambda advance: knn(means(), options.knn.neighbours, advance)),
+        }
 
-    def _retrieval(self, saved: Saved, captions: dict[int, list[str]]) -> list[Result]:
+    def _zero_shot(self, test: Usable, numbers: dict[str, int]) -> list[Result]:
+        names, prompts = language.class_names(numbers, self.description.classes), self.description.prompts
+        texts = [prompt.replace("{}", names[name]) for name in numbers for prompt in prompts]
+        text_XS = language.embed(self.extraction, texts)
+        class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
+        image_NS = test.features["embedding"][test.row_N].to(class_CS.device)
+        is_right_N = (language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N).numpy()
+        how = (
+            f"zero-shot with {count(len(prompts), 'prompt')}, {len(is_right_N):,} test images, {len(numbers):,} classes"
+        )
+        return self._accuracies("zero_shot", is_right_N, test, how=how)
+
+    def _accuracies(self, method: Method, is_right_N: np.ndarray, test: Usable, **facts: Any) -> list[Result]:
+        recipe = recipe_of(self.description.recipe)
+        beside = recipe.beside(method, self.extraction.model.config.encoder.width) if recipe else {}
+        return accuracies(method, is_right_N, test.class_N.numpy(), published=beside, **facts)
+
+    def _retrieval(self, features: Saved, captions: dict[int, list[str]]) -> list[Result]:
         every = dict.fromkeys(text for texts in captions.values() for text in texts)
         unique = {text: number for number, text in enumerate(every)}
-        text_US = self._embedded(list(unique))
-        image_NS = saved.features["embedding"][torch.tensor(list(captions))].to(text_US.device)
+        text_US = language.embed(self.extraction, list(unique))
+        image_NS = features.features["embedding"][torch.tensor(list(captions))].to(text_US.device)
         text_of = [[unique[text] for text in texts] for texts in captions.values()]
         how = f"{len(text_of):,} test images, {sum(map(len, text_of)):,} captions, {len(unique):,} different"
         return [
-            Result(name=name, estimate=intervals.ratio(hits.num_hits_N, hits.num_queries_N), how=how)
+            Result(name=name, estimate=ratio(hits.num_hits_N, hits.num_queries_N), how=how)
             for name, hits in language.retrieval(image_NS, text_US, text_of).items()
         ]
+
+
+def _usable(
+    features: Saved, labels: Labels, num_rows: int, unusable: Sequence[Unusable], numbers: dict[str, int]
+) -> Usable:
+    row_N = _rows_without(unusable, num_rows)
+    class_N = torch.tensor([numbers[labels.text_N[row]] for row in row_N.tolist()], dtype=torch.int64)
+    return Usable(features.features, torch.from_numpy(row_N), class_N)
+
+
+def _rows_without(unusable: Sequence[Unusable], num_rows: int) -> np.ndarray:
+    """Return the other rows: int64, ascending."""
+    return np.delete(np.arange(num_rows), [each.row for each in unusable])

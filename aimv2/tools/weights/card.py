@@ -3,15 +3,16 @@
 Source: the format of huggingface.co/docs/hub/model-cards; the sections follow Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aimv2.base.files import read_json
+from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
@@ -20,11 +21,6 @@ from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from aimv2.runs.record import RunFolder
 
 FILE = "README.md"
-USES = {
-    "transformers": 'from transformers import {model}\n\nmodel = {model}.from_pretrained("FOLDER")',
-    "timm": 'import timm\n\nmodel = timm.create_model("local-dir:FOLDER")',
-}
-MADE_BY_CODE = "Pictures are {kind}, rendered by code, so nothing is known about photographs."
 ONE_RUN = (
     "One run with one seed (n = 1), so there is no interval: another seed gives other values, and a difference from"
     " another model may be noise."
@@ -95,27 +91,18 @@ def run_card(folder: Path, layout: str, *, has_text_tower: bool = False, omitted
 
 
 def render(card: Card, config: RunConfig) -> str:
-    """Return a card as Markdown with its metadata in front."""
-    note, rows = card.evaluation
-    sections = {
-        f"# {escape(card.name)}": [_summary(config)],
-        "## Model": [*_bullets(_model(config, card.omitted)), *_usage(card)],
-        "## Training data": [*_bullets([escape(line) for line in card.sources]), _pairs(card, config)],
-        "## Evaluation": [note, _table(["metric", "value", "unit", "measured on"], rows)],
-        "## Limits": _bullets(_limits(config)),
-        "## Verdicts of the study": _bullets(card.verdicts),
-        "## Record": _bullets(card.record),
-    }
-    body = "\n\n".join("\n\n".join([title, *filter(None, blocks)]) for title, blocks in sections.items())
-    return f"---\n{yaml.safe_dump(_metadata(card, config), sort_keys=False)}---\n\n{body}\n"
-
-
-def escape(text: str) -> str:
-    """Return text that is no Markdown and breaks no table, as ``analysis.document.model.escape``.
-
-    Analysis escapes without torch, which this package imports.
-    """
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text).replace("\n", " ")
+    """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text."""
+    environment = Environment(
+        loader=PackageLoader("aimv2.tools.weights", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["escape_markdown"] = escape
+    metadata = yaml.safe_dump(_metadata(card, config), sort_keys=False)
+    normalisation = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+    return environment.get_template("card.md.j2").render(card=card, config=config, metadata=metadata, **normalisation)
 
 
 def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:
@@ -132,54 +119,9 @@ def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _summary(config: RunConfig) -> str:
-    return (
-        f"A vision encoder of the AIMv2 kind (arXiv 2411.14402), trained from scratch with the objective"
-        f" {config.objective.name} at scale {config.scale}, for ablation studies. It is not one of Apple's models."
-    )
-
-
-def _model(config: RunConfig, omitted: str) -> list[str]:
-    model, encoder = config.model, config.model.encoder
-    lines = [
-        f"Encoder: width {encoder.width}, depth {encoder.depth}, {encoder.num_heads} heads, {encoder.norm} norm,"
-        f" {encoder.ffn} FFN, {encoder.positions} positions; attention in training: {encoder.attention}; in use: full.",
-        f"Images: {model.image_px} px in patches of {model.patch_px} px, normalised with mean {list(IMAGENET_MEAN)} and"
-        f" standard deviation {list(IMAGENET_STD)}.",
-    ]
-    return [*lines, f"Omitted: {escape(omitted)}."] if omitted else lines
-
-
-def _usage(card: Card) -> list[str]:
-    model = "Aimv2Model" if card.has_text_tower else "Aimv2VisionModel"
-    return [f"```python\n{USES[card.layout].format(model=model)}\n```"] if card.layout in USES else []
-
-
-def _pairs(card: Card, config: RunConfig) -> str:
-    budget, data = config.budget, config.data
-    seeds = f"seed{'s' * (len(card.seeds) > 1)} {', '.join(map(str, card.seeds))}"
-    text = f"{budget.samples:,} samples in batches of {budget.batch_size}, {seeds}."
-    return text if data.captions == "own" else f"{text} Captions were shuffled: this is a control, not a useful model."
-
-
-def _limits(config: RunConfig) -> list[str]:
-    lines = [f"All numbers hold at scale {config.scale}, on these data; other scales may differ."]
-    if config.data.kind != "files":
-        lines.append(MADE_BY_CODE.format(kind={"scenes": "scenes of icons", "glyphs": "icons"}[config.data.kind]))
-    return [*lines, "Meant for research on pre-training, not for use in products."]
-
-
 def _described(metric: Mapping[str, Any]) -> str:
     return "; ".join(escape(text) for text in (metric["evaluation"], metric["warning"]) if text)
 
 
 def _known(values: Mapping[str, Any], key: str) -> str:
     return escape(str(values.get(key) or "not recorded"))
-
-
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return ["\n".join(f"- {line}" for line in lines)]
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])

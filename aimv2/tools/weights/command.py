@@ -4,30 +4,52 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aimv2.base.errors import UsageError, unknown
-from aimv2.config.arguments import HELP, checked, key_values
+from aimv2.base.errors import count, unknown
+from aimv2.base.files import check_new
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
-from aimv2.tools.weights.files import check_new, count
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.published import LAYOUTS, read_published, write_published
+from aimv2.tools.weights.published import LayoutName, read_published, write_published
 from aimv2.tools.weights.tensors import MismatchError
 
-USAGE = """usage: python -m aimv2 weights import from=PATH to=FOLDER [layout=auto] [image_px=336]
-       python -m aimv2 weights export from=FOLDER to=FOLDER [layout=transformers]
 
-import reads published weights, a file or a folder, and writes them in our layout. export reads such a folder, or the
-folder of a finished run, and writes weights that other packages load; of a run also a model card, README.md.
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ImportOptions:
+    """Read published weights, and write them in our layout."""
 
-  layout=auto                  transformers, timm or ml-aim; auto detects it by the names of the tensors (import only)
-  image_px=336                 resample learned positions for images of another size
-  debug=true                   show the traceback of an error
-"""
+    source: str = Field(alias="from", description="published weights, a file or a folder", examples=["PATH"])
+    to: str = Field(description="a new folder", examples=["FOLDER"])
+    layout: Literal["auto", "transformers", "timm", "ml-aim"] = Field(
+        default="auto", description="transformers, timm or ml-aim; auto detects it by the names of the tensors"
+    )
+    image_px: int | None = Field(
+        default=None, description="resample learned positions for images of another size", examples=[336]
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ExportOptions:
+    """Write weights that other packages load; of a run also a model card, README.md."""
+
+    source: str = Field(
+        alias="from", description="a folder of: weights import, or of a finished run", examples=["PATH"]
+    )
+    to: str = Field(description="a new folder", examples=["FOLDER"])
+    layout: LayoutName = Field(default="transformers", description="transformers, timm or ml-aim")
+
+
+ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}
 
 
 def weights_command(arguments: Sequence[str]) -> int:
@@ -38,36 +60,31 @@ def weights_command(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: the arguments, the source or the target are invalid.
     """
-    if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+    action, *rest = arguments or ["--help"]
+    if HELP & {action, *rest}:
+        named = {action: ACTIONS[action]} if action in ACTIONS else ACTIONS
+        typed = "python -m aimv2 weights {} from=PATH to=FOLDER [key=value ...]"
+        print(*(usage(typed.format(name), kind.__doc__ or "", kind) for name, kind in named.items()), sep="\n", end="")
         return 0 if arguments else 2
-    action, *rest = arguments
-    if action not in ("import", "export"):
-        raise unknown("weights command", action, ("import", "export"))
-    is_import = action == "import"
-    given = key_values(rest, ("from", "to", "layout", "image_px") if is_import else ("from", "to", "layout"))
-    if missing := [f"{key}=PATH" for key in ("from", "to") if key not in given]:
-        raise UsageError(f"weights {action} needs {' and '.join(missing)}")
-    source, target = Path(given["from"]), Path(given["to"])
-    layouts = ("auto", *LAYOUTS) if is_import else LAYOUTS
-    layout = given.get("layout", layouts[0])
-    if layout not in layouts:
-        raise unknown("layout", layout, layouts)
-    image_px = checked("image_px", int, given["image_px"]) if "image_px" in given else None
+    if action not in ACTIONS:
+        raise unknown("weights command", action, ACTIONS)
+    options = read_options(ACTIONS[action], rest, f"weights {action} needs")
+    source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes
     try:
-        weights = read_published(source, layout) if is_import else read_weights(source)
+        is_export = isinstance(options, ExportOptions)
+        weights = read_weights(source) if is_export else read_published(source, options.layout)
     except MismatchError as error:
         for kind, texts in error.names.items():
             print(f"{kind}:", *texts, sep="\n  ", file=sys.stderr)
         raise
-    if image_px is not None:
-        weights = resampled(weights, image_px)
-    if is_import:
-        write_weights(weights, target)
+    if isinstance(options, ExportOptions):
+        weights = write_published(weights, target, options.layout, _card(weights, source, options.layout))
     else:
-        weights = write_published(weights, target, layout, _card(weights, source, layout))
-    Console().print(_summary(weights, source, target, to_layout="ours" if is_import else layout))
+        weights = weights if options.image_px is None else resampled(weights, options.image_px)
+        write_weights(weights, target)
+    written = options.layout if isinstance(options, ExportOptions) else "ours"
+    Console().print(_summary(weights, source, target, to_layout=written))
     return 0
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from aimv2.base.errors import UsageError
+from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
 from aimv2.model.dual_encoder import DualEncoder
@@ -18,7 +19,6 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
 from aimv2.objectives.contrastive import MAX_SCALE
-from aimv2.tools.weights.files import short
 
 MAX_GRID = 256  # patches along a side after resampling
 
@@ -115,22 +115,9 @@ class Weights(NamedTuple):
 
 
 def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfig:
-    """Build and check a config from nested dicts.
-
-    Args:
-        where: the file that the values come from.
-
-    Raises:
-        UsageError: a key is unknown or a value invalid.
-    """
-    try:
-        return TypeAdapter(WeightsConfig).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        value = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
-        raise UsageError(f"{where}: {f'{short(place)}: ' if place else ''}{message}{value}") from error
+    """Build a config from nested dicts; the UsageError of a wrong one names the file that they are from."""
+    config: WeightsConfig = checked(str(where), WeightsConfig, values)
+    return config
 
 
 def empty_network(config: WeightsConfig) -> Network:

@@ -1,42 +1,25 @@
 """Read untrusted files of weights, and write folders completely or not at all."""
 
-import json
 import os
-import reprlib
-import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aimv2.base.errors import UsageError
-from aimv2.base.files import writable_folder, write_json
+from aimv2.base.errors import UsageError, short, some
+from aimv2.base.files import check_new, replacing, write_json, write_text
+from aimv2.base.files import read_object as read_object
 from aimv2.runs.lease import latest_attempt
+from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NESTED = ("state_dict", "model")  # keys under which training checkpoints hold the weights
-MAX_SHOWN = 3  # elements of a list in an error
-
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = 100
-short = _repr.repr  # an untrusted value, escaped and shortened to fit a sentence
-
-
-def some(texts: Sequence[str]) -> str:
-    """Join the first few elements of a list."""
-    return ", ".join(texts[:MAX_SHOWN]) + (", …" if len(texts) > MAX_SHOWN else "")
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 tensor``, ``2 tensors``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def find(path: Path) -> Path:
@@ -57,21 +40,6 @@ def find(path: Path) -> Path:
     raise UsageError(f"{path} has no weights: none of {', '.join(FILES)}")
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UsageError: the file cannot be read, or holds anything else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as JSON") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a JSON object, not {short(values)}")
-    return values
-
-
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """Read tensors by name: of the types in DTYPES, on the CPU, not empty.
 
@@ -85,7 +53,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if file.name.endswith(".safetensors.index.json"):
         tensors = _read_shards(file)
     elif file.suffix == ".safetensors":
-        tensors = _read_safetensors(file)
+        tensors = read_safetensors(file)
     elif file.suffix in (".pth", ".pt", ".bin"):
         tensors = _read_checkpoint(file)
     else:
@@ -96,13 +64,6 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if not value.numel():
             raise UsageError(f"{file}: {short(name)} of shape {list(value.shape)} holds no values")
     return tensors
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except Exception as error:  # a parser may fail in any way on untrusted bytes
-        raise UsageError(f"{file} is not a complete safetensors file: {short(str(error))}") from error
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -116,7 +77,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise UsageError(f"{index} names {short(shard)}, which is not a file beside it")
     tensors: dict[str, Tensor] = {}
     for shard in shards:
-        read = _read_safetensors(index.parent / shard)
+        read = read_safetensors(index.parent / shard)
         if differing := read.keys() ^ {name for name, other in file_of.items() if other == shard}:
             names = some([short(name) for name in sorted(differing)])
             raise UsageError(f"{index.parent / shard} does not hold the tensors that the index lists: {names}")
@@ -150,16 +111,6 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}  # two names may be views of one storage
 
 
-def check_new(folder: Path) -> None:
-    """Refuse to write over existing files.
-
-    Raises:
-        UsageError: the folder exists and is not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"to={str(folder)!r} exists and is not an empty folder")
-
-
 def write_folder(
     folder: Path,
     file: str,
@@ -173,25 +124,13 @@ def write_folder(
         UsageError: the folder is not empty, or cannot be written.
     """
     check_new(folder)
-    writable_folder(str(folder), "to")
-    partial = folder / f".partial-{os.getpid()}"
-    moved = []
     try:
-        partial.mkdir()
-        # Older versions of transformers require the metadata.
-        save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})
-        write_json(partial / "config.json", config)
-        for name, text in (texts or {}).items():
-            (partial / name).write_text(text, encoding="utf-8")
-        try:
-            for name in (file, "config.json", *(texts or {})):
-                (partial / name).replace(folder / name)
-                moved.append(name)
-        except BaseException:  # also an interrupt
-            for name in moved:
-                (folder / name).replace(partial / name)
-            raise
+        with replacing(folder.resolve(), only_new=True) as partial:
+            partial.mkdir(parents=True)
+            # Older versions of transformers require the metadata.
+            save_tensors(dict(tensors), partial / file, metadata={"format": "pt"})
+            write_json(partial / "config.json", config)
+            for name, text in (texts or {}).items():
+                write_text(partial / name, text)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

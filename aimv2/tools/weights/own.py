@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from aimv2.base.errors import UsageError
-from aimv2.config.serialization import flatten, from_dict
+from aimv2.base.files import read_object
+from aimv2.config.serialization import flatten
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
-from aimv2.runs.record import RunFolder
+from aimv2.start.origin import WEIGHTS, read_origin
 from aimv2.tools.weights.contents import (
     Weights,
     WeightsConfig,
@@ -22,11 +22,10 @@ from aimv2.tools.weights.contents import (
     split_off_encoder,
     weights_config,
 )
-from aimv2.tools.weights.files import read_object, read_tensors, write_folder
-from aimv2.tools.weights.names import OURS
-from aimv2.tools.weights.tensors import check_agrees, measured, to_ours
+from aimv2.tools.weights.files import read_tensors, write_folder
+from aimv2.tools.weights.tensors import OURS, check_agrees, measured, to_ours
 
-FILE = "weights.safetensors"
+FILE = WEIGHTS
 
 
 def load_encoder(folder: str | Path) -> Encoder:
@@ -79,29 +78,11 @@ def read_weights(folder: str | Path) -> Weights:
     Raises:
         UsageError: the folder is neither, or incomplete.
     """
-    folder = Path(folder).resolve()  # the folder's name is the run's
-    where = folder / "config.json"
-    if not where.exists():
-        raise UsageError(f"{folder} has no config.json: it is neither a folder of weights nor of a run")
-    values = read_object(where)
-    if "budget" in values:
-        return _read_run(folder, values)
-    if "layout_version" not in values:
-        raise UsageError(f"{where} describes neither our weights nor a run; for published weights use: weights import")
-    return _checked(where, weights_config(where, values), folder / FILE, read_tensors(folder / FILE))
-
-
-def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
-    where = folder / "config.json"
-    try:
-        model = from_dict(values).model
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-    run = RunFolder(folder.parent, folder.name)
-    if not run.is_done:
-        raise UsageError(f"run {run.name} is not finished, and only a finished run has weights")
-    file = run.file(FILE)
-    tensors = read_tensors(file)
+    origin = read_origin(str(folder), "from")
+    where, tensors = origin.path / "config.json", read_tensors(origin.file)
+    if origin.run is None:
+        return _checked(where, weights_config(where, read_object(where)), origin.file, tensors)
+    model = origin.run.model
     exported, omitted = split_off_encoder(tensors)
     tower = None
     if "similarity.logit_scale" in tensors:
@@ -111,14 +92,13 @@ def _read_run(folder: Path, values: dict[str, Any]) -> Weights:
             omitted += ": no layout has a text tower with the decoder's norm and ffn"
         else:
             exported, omitted = tensors, ""
-            stack, end_id = model.tower.stack, CaptionTokenizer.load(run.file("tokenizer.json")).end_id
+            stack, end_id = model.tower.stack, CaptionTokenizer.load(origin.tokenizer).end_id
             tower = {"width": stack.width, "depth": stack.depth, "num_heads": stack.num_heads, "end_id": end_id}
             tower |= {"embed_dim": model.tower.embed_dim, "vocab_size": model.vocab_size}
             tower |= {"max_text_tokens": model.max_text_tokens}
-    source = {"layout": "run", "file": run.name, "dtypes": dtypes(tensors)}
-    sizes = {"image_px": model.image_px, "patch_px": model.patch_px, "patch_order": model.patch_order}
-    parts = {"source": source, **sizes, "encoder": asdict(model.encoder), "text_tower": tower}
-    return _checked(where, weights_config(where, parts), file, exported)._replace(omitted=omitted)
+    source = {"layout": "run", "file": origin.path.name, "dtypes": dtypes(tensors)}
+    config = weights_config(where, {"source": source, **origin.sizes, "text_tower": tower})
+    return _checked(where, config, origin.file, exported)._replace(omitted=omitted)
 
 
 def _checked(where: Path, config: WeightsConfig, file: Path, tensors: Mapping[str, Tensor]) -> Weights:

@@ -3,21 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short, some
+from aimv2.base.files import read_object
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
-from aimv2.tools.weights.files import find, read_object, read_tensors, short, some, write_folder
-from aimv2.tools.weights.layout import Layout
-from aimv2.tools.weights.names import FFN, PATCHES, their_names
-from aimv2.tools.weights.tensors import measured, to_ours, to_theirs
-from aimv2.tools.weights.timm import Timm
-from aimv2.tools.weights.transformers import MlAim, PairModel, VisionModel
+from aimv2.tools.weights.files import find, read_tensors, write_folder
+from aimv2.tools.weights.layouts import Layout, MlAim, PairModel, Timm, VisionModel
+from aimv2.tools.weights.tensors import FFN, PATCHES, measured, their_names, to_ours, to_theirs
 
 PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), MlAim())
-LAYOUTS = ("transformers", "timm", "ml-aim")
+LayoutName = Literal["transformers", "timm", "ml-aim"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 def read_published(path: str | Path, layout: str = "auto") -> Weights:

@@ -1,53 +1,100 @@
-"""Tensors of published weights: the sizes they show, and their conversion to our names and back."""
+"""Tensors of published weights: their names, the sizes they show, and their conversion to our names and back.
+
+In the tables of names a row is a module with its ``weight`` and ``bias``, or a single tensor. ``#`` is the number of a
+block. If one of our tensors is several of theirs, stacked, braces list the differing parts.
+"""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, count, short, some
+from aimv2.runs.tensor_file import check_finite
 from aimv2.tools.weights.contents import WeightsConfig, empty_network
-from aimv2.tools.weights.files import count, short, some
-from aimv2.tools.weights.names import FLAT_TABLES, PATCHES, POSITIONS, Names, their_names
 
-MAX_DEPTH = 1000  # so that a file of many tiny tensors cannot make us build as many blocks
+Names = Mapping[str, str]
+
+OURS: Names = {}  # a name that is not in a table stays as it is
+ENCODER = {  # ours: transformers, timm, ml-aim
+    "patch_embed": ("embeddings.patch_embed", "patch_embed.proj", "preprocessor.patchifier.proj"),
+    "patch_norm": ("embeddings.rms_norm", "patch_embed.norm", "preprocessor.patchifier.norm"),
+    "pos_embed": ("embeddings.position_embedding.weight", "pos_embed", "preprocessor.pos_embed"),
+    "blocks.#.norm1": ("encoder.layers.#.rms_norm1", "blocks.#.norm1", "trunk.blocks.#.norm_1"),
+    "blocks.#.attn.qkv": ("encoder.layers.#.attention.{q,k,v}_proj", "blocks.#.attn.qkv", "trunk.blocks.#.attn.qkv"),
+    "blocks.#.attn.out": ("encoder.layers.#.attention.out_proj", "blocks.#.attn.proj", "trunk.blocks.#.attn.proj"),
+    "blocks.#.norm2": ("encoder.layers.#.rms_norm2", "blocks.#.norm2", "trunk.blocks.#.norm_2"),
+    "blocks.#.ffn.gate_up": (
+        "encoder.layers.#.ffn.{gate,up}_proj",
+        "blocks.#.mlp.fc1_{g,x}",
+        "trunk.blocks.#.mlp.{fc1,fc3}",
+    ),
+    "blocks.#.ffn.down": ("encoder.layers.#.ffn.down_proj", "blocks.#.mlp.fc2", "trunk.blocks.#.mlp.fc2"),
+    "norm": ("rms_norm", "norm", "trunk.post_trunk_norm"),
+}
+TRANSFORMERS: Names
+TIMM: Names
+ML_AIM: Names
+TRANSFORMERS, TIMM, ML_AIM = (
+    {f"encoder.{ours}": theirs[column] for ours, theirs in ENCODER.items()} for column in range(3)
+)
+TRANSFORMERS_PAIR: Names = {
+    **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
+    "image_head.query": "vision_model.head.cls_token",
+    "image_head.key_value": "vision_model.head.{k,v}_proj",
+    "image_head.out": "vision_model.head.output_proj",
+    "image_head.proj": "visual_projection",
+    "text_tower.text_embed": "text_model.embeddings.token_embedding",
+    "text_tower.text_pos_embed": "text_model.embeddings.position_embedding.weight",
+    **{f"text_tower.{ours}": f"text_model.{theirs[0]}" for ours, theirs in ENCODER.items() if "#" in ours},
+    "text_tower.norm": "text_model.rms_norm",
+    "text_tower.proj": "text_projection",
+    "similarity.logit_scale": "logit_scale",
+}
+
+# Heads that their models may have behind the encoder, and ours do not.
+TRANSFORMERS_HEAD = tuple(
+    f"head.{name}" for name in ("cls_token", "k_proj.weight", "v_proj.weight", "output_proj.weight", "output_proj.bias")
+)
+TIMM_HEAD = ("head.weight", "head.bias")
+
+PATCHES, POSITIONS = "encoder.patch_embed.weight", "encoder.pos_embed"
+FFN = "encoder.blocks.0.ffn.gate_up.weight"
+FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and the others' are [1, I, D]
+
+
+def their_names(names: Names, ours: str) -> list[str]:
+    """Return their names of the parts of one of our tensors, in order."""
+    block = re.search(r"\.(\d+)\.", ours)
+    template, number = (ours.replace(block[0], ".#.", 1), block[1]) if block else (ours, "")
+    module, dot, kind = template.rpartition(".")
+    start, _, rest = names.get(template, names.get(module, module) + dot + kind).partition("{")
+    parts, _, end = rest.partition("}")
+    return [(start + part + end).replace("#", number) for part in parts.split(",")]
 
 
 class MismatchError(UsageError):
     """Tensors differ from those expected. The message counts them and names the first.
 
     Args:
-        misshapen: the actual and the expected shape as text, by name.
+        kinds: by kind (``missing``, ``unexpected``, ``of another shape``) the names, each with text to follow it.
 
     Attributes:
-        names: all of them by kind (``missing``, ``unexpected``, ``of another shape``), one line of escaped text each.
+        names: all of them by kind, one line of escaped text each.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        *,
-        missing: Sequence[str] = (),
-        unexpected: Sequence[str] = (),
-        misshapen: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        kinds: dict[str, list[tuple[str, str]]] = {
-            "missing": [(name, "") for name in missing],
-            "unexpected": [(name, "") for name in unexpected],
-            "of another shape": [(name, f" {shapes}") for name, shapes in misshapen.items()],
-        }
+    def __init__(self, file: Path, kinds: Mapping[str, Mapping[str, str]]) -> None:
+        found = {kind: names for kind, names in kinds.items() if names}
         counts = ", ".join(
-            f"{len(found)} {kind} ({some([short(name) + shapes for name, shapes in found])})"
-            for kind, found in kinds.items()
-            if found
+            f"{len(names)} {kind} ({some([short(name) + more for name, more in names.items()])})"
+            for kind, names in found.items()
         )
         super().__init__(f"{file}: the tensors are not those of an AIMv2 encoder: {counts}")
-        self.names = {kind: [repr(name) + text for name, text in found] for kind, found in kinds.items() if found}
+        self.names = {kind: [repr(name) + more for name, more in names.items()] for kind, names in found.items()}
 
 
 def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
@@ -63,7 +110,7 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
         raise UsageError(
             f"{file}: patches are {num_rows} x {num_columns} with {count(num_channels, 'channel')}, not square with 3"
         )
-    encoder = {"width": width, "depth": _depth(file, tensors, names, "encoder"), "positions": "sincos"}
+    encoder = {"width": width, "depth": _depth(tensors, names, "encoder"), "positions": "sincos"}
     shown: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
     table = their_names(names, POSITIONS)[0]
     if table in tensors:
@@ -73,7 +120,7 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
         vocab_size, text_width = _shape(file, tensors, names, "text_tower.text_embed.weight", num_dims=2)
         shown["text_tower"] = {
             "width": text_width,
-            "depth": _depth(file, tensors, names, "text_tower"),
+            "depth": _depth(tensors, names, "text_tower"),
             "embed_dim": _shape(file, tensors, names, "text_tower.proj.weight", num_dims=2)[0],
             "vocab_size": vocab_size,
             "max_text_tokens": _shape(file, tensors, names, "text_tower.text_pos_embed", num_dims=2)[0],
@@ -84,10 +131,10 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
 def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, num_dims: int) -> torch.Size:
     name = their_names(names, ours)[0]
     if name not in tensors:
-        raise MismatchError(file, missing=[name])
+        raise MismatchError(file, {"missing": {name: ""}})
     shape = tensors[name].shape
     if len(shape) != num_dims:
-        raise MismatchError(file, misshapen={name: f"{list(shape)}, expected {num_dims} dimensions"})
+        raise MismatchError(file, {"of another shape": {name: f" {list(shape)}, expected {num_dims} dimensions"}})
     return shape
 
 
@@ -97,23 +144,15 @@ def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
     grid = math.isqrt(num_positions)
     if grid < 2 or grid**2 != num_positions:
         expected = f"[{'' if table in FLAT_TABLES else '1, '}N, {width}] with N = 4, 9, 16, … patches"
-        raise MismatchError(file, misshapen={table: f"{shape}, expected {expected}"})
+        raise MismatchError(file, {"of another shape": {table: f" {shape}, expected {expected}"}})
     return grid
 
 
-def _depth(file: Path, tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
+def _depth(tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
     """Return the number of blocks, at least 1, so that without any the first one's tensors are reported as missing."""
     stem = their_names(names, f"{stack}.blocks.0.norm1.weight")[0].partition(".0.")[0]
     block = re.compile(re.escape(stem) + r"\.([0-9]+)\.")
-    numbers = {found[1] for name in tensors if (found := block.match(name))}
-    depth = len(numbers)
-    if depth > MAX_DEPTH:
-        raise UsageError(f"{file}: {depth} blocks are more than {MAX_DEPTH}, the limit")
-    # Compared as text: a name may contain 1000000000, or a number with thousands of digits.
-    if absent := [number for number in map(str, range(depth)) if number not in numbers]:
-        stray = min(numbers.difference(map(str, range(depth))))
-        raise UsageError(f"{file}: '{stem}.{absent[0]}' is missing, but the file has {short(f'{stem}.{stray}')}")
-    return max(1, depth)
+    return max(1, len({found[1] for name in tensors if (found := block.match(name))}))
 
 
 def check_agrees(where: Path | str, stated: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -136,17 +175,18 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     """
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
-    missing = [name for name in expected if name not in tensors]
-    unexpected = [name for name in tensors if name not in expected]
-    misshapen = {
-        name: f"{list(tensors[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if name in tensors and list(tensors[name].shape) != shape
+    differing = {
+        "missing": {name: "" for name in expected if name not in tensors},
+        "unexpected": {name: "" for name in tensors if name not in expected},
+        "of another shape": {
+            name: f" {list(tensors[name].shape)}, expected {shape}"
+            for name, shape in expected.items()
+            if name in tensors and list(tensors[name].shape) != shape
+        },
     }
-    if missing or unexpected or misshapen:
-        raise MismatchError(file, missing=missing, unexpected=unexpected, misshapen=misshapen)
-    if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
-        raise UsageError(f"{file}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
+    if any(differing.values()):
+        raise MismatchError(file, differing)
+    check_finite(file, tensors)
     whole = {}
     for ours, value in network.items():
         parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]

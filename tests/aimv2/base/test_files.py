@@ -1,34 +1,82 @@
 import errno
-import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import (
-    link_text,
-    read_json,
-    share,
-    user,
-    writable_folder,
-    write_json,
-)
+from aimv2.base.files import link_text, read_json, read_object, replacing, share, user, writable_folder
 
 
-def test_write_json_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
-    write_json(tmp_path / "a.json", {"x": 1})
-    write_bytes = Path.write_bytes
+@pytest.fixture(params=["file", "folder"])
+def place(request, tmp_path):
+    """A place with its old content, and how new content is written and read there."""
+    inner = "" if request.param == "file" else "inner"
 
-    def half(path, content):
-        write_bytes(path, content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def write(path, text):
+        if inner:
+            path.mkdir()
+        (path / inner).write_text(text)
 
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match="No space left"):
-        write_json(tmp_path / "a.json", {"x": "y" * 100_000})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    write(tmp_path / "a", "old")
+    return tmp_path / "a", write, lambda path: (path / inner).read_text()
+
+
+def test_what_is_written_replaces_the_old_as_a_whole(place):
+    path, write, read = place
+    with replacing(path) as partial:
+        write(partial, "new")
+        assert read(path) == "old"
+    assert read(path) == "new"
+    assert os.listdir(path.parent) == ["a"]
+
+
+@pytest.mark.parametrize("stop", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=["full disk", "interrupt"])
+def test_after_an_error_the_old_is_there_and_nothing_else(place, stop):
+    path, write, read = place
+    with pytest.raises(type(stop)), replacing(path) as partial:  # noqa: PT012
+        write(partial, "new")
+        raise stop
+    assert read(path) == "old"
+    assert os.listdir(path.parent) == ["a"]
+
+
+def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    rename = Path.rename
+    refused = OSError(errno.EACCES, "Permission denied")
+
+    def only_the_old(path, target):
+        if path.name == "new":
+            raise refused
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", only_the_old)
+    with pytest.raises(PermissionError), replacing(tmp_path / "a", partial=tmp_path / "new") as partial:
+        partial.mkdir()
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_only_new_replaces_no_folder_with_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with pytest.raises(OSError, match="not empty"), replacing(tmp_path / "a", only_new=True) as partial:
+        partial.mkdir()
+    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path / "a") == ["old"]
+
+
+def test_concurrent_replacements_leave_one_complete_folder(tmp_path):
+    def replace(number):
+        with replacing(tmp_path / "a") as partial:
+            partial.mkdir()
+            (partial / "file").write_text("complete")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(replace, range(32)))
+    assert (tmp_path / "a" / "file").read_text() == "complete"
+    assert os.listdir(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff"])
@@ -37,6 +85,15 @@ def test_read_json_names_a_missing_or_broken_file(tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"a\.json cannot be read .* delete the file"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("content", ["", "3", "[]", "nul", "\x00", "\xff", "[" * 100_000, '{"a": ' * 100_000])
+def test_file_without_a_json_object_is_refused(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"config\.json") as caught:
+        read_object(path)
+    assert len(str(caught.value)) < 1000
 
 
 def test_link_text_stores_equal_files_once(tmp_path):

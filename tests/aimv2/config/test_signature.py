@@ -10,19 +10,9 @@ from aimv2.config.recipes.scales import demo
 from aimv2.config.serialization import flatten, from_dict, to_dict
 from aimv2.config.signature import ADDED, identity, signature, untrained
 from aimv2.request.resolve import with_attention
+from tests.helpers.config import changed
 
 DEMO = flatten(to_dict(demo()))
-
-
-def changed(key, value):
-    """The demo recipe as a dict, with one value replaced or added."""
-    values = to_dict(demo())
-    *groups, name = key.split(".")
-    owner = values
-    for group in groups:
-        owner = owner[group]
-    owner[name] = value
-    return values
 
 
 def test_the_demo_recipes_signature_is_pinned():

@@ -167,14 +167,6 @@ def test_native_crops_are_torchvisions_of_the_upright_image(orientation):
         assert difference(found, np.asarray(expected)).max() <= 2  # Pillow rounds between rows and columns
 
 
-def test_native_crops_of_large_jpegs_are_close_to_undrafted_ones():
-    content = encoded(photograph(1801, 703), "JPEG", quality=90)
-    undrafted = encoded(Image.open(io.BytesIO(content)), "PNG", compress_level=1)
-    size = partial(size_within, patch_px=8, area=100)
-    for uniform_U in draws(4):
-        assert difference(*(crop(file, uniform_U, PAPER, size, LIMIT) for file in (content, undrafted))).mean() < 1
-
-
 def test_unreadable_exif_counts_as_upright():
     image = photograph(32, 32)
     expected = whole(encoded(image, "JPEG"), 32)
@@ -284,13 +276,6 @@ def test_jpegs_of_every_mode_show_their_colours(mode, options):
     content = encoded(colours.convert(mode), "JPEG", quality=95, **options)
     expected = np.asarray(colours.convert("L").convert("RGB") if mode == "L" else colours)
     assert difference(whole(content, 64), expected).mean() < 3
-
-
-def test_adobes_inverted_cmyk_is_read_as_such():
-    ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, full magenta and yellow: red
-    content = encoded(ink, "JPEG", quality=95)
-    assert b"Adobe" in content
-    assert difference(whole(content, 16), np.full((16, 16, 3), (255, 0, 0))).max() <= 6
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])

@@ -56,6 +56,6 @@ def test_scenes_are_not_rendered(tiny, tmp_path):
 
 @pytest.mark.exhaustive
 def test_glyphs_are_rendered_and_a_cache_without_room_is_named(tiny, tmp_path):
-    (tmp_path / "pairs").touch()
+    (tmp_path / "glyphs").touch()
     with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
         render(replace(tiny.data, sources=("openmoji",), cache_dir=str(tmp_path)))

@@ -36,7 +36,7 @@ def save(path, columns=None, *, features=None, num_shards=2, image=None):
 
 
 def build(location, workers=1):
-    return dataset_records.build(location, workers, lambda done, total: None)
+    return dataset_records.DatasetRecords.build(location, workers, lambda done, total: None)
 
 
 def opened(tmp_path, **values):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.description import Filter, HeldOut, read_labelled, read_source
+from aimv2.datasets.description import Filter, HeldOutRule, read_labelled, read_source
 from tests.helpers.own_data import write
 
 
@@ -62,7 +62,7 @@ def test_everything_of_a_source_is_read(tmp_path):
     )
     assert (source.image, source.licence) == ("picture", "CC BY 4.0")
     assert source.filters == {"score": Filter(min=0.3), "language": Filter(any_of=("en", "de"))}
-    assert source.held_out == HeldOut(field="split", values=("test",))
+    assert source.held_out == HeldOutRule(field="split", values=("test",))
     assert (source.transforms.min_scale, source.transforms.flip_probability) == (0.5, 0)
 
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_with_a_labelled_set_is_one_sentence(tmp_path, text, sente
     assert "\n" not in str(error.value)
 
 
-EXAMPLES = sorted((Path(__file__).parents[4] / "sweeps/conf/data").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[3] / "sweeps/conf/data").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aimv2.base.errors import BadSampleError
 from aimv2.data.decode import square
 from aimv2.datasets.description import read_source
-from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs
+from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs, worded
 from aimv2.datasets.open import open_source
 from tests.helpers.own_data import COLOURS, pictured_source, write
 
@@ -131,3 +131,17 @@ def test_spread_rows_are_from_everywhere(sides_of):
     assert list(train.spread(8)) == [0, 4, 8, 12, 16, 20, 24, 28]
     assert list(train.spread(20))[-1] == 30
     assert list(train.spread(100)) == list(range(32))
+
+
+def test_content_words_are_all_but_function_words():
+    caption = worded("The  DOG&amp;cat, on 2 red\nsofas!")
+    assert caption.text == "the dogcat on 2 red sofas"
+    assert caption.classes == ("other", "word", "other", "word", "word", "word")
+
+
+def test_every_word_of_another_language_is_a_content_word():
+    assert set(worded("собака на диване").classes) == {"word"}
+
+
+def test_a_caption_of_punctuation_has_no_words():
+    assert worded(" ... !").words == ()

@@ -6,10 +6,10 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.index_folder import command, read_facts, read_parts, write_facts, write_parts, writing
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import source, write
 
-PARTS = [Part("a", 3, 100, "x"), Part("ö/b", 0, 2**40)]
+PARTS = [DataPart("a", 3, 100, "x"), DataPart("ö/b", 0, 2**40)]
 
 
 def written(location, text="new"):

@@ -3,13 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
-from aimv2.base.errors import UsageError
-from aimv2.datasets.description import read_labelled
-from aimv2.datasets.labelled import labelled_sets
-from aimv2.datasets.open import prepare_location
+from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets.labelled import class_numbers, is_validation, labelled_sets, read_labels
+from tests.helpers.labelled_digits import changed, labelled_digits
+from tests.helpers.memory_records import with_field
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return labelled_digits(tmp_path_factory.mktemp("digits"))
 
 
 def with_sets(config, *paths, images=20_000):
@@ -44,12 +48,7 @@ def test_a_limit_takes_a_fixed_part_of_every_split(tiny, digits):
 
 
 def test_validation_of_its_own_is_used(tiny, digits):
-    values = yaml.safe_load(digits.read_text()) | {"validation": {"folder": "train"}, "name": "with-validation"}
-    path = digits.with_name("with-validation.yaml")
-    path.write_text(yaml.safe_dump(values))
-    described = read_labelled(path)
-    for location in (described.train, described.validation, described.test):
-        prepare_location(location)
+    path = changed(digits, "with-validation", validation={"folder": "train"}, name=None)
     (found,) = labelled_sets(with_sets(tiny, path))
     assert (len(found.train), len(found.validation), len(found.test)) == (120, 120, 40)
     assert found.tasks[0].name == "with_validation"
@@ -57,25 +56,50 @@ def test_validation_of_its_own_is_used(tiny, digits):
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 12, 20)
 
 
-def test_a_set_without_labels_is_refused(tiny, digits):
-    values = yaml.safe_load(digits.read_text())
-    del values["train"]
-    path = digits.with_name("without-train.yaml")
-    path.write_text(yaml.safe_dump(values))
-    with pytest.raises(UsageError, match=r"without-train\.yaml: an evaluation of a run needs label and train"):
-        labelled_sets(with_sets(tiny, path))
-
-
-def test_a_name_that_another_task_has_is_refused(tiny, digits):
-    with pytest.raises(UsageError, match="a task is called 'written' already"):
-        labelled_sets(with_sets(tiny, digits, digits))
-    path = digits.with_name("digits.yaml")
-    path.write_text(digits.read_text())
-    for location in (read_labelled(path).train, read_labelled(path).test):
-        prepare_location(location)
-    with pytest.raises(UsageError, match="a task is called 'digits' already"):
-        labelled_sets(with_sets(tiny, path))
-
-
-def test_no_sets_are_none(tiny):
+def test_sets_without_labels_or_with_a_name_that_is_taken_are_refused(tiny, digits):
+    cases = {
+        r"without-train\.yaml: an evaluation of a run needs label and train": [
+            changed(digits, "without-train", train=None)
+        ],
+        "a task is called 'written' already": [digits, digits],
+        "a task is called 'digits' already": [changed(digits, "digits")],
+    }
+    for message, paths in cases.items():
+        with pytest.raises(UsageError, match=message):
+            labelled_sets(with_sets(tiny, *paths))
     assert labelled_sets(tiny) == []
+
+
+def test_labels_are_text_whatever_their_type():
+    found = read_labels(with_field("label", ["cat\n", 3, 3.0, np.int64(4), True]), "label", "test", range(5))
+    assert found == (["cat", "3", "3", "4", "True"], [])
+
+
+def test_a_label_in_a_broken_member_is_a_bad_sample():
+    records = with_field("label", ["cat", BadSampleError("broken json", "at 3"), "dog"])
+    found = read_labels(records, "label", "test", range(3))
+    assert found.text_N == ["cat", "", "dog"]
+    assert found.unusable == [(1, "key-1", "broken json", "at 3")]
+
+
+@pytest.mark.parametrize(("value", "message"), [(None, "has no label"), (0.5, "0.5 as"), ("  ", "as"), (["a"], "as")])
+def test_a_sample_without_a_usable_label_is_named(value, message):
+    with pytest.raises(UsageError, match="train: sample 'key-1'") as caught:
+        read_labels(with_field("label", ["cat", value]), "label", "train", [0, 1])
+    assert message in str(caught.value)
+
+
+def test_classes_are_those_of_training():
+    assert class_numbers(["b", "a", "", "b"], ["a", ""]) == {"a": 0, "b": 1}
+    with pytest.raises(UsageError, match="classes that train does not have: c, d, e and 1 more"):
+        class_numbers(["a", "b"], ["f", "e", "d", "c"])
+    with pytest.raises(UsageError, match="train has the class a only"):
+        class_numbers(["a", "a"], [])
+
+
+def test_a_fifth_is_for_validation_whatever_the_order_of_rows():
+    records = with_field("label", [""] * 5000)
+    is_validation_N = is_validation(records, np.arange(5000))
+    assert 0.17 < is_validation_N.mean() < 0.23
+    some = np.array([17, 3, 4000])
+    assert is_validation(records, some).tolist() == is_validation_N[some].tolist()

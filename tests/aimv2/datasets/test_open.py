@@ -22,7 +22,7 @@ from aimv2.datasets.open import (
     prepare_location,
     prepare_source,
 )
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import picture, source, write
 
 NUM = 40
@@ -135,20 +135,6 @@ def test_a_location_without_filters_opens_with_all_samples(tmp_path):
     assert len(open_location(location)) == NUM
 
 
-def test_a_source_that_was_never_indexed_names_the_command(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    with pytest.raises(
-        UsageError, match=r"there is no index at .*source\.index; write it with python -m aimv2 data index"
-    ):
-        open_source(source(tmp_path, folder="pictures"))
-
-
-def test_a_filter_that_no_sample_meets_is_one_sentence(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    with pytest.raises(UsageError, match=r"none of 40 samples meets the filters json\.score"):
-        prepare_source(source(tmp_path, folder="pictures", filters={"json.score": {"min": 0.3}}))
-
-
 def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
     write_pictures(tmp_path / "pictures")
     description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")
@@ -181,7 +167,7 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
     assert fingerprint(opened(tmp_path / "b")) != first
 
 
-PARTS = [Part(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
+PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -190,11 +176,11 @@ PARTS = [Part(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in range
         (PARTS, ""),
         (PARTS[:8], "08.tar is missing"),
         (PARTS[:4], "04.tar, 05.tar, 06.tar and 2 more are missing"),
-        ([*PARTS, Part("x.tar", 1, 1)], "x.tar is new"),
+        ([*PARTS, DataPart("x.tar", 1, 1)], "x.tar is new"),
         ([PARTS[0]._replace(checksum="other"), *PARTS[1:]], "00.tar is changed"),
         ([part._replace(size=1) for part in PARTS[:2]] + PARTS[2:], "00.tar, 01.tar are changed"),
         (
-            [Part("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
+            [DataPart("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
             "00.tar is missing; x.tar is new; 01.tar is changed",
         ),
         (PARTS[::-1], "the parts are in another order"),

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base import address
-from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets import selection
-from aimv2.datasets.description import HeldOut, Location, SourceDescription
-from aimv2.datasets.records import Part, Records
+from aimv2.datasets.description import Filter, HeldOutRule, Location, SourceDescription
+from aimv2.datasets.records import DataPart, Records
+from aimv2.datasets.selection import meets
 from tests.helpers.own_data import source
 
 
@@ -41,7 +42,7 @@ class Rows(Records):
         return value
 
     def parts(self):
-        return [Part(self.name, len(self.rows), 0)]
+        return [DataPart(self.name, len(self.rows), 0)]
 
 
 def described(folder, **values) -> SourceDescription:
@@ -241,20 +242,32 @@ def test_broken_members_are_counted(tmp_path):
     assert found.num_broken == 2
 
 
-class Unreadable(Rows):
-    def field(self, row, name):
-        raise RunFailedError("data", "the disk is gone")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_data_that_cannot_be_read_ends_the_selection(tmp_path, workers):
-    records = Unreadable([{}] * (selection.CHUNK + 1))
-    with pytest.raises(RunFailedError, match="the disk is gone") as error:
-        select(records, described(tmp_path, filters={"a": {"min": 0}}), workers)
-    assert error.value.cause == "data"
-
-
 def test_held_out_needs_both_sides():
-    assert HeldOut(fraction=0.5).fraction == 0.5
+    assert HeldOutRule(fraction=0.5).fraction == 0.5
     with pytest.raises(ValueError, match="needs either fraction, or field with values"):
-        HeldOut(fraction=0.5, field="a", values=(1,))
+        HeldOutRule(fraction=0.5, field="a", values=(1,))
+
+
+@pytest.mark.parametrize(
+    ("value", "condition", "met"),
+    [
+        (True, {"any_of": [True]}, True),
+        (1, {"any_of": [True]}, False),
+        (True, {"any_of": [1]}, False),
+        ("true", {"any_of": [True]}, True),
+        ("7", {"any_of": [7]}, True),
+        (7, {"any_of": ["7"]}, False),
+        ("007", {"any_of": [7]}, False),
+        ("1e3", {"min": 1000}, True),
+        (True, {"min": 0}, False),
+        (float("nan"), {"min": 0}, False),
+        ([3], {"min": 0}, False),
+        (None, {"any_of": [1]}, False),
+    ],
+)
+def test_text_meets_conditions_as_its_number_and_truth_is_no_number(value, condition, met):
+    assert meets(value, Filter(**condition)) is met
+
+
+def test_a_number_too_large_for_a_float_meets_no_limit():
+    assert not meets(10**400, Filter(min=0))

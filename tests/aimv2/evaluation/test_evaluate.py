@@ -1,7 +1,9 @@
 """The metrics of a run: which there are, and what their values are made of."""
 
 import math
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +12,11 @@ from aimv2.base.errors import RunFailedError
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.evaluation.parts import unsaved
+from aimv2.evaluation.parts import Measured, unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
+from aimv2.spec import metrics
+from aimv2.spec.items import Items
 from aimv2.spec.metrics import metric_names, unit_of
 from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
@@ -63,10 +67,10 @@ def variant(config, name="aimv2", order="image_first", **objective):
 def test_metric_that_does_not_apply_has_a_reason_instead_of_a_value(long, pairs, changes, applicable):
     config = variant(long, **changes)
     metrics = evaluate(build(config), objective(config.objective.name), pairs, config, transfer=no_transfer)
-    assert {name for name, metric in metrics.items() if metric.value is not None} == applicable
-    absent = {name: metric for name, metric in metrics.items() if name not in applicable}
-    assert set(metrics) <= set(metric_names(config))
-    assert set(metrics) >= CAPTIONS | PIXELS | RAW_PIXELS | RETRIEVAL
+    of_objectives = CAPTIONS | PIXELS | RAW_PIXELS | RETRIEVAL
+    assert {name for name, metric in metrics.items() if metric.value is not None} & of_objectives == applicable
+    absent = {name: metric for name, metric in metrics.items() if metric.value is None}
+    assert of_objectives <= set(metrics) <= set(metric_names(config))
     assert all(metric.evaluation.startswith("not applicable to ") and metric.unit for metric in absent.values())
     assert all(metric.items is None for metric in absent.values())
 
@@ -83,6 +87,26 @@ def test_value_of_every_metric_is_that_of_its_items(long, pairs):
         if not name.endswith(("digits", "fashion_mnist")) and name != "unseen_content_loss":
             assert set(metric.items.item_N.tolist()) <= known, f"{name} has the items of the held-out pairs"
     assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "clip"])
+def test_report_that_no_objective_names_is_measured_for_every_run(long, pairs, monkeypatch, name):
+    """Its definition and its module are all that a metric needs."""
+
+    def measure(model, encoded, prepared):
+        level_N = encoded.images.mean(axis=(1, 2, 3))
+        return {"grey_level": Measured(Items.of(prepared.held_out.item_N, level_N), "mean over pixels")}
+
+    monkeypatch.setitem(sys.modules, "greys", SimpleNamespace(measure=measure))
+    monkeypatch.setitem(metrics.MEASURED_BY, "greys", "greys")
+    for defined in ("FINAL", "DEFINITIONS"):
+        grey = metrics.Definition("grey_level", "of 255", False, "greys")
+        monkeypatch.setattr(metrics, defined, (*getattr(metrics, defined), grey))
+    config = variant(long, name)
+    found = evaluate(build(config), objective(name), pairs, config, transfer=no_transfer)
+    images = prepare_evaluation(pairs, config, no_transfer).held_out.images
+    assert found["grey_level"].value == pytest.approx(images.mean())
+    assert "grey_level" in metric_names(config)
 
 
 def test_metrics_of_glyphs_have_no_scenes(tiny):

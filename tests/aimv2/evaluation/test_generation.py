@@ -126,42 +126,22 @@ def test_one_beam_is_greedy(model, images):
         assert float(score[row, 0]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_search_with_a_beam_per_caption_is_exhaustive(small, images):
-    written, score = beam(small, images[:2], 3, num_beams=125)
+@pytest.mark.parametrize(("num_beams", "end_id"), [(125, None), (25, None), (125, END_ID), (3, END_ID)])
+def test_beams_find_the_best_captions_with_their_log_probabilities(small, images, num_beams, end_id):
+    """125 beams hold every caption of three tokens out of five, and 25 all of two, so that the 25 best are found. A
+    caption that has ended keeps its probability, and fewer than 125 are possible. Three beams need not be the best."""
+    written, score = beam(small, images[:2], 3, num_beams=num_beams, end_id=end_id)
     for row in range(2):
-        expected = caption_log_probs(small, images[row])
-        ranked = sorted(expected, key=expected.get, reverse=True)
-        assert [tuple(caption) for caption in written[row].tolist()] == ranked
-        np.testing.assert_allclose(score[row].numpy(), [expected[caption] for caption in ranked], atol=1e-5)
-
-
-def test_a_beam_per_prefix_finds_the_best_captions(small, images):
-    """25 beams hold all captions of two tokens, so the 25 best of three are found."""
-    expected = caption_log_probs(small, images[0])
-    ranked = sorted(expected, key=expected.get, reverse=True)
-    written, _ = beam(small, images[:1], 3, num_beams=25)
-    assert [tuple(caption) for caption in written[0].tolist()] == ranked[:25]
-
-
-def test_finished_caption_keeps_its_probability(small, images):
-    written, score = beam(small, images[:2], 3, num_beams=125, end_id=END_ID)
-    for row in range(2):
-        expected = caption_log_probs(small, images[row], end_id=END_ID)
-        assert len(expected) == 1 + 4 + 16 + 64
-        ranked = sorted(expected, key=expected.get, reverse=True)
-        assert [tuple(caption) for caption in written[row, : len(ranked)].tolist()] == ranked
-        np.testing.assert_allclose(score[row, :85].numpy(), [expected[caption] for caption in ranked], atol=1e-5)
-        assert (score[row, 85:] == -torch.inf).all(), "there are no more captions"
-        assert float(score[row].exp().sum()) == pytest.approx(1, abs=1e-5)
-
-
-def test_scores_are_the_captions_log_probabilities(small, images):
-    written, score = beam(small, images[:1], 3, num_beams=3, end_id=END_ID)
-    expected = caption_log_probs(small, images[0], end_id=END_ID)
-    captions = [tuple(caption) for caption in written[0].tolist()]
-    assert len(set(captions)) == 3
-    np.testing.assert_allclose(score[0].numpy(), [expected[caption] for caption in captions], atol=1e-5)
-    assert score[0].tolist() == sorted(score[0].tolist(), reverse=True)
+        expected = caption_log_probs(small, images[row], end_id=end_id)
+        captions = [tuple(caption) for caption in written[row].tolist()][: len(expected)]
+        if num_beams > 3:
+            assert captions == sorted(expected, key=expected.get, reverse=True)[:num_beams]
+        assert len(set(captions)) == min(num_beams, len(expected))
+        found = score[row, : len(captions)].numpy()
+        np.testing.assert_allclose(found, [expected[caption] for caption in captions], atol=1e-5)
+        assert (np.diff(found) <= 0).all()
+        assert (score[row, len(expected) :] == -torch.inf).all(), "there are no more captions"
+    assert len(expected) == (125 if end_id is None else 1 + 4 + 16 + 64)
 
 
 def test_smallest_nucleus_is_greedy(model, images):

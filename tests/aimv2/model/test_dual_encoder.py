@@ -12,6 +12,7 @@ from transformers.models.aimv2.modeling_aimv2 import Aimv2AttentionPoolingHead
 from aimv2.config.model_config import TextTowerConfig
 from aimv2.model.dual_encoder import DualEncoder, ImageHead, Similarity, TextTower
 from aimv2.model.initial import init_weights_
+from tests.helpers.public_encoders import blocks_of_transformers
 
 END_ID = 1
 
@@ -35,21 +36,12 @@ def config(tiny):
 
 def transformers_text_state(tower):
     """Our weights under the names of transformers' Aimv2TextModel."""
-    state = {
+    return {
         "embeddings.token_embedding.weight": tower.text_embed.weight,
         "embeddings.position_embedding.weight": tower.text_pos_embed,
         "rms_norm.weight": tower.norm.weight,
+        **blocks_of_transformers(tower.blocks),
     }
-    for number, block in enumerate(tower.blocks):
-        stem = f"encoder.layers.{number}"
-        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
-        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
-            state[f"{stem}.attention.{name}_proj.weight"] = weight
-        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
-        gate, up = block.ffn.gate_up.weight.chunk(2)
-        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
-        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
-    return state
 
 
 @torch.no_grad()

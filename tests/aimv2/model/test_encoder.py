@@ -14,6 +14,7 @@ from aimv2.model.encoder import Encoder
 from aimv2.model.network import build
 from aimv2.model.positions import reading_order
 from aimv2.objectives.losses import patchify
+from tests.helpers.public_encoders import blocks_of_transformers
 
 
 def model_config(*, width, depth, num_heads, image_px, patch_px, **changes):
@@ -37,42 +38,14 @@ def randomise(module):
 
 def transformers_state(encoder):
     """Our weights under the names of transformers' Aimv2VisionModel."""
-    state = {
+    return {
         "embeddings.patch_embed.weight": encoder.patch_embed.weight,
         "embeddings.patch_embed.bias": encoder.patch_embed.bias,
         "embeddings.rms_norm.weight": encoder.patch_norm.weight,
         "embeddings.position_embedding.weight": encoder.pos_embed[0],
         "rms_norm.weight": encoder.norm.weight,
+        **blocks_of_transformers(encoder.blocks),
     }
-    for number, block in enumerate(encoder.blocks):
-        stem = f"encoder.layers.{number}"
-        state |= {f"{stem}.rms_norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
-        for name, weight in zip("qkv", block.attn.qkv.weight.chunk(3), strict=True):
-            state[f"{stem}.attention.{name}_proj.weight"] = weight
-        state[f"{stem}.attention.out_proj.weight"] = block.attn.out.weight
-        gate, up = block.ffn.gate_up.weight.chunk(2)
-        state |= {f"{stem}.ffn.gate_proj.weight": gate, f"{stem}.ffn.up_proj.weight": up}
-        state[f"{stem}.ffn.down_proj.weight"] = block.ffn.down.weight
-    return state
-
-
-def timm_state(encoder):
-    """Our weights under the names of timm's ``aimv2_*``."""
-    state = {
-        "patch_embed.proj.weight": encoder.patch_embed.weight,
-        "patch_embed.proj.bias": encoder.patch_embed.bias,
-        "patch_embed.norm.weight": encoder.patch_norm.weight,
-        "pos_embed": encoder.pos_embed,
-        "norm.weight": encoder.norm.weight,
-    }
-    for number, block in enumerate(encoder.blocks):
-        stem = f"blocks.{number}"
-        state |= {f"{stem}.norm{i}.weight": getattr(block, f"norm{i}").weight for i in (1, 2)}
-        state |= {f"{stem}.attn.qkv.weight": block.attn.qkv.weight, f"{stem}.attn.proj.weight": block.attn.out.weight}
-        gate, up = block.ffn.gate_up.weight.chunk(2)
-        state |= {f"{stem}.mlp.fc1_g.weight": gate, f"{stem}.mlp.fc1_x.weight": up}
-        state[f"{stem}.mlp.fc2.weight"] = block.ffn.down.weight
-    return state
 
 
 def assert_same(actual, expected):
@@ -99,25 +72,6 @@ def test_features_match_transformers():
     other.load_state_dict(transformers_state(encoder), strict=True)
     image = torch.randn(3, 3, 32, 32)
     assert_same(encoder(image), other(pixel_values=image).last_hidden_state)
-
-
-@torch.no_grad()
-def test_features_match_timm():
-    config = model_config(width=128, depth=2, num_heads=2, image_px=28, patch_px=14)
-    encoder = Encoder(config)
-    randomise(encoder)
-    other = timm.create_model(
-        "aimv2_large_patch14_224",
-        img_size=28,
-        embed_dim=128,
-        depth=2,
-        num_heads=2,
-        mlp_ratio=config.encoder.ffn_hidden / 128,
-        num_classes=0,
-    ).eval()
-    other.load_state_dict(timm_state(encoder), strict=True)
-    image = torch.randn(2, 3, 28, 28)
-    assert_same(encoder(image), other.forward_features(image))
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ def test_compose_applies_overrides_to_every_part():
         ("model={}", "model is a group of keys"),
         ("prefix=null", "each set by its path: prefix.law, prefix.fraction"),
         ("model.encoder={width:192}", "model.encoder is a group of keys, .*: model.encoder.width"),
+        ("objective.name=clipp", r"^unknown objective.name 'clipp'. Did you mean 'clip'\?"),
         ("objective=clip", "objective is a group of keys; write objective.name=clip$"),
         ("prefix=fixed", "write prefix.law=fixed$"),
         ("seed=${threads}", "is not supported"),

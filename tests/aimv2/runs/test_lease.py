@@ -11,8 +11,6 @@ import time
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aimv2.runs.lease import (
     GRACE_SECONDS,
@@ -24,7 +22,6 @@ from aimv2.runs.lease import (
     has_ended,
     holder,
     is_held,
-    latest_attempt,
 )
 
 
@@ -225,38 +222,6 @@ def test_check_raises_once_a_result_exists(tmp_path):
     (tmp_path / "result.json").touch()
     with pytest.raises(LeaseLostError):
         second.check()
-
-
-@settings(max_examples=40)
-@given(st.lists(st.sampled_from(["acquire", "release", "die", "check"]), max_size=15))
-def test_at_most_one_living_holder_in_any_sequence_of_events(tmp_path_factory, events):
-    folder, clock = tmp_path_factory.mktemp("run"), Clock()
-    watch = Watch(now=clock)
-    holders = []  # only the last may be alive
-    alive = False
-    for event in events:
-        if event == "acquire":
-            got = acquire(folder, watch=watch)
-            assert (got is None) == alive
-            if got is not None:
-                holders.append(got)
-                alive = True
-        elif event == "release" and alive:
-            holders[-1].release()
-            alive = False
-        elif event == "die" and alive:
-            from_another_host(holders[-1].folder)
-            watch.sees(holders[-1].folder)
-            watched(watch, clock, holders[-1].folder, GRACE_SECONDS)
-            alive = False
-        elif event == "check":
-            for earlier in holders[:-1]:
-                with pytest.raises(LeaseLostError):
-                    earlier.check()
-            if holders:
-                holders[-1].check()
-    assert [lease.number for lease in holders] == list(range(1, len(holders) + 1))
-    assert latest_attempt(folder) == (holders[-1].folder if holders else None)
 
 
 def test_process_that_proc_hides_has_not_ended(tmp_path, monkeypatch):

@@ -8,10 +8,8 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.data import transfer
-from aimv2.evaluation.reports.choices import KINDS
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import (
-    CHOICE_KINDS,
     EMOJI_TASKS,
     SCENE_TASKS,
     Metric,
@@ -131,9 +129,8 @@ def test_metric_is_written_without_its_items():
     assert metric == Metric(0.5, "accuracy", "a test", "doubtful")
 
 
-def test_names_of_tasks_and_choices_are_those_that_are_measured(tiny, pairs):
+def test_names_of_tasks_are_those_that_are_measured(tiny, pairs):
     held_out = transfer.Tested(pairs.held_out.subset(9), np.zeros((9, 1, 1, 3), dtype=np.uint8))
     measured = transfer.scenes(pairs.train.subset(40), held_out)
     assert tuple(task.name for task in measured.tasks) == SCENE_TASKS
     assert tuple(f"emoji_{label}" for label in transfer.EMOJI_LABELS) == EMOJI_TASKS
-    assert CHOICE_KINDS == KINDS

@@ -12,12 +12,13 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
-from aimv2.evaluation.evaluate import REPORTS, evaluate
+from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
 from aimv2.spec import objectives as registry
+from aimv2.spec.metrics import MEASURED_BY
 from aimv2.spec.objectives import REGISTRY, objective
 from tests.helpers.native import at_native
 
@@ -61,7 +62,7 @@ def test_every_specification_is_complete(name):
     assert issubclass(goal.load(), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
     assert goal.reports or goal.has_teacher
-    assert set(goal.reports) <= REPORTS.keys()
+    assert set(goal.reports) <= MEASURED_BY.keys()
     assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
 
 

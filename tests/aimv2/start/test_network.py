@@ -120,7 +120,7 @@ def test_broken_tensors_are_refused(tiny, source, pairs, tmp_path):
     run = finished_run(tmp_path, source, build(source), tokenizer=pairs.tokenizer)
     file, state = run.file("weights.safetensors"), build(source).state_dict()
     for name, value, message in (
-        ("encoder.norm.weight", torch.full((32,), torch.nan), "encoder.norm.weight has values that are not finite"),
+        ("encoder.norm.weight", torch.full((32,), torch.nan), r"not finite in 1 tensor \('encoder.norm.weight'\)"),
         ("encoder.norm.weight", torch.ones(31), r"encoder.norm.weight is \[31\], but the run's network has \[32\]"),
         ("encoder.norm.weight", None, "has no encoder.norm.weight, which the run's network has"),
     ):

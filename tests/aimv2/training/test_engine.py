@@ -1,10 +1,7 @@
 """Micro-batches, ranks and shards against one backward pass of the whole batch."""
 
-import multiprocessing
-import sys
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 import torch
@@ -21,7 +18,7 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.start.origin import with_start
 from aimv2.training.engine import Engine
-from aimv2.training.world import ALONE, World
+from aimv2.training.world import ALONE
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.native import at_native, batch_of_area
 from tests.helpers.ranks import on_ranks
@@ -202,15 +199,7 @@ def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_pat
 
 def assert_ranks_match(cases, batch, ranks, folder):
     """Check losses and gradients of a batch that several processes compute."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    processes = [server.Process(target=as_rank, args=(rank, ranks, cases, batch, folder)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * ranks
-    found = torch.load(folder / "found", weights_only=True)
+    found = on_ranks(ranks, folder, computed_by, cases, batch)
     for config, (terms, gradients, norm) in zip(cases, found, strict=True):
         engine = engine_of(replace(config, ranks=1, micro_batch="auto", compile=False))
         expected = engine.backward(batch)
@@ -229,12 +218,9 @@ def share_of(batch, rank, ranks):
     return batch.split(size, has_padding=True)[rank]._replace(share=Share(rank * size, ranks))
 
 
-def as_rank(rank, ranks, cases, batch, folder):
-    """Compute each case on one of the ranks; rank 0 writes losses, gradients and norms."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
-    world, found, share = World(ranks), [], share_of(batch, rank, ranks)
+def computed_by(world, cases, batch):
+    """Return losses, gradients and norms of each case."""
+    found, share = [], share_of(batch, world.rank, world.size)
     for config in cases:
         engine = engine_of(config, world)
         before = counters["stats"]["unique_graphs"]
@@ -243,10 +229,7 @@ def as_rank(rank, ranks, cases, batch, folder):
         gradients = gradients_of(engine)
         found.append((terms, {name: grad.clone() for name, grad in gradients.items()}, engine.clip_gradients()))
         del engine
-    if rank == 0:
-        torch.save(found, folder / "found")
-    dist.destroy_process_group()
-    sys.exit(0)
+    return found
 
 
 @pytest.mark.exhaustive  # a compiler without its cache takes half a minute

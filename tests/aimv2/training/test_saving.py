@@ -108,20 +108,6 @@ def test_training_is_stalled_for_at_most_a_hundredth_of_the_time(every_seconds, 
     assert saves.most == 1, "one is written at a time"
 
 
-@given(every_seconds=st.floats(0.1, 1000), costs=st.lists(st.floats(0, 100), min_size=1, max_size=5))
-def test_the_timer_is_due_after_99_times_the_stall(every_seconds, costs):
-    clock = Clock()
-    timer = SaveTimer(every_seconds, clock)
-    for cost in costs:
-        with timer.saving():
-            clock.now += cost
-        saved_at, interval = clock.now, max(every_seconds, 99 * cost)
-        clock.now = saved_at + 0.999 * interval
-        assert not timer.is_due
-        clock.now = saved_at + 1.001 * interval
-        assert timer.is_due
-
-
 def test_a_checkpoint_that_cannot_be_written_is_a_warning_unless_it_is_the_last(trained, capsys):
     clock = Clock()
     saves = Saves(clock, errors={2: OSError("full"), 3: OSError("still full")})

@@ -1,15 +1,13 @@
 """Shards that 1, 2 and 4 ranks write, with whole weights or with parts, read by any other number of ranks."""
 
 import json
-import multiprocessing
-import sys
+import tempfile
 from dataclasses import replace
-from datetime import timedelta
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -20,8 +18,8 @@ from aimv2.training import checkpoint
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.shards import load_shards, read_about, verify_shards, write_shards
-from aimv2.training.world import ALONE, World
 from tests.helpers.files import files_limited_to
+from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed
 
 WORLDS = [(1, "ddp"), *product((2, 4), ("ddp", "fsdp"))]
@@ -76,22 +74,22 @@ def folder_of(root, ranks, parallel):
     return root / f"{ranks}-{parallel}" / "attempts" / "0001"
 
 
-def save_on(world, ranks, config, root):
+def save_on(world, config, root):
     """Save the state, as each kind of these ranks."""
-    for parallel in [parallel for number, parallel in WORLDS if number == ranks]:
-        engine, model, optimizer = network_of(config, ranks, parallel, world)
+    for parallel in [parallel for number, parallel in WORLDS if number == world.size]:
+        engine, model, optimizer = network_of(config, world.size, parallel, world)
         with torch.no_grad():
             fill(model, optimizer, state_of(config))
         progress = checkpoint.Progress(step=12)
-        checkpoint.save(folder_of(root, ranks, parallel), model, optimizer, progress, world=world).result()
+        checkpoint.save(folder_of(root, world.size, parallel), model, optimizer, progress, world=world).result()
         del engine
 
 
-def restore_on(world, ranks, config, root):
+def restore_on(world, config, root):
     """Restore all that was saved, as each kind of these ranks, and compare it with the state."""
     expected = state_of(config)
-    for saved, parallel in product(WORLDS, [parallel for number, parallel in WORLDS if number == ranks]):
-        engine, model, optimizer = network_of(config, ranks, parallel, world)
+    for saved, parallel in product(WORLDS, [parallel for number, parallel in WORLDS if number == world.size]):
+        engine, model, optimizer = network_of(config, world.size, parallel, world)
         path = folder_of(root, *saved) / checkpoint.FOLDER / "000000012"
         checkpoint.Checkpoint(path, 1, checkpoint.Progress(), []).restore(model, optimizer)
         found = {f"model/{name}": whole(value) for name, value in model.state_dict().items()}
@@ -103,43 +101,20 @@ def restore_on(world, ranks, config, root):
         del engine
 
 
-def as_rank(rank, ranks, task, config, root):
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(root / f"store-{task.__name__}-{ranks}"), ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
-    task(World(ranks, rank=rank, saving=dist.new_group(backend="gloo")), ranks, config, root)
-    dist.destroy_process_group()
-    sys.exit(0)
-
-
-def on_ranks(ranks, task, config, root):
-    """Call a function on all ranks, and return their exit codes."""
-    if ranks == 1:
-        task(ALONE, ranks, config, root)
-        return [0]
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    processes = [server.Process(target=as_rank, args=(rank, ranks, task, config, root)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
-
-
 @pytest.fixture(scope="module")
 def saved(tiny, tmp_path_factory):
     """The folder with the same state, saved by each number and kind of ranks."""
     root = tmp_path_factory.mktemp("saved")
     for ranks in (1, 2, 4):
-        assert on_ranks(ranks, save_on, tiny, root) == [0] * ranks
+        with tempfile.TemporaryDirectory() as folder:
+            on_ranks(ranks, Path(folder), save_on, tiny, root)
     return root
 
 
 @pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.exhaustive)])
-def test_any_ranks_restore_what_any_others_have_saved(tiny, saved, ranks):
+def test_any_ranks_restore_what_any_others_have_saved(tiny, saved, ranks, tmp_path):
     """Weights and moments are equal bit for bit; each rank compares its own."""
-    assert on_ranks(ranks, restore_on, tiny, saved) == [0] * ranks
+    on_ranks(ranks, tmp_path, restore_on, tiny, saved)
 
 
 @pytest.mark.parametrize(("ranks", "parallel"), WORLDS)
@@ -152,7 +127,7 @@ def test_each_rank_writes_about_an_equal_part(saved, ranks, parallel):
 
 def test_every_file_is_json_or_safetensors(saved):
     """So none is a pickle."""
-    files = [path for path in saved.rglob("*") if path.is_file() and "store" not in path.name]
+    files = [path for path in saved.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".safetensors"}
     for path in files:
         assert json.loads(path.read_bytes()) if path.suffix == ".json" else load_file(path)
@@ -185,27 +160,14 @@ def test_missing_tensor_is_an_error(tmp_path):
         load_shards({"b": torch.ones(2)}, tmp_path / "folder")
 
 
-def full(rank, ranks, folder):
+def full(world, folder):
     """Write a large shard on rank 1, whose disk is full."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=5))
-    with files_limited_to(1000 if rank else 10**9), pytest.raises(OSError, match="File too large"):
-        write_shards(
-            {str(rank): torch.ones(1000)}, folder / "new", folder / ".new", {}, group=dist.new_group(backend="gloo")
-        )
-    dist.destroy_process_group()
-    sys.exit(0)
+    tensors = {str(world.rank): torch.ones(1000)}
+    with files_limited_to(1000 if world.rank else 10**9), pytest.raises(OSError, match="File too large"):
+        write_shards(tensors, folder / "new", folder / ".new", {}, group=world.saving)
 
 
 def test_all_ranks_learn_that_one_cannot_write(tmp_path):
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    processes = [server.Process(target=full, args=(rank, 2, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    on_ranks(2, tmp_path, full, tmp_path)
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / ".new").exists()

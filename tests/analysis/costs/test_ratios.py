@@ -1,7 +1,6 @@
 """Ratios with intervals, on timings with known ratios."""
 
 import math
-from itertools import count
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.costs.ratios import percentile, relative
-from benchmarks.timing import interleaved
 
 ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)
 
@@ -44,17 +42,19 @@ def test_interval_covers_a_constant_ratio_whatever_the_load(ratio, seed):
     assert found.high == pytest.approx(ratio)
 
 
-def test_interleaved_calls_on_a_fake_clock_have_the_ratio_of_their_ticks():
-    ticks = iter(count())
-    time = [0.0]
-    calls = {"ours": lambda: None, "theirs": lambda: next(ticks)}  # a call of theirs takes one more tick
-
-    def clock():
-        time[0] += 1 + next(ticks) - time[0]
-        return time[0]
-
-    seconds = interleaved(calls, 6, clock=clock, min_seconds=0)
-    assert relative(seconds["theirs"], seconds["ours"]).text == "2.00 [2.00, 2.00]"
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
+def test_interval_equals_an_obvious_loop(timings):
+    theirs, ours = np.array(timings).T
+    ratios = sorted(t / o for t, o in timings)
+    count = len(ratios)
+    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
+    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
+    low = high = math.nan
+    for k in range(1, count // 2 + 1):
+        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
+            low, high = ratios[k - 1], ratios[count - k]
+    found = relative(theirs, ours)
+    assert (found.median, found.low, found.high) == pytest.approx((middle, low, high), nan_ok=True)
 
 
 def test_percentiles_interpolate():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Cell, Document, Figure, Paragraph, Section, code_span, escape, lines_of, walk
+from analysis.document.model import Cell, Document, Figure, Paragraph, Section, code_span, lines_of, walk
 
 
 def figure(name):
@@ -27,14 +27,6 @@ def test_figures_are_listed_once_with_the_lead_first():
 
 def test_a_string_is_a_cell_of_one_line():
     assert lines_of("a") == lines_of(Cell(("a",))) == ("a",)
-
-
-@given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=40))
-def test_escaped_text_is_shown_as_it_is(text):
-    """By another implementation of Markdown's rules, in a line of text."""
-    shown = MarkdownIt("commonmark", {"html": False}).renderInline(f"a{escape(text)}b")
-    plain = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
-    assert plain == f"a{text}b" or "&" in text, "entities are text that Markdown decodes"
 
 
 @given(st.text("`a \\\n*", min_size=1, max_size=12))

@@ -1,12 +1,10 @@
-from concurrent.futures import ThreadPoolExecutor
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from aimv2.base.errors import UsageError
 from analysis.document.model import Document, Figure, Paragraph, Section, Table
-from analysis.document.write import replace_folder, write
+from analysis.document.write import write
 
 
 def document(text="text"):
@@ -51,15 +49,3 @@ def test_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "blocked").write_text("")
     with pytest.raises(UsageError, match=r"the report folder .*blocked/t cannot be written"):
         write(document(), tmp_path / "blocked" / "t")
-
-
-def test_concurrent_replacements_leave_one_complete_folder(tmp_path):
-    target = tmp_path / "report"
-    workspaces = [tmp_path / str(number) for number in range(32)]
-    for workspace in workspaces:
-        (workspace / "new").mkdir(parents=True)
-        (workspace / "new" / "file").write_text("complete")
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda workspace: replace_folder(target, workspace), workspaces))
-    assert (target / "file").read_text() == "complete"
-    assert not any((workspace / "new").exists() for workspace in workspaces)

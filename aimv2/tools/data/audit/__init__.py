@@ -1,1 +1,1 @@
-"""``python -m aimv2 data audit``: what is in sources, read in parallel, as a page."""
+"""What is in sources and labelled sets, read in parallel: ``python -m aimv2 data index … audit=true``."""

@@ -1,190 +1,167 @@
-"""What the facts of samples say: counts, duplicates, leakage. Letters: N facts, U perceptual hashes, K pairs of these.
+"""An audit of sources and labelled sets: formats, captions, unusable samples, duplicates, and leakage between sides.
 
-A *part* is one side of one source. Facts of all parts stand one after the other, so that each is compared with each.
+Facts of all sides are one table (``survey.SCHEMA``), so that each image is compared with each. Letters: N facts.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
+import polars as pl
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 
-from aimv2.base.errors import REASONS
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind
-from aimv2.tools.data.audit import phash
-from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
-from aimv2.tools.data.audit.survey import NO_PROBLEM
+from aimv2.base.errors import UsageError
+from aimv2.config.data_config import kind_of
+from aimv2.config.run_config import RunConfig
+from aimv2.data.decode import square
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined
+from aimv2.data.prepare import load_tokenizer
+from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.tools.data.audit import copies
+from aimv2.tools.data.audit.survey import SCHEMA, AuditedSide, caption_choice, sides_of, survey
 
-THRESHOLD = 6  # bits; every page measures what it finds and what it mistakes, a test does so on photographs
-PERCENTILES = (1, 25, 50, 75, 99)
+PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
 MOST = 10  # captions that are listed
+NUM_EXAMPLES = 12
+NUM_NAMED = 20  # unusable samples that are listed
+NUM_CHANGED = 100  # images on which the search for near copies is measured
 
 
-class Part(NamedTuple):
-    """One side of a source: how many pairs it has, and the facts of those that were read."""
+def audit(sources: Sequence[str], config: RunConfig, num: int, workers: int, console: Console) -> dict[str, Any]:
+    """Read sources and labelled sets, at most ``num`` samples of each side, and return what is found.
 
-    source: str
-    side: str
-    num_pairs: int
-    fact_N: np.ndarray
-
-    @property
-    def name(self) -> str:
-        return f"{self.source} {self.side}"
-
-    @property
-    def is_whole(self) -> bool:
-        return len(self.fact_N) == self.num_pairs
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Images of one part that another part has too.
-
-    Attributes:
-        num: images of ``of`` that were compared.
-        exact: of these, how many have a file with the same bytes in ``within``.
-        near: how many have a near copy there, or the same bytes.
-        near_and_caption: how many have one with the same caption.
+    Raises:
+        UsageError: a source is unknown or given twice, or cannot be opened.
+        RunFailedError: the data is broken, or a process was killed.
     """
-
-    of: str
-    within: str
-    num: int
-    exact: int
-    near: int
-    near_and_caption: int
-
-
-class Copies:
-    """Near copies among the images of all parts.
-
-    Attributes:
-        look_U: the different perceptual hashes, ascending.
-        pair_K2: pairs of places in ``look_U`` that differ in at most THRESHOLD bits.
-    """
-
-    def __init__(self, parts: Sequence[Part], threshold: int = THRESHOLD) -> None:
-        self.look_U = np.unique(np.concatenate([part.fact_N["look"][_comparable(part.fact_N)] for part in parts]))
-        self.pair_K2 = phash.near_pairs(self.look_U, threshold)
-        size = len(self.look_U)
-        both_K2 = np.concatenate([self.pair_K2, self.pair_K2[:, ::-1], np.arange(size)[:, None].repeat(2, axis=1)])
-        ones = np.ones(len(both_K2), np.int32)
-        self._near_UU = csr_array((ones, (both_K2[:, 0], both_K2[:, 1])), shape=(size, size))  # each is near itself
-
-    def places(self, fact_N: np.ndarray) -> np.ndarray:
-        """Return the places of the hashes of comparable facts: int64 [N]."""
-        return np.searchsorted(self.look_U, fact_N["look"])
-
-    def num_with_copy(self, fact_N: np.ndarray) -> int:
-        """Return the number of images that have a near copy among them, with other bytes."""
-        fact_N = fact_N[_comparable(fact_N)]
-        first_N = np.unique(fact_N["content"], return_index=True)[1]
-        num_contents_U = np.bincount(self.places(fact_N[first_N]), minlength=len(self.look_U))
-        num_near_U = np.asarray(self._near_UU @ num_contents_U)
-        return int((num_near_U[self.places(fact_N)] > 1).sum())
-
-    def is_near(self, fact_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
-        """True for the facts with a near copy among others: bool [N]."""
-        is_there_U = np.zeros(len(self.look_U), np.int32)
-        is_there_U[self.places(other_N)] = 1
-        is_near_U: np.ndarray = np.asarray(self._near_UU @ is_there_U) > 0
-        near_N: np.ndarray = is_near_U[self.places(fact_N)]
-        return near_N
-
-    def has_same_caption(self, fact_N: np.ndarray, other_N: np.ndarray) -> np.ndarray:
-        """True for the facts with a near copy among others that has an equal caption of any kind: bool [N]."""
-        place_N = self.places(fact_N)
-        count_N = np.diff(self._near_UU.indptr)[place_N]
-        owner_K = np.repeat(np.arange(len(fact_N)), count_N)
-        start_N = self._near_UU.indptr[place_N].astype(np.int64)
-        offset_K = np.arange(len(owner_K)) - np.repeat(np.cumsum(count_N) - count_N, count_N)
-        near_K = self._near_UU.indices[np.repeat(start_N, count_N) + offset_K]
-        found_N = np.zeros(len(fact_N), bool)
-        for kind in range(len(CAPTION_KINDS)):
-            there = _keyed(self.places(other_N), other_N["caption"][:, kind])[other_N["caption"][:, kind] != 0]
-            caption_K = fact_N["caption"][owner_K, kind]
-            is_same_K = (caption_K != 0) & np.isin(_keyed(near_K, caption_K), there)
-            found_N[owner_K[is_same_K]] = True
-        return found_N
+    check_names(sources)
+    opened = [sides_of(source, config.data) for source in sources]
+    sides = [side for own in opened for side in own]
+    tokenizer = _tokenizer(config, sides)
+    fact_N = _read(sources, sides, config, tokenizer, num, workers, console)
+    near = near_looks(fact_N)
+    about = None
+    if tokenizer is not None:
+        origin = config.data.tokenizer or "trained on these captions"
+        max_tokens = config.model.max_text_tokens
+        about = {"origin": origin, "vocabulary": tokenizer.vocab_size, "max_text_tokens": max_tokens}
+    values = {
+        "sources": [_source([sides.index(side) for side in own], sides, fact_N, near, about) for own in opened],
+        "leakage": leaks([side.name for side in sides], fact_N, near),
+        "near_copies": _measured(sides, fact_N, config.data.max_pixels) | {"examples": _examples(sides, fact_N, near)},
+        "tokenizer": about,
+    }
+    return {"summary": _summary(values), **values}
 
 
-def leaks(parts: Sequence[Part], copies: Copies) -> list[Leak]:
-    """Compare every part with every other one; the parts that training shows come first, as ``within``."""
-    ordered = sorted(parts, key=lambda part: part.side != "train")
-    return [_leak(of, within, copies) for number, within in enumerate(ordered) for of in ordered[number + 1 :]]
+def check_names(sources: Sequence[str]) -> None:
+    """Raise a UsageError for a source that is unknown or given twice."""
+    for source in sources:
+        try:
+            kind_of(source)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    if len(set(sources)) < len(sources):
+        raise UsageError(f"{' '.join(sources)}: each source is needed once")
 
 
-def _leak(of: Part, within: Part, copies: Copies) -> Leak:
-    one_N, other_N = (part.fact_N[part.fact_N["content"] != 0] for part in (of, within))
-    is_exact_N = np.isin(one_N["content"], other_N["content"])
-    is_near_N, is_same_N = is_exact_N.copy(), np.zeros(len(one_N), bool)
-    can_N, other_N = _comparable(one_N), other_N[_comparable(other_N)]
-    is_near_N[can_N] |= copies.is_near(one_N[can_N], other_N)
-    is_same_N[can_N] = copies.has_same_caption(one_N[can_N], other_N)
-    counts = (int(is_N.sum()) for is_N in (is_exact_N, is_near_N, is_same_N))
-    return Leak(of.name, within.name, len(one_N), *counts)
+def _tokenizer(config: RunConfig, sides: Sequence[AuditedSide]) -> CaptionTokenizer | None:
+    """Return the configured tokenizer, or one trained on the training captions; None if there are no such captions."""
+    train = {side.source: side.pairs for side in sides if side.side == "train" and side.kinds}
+    if not train and config.data.tokenizer is None:
+        return None
+    return load_tokenizer(config.data, config.model, Joined(train or {"none": sides[0].pairs}))
 
 
-def _comparable(fact_N: np.ndarray) -> np.ndarray:
-    """True for images with a perceptual hash."""
-    is_comparable_N: np.ndarray = (fact_N["problem"] == NO_PROBLEM) & ~fact_N["is_flat"]
-    return is_comparable_N
+def _read(
+    sources: Sequence[str],
+    sides: Sequence[AuditedSide],
+    config: RunConfig,
+    tokenizer: CaptionTokenizer | None,
+    num: int,
+    workers: int,
+    console: Console,
+) -> pl.DataFrame:
+    tables, total = [pl.DataFrame(schema=SCHEMA)], sum(min(num, len(side.pairs)) for side in sides)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("auditing", total=total)
+        content = None if tokenizer is None else tokenizer.to_json()
+        for table in survey(sources, sides, config.data, content, num, workers):
+            tables.append(table)
+            progress.advance(task, len(table))
+    return pl.concat(tables)
 
 
-def _keyed(place_N: np.ndarray, caption_N: np.ndarray) -> np.ndarray:
-    """Return one number for a place and a caption."""
-    keyed_N: np.ndarray = caption_N ^ ((place_N.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    return keyed_N
-
-
-def images(fact_N: np.ndarray, copies: Copies) -> dict[str, Any]:
-    """Return what the images of a source are: formats, modes, sizes, problems and duplicates."""
-    usable_N = fact_N[fact_N["problem"] == NO_PROBLEM]
-    present_N = fact_N[fact_N["content"] != 0]
-    is_file_N = usable_N["num_bytes"] > 0
+def _source(
+    numbers: Sequence[int],
+    sides: Sequence[AuditedSide],
+    fact_N: pl.DataFrame,
+    near: pl.DataFrame,
+    tokenizer: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what is found in a source, whose sides have these numbers."""
+    own_N = fact_N.filter(pl.col("side").is_in(numbers))
+    read, first = dict(own_N["side"].value_counts().rows()), sides[numbers[0]]
+    max_tokens = None if tokenizer is None else tokenizer["max_text_tokens"]
     return {
-        "read": len(fact_N),
-        "problems": _counts(fact_N["problem"][fact_N["problem"] != NO_PROBLEM], REASONS),
-        "formats": _counts(present_N["format"], IMAGE_FORMATS),
-        "modes": dict(Counter(mode.decode() for mode in usable_N["mode"].tolist()).most_common()),
-        "shorter side in px": _percentiles(np.minimum(usable_N["width"], usable_N["height"])),
-        "longer side in px": _percentiles(np.maximum(usable_N["width"], usable_N["height"])),
-        "width / height": _percentiles(usable_N["width"] / np.maximum(usable_N["height"], 1)),
-        "bytes": _percentiles(usable_N["num_bytes"][is_file_N]),
-        "exact copies": len(present_N) - len(np.unique(present_N["content"])),
-        "one colour": int(usable_N["is_flat"].sum()),
-        "with a near copy": copies.num_with_copy(fact_N),
+        "name": first.source,
+        "sides": [
+            {"side": sides[number].side, "pairs": len(sides[number].pairs), "read": read.get(number, 0)}
+            for number in numbers
+        ],
+        "images": images(own_N, near),
+        "captions": {kind: captions(own_N, kind, max_tokens, sides) for kind in first.kinds},
+        "unusable": _unusable(own_N, sides),
+    }
+
+
+def images(fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, Any]:
+    """Return what the images of a source are: formats, modes, sizes, problems and duplicates."""
+    usable_N, content_N = fact_N.filter(pl.col("problem").is_null()), fact_N["content"].drop_nulls()
+    width_N, height_N = usable_N["width"].to_numpy(), usable_N["height"].to_numpy()
+    num_contents = fact_N.unique(["look", "content"]).drop_nulls("look").group_by("look").len("num")
+    num_near = near.join(num_contents, left_on="other", right_on="look").group_by("look").agg(pl.col("num").sum())
+    return {
+        "problems": _counts(fact_N["problem"]),
+        "formats": _counts(fact_N["format"]),
+        "modes": _counts(usable_N["mode"]),
+        "shorter side in px": _percentiles(np.minimum(width_N, height_N)),
+        "longer side in px": _percentiles(np.maximum(width_N, height_N)),
+        "width / height": _percentiles(width_N / np.maximum(height_N, 1)),
+        "bytes": _percentiles(usable_N["bytes"].drop_nulls().to_numpy()),
+        "exact copies": len(content_N) - content_N.n_unique(),
+        "one colour": usable_N["look"].null_count(),
+        "with a near copy": fact_N.join(num_near.filter(pl.col("num") > 1), on="look", how="semi").height,
     }
 
 
 def captions(
-    fact_N: np.ndarray, kind: CaptionKind, max_tokens: int | None, text_of: Callable[[int], str]
+    fact_N: pl.DataFrame, kind: CaptionKind, max_tokens: int | None, sides: Sequence[AuditedSide]
 ) -> dict[str, Any]:
     """Return what the captions of a kind are: problems, lengths, scripts and duplicates.
 
     Args:
         max_tokens: tokens of a caption that a run sees; None if tokens were not counted.
-        text_of: maps the place of a fact to its caption.
     """
-    place = CAPTION_KINDS.index(kind)
-    problem_N = fact_N["caption_problem"][:, place]
-    usable = np.flatnonzero(problem_N == NO_PROBLEM)
-    hash_N, first_N, count_N = np.unique(fact_N["caption"][usable, place], return_index=True, return_counts=True)
-    order = np.argsort(-count_N, kind="stable")[:MOST]
-    tokens_N = fact_N["tokens"][usable, place]
+    usable_N = fact_N.drop_nulls(f"{kind} hash")
+    tokens_N = usable_N[f"{kind} tokens"].drop_nulls().to_numpy()
+    repeated = (
+        usable_N.group_by(f"{kind} hash", maintain_order=True)
+        .agg(pl.first("side"), pl.first("row"), pl.len().alias("times"))
+        .filter(pl.col("times") > 1)
+        .sort("times", descending=True, maintain_order=True)
+    )
     found = {
-        "read": len(fact_N),
-        "problems": _counts(problem_N[problem_N != NO_PROBLEM], REASONS),
-        "words": _percentiles(fact_N["words"][usable, place]),
-        "scripts": _counts(fact_N["script"][usable, place], SCRIPTS),
-        "repeated": len(usable) - len(hash_N),
+        "problems": _counts(fact_N[f"{kind} problem"]),
+        "words": _percentiles(usable_N[f"{kind} words"].to_numpy()),
+        "scripts": _counts(usable_N[f"{kind} script"]),
+        "repeated": int((repeated["times"] - 1).sum()),
         "most frequent": [
-            {"caption": text_of(int(usable[first_N[which]])), "times": int(count_N[which])}
-            for which in order
-            if count_N[which] > 1
+            {"caption": sides[side].pairs.caption(row, kind, caption_choice(row)).text, "times": times}
+            for side, row, times in repeated.head(MOST).select("side", "row", "times").rows()
         ],
     }
     if max_tokens is not None:
@@ -193,44 +170,153 @@ def captions(
     return found
 
 
-def examples(parts: Sequence[Part], copies: Copies, num: int) -> list[tuple[tuple[int, int], tuple[int, int], int]]:
-    """Return pairs of near copies with other bytes: (part, fact) of both, and their distance, from 0 on evenly."""
-    place, number, look, content = [], [], [], []
-    for part_number, part in enumerate(parts):
-        (chosen,) = np.nonzero(_comparable(part.fact_N))
-        place.append(np.full(len(chosen), part_number))
-        number.append(chosen)
-        look.append(copies.places(part.fact_N[chosen]))
-        content.append(part.fact_N["content"][chosen])
-    part_N, fact_N, look_N, content_N = (np.concatenate(values) for values in (place, number, look, content))
-    order_N = np.lexsort((content_N, look_N))
-    look_N, content_N = look_N[order_N], content_N[order_N]
-    same_K = np.flatnonzero((look_N[1:] == look_N[:-1]) & (content_N[1:] != content_N[:-1]))
-    pairs = np.concatenate(
-        [np.stack([same_K, same_K + 1], axis=1), np.searchsorted(look_N, copies.pair_K2)]
-    )  # places in the order of hashes
-    distance_K = phash.distances(*(copies.look_U[look_N[pairs[:, side]]] for side in (0, 1)))
-    pairs = pairs[np.argsort(distance_K, kind="stable")]
-    chosen_K = np.unique(np.linspace(0, len(pairs) - 1, min(num, len(pairs))).round().astype(np.int64))
-    found = []
-    for one, other in pairs[chosen_K].tolist():
-        a, b = int(order_N[one]), int(order_N[other])
-        distance = phash.distances(*(copies.look_U[look_N[[which]]] for which in (one, other)))
-        found.append(((int(part_N[a]), int(fact_N[a])), (int(part_N[b]), int(fact_N[b])), int(distance[0])))
-    return found
+def _unusable(fact_N: pl.DataFrame, sides: Sequence[AuditedSide]) -> dict[str, Any]:
+    """Return the number of samples without a usable image or caption, and the keys and reasons of the first ones."""
+    problems = ["problem", *(f"{kind} problem" for kind in CAPTION_KINDS)]
+    bad_N = fact_N.filter(pl.any_horizontal(pl.col(problems).is_not_null()))
+    named = [
+        {
+            "key": sides[fact["side"]].key(fact["row"]),
+            "side": sides[fact["side"]].side,
+            "reason": ", ".join(dict.fromkeys(fact[name] for name in problems if fact[name])),
+        }
+        for fact in bad_N.head(NUM_NAMED).iter_rows(named=True)
+    ]
+    return {"num": len(bad_N), "first": named}
 
 
-def _counts(code_N: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+def near_looks(fact_N: pl.DataFrame) -> pl.DataFrame:
+    """Return each perceptual hash with those near it, itself included: the columns ``look`` and ``other``."""
+    look_N = fact_N["look"].drop_nulls().unique().sort().to_numpy()
+    pair_K2 = copies.near_pairs(look_N)
+    both_K2 = np.concatenate([pair_K2, pair_K2[:, ::-1], np.arange(len(look_N))[:, None].repeat(2, axis=1)])
+    return pl.DataFrame({"look": look_N[both_K2[:, 0]], "other": look_N[both_K2[:, 1]]})
+
+
+def leaks(names: Sequence[str], fact_N: pl.DataFrame, near: pl.DataFrame) -> list[dict[str, Any]]:
+    """Compare every side with every other one; the sides that training shows come first, as ``within``.
+
+    Returns:
+        Of each pair: the images of ``of`` that were compared (``num``); of these, how many have a file with the same
+        bytes in ``within`` (``exact``), a near copy or the same bytes (``near``), and a near copy with an equal
+        caption of any kind (``near_and_caption``).
+    """
+    ordered = sorted(range(len(names)), key=lambda number: not names[number].endswith(" train"))
+    tables = {number: fact_N.filter(pl.col("side") == number, pl.col("content").is_not_null()) for number in ordered}
+    return [
+        {"of": names[of], "within": names[within], **_leak(tables[of], tables[within], near)}
+        for within, of in combinations(ordered, 2)
+    ]
+
+
+def _leak(one_N: pl.DataFrame, other_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, int]:
+    captions = [f"{kind} hash" for kind in CAPTION_KINDS]
+    there = near.join(other_N.unique(["look", *captions]), left_on="other", right_on="look")
+    exact, like = (one_N.join(table, on=on, how="semi")["row"] for table, on in ((other_N, "content"), (there, "look")))
+    same = [one_N.join(there, on=["look", caption], how="semi")["row"] for caption in captions]
+    return {
+        "num": len(one_N),
+        "exact": len(exact),
+        "near": pl.concat([exact, like]).n_unique(),
+        "near_and_caption": pl.concat(same).n_unique(),
+    }
+
+
+def _examples(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the names and keys of some near copies with other bytes, at distances from 0 on evenly."""
+    first = fact_N.drop_nulls("look").unique(["look", "content"], keep="first", maintain_order=True)
+    first = first.select("side", "row", "look", "content").group_by("look", maintain_order=True).head(2)
+    pairs = (
+        near.join(first, on="look", maintain_order="left_right")
+        .join(first, left_on="other", right_on="look", suffix="_other", maintain_order="left_right")
+        .filter(pl.col("content") < pl.col("content_other"))
+    )
+    distance_K = copies.distances(pairs["look"].to_numpy(), pairs["other"].to_numpy())
+    pairs = pairs.with_columns(distance=pl.Series(distance_K)).sort("distance", maintain_order=True)
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(NUM_EXAMPLES, len(pairs))).round().astype(np.int64))
+    return [
+        {
+            "distance": pair["distance"],
+            "keys": [
+                f"{sides[pair[side]].name}: {sides[pair[side]].key(pair[row])}"
+                for side, row in (("side", "row"), ("side_other", "row_other"))
+            ],
+        }
+        for pair in pairs[chosen.tolist()].iter_rows(named=True)
+    ]
+
+
+def _measured(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, max_pixels: int) -> dict[str, Any]:
+    """Measure the search for near copies on some images of all sides."""
+    pictures, each = [], -(-NUM_CHANGED // len(sides))
+    for number, side in enumerate(sides):
+        row_N = fact_N.filter(pl.col("side") == number, pl.col("problem").is_null())["row"]
+        for row in row_N.gather_every(max(1, len(row_N) // each)).head(each):
+            picture = side.pairs.picture(row)
+            if isinstance(picture, bytes):
+                pictures.append(square(picture, copies.CHANGED_SIDE, max_pixels))
+            else:
+                size = (copies.CHANGED_SIDE, copies.CHANGED_SIDE)
+                pictures.append(np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)))
+    return copies.measured(pictures, fact_N["look"].drop_nulls().unique().sort().to_numpy())
+
+
+def _counts(names: pl.Series) -> dict[str, int]:
     """Return how often each name occurs, the most frequent first."""
-    code, count = np.unique(code_N, return_counts=True)
-    pairs = sorted(zip(count.tolist(), code.tolist(), strict=True), reverse=True)
-    return {names[number]: times for times, number in pairs}
+    counts = names.drop_nulls().value_counts(name="num").rows()
+    return dict(sorted(counts, key=lambda row: (-row[1], row[0])))
 
 
 def _percentiles(value_N: np.ndarray) -> dict[str, float]:
     """Return smallest and largest value and percentiles; nothing if there is no value."""
     if not len(value_N):
         return {}
-    values = np.percentile(value_N, (0, *PERCENTILES, 100)).tolist()
-    names = ("min", *(f"{percentile} %" for percentile in PERCENTILES), "max")
-    return dict(zip(names, (round(value, 3) for value in values), strict=True))
+    names = ("min", *(f"{percentile} %" for percentile in PERCENTILES[1:-1]), "max")
+    return dict(zip(names, np.percentile(value_N, PERCENTILES).round(3).tolist(), strict=True))
+
+
+def _summary(values: Mapping[str, Any]) -> list[str]:
+    """Return the main findings, a line each."""
+    lines = []
+    for source in values["sources"]:
+        found, unusable = source["images"], source["unusable"]
+        first = ", ".join(f"{bad['key']} ({bad['reason']})" for bad in unusable["first"][:3])
+        num_read, num_pairs = (sum(side[what] for side in source["sides"]) for what in ("read", "pairs"))
+        lines.append(
+            f"{source['name']}: read {num_read:,} of {num_pairs:,} pairs"
+            f"{', a random sample, which underestimates copies' if num_read < num_pairs else ''};"
+            f" unusable: {unusable['num']:,}{f', such as {first}' if first else ''};"
+            f" exact copies: {found['exact copies']:,}, images with a near copy: {found['with a near copy']:,}"
+        )
+    lines += [
+        f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are also in {leak['within']},"
+        f" {leak['exact']:,} with the same bytes"
+        for leak in values["leakage"]
+        if leak["near"]
+    ]
+    return lines
+
+
+def lines(values: Mapping[str, Any]) -> list[str]:
+    """Return the findings as lines of text: details of each source, how near copies are found, and the summary."""
+    shown = []
+    for source in values["sources"]:
+        tables = {"images": source["images"], **{f"{kind} captions": own for kind, own in source["captions"].items()}}
+        for name, table in tables.items():
+            shown.append(f"{source['name']}: {name}")
+            shown += [f"  {what}: {_text(value)}" for what, value in table.items() if value or value == 0]
+    near = values["near_copies"]
+    return [
+        *shown,
+        f"near copies: found of {near['images changed']:,} changed images: {_text(near['found'])}",
+        f"near copies: {near['different images that are near']:,} of {near['of pairs']:,} pairs of different images",
+        *values["summary"],
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(number)}" for name, number in value.items())
+    if isinstance(value, list):
+        return ", ".join(f"{one['caption']!r} {one['times']:,} times" for one in value)
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"

@@ -1,10 +1,14 @@
+import os
+import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
+from aimv2.data.sources import glyphs
+from aimv2.data.sources.glyph_pairs import LABELS, PICTURES, _read, concept_position, open_glyphs
 from aimv2.data.text import clean
 
 
@@ -65,3 +69,20 @@ def test_cache_that_cannot_be_written_is_named(tiny, tmp_path):
     (blocked := tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"data\.cache_dir"):
         open_glyphs("fontawesome", replace(tiny.data, cache_dir=str(blocked)))
+
+
+def test_rendered_pictures_are_those_of_the_glyphs_and_are_not_copied_to_processes(emoji, tiny):
+    glyph = next(glyph for glyph in glyphs.SOURCES["openmoji"]() if glyph.key == emoji.train.table["key"][7])
+    np.testing.assert_array_equal(emoji.train.picture(7), glyph.render(tiny.data.render_px))
+    copied = pickle.dumps(emoji.train._pictures)
+    assert len(copied) < 1000
+    np.testing.assert_array_equal(pickle.loads(copied)[3], emoji.train._pictures[3])
+
+
+def test_a_broken_cache_is_named(emoji, tmp_path):
+    rendered = emoji.train._pictures.path.parent
+    for name, change in ((PICTURES, lambda path: os.truncate(path, 600)), (LABELS, lambda path: path.unlink())):
+        shutil.copytree(rendered, folder := tmp_path / name)
+        change(folder / name)
+        with pytest.raises(UsageError, match=f"{name} cannot be read .*; delete it and it is made again"):
+            _read(folder)

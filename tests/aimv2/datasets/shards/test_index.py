@@ -9,7 +9,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.index_folder import index_path, write_facts
-from aimv2.datasets.records import Part
+from aimv2.datasets.records import DataPart
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import open_index, write_versions
 from aimv2.datasets.shards.records import ShardRecords
@@ -36,7 +36,7 @@ def huge(tmp_path):
     folder = index_path(place)
     folder.mkdir()
     size, checksum = last.stat().st_size, real.parts()[0].checksum
-    parts = [Part(f"{number:06d}.tar", SAMPLES_PER_SHARD, size, checksum) for number in range(NUM_SHARDS)]
+    parts = [DataPart(f"{number:06d}.tar", SAMPLES_PER_SHARD, size, checksum) for number in range(NUM_SHARDS)]
     kind = row_type(3)
     with (folder / "rows.bin").open("wb") as file:
         file.truncate(NUM_SHARDS * SAMPLES_PER_SHARD * kind.itemsize)  # sparse: it takes no disk

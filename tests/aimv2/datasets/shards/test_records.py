@@ -1,6 +1,5 @@
 import contextlib
 import errno
-import io
 import json
 import os
 import pickle
@@ -104,13 +103,6 @@ def test_no_row_beyond_the_ends(shards):
     for row in (-1, 15):
         with pytest.raises(IndexError):
             records.image(row)
-
-
-def test_parts_are_the_shards(shards):
-    paths, records = shards
-    assert [(part.name, part.num_samples, part.size) for part in records.parts()] == [
-        (path.name, 5, path.stat().st_size) for path in paths
-    ]
 
 
 @pytest.mark.parametrize(
@@ -281,18 +273,6 @@ def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again
     records = ShardRecords(place, sleep=lambda _: None, **cache)
     with pytest.raises(RunFailedError, match=r"its content is not .*; if it is gone or has changed, run python -m"):
         records.field(0, "txt")
-
-
-def test_a_fetch_that_is_cut_short_or_altered_is_repeated(tmp_path, monkeypatch):
-    content = write_tar(tmp_path / "a.tar", sample(1)).read_bytes()
-    MemoryFileSystem().pipe("/unsteady/a.tar", content)
-    place = Location(shards=("memory://unsteady/a.tar",), index=str(tmp_path / "remote.index"))
-    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
-    answers = [content[:700], b"X" + content[1:], content]
-    monkeypatch.setattr(MemoryFileSystem, "_open", lambda *_, **__: io.BytesIO(answers.pop(0)))
-    assert records.field(0, "txt") == "text 000001"
-    assert records.retries == 2
-    assert not answers
 
 
 # Mutations

@@ -77,10 +77,6 @@ def test_a_shard_is_described(tmp_path):
     assert scan(str(path), state(str(path))) is None  # as known
 
 
-def test_a_row_is_compact():
-    assert row_type(3).itemsize == 36
-
-
 def test_ignored_members_and_odd_keys_are_counted(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in (

@@ -8,12 +8,10 @@ import subprocess
 import tarfile
 
 import pytest
-import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.datasets.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
-from tests.helpers.shards import write_tar
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
 KINDS = {
@@ -104,15 +102,6 @@ def test_all_bytes_are_passed_on_in_order():
     seen = io.BytesIO()
     list(walk(Trickle(content, 0), seen.write))
     assert seen.getvalue() == content
-
-
-def test_what_webdataset_writes_is_read(tmp_path):
-    with wds.TarWriter(str(tmp_path / "a.tar")) as writer:
-        for number in range(20):
-            writer.write({"__key__": f"k{number}", "txt": "t" * number, "npy": b"123", "jpg": os.urandom(2000)})
-    content = (tmp_path / "a.tar").read_bytes()
-    assert listed(content) == expected(content)
-    assert len(members(content)) == 60
 
 
 @pytest.mark.skipif(not shutil.which("tar"), reason="needs GNU tar")
@@ -252,7 +241,3 @@ def test_endless_extended_headers_are_an_error():
     header.type = tarfile.XHDTYPE
     with pytest.raises(TarError, match="has a header of more than"):
         members(header.tobuf(tarfile.USTAR_FORMAT) * (WINDOW // 512 + 10))
-
-
-def test_an_archive_without_members_is_empty(tmp_path):
-    assert members(write_tar(tmp_path / "a.tar", []).read_bytes()) == []

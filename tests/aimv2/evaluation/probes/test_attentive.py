@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.evaluation.probes.attentive import AttentiveProbes, attentive_probe
-from aimv2.evaluation.probes.splits import Features
+from aimv2.evaluation.probes.attentive import AttentiveProbes, attentive_probe, num_steps
+from aimv2.evaluation.probes.splits import Features, Splits
 
 
 def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
@@ -85,10 +85,10 @@ def test_gradients_are_clipped_by_setting_as_torch_does():
 def test_probe_finds_planted_classes_and_none_in_noise():
     config = ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.05,), epochs=20, batch_size=64, head_dim=4)
     train, validation, test = (planted(n, 4, seed=i) for i, n in enumerate((600, 200, 400)))
-    found = attentive_probe(train, validation, test, 4, config, seed=0)
+    found = attentive_probe(Splits(4, train, validation, test), config, seed=0)
     assert accuracy(found.score) > 0.8
     noise = [planted(n, 4, seed=10 + i, signal=0.0) for i, n in enumerate((600, 200, 400))]
-    assert accuracy(attentive_probe(*noise, 4, config, seed=0).score) < 0.35
+    assert accuracy(attentive_probe(Splits(4, *noise), config, seed=0).score) < 0.35
 
 
 def test_settings_are_selected_on_validation_only():
@@ -96,12 +96,12 @@ def test_settings_are_selected_on_validation_only():
     config = ProbeConfig(learning_rates=(1e-6, 1e-2), weight_decays=(0.05, 0.1), epochs=10, batch_size=64, head_dim=4)
     train, validation = planted(300, 3, seed=0), planted(100, 3, seed=1)
     results = [
-        attentive_probe(train, validation, planted(100, 3, seed=s, signal=3 * (s - 2)), 3, config, seed=0)
+        attentive_probe(Splits(3, train, validation, planted(100, 3, seed=s, signal=3 * (s - 2))), config, seed=0)
         for s in (2, 3)
     ]
-    assert len({(r.learning_rate, r.weight_decay) for r in results}) == 1
+    assert results[0].settings == results[1].settings
     assert accuracy(results[0].score) != accuracy(results[1].score)
-    assert results[0].learning_rate == 1e-2
+    assert results[0].settings["learning_rate"] == 1e-2
 
 
 def test_settings_trained_together_match_training_alone():
@@ -109,10 +109,10 @@ def test_settings_trained_together_match_training_alone():
 
     def best(learning_rates):
         config = ProbeConfig(learning_rates=learning_rates, weight_decays=(0.05,), epochs=5, batch_size=50, head_dim=4)
-        return attentive_probe(train, validation, test, 3, config, seed=0)
+        return attentive_probe(Splits(3, train, validation, test), config, seed=0)
 
     together, alone = best((1e-5, 1e-2)), best((1e-2,))
-    assert together.learning_rate == alone.learning_rate
+    assert together.settings == alone.settings
     assert accuracy(together.score) == pytest.approx(accuracy(alone.score), abs=0.01)
 
 
@@ -120,13 +120,13 @@ def test_missing_labels_change_no_weight():
     """Rows without labels, and further labels that are all missing, leave the found probe as it is."""
     config = ProbeConfig(learning_rates=(1e-2,), weight_decays=(0.05,), epochs=3, batch_size=500, head_dim=4)
     train, validation, test = (planted(n, 3, seed=i) for i, n in enumerate((200, 50, 100)))
-    alone = attentive_probe(train, validation, test, 3, config, seed=0)
+    alone = attentive_probe(Splits(3, train, validation, test), config, seed=0)
 
     def padded(part):
         nothing = torch.full_like(part.label_NK, -1)
         return Features(part.feature_NID, torch.cat([part.label_NK, nothing], dim=1))
 
-    both = attentive_probe(padded(train), padded(validation), padded(test), 3, config, seed=0)
+    both = attentive_probe(Splits(3, *map(padded, (train, validation, test))), config, seed=0)
     assert both.score.num_labels_N.tolist() == alone.score.num_labels_N.tolist() == [1] * 100
     # The first label's classifier starts from the same draws, so the guesses are the same.
     assert both.score.num_right_N.tolist() == alone.score.num_right_N.tolist()
@@ -139,7 +139,7 @@ def test_each_label_has_a_classifier_of_its_own():
         return Features(part.feature_NID, torch.cat([part.label_NK, 3 - part.label_NK], dim=1))
 
     train, validation, test = (two_labels(planted(n, 4, seed=i)) for i, n in enumerate((600, 200, 400)))
-    found = attentive_probe(train, validation, test, 4, config, seed=0)
+    found = attentive_probe(Splits(4, train, validation, test), config, seed=0)
     assert found.score.num_labels_N.tolist() == [2] * 400
     assert accuracy(found.score) > 0.75
 
@@ -149,5 +149,23 @@ def test_equal_accuracies_are_decided_by_the_loss():
     config = ProbeConfig(learning_rates=(1e-4, 1e-3, 1e-2), weight_decays=(0.05,), epochs=5, batch_size=64, head_dim=4)
     train, validation, test = (planted(100, 1, seed=i, signal=5.0) for i in range(3))
     parts = [Features(part.feature_NID, part.label_NK) for part in (train, validation, test)]
-    found = attentive_probe(*parts, 2, config, seed=0)
-    assert found.learning_rate == 1e-2
+    found = attentive_probe(Splits(2, *parts), config, seed=0)
+    assert found.settings["learning_rate"] == 1e-2
+
+
+def test_probe_is_the_same_from_a_file_as_from_memory():
+    """Features that float16 represents exactly are in memory as float32, or in a file behind rows of other splits."""
+    config = ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.1,), epochs=4, batch_size=50, head_dim=4)
+    in_file, in_memory, steps = [], [], []
+    for seed, num_rows in enumerate((300, 120, 150)):
+        feature_NID, label_NK, _ = planted(num_rows, 4, seed=seed)
+        others = torch.full((5, *feature_NID.shape[1:]), 1e3)  # must have no influence
+        in_file.append(Features(torch.cat([others, feature_NID]).half(), label_NK, 5 + torch.arange(num_rows)))
+        in_memory.append(Features(feature_NID.half().float(), label_NK))
+    for is_refitted in (False, True):
+        more = {"warmup_epochs": 1, "is_refitted": is_refitted, "on_step": lambda: steps.append(1)}
+        first, second = (attentive_probe(Splits(4, *parts), config, seed=0, **more) for parts in (in_file, in_memory))
+        assert first.settings == second.settings
+        assert (first.score.num_right_N != second.score.num_right_N).mean() < 0.03
+    expected = 2 * (2 * num_steps(300, config) + num_steps(420, config))
+    assert len(steps) == expected == 2 * 4 * (2 * 6 + 9)

@@ -7,7 +7,7 @@ from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.tasks import Task, TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.parts import unsaved
-from aimv2.evaluation.probes.measure import probes
+from aimv2.evaluation.probes.measure import measure
 from aimv2.model.network import build
 
 
@@ -24,9 +24,7 @@ def test_setting_at_the_edge_of_the_grid_has_a_warning(tiny, learning_rates, is_
     task = Task("ink", 2, label_N1, label_N1, label_N1)
     found = TransferSet(images, images, images, np.arange(64), (task,))
     encoded = Encoded(build(config).encoder, images, config)
-    measured = {
-        name: value for part in probes(encoded, found, config) for name, value in part.measured(unsaved).items()
-    }
+    measured = measure(encoded, [found], unsaved)
     assert set(measured) == {"probe_ink", "causal_probe_ink", "knn_ink"}
     assert measured["probe_ink"].items.value == 1
     assert "lr 0.01 " in measured["probe_ink"].how

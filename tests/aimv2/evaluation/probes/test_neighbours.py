@@ -3,8 +3,12 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from aimv2.evaluation.probes.neighbours import knn_score
-from aimv2.evaluation.probes.splits import Features
+from aimv2.evaluation.probes.neighbours import knn, knn_scores
+from aimv2.evaluation.probes.splits import Features, Splits
+
+
+def knn_score(train, test, num_classes, num_neighbours):
+    return knn_scores(train, test, num_classes, [num_neighbours])[0]
 
 
 def accuracy(score):
@@ -47,3 +51,27 @@ def test_neighbours_without_the_label_do_not_vote():
     score = knn_score(train, on_circle([0.0, 0.0], [2, -1]), 3, 3)
     assert score.num_right_N.tolist() == [1, 0]
     assert score.num_labels_N.tolist() == [1, 0]
+
+
+def test_number_of_neighbours_is_chosen_on_validation_as_scikit_learn_would():
+    """The number with the most right answers; training and validation images then vote on the test together."""
+    generator = np.random.default_rng(3)
+    centres = generator.normal(size=(4, 8))
+    label_N = generator.integers(0, 4, 300)
+    feature_ND = centres[label_N] + 1.5 * generator.normal(size=(300, 8))
+    cuts, grid = np.split(np.arange(300), [120, 200]), (1, 5, 20)
+    parts = [Features(torch.from_numpy(feature_ND[rows, None]), torch.from_numpy(label_N[rows, None])) for rows in cuts]
+    advanced = []
+    found = knn(Splits(4, *parts), grid, advanced.append)
+    assert sum(advanced) == 80 + 100
+
+    def theirs(rows, k):
+        known = KNeighborsClassifier(k, metric="cosine", weights="distance", algorithm="brute")
+        return known.fit(feature_ND[rows], label_N[rows])
+
+    scores = {k: theirs(cuts[0], k).score(feature_ND[cuts[1]], label_N[cuts[1]]) for k in grid}
+    best = found.settings["neighbours"]
+    assert best == max(scores, key=scores.get) != 1
+    assert ("largest of the grid" in found.warning) == (best == 20)
+    expected = theirs(np.concatenate(cuts[:2]), best).predict(feature_ND[cuts[2]]) == label_N[cuts[2]]
+    assert found.score.num_right_N.tolist() == expected.astype(int).tolist()

@@ -11,7 +11,8 @@ from aimv2.data.sources.scene import COUNTS, INKS, PAPERS, RELATIONS, Caption, S
 from aimv2.data.sources.scenes import composition, is_held_out, open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import Words, prepare_captions
-from aimv2.evaluation.reports.choices import KINDS, choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.evaluation.reports.choices import choice_items, mirrored, negatives, outcomes, prepare_choices, swaps
+from aimv2.spec.metrics import CHOICE_KINDS
 from tests.helpers.scenes import OPPOSITE
 
 NAMES = ("star", "rocket", "umbrella", "bug")
@@ -48,52 +49,31 @@ def scenes():
     return world(2) + world(3)
 
 
-def differing(one, other):
-    return [(a, b, kind) for a, b, kind in zip(one.words, other.words, one.classes, strict=True) if a != b]
-
-
-def test_negatives_change_what_their_kind_says(scenes):
+def test_negatives_change_what_their_kind_says_and_stay_held_out(scenes):
+    """Objects and inks are read back from the caption. A swap is symmetric: the negatives of a negative contain the
+    true caption, so without the image both have the same chance to be true."""
     seen = Counter()
-    for scene in scenes:
-        true = dense_caption(scene)
-        for kind, captions in swaps(scene, FRACTION).items():
-            for other in captions:
-                seen[kind] += 1
-                changed = differing(true, other)
-                assert changed
-                assert sorted(true.classes) == sorted(other.classes)
-                if kind == "relations":
-                    assert all(cls == "relation" for *_, cls in changed)
-                    continue
-                wanted = {"objects": "object", "inks": "ink"}[kind]
-                (a, b, _), (c, d, _) = changed
-                assert (a, b) == (d, c), "two words change places"
-                assert {cls for *_, cls in changed} == {wanted}
-    assert set(seen) == {"objects", "inks", "relations"}
-
-
-def test_a_swap_is_symmetric_so_no_caption_is_likelier_to_be_the_true_one(scenes):
-    """The negatives of a negative contain the true caption: without the image both have the same chance to be true."""
     by_caption = {dense_caption(scene): scene for scene in scenes}
     for scene in scenes:
         true = dense_caption(scene)
-        for kind, captions in swaps(scene, FRACTION).items():
-            for other in captions:
+        for kind, other in [(kind, other) for kind, found in swaps(scene, FRACTION).items() for other in found]:
+            seen[kind] += 1
+            changed = [(a, b, name) for a, b, name in zip(true.words, other.words, true.classes, strict=True) if a != b]
+            assert {name for *_, name in changed} == {
+                {"objects": "object", "inks": "ink", "relations": "relation"}[kind]
+            }
+            assert sorted(true.classes) == sorted(other.classes)
+            inks, names = (
+                [word for word, name in zip(*other, strict=True) if name == cls] for cls in ("ink", "object")
+            )
+            things = tuple(Thing(name, ink, 0, 1, 0, 0) for name, ink in zip(names, inks, strict=True))
+            assert is_held_out(composition(scene._replace(things=things)), FRACTION)
+            if kind != "relations":  # several scenes have the same relations
+                (a, b, _), (c, d, _) = changed
+                assert (a, b) == (d, c), "two words change places"
                 if other in by_caption and scene.order == by_caption[other].order:
-                    assert is_held_out(composition(by_caption[other]), FRACTION)
-                    if kind != "relations":  # several scenes have the same relations
-                        assert true in swaps(by_caption[other], FRACTION)[kind]
-
-
-def test_swaps_keep_the_composition_held_out(scenes):
-    """Read the objects and inks back from the caption."""
-    for scene in scenes:
-        for captions in swaps(scene, FRACTION).values():
-            for other in captions:
-                inks = [word for word, cls in zip(*other, strict=True) if cls == "ink"]
-                names = [word for word, cls in zip(*other, strict=True) if cls == "object"]
-                things = tuple(Thing(name, ink, 0, 1, 0, 0) for name, ink in zip(names, inks, strict=True))
-                assert is_held_out(composition(scene._replace(things=things)), FRACTION)
+                    assert true in swaps(by_caption[other], FRACTION)[kind]
+    assert set(seen) == {"objects", "inks", "relations"}
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -131,7 +111,7 @@ def test_each_kind_is_about_equally_frequent_and_so_is_each_count(pairs):
     drawn = [held_out.scene(row) for row in range(2000)]
     found = negatives([*drawn, None], 3, 0.2)
     assert found == negatives(drawn, 3, 0.2), "the same in every run"
-    share = {kind: sum(negative.kind == kind for negative in found) / len(found) for kind in KINDS}
+    share = {kind: sum(negative.kind == kind for negative in found) / len(found) for kind in CHOICE_KINDS}
     assert all(0.1 < value < 0.45 for value in share.values())
     assert len(found) > 0.9 * 2000
     number = Counter(len(drawn[negative.row].things) for negative in found if negative.kind == "counts")
@@ -183,7 +163,7 @@ def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, su
     assert {"counts", "relations"} <= set(choices.kind_M)
     items = choice_items(found, choices, np.arange(100, 100 + len(chosen)))
     assert items[""].value == pytest.approx(np.mean(expected))
-    for kind in KINDS:
+    for kind in CHOICE_KINDS:
         own = [outcome for outcome, name in zip(expected, choices.kind_M, strict=True) if name == kind]
         rows = [100 + row for row, name in zip(choices.row_M, choices.kind_M, strict=True) if name == kind]
         assert items[f"_{kind}"].total_N.tolist() == own
@@ -222,7 +202,7 @@ def test_captions_alone_do_not_tell_the_true_one(tiny, order):
         return total
 
     scenes = [held_out.scene(row) for row in range(4000)]
-    right = {kind: [] for kind in KINDS}
+    right = {kind: [] for kind in CHOICE_KINDS}
     for row, kind, false in negatives(scenes, 3, tiny.data.held_out_fraction):
         true = dense_caption(scenes[row]).words
         difference = log_prob(true[: len(false.words)] if kind == "counts" else true) - log_prob(false.words)

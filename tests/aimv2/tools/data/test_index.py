@@ -1,5 +1,7 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -78,8 +80,13 @@ def test_relative_patterns_are_those_of_the_working_folder(tmp_path, capsys, mon
         (["none.tar"], "shards need to=FOLDER"),
         (["none.tar", "to=x"], r"none\.tar does not exist"),
         (["pipe:cat x.tar", "to=x"], "is a pipe"),
-        (["none.yaml", "to=x"], "unknown key 'to'"),
-        (["none.tar", "to=x", "workers=0"], "workers=0 must be at least 1"),
+        (["none.yaml", "to=x"], "to=x: the index of a description is where its key index says"),
+        (["none.tar", "to=x", "workers=0"], "workers.*greater than 0"),
+        (["none.tar", "to=x", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
+        (["openmoji_scene", "audit=true"], "unknown source 'openmoji_scene'.*Did you mean"),
+        (["openmoji", "openmoji", "audit=true"], "each source is needed once"),
+        (["openmoji", "audit=true", "num=0"], "num: .*greater than 0"),
+        (["openmoji", "audit=true", "nom=3"], "unknown key 'nom'"),
         (["none.tar", "to=x", "workers=two"], "workers"),
     ],
 )
@@ -88,6 +95,81 @@ def test_wrong_arguments_are_one_sentence(arguments, message, tmp_path, monkeypa
     with pytest.raises(UsageError, match=message):
         index_command(arguments)
     assert list(Path().iterdir()) == []
+
+
+EVIL = "[red]<script> & {{ 7 * 7 }}"
+
+
+def save(seed, path, side=60, caption=None, mode="RGB", **options):
+    """Save a picture of random blobs, with its caption beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).convert(mode).save(path, **options)
+    path.with_suffix(".txt").write_text(caption or f"picture {path.stem}")
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Return the description of 20 pictures, two exact and two near copies, and a broken file."""
+    folder = tmp_path / "pictures"
+    for number in range(20):
+        save(number, folder / f"p{number:02d}.png")
+    save(0, folder / "same.png")
+    save(1, folder / "same2.png")
+    save(2, folder / "near.jpg", 90, "picture p02", quality=60)
+    save(3, folder / "grey.webp", caption=EVIL, mode="L")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "broken.txt").write_text(EVIL)
+    path = tmp_path / "mine.yaml"
+    path.write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.3}\n")
+    return path
+
+
+def test_what_is_planted_is_found(described, tmp_path, cache_dir, capsys):
+    save(5, tmp_path / "test" / "a" / "x.jpg", 80)
+    save(6, tmp_path / "test" / "b" / "y.png")
+    save(1000, tmp_path / "test" / "b" / "z.png")
+    labelled = tmp_path / "eval.yaml"
+    labelled.write_text("test: {folder: test}\nlabel: folder\n")
+    arguments = [str(described), str(labelled), "audit=true", f"data.cache_dir={cache_dir}", "workers=1"]
+    assert index_command(arguments) == 0
+    printed = capsys.readouterr().out
+    values = json.loads((tmp_path / "mine.audit.json").read_text())
+    mine, evaluation = values["sources"]
+    assert mine["images"]["problems"] == {"undecodable image": 1}
+    assert mine["images"]["formats"] == {"PNG": 22, "JPEG": 1, "WEBP": 1, "other": 1}
+    assert (mine["images"]["exact copies"], mine["images"]["with a near copy"]) == (2, 4)
+    frequent = {row["caption"]: row["times"] for row in mine["captions"]["short"]["most frequent"]}
+    assert sorted(frequent.values()) == [2, 2]
+    assert frequent["picture p02"] == 2
+    assert evaluation["captions"] == {}
+    opened = open_source(read_source(described))
+    held_out = {opened.records.key(int(row)) for row in opened.held_out_M}
+    originals = {"same.png": "p00.png", "same2.png": "p01.png", "near.jpg": "p02.png", "grey.webp": "p03.png"}
+    split = {pair for pair in originals.items() if len(held_out & set(pair)) == 1}
+    leaks = {(leak["of"], leak["within"]): leak for leak in values["leakage"]}
+    leak = leaks["mine held-out", "mine train"]
+    assert leak["near"] == len(split)
+    assert leak["exact"] == sum(copy.startswith("same") for copy, _ in split)
+    assert leak["near_and_caption"] == sum(copy == "near.jpg" for copy, _ in split)
+    in_train, in_held_out = (leaks["eval test", f"mine {side}"] for side in ("train", "held-out"))
+    assert (in_train["exact"] + in_held_out["exact"], in_train["near"] + in_held_out["near"]) == (1, 2)
+    unusable = "unusable: 1, such as broken.jpg (undecodable image)"
+    assert f"mine: read 25 of 25 pairs; {unusable}; exact copies: 2, images with a near copy: 4" in printed
+    assert "mine: images\n  problems: undecodable image 1\n  formats: PNG 22, JPEG 1, WEBP 1, other 1" in printed
+    examples = [{key.partition(": ")[2] for key in pair["keys"]} for pair in values["near_copies"]["examples"]]
+    planted = [{"near.jpg", "p02.png"}, {"grey.webp", "p03.png"}, {"a/x.jpg", "p05.png"}]
+    assert sorted(map(sorted, examples)) == sorted(map(sorted, planted))
+
+
+def test_an_audit_of_built_in_pairs_says_what_it_sampled(tmp_path, cache_dir, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = [f"data.cache_dir={cache_dir}", "num=30", "data.scenes.num_objects=5", "data.scenes.num_unseen=4"]
+    assert index_command(["openmoji_scenes", "audit=true", "workers=1", *keys]) == 0
+    assert "read 60 of 1,100,000 pairs, a random sample, which underestimates copies" in capsys.readouterr().out
+    values = json.loads((tmp_path / "openmoji_scenes.audit.json").read_text())
+    assert values["sources"][0]["captions"].keys() == {"short", "dense"}
+    assert values["tokenizer"]["origin"] == "trained on these captions"
 
 
 def test_help(capsys):

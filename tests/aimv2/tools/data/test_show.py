@@ -131,7 +131,7 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
     [
         (["to=a.jpg"], "must end in .png"),
         (["num=0"], "num: .*greater than 0"),
-        (["num=401"], "must not exceed 400"),
+        (["num=401"], "num: .*less than or equal to 400"),
         (["step=-1"], "step: .*greater than or equal to 0"),
         (["objective=clip"], "write objective.name=clip"),
         (["native.areas=[16]", "model.encoder.positions=sincos"], r"squares of one size; type native.areas=\[\]"),

@@ -12,7 +12,7 @@ from aimv2.data.prepare import open_source as open_any
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import open_pairs
 from aimv2.datasets.open import open_source, prepare_source
-from aimv2.tools.data.write import Part, Request, parts_of, write, write_command
+from aimv2.tools.data.write import Request, SourceSide, sides_of, write, write_command
 
 SOURCE = "openmoji_scenes"
 
@@ -24,7 +24,7 @@ def read(folder):
 
 
 def scenes_request(tiny, num, image_format="png", pairs_per_shard=10):
-    return Request(parts_of(SOURCE, tiny.data), num, image_format, pairs_per_shard)
+    return Request(sides_of(SOURCE, tiny.data), num, image_format, pairs_per_shard)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_webdataset_decodes_the_scenes_that_are_written(tiny, tmp_path, image_fo
     samples = list(wds.WebDataset(shards, shardshuffle=False).decode("rgb8"))
     assert written.num_shards == len(shards) == 3
     assert [sample["__key__"] for sample in samples] == [f"{number:09d}" for number in range(25)]
-    pairs = {part.side: part.pairs for part in request.parts}
+    pairs = {part.side: part.pairs for part in request.sides}
     for sample in samples:
         labels = sample["json"]
         row = int(labels["key"].rpartition("-")[2])
@@ -73,7 +73,7 @@ def test_webdataset_decodes_the_scenes_that_are_written(tiny, tmp_path, image_fo
 
 def test_all_pairs_are_written_once_and_in_random_order(tiny, tmp_path):
     train = open_any(SOURCE, tiny.data).train
-    write(tmp_path / "shards", Request([Part(SOURCE, "train", train, None)], len(train), "png", 1000))
+    write(tmp_path / "shards", Request([SourceSide(SOURCE, "train", train, None)], len(train), "png", 1000))
     rows = [int(json.loads(sample["json"])["key"].rpartition("-")[2]) for sample in read(tmp_path / "shards")]
     assert sorted(rows) == list(range(len(train)))
     assert np.abs(np.corrcoef(rows, range(len(rows)))[0, 1]) < 0.2
@@ -82,7 +82,7 @@ def test_all_pairs_are_written_once_and_in_random_order(tiny, tmp_path):
 def test_training_reads_what_is_written_with_the_same_sides(tiny, tmp_path):
     request = scenes_request(tiny, 60)
     folder = tmp_path / "100%"
-    write(folder, Request(request.parts, 60, "png", 7))
+    write(folder, Request(request.sides, 60, "png", 7))
     described = read_source(folder / f"{folder.name}.yaml")
     prepare_source(described)
     opened = open_source(described)
@@ -93,7 +93,7 @@ def test_training_reads_what_is_written_with_the_same_sides(tiny, tmp_path):
         assert opened.records.image(row) == sample["png"]
         assert opened.records.field(row, "txt") == sample["txt"].decode()
         assert opened.records.field(row, "json.dense") == json.loads(sample["json"])["dense"]
-    assert [len(part.pairs) for part in request.parts] == [400, 100]  # data.held_out_fraction is 0.2
+    assert [len(part.pairs) for part in request.sides] == [400, 100]  # data.held_out_fraction is 0.2
     held_out = {row for row in range(60) if opened.records.field(row, "json.side") == "held_out"}
     assert set(opened.held_out_M.tolist()) == held_out
     assert 0 < len(held_out) < 30
@@ -160,7 +160,7 @@ def test_a_written_description_names_its_licence(tiny, tmp_path):
 
 def test_a_full_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="not an empty"):
         write_command([f"to={tmp_path}", "num=1"])
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
 
@@ -174,7 +174,7 @@ def test_an_error_leaves_nothing_behind(tiny, tmp_path):
             raise OSError(5, "Input/output error")
 
     with pytest.raises(UsageError, match="Input/output error"):
-        write(tmp_path / "shards", Request([Part(SOURCE, "train", Broken(), None)], 5, "png", 10))
+        write(tmp_path / "shards", Request([SourceSide(SOURCE, "train", Broken(), None)], 5, "png", 10))
     assert list(tmp_path.iterdir()) == []
 
 

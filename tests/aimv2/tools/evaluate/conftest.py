@@ -1,67 +1,16 @@
-"""A set of handwritten digits in a folder, public checkpoints with random weights, and in-memory records."""
+"""A set of handwritten digits in a folder, and public checkpoints with random weights."""
 
-import io
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import yaml
-from PIL import Image
-from sklearn.datasets import load_digits
+from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.base import address
-from aimv2.base.errors import BadSampleError
-from aimv2.data.decode import square
-from aimv2.datasets.description import Location, read_labelled
 from aimv2.datasets.images import Shape
-from aimv2.datasets.open import prepare_location
-from aimv2.datasets.records import Part, Records
-from aimv2.tools.evaluate.encoding.features import Extraction, Split
-from aimv2.tools.evaluate.encoding.models import load_model
+from aimv2.tools.evaluate.features import Extraction
+from aimv2.tools.evaluate.models import load_model
+from tests.helpers.labelled_digits import labelled_digits
 from tests.helpers.public_encoders import IMAGE_PX
-
-NUM_DIGITS = 160
-
-
-class MemoryRecords(Records):
-    """Records in memory: PNG files, and a dict of fields for each; None in place of a file is a missing image."""
-
-    def __init__(self, files, fields=None):
-        self._files, self._fields = files, fields or [{} for _ in files]
-        self.block_rows = len(files)
-
-    def __len__(self):
-        return len(self._files)
-
-    def key(self, row):
-        return f"key-{row}"
-
-    def key_hashes(self, row_B):
-        return np.array([address.hash64(self.key(row)) for row in row_B.tolist()], dtype=np.uint64)
-
-    def image(self, row):
-        if self._files[row] is None:
-            raise BadSampleError("missing image", self.key(row))
-        return self._files[row]
-
-    def field(self, row, name):
-        value = self._fields[row].get(name)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    def parts(self):
-        return [Part("memory", len(self), sum(len(file or b"") for file in self._files))]
-
-
-def png(picture):
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def randomise(module, seed=0):
@@ -76,28 +25,6 @@ def randomise(module, seed=0):
 def vision_config(**more):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
     return Aimv2VisionConfig(**(sizes | {"image_size": IMAGE_PX, "patch_size": 14, "use_head": False} | more))
-
-
-@pytest.fixture(scope="session")
-def memory_records():
-    return MemoryRecords
-
-
-@pytest.fixture(scope="session")
-def as_png():
-    return png
-
-
-@pytest.fixture(scope="session")
-def pictures():
-    """Ten random pictures of different sizes, smooth so that resizing methods can be told apart."""
-    generator = np.random.default_rng(0)
-    sizes = [(40 + 7 * n, 60 - 3 * n) for n in range(10)]
-    pictures = []
-    for size in sizes:
-        small = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        pictures.append(np.asarray(small.resize(size, Image.Resampling.BICUBIC)))
-    return pictures
 
 
 @pytest.fixture(scope="session")
@@ -135,34 +62,7 @@ def public_pair(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """The description of 160 handwritten digits in folders of classes, indexed; the test has 40 with a caption each."""
-    folder = tmp_path_factory.mktemp("digits")
-    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    bunch = load_digits()
-    rows = {"train": [], "test": []}
-    for number in range(NUM_DIGITS):
-        split, digit = "test" if number % 4 == 0 else "train", str(bunch.target[number])
-        path = Path(digit) / f"{number:04d}.png"
-        (folder / split / digit).mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(np.rint(bunch.images[number] * (255 / 16)).astype(np.uint8))
-        picture.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC).save(folder / split / path)
-        rows[split].append({"image": str(path), "caption": f"the digit {names[int(digit)]}"})
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows["test"]))
-    description = {
-        "train": {"folder": "train"},
-        "test": {"folder": "test", "table": "test.jsonl"},
-        "name": "written",
-        "label": "folder",
-        "captions": "caption",
-        "classes": {str(number): name for number, name in enumerate(names)},
-        "prompts": ["a photo of a {}", "a {}"],
-    }
-    path = folder / "written.yaml"
-    path.write_text(yaml.safe_dump(description))
-    described = read_labelled(path)
-    for location in (described.train, described.test):
-        prepare_location(location)
-    return path
+    return labelled_digits(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture
@@ -174,12 +74,6 @@ def extraction(public, tmp_path):
         device="cpu",
         precision="float32",
         cache_dir=tmp_path / "features",
-        decode=square,
+        console=Console(quiet=True),
         batch_size=4,
     )
-
-
-@pytest.fixture
-def split(pictures):
-    """A split of these pictures."""
-    return Split("test", Location(folder="memory"), MemoryRecords([png(picture) for picture in pictures]))

@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +13,13 @@ import yaml
 from PIL import Image
 
 from aimv2.cli import main
-from aimv2.datasets.description import read_labelled
-from aimv2.datasets.open import prepare_location
 from aimv2.model.network import build
+from aimv2.tools.evaluate.command import options_with
+from aimv2.tools.evaluate.recipes import RECIPES
 from tests.helpers.finished_runs import finished_run
+from tests.helpers.labelled_digits import changed, indexed
 from tests.helpers.native import at_native
+from tests.helpers.pages import ROOT
 from tests.helpers.public_encoders import IMAGE_PX, network_inputs, their_texts
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
@@ -103,9 +108,6 @@ def test_an_encoder_alone_has_no_zero_shot(evaluate, digits, public):
 
 
 def test_a_set_without_an_index_names_the_command(evaluate, digits, public, tmp_path):
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"test": {"folder": str(digits.parent)}, "label": "folder"}))
-    status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
-    assert (status, "other has no train" in shown) == (2, True)
     values = {"train": {"folder": str(digits.parent)}, "test": {"folder": str(digits.parent)}, "label": "folder"}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(values))
     status, shown, _ = evaluate(public[0], "other.yaml", "methods=[knn]")
@@ -116,10 +118,7 @@ def test_unusable_images_are_printed_and_too_many_stop(evaluate, digits, public,
     shutil.copytree(digits.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
     path = next((tmp_path / "copy" / "train" / "3").iterdir())
     path.write_bytes(path.read_bytes()[:60])
-    described = read_labelled(tmp_path / "copy" / "written.yaml")
-    for location in (described.train, described.test):
-        prepare_location(location)
-    data = tmp_path / "copy" / "written.yaml"
+    data = indexed(tmp_path / "copy" / "written.yaml")
     status, shown, records = evaluate(public[0], data, "methods=[knn]", "max_bad_rate=0.001")
     assert (status, records) == (1, [])
     assert "train: 1 of 120 images cannot be used (1 undecodable image" in shown
@@ -131,12 +130,7 @@ def test_unusable_images_are_printed_and_too_many_stop(evaluate, digits, public,
 
 
 def test_a_recipe_gives_published_accuracies_and_warns_of_other_counts(evaluate, digits, public):
-    text = digits.read_text() + "recipe: cifar-10\n"
-    path = digits.with_name("digits-recipe.yaml")
-    path.write_text(text)
-    described = read_labelled(path)
-    for location in (described.train, described.test):
-        prepare_location(location)
+    path = changed(digits, "digits-recipe", recipe="cifar-10")
     status, shown, (record,) = evaluate(public[0], path, "methods=[probe]")
     assert status == 0
     assert "warning: the set has 40 test images, and the recipe cifar-10 10,000" in shown
@@ -146,7 +140,7 @@ def test_a_recipe_gives_published_accuracies_and_warns_of_other_counts(evaluate,
         "AIMv2-1B": 99.4,
         "AIMv2-3B": 99.5,
     }
-    path.write_text(text.replace("cifar-10", "cifar10"))
+    path.write_text(path.read_text().replace("cifar-10", "cifar10"))
     status, shown, _ = evaluate(public[0], path)
     assert (status, "unknown recipe 'cifar10'. Did you mean 'cifar-10'?" in shown) == (2, True)
 
@@ -156,6 +150,8 @@ def test_recipes_and_help_are_printed(capsys):
     assert "ILSVRC 2012" in " ".join(capsys.readouterr().out.split())
     assert main(["evaluate", "--help"]) == 0
     assert "weights=PATH" in capsys.readouterr().out
+    assert main(["evaluate", "methods=[knn]"]) == 2
+    assert "evaluate needs weights=PATH and data=FILE.yaml" in capsys.readouterr().err
 
 
 def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits, public, tiny, tmp_path):
@@ -175,3 +171,30 @@ def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits,
         status, shown, _ = own(weights, digits, "area=30", *arguments)
         assert status == 2
         assert message in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], (1024, 5)),
+        (["probe.epochs=2"], (1024, 0)),
+        (["probe.epochs=7", "probe.batch_size=64", "probe.warmup_epochs=1"], (64, 1)),
+    ],
+)
+def test_the_recipe_sets_what_is_not_given(given, expected):
+    """Batches of 1024, and 5 epochs of warm-up if there are as many epochs as in the paper."""
+    probe = options_with(RECIPES["imagenet-1k"], ["weights=a", "data=b", *given]).probe
+    assert (probe.batch_size, probe.warmup_epochs) == expected
+
+
+@pytest.mark.exhaustive
+def test_two_ranks_of_torchrun_have_the_results_of_one(digits, public, tmp_path):
+    arguments = [f"weights={public[0]}", f"data={digits}", "methods=[linear,knn]", "threads=1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
+        command = [*start, "aimv2", "evaluate", *arguments, f"cache_dir={tmp_path / name}", f"to={tmp_path / name}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (json.loads(next((tmp_path / name).glob("*.json")).read_text()) for name in ("one", "two"))
+    assert one["results"] == two["results"]

@@ -2,8 +2,8 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import LabelledDescription, Location
-from aimv2.tools.evaluate.encoding.models import load_model
 from aimv2.tools.evaluate.measure import chosen_methods
+from aimv2.tools.evaluate.models import load_model
 
 PLACE = Location(folder="images")
 

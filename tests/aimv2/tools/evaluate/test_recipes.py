@@ -2,7 +2,7 @@ from rich.console import Console
 
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.tools.evaluate.options import ProbeOptions
-from aimv2.tools.evaluate.recipes import RECIPES, print_recipes, warnings
+from aimv2.tools.evaluate.recipes import RECIPES, print_recipes
 
 
 def test_recipes_are_those_of_the_papers_table_3():
@@ -22,9 +22,9 @@ def test_default_grid_is_the_papers():
 
 def test_other_counts_than_the_recipes_are_named():
     recipe = RECIPES["dtd"]
-    assert warnings(recipe, num_train=3760, num_test=1880, num_classes=47) == []
-    assert warnings(recipe, num_train=0, num_test=1880, num_classes=47) == []  # without training images
-    (sentence,) = warnings(recipe, num_train=3760, num_test=1879, num_classes=47)
+    assert recipe.warnings(num_train=3760, num_test=1880, num_classes=47) == []
+    assert recipe.warnings(num_train=0, num_test=1880, num_classes=47) == []  # without training images
+    (sentence,) = recipe.warnings(num_train=3760, num_test=1879, num_classes=47)
     assert sentence == "the set has 1,879 test images, and the recipe dtd 1,880: results are not comparable"
 
 
@@ -35,3 +35,11 @@ def test_recipes_are_listed_with_what_to_put_where():
     assert all(name in shown for name in RECIPES)
     assert "train1.txt" in shown
     assert "86.6" in shown
+
+
+def test_published_accuracies_are_those_of_the_encoders_size():
+    recipe = RECIPES["imagenet-1k"]
+    assert list(recipe.beside("probe", 32).values()) == [86.6, 87.5, 88.1, 88.5]
+    assert recipe.beside("probe", 1536) == {"AIMv2-H": 87.5}
+    assert recipe.beside("zero_shot", 1536) == {"AIMv2-L after LiT": 77.0}
+    assert recipe.beside("linear", 1536) == RECIPES["dtd"].beside("zero_shot", 1536) == {}

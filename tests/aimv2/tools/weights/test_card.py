@@ -1,7 +1,6 @@
 """Model cards, read by the parser of the hub, and their examples of use, run as they are."""
 
 import json
-import string
 from dataclasses import replace
 
 import pytest
@@ -9,16 +8,13 @@ import timm
 import torch
 import transformers
 from huggingface_hub import ModelCard
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.sources.credits import credits_of
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights.card import Card, escape, render
+from aimv2.tools.weights.card import Card, render
 from aimv2.tools.weights.command import weights_command
-from analysis.document.model import escape as analysis_escape
 from tests.helpers.own_data import own_source
 
 
@@ -101,11 +97,6 @@ def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
     assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
     assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
     assert not (tmp_path / "there/README.md").exists()
-
-
-@given(st.text(string.printable))
-def test_text_is_escaped_as_in_reports(text):
-    assert escape(text) == analysis_escape(text)
 
 
 def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):

@@ -55,13 +55,13 @@ def test_omitted_head_is_printed_with_the_reason(make, tmp_path, capsys):
         (["improt", "from=a", "to=b"], "Did you mean 'import'?"),
         (["import", "form=a", "to=b"], "Did you mean 'from'?"),
         (["import", "to=b"], "from=PATH"),
-        (["import", "from=a"], "to=PATH"),
+        (["import", "from=a"], "to=FOLDER"),
         (["export", "from=", "to="], "from= has no value"),
-        (["export"], "from=PATH and to=PATH"),
+        (["export"], "from=PATH and to=FOLDER"),
         (["export", "from=a", "to=b", "image_px=56"], "unknown key 'image_px'"),
         (["import", "from=a", "to=b", "image_px=x"], "image_px"),
         (["import", "from=a", "to=b", "layout=tim"], "Did you mean 'timm'?"),
-        (["export", "from=a", "to=b", "layout=auto"], "unknown layout 'auto'"),
+        (["export", "from=a", "to=b", "layout=auto"], "layout: Input should be 'transformers', 'timm' or 'ml-aim'"),
         (["import", "from"], "key=value"),
         (["import", "from=a", "from=b", "to=c"], "twice"),
         (["import", "from=/nowhere", "to=b"], "no such file or folder"),
@@ -117,6 +117,10 @@ def test_help_prints_the_usage(capsys):
     assert weights_command(["--help"]) == 0
     assert weights_command([]) == 2
     assert capsys.readouterr().out.count("usage: python -m aimv2 weights import") == 2
+    assert weights_command(["export", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "weights import [" not in printed
+    assert "from=PATH" in printed
 
 
 @pytest.mark.exhaustive

@@ -44,13 +44,13 @@ def test_impossible_image_sizes_are_refused(image_px, message, foreign, refusal)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout_version": 2}, "config.json: 'layout_version'"),
+        ({"layout_version": 2}, "config.json: layout_version"),
         ({"image_px": 55}, "image_px=55 is not a multiple of patch_px=14"),
         ({"image_px": 14}, "two are needed"),
         ({"encoder": {"width": -1, "depth": 1, "num_heads": 1}}, "encoder.width"),
         ({"encoder": {"width": 128, "depth": 1, "num_heads": 3}}, "width=128 is not divisible by num_heads=3"),
         ({"encoder": {"width": 128, "depth": 1, "num_heads": 1, "more": 1}}, "encoder.more"),
-        ({"\x1b[31m\n": 1}, r"'\x1b[31m\n': Unexpected"),
+        ({"\x1b[31m\n": 1}, r"unknown key '\x1b[31m\n'. Allowed: encoder, image_px"),
         ({"text_tower": {"width": 1}}, "text_tower"),
         ({"source": None}, "source"),
         ({"text_tower.vocab_size": 2}, "vocab_size"),

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import UsageError
-from aimv2.tools.weights.files import find, read_object, read_tensors, write_folder
+from aimv2.tools.weights.files import find, read_tensors, write_folder
 
 INDEX = "model.safetensors.index.json"
 
@@ -112,13 +112,6 @@ def test_index_and_its_files_must_agree(shards, tensors, refusal):
 def test_index_without_a_weight_map_is_refused(content, refusal, tmp_path):
     (tmp_path / INDEX).write_text(content)
     assert "must have a weight_map" in refusal(read_tensors, tmp_path / INDEX)
-
-
-@pytest.mark.parametrize("content", ["", "3", "[]", "nul", "\x00", "\xff", "[" * 100_000, '{"a": ' * 100_000])
-def test_file_without_a_json_object_is_refused(content, refusal, tmp_path):
-    path = tmp_path / "config.json"
-    path.write_text(content, encoding="latin-1")
-    assert "config.json" in refusal(read_object, path)
 
 
 class Trap:
@@ -222,14 +215,14 @@ def test_file_with_a_flipped_byte_is_read_or_refused(tensors, refusal, tmp_path)
     assert num_refused > 50
     for content in (b"", whole[:7], whole[:8], whole[:header], whole[: header + 1], whole[:-1], whole + b"x"):
         path.write_bytes(content)
-        assert "not a complete safetensors file" in refusal(read_tensors, path)
+        assert "cannot be read as safetensors" in refusal(read_tensors, path)
 
 
 def test_text_of_a_file_is_escaped_in_messages(refusal, tmp_path):
     header = json.dumps({"a": {"dtype": "\x1b[31m\n", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "aimv2.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    assert "not a complete safetensors file" in refusal(read_tensors, path)
+    assert "cannot be read as safetensors" in refusal(read_tensors, path)
     save_file({"\x1b[31m\n": torch.zeros(1, dtype=torch.int8)}, path)
     assert "is torch.int8" in refusal(read_tensors, path)
 
@@ -265,21 +258,6 @@ def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
         assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
 
 
-@pytest.mark.parametrize("name", ["config.json", "README.md"])
-def test_weights_are_removed_if_another_file_cannot_be_written(name, tensors, refusal, tmp_path, monkeypatch):
-    replace = Path.replace
-
-    def replace_but_one(path, target):
-        if path.name == name and target.parent == tmp_path / "new":
-            raise OSError(5, "Input/output error")
-        return replace(path, target)
-
-    monkeypatch.setattr(Path, "replace", replace_but_one)
-    texts = {"README.md": "text"}
-    assert "Input/output error" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {}, texts)
-    assert not any((tmp_path / "new").iterdir())
-
-
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
 def test_full_disk_leaves_no_partial_files(error, tensors, refusal, tmp_path, monkeypatch):
     def full(tensors, path, metadata):
@@ -288,4 +266,4 @@ def test_full_disk_leaves_no_partial_files(error, tensors, refusal, tmp_path, mo
 
     monkeypatch.setattr("safetensors.torch.serialize_file", full)
     assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
-    assert not any((tmp_path / "new").iterdir())
+    assert not any(tmp_path.iterdir())

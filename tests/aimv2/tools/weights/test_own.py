@@ -62,11 +62,11 @@ def test_layout_of_the_config_is_pinned(ours):
     [
         ("layout_version", 2, "layout_version"),
         ("image_px", 70, "image_px=70, but with these tensors it must be 56"),
-        ("image_px", 10**12 * 14, "'image_px': Input should be less than or equal to 8192 (got 14000000000000)"),
+        ("image_px", 10**12 * 14, "image_px: Input should be less than or equal to 8192 (got 14000000000000)"),
         ("encoder.width", 256, "encoder.width=256, but with these tensors it must be 128"),
-        ("encoder.width", 10**12, "'encoder.width': Input should be less than or equal to 65536 (got 1000000000000)"),
+        ("encoder.width", 10**12, "encoder: width: Input should be less than or equal to 65536 (got 1000000000000)"),
         ("encoder.depth", 2, "encoder.depth=2, but with these tensors it must be 1"),
-        ("encoder.depth", 10**9, "'encoder.depth': Input should be less than or equal to 1024 (got 1000000000)"),
+        ("encoder.depth", 10**9, "encoder: depth: Input should be less than or equal to 1024 (got 1000000000)"),
         ("encoder.positions", "sincos", "encoder.positions='sincos', but with these tensors it must be 'learned'"),
         ("encoder.norm", "layer", "missing ('encoder.patch_norm.bias'"),
         ("encoder.ffn", "gelu", "missing"),
@@ -79,7 +79,7 @@ def test_folder_of_ours_with_a_wrong_config_is_refused(key, value, message, ours
 
 def test_other_folders_are_refused(foreign, refusal, tmp_path):
     assert "weights import" in refusal(read_weights, foreign)
-    assert "no config.json" in refusal(read_weights, tmp_path)
+    assert "is neither the folder of a run nor one of: weights import" in refusal(read_weights, tmp_path)
 
 
 def test_import_of_a_run_refers_to_export(initialised_run, tiny, refusal, tmp_path):

@@ -1,24 +1,14 @@
 import io
 
-import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
-from aimv2.base.errors import REASONS, BadSampleError
 from aimv2.config.data_config import DataConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_source
-from aimv2.tools.data.audit.phash import SIDE
-from aimv2.tools.data.audit.recognise import IMAGE_FORMATS, SCRIPTS
-from aimv2.tools.data.audit.survey import (
-    FACT,
-    NO_PROBLEM,
-    chosen_rows,
-    open_subject,
-    read_image,
-    survey,
-)
+from aimv2.tools.data.audit.survey import SCHEMA, chosen_rows, image_facts, script, sides_of, survey
 from aimv2.tools.data.index import index_command
 
 
@@ -46,59 +36,50 @@ def described(tmp_path):
 
 
 def surveyed(source, config, tokenizer=None, workers=1, num=100):
-    subject = open_subject(source, config)
-    rows = [[chosen_rows(side.pairs, num) for side in subject.sides]]
-    found = list(survey([source], config, tokenizer, rows, workers))
-    return subject, [np.concatenate([fact for _, side, fact in found if side == number]) for number in (0, 1)]
+    sides = sides_of(source, config)
+    return sides, pl.concat(survey([source], sides, config, tokenizer, num, workers))
 
 
 def test_facts_are_those_of_the_files(described, tmp_path):
     tokenizer = CaptionTokenizer.train(["picture number 3"], 300)
-    subject, sides = surveyed(described, DataConfig(), tokenizer.to_json())
-    assert subject.kinds == ("short",)
-    facts = {}
-    for side, fact_N in zip(subject.sides, sides, strict=True):
-        facts |= dict(zip(side.pairs.keys(fact_N["row"]), fact_N, strict=True))
+    sides, fact_N = surveyed(described, DataConfig(), tokenizer.to_json())
+    assert fact_N.schema == SCHEMA
+    assert {side.kinds for side in sides} == {("short",)}
+    facts = {sides[fact["side"]].key(fact["row"]): fact for fact in fact_N.iter_rows(named=True)}
     assert len(facts) == 12
     for key, fact in facts.items():
         number = int(key[:2])
-        content = (tmp_path / "pictures" / key).read_bytes()
-        assert fact["num_bytes"] == len(content)
+        assert fact["bytes"] == (tmp_path / "pictures" / key).stat().st_size
         if number == 0:
-            assert REASONS[fact["problem"]] == "undecodable image"
-            assert IMAGE_FORMATS[fact["format"]] == "HTML"
+            assert (fact["problem"], fact["format"]) == ("undecodable image", "HTML")
         else:
-            assert fact["problem"] == NO_PROBLEM
-            assert (fact["width"], fact["height"], fact["mode"]) == (40 + number, 30, b"RGB")
-        problem = fact["caption_problem"][0]
-        expected = {1: "empty caption", 2: "missing caption"}.get(number)
-        assert (None if problem == NO_PROBLEM else REASONS[problem]) == expected
-        if expected is None:
-            assert fact["words"][0] == 3
-            assert SCRIPTS[fact["script"][0]] == "Latin"
+            assert (fact["problem"], fact["format"]) == (None, "JPEG")
+            assert (fact["width"], fact["height"], fact["mode"]) == (40 + number, 30, "RGB")
+        assert fact["short problem"] == {1: "empty caption", 2: "missing caption"}.get(number)
+        if fact["short problem"] is None:
+            assert (fact["short words"], fact["short script"]) == (3, "Latin")
             tokens = tokenizer.encode([f"picture number {number}"], 100)
-            assert fact["tokens"][0] == tokenizer.lengths(tokens)[0] - 1
-    assert len({int(fact["content"]) for fact in facts.values()}) == 12
+            assert fact["short tokens"] == tokenizer.lengths(tokens)[0] - 1
 
 
-def test_processes_find_the_same_facts(described):
+@pytest.mark.exhaustive
+def test_processes_find_the_same(described):
     one, two = (surveyed(described, DataConfig(), workers=workers)[1] for workers in (1, 2))
-    assert [fact_N.tobytes() for fact_N in one] == [fact_N.tobytes() for fact_N in two]
+    assert one.equals(two)
 
 
 def test_drawn_pictures_have_facts_too(tiny):
-    subject, (fact_N, _) = surveyed("openmoji_scenes", tiny.data, num=20)
-    assert subject.kinds == ("short", "dense")
-    assert len(np.unique(fact_N["row"])) == 20
-    for fact in fact_N:
-        row = int(fact["row"])
-        texts = [subject.sides[0].pairs.caption(row, kind) for kind in ("short", "dense")]
-        assert fact["words"].tolist() == [len(text.words) for text in texts]
-        assert (fact["width"], fact["height"], fact["num_bytes"]) == (24, 24, 0)
+    sides, fact_N = surveyed("openmoji_scenes", tiny.data, num=20)
+    fact_N = fact_N.filter(pl.col("side") == 0)
+    assert fact_N["row"].n_unique() == len(fact_N) == 20
+    for fact in fact_N.iter_rows(named=True):
+        texts = [sides[0].pairs.caption(fact["row"], kind) for kind in ("short", "dense")]
+        assert [fact["short words"], fact["dense words"]] == [len(text.words) for text in texts]
+        assert (fact["width"], fact["height"], fact["bytes"], fact["format"]) == (24, 24, None, "drawn")
 
 
 def test_a_sample_of_rows_is_without_repetition_and_over_all_rows(tiny):
-    pairs = open_subject("openmoji_scenes", tiny.data).sides[0].pairs
+    pairs = sides_of("openmoji_scenes", tiny.data)[0].pairs
     row_N = chosen_rows(pairs, 100)
     assert len(set(row_N.tolist())) == 100
     assert row_N.tolist() == sorted(row_N.tolist())
@@ -110,24 +91,52 @@ def test_splits_of_a_labelled_set_are_its_sides(described, tmp_path):
     path = tmp_path / "labelled.yaml"
     path.write_text("train: {folder: pictures}\ntest: {folder: pictures}\nlabel: folder\ncaptions: txt\n")
     assert index_command([str(path)]) == 0
-    subject = open_subject(str(path), DataConfig())
-    assert [(side.name, len(side.pairs)) for side in subject.sides] == [("train", 12), ("test", 12)]
-    assert subject.kinds == ("short",)
-    assert subject.sides[1].pairs.caption(3, "short").text == "picture number 3"
+    sides = sides_of(str(path), DataConfig())
+    assert [(side.name, len(side.pairs)) for side in sides] == [("labelled train", 12), ("labelled test", 12)]
+    assert sides[1].kinds == ("short",)
+    assert sides[1].pairs.caption(3, "short").text == "picture number 3"
 
 
-def test_an_image_over_the_limit_is_a_bad_sample():
-    fact = np.zeros(1, FACT)[0]
-    with pytest.raises(BadSampleError, match="pixel limit"):
-        read_image(encoded(Image.new("RGB", (40, 40)), "PNG"), fact, max_pixels=1000)
-    assert IMAGE_FORMATS[fact["format"]] == "PNG"
+def test_an_image_over_the_limit_has_a_problem():
+    facts = image_facts(encoded(Image.new("RGB", (40, 40)), "PNG"), max_pixels=1000)
+    assert (facts["problem"], facts["format"], facts.get("look")) == ("image over the pixel limit", "PNG", None)
 
 
-def test_images_are_read_upright_and_small():
-    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+def test_images_are_compared_upright():
+    picture = Image.effect_noise((8, 8), 90).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
     exif = Image.Exif()
     exif[0x0112] = 3
-    content = encoded(picture.rotate(180), "PNG", exif=exif)
-    small = read_image(content, np.zeros(1, FACT)[0], 10**6)
-    expected = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    assert np.abs(small.astype(int) - expected).max() <= 1
+    facts = [image_facts(encoded(picture.rotate(180), "PNG", **given), 10**6) for given in ({"exif": exif}, {})]
+    upright = image_facts(encoded(picture, "PNG"), 10**6)["look"]
+    assert (upright ^ facts[0]["look"]).bit_count() <= 2
+    assert (upright ^ facts[1]["look"]).bit_count() > 10
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_formats_are_known(name):
+    assert image_facts(encoded(Image.new("RGB", (4, 4)), name), 100)["format"] == name
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [(b"", "other"), (b" \n<!DOCTYPE html>", "HTML"), (b"RIFF1234WAVE", "other")]
+)
+def test_other_files_have_a_format_too(content, name):
+    facts = image_facts(content, 100)
+    assert (facts["format"], facts["problem"]) == (name, "undecodable image")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a red star", "Latin"),
+        ("красная звезда a", "Cyrillic"),
+        ("一朵红花", "Han"),
+        ("これはほんです本", "Hiragana"),
+        ("한국어", "Hangul"),
+        ("ＦＵＬＬ", "Latin"),
+        ("123", "none"),
+        ("", "none"),
+    ],
+)
+def test_scripts_are_those_of_most_letters(text, name):
+    assert script(text) == name

@@ -1,0 +1,74 @@
+"""Tasks in parallel processes, which end with this one."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from aimv2.base.errors import RunFailedError
+
+IN_FLIGHT = 4  # tasks per process that are submitted at a time
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+
+def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers: int, purpose: str) -> Iterator[Found]:
+    """Yield the results of tasks, in order.
+
+    Args:
+        call: sent to each process once, by pickle.
+        workers: processes; with one, this process does all.
+        purpose: what the processes do, for the error.
+
+    Raises:
+        RunFailedError: a process was killed.
+    """
+    if workers <= 1:
+        yield from map(call, tasks)
+        return
+    # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[Found]] = deque()
+    with ProcessPoolExecutor(workers, context, _start, (call,)) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_call_here, task))
+                if len(waiting) == IN_FLIGHT * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            message = f"a process that {purpose} was killed, most likely for lack of memory; use fewer workers"
+            raise RunFailedError("node", message) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_here: Callable[[Any], Any] | None = None  # of a process of the pool
+
+
+def _start(call: Callable[[Any], Any]) -> None:
+    """Set up a process: it leaves interrupts to its parent, and ends when that ends."""
+    global _here
+    _here = call
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only processes of the pool call this"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _call_here(task: Any) -> Any:
+    assert _here is not None, "the pool sets up its processes"
+    return _here(task)

@@ -1,1 +1,0 @@
-"""Features of images and texts of frozen encoders, saved by weights and data."""

@@ -1,0 +1,255 @@
+"""Features of all images of a location, computed once and saved by weights and data.
+
+``patches`` are the encoder's features of each patch, which the attentive probe reads. Of these there are hundreds for
+each image, so they are float16: after the final norm their rounding is below that of bfloat16 computation, and half
+the disk is saved. ``mean`` is the mean over patches and ``embedding`` the unit vector of a pair of encoders; both are
+small, and float32.
+
+Letters: N rows, B images of a batch, I patches, D width, S width of the space of images and texts.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.lib.format import open_memmap
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import write_json
+from aimv2.data.batches.loader import loaded
+from aimv2.data.transforms import network_input
+from aimv2.datasets.description import Location
+from aimv2.datasets.images import OwnShape, PictureBatches, Pictures, Shape, Unusable, check_rate
+from aimv2.datasets.records import Records
+from aimv2.evaluation.features import encode_batch
+from aimv2.tools.evaluate.models import Model
+from aimv2.tools.evaluate.options import FeatureKind
+from aimv2.training.device import autocast
+from aimv2.training.world import ALONE, World
+
+VERSION = 1  # of what is computed; another number makes other folders
+UNUSABLE, FACTS = "bad.json", "features.json"
+DTYPES: dict[FeatureKind, type[np.floating]] = {"patches": np.float16, "mean": np.float32, "embedding": np.float32}
+REFRESH_PER_SECOND = 2  # a thread draws, and takes time from the computation
+
+
+class Split(NamedTuple):
+    """A split of a set: its name, where it is, and its samples."""
+
+    name: str
+    location: Location
+    records: Records
+
+
+class Saved(NamedTuple):
+    """Features of all rows of a split, as memory-mapped arrays, and the rows that cannot be used."""
+
+    features: dict[FeatureKind, Tensor]
+    unusable: list[Unusable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """How features are computed, where they are saved, and where progress is shown.
+
+    Attributes:
+        max_bad_rate: share of unusable images above which an error is raised.
+    """
+
+    model: Model
+    shape: Shape | OwnShape
+    device: str
+    precision: str
+    cache_dir: Path
+    console: Console
+    batch_size: int = 64
+    workers: int = 0
+    max_bad_rate: float = 0.01
+    world: World = ALONE
+
+    @contextmanager
+    def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how much of some work is done; yields a function that adds to it.
+
+        Without a terminal, there is a line when the work is done.
+        """
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        shown = Progress(
+            *columns, console=self.console, refresh_per_second=REFRESH_PER_SECOND, disable=self.console.quiet
+        )
+        with shown:
+            task = shown.add_task(title, total=total)
+            yield lambda number: shown.advance(task, number)
+
+    def folder(self, split: Split) -> Path:
+        """Return where the features of a split are: a folder named by weights, data and computation."""
+        location = {key: value for key, value in asdict(split.location).items() if key in ("image", "filters")}
+        computation = {"shape": self.shape, "precision": self.precision, "device": self.device, "version": VERSION}
+        identity = {"weights": self.model.digest, "parts": split.records.parts(), **location, **computation}
+        return self.cache_dir / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
+
+    def shapes(self, split: Split, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, tuple[int, ...]]:
+        """Return the shape of each array."""
+        config, num_rows, width = self.model.config, len(split.records), self.model.config.encoder.width
+        sizes: dict[FeatureKind, tuple[int, ...]] = {
+            "patches": (num_rows, config.model.num_patches, width),
+            "mean": (num_rows, width),
+        }
+        if self.model.pair is not None:
+            sizes["embedding"] = (num_rows, self.model.pair.text_tower.proj.out_features)
+        return {kind: sizes[kind] for kind in kinds}
+
+    def missing(self, split: Split, kinds: Sequence[FeatureKind]) -> list[FeatureKind]:
+        """Return the kinds of features that are not saved."""
+        folder = self.folder(split)
+        is_read = (folder / UNUSABLE).is_file()
+        return [kind for kind in kinds if not (is_read and (folder / f"{kind}.npy").is_file())]
+
+
+def check_room(extraction: Extraction, wanted: Sequence[tuple[Split, Sequence[FeatureKind]]]) -> None:
+    """Print the size of the features that are missing.
+
+    Raises:
+        UsageError: the disk has less room.
+    """
+    size, num_images = 0, 0
+    for split, kinds in wanted:
+        missing = extraction.missing(split, kinds)
+        shapes = extraction.shapes(split, missing)
+        size += sum(int(np.prod(shape)) * np.dtype(DTYPES[kind]).itemsize for kind, shape in shapes.items())
+        num_images += len(split.records) if missing else 0
+    what = f"features: all saved in {extraction.cache_dir}"
+    if size:
+        free = shutil.disk_usage(extraction.cache_dir).free
+        what = f"features of {num_images:,} images take {gigabytes(size)} in {extraction.cache_dir}"
+        if size > free:
+            raise UsageError(
+                f"{what}, where {gigabytes(free)} are free; choose another cache_dir=, or methods=[linear,knn], which"
+                " need no features of patches"
+            )
+        what += f" ({gigabytes(free)} free)"
+    extraction.console.print(what, highlight=False, soft_wrap=True)
+
+
+def gigabytes(size: int) -> str:
+    """Format a number of bytes."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
+def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> Saved:
+    """Return the features of a split, computed by all ranks unless they are saved.
+
+    Raises:
+        RunFailedError: too many images cannot be used, or features are not finite.
+    """
+    folder = extraction.folder(split)
+    missing: list[FeatureKind] = extraction.world.of(0, extraction.missing(split, kinds))
+    if missing:
+        _compute(extraction, split, missing)
+    unusable = [Unusable(*row) for row in json.loads((folder / UNUSABLE).read_text())]
+    check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
+    # Copy on write, because torch takes no read-only arrays; nothing writes.
+    arrays = {kind: torch.from_numpy(np.load(folder / f"{kind}.npy", mmap_mode="c")) for kind in kinds}
+    return Saved(arrays, unusable)
+
+
+def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> None:
+    """Encode this rank's part of the rows; rank 0 then gives the files of all ranks their names."""
+    world, folder, started = extraction.world, extraction.folder(split), time.monotonic()
+    is_first = world.rank == 0
+    partial = folder / world.of(0, f".partial-{uuid.uuid4().hex}")
+    try:
+        if is_first:
+            partial.mkdir(parents=True)
+            for kind, shape in extraction.shapes(split, kinds).items():
+                open_memmap(partial / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=shape)
+        world.of(0, "the files exist")
+        unusable = world.gather(_encode(extraction, split, kinds, partial))
+        if is_first:
+            check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
+            for kind in kinds:
+                (partial / f"{kind}.npy").replace(folder / f"{kind}.npy")
+            write_json(folder / FACTS, _facts(extraction, split, time.monotonic() - started))
+            write_json(folder / UNUSABLE, unusable)
+        world.of(0, "the files have their names")
+    finally:
+        if is_first:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _encode(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], partial: Path) -> list[Unusable]:
+    """Write the features of this rank's rows into the files, and return the rows that cannot be used."""
+    num_rows = len(split.records)
+    rows = extraction.world.share(num_rows)
+    dataset = PictureBatches(split.records, rows, extraction.shape, extraction.batch_size)
+    numbers, is_pinned = range(len(dataset)), extraction.device == "cuda"
+    unusable: list[Unusable] = []
+    with ExitStack() as opened:
+        advance = opened.enter_context(extraction.progress(f"encoding {split.name}", len(rows)))
+        files = {kind: opened.enter_context(_rows_from(partial / f"{kind}.npy", rows.start)) for kind in kinds}
+        for batch in loaded(dataset, numbers, num_workers=extraction.workers, pin_memory=is_pinned):
+            unusable += batch.unusable
+            check_rate(unusable, num_rows, extraction.max_bad_rate, split.name)
+            for kind, value in encoded(extraction, batch, kinds).items():
+                array = (value.half() if kind == "patches" else value).cpu().numpy()
+                if not np.isfinite(array).all():
+                    raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
+                array.tofile(files[kind])
+            advance(sum(len(images) for _, images in batch.by_size))
+    return unusable
+
+
+@contextmanager
+def _rows_from(path: Path, row: int) -> Iterator[IO[bytes]]:
+    """Open an array file to write rows from this one on, while other processes write theirs."""
+    array = np.load(path, mmap_mode="r")
+    with path.open("r+b", buffering=0) as file:
+        file.seek(array.offset + row * array[:1].nbytes)
+        yield file
+
+
+@torch.no_grad()
+def encoded(extraction: Extraction, batch: Pictures, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
+    """Return the features of the images of a batch, with full attention in the encoder, float32 each.
+
+    Only images of equal sizes have equal numbers of patches, and so features of patches together.
+    """
+    model, found = extraction.model, list[dict[FeatureKind, Tensor]]()
+    for _, images in batch.by_size:
+        image = network_input(images.to(extraction.device, non_blocking=True))
+        feature_BID = encode_batch(model.encoder, image, extraction)
+        own: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
+        if "embedding" in kinds:
+            assert model.pair is not None, "only a pair of encoders is asked for embeddings"
+            with autocast(extraction):
+                own["embedding"] = F.normalize(model.pair.image_head(feature_BID).float(), dim=-1)
+        found.append(own)
+    order = torch.cat([places for places, _ in batch.by_size]).argsort()
+    return {kind: torch.cat([own[kind] for own in found])[order.to(extraction.device)] for kind in kinds}
+
+
+def _facts(extraction: Extraction, split: Split, seconds: float) -> dict[str, object]:
+    return {
+        "weights": extraction.model.name,
+        "weights_digest": extraction.model.digest,
+        "split": split.name,
+        "images": len(split.records),
+        "shape": extraction.shape._asdict(),
+        "precision": extraction.precision,
+        "device": extraction.device,
+        "seconds": seconds,
+        "ranks": extraction.world.size,
+    }

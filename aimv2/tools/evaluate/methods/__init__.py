@@ -1,1 +1,0 @@
-"""What is measured on features: classifiers, neighbours, zero-shot classification and retrieval, with intervals."""

@@ -1,0 +1,62 @@
+"""The core works without its wings: the packages around it are deleted in a copy."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.sweeps import small_sweep
+
+ROOT = Path(__file__).parents[1]
+WINGS = ("aimv2/datasets", "aimv2/tools", "analysis/verify", "benchmarks")
+CORE = ("base", "config", "cost", "memory", "model", "objectives", "request", "runs", "spec", "start", "training")
+NAMES = re.compile("|".join([*(wing.replace("/", r"[./]") for wing in WINGS), "own_data", r"helpers\.shards"]))
+
+
+@pytest.fixture
+def core(tmp_path):
+    """Copy the repository without the wings, and call Python in the copy; what is installed elsewhere is not seen."""
+    for folder in ("aimv2", "ablations", "sweeps", "analysis", "benchmarks", "tests", "pyproject.toml", "constraints.txt"):
+        source = ROOT / folder
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / folder)
+    for wing in WINGS:
+        shutil.rmtree(tmp_path / wing)
+
+    def python(*arguments, **options):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, **options
+        )
+
+    return python
+
+
+@pytest.mark.exhaustive
+def test_the_tests_of_the_core_pass_without_the_wings(core, tmp_path):
+    files = [
+        str(path.relative_to(ROOT))
+        for part in CORE
+        for path in sorted((ROOT / "tests/aimv2" / part).rglob("test_*.py"))
+        if not NAMES.search(path.read_text())
+    ]
+    assert len(files) > 30
+    ended = core("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
+    assert re.search(r"\d\d\d passed", ended.stdout)
+
+
+def test_a_launch_runs_and_reports_without_the_wings(core, tmp_path, cache_dir):
+    ended = core("sweeps/launch.py", *small_sweep(cache_dir, "sweep.seeds=2", "executor=debug", sweep="eos"))
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
+    assert len(list((tmp_path / "runs").glob("v2-*/result.json"))) == 6
+    assert (tmp_path / "reports/eos/report.md").exists()
+    missing = core("-m", "aimv2", "evaluate", "weights=x", "data=y.yaml")
+    assert missing.returncode == 2
+    assert "is not installed" in missing.stderr
