@@ -1,6 +1,5 @@
 """python analysis/report.py STUDY: write the report of a study, of the paper's claims, or of all."""
 
-import filecmp
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,39 +13,44 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
-from aimv2.config.arguments import HELP, guarded, key_values
+from aimv2.config.arguments import HELP, checked, guarded, key_values
 from analysis.claims.check import check
-from analysis.claims.reports import claims_document, findings_of
+from analysis.claims.page import claims_document
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
+from analysis.document.differences import differences
 from analysis.document.write import write
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
+from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
+from analysis.judgement.findings import findings_of
 from analysis.judgement.sensitivity import SLUG
-from analysis.load import load
-from analysis.records import FILE, Records, pack, packed_records, recorded_names, unpack
-from analysis.searches import path_of, read_search
 from analysis.sections.study import document
 
-USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports]
+USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports] [latex=true]
        python analysis/report.py check CLAIM [limit=2h]
        python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
-Write reports as Markdown, HTML, LaTeX and JSON, from finished runs or from the records beside an earlier report.
+Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then the claims; with --from-records the costs too
+  latex=true                   write the tables as LaTeX too, to reports_dir/STUDY/tables
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
-  --check                      write nothing; compare the pages with their records, and fail if one differs
+  --check                      write nothing; compare the pages with their records, and fail if one differs: say which
+                               text, or which number by how much, apart from the last digit of a long number
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY = "all", "claims", "costs", "verify"
+MAX_SHOWN = 3  # differences of a file
 PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
 
 
@@ -73,15 +77,15 @@ def _rebuild(arguments: Sequence[str]) -> int:
             raise unknown("option", flag, FLAGS)
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, ALL])}.")
-    folders = {"runs_dir": "runs", "reports_dir": "reports"}
-    values = folders | key_values([word for word in arguments if "=" in word], folders)
-    reports_dir = Path(values["reports_dir"])
+    defaults = {"runs_dir": "runs", "reports_dir": "reports", "latex": "false"}
+    values = defaults | key_values([word for word in arguments if "=" in word], defaults)
+    reports_dir, latex = Path(values["reports_dir"]), checked("latex", bool, values["latex"])
     if "--check" in flags:
-        return _check(names[0], reports_dir)
+        return _check(names[0], reports_dir, latex=latex)
     if "--from-records" in flags:
-        written = _from_records(names[0], reports_dir, reports_dir)
+        written = _from_records(names[0], reports_dir, reports_dir, latex=latex)
     else:
-        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir)
+        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, latex=latex)
     for path in written:
         print(path)
     return 0
@@ -89,7 +93,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 def _card(arguments: Sequence[str]) -> int:
     from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
-    from analysis.publication.card import card
+    from analysis.sections.card import card
 
     flags = [word for word in arguments if word == "--from-records"]
     names = [word for word in arguments if "=" not in word and word not in flags]
@@ -108,8 +112,11 @@ def _card(arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
+def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = False) -> Path:
     """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all.
+
+    Args:
+        latex: True to write the tables as LaTeX too.
 
     Returns:
         The path of ``report.md``.
@@ -117,7 +124,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path) -> Path:
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
-    return _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder)
+    return _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, latex=latex)
 
 
 def records_of(request: Request, runs_dir: Path) -> Records:
@@ -138,7 +145,7 @@ def records_of(request: Request, runs_dir: Path) -> Records:
     return Records(portable, evidence, this_look, search)
 
 
-def _write(packed: bytes, reports_dir: Path, out: Path, name: str) -> Path:
+def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: bool) -> Path:
     """Write the report ``name`` from packed records into ``out``.
 
     Args:
@@ -150,29 +157,29 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str) -> Path:
     findings = findings_of(unpack(packed, STUDIES, str(reports_dir / name / FILE)), reports_dir)
     if (folder := findings.request.folder) != name:  # that report would be overwritten
         raise UsageError(f"{reports_dir / name / FILE} has the records of {folder!r}; they belong into that folder")
-    return write(document(findings, {FILE: packed}), out / findings.request.folder)
+    return write(document(findings, {FILE: packed}), out / findings.request.folder, latex=latex)
 
 
-def _from_runs(name: str, runs_dir: Path, reports_dir: Path) -> Iterator[Path]:
+def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
     if name in (CLAIMS, COSTS):
-        yield from _from_records(name, reports_dir, reports_dir)
+        yield from _from_records(name, reports_dir, reports_dir, latex=latex)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
-        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir)
+        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, latex=latex)
     if name == ALL:
-        yield write(claims_document(reports_dir), reports_dir / CLAIMS)
+        yield write(claims_document(reports_dir), reports_dir / CLAIMS, latex=latex)
 
 
-def _from_records(name: str, reports_dir: Path, out: Path) -> Iterator[Path]:
+def _from_records(name: str, reports_dir: Path, out: Path, *, latex: bool) -> Iterator[Path]:
     """Write the named reports from their records, and yield the path of each."""
     measurements = reports_dir / COSTS / MEASUREMENTS
     if name == COSTS or (name == ALL and measurements.exists()):
-        yield write(costs_document(read_measurements(measurements)), out / COSTS)
+        yield write(costs_document(read_measurements(measurements)), out / COSTS, latex=latex)
     for one in sorted(recorded_names(reports_dir), key=_order) if name == ALL else {name} - {CLAIMS, COSTS}:
-        yield _write(packed_records(reports_dir, one), reports_dir, out, one)
+        yield _write(packed_records(reports_dir, one), reports_dir, out, one, latex=latex)
     if name in (ALL, CLAIMS):
-        yield write(claims_document(reports_dir), out / CLAIMS)
+        yield write(claims_document(reports_dir), out / CLAIMS, latex=latex)
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -180,11 +187,18 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith(SLUG), name
 
 
-def _check(name: str, reports_dir: Path) -> int:
-    """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records."""
+def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
+    """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records.
+
+    Differences are printed; ``analysis.document.differences`` says when numbers agree.
+    """
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
-        pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder))]
-        wrong = sorted(path for page in pages for path in _differences(reports_dir / page, Path(folder, page)))
+        pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder), latex=latex)]
+        wrong = {
+            path: sentences
+            for page in sorted(pages)
+            for path, sentences in differences(reports_dir / page, Path(folder, page)).items()
+        }
     unchecked = _without_records(reports_dir) if name == ALL else []
     for one in unchecked:
         print(
@@ -192,8 +206,12 @@ def _check(name: str, reports_dir: Path) -> int:
             f" python analysis/report.py {one}",
             file=sys.stderr,
         )
-    for path in wrong:
+    for path, sentences in wrong.items():
         print(f"{path} is not what the records give; write it with python analysis/report.py {name} --from-records")
+        for sentence in sentences[:MAX_SHOWN]:
+            print(f"  {sentence}")
+        if len(sentences) > MAX_SHOWN:
+            print(f"  and {len(sentences) - MAX_SHOWN} more differences")
     return 1 if wrong or unchecked else 0
 
 
@@ -201,15 +219,6 @@ def _without_records(reports_dir: Path) -> list[str]:
     """Return the names of studies' reports without records."""
     found = {path.parent.name for path in reports_dir.glob("*/report.md")}
     return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
-
-
-def _differences(one: Path, other: Path) -> Iterator[Path]:
-    """Yield the files of a folder that another folder lacks or has with other content, and those that it lacks."""
-    names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
-    for name in names:
-        are_both = all((folder / name).is_file() for folder in (one, other))
-        if not are_both or not filecmp.cmp(one / name, other / name, shallow=False):
-            yield one / name
 
 
 if __name__ == "__main__":

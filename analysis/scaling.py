@@ -10,16 +10,20 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 import numpy as np
 import pandas as pd
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.markdown import Markdown
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.base.markdown import escape
+from aimv2.config.arguments import HELP, guarded
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Figure, Section, escape
-from analysis.document.write import write
-from analysis.figures.style import style
+from analysis.document.model import Document, Figure, Section
+from analysis.document.style import style
+from analysis.document.write import check_replaceable, write
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
@@ -27,27 +31,63 @@ from analysis.inference.scaling.power_law import FitError, Variable, forms_of
 from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
 
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
-USAGE = f"""usage: python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]
-
-Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or a power law of one variable. Print
-the test of several forms on the largest runs, the fit with intervals, what is not identified, and the compute-optimal
-frontier.
-
-  n=COLUMN                     size of the model, such as its parameters
-  d=COLUMN                     data seen in training: samples or tokens; n or d may be left out
-  loss=COLUMN                  what falls with both; positive
-  seed=COLUMN                  runs with the same seed in several settings are a block; default: runs are independent
-  flops=COLUMN                 training FLOPs; default: 6 n d, which needs n in parameters and d in tokens
-  form=NAME                    the form to report; default: additive, or n or d with one variable
-                               (with n and d: {", ".join(form.name for form in forms_of(["n", "d"]))})
-  huber=SCALE                  relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001);
-                               default: 1.345 robust standard deviations of the residuals
-  bootstrap={NUM_DRAWS}                refits for the intervals, at least {MIN_DRAWS}
-  out=FOLDER                   write the report to this folder, which is replaced: Markdown, HTML, LaTeX, JSON, figure
-  debug=true                   show the traceback of an error
-"""
 COLUMNS = ("n", "d", "loss", "seed", "flops")
 WIDTH = 120  # of the output where it is no terminal
+COLUMN = ["COLUMN"]
+FORMS = ", ".join(form.name for form in forms_of(["n", "d"]))
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class FitOptions:
+    """What to fit, and where to write it."""
+
+    n: str | None = Field(None, examples=COLUMN, description="size of the model, such as its parameters")
+    d: str | None = Field(
+        None, examples=COLUMN, description="data seen in training: samples or tokens; n or d may be left out"
+    )
+    loss: str | None = Field(None, examples=COLUMN, description="what falls with both; positive")
+    seed: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="runs with the same seed in several settings are a block; default: runs are independent",
+    )
+    flops: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="training FLOPs; default: 6 n d, which needs n in parameters and d in tokens",
+    )
+    form: str | None = Field(
+        None,
+        examples=["NAME"],
+        description=f"the form to report; default: additive, or n or d with one variable (with n and d: {FORMS})",
+    )
+    huber: PositiveFloat | None = Field(
+        None,
+        examples=["SCALE"],
+        description="relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001); default:"
+        " 1.345 robust standard deviations of the residuals",
+    )
+    bootstrap: int = Field(NUM_DRAWS, description=f"refits for the intervals, at least {MIN_DRAWS}")
+    out: str | None = Field(
+        None,
+        examples=["FOLDER"],
+        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
+    )
+    latex: bool = Field(False, description="true to write the tables as LaTeX too, to FOLDER/tables")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the file by our names."""
+        return {name: column for name in COLUMNS if (column := getattr(self, name))}
+
+
+USAGE = usage(
+    "python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
+    "Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or a power law of one variable."
+    " Print the test of several forms on the largest runs, the fit with intervals, what is not identified, and the"
+    " compute-optimal frontier.",
+    FitOptions,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,8 +108,10 @@ def _fit(arguments: Sequence[str]) -> int:
         raise unknown("command", arguments[0], ["fit"])
     if len(arguments) < 2 or "=" in arguments[1]:
         raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
-    path, values = Path(arguments[1]), key_values(arguments[2:], [*COLUMNS, "form", "huber", "bootstrap", "out"])
-    document = report(path, values)
+    options = read_options(FitOptions, arguments[2:])
+    if options.out:
+        check_replaceable(Path(options.out))
+    document = report(Path(arguments[1]), options)
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
@@ -77,38 +119,40 @@ def _fit(arguments: Sequence[str]) -> int:
         replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections
     ]
     console.print(Markdown(to_markdown(replace(document, sections=shown))))
-    if "out" in values:
-        console.print(f"report: {write(document, Path(values['out']))}", soft_wrap=True, highlight=False, markup=False)
+    if options.out:
+        path = write(document, Path(options.out), latex=options.latex)
+        console.print(f"report: {path}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
-def report(path: Path, values: Mapping[str, str]) -> Document:
+def report(path: Path, options: FitOptions) -> Document:
     """Return the report on a file of runs.
 
     Raises:
         UsageError: the file, a column or a value cannot be used, or the runs are too few for the form.
     """
-    variables: list[Variable] = [name for name in ("n", "d") if name in values]
+    columns = options.columns
+    variables: list[Variable] = [name for name in ("n", "d") if name in columns]
     if not variables:
         raise UsageError("which variable? Type n=COLUMN (size), d=COLUMN (samples or tokens), or both")
-    if "loss" not in values:
+    if "loss" not in columns:
         raise UsageError("which loss? Type loss=COLUMN")
     forms = [form.name for form in forms_of(variables)]
-    form = values.get("form", "additive" if len(variables) > 1 else variables[0])
+    form = options.form or ("additive" if len(variables) > 1 else variables[0])
     if form not in forms:
         raise unknown("form", form, forms)
-    num_draws = checked("bootstrap", int, values.get("bootstrap", NUM_DRAWS))
-    if num_draws < MIN_DRAWS:
-        raise UsageError(f"bootstrap={num_draws} is too few refits for an interval; allowed: {MIN_DRAWS} and more")
-    huber = checked("huber", PositiveFloat, values["huber"]) if "huber" in values else None
-    runs = read_runs(path, {name: values[name] for name in COLUMNS if name in values})
+    if options.bootstrap < MIN_DRAWS:
+        raise UsageError(
+            f"bootstrap={options.bootstrap} is too few refits for an interval; allowed: {MIN_DRAWS} and more"
+        )
+    runs = read_runs(path, columns)
     try:
-        law = assess(runs, variables, form, num_draws=num_draws, huber=huber)
+        law = assess(runs, variables, form, num_draws=options.bootstrap, huber=options.huber)
         cost = None if len(variables) < 2 else fit_cost(runs) if "flops" in runs else SIX_N_D
         optimum = frontier(law.bootstrap, cost) if cost and form.startswith("additive") else None
     except FitError as error:
         raise UsageError(f"no law can be fitted to {path}: {error}") from error
-    labels = {name: values[name] for name in (*variables, "loss")}
+    labels = {name: columns[name] for name in (*variables, "loss")}
     meanings = {"L" if name == "loss" else name: f'column "{column}"' for name, column in labels.items()}
     fitted = Fitted(law, labels, meanings, cost, optimum)
     with style():

@@ -25,7 +25,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.recipes.scales import demo
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from analysis.load import load
+from analysis.evidence.load import load
 from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, fresh
@@ -129,7 +129,7 @@ def rows(number: int, num_rows: int) -> pd.DataFrame:
 
 
 def with_load(cells: Sequence[RunCell], runs_dir: Path) -> Means:
-    """Return the means as ``analysis.load`` gives them."""
+    """Return the means as ``analysis.evidence.load`` gives them."""
     evidence = load(cells, runs_dir)
     curves = evidence.rows.group_by("arm", "step").agg(pl.mean(LOSS)).collect(engine="streaming")
     return curves.sort("arm", "step").to_pandas(), _finals(evidence.metrics)

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.sweeps import small_sweep
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
 WINGS = ("aimv2/datasets", "aimv2/tools", "analysis/verify", "benchmarks")
 CORE = ("base", "config", "cost", "memory", "model", "objectives", "request", "runs", "spec", "start", "training")
 NAMES = re.compile("|".join([*(wing.replace("/", r"[./]") for wing in WINGS), "own_data", r"helpers\.shards"]))
@@ -20,7 +21,16 @@ NAMES = re.compile("|".join([*(wing.replace("/", r"[./]") for wing in WINGS), "o
 @pytest.fixture
 def core(tmp_path):
     """Copy the repository without the wings, and call Python in the copy; what is installed elsewhere is not seen."""
-    for folder in ("aimv2", "ablations", "sweeps", "analysis", "benchmarks", "tests", "pyproject.toml", "constraints.txt"):
+    for folder in (
+        "aimv2",
+        "ablations",
+        "sweeps",
+        "analysis",
+        "benchmarks",
+        "tests",
+        "pyproject.toml",
+        "constraints.txt",
+    ):
         source = ROOT / folder
         if source.is_dir():
             shutil.copytree(source, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,6 +1,6 @@
 """A ladder of effects that exist by construction: which metrics see them, and how large are they beside the noise?
 
-``analysis/judgement/ladder.py`` computes it, and verdicts of all studies at the same scale read it
+``analysis/judgement/findings.py`` computes it, and verdicts of all studies at the same scale read it
 (docs/statistics.md). Captions of other images are the positive control, and the untrained encoder is in every study.
 The report reads both.
 """

@@ -13,9 +13,9 @@ from ablations.study import Study
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.claims.reports import findings_in
 from analysis.inference.relations import Word
 from analysis.judgement.claims import seeds_in_words, seeds_of
+from analysis.judgement.findings import findings_in
 from analysis.judgement.verdicts import Verdict
 
 USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]

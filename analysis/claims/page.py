@@ -3,20 +3,24 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
 from ablations.expand import expand
+from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from analysis.claims.paper import paper_section
-from analysis.document.model import Bullets, Cell, Document, Paragraph, Section, Table, code_span, escape
+from analysis.document.model import Cell, Document, Paragraph, Section, Table, code_span
+from analysis.document.template import blocks_of
+from analysis.evidence.records import recorded_names
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
-from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder
+from analysis.judgement.findings import Findings, findings_in
+from analysis.judgement.sensitivity import Ladder, nearest_ladder
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
@@ -25,19 +29,16 @@ TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 FULL_COLUMNS = ["claim and study", "contradicted if", "published", "comparisons", "sensitivity", "command"]
 MAX_SHOWN = 3  # comparisons of a claim in the short table
-HOW_TO_READ = [
-    "*supported*: every expectation of the study is shown. *contradicted*: the opposite is shown. *smaller than"
-    " claimed*: no effect is detected, and the published one is ruled out.",
-    "*undecided*: the interval includes values that support the claim and values that contradict it. About this many"
-    " seeds detect the claimed effect with 80 % power. Where no effect is claimed, they detect a difference as large as"
-    " the margin, or rule it out if equality is claimed and true. They follow from the noise of these runs and the"
-    " level of the next look. Smaller effects take more.",
-    "*not testable*: a control did not pass, the metric does not see small effects at this scale, or we lack hardware,"
-    " data, models or a study; the cell says which.",
-    f"*{NOT_RUN}*: a study is written, with its expectations, and has no report yet. Its price is an upper bound.",
-    "A verdict holds at the scale of its study, on its data, and false verdicts of a study have a probability of at"
-    " most 5 %. Over all studies of this page they add up. What each study expects was written before its runs.",
-]
+
+
+def claims_document(reports_dir: Path) -> Document:
+    """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
+
+    A search is no evidence: it was not planned for claims, and another scale has another winner.
+    """
+    found = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+    studies = {name: one for name, one in found.items() if not one.study.is_search}
+    return document(studies, nearest_ladder(reports_dir, with_attention(demo())))
 
 
 def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Document:
@@ -58,7 +59,7 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     sections = [
         Section("Verdicts", [table]),
         Section("Every claim in full", [full], is_folded=True),
-        Section("How to read this page", [Bullets(HOW_TO_READ)]),
+        Section("How to read this page", blocks_of("claims_reading")),
         paper_section(findings, ladder),
         *([scales] if scales else []),
         Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),

@@ -1,8 +1,10 @@
 """The report of a cost study, from its measurements alone."""
 
-from typing import Any
+from dataclasses import asdict
 
-from analysis.costs.measurements import FILE, Machine, Measurements, to_json
+from aimv2.base.markdown import escape
+from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
+from analysis.costs.measurements import FILE, Measurements, to_json
 from analysis.costs.ratios import Median
 from analysis.costs.tables import (
     INTERVALS,
@@ -13,8 +15,8 @@ from analysis.costs.tables import (
     objective_numbers,
     training_section,
 )
-from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section, escape
-from analysis.figures.costs import encoder_points, encoder_ratios, objective_points
+from analysis.document.model import Code, Document, Figure, Paragraph, Section
+from analysis.document.template import blocks_of
 
 QUESTION = (
     "What does AIMv2's encoder cost beside those of CLIP, SigLIP and DINOv2 of the same size, and what does a training"
@@ -39,7 +41,7 @@ def document(measurements: Measurements) -> Document:
         introduction=[Paragraph(_where(measurements))],
         sections=sections,
         numbers={
-            "machine": _machine(measurements.machine),
+            "machine": asdict(measurements.machine),
             "clock": measurements.clock,
             "depth": measurements.depth,
             "encoders": [encoder_numbers(setting, one) for setting in encoders for one in setting.encoders],
@@ -100,36 +102,6 @@ def _where(measurements: Measurements) -> str:
 
 def _method(measurements: Measurements) -> Section:
     """Return how the numbers were made, and what they cannot tell."""
-    clock = "CPU seconds of the process" if measurements.clock == "cpu" else "wall seconds"
-    items = [
-        "All encoders are randomly initialised, in evaluation mode, and return the features of all patches. The images"
-        f" are noise. Each has a depth of {measurements.depth} and is the implementation of its package, so a ratio is"
-        " one of implementations as much as of architectures.",
-        f"Calls are timed in turn, in {clock}: every round times each encoder once, starting with another one each"
-        " time. A change of the machine's speed affects all alike. Rounds that follow each other are not quite"
-        " independent, so intervals may be too narrow.",
-        "The rate of an encoder is its FLOPs over its p50; it is given as a share of the rate of the first product of"
-        " AIMv2's FFN, timed in the same rounds.",
-        "FLOPs of encoders are counted by torch's `FlopCounterMode` with the math backend of attention; the closed form"
-        " of AIMv2 is that of `aimv2.cost`. Norms, activations and softmax are left out.",
-        "Peak memory is the largest sum of what torch's allocator holds at a time during a call, weights and input not"
-        " included. It is exact and does not depend on the load. Memory that libraries allocate by themselves is not"
-        " seen; in bfloat16, scratch memory of oneDNN's convolution is.",
-        "A training step is the forward and backward pass, clipping and AdamW, as in training, on a batch of noise in"
-        f" {'bfloat16' if measurements.machine.device == 'cuda' else 'float32'}. All captions have the maximal length,"
-        " and all of their tokens are supervised. FLOPs of training are closed forms.",
-        "One machine was measured. On another one the ratios can differ; FLOPs cannot.",
-    ]
-    rebuild = "python analysis/report.py costs"
-    commands = Code(f"{measurements.command}\n{rebuild}  # this page again, from {FILE}")
-    return Section("Method", [Bullets(items), commands])
-
-
-def _machine(machine: Machine) -> dict[str, Any]:
-    return {
-        "name": machine.name,
-        "device": machine.device,
-        "threads": machine.threads,
-        "packages": machine.packages,
-        "load": machine.load,
-    }
+    commands = Code(f"{measurements.command}\npython analysis/report.py costs  # this page again, from {FILE}")
+    values = {"depth": measurements.depth, "clock": measurements.clock, "device": measurements.machine.device}
+    return Section("Method", blocks_of("costs_method", {"commands": commands}, **values))

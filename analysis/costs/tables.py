@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
+from analysis.costs.figures import objective_points, objective_ratios
 from analysis.costs.measurements import (
     ARCHITECTURES,
     OURS,
@@ -17,8 +18,7 @@ from analysis.costs.measurements import (
 )
 from analysis.costs.ratios import Median, percentile, relative
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
-from analysis.figures.costs import objective_points, objective_ratios
-from analysis.figures.style import style
+from analysis.document.style import style
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"

@@ -1,1 +1,1 @@
-"""Reports as data, and their forms: Markdown, HTML, LaTeX, JSON."""
+"""Reports as data, and their forms: Markdown, HTML, JSON, and tables in LaTeX."""

@@ -1,17 +1,21 @@
-"""A document as JSON: everything that it says, for programs."""
+"""A document as JSON: everything that it says, for programs.
+
+Numbers have the digits on which processors agree. They add in different orders, and so differ in the last of the 17
+digits of a float. A committed report must be the same everywhere.
+"""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.digits import plain
 from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
 
 VERSION = 1
 
 
 def to_json(document: Document) -> str:
-    """Return a document as JSON; numbers are as ``analysis.digits`` has them.
+    """Return a document as JSON; numbers are as ``analysis.document.data`` has them.
 
     ``numbers`` are the findings as values. ``sections`` are the text, with the cells of tables as text, value and runs.
     """
@@ -56,3 +60,17 @@ def _cell(cell: str | Cell) -> dict[str, Any] | str:
         return cell
     found = {"text": "\n".join(cell.lines), "value": cell.value, "runs": list(cell.runs), "note": cell.note}
     return {key: value for key, value in found.items() if value not in (None, "", [])}
+
+
+DIGITS = 8
+
+
+def plain(value: Any) -> Any:
+    """Return JSON values with DIGITS significant digits; a number that is not finite is null."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -14,22 +16,16 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-from analysis.digits import DIGITS
-from analysis.document.html_figures import data_fold, inline_svg
+from analysis.document.data import DIGITS
 from analysis.document.model import (
-    Block,
-    Bullets,
     Cell,
-    Code,
     Document,
     Figure,
-    Paragraph,
-    Quote,
-    Section,
     Table,
     lines_of,
     walk,
 )
+from analysis.document.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
 RUNS = "runs"  # the name of the table whose rows the cells of others link to, and which has a column "run"
@@ -38,6 +34,10 @@ INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
 TALL = 15  # rows, from which a table scrolls below its header
 LONG = 60  # characters, from which a cell needs room
+MAX_ROWS = 300  # of a figure's data that the page has too
+
+# Colours of figures that the page sets, so that they can be read in the dark.
+PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
 
 
 def to_html(document: Document, folder: Path) -> str:
@@ -52,17 +52,38 @@ def to_html(document: Document, folder: Path) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = _Page(document, folder)
     return environment.get_template("page.html.j2").render(
         document=document,
-        page=page,
+        page=_Page(document, folder),
         css=Markup((HERE / "page.css").read_text()),
         js=Markup((HERE / "page.js").read_text()),
+        classes=_classes,
+        is_prose=_is_prose,
+        max_rows=MAX_ROWS,
+        shown=_shown,
+        slug=slug,
     )
 
 
+class _ShownCell(NamedTuple):
+    """A cell as the template reads it.
+
+    Attributes:
+        value: as text, for sorting; empty if there is none.
+        runs: those that the page lists.
+        number: of the note.
+    """
+
+    lines: Sequence[Markup]
+    is_long: bool
+    value: str
+    runs: Sequence[str]
+    note: str
+    number: int
+
+
 class _Page:
-    """The parts of a page, as markup."""
+    """What the template asks for that depends on the whole page: its runs, and the numbers of figures and notes."""
 
     def __init__(self, document: Document, folder: Path) -> None:
         self._document = document
@@ -71,12 +92,7 @@ class _Page:
         self._num_figures = self._num_notes = 0
         self._anchored: set[str] = set()  # a run that is in two arms has two rows
         tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
-        self._runs = {run for table in tables for run in _runs_of(table)}
-
-    @property
-    def contents(self) -> list[tuple[str, str]]:
-        """The anchor and the title of each section."""
-        return [(slug(section.title), section.title) for section in self._document.sections]
+        self._runs = {_run_of(table, row) for table in tables for row in table.rows}
 
     @property
     def has_runs(self) -> bool:
@@ -86,118 +102,35 @@ class _Page:
         """Return inline Markdown as HTML."""
         return Markup(self._markdown.renderInline(text, {"image": self._image}))
 
-    def blocks(self, blocks: Sequence[Block], level: int) -> Markup:
-        return Markup("\n").join(self.block(block, level) for block in blocks)
-
-    def block(self, block: Block, level: int) -> Markup:
-        match block:
-            case Section():
-                return self._section(block, level)
-            case Paragraph(text):
-                return Markup("<p>{}</p>").format(self.inline(text))
-            case Quote(text):
-                return Markup("<blockquote><p>{}</p></blockquote>").format(self.inline(text))
-            case Bullets(items):
-                shown = (Markup("<li>{}</li>").format(self.inline(item)) for item in items)
-                return Markup("<ul>\n{}\n</ul>").format(Markup("\n").join(shown))
-            case Code(text):
-                return Markup('<pre tabindex="0"><code>{}</code></pre>').format(text)
-            case Table():
-                return self._table(block)
-            case Figure():
-                return self.figure(block)
-
-    def _section(self, section: Section, level: int) -> Markup:
-        parts = {
-            "id": slug(section.title),
-            "title": Markup("<h{0}>{1}</h{0}>").format(level, self.inline(section.title)),
-            "body": self.blocks(section.blocks, level + 1),
-        }
-        form = '<section id="{id}">\n{title}\n{body}\n</section>'
-        if section.is_folded:
-            form = '<details class="fold" id="{id}">\n<summary>{title}</summary>\n{body}\n</details>'
-        return Markup(form).format(**parts)
-
-    def figure(self, figure: Figure) -> Markup:
-        """Return a figure with its caption and, folded, its data."""
-        self._num_figures += 1  # the same figure may be shown twice
+    def picture(self, figure: Figure) -> Markup:
+        """Return the markup of a figure, which may be shown twice."""
+        self._num_figures += 1
         path = self._folder / "figures" / f"{figure.name}.svg"
-        form = (
-            '<figure>\n<div class="picture" tabindex="0">{svg}</div>\n'
-            "<figcaption>{caption}</figcaption>\n{data}\n</figure>"
-        )
-        return Markup(form).format(
-            svg=inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt),
-            caption=self.inline(figure.caption),
-            data=data_fold(figure),
-        )
+        return inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt)
 
-    def _table(self, table: Table) -> Markup:
-        columns = [self.inline(column) for column in table.columns]
-        head = Markup("").join(Markup('<th scope="col">{}</th>').format(column) for column in columns)
-        rows = Markup("\n").join(self._row(table, row) for row in table.rows)
-        classes = " ".join(
-            name
-            for name, is_there in {
-                "sortable": len(table.rows) > 2 and any(columns),
-                "filterable": table.is_filterable,
-                "tall": len(table.rows) >= TALL,
-                "broad": len(columns) >= BROAD,
-                "wide": len(columns) >= WIDE,
-                "prose": _is_prose(table),
-            }.items()
-            if is_there
-        )
-        caption = self.inline(table.caption)
-        return Markup(
-            '<div class="table {classes}"{id}>\n{caption}'
-            '<div class="scroll" tabindex="0" role="region" aria-label="{label}">\n'
-            "<table>\n{head}<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</div>"
-        ).format(
-            classes=classes,
-            id=Markup(' id="table-{}"').format(table.name) if table.name else "",
-            caption=Markup('<p class="caption">{}</p>\n').format(caption) if caption else "",
-            label=caption.striptags() or table.name or "table",
-            head=Markup("<thead><tr>{}</tr></thead>\n").format(head) if any(columns) else "",
-            rows=rows,
-        )
+    def anchor(self, table: Table, row: Sequence[str | Cell]) -> Markup:
+        """Return the attributes of a row of the table of runs, to which cells link; none for other tables."""
+        if table.name != RUNS:
+            return Markup("")
+        run = _run_of(table, row)
+        form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
+        self._anchored.add(run)
+        return Markup(form).format(run)
 
-    def _row(self, table: Table, row: Sequence[str | Cell]) -> Markup:
-        anchor = Markup("")
-        if table.name == RUNS:
-            run = _run_of(table, row)
-            form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
-            anchor = Markup(form).format(run)
-            self._anchored.add(run)
-        first, *others = (self._cell(cell, has_links=table.name != RUNS) for cell in row)
-        cells = [Markup('<th scope="row"{}>{}</th>').format(*first)]
-        for column, (attributes, content) in zip(table.columns[1:], others, strict=True):
-            if column and _is_prose(table):
-                attributes += Markup(' data-label="{}"').format(self.inline(column).striptags())
-            cells.append(Markup("<td{}>{}</td>").format(attributes, content))
-        return Markup("<tr{}>{}</tr>").format(anchor, Markup("").join(cells))
-
-    def _cell(self, cell: str | Cell, *, has_links: bool) -> tuple[Markup, Markup]:
-        """Return the attributes and the content of a cell."""
+    def cell(self, cell: str | Cell, *, has_links: bool) -> _ShownCell:
+        """Return a cell as the template reads it."""
         if isinstance(cell, str):
             cell = Cell((cell,))
-        first, *others = (self.inline(line) for line in cell.lines or ("",))
-        attributes = Markup(' class="long"') if _is_long(cell) else Markup("")
-        if cell.value is not None and math.isfinite(cell.value):
-            attributes += Markup(' data-value="{:.{}g}"').format(cell.value, DIGITS)
-        runs = [run for run in cell.runs if run in self._runs] if has_links else []
-        if runs:
-            first = _link(first, runs)
-        content = Markup("<br>").join([first, *others])
-        return attributes, self._noted(content, cell.note, has_focus=bool(runs)) if cell.note else content
-
-    def _noted(self, content: Markup, note: str, *, has_focus: bool) -> Markup:
-        """Return content with a note; without a link it takes the focus itself, so that a keyboard reaches the note."""
-        self._num_notes += 1
-        return Markup(
-            '<span class="note"{focus} aria-describedby="note-{n}">{content}'
-            '<span class="tip" role="tooltip" id="note-{n}">{note}</span></span>'
-        ).format(focus=Markup("" if has_focus else ' tabindex="0"'), n=self._num_notes, content=content, note=note)
+        self._num_notes += bool(cell.note)
+        is_number = cell.value is not None and math.isfinite(cell.value)
+        return _ShownCell(
+            lines=[self.inline(line) for line in cell.lines or ("",)],
+            is_long=_is_long(cell),
+            value=f"{cell.value:.{DIGITS}g}" if is_number else "",
+            runs=[run for run in cell.runs if run in self._runs] if has_links else [],
+            note=cell.note,
+            number=self._num_notes,
+        )
 
     def _image(self, source: str, alt: str) -> Markup:
         """Return an image of the document, inlined; of any other, the text, as text may be from others' records."""
@@ -239,20 +172,41 @@ def _is_long(cell: str | Cell) -> bool:
     return any(len(line) >= LONG for line in lines_of(cell))
 
 
+def _classes(table: Table) -> str:
+    """Return what the page's style and script know of a table."""
+    classes = {
+        "sortable": len(table.rows) > 2 and any(table.columns),
+        "filterable": table.is_filterable,
+        "tall": len(table.rows) >= TALL,
+        "broad": len(table.columns) >= BROAD,
+        "wide": len(table.columns) >= WIDE,
+        "prose": _is_prose(table),
+    }
+    return " ".join(name for name, is_there in classes.items() if is_there)
+
+
 def _is_prose(table: Table) -> bool:
     """True for a table of sentences, which a phone shows one cell below the other."""
     num_long = sum(any(map(_is_long, row)) for row in table.rows)
     return 2 * num_long > len(table.rows) and len(table.columns) < WIDE
 
 
-def _runs_of(table: Table) -> list[str]:
-    return [_run_of(table, row) for row in table.rows]
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.5g}"
+    return str(value)
 
 
-def _link(text: Markup, runs: Sequence[str]) -> Markup:
-    """Link a line to its runs: the line itself, or a word after it if it has links of its own."""
-    form = Markup('<a class="runs" href="#run-{}" data-runs="{}">{}</a>')
-    if text and "<a " not in text:
-        return form.format(runs[0], " ".join(runs), text)
-    words = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
-    return Markup("{} {}").format(text, form.format(runs[0], " ".join(runs), words))
+def inline_svg(svg: str, prefix: str, alt: str) -> Markup:
+    """Return a figure's markup with its text for screen readers, ids of its own, and the colours of the page.
+
+    Matplotlib repeats ids such as ``clip0`` in every figure.
+    """
+    svg = svg[svg.index("<svg") :]
+    size = re.search(r'width="([\d.]+)pt"', svg)
+    width = f' style="--width: {float(size[1]):.0f}pt"' if size else ""
+    svg = re.sub(r' (width|height)="[^"]*"', "", svg, count=2)  # the first two are those of the whole
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
+    for own, of_page in PAGE_COLOURS.items():
+        svg = svg.replace(own, of_page)
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"{width}', 1))

@@ -1,230 +1,169 @@
-"""A document as LaTeX for pdfLaTeX and tectonic; it needs no package beyond Debian's texlive-latex-recommended."""
+r"""The tables of a document as LaTeX, for ``\input`` into a paper.
 
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
-
-from analysis.document.latex_text import inline_to_latex, plain_to_latex, unbroken, visible
-from analysis.document.model import (
-    Block,
-    Bullets,
-    Cell,
-    Code,
-    Document,
-    Figure,
-    Paragraph,
-    Quote,
-    Section,
-    Table,
-    lines_of,
-    walk,
-)
-
-PREAMBLE = r"""\documentclass[10pt,a4paper]{article}
-\usepackage[margin=22mm]{geometry}
-\usepackage{amssymb,array,booktabs,caption,float,graphicx,longtable,pdflscape}
-\usepackage[hidelinks,bookmarks=false]{hyperref}
-\captionsetup{font=small,labelfont=bf,justification=raggedright,singlelinecheck=false}
-\setcounter{secnumdepth}{0}
-\setlength{\parindent}{0pt}
-\setlength{\parskip}{6pt plus 2pt}
-\setlength{\tabcolsep}{3pt}
-\setlength{\LTleft}{0pt}
-\setlength{\emergencystretch}{3em}
+They compile with pdfLaTeX and tectonic, and need no package beyond Debian's texlive-latex-recommended.
 """
+
+import re
+import unicodedata
+from collections.abc import Container, Iterator, Sequence
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from analysis.document.model import Cell, Document, Table, lines_of, walk
+
+PACKAGES = r"% needs \usepackage{booktabs,graphicx,hyperref,tabularx}"
 STRUCK = (
-    r"\DeclareRobustCommand{\struck}[1]{\leavevmode\setbox0=\hbox{#1}"
+    r"\providecommand{\struck}[1]{\leavevmode\setbox0=\hbox{#1}"
     r"\rlap{\vrule height .75ex depth -.6ex width \wd0}\box0 }"
 )
-HEADINGS = (r"\section", r"\subsection", r"\subsubsection")
-COMFORTABLE = 24  # characters; narrower columns of prose are hard to read
-GAP = 1.5  # between columns, in characters
+NARROW = 14  # characters, up to which a column is as wide as its text; the others share the rest of the line
+MAX_WORD = 16  # longer words may be broken after punctuation: paths, names of metrics, digests
+BREAK = re.compile(r"(?<=[/_=:.,;&?-])(?=\w)")
 
+# "[" and "*" after the end of a table's row would be its arguments; double quotes and "`" would be curled.
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "`": r"{\char96}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "\u00a0": "~",
+} | {character: rf"\{character}" for character in "{}%#&$_"}
+MATHS = {
+    "±": r"\pm", "×": r"\times", "·": r"\cdot", "÷": r"\div", "−": "-", "≤": r"\leq", "≥": r"\geq", "≠": r"\neq",
+    "≈": r"\approx", "∞": r"\infty", "→": r"\rightarrow", "←": r"\leftarrow", "Δ": r"\Delta", "α": r"\alpha",
+    "β": r"\beta", "λ": r"\lambda", "μ": r"\mu", "µ": r"\mu", "ρ": r"\rho", "σ": r"\sigma", "χ": r"\chi",
+    "ω": r"\omega", "°": r"^\circ", "²": "^2", "³": "^3",
+}  # fmt: skip
+KNOWN = frozenset("–—‘’“”…§¶©£ßæÆœŒøØłŁı")  # as they are in every encoding of LaTeX's fonts, like accented letters
+ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
 
-@dataclass(frozen=True)
-class Page:
-    """Where a table is set: a size of type, and the characters of it on a line."""
-
-    size: str
-    num_characters: int
-    is_landscape: bool = False
-
-
-PAGES = (
-    Page(r"\footnotesize", 108),
-    Page(r"\footnotesize", 165, is_landscape=True),
-    Page(r"\scriptsize", 182, is_landscape=True),
-)
-
-
-def to_latex(document: Document) -> str:
-    """Return a document as a LaTeX file; its figures are in the folder ``figures`` beside it, as PDF.
-
-    Images that are not in ``document.files`` become their text.
-    """
-    return _Writer(document.files).page(document)
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("strikethrough")
+OPENING = {"em_open": r"\emph{", "strong_open": r"\textbf{"}
 
 
 def tables_of(document: Document) -> dict[str, str]:
-    r"""Return each table that has a name as ``tables/NAME.tex``, for ``\input`` into a paper.
+    """Return each table that has a name as ``tables/NAME.tex``.
 
-    They are plain ``tabular`` as wide as the line, without caption, so that they fit a ``table`` or a ``table*``.
+    They are as wide as the line, without caption, so that they fit a ``table`` or a ``table*``. Images that are not in
+    ``document.files`` become their text.
     """
     blocks = walk([*document.introduction, *document.sections])
     named = {block.name: block for block in blocks if isinstance(block, Table) and block.name}
-    writer = _Writer(document.files)
-    return {f"tables/{name}.tex": writer.tabular(table) for name, table in named.items()}
+    return {f"tables/{name}.tex": _tabular(table, document.files) for name, table in named.items()}
 
 
-class _Writer:
-    """The parts of a file.
+def to_latex(markdown: str, images: Container[str] = ()) -> str:
+    """Return inline Markdown as LaTeX. Links within the page become text, as LaTeX has other anchors.
+
+    A character that is not known here becomes its code point, such as ``<U+4E2D>``, so that it is seen and not lost.
 
     Args:
-        images: paths of the images that may be included.
+        images: paths of the images that may be included; of others, the text is shown.
     """
-
-    def __init__(self, images: Container[str]) -> None:
-        self._images = images
-
-    def _inline(self, text: str) -> str:
-        return inline_to_latex(text, self._images)
-
-    def page(self, document: Document) -> str:
-        """Return the whole file."""
-        parts = [
-            PREAMBLE + STRUCK,
-            rf"\title{{{self._inline(document.title)}}}" + "\n" + r"\author{}\date{}",
-            r"\begin{document}" + "\n" + r"\maketitle",
-            *filter(None, [self._inline(document.question), self._quoted(document.conclusion)]),
-        ]
-        if document.lead:
-            parts.append(self._figure(document.lead))
-        blocks = self._blocks([*document.introduction, *document.sections], level=0)
-        return "\n\n".join([*parts, *blocks, r"\end{document}"]) + "\n"
-
-    def _blocks(self, blocks: Sequence[Block], level: int) -> Iterator[str]:
-        for block in blocks:
-            match block:
-                case Section(title, inner):
-                    yield from _under(f"{HEADINGS[level]}{{{self._inline(title)}}}", [*self._blocks(inner, level + 1)])
-                case Paragraph(text):
-                    yield self._inline(text)
-                case Quote(text):
-                    yield self._quoted(text)
-                case Bullets(items):
-                    if items:
-                        yield _environment(
-                            "itemize", r"\setlength{\itemsep}{0pt}", *(rf"\item {self._inline(item)}" for item in items)
-                        )
-                case Code(text):
-                    yield _code(text)
-                case Table():
-                    yield self._longtable(block)
-                case Figure():
-                    yield self._figure(block)
-
-    def _quoted(self, text: str) -> str:
-        return _environment("quote", rf"\textbf{{{self._inline(text)}}}") if text else ""
-
-    def _figure(self, figure: Figure) -> str:
-        return _environment(
-            "figure",
-            r"\centering",
-            rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{figure.name}.pdf}}",
-            *([rf"\caption{{{self._inline(figure.caption)}}}"] if figure.caption else []),
-            rf"\label{{fig:{figure.name}}}",
-            arguments="[H]",
-        )
-
-    def _longtable(self, table: Table) -> str:
-        """Return a table that may run over pages, on a page turned sideways if it is wide."""
-        page = _page(table)
-        head, rows = self._head(table), [self._row(row) for row in table.rows]
-        label = rf"\label{{tab:{table.name}}}" if table.name else ""
-        caption = [rf"\caption{{{self._inline(table.caption)}}}{label}\\"] if table.caption else []
-        lines = [
-            *caption, r"\toprule", *head, r"\endfirsthead", r"\toprule", *head, r"\endhead", r"\bottomrule",
-            r"\endfoot", *rows,
-        ]  # fmt: skip
-        longtable = _environment("longtable", *lines, arguments=f"{{{_columns(table, page)}}}")
-        text = f"{{{page.size}\\setlength{{\\LTcapwidth}}{{\\linewidth}}\n{longtable}}}"
-        return _environment("landscape", text) if page.is_landscape else text
-
-    def tabular(self, table: Table) -> str:
-        page = _page(table)
-        lines = [r"\toprule", *self._head(table), *map(self._row, table.rows), r"\bottomrule"]
-        note = f"% {visible(table.caption)}\n".replace("\n", " ").strip() + "\n" if table.caption else ""
-        packages = (
-            r"% needs \usepackage{amssymb,array,booktabs,graphicx,hyperref}, and for struck words:" + f"\n% {STRUCK}\n"
-        )
-        tabular = _environment("tabular", *lines, arguments=f"{{{_columns(table, page)}}}")
-        return f"{note}{packages}{{{page.size}\\setlength{{\\tabcolsep}}{{3pt}}\n{tabular}}}\n"
-
-    def _head(self, table: Table) -> list[str]:
-        if not any(table.columns):
-            return []
-        return [" & ".join(rf"\textbf{{{self._inline(column)}}}" for column in table.columns) + r" \\", r"\midrule"]
-
-    def _row(self, row: Sequence[str | Cell]) -> str:
-        return (
-            " & ".join(r" \newline ".join(map(self._inline, lines_of(cell))) for cell in row)
-            + r" \\ \addlinespace[2pt]"
-        )
+    return "".join(_commands(MARKDOWN.parseInline(markdown)[0].children or [], images))
 
 
-def _under(heading: str, blocks: list[str]) -> Iterator[str]:
-    """Yield blocks under a heading, which goes to the page of a table that lies on its side."""
-    sideways = r"\begin{landscape}"
-    if blocks and blocks[0].startswith(sideways):
-        yield f"{sideways}\n{heading}{blocks[0].removeprefix(sideways)}"
-        yield from blocks[1:]
-    else:
-        yield heading
-        yield from blocks
+def _tabular(table: Table, images: Container[str]) -> str:
+    def row(cells: Sequence[str | Cell]) -> str:
+        shown = (r" \newline ".join(to_latex(line, images) for line in lines_of(cell)) for cell in cells)
+        return " & ".join(shown) + r" \\"
+
+    head = [row([f"**{column}**" for column in table.columns]), r"\midrule"] if any(table.columns) else []
+    lines = [
+        *([f"% {' '.join(table.caption.split())}"] if table.caption else []),
+        PACKAGES,
+        STRUCK,
+        rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}{_columns(table)}@{{}}}}",
+        r"\toprule",
+        *head,
+        *map(row, table.rows),
+        r"\bottomrule",
+        r"\end{tabularx}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _environment(name: str, *lines: str, arguments: str = "") -> str:
-    return "\n".join([rf"\begin{{{name}}}{arguments}", *lines, rf"\end{{{name}}}"])
+def _columns(table: Table) -> str:
+    """Return the kind of each column: as wide as its text, or a share of the rest of the line; at least one shares."""
+    is_narrow = [
+        all(len(lines) < 2 and len("".join(lines)) <= NARROW for lines in [(name,), *map(lines_of, cells)])
+        for name, *cells in zip(table.columns, *table.rows, strict=True)
+    ]
+    if all(is_narrow):
+        is_narrow[0] = False
+    return "".join("l" if one else r">{\raggedright\arraybackslash}X" for one in is_narrow)
 
 
-def _code(text: str) -> str:
-    """Return lines as they are. ``verbatim`` would neither break them nor show characters that are not ASCII."""
-    lines = []
-    for line in text.split("\n"):
-        indent = len(line) - len(line.lstrip(" "))
-        lines.append(rf"\mbox{{}}{'~' * indent}{plain_to_latex(line.lstrip(' '), is_code=True)}\par")
-    return "{" + "\n".join([r"\ttfamily\footnotesize\raggedright\setlength{\parskip}{0pt}", *lines]) + "}"
+def _commands(tokens: Sequence[Token], images: Container[str]) -> Iterator[str]:
+    is_struck = False
+    for token in tokens:
+        match token.type:
+            case "text" | "code_inline":
+                is_code = token.type == "code_inline"
+                words = _plain(token.content, is_code=is_code)
+                if is_struck:  # each word by itself, so that lines can break between them
+                    words = re.sub(r"[^ ]+", r"\\struck{\g<0>}", words)
+                yield rf"\texttt{{{words}}}" if is_code else words
+            case "em_open" | "strong_open":
+                yield OPENING[token.type]
+            case "em_close" | "strong_close" | "link_close":
+                yield "}"
+            case "s_open" | "s_close":
+                is_struck = token.type == "s_open"
+            case "link_open":
+                yield _link(str(token.attrs["href"]))
+            case "image" if token.attrs["src"] not in images:
+                yield _plain(token.content)
+            case "image":
+                picture = rf"\includegraphics[height=4em]{{{token.attrs['src']}}}"
+                yield rf"\raisebox{{\dimexpr 1.6ex-\height\relax}}{{{picture}}}"  # its top on the line of text
+            case "softbreak" | "hardbreak":
+                yield " "
+            case other:
+                raise AssertionError(f"inline Markdown has no {other}")
 
 
-def _widths(table: Table) -> tuple[list[int], list[int], list[int]]:
-    """Return the longest word, the longest line and the longest cell of each column, in characters."""
-    words, lines, cells = [], [], []
-    for number, column in enumerate(table.columns):
-        texts = [lines_of(row[number]) for row in table.rows]
-        pieces = [len(piece) for lines_ in ((column,), *texts) for line in lines_ for piece in unbroken(line)]
-        words.append(max(pieces, default=0) + 1)
-        lines.append(max([words[-1], *(len(visible(line)) + 1 for each in texts for line in each)]))
-        cells.append(max([words[-1], *(sum(len(visible(line)) + 1 for line in each) for each in texts)]))
-    return words, lines, cells
+def _plain(text: str, *, is_code: bool = False) -> str:
+    """Return text as LaTeX in which nothing is markup; numbers get minus signs, except in code."""
+    if not is_code:
+        text = re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text)
+        text = re.sub(r"(?<=\d) %", "\u00a0%", text)
+    text = "".join(_word(word) for word in re.split(r"(\s+)", text))
+    return re.sub(r"(?<=-)-|(?<=')'", r"{}\g<0>", text)  # "--" and "''" are ligatures
 
 
-def _page(table: Table) -> Page:
-    """Return the first page on which no word is too long and no column of prose too narrow."""
-    words, lines, _ = _widths(table)
-    needed = sum(max(word, min(line, COMFORTABLE)) + GAP for word, line in zip(words, lines, strict=True))
-    return next((page for page in PAGES if needed <= page.num_characters), PAGES[-1])
+def _word(word: str) -> str:
+    if word.isspace() and "\u00a0" not in word:
+        return " "
+    pieces = BREAK.split(word) if len(word) > MAX_WORD else [word]
+    return r"\allowbreak{}".join("".join(map(_character, piece)) for piece in pieces)
 
 
-def _columns(table: Table, page: Page) -> str:
-    """Return the columns' specification: as wide as their longest lines, or else as their cells need."""
-    words, lines, cells = _widths(table)
-    room = page.num_characters - GAP * len(words)
-    if sum(lines) <= room:
-        widths = [float(width) for width in lines]
-    elif (spare := room - sum(words)) > 0:
-        # A column of a text that is four times as long is twice as wide, so that the texts end at similar heights.
-        shares = [(cell - word) ** 0.5 for word, cell in zip(words, cells, strict=True)]
-        widths = [word + spare * share / sum(shares) for word, share in zip(words, shares, strict=True)]
-    else:
-        widths = [word * room / sum(words) for word in words]
-    column = r">{{\raggedright\arraybackslash}}p{{\dimexpr {:.4f}\linewidth-2\tabcolsep\relax}}"
-    return "@{}" + "".join(column.format((width + GAP) / page.num_characters) for width in widths) + "@{}"
+def _character(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if character in MATHS:
+        return rf"\ensuremath{{{MATHS[character]}}}"
+    base, *marks = tuple(unicodedata.normalize("NFD", character))
+    is_letter = base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in ACCENTS
+    if " " <= character <= "~" or character in KNOWN or is_letter:
+        return character
+    return " " if character.isspace() else rf"\texttt{{\textless{{}}U+{ord(character):04X}\textgreater{{}}}}"
+
+
+def _link(target: str) -> str:
+    """Return the start of a link. ``markdown_it`` has percent-encoded most that LaTeX would read as markup."""
+    if not target.startswith(("https://", "http://", "mailto:")):
+        return "{"
+    for character in "$~^\\{}":
+        target = target.replace(character, f"%{ord(character):02X}")
+    escaped = re.sub("([%#&_])", r"\\\1", target)
+    return rf"\href{{{escaped}}}{{"

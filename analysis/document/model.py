@@ -1,4 +1,4 @@
-"""A report as data: what it says, before it is Markdown, HTML, LaTeX or JSON.
+"""A report as data: what it says, before it is Markdown, HTML or JSON.
 
 Text is inline Markdown: ``*emphasis*``, ``**strong**``, code and links. Text from captions, descriptions and errors
 passes through ``escape`` first.
@@ -79,7 +79,7 @@ class Figure:
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.
-        picture: drawn in the context ``analysis.figures.style.style``.
+        picture: drawn in the context ``analysis.document.style.style``.
     """
 
     name: str

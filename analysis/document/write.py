@@ -7,16 +7,19 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import replacing
 from analysis.document.data import to_json
 from analysis.document.html import to_html
-from analysis.document.latex import tables_of, to_latex
+from analysis.document.latex import tables_of
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Document
-from analysis.figures.style import save
+from analysis.document.style import save
 
 
-def write(document: Document, target: Path) -> Path:
-    """Write ``report.md``, ``.html``, ``.tex`` and ``.json`` with figures, tables and files, completely or not at all.
+def write(document: Document, target: Path, *, latex: bool = False) -> Path:
+    """Write ``report.md``, ``.html`` and ``.json`` with figures and files, completely or not at all.
 
     The folder is replaced. The same document gives the same bytes.
+
+    Args:
+        latex: True to write the tables as LaTeX too, as ``tables/NAME.tex``.
 
     Returns:
         The path of ``report.md``.
@@ -26,24 +29,33 @@ def write(document: Document, target: Path) -> Path:
     """
     try:
         with replacing(target) as folder:
-            _write(document, folder)
+            _write(document, folder, latex=latex)
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
 
 
-def _write(document: Document, folder: Path) -> None:
+def check_replaceable(target: Path) -> None:
+    """Refuse a folder with other things than a report, which ``write`` would replace.
+
+    Raises:
+        UsageError: the folder has files, and no report.
+    """
+    if target.is_dir() and any(target.iterdir()) and not (target / "report.md").exists():
+        raise UsageError(f"{target} has files and no report, and a report would replace it; name another folder")
+
+
+def _write(document: Document, folder: Path, *, latex: bool) -> None:
     figures = folder / "figures"
     figures.mkdir(parents=True)
     for figure in document.figures():
         save(figure.picture, figure.data, figures, figure.name)
-    tables = {name: text.encode() for name, text in tables_of(document).items()}
+    tables = {name: text.encode() for name, text in tables_of(document).items()} if latex else {}
     for name, content in {**document.files, **tables}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "report.md").write_text(to_markdown(document))
     (folder / "report.json").write_text(to_json(document))
-    (folder / "report.tex").write_text(to_latex(document))
     (folder / "report.html").write_text(to_html(document, folder))
     with contextlib.suppress(OSError):  # it is not empty
         figures.rmdir()

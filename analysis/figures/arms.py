@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.study import UNTRAINED, Study
-from analysis.figures.style import INK, PAPER, SOFT, Look, looks, show_on_hover
+from analysis.document.style import INK, PAPER, SOFT, ArmLook, looks, show_on_hover
+from analysis.evidence.load import LIMITS, Evidence
 from analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
 from analysis.judgement.compare import Differences, are_paired
 from analysis.judgement.controls import NULL_LEVEL
-from analysis.load import LIMITS, Evidence
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
@@ -191,7 +191,7 @@ def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
     return figure, list(axes.flat[:number])
 
 
-def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: Look, text: str, *, size: float = 6) -> None:
+def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str, *, size: float = 6) -> None:
     """Draw a mean with its interval in a row; the text is shown on hover."""
     (line,) = axis.plot(
         [estimate.low, estimate.mean, estimate.high],

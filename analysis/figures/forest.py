@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from ablations.study import Study
 from aimv2.spec.metrics import lower_is_better
+from analysis.document.style import INK, SOFT, looks
+from analysis.evidence.load import Evidence
 from analysis.figures.arms import LEVELS, OFF_SCALE, draw_estimate, estimate_row, mark_zero, panels
-from analysis.figures.style import INK, SOFT, looks
 from analysis.inference.intervals import LEVEL, Estimate
 from analysis.judgement.compare import Differences, reasons_to_withhold
 from analysis.judgement.sensitivity import MetricSensitivity
-from analysis.load import Evidence
 
 
 def forest(

@@ -13,7 +13,7 @@ from seaborn.utils import relative_luminance
 
 from ablations.catalogue import STUDIES
 from aimv2.spec.metrics import set_name
-from analysis.figures.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
+from analysis.document.style import COLOURS, INK, MARKERS, SOFT, WHITE, show_on_hover
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 

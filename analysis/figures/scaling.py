@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from analysis.figures.style import COLOURS, INK, MARKERS, PAPER, SOFT, show_on_hover
+from analysis.document.style import COLOURS, INK, MARKERS, PAPER, SOFT, show_on_hover
 from analysis.inference.scaling.assess import ScalingLaw
 from analysis.inference.scaling.frontier import Cost, Frontier
 

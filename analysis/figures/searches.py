@@ -10,8 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from aimv2.spec.metrics import lower_is_better
-from analysis.figures.style import COLOURS, INK, PAPER, SOFT, show_on_hover
-from analysis.searches import Search
+from analysis.document.style import COLOURS, INK, PAPER, SOFT, show_on_hover
+from analysis.evidence.searches import Search
 
 TOP = 0.25  # the share of trials that stand out
 BEST = COLOURS[3]

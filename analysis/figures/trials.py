@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLOURS, INK, SOFT, show_on_hover
-from analysis.searches import Search, Trial
+from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
+from analysis.evidence.searches import Search, Trial
 
 FINISHED, WINNER = COLOURS[0], COLOURS[3]
 ROOM = 0.15  # of the range of finished trials, above and below it

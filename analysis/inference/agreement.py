@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import LEVEL, mean_interval
+from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
@@ -92,7 +92,7 @@ def agreement(
     arms = [arm for arm in small_SA.columns if arm in large_SA.columns]
     small_SA, large_SA = small_SA[arms], large_SA[arms]
     pairs = np.array(list(combinations(range(len(arms)), 2)), dtype=int).reshape(-1, 2)
-    is_told = np.array([_is_told(large_SA.iloc[:, one] - large_SA.iloc[:, other]) for one, other in pairs], dtype=bool)
+    is_told = np.array([_is_told(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs], dtype=bool)
 
     def statistics(small: np.ndarray, large: np.ndarray) -> Values:
         small_A, large_A = _mean(small), _mean(large)
@@ -134,10 +134,10 @@ def _over_seeds(
 
 
 def _mean(values_SA: np.ndarray) -> np.ndarray:
-    """Return each arm's mean over the seeds that it has; NaN for an arm without any."""
+    """Return each arm's mean over the seeds that it has, equal ones ``merged``; NaN for an arm without any."""
     is_there = ~np.isnan(values_SA)
     total_A, count_A = np.where(is_there, values_SA, 0).sum(axis=0), is_there.sum(axis=0)
-    return np.where(count_A > 0, total_A / np.maximum(count_A, 1), math.nan)
+    return merged(np.where(count_A > 0, total_A / np.maximum(count_A, 1), math.nan))
 
 
 def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -147,8 +147,8 @@ def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> 
     return np.asarray((product + 1) / 2)
 
 
-def _is_told(difference_S: "pd.Series[float]") -> bool:
-    return mean_interval(difference_S).excludes_zero
+def _is_told(one_S: "pd.Series[float]", other_S: "pd.Series[float]") -> bool:
+    return mean_interval(one_S - other_S, size=size_of(one_S, other_S)).excludes_zero
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
@@ -160,6 +160,12 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     if len(one) < MIN_ARMS or np.ptp(one) == 0 or np.ptp(other) == 0:
         return math.nan
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def _deviations(values_SA: np.ndarray, mean_A: np.ndarray) -> np.ndarray:
+    """Return the deviations from arm means, of all runs; 0 if they are rounding, as of one seed drawn several times."""
+    deviations = (values_SA - mean_A)[~np.isnan(values_SA)]
+    return merged(np.where(is_rounding(np.abs(deviations), size_of(values_SA)), 0.0, deviations))
 
 
 def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
@@ -202,12 +208,7 @@ def association(
 
 def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:
     one_A, other_A = _mean(loss_SA), _mean(accuracy_SA)
-    # One seed, drawn several times, deviates from the mean by rounding alone.
-    complete_SA = loss_SA[:, ~np.isnan(loss_SA).any(axis=0)]
-    spread = bool((complete_SA != complete_SA[0]).any())
-    one, other = loss_SA - one_A, accuracy_SA - other_A
-    is_there = ~np.isnan(one)
-    one, other = (one[is_there], other[is_there]) if spread else (np.array([]), np.array([]))
+    one, other = _deviations(loss_SA, one_A), _deviations(accuracy_SA, other_A)
     present = ~np.isnan(one_A)
     return {
         "across_pearson": _correlation(one_A[present], other_A[present]),

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 
 from analysis.inference.intervals import (
     LEVEL,
@@ -19,12 +20,15 @@ from analysis.inference.intervals import (
     ErrorSource,
     Estimate,
     bonferroni,
+    is_rounding,
     mean_interval,
+    size_of,
 )
 
 # Both from the simulation in docs/statistics.md.
 WIDER = 0.05  # level of the test after which a comparison uses its own error if that gives a wider interval
 APART = 0.01  # level, shared by the arms, of the test after which an arm's error leaves the pool
+SAME_CHANCE = 1 + 1e-6  # ratio of two p-values below which rounding or the order of arms would choose one of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,45 +48,61 @@ class Blocks:
         return np.asarray(~np.isnan(self.value_SA), dtype=float)
 
     @cached_property
-    def _centred_SA(self) -> np.ndarray:
-        """Values minus their seed's mean; 0 where missing."""
-        value_SA = np.where(self._there_SA > 0, self.value_SA, 0)
-        mean_S1 = value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1
-        return np.asarray(np.where(self._there_SA > 0, value_SA - mean_S1, 0))
-
-    @cached_property
     def _per_seed_S1(self) -> np.ndarray:
         return np.asarray(np.maximum(self._there_SA.sum(axis=1, keepdims=True), 1))
 
+    def _within_seeds(self, value_SA: np.ndarray) -> np.ndarray:
+        """Return the values minus their seed's mean; 0 where missing."""
+        value_SA = np.where(self._there_SA > 0, value_SA, 0)
+        return np.asarray(self._there_SA * (value_SA - value_SA.sum(axis=1, keepdims=True) / self._per_seed_S1))
+
     @cached_property
-    def _information_AA(self) -> np.ndarray:
-        """The normal equations of the arms once seeds are eliminated."""
-        shared_AA = self._there_SA.T @ (self._there_SA / self._per_seed_S1)
-        return np.asarray(np.diag(self._there_SA.sum(axis=0)) - shared_AA)
+    def _centred_SA(self) -> np.ndarray:
+        # Twice, as the first time leaves the rounding of a mean that is large beside the differences.
+        return self._within_seeds(self._within_seeds(self.value_SA))
+
+    @cached_property
+    def _component_A(self) -> np.ndarray:
+        """Each arm's component, int [A]: seeds connect its arms, directly or through others."""
+        return np.asarray(connected_components(self._there_SA.T @ self._there_SA, directed=False)[1])
 
     @cached_property
     def covariance_AA(self) -> np.ndarray:
-        """The covariance of the arms' effects, in units of the error's variance."""
-        return np.linalg.pinv(self._information_AA, hermitian=True)
+        """The covariance of the arms' effects, in units of the error's variance.
+
+        It is the inverse of the normal equations once seeds are eliminated. These leave one constant open in each
+        component. Its projector, added before and taken off after, makes the matrix regular without a tolerance: the
+        smallest eigenvalue is then that of a connected graph, far from rounding.
+        """
+        information_AA = np.diag(self._there_SA.sum(axis=0)) - self._there_SA.T @ (self._there_SA / self._per_seed_S1)
+        same_AA = np.asarray(self._component_A[:, None] == self._component_A, dtype=float)
+        constant_AA = same_AA / same_AA.sum(axis=0)
+        return np.asarray(np.linalg.inv(information_AA + constant_AA) - constant_AA)
 
     @cached_property
     def effect_A(self) -> np.ndarray:
-        """The arms' effects; only their contrasts have a meaning."""
+        """The arms' effects, with the sum 0 in each component; only contrasts within one have a meaning."""
         return np.asarray(self.covariance_AA @ self._centred_SA.sum(axis=0))
 
     @cached_property
+    def seed_effect_S(self) -> np.ndarray:
+        """What each seed adds to its arms; 0 for a seed without values."""
+        rest_SA = np.where(self._there_SA > 0, self.value_SA - self.effect_A, 0)
+        return np.asarray((rest_SA.sum(axis=1, keepdims=True) / self._per_seed_S1)[:, 0])
+
+    @cached_property
     def residual(self) -> float:
-        """The residual sum of squares."""
-        explained = float(self.effect_A @ self._information_AA @ self.effect_A)
-        total = float((self._centred_SA**2).sum())
-        residual = total - explained
-        return residual if residual > 1e-12 * total else 0.0  # no more than rounding leaves
+        """The residual sum of squares; 0 without degrees of freedom, or if it is only rounding (``is_rounding``)."""
+        rest_SA = self._within_seeds(self._centred_SA - self.effect_A)
+        residual = float((rest_SA**2).sum())
+        has_spread = self.df > 0 and not is_rounding(math.sqrt(residual / self.df), size_of(self.value_SA))
+        return residual if has_spread else 0.0
 
     @cached_property
     def df(self) -> int:
         """Degrees of freedom of the residual."""
-        num_seeds = int(self._there_SA.any(axis=1).sum())
-        rank = int(np.linalg.matrix_rank(self._information_AA, hermitian=True)) if self.value_SA.size else 0
+        num_seeds, num_components = int(self._there_SA.any(axis=1).sum()), len(set(self._component_A.tolist()))
+        rank = len(self._component_A) - num_components
         return int(self._there_SA.sum()) - num_seeds - rank
 
 
@@ -102,6 +122,8 @@ class Spreads:
 def spreads(value_SA: np.ndarray) -> Spreads:
     """Compare every arm's spread with that of the others, and set the most different arm apart, one at a time.
 
+    Arms with the same values leave together.
+
     The arm's part of the residual, which vanishes when the arm is left out, and the rest are independent; their ratio
     has an F distribution if all spreads are equal.
     """
@@ -110,11 +132,12 @@ def spreads(value_SA: np.ndarray) -> Spreads:
         whole = Blocks(value_SA[:, arms])
         chances = {arm: _chance(whole, Blocks(value_SA[:, [one for one in arms if one != arm]])) for arm in arms}
         wider |= {arm for arm, chance in chances.items() if chance < WIDER}
-        worst = min(arms, key=chances.__getitem__)
-        if chances[worst] >= APART / len(arms):
+        smallest = min(chances.values())
+        if smallest >= APART / len(arms):
             break
-        apart.add(worst)
-        arms.remove(worst)
+        worst = {arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE}
+        apart |= worst
+        arms = [arm for arm in arms if arm not in worst]
     return Spreads(frozenset(wider), frozenset(apart))
 
 
@@ -158,7 +181,7 @@ class SharedError:
         if self._is_pooled(weights):
             candidates.append(replace(self._pooled(weights), level=level))
         if not candidates or {self._number[arm] for arm in weights} & self._spreads.wider:
-            candidates.append(mean_interval(self._sum_S(weights), level))
+            candidates.append(self._own(weights, level))
         return max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
 
     def contrasts(self, arms: Sequence[str], other: str, level: float = LEVEL) -> dict[str, Estimate]:
@@ -178,7 +201,7 @@ class SharedError:
                 pooled, family = self._pooled({arm: 1.0, other: -1.0}), len(together)
                 candidates = [replace(pooled, level=level_together, family=family, correlation=correlation)]
             if arm not in together or {self._number[arm], self._number[other]} & self._spreads.wider:
-                candidates.append(self._paired(arm, other, bonferroni(len(arms), level)))
+                candidates.append(self._own({arm: 1.0, other: -1.0}, bonferroni(len(arms), level)))
             found[arm] = max(candidates, key=lambda estimate: np.nan_to_num(estimate.half_width))
         return found
 
@@ -194,20 +217,18 @@ class SharedError:
         source: ErrorSource = "pooled" if len(self._place) > 2 else "own"
         return Estimate(float(weight_A @ pool.effect_A), error, pool.df, self._num_shared(weights), error_from=source)
 
-    def _paired(self, arm: str, other: str, level: float) -> Estimate:
-        if not {arm, other} <= set(self._number):
+    def _own(self, weights: Mapping[str, float], level: float) -> Estimate:
+        """Return the mean of the weighted sums by seed, with their own error."""
+        if not set(weights) <= set(self._number):
             return NO_ESTIMATE
-        return mean_interval(self._sum_S({arm: 1.0, other: -1.0}), level)
+        columns = [self._number[arm] for arm in weights]
+        part_SA = self._value_SA[:, columns] * np.array(list(weights.values()))
+        return mean_interval(part_SA.sum(axis=1), level, size=size_of(part_SA))
 
     def _num_shared(self, arms: Collection[str]) -> int:
         """Return the number of seeds that all these arms have."""
         columns = [self._number[arm] for arm in arms]
         return int(np.count_nonzero(~np.isnan(self._value_SA[:, columns]).any(axis=1)))
-
-    def _sum_S(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Return the weighted sums by seed, NaN where an arm is missing."""
-        columns = [self._number[arm] for arm in weights]
-        return np.asarray(self._value_SA[:, columns] @ np.array(list(weights.values())))
 
     def _weight_A(self, weights: Mapping[str, float]) -> np.ndarray:
         weight_A = np.zeros(len(self._place))

@@ -13,8 +13,15 @@ from functools import cached_property, reduce
 import numpy as np
 import pandas as pd
 
+from analysis.inference.intervals import is_rounding, size_of
+
 Levels = Mapping[str, Sequence[str]]
 Term = tuple[str, ...]
+
+
+# A design has singular values of 0, or larger than about 1 / (number of runs): a tolerance between that and rounding,
+# as a share of the largest, decides a rank the same way everywhere.
+RANK_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +54,15 @@ class Fit:
 
     @cached_property
     def effect_K(self) -> np.ndarray:
-        return np.asarray(np.linalg.lstsq(self.design_NK, self.data["value"].to_numpy(float), rcond=None)[0])
+        value_N = self.data["value"].to_numpy(float)
+        effect_K = self.covariance_KK @ self.design_NK.T @ (value_N - value_N.mean())
+        effect_K[0] += value_N.mean()
+        return np.asarray(effect_K)
 
     @cached_property
     def covariance_KK(self) -> np.ndarray:
-        """In units of the error's variance."""
-        return np.linalg.pinv(self.design_NK.T @ self.design_NK, hermitian=True)
+        """In units of the error's variance; the terms are ``identified``, so there is an inverse."""
+        return np.asarray(np.linalg.inv(self.design_NK.T @ self.design_NK))
 
     @property
     def df(self) -> int:
@@ -63,8 +73,8 @@ class Fit:
         """The standard deviation of the error; NaN without degrees of freedom or spread."""
         value_N = self.data["value"].to_numpy(float)
         residual = float(((value_N - self.design_NK @ self.effect_K) ** 2).sum())
-        has_spread = self.df > 0 and residual > 1e-20 * max(float((value_N**2).sum()), 1e-300)
-        return math.sqrt(residual / self.df) if has_spread else math.nan
+        sd = math.sqrt(residual / self.df) if self.df > 0 else math.nan
+        return math.nan if is_rounding(sd, size_of(value_N)) else sd
 
     @cached_property
     def of_seed_N(self) -> np.ndarray:
@@ -123,7 +133,7 @@ def identified(data: pd.DataFrame, factors: Levels) -> tuple[list[Term], list[st
     for order in range(1, len(factors) + 1):
         more = [*terms, *itertools.combinations(factors, order)]
         design = _design(data, factors, more)
-        if len(design) == 0 or np.linalg.matrix_rank(design) < design.shape[1]:
+        if len(design) == 0 or np.linalg.matrix_rank(design, rtol=RANK_TOLERANCE) < design.shape[1]:
             if order == 1:
                 return [], ["No effect is identified: too few combinations of levels share seeds."]
             return terms, [_why_left_out(data, factors, order)]

@@ -219,8 +219,12 @@ def _cells(fit: Fit, level: float) -> dict[tuple[str, ...], Estimate]:
 
 def _notes(fit: Fit) -> list[str]:
     """Say what is unbalanced, alone, or spreads more than the rest."""
-    wide = fit.data.pivot(index="seed", columns=list(fit.factors), values="value")
-    names = [", ".join(one) if isinstance(one, tuple) else str(one) for one in wide.columns]
+    each = {
+        ", ".join(levels): fit.data[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
+        for levels in itertools.product(*fit.factors.values())
+    }
+    wide = pd.DataFrame({name: own.set_index("seed")["value"] for name, own in each.items() if len(own)})
+    names = [str(name) for name in wide]
     counts = dict(zip(names, wide.count(), strict=True))
     notes = []
     if alone := [name for name, count in counts.items() if count == 1]:

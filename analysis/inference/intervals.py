@@ -14,6 +14,9 @@ LEVEL = 0.95
 POWER = 0.8
 MIN_SEEDS = 3  # of an arm's mean with an interval: from 2 seeds it is 25.4 standard errors wide
 UNLIMITED = (-math.inf, math.inf)
+# A spread is none if it is smaller than this share of the values. Processors agree on a metric to about 1e-13, and the
+# smallest step of a metric from float32 numbers is 6e-8: no spread comes near this number from either side.
+ROUNDING = 1e-11
 SPREAD_TEST_COST = 0.4  # tests/analysis/test_error_rates.py: the power is then the predicted one
 
 Covers = Literal["seeds", "seeds and items"]
@@ -143,7 +146,7 @@ def critical_value(level: float, df: float, family: int = 1, correlation: float 
         inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
         return float(error_weight_E @ inside_EM @ mean_weight_M) - level
 
-    return float(optimize.brentq(excess, alone - 0.01, bonferroni_value(level, df, family) + 0.01, xtol=1e-6))
+    return float(optimize.brentq(excess, alone - 0.01, bonferroni_value(level, df, family) + 0.01, xtol=1e-12))
 
 
 def bonferroni_value(level: float, df: float, family: int) -> float:
@@ -157,16 +160,49 @@ def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.n
     return low + (nodes + 1) * (high - low) / 2, weights * (high - low) / 2
 
 
+def size_of(*values: "pd.DataFrame | pd.Series[float] | np.ndarray") -> float:
+    """Return the largest absolute value; 0 without any. Missing values are left out."""
+    return max(float(np.nanmax(np.abs(np.asarray(some, dtype=float)), initial=0.0)) for some in values)
+
+
+def is_rounding(spread: float | np.ndarray, size: float) -> bool | np.ndarray:
+    """True if a spread of values, or each of several, is no more than rounding leaves of equal ones.
+
+    Args:
+        size: the largest absolute value, or that of the numbers that the values are differences of.
+    """
+    return spread <= ROUNDING * size
+
+
+def merged(values: np.ndarray) -> np.ndarray:
+    """Return the values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
+    order = np.argsort(values)
+    ascending = values[order]
+    is_new = ~(np.diff(ascending, prepend=-math.inf) <= ROUNDING * size_of(values))  # true of NaN
+    found = np.empty(len(values))
+    found[order] = ascending[is_new][np.cumsum(is_new) - 1]
+    return found
+
+
 def mean_interval(
-    values: "pd.Series[float] | np.ndarray", level: float = LEVEL, limits: tuple[float, float] = UNLIMITED
+    values: "pd.Series[float] | np.ndarray",
+    level: float = LEVEL,
+    limits: tuple[float, float] = UNLIMITED,
+    *,
+    size: float | None = None,
 ) -> Estimate:
-    """Return the mean with Student's t interval; missing values are left out."""
+    """Return the mean with Student's t interval; missing values are left out.
+
+    Args:
+        size: of the numbers that the values are differences of (``is_rounding``); by default that of the values.
+    """
     present = np.asarray(values, dtype=float)
     present = present[~np.isnan(present)]
     if not len(present):
         return NO_ESTIMATE
-    # No spread is no certainty: equal counts of a few images happen.
     error = float(stats.sem(present)) if len(present) > 1 else 0.0
+    if is_rounding(error, size_of(present) if size is None else size):
+        error = 0.0  # no spread is no certainty: equal counts of a few images happen
     return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level, limits=limits)
 
 

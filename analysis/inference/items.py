@@ -82,7 +82,7 @@ def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) ->
     return replace(
         estimate,
         error=float(np.sqrt(sum(parts))),
-        df=max(int(satterthwaite(parts, df)), 1),
+        df=max(int(satterthwaite(parts, df) + 1e-6), 1),  # a whole number stays one, whatever its rounding
         covers="seeds and items",
         items_error=float(np.sqrt(items - rest)),
     )

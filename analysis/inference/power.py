@@ -12,6 +12,7 @@ from scipy import special, stats
 from ablations.expectations import Relation
 from analysis.inference.intervals import POWER, Estimate
 
+SMALLEST_SHARE = 1e-6  # of the seeds in an error's square; ``Estimate`` keeps nine digits of an error
 MAX_SEARCHED = 2**24  # far beyond what anybody runs; the noncentral t distribution is still accurate
 
 
@@ -30,8 +31,10 @@ class Noise:
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
         """Return the noise of an estimate."""
-        seeds = estimate.n * (estimate.error**2 - estimate.items_error**2)
-        return cls(math.sqrt(max(seeds, 0.0)), estimate.items_error)
+        seeds = estimate.error**2 - estimate.items_error**2
+        # Of an error that is all of items, rounding is left, and no degrees of freedom to count.
+        is_there = seeds > SMALLEST_SHARE * estimate.error**2
+        return cls(math.sqrt(estimate.n * seeds) if is_there else 0.0, estimate.items_error)
 
     def error(self, num_seeds: int) -> float:
         """Return the standard error with so many seeds."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import Estimate, arm_mean
+from analysis.inference.intervals import Estimate, arm_mean, is_rounding
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ def time_to_reach(curve: "pd.Series[float]", loss: float) -> float:
         curve: a run's losses by time, in their order.
     """
     times, losses = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
-    below = np.flatnonzero(losses <= loss)
+    is_same = np.asarray(is_rounding(np.abs(losses - loss), abs(loss)))
+    below = np.flatnonzero((losses <= loss) | is_same)
     if not len(below):
         return math.nan
     last, first = below[0], max(below[0] - 1, 0)
+    if is_same[last]:
+        return float(times[last])  # where the curve is flat, rounding of a loss is much time
     return float(np.interp(loss, losses[[last, first]], times[[last, first]]))

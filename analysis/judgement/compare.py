@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ablations.expand import Cell
 from ablations.study import Study
+from analysis.evidence.load import Evidence
 from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, unpaired_difference
+from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
 from analysis.inference.items import with_items
 from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
-from analysis.load import Evidence
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ class Differences:
         one, other = self._evidence.value(metric, arm), self._evidence.value(than_metric, than_arm)
         if not are_paired(arm, than_arm):
             return unpaired_difference(one, other, level)
-        return mean_interval(one - other, level) if len(one) and len(other) else NO_ESTIMATE
+        if not len(one) or not len(other):
+            return NO_ESTIMATE
+        return mean_interval(one - other, level, size=size_of(one, other))
 
     def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
         """Add the items' part if all seeds of both sides have the values of the same items."""

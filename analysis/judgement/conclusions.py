@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from ablations.study import UNTRAINED, Study
-from analysis.document.model import escape
+from aimv2.base.markdown import escape
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
-from analysis.load import Evidence
 
 
 def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:

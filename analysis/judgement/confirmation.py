@@ -3,11 +3,11 @@
 from typing import Literal
 
 from ablations.study import WINNER
-from analysis.document.model import escape
+from aimv2.base.markdown import escape
+from analysis.evidence.searches import Search
 from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
-from analysis.searches import Search
 
 Result = Literal["confirmed", "not confirmed", "no conclusion", "no winner"]
 

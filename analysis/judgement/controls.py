@@ -7,10 +7,10 @@ from typing import Literal
 from ablations.expectations import STEP_TIME, Expectation, Expected
 from ablations.study import UNTRAINED, Control, Study
 from aimv2.spec.metrics import lower_is_better
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import Estimate
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Differences, reasons_to_withhold
-from analysis.load import Evidence
 
 NULL_LEVEL = 0.99
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")

@@ -9,11 +9,11 @@ import pandas as pd
 
 from ablations.budget import Equal
 from ablations.study import Study
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from analysis.judgement.compare import are_paired
 from analysis.judgement.guards import COSTS
-from analysis.load import Evidence
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 
@@ -63,7 +63,7 @@ class Curves:
             return Convergence(reached, NO_ESTIMATE)
         horizon = fraction * min(float(curves[seed].index[-1]) for seed in shared for curves in (own, baseline))
         ahead = np.array([lead(own[seed], baseline[seed], horizon) for seed in shared])
-        return Convergence(reached, mean_interval(ahead))
+        return Convergence(reached, mean_interval(ahead, size=horizon))
 
     def _curves(self, cost: Equal) -> Mapping[str, Mapping[int, "pd.Series[float]"]]:
         if cost not in self._by_cost:

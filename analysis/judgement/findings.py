@@ -1,21 +1,37 @@
 """All that a report concludes from a study's runs, before it is put in words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from ablations.catalogue import STUDIES
 from ablations.expand import Cell, with_actual_ratios
+from ablations.expectations import STEP_TIME
 from ablations.request import Request
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
+from aimv2.spec.metrics import unit_of
+from analysis.evidence.load import Evidence
+from analysis.evidence.records import FILE, Records, read_records
+from analysis.evidence.searches import Search
+from analysis.inference.intervals import is_rounding, size_of
 from analysis.inference.looks import Look
-from analysis.judgement.compare import Comparison, Differences, mixed_code, primary_comparisons
+from analysis.judgement.compare import Comparison, Differences, mixed_code, primary_comparisons, reasons_to_withhold
 from analysis.judgement.controls import ControlOutcome, check_controls, withholding
-from analysis.judgement.ladder import climb
-from analysis.judgement.sensitivity import SLUG, Ladder, MetricSensitivity, insensitive, sensitivity_of
+from analysis.judgement.sensitivity import (
+    SLUG,
+    KnownEffect,
+    Ladder,
+    MetricSensitivity,
+    Seen,
+    base_of,
+    insensitive,
+    read_sensitivity,
+    sensitivity_of,
+)
 from analysis.judgement.verdicts import Verdict, verdicts
-from analysis.load import Evidence
-from analysis.searches import Search
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +145,64 @@ def judge(
 def baseline_of(request: Request) -> RunConfig:
     """Return the baseline's run, of any seed."""
     return next(cell.config for cell in request.cells if cell.arm == request.study.baseline)
+
+
+def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
+    """Measure every rung in every metric that the base has with two seeds or more.
+
+    Args:
+        config: the baseline's run.
+    """
+    names = [arm for arm in (*study.arms, "positive_control", UNTRAINED) if arm != study.baseline]
+    rungs = {name: study.label(name) for name in names}
+    differences = Differences(study, evidence)
+    metrics = {}
+    for metric in [*dict.fromkeys(evidence.metrics["metric"]), STEP_TIME]:
+        values = evidence.values(metric)
+        if study.baseline not in values or values[study.baseline].count() < 2:
+            continue
+        noise, effects, items = _paired_sd(study, evidence, metric), {}, []
+        for rung in rungs:
+            if not noise or reasons_to_withhold(study, evidence, [rung, study.baseline]):
+                continue  # equal values are no certainty
+            estimate = differences.separately(metric, rung, covers_items=True)
+            if estimate.covers == "seeds and items":
+                items.append(estimate.items_error)
+            if estimate.has_interval:
+                effects[rung] = KnownEffect(
+                    mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n
+                )
+        metrics[metric] = Seen(
+            unit=unit_of(metric),
+            seed_sd=float(values[study.baseline].std()),
+            paired_sd=noise,
+            effects=effects,
+            items_error=math.hypot(*items) / math.sqrt(len(items)) if items else None,
+        )
+    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
+
+
+def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
+    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree."""
+    values = evidence.values(metric)
+    others = [arm for arm in study.arms if arm != study.baseline and arm in values]
+    paired = values[others].sub(values[study.baseline], axis=0)
+    counts, variances = paired.count(), paired.var()
+    weights = (counts - 1).clip(lower=0)
+    spread = math.sqrt(float((variances.fillna(0) * weights).sum() / weights.sum())) if weights.sum() else 0.0
+    return 0.0 if is_rounding(spread, size_of(values)) else spread
+
+
+def findings_of(records: Records, reports_dir: Path) -> Findings:
+    """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
+    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
+    return judge(records.request, records.evidence, records.look, sensitivity, records.search)
+
+
+def findings_in(reports_dir: Path, name: str) -> Findings:
+    """Return what the records of a report show.
+
+    Raises:
+        UsageError: there are none, or they or a sensitivity cannot be read.
+    """
+    return findings_of(read_records(reports_dir / name / FILE, STUDIES), reports_dir)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from ablations.budget import UNEQUAL, Equal
 from ablations.study import Study
+from analysis.evidence.load import Evidence
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
 from analysis.judgement.controls import withholding
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import insensitive
-from analysis.load import Evidence
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.

@@ -16,6 +16,7 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from ablations.expectations import STEP_TIME
+from ablations.studies.sensitivity import STUDY
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.data_config import CHECKED
@@ -23,11 +24,11 @@ from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.spec.metrics import lower_is_better
-from analysis.digits import plain
+from analysis.document.data import plain
 from analysis.inference.intervals import LEVEL
 from analysis.inference.power import Aim, Noise, seeds_for
 
-SLUG = "sensitivity"
+SLUG = STUDY.slug
 FILE = "sensitivity.json"
 COMMITTED = Path(__file__).parents[2] / "reports"
 
@@ -42,7 +43,7 @@ FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of pa
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Effect:
+class KnownEffect:
     """A known effect on a metric: a rung of the ladder minus the base, with its 95 % interval."""
 
     mean: float
@@ -69,7 +70,7 @@ class Seen:
     unit: str
     seed_sd: NonNegativeFloat
     paired_sd: NonNegativeFloat
-    effects: Mapping[str, Effect]
+    effects: Mapping[str, KnownEffect]
     items_error: NonNegativeFloat | None = None
 
 
@@ -222,11 +223,11 @@ def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
     return seeds if seeds <= MAX_SEEDS else math.inf
 
 
-def harm(metric: str, effect: Effect) -> Effect:
+def harm(metric: str, effect: KnownEffect) -> KnownEffect:
     """Return how much worse the rung is than the base, whatever the direction of the metric."""
     if lower_is_better(metric):
         return effect
-    return Effect(mean=-effect.mean, low=-effect.high, high=-effect.low, num_seeds=effect.num_seeds)
+    return KnownEffect(mean=-effect.mean, low=-effect.high, high=-effect.low, num_seeds=effect.num_seeds)
 
 
 def small_step(metric: str) -> tuple[str, str]:

@@ -8,13 +8,13 @@ from ablations.claims import CLAIMS
 from ablations.expectations import Combination, Expected, Ranges
 from ablations.study import Study
 from aimv2.spec.metrics import lower_is_better
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.ranges import Bracket
 from analysis.inference.relations import Outcome, Word, finding, outcome
 from analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
 from analysis.judgement.controls import ControlOutcome, offsets, withholding
 from analysis.judgement.sensitivity import MetricSensitivity, insensitive
-from analysis.load import Evidence
 
 
 @dataclass(frozen=True)

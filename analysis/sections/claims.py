@@ -1,9 +1,11 @@
-"""The paper's claims, and the study's verdicts on them."""
+"""The paper's claims with the study's verdicts on them, and the controls on which verdicts rest."""
 
 from ablations.claims import CLAIMS
 from ablations.expectations import default_margin, margin_reason
 from ablations.study import Study
 from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.document.template import blocks_of
+from analysis.judgement.controls import NULL_NOTE
 from analysis.judgement.findings import Findings
 
 RULES = (
@@ -48,3 +50,11 @@ def margins_note(study: Study) -> str:
             reason = margin_reason(one.metric)
         reasons[f"{one.metric} {margin:g} ({reason})"] = None
     return "; ".join(reasons)
+
+
+def controls_section(findings: Findings) -> Section:
+    """Return the result of each control in each metric that decides something."""
+    study = findings.study
+    compares = any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations)
+    values = {"findings": findings, "study": study, "compares_metrics": compares, "null_note": NULL_NOTE}
+    return Section("Controls", blocks_of("controls", **values))

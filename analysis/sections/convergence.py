@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations.budget import Equal
-from analysis.document.model import Block, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from analysis.document.template import blocks_of
 from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, metric_notes
@@ -27,8 +29,9 @@ def section(findings: Findings) -> Section | None:
     if limits := metric_notes(findings, ""):
         blocks.append(Paragraph(f"Limits of all numbers: {escape('; '.join(limits))}."))
     first, *others = blocks
+    curve = findings.evidence.curve.removeprefix("held_out_").replace("_", " ")
     more = [Section("FLOPs and CPU time", others, is_folded=True)] if others else []
-    return Section("Convergence", [_reading(findings), first, *more])
+    return Section("Convergence", [*blocks_of("convergence", curve=curve), first, *more])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -50,19 +53,6 @@ def _values(one: Convergence, unit: str) -> dict[str, Any]:
         "num_reached": one.reached.num_reached,
     }
     return found | ({"lead": estimate(one.lead, unit)} if one.lead.n else {})
-
-
-def _reading(findings: Findings) -> Paragraph:
-    curve = findings.evidence.curve.removeprefix("held_out_").replace("_", " ")
-    return Paragraph(
-        f"What arms spend until their held-out {curve} falls to the baseline's with the same seed, as it is at half and"
-        " at all of the baseline's budget. A run that does not get there is censored at its budget, so a mean with ≥ is"
-        " a lower bound. The baseline reaches its final loss at the end by definition; an arm that learns just as fast"
-        " gets there earlier with half of its seeds, and not at all with the others. Arms are therefore compared by the"
-        " *lead*, which is fair to both: what the baseline needs to reach the arm's loss, minus what the arm needs to"
-        " reach the baseline's, within half and all of the smaller budget. A lead below 0 is a lag. Intervals are 95 %,"
-        " over seeds."
-    )
 
 
 def _arms(findings: Findings) -> list[str]:

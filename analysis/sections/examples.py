@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from ablations.study import Study
-from analysis.document.model import Bullets, Cell, Paragraph, Section, Table, escape
-from analysis.load import Evidence
+from aimv2.base.markdown import escape
+from analysis.document.model import Bullets, Cell, Paragraph, Section, Table
+from analysis.evidence.load import Evidence
 
 INTRODUCTION = (
     "Captions of held-out images by each arm's first seed, with greedy decoding and full attention. Words are compared"

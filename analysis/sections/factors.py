@@ -1,29 +1,29 @@
 """Factorial studies: main effects and interactions."""
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure as Picture
 
-from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table, escape
-from analysis.figures.interactions import interactions
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Section, Table
+from analysis.document.style import COLOURS, MARKERS, show_on_hover
+from analysis.document.template import blocks_of
 from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
+from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes, metric_notes
 from analysis.sections.numbers import estimate
 from analysis.sections.words import metric_title, runs_of, with_limits
 
-READING = (
-    "A main effect is the difference that a level makes on average over the levels of the other factors, which weigh"
-    " equally. An interaction is a difference of such differences; if there is one, a main effect is not the same at"
-    " all levels of the others. The model is fitted by least squares with seeds as blocks, so what a seed adds to all"
-    " runs cancels. Tests are F tests of type III; their p values are corrected by Holm for all tests of the table."
-    " Partial ω² is the share of the variance within seeds that a term explains beside the other terms. *d* is an"
-    " effect in standard deviations of the error. All intervals are 95 %, each by itself, and cover seeds. The tests"
-    " are exploratory: what decides the study was written before the runs."
-)
+WIDTH = 0.5  # of the room between two levels, over which lines are spread so that their intervals do not overlap
+BESIDE = 0.06  # from an interval to the marks of its runs
 
 
 def section(findings: Findings) -> Section | None:
@@ -36,7 +36,7 @@ def section(findings: Findings) -> Section | None:
     parts = {metric: _blocks(findings, metric, one) for metric, one in found.items() if one.tests or one.notes}
     first = parts.pop(findings.metric, [])
     others = [Section(_title(metric), blocks, is_folded=True) for metric, blocks in parts.items()]
-    return Section("Factors", [Paragraph(READING), *first, *others])
+    return Section("Factors", [*blocks_of("factors"), *first, *others])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -197,3 +197,50 @@ def _values(effect: Effect, unit: str) -> dict[str, Any]:
     size = {"mean": effect.size, "low": effect.size_low, "high": effect.size_high}
     found = {"term": effect.term, "levels": {factor: list(pair) for factor, pair in effect.levels.items()}}
     return found | {"estimate": estimate(effect.estimate, unit), "size": size}
+
+
+def interactions(
+    cells: Mapping[tuple[str, ...], Estimate], factors: Mapping[str, Sequence[str]], values: pd.DataFrame, label: str
+) -> tuple[Picture, pd.DataFrame]:
+    """Draw the mean of each combination of two factors, with its interval, and a dot per run.
+
+    The factor with more levels is on the x axis; each level of the other has a line.
+
+    Args:
+        cells: the mean of each combination that ran, by the levels in the order of ``factors``.
+        factors: two factors with their levels, in the order in which they are drawn.
+        values: a row per run: ``value``, and a column per factor.
+        label: the metric and its unit.
+    """
+    along, across = sorted(factors, key=lambda name: -len(factors[name]))
+    figure = Picture(figsize=(6.6, 3.4), layout="constrained")
+    axis = figure.subplots()
+    axis.grid(visible=False, axis="x")
+    rows = []
+    looks = zip(factors[across], itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
+    for number, (line, color, marker) in enumerate(looks):
+        shift = WIDTH * ((number + 0.5) / len(factors[across]) - 0.5)
+        places, means = [], []
+        for place, level in enumerate(factors[along]):
+            levels = {along: level, across: line}
+            estimate = cells.get(tuple(levels[name] for name in factors))
+            if estimate is None:
+                continue
+            own = values.loc[(values[along] == level) & (values[across] == line), "value"]
+            axis.plot([place + shift - BESIDE] * len(own), own, ls="", marker=marker, ms=3, color=color, alpha=0.4)
+            ends = [estimate.low, estimate.high]
+            (bar,) = axis.plot([place + shift] * 2, ends, color=color, lw=2, solid_capstyle="butt")
+            show_on_hover(bar, f"{level}, {line}: {estimate.text('.4g')}")
+            places.append(place + shift)
+            means.append(estimate.mean)
+            rows.append(
+                {name: levels[name] for name in factors}
+                | {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+            )
+        axis.plot(places, means, color=color, marker=marker, ms=7, lw=1.2, label=line)
+    axis.set_xticks(np.arange(len(factors[along])), factors[along])
+    axis.set_xlim(-0.5, len(factors[along]) - 0.5)
+    axis.set_xlabel(along)
+    axis.set_ylabel(label)
+    figure.legend(title=across, loc="outside right upper", alignment="left", fontsize="small", title_fontsize="small")
+    return figure, pd.DataFrame(rows)

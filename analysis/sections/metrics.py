@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
 from analysis.judgement.findings import Findings

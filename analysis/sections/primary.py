@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from analysis.document.template import blocks_of
 from analysis.inference.intervals import POWER, detectable_difference
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
@@ -43,38 +45,8 @@ def _metric(findings: Findings) -> Paragraph:
 
 
 def _reading(findings: Findings) -> Section:
-    level = percent(findings.look.level)
-    return Section(
-        "How to read the table",
-        [
-            Paragraph(
-                "Expectations were written before the runs; *open* means that there was none. Arms with the same seed"
-                " see the same images in the same order, with the same crops, and start from the same weights."
-                " Differences are therefore paired by seed."
-            ),
-            Paragraph(look_note(findings.look)),
-            Paragraph(
-                "The arms share one error, estimated from all of them with seeds as blocks; an arm whose spread is"
-                f" clearly larger has its own. Simultaneous intervals hold for all arms together at {level} %"
-                " (Dunnett). They decide what is observed:"
-            ),
-            Bullets(
-                [
-                    "*better* or *worse*: the interval excludes 0.",
-                    "*equivalent*: differences larger than the margin are ruled out by two one-sided tests.",
-                    "*better* or *worse, within the margin*: the interval excludes 0, and differences larger than the"
-                    " margin are ruled out.",
-                    "*inconclusive*: the interval includes 0, and differences larger than the margin are not ruled out."
-                    " This is no evidence of equality.",
-                ]
-            ),
-            Paragraph(
-                "An interval that covers *seeds and items* holds for other evaluation items too; one that covers"
-                " *seeds* holds for these items."
-            ),
-        ],
-        is_folded=True,
-    )
+    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
+    return Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
 
 
 def _table(findings: Findings) -> Table:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ablations.study import WINNER
-from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span
+from analysis.evidence.searches import Dimension, Search, State, Trial
 from analysis.figures.searches import search_coordinates
 from analysis.figures.trials import history, pareto_front, trial_curves
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
-from analysis.searches import Dimension, Search, State, Trial
 from analysis.sections.numbers import estimate
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from analysis.document.template import blocks_of
 from analysis.inference.intervals import POWER
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder, Seen, seeds_needed, sensitivity_of, small_step
@@ -13,23 +14,10 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section | None
     """Return the tables of the ladder; None for a study that has none."""
     if findings.ladder is None:
         return None
-    intro = Paragraph(
-        "Fewer and more samples, hidden patches and captions of other images differ from the base by construction, so"
-        " an instrument that works must see them. Half the depth, half the width and pixels of other images should"
-        " harm, but need not at every scale. A metric decides claims of other studies at this scale, on this data, if"
-        " it tells half the samples from all of them: the 95 % interval of the difference excludes 0 in the right"
-        " direction, and twice the samples are not shown to be worse. The time of a step must tell half the encoder's"
-        " depth from all of it."
-    )
-    noise = Paragraph(
-        "Noise is the standard deviation of differences between arms with the same seed, pooled over the arms. The"
-        " numbers of seeds are those of two arms by themselves; a study with more arms pools their error and needs at"
-        " most as many. The file [sensitivity.json](sensitivity.json) has these numbers, and verdicts read it."
-    )
     rungs = Section(
         "All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(findings.ladder)], True
     )
-    return Section("Sensitivity", [intro, noise, *figures, _decisions(findings, findings.ladder), rungs])
+    return Section("Sensitivity", [*blocks_of("sensitivity"), *figures, _decisions(findings, findings.ladder), rungs])
 
 
 def _decisions(findings: Findings, ladder: Ladder) -> Table:

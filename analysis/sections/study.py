@@ -4,20 +4,32 @@ import shlex
 from collections.abc import Mapping
 
 from ablations.adapt import announcements
-from analysis.document.model import Block, Document, Figure, Paragraph, code_span, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Document, Figure, Paragraph, code_span
+from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.figures.style import style
 from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
-from analysis.publication import checklist, cost, methods, runs, setup
-from analysis.sections import claims, controls, convergence, examples, factors, metrics, primary, search, sensitivity
+from analysis.sections import (
+    checklist,
+    claims,
+    convergence,
+    examples,
+    factors,
+    methods,
+    metrics,
+    primary,
+    search,
+    sensitivity,
+)
 from analysis.sections.numbers import numbers_of
+from analysis.sections.runs import cost_section, runs_section, setup_section
 from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section
 from analysis.sections.scaling.law import Fitted, law_figure, law_numbers
@@ -60,13 +72,13 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             sensitivity.section(findings, _ladder(findings)),
             metrics.section(findings, _metrics(findings)),
             association_section(study, evidence),
-            controls.section(findings) if findings.controls or findings.search is None else None,
+            claims.controls_section(findings) if findings.controls or findings.search is None else None,
             shown,
-            cost.section(findings),
-            setup.section(findings),
+            cost_section(findings),
+            setup_section(findings),
             methods.section(findings),
             checklist.section(findings),
-            runs.section(findings),
+            runs_section(findings),
         ]
     return Document(
         title=findings.request.folder,
@@ -93,11 +105,11 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections = [
             search.section(findings),
             metrics.of_baseline(findings),
-            None if findings.evidence.runs.empty else cost.section(findings),
-            setup.section(findings),
+            None if findings.evidence.runs.empty else cost_section(findings),
+            setup_section(findings),
             methods.section(findings),
             checklist.section(findings),
-            runs.section(findings),
+            runs_section(findings),
         ]
     return Document(
         title=findings.request.folder,

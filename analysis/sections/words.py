@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.document.model import Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Table
+from analysis.evidence.load import Evidence
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
 from analysis.judgement.findings import Findings
-from analysis.load import Evidence
 
 METRIC_TITLES = {
     "content_loss": "held-out loss of content words",

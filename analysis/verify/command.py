@@ -5,32 +5,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from aimv2.base.files import writable_folder
-from aimv2.config.arguments import HELP, key_values
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
+from analysis.document.write import check_replaceable, write
 from analysis.verify.balance import balance
 from analysis.verify.captions import captions
 from analysis.verify.masks import masks
 from analysis.verify.pixels import pixels, render
 from analysis.verify.prefix import prefix_lengths
-from analysis.verify.report import Findings, summary, write_report
+from analysis.verify.report import Outcomes, document, summary
 from analysis.verify.trained_run import TrainedRun, find, load
 
-USAGE = """usage: python -m analysis.verify [run=RUN] [key=value ...]
-
-Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print PASS or
-FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.
-
-  run=runs/NAME                the run's folder, or its name in runs_dir; run= may be left out if it comes first; the
-                               default is the newest finished trained run of runs_dir
-  runs_dir=runs                the folder of runs
-  out=reports/verify           the folder of the report; other files in it are left alone
-  debug=true                   show the traceback of an error
-"""
-DEFAULTS = {"runs_dir": "runs", "out": "reports/verify"}
 NUM_SHOWN = 8
 STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class VerifyOptions:
+    """Which run to check, and where the report goes."""
+
+    run: str | None = Field(
+        None,
+        examples=["runs/NAME"],
+        description="the run's folder, or its name in runs_dir; run= may be left out if it comes first; the default is"
+        " the newest finished trained run of runs_dir",
+    )
+    runs_dir: str = Field("runs", description="the folder of runs")
+    out: str = Field("reports/verify", description="the folder of the report, which is replaced")
+
+
+USAGE = usage(
+    "python -m analysis.verify [run=RUN] [key=value ...]",
+    "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print PASS"
+    " or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
+    VerifyOptions,
+)
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -42,30 +57,32 @@ def verify_command(arguments: Sequence[str]) -> int:
         0 if no check fails, else 1.
 
     Raises:
-        UsageError: a key is unknown; or the run does not exist, or is unfinished, broken or untrained.
+        UsageError: a key is unknown; or the run does not exist, or is unfinished, broken or untrained; or the
+            folder of the report has other files.
     """
     if HELP & set(arguments):
         print(USAGE, end="")
         return 0
     first = [text if "=" in text else f"run={text}" for text in arguments[:1]]
-    values = DEFAULTS | key_values([*first, *arguments[1:]], ("run", *DEFAULTS))
-    run = load(find(values.get("run"), Path(values["runs_dir"])))
-    out = writable_folder(values["out"], "out")
+    options = read_options(VerifyOptions, [*first, *arguments[1:]])
+    run = load(find(options.run, Path(options.runs_dir)))
+    out = writable_folder(options.out, "out")
+    check_replaceable(out)
     torch.set_num_threads(run.config.threads)
     console.print(f"run {run.folder.name} in {run.folder.path.parent}")
     findings = check(run)
     for outcome in findings.checks:
         console.print(str(outcome), style=STYLES[outcome.verdict])
     console.print(*summary(run, findings), sep="\n")
-    console.print(f"report: {write_report(run, findings, arguments, out)}")
+    console.print(f"report: {write(document(run, findings, arguments), out)}")
     return int(any(outcome.passes is False for outcome in findings.checks))
 
 
-def check(run: TrainedRun) -> Findings:
+def check(run: TrainedRun) -> Outcomes:
     """Run all checks; the pairs to show are the first of the held-out ones, whose order is random."""
     rows = np.arange(min(NUM_SHOWN, len(run.held_out)))
     predicted = pixels(run)
-    return Findings(
+    return Outcomes(
         prefix_lengths=prefix_lengths(run),
         masks=masks(run),
         balance=balance(run),

@@ -1,16 +1,17 @@
-"""The figures of the verification report: charts as SVG, pictures as PNG."""
+"""The figures of the verification report: charts with their data, in the context ``style``, and pictures as PNG."""
 
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
-from analysis.figures.style import COLOURS, style, write_svg
+from analysis.document.style import COLOURS, style
 from analysis.verify.balance import ALPHAS, COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 
@@ -20,36 +21,35 @@ THUMBNAIL_PX = 96
 MAX_BARS = 64  # prefix lengths that get a bar and a mark each
 
 
-def draw_prefix_lengths(found: PrefixLengths, unit: str, path: Path) -> None:
+def draw_prefix_lengths(found: PrefixLengths, unit: str) -> tuple[Figure, pd.DataFrame]:
     """Draw how often each prefix length occurred, and the configured distribution."""
     num_patches, total = len(found.pmf_I), found.count_I.sum()
     length_I, share_I = np.arange(1, num_patches + 1), found.count_I / total
     is_fine = num_patches <= MAX_BARS
-    with style():
-        figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
-        drawn, configured = COLOURS[:2]
-        axis.bar(length_I, share_I, width=0.8 if is_fine else 1, color=drawn, label="drawn", linewidth=0)
-        pmf_I = np.where(found.pmf_I > 0, found.pmf_I, np.nan)
-        axis.plot(length_I, pmf_I, "o" if is_fine else "-", ms=5, lw=2, color=configured, label="configured")
-        axis.set(xlabel=f"prefix length [patches of {num_patches}]", ylabel=f"share of {total:,} {unit}")
-        axis.set_ylim(0, 1.25 * max(found.pmf_I.max(), share_I.max()))
-        if is_fine:
-            axis.set_xticks(length_I if num_patches <= 20 else length_I[:: num_patches // 12])
-        axis.grid(False, axis="x")
-        axis.legend(loc="upper right", ncols=2)
-        _save(figure, path)
+    figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+    drawn, configured = COLOURS[:2]
+    axis.bar(length_I, share_I, width=0.8 if is_fine else 1, color=drawn, label="drawn", linewidth=0)
+    pmf_I = np.where(found.pmf_I > 0, found.pmf_I, np.nan)
+    axis.plot(length_I, pmf_I, "o" if is_fine else "-", ms=5, lw=2, color=configured, label="configured")
+    axis.set(xlabel=f"prefix length [patches of {num_patches}]", ylabel=f"share of {total:,} {unit}")
+    axis.set_ylim(0, 1.25 * max(found.pmf_I.max(), share_I.max()))
+    if is_fine:
+        axis.set_xticks(length_I if num_patches <= 20 else length_I[:: num_patches // 12])
+    axis.grid(False, axis="x")
+    axis.legend(loc="upper right", ncols=2)
+    return figure, pd.DataFrame({"prefix_length": length_I, "drawn": found.count_I, "configured": found.pmf_I})
 
 
-def draw_balance(found: Balance, alpha: float, path: Path) -> None:
+def draw_balance(found: Balance, alpha: float) -> tuple[Figure, pd.DataFrame]:
     """Draw norms and cosine over training, and the ratio of the weighted norms at the trained weights by alpha."""
-    with style():
-        figure = plt.figure(figsize=(10.5, 4.4), layout="constrained")
-        grid = figure.add_gridspec(2, 2, height_ratios=(2, 1.2))
-        norms = figure.add_subplot(grid[0, 0])
-        _draw_training(norms, figure.add_subplot(grid[1, 0], sharex=norms), found)
-        _draw_ratio(figure.add_subplot(grid[:, 1]), found, alpha)
-        figure.align_ylabels()
-        _save(figure, path)
+    figure = plt.figure(figsize=(10.5, 4.4), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(2, 1.2))
+    norms = figure.add_subplot(grid[0, 0])
+    _draw_training(norms, figure.add_subplot(grid[1, 0], sharex=norms), found)
+    _draw_ratio(figure.add_subplot(grid[:, 1]), found, alpha)
+    figure.align_ylabels()
+    parts = {"during training": found.recorded, "at the trained weights": found.at_end}
+    return figure, pd.concat([part.assign(when=when) for when, part in parts.items() if len(part)])
 
 
 def _draw_training(norms: Axes, cosine: Axes, found: Balance) -> None:
@@ -93,11 +93,11 @@ def _draw_ratio(axis: Axes, found: Balance, alpha: float) -> None:
     axis.legend(loc="lower right")
 
 
-def draw_pictures(columns: dict[str, list[np.ndarray]], path: Path) -> None:
-    """Draw columns of pictures, uint8 [S, S, 3] each, under their titles."""
+def draw_pictures(columns: dict[str, list[np.ndarray]]) -> bytes:
+    """Return a PNG with columns of pictures, uint8 [S, S, 3] each, under their titles."""
     num_rows = len(next(iter(columns.values())))
     size = (CELL_INCHES * len(columns), CELL_INCHES * num_rows + 0.45)
-    with style():
+    with style(), BytesIO() as file:
         figure, axes = plt.subplots(num_rows, len(columns), figsize=size, layout="constrained", squeeze=False)
         for (title, images), column in zip(columns.items(), axes.T, strict=True):
             column[0].set_title(title, fontsize="small", loc="center")
@@ -106,18 +106,13 @@ def draw_pictures(columns: dict[str, list[np.ndarray]], path: Path) -> None:
                 axis.set(xticks=[], yticks=[])
                 for spine in axis.spines.values():
                     spine.set(color="0.8", linewidth=0.5)
-        _save(figure, path)
+        figure.savefig(file, dpi=DPI, metadata={"Software": None})
+        return file.getvalue()
 
 
-def save_thumbnail(image: np.ndarray, path: Path) -> None:
-    """Save a uint8 image [S, S, 3], enlarged by whole pixels."""
+def thumbnail(image: np.ndarray) -> bytes:
+    """Return a uint8 image [S, S, 3] as PNG, enlarged by whole pixels."""
     factor = max(1, THUMBNAIL_PX // len(image))
-    Image.fromarray(np.kron(image, np.ones((factor, factor, 1), dtype=np.uint8))).save(path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    if path.suffix == ".svg":
-        write_svg(figure, path)
-    else:
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
+    with BytesIO() as file:
+        Image.fromarray(np.kron(image, np.ones((factor, factor, 1), dtype=np.uint8))).save(file, "png")
+        return file.getvalue()

@@ -1,36 +1,32 @@
-"""The report of a verification: Markdown and its figures, complete before anything old is replaced."""
+"""The report of a verification, as a document."""
 
 import json
-import re
 import shlex
-import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aimv2.base.errors import UsageError
+from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
-from analysis.document.model import escape
-from analysis.publication.sources import credits_text
+from analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table
+from analysis.document.style import style
+from analysis.document.template import blocks_of
+from analysis.sections.runs import credits_text
 from analysis.verify.balance import ALPHAS, Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
-from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, save_thumbnail
+from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.pixels import Pixels
 from analysis.verify.prefix import PrefixLengths
 from analysis.verify.trained_run import TrainedRun
 
-OURS = re.compile(r"report\.md|prefix_lengths\.svg|balance\.svg|pixels\.png|example_\d\d\.png")  # may be deleted
 
-
-class Findings(NamedTuple):
+class Outcomes(NamedTuple):
     """The outcomes of all checks."""
 
     prefix_lengths: PrefixLengths
@@ -46,7 +42,7 @@ class Findings(NamedTuple):
         return [self.prefix_lengths.check, *self.masks, *losses]
 
 
-def summary(run: TrainedRun, findings: Findings) -> list[str]:
+def summary(run: TrainedRun, findings: Outcomes) -> list[str]:
     """Return how many checks passed and failed, and facts needed to interpret that: a sentence each."""
     config, checks = run.config, findings.checks
     name, recipe = config.objective.name, SCALES.get(config.scale, demo)()
@@ -68,62 +64,101 @@ def summary(run: TrainedRun, findings: Findings) -> list[str]:
     return sentences
 
 
-def write_report(run: TrainedRun, findings: Findings, arguments: Sequence[str], out: Path) -> Path:
-    """Write ``out/report.md`` and its figures, and return its path; other files there are left alone.
+def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> Document:
+    """Return the report.
 
-    Everything is made in a folder beside ``out``, then moved in file by file, the text last.
-
-    Raises:
-        UsageError: the folder cannot be written.
+    Args:
+        arguments: of the command.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.resolve().parent) as folder:
-            workspace = Path(folder)
-            _draw(run, findings, workspace)
-            (workspace / "report.md").write_text(_text(run, findings, arguments), encoding="utf-8")
-            out.mkdir(parents=True, exist_ok=True)
-            new = sorted((path.name for path in workspace.iterdir()), key=lambda name: name == "report.md")
-            for name in new:
-                (workspace / name).replace(out / name)
-        for path in out.iterdir():
-            if OURS.fullmatch(path.name) and path.name not in new:
-                path.unlink()
-    except OSError as error:
-        raise UsageError(f"out={str(out)!r} cannot be written: {error.strerror}") from error
-    return out / "report.md"
-
-
-def _draw(run: TrainedRun, findings: Findings, folder: Path) -> None:
-    unit = "steps" if run.config.prefix.per == "batch" else "samples"
-    if findings.prefix_lengths.count_I.any():
-        draw_prefix_lengths(findings.prefix_lengths, unit, folder / "prefix_lengths.svg")
-    if not (findings.balance.recorded.empty and findings.balance.at_end.empty):
-        draw_balance(findings.balance, run.config.objective.pixel_weight, folder / "balance.svg")
+    config, shown = run.config, findings.captions.shown
+    with style():
+        named = dict(_blocks(run, findings))
+    files = {_example(number): thumbnail(unnormalise(run.image[one.row])) for number, one in enumerate(shown, 1)}
     if findings.pictures:
-        draw_pictures(findings.pictures, folder / "pixels.png")
-    for number, caption in enumerate(findings.captions.shown, 1):
-        save_thumbnail(unnormalise(run.image[caption.row]), folder / f"example_{number:02d}.png")
+        files["pixels.png"] = draw_pictures(findings.pictures)
+    blocks = blocks_of("verify", named, config=config, findings=findings, credits=credits_text(credits_of([config])))
+    command = shlex.join(["python", "-m", "analysis.verify", *arguments])
+    return Document(
+        title=f"Verification of run {run.folder.name}",
+        question=f"Made by `{command}` from `{run.folder.path}`: objective {config.objective.name}, scale"
+        f" {config.scale}, {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in"
+        " float32.",
+        conclusion=" ".join(summary(run, findings)),
+        sections=[block for block in blocks if isinstance(block, Section)],
+        numbers={
+            "run": run.folder.name,
+            "checks": [one._asdict() | {"verdict": one.verdict} for one in findings.checks],
+        },
+        files=files,
+    )
 
 
-def _text(run: TrainedRun, findings: Findings, arguments: Sequence[str]) -> str:
-    config = run.config
-    environment = Environment(
-        loader=PackageLoader("analysis"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
+    """Yield the tables and figures by their names in the template; those that do not apply are left out."""
+    config, lengths, balance = run.config, findings.prefix_lengths, findings.balance
+    alpha, unit = config.objective.pixel_weight, "steps" if config.prefix.per == "batch" else "samples"
+    yield "checks", _checks(findings.checks)
+    yield "config", Code(json.dumps(to_dict(config), indent=1, ensure_ascii=False), "json")
+    if lengths.count_I.any():
+        caption = (
+            f"Bars: how often each prefix length occurred in {lengths.count_I.sum():,} draws. Marks: the configured"
+            " distribution. The test joins neighbouring lengths until each bin expects 5 draws. A correct distribution"
+            " fails it at one seed in a thousand."
+        )
+        alt = "Prefix lengths drawn in training, and their distribution"
+        yield "prefix_lengths", Figure("prefix_lengths", alt, caption, *draw_prefix_lengths(lengths, unit))
+    if not (balance.recorded.empty and balance.at_end.empty):
+        caption = (
+            "Left: L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine"
+            " between the two, at the points that training recorded, one batch each. Right: the weighted ratio on the"
+            " last training batches with the trained weights; the line is the mean over batches, the band their range."
+            f" The weights were trained with alpha {alpha:g}. Training with another alpha would give other weights, so"
+            " the line shows how another alpha would weigh the two gradients from here on, not the result of training"
+            " with it."
+        )
+        alt = "Gradients of both losses on the shared decoder"
+        yield "balance", Figure("balance", alt, caption, *draw_balance(balance, alpha))
+    if not balance.at_end.empty:
+        yield "alphas", _alphas(balance, alpha)
+    yield "pixels", _pixels(findings.pixels)
+    yield "captions", _captions(findings.captions)
+
+
+def _checks(checks: Sequence[Check]) -> Table:
+    rows: list[list[str | Cell]] = [[one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in checks]
+    return Table(["check", "verdict", "found", "criterion"], rows, "checks")
+
+
+def _alphas(balance: Balance, alpha: float) -> Table:
+    table = Table(
+        ["alpha", "weighted ratio, pixel / text", "pixel loss's share of the sum of both norms"], name="alphas"
     )
-    environment.filters |= {"md": escape}
-    return environment.get_template("verify.md.j2").render(
-        run=run,
-        config=config,
-        command=shlex.join(["python", "-m", "analysis.verify", *arguments]),
-        summary=" ".join(summary(run, findings)),
-        findings=findings,
-        alphas=sorted({*ALPHAS, config.objective.pixel_weight}),
-        num_beams=NUM_BEAMS,
-        top_p=TOP_P,
-        credits=credits_text(credits_of([config])),
-        config_json=json.dumps(to_dict(config), indent=1, ensure_ascii=False),
-    )
+    for value in sorted({*ALPHAS, alpha}):
+        ratio = value * balance.end_ratio_R.mean()
+        table.rows.append([f"{value:g}", f"{ratio:.3f}", f"{100 * ratio / (1 + ratio):.1f} %"])
+    return table
+
+
+def _pixels(pixels: Pixels) -> Table:
+    columns = ["prefix", "network", "mean", "previous patch", "network minus mean", "images better than the mean"]
+    table = Table(columns, name="pixels")
+    for fraction, errors in pixels.errors.items():
+        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N, errors.previous_N)]
+        better = f"{100 * (errors.model_N < errors.mean_N).mean():.0f} %"
+        table.rows.append([f"{fraction:g}", *means, pixels.advantage[fraction].text(), better])
+    return table
+
+
+def _captions(captions: Captions) -> Table:
+    columns = ["image", "caption", "its perplexity", "greedy", f"beam ({NUM_BEAMS})", f"nucleus ({TOP_P:g})"]
+    table = Table(columns, name="captions")
+    for number, one in enumerate(captions.shown, 1):
+        written = map(escape, (one.greedy, one.beam, one.nucleus))
+        image = f"![image {number}]({_example(number)})"
+        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", *written])
+    return table
+
+
+def _example(number: int) -> str:
+    """Return the path of an image with captions."""
+    return f"example_{number:02d}.png"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.searches import FOLDER
+from analysis.evidence.searches import FOLDER
 
 # Attributes of a study and of its trials in Optuna's storage.
 DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner

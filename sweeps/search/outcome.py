@@ -15,7 +15,7 @@ from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
-from analysis.searches import VERSION, path_of
+from analysis.evidence.searches import VERSION, path_of
 from sweeps.plan import Plan
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.names import NOTE, RUN, SPENT, STATES

@@ -11,7 +11,7 @@ from ablations.study import WINNER
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
-from analysis.searches import FOLDER, read_search
+from analysis.evidence.searches import FOLDER, read_search
 from sweeps.search.names import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
 
 if TYPE_CHECKING:

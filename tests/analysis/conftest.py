@@ -7,9 +7,9 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, write_request
 from ablations.study import UNTRAINED
+from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
 from tests.helpers.evidence import sensitive, write_run
 from tests.helpers.specimen import STUDY
 

@@ -22,16 +22,16 @@ from aimv2.config.paths import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
-from analysis.claims.reports import findings_of
 from analysis.costs.measurements import to_json
 from analysis.document.markdown import to_markdown
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text, read_sensitivity
-from analysis.load import load
-from analysis.records import FILE, Records, pack
+from analysis.judgement.findings import findings_of
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text, read_sensitivity
 from analysis.report import build
-from analysis.searches import path_of
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
@@ -100,12 +100,20 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
     command = [sys.executable, "-c", code, request_of.folder, *places]
     subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL)
     folder = tmp_path / request_of.folder
-    (folder / "report.md").write_text("another number")
+    assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 0
+    values = (folder / "report.json").read_text()
+    moved = values.replace('"low": -0.4', '"low": -0.5', 1)
+    assert moved != values
+    (folder / "report.json").write_text(moved)
     (folder / "extra.txt").write_text("")
+    capsys.readouterr()
     assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 1
-    named = [line.partition(" is not what the records give")[0] for line in capsys.readouterr().out.splitlines()]
-    assert named == [str(folder / "extra.txt"), str(folder / "report.md")], "all others are the same"
-    assert (folder / "report.md").read_text() == "another number", "nothing was written"
+    first, why, second, number = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{folder / 'extra.txt'} is not what the records give")
+    assert second.startswith(f"{folder / 'report.json'} is not what the records give"), "all others are the same"
+    assert why == "  The report has no such file."
+    assert re.fullmatch(r'  Line \d+: .*"low": -0\.5\d+ is now -0\.4\d+ \(\+\d+ %\)', number)
+    assert (folder / "report.json").read_text() == moved, "nothing was written"
 
 
 @pytest.mark.exhaustive
@@ -124,6 +132,10 @@ def test_costs_are_written_from_their_measurements(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "costs" / "report.md")
     assert report.main(["all", f"reports_dir={tmp_path}", "--from-records"]) == 0
     assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 0
+    assert not (tmp_path / "costs/tables").exists()
+    assert report.main(["costs", f"reports_dir={tmp_path}", "latex=true"]) == 0
+    assert "tabularx" in (tmp_path / "costs/tables/flops.tex").read_text()
+    assert report.main(["costs", f"reports_dir={tmp_path}", "latex=true", "--check"]) == 0
 
 
 def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
@@ -174,6 +186,7 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["runs_dir=runs"], "which report? Name one: sensitivity, prefix_ratio"),
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
+        (["prefix_ratio", "latex=tru"], "latex: "),
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
@@ -254,7 +267,7 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
     assert "not judged: the metric is not sensitive" in text
     assert text.count("**not testable**") == 2
     config = next(cell.config for cell in cells if cell.arm == "uniform")
-    effect = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
+    effect = KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
     seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
     ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
     (tmp_path / "reports/sensitivity_test").mkdir(parents=True)
@@ -267,8 +280,9 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
 @pytest.fixture
 def edited(cells, request_of, tmp_path):
     """The report of runs of which the loss was edited before each new seed, as a function of the study's values."""
-    for cell in cells:
+    for number, cell in enumerate(cells):
         value = (0.988, 0.496, 0.252)[min(cell.seed, 2)] + {"positive_control": 1.0, "causal": 0.1}.get(cell.arm, 0.0)
+        value += 1e-4 * np.sin(number)
         write_run(cell, tmp_path, value, code=("aaaaaaaaaaaa", "bbbbbbbbbbbb", None)[min(cell.seed, 2)])
 
     def text(**values):

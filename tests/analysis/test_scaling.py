@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aimv2.base.markdown import escape
 from analysis.document.data import to_json
-from analysis.document.model import escape
-from analysis.scaling import main, read_runs, report
+from analysis.scaling import FitOptions, main, read_runs, report
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
 COLUMNS = ["n=params", "d=tokens", "loss=ce"]
@@ -61,20 +61,20 @@ def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
 
 
 def test_flops_of_the_file_replace_six_n_d(table):
-    values = {"n": "params", "d": "tokens", "loss": "ce", "bootstrap": "100", "form": "additive_no_offset"}
-    assert report(table, values | {"flops": "flops"}).numbers["cost"]["per_size"] == pytest.approx(6.5)
+    options = FitOptions(n="params", d="tokens", loss="ce", flops="flops", bootstrap=100, form="additive_no_offset")
+    assert report(table, options).numbers["cost"]["per_size"] == pytest.approx(6.5)
 
 
 def test_one_variable_and_a_named_form(table):
-    found = report(table, {"d": "tokens", "loss": "ce", "bootstrap": "100", "form": "d_no_offset"})
+    found = report(table, FitOptions(d="tokens", loss="ce", bootstrap=100, form="d_no_offset"))
     assert found.numbers["form"] == "B d^-b"
     assert found.question == "48 runs, 4 settings."
     assert "frontier" not in found.numbers
 
 
 def test_two_runs_of_the_command_give_the_same_numbers(table):
-    values = {"d": "tokens", "loss": "ce", "bootstrap": "100", "form": "d_no_offset"}
-    assert to_json(report(table, values)) == to_json(report(table, values))
+    options = FitOptions(d="tokens", loss="ce", bootstrap=100, form="d_no_offset")
+    assert to_json(report(table, options)) == to_json(report(table, options))
 
 
 @pytest.mark.parametrize(

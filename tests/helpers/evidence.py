@@ -8,9 +8,9 @@ from ablations.study import UNTRAINED
 from aimv2.base.files import write_json
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
+from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from analysis.judgement.controls import ControlOutcome
 from analysis.judgement.sensitivity import MetricSensitivity
-from analysis.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 
 NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -6,7 +6,7 @@ from ablations.design import setting
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.study import WINNER, confirmation
-from analysis.searches import search_from_json
+from analysis.evidence.searches import search_from_json
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
-from analysis.inference.scaling.comparison import LackOfFit, Split, Trial, compare, lack_of_fit
+from analysis.inference.scaling.comparison import FormTrial, LackOfFit, Split, compare, lack_of_fit
 from analysis.inference.scaling.power_law import FitError, Law, Variable
 
 PREFERRED = 4.0  # difference of AICc from which another form has considerably more support (Burnham and Anderson 2002)
@@ -24,8 +24,8 @@ class ScalingLaw:
 
     runs: pd.DataFrame
     split: Split
-    trials: Sequence[Trial]
-    chosen: Trial
+    trials: Sequence[FormTrial]
+    chosen: FormTrial
     bootstrap: Bootstrap
     misfit: LackOfFit
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference.intervals import LEVEL
-from analysis.inference.scaling.comparison import seed_effects
+from analysis.inference.scaling.comparison import seed_effects, shares_seeds
 from analysis.inference.scaling.power_law import (
     BOUNDS,
     COEFFICIENTS,
@@ -127,7 +127,7 @@ def resample(
     effect_R = seed_effects(law.residual_R, runs)
     rest_R = law.residual_R - law.residual_R.mean() - effect_R
     code_R, effect_S = np.zeros(len(runs), dtype=int), np.zeros(1)
-    if effect_R.any():
+    if shares_seeds(runs):
         code_R = pd.factorize(runs["seed"])[0]
         effect_S = pd.Series(effect_R).groupby(code_R).first().to_numpy()
     num_seeds, num_runs = len(effect_S), len(runs)

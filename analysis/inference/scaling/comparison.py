@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
+from analysis.inference.contrasts import Blocks
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.scaling.power_law import (
     HUBER_SCALES,
@@ -18,12 +19,12 @@ from analysis.inference.scaling.power_law import (
     Variable,
     fit,
     forms_of,
+    orthonormal,
 )
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
 MIN_NOISE = 1e-9  # relative; below, the runs of a setting are equal but for rounding
-RANK_TOLERANCE = 1e-9  # of singular values of columns with length 1
 ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 
 
@@ -41,7 +42,7 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class FormTrial:
     """A form's fit to all runs, and its test on the held-out ones.
 
     Attributes:
@@ -62,7 +63,7 @@ class Trial:
     reason: str = ""
     tested: Law | None = None
 
-    def minus(self, other: "Trial") -> Estimate:
+    def minus(self, other: "FormTrial") -> Estimate:
         """Return the difference of errors on the held-out runs, with its interval."""
         return jackknife(self.error.mean - other.error.mean, self.error_S - other.error_S)
 
@@ -103,18 +104,20 @@ def hold_out_largest(runs: pd.DataFrame, variables: Sequence[Variable]) -> Split
     return Split(runs[~is_held], runs[is_held], " or ".join(texts))
 
 
-def compare(runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None) -> tuple[Split, list[Trial]]:
+def compare(
+    runs: pd.DataFrame, variables: Sequence[Variable], huber: float | None = None
+) -> tuple[Split, list[FormTrial]]:
     """Fit all forms of the variables to all runs, and to those that are not held out; ``huber`` as in ``fit``."""
     split = hold_out_largest(runs, variables)
     return split, [_trial(form, runs, split, huber) for form in forms_of(variables)]
 
 
-def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> Trial:
+def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> FormTrial:
     try:
         law = fit(form, runs, huber=huber)
     except FitError as reason:
-        return Trial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
-    untested = Trial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
+        return FormTrial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
+    untested = FormTrial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
     if not len(split.held_out):
         return untested
     seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
@@ -169,9 +172,9 @@ def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
     Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
     """
     fitted = fit(law.form, runs, huber=LEAST_SQUARES)
-    setting_R = runs.groupby(_variables(runs)).ngroup().to_numpy()
+    setting_RK = _dummies(runs.groupby(_variables(runs)).ngroup())
     block_RS = _dummies(runs["seed"]) if shares_seeds(runs) else np.zeros((len(runs), 0))
-    rest, df_rest = _unexplained(fitted.residual_R, np.hstack([_dummies(setting_R), block_RS]))
+    rest, df_rest = _unexplained(fitted.residual_R, np.hstack([setting_RK, block_RS]))
     rest_of_law, df_law = _unexplained(fitted.residual_R, np.hstack([fitted.jacobian_RP, block_RS]))
     if df_rest < 1:
         return LackOfFit(math.nan, math.nan, math.nan)
@@ -179,7 +182,7 @@ def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
     if df_misfit < 1 or noise < MIN_NOISE**2:
         return LackOfFit(math.sqrt(noise), math.nan, math.nan)
     misfit = max(rest_of_law - rest, 0) / df_misfit
-    per_setting = len(runs) / len(np.unique(setting_R))
+    per_setting = len(runs) / setting_RK.shape[1]
     p = float(stats.f.sf(misfit / noise, df_misfit, df_rest))
     return LackOfFit(math.sqrt(noise), math.sqrt(max(misfit - noise, 0) / per_setting), p)
 
@@ -191,10 +194,10 @@ def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
     """
     if not shares_seeds(runs):
         return np.zeros(len(residual_R))
-    block_RS = _dummies(runs["seed"])
-    setting_RK = _dummies(runs.groupby(_variables(runs)).ngroup())
-    effects = np.linalg.lstsq(np.hstack([block_RS, setting_RK]), residual_R)[0]
-    effect_R = block_RS @ effects[: block_RS.shape[1]]
+    setting_R, (seed_R, seeds) = runs.groupby(_variables(runs)).ngroup().to_numpy(), pd.factorize(runs["seed"])
+    residual_SA = np.full((len(seeds), setting_R.max() + 1), math.nan)
+    residual_SA[seed_R, setting_R] = residual_R
+    effect_R = Blocks(residual_SA).seed_effect_S[seed_R]
     return np.asarray(effect_R - effect_R.mean())
 
 
@@ -222,14 +225,12 @@ def _variables(runs: pd.DataFrame) -> list[str]:
     return [name for name in ("n", "d") if name in runs]
 
 
-def _dummies(labels: "np.ndarray | pd.Series[int]") -> np.ndarray:
+def _dummies(labels: "pd.Series[int]") -> np.ndarray:
     """Return a column per label, 1 where a run has it."""
     return np.asarray(pd.get_dummies(labels), dtype=float)
 
 
 def _unexplained(values_R: np.ndarray, design_RP: np.ndarray) -> tuple[float, int]:
     """Return the sum of squares that a linear model leaves, and its degrees of freedom."""
-    length_P = np.linalg.norm(design_RP, axis=0)
-    unit_RP = design_RP[:, length_P > 0] / length_P[length_P > 0]
-    solution, _, rank, _ = np.linalg.lstsq(unit_RP, values_R, rcond=RANK_TOLERANCE)
-    return float(np.sum((values_R - unit_RP @ solution) ** 2)), len(values_R) - int(rank)
+    columns = orthonormal(design_RP)
+    return float(np.sum((values_R - columns @ (columns.T @ values_R)) ** 2)), len(values_R) - columns.shape[1]

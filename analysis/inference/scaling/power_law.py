@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, optimize
 
+from analysis.inference.intervals import merged
+
 Variable = Literal["n", "d"]
 
 COEFFICIENTS: Mapping[Variable, str] = {"n": "A", "d": "B"}
@@ -29,6 +31,8 @@ MAD_TO_SD = 1.4826
 LEAST_SQUARES = 1e3  # a Huber scale in log units that no residual exceeds
 MAX_EVALUATIONS = 1000  # of the residuals, from one start
 AT_BOUND = 1e-6  # share of the smallest loss below which an offset or a term counts as 0
+SAME_COST = 1 + 1e-6  # ratio of costs of one minimum, found from two starts; the first start counts
+RANK_TOLERANCE = 1e-9  # of singular values of columns with length 1
 
 
 class FitError(ValueError):
@@ -127,7 +131,7 @@ class Law:
     @property
     def leverage_R(self) -> np.ndarray:
         """The share of each run's deviation that the fit follows, 0 to 1."""
-        return np.asarray(np.einsum("rp,pr->r", self.jacobian_RP, np.linalg.pinv(self.jacobian_RP)))
+        return np.asarray((orthonormal(self.jacobian_RP) ** 2).sum(axis=1))
 
     @property
     def exponents(self) -> np.ndarray:
@@ -177,9 +181,18 @@ def fit(
     solutions = [solution for point in points if (solution := problem.refine(point, huber)).success]
     if not solutions:
         raise NotConverged(f"the fit of {form.text} did not converge from any start")
-    best = min(solutions, key=lambda solution: float(solution.cost))
-    jacobian_RP = problem.jacobian(best.x)
-    return Law(form, problem.named(best.x), problem.residual(best.x), jacobian_RP, huber, float(best.cost))
+    enough = min(float(solution.cost) for solution in solutions) * SAME_COST
+    best = next(solution for solution in solutions if solution.cost <= enough)
+    point = problem.without_small(best.x)
+    return Law(form, problem.named(point), problem.residual(point), problem.jacobian(point), huber, float(best.cost))
+
+
+def orthonormal(design_RP: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span those of a design, [R, rank]."""
+    length_P = np.linalg.norm(design_RP, axis=0)
+    unit_RP = design_RP[:, length_P > 0] / length_P[length_P > 0]
+    columns, scale, _ = np.linalg.svd(unit_RP, full_matrices=False)
+    return np.asarray(columns[:, scale > RANK_TOLERANCE * max(scale, default=0.0)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +245,7 @@ class _Problem:
         num = len(self.form.variables)
         points = [np.array(point) for point in itertools.product(GRID, repeat=num)]
         norms = np.array([self._project(point)[1] for point in points]).reshape((len(GRID),) * num)
+        norms = merged(norms.ravel()).reshape(norms.shape)  # norms are equal where a term is not used
         is_minimum = (
             (norms == ndimage.minimum_filter(norms, size=3, mode="nearest")).ravel() if num else np.array([True])
         )
@@ -279,10 +293,15 @@ class _Problem:
         spread = MAD_TO_SD * float(np.median(np.abs(self.residual(point)))) / math.sqrt(freedom)
         return max(HUBER_SCALES * spread, MIN_HUBER)
 
+    def without_small(self, point: np.ndarray) -> np.ndarray:
+        """Return the parameters with those linear ones 0 that count as 0: the search only comes near its bounds."""
+        linear, exponents_V = np.split(point, [self._num_linear])
+        return np.concatenate([np.where(linear < AT_BOUND * self._loss_R.min(), 0, linear), exponents_V])
+
     def named(self, point: np.ndarray) -> dict[str, float]:
         """Return the parameters by name, in the units of the data."""
         linear, exponents_V = np.split(point, [self._num_linear])
         shift_T = np.exp(self._uses_TV @ (exponents_V * self._centre_V))
         unit = np.concatenate([np.ones(int(self.form.has_offset)), shift_T])
-        values = np.concatenate([np.where(linear < AT_BOUND * self._loss_R.min(), 0, linear * unit), exponents_V])
+        values = np.concatenate([linear * unit, exponents_V])
         return dict(zip(self.form.parameters, values.tolist(), strict=True))

@@ -8,10 +8,10 @@ from ablations.budget import max_train_flops
 from ablations.study import Study
 from aimv2.spec.metrics import lower_is_better
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from analysis.evidence.load import Evidence
 from analysis.inference.agreement import Agreement, Association, Share, agreements, association
 from analysis.judgement.compare import mixed_code
 from analysis.judgement.findings import Findings
-from analysis.load import Evidence
 from analysis.sections.words import metric_title
 
 ACCURACIES = ("probe_", "knn_")

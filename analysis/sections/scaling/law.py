@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
 from analysis.figures.scaling import draw_scaling
 from analysis.inference.intervals import Estimate
 from analysis.inference.scaling.assess import ScalingLaw

@@ -6,13 +6,13 @@ import pandas as pd
 
 from ablations.study import Study
 from analysis.document.model import Block, Paragraph, Section
+from analysis.evidence.load import Evidence
 from analysis.inference.agreement import agreements
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
-from analysis.load import Evidence
 from analysis.sections.scaling.agreement import agreement_table
 from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
 from analysis.sections.words import metric_title

@@ -13,10 +13,10 @@ from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
 from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch
+from analysis.evidence.load import load
+from analysis.evidence.records import FILE, Records, pack
 from analysis.inference.looks import Look
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of, ladder_text
-from analysis.load import load
-from analysis.records import FILE, Records, pack
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run
 
@@ -199,7 +199,7 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
     assert "is not testable at this scale: sensitivity of content_loss at scale tiny was not measured" in blind
     assert f"(reports_dir={tmp_path / 'runs' / 'checks'})" in blind
     baseline = STUDIES["prefix_ratio"].arm("uniform").change(resolve(run_config(compose(arguments[3:], defaults={}))))
-    steps = {"samples_050": Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)}
+    steps = {"samples_050": KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)}
     seen = Seen(unit="nats/token", seed_sd=0.02, paired_sd=0.02, effects=steps)
     ladder = Ladder(base=base_of(baseline), rungs={"samples_050": "half"}, metrics={CONTENT: seen})
     folder = tmp_path / "runs" / "checks" / "sensitivity_tiny"

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.document.html import to_html
 from analysis.document.model import Bullets, Cell, Code, Paragraph, Section, Table
-from analysis.figures.style import save
+from analysis.document.style import save
 from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without

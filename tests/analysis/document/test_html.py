@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Picture
 
-from analysis.document.html import slug, to_html
-from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table, escape
+from aimv2.base.markdown import escape
+from analysis.document.html import inline_svg, slug, to_html
+from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
+from analysis.document.style import GRID, INK, PAPER, SOFT
 
 SVG = (
     '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'
@@ -187,3 +189,36 @@ def test_links_to_other_reports_lead_to_their_pages(tmp_path):
     page = to_html(Document("t", "q", "c", [Section("s", [Paragraph("[one](../one/report.md) [b](b.md)")])]), tmp_path)
     assert 'href="../one/report.html"' in page
     assert 'href="b.md"' in page
+
+
+def test_data_of_a_figure_are_escaped_and_long_ones_are_cut(folder):
+    def shown(data):
+        return to_html(document(replace(figure(), data=pd.DataFrame(data))), folder)
+
+    page = shown({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]})
+    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in page
+    assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg", "pdf"))
+    page = shown({"n": range(1000)})
+    assert "The first 300 of 1000 rows." in page
+    assert "<td>299</td>" in page
+    assert "<td>300</td>" not in page
+
+
+def test_ids_and_references_get_the_prefix():
+    svg = '<svg width="4pt" height="2pt"><clipPath id="p"/><g clip-path="url(#p)"><use xlink:href="#p"/></g></svg>'
+    shown = inline_svg(svg, "f1-", "alt")
+    assert '<clipPath id="f1-p"/><g clip-path="url(#f1-p)"><use xlink:href="#f1-p"/>' in shown
+
+
+def test_width_becomes_a_hint_and_the_text_an_attribute():
+    shown = inline_svg('<?xml?>\n<svg width="374.4pt" height="2pt"><rect width="7"/></svg>', "f1-", 'say "<hi>"')
+    assert shown.startswith('<svg role="img" aria-label="say &quot;&lt;hi&gt;&quot;" style="--width: 374pt">')
+    assert '<rect width="7"/>' in shown
+
+
+def test_colours_of_the_page_replace_those_of_the_file():
+    colours = "".join(f'<path style="fill: {colour}"/>' for colour in (INK, SOFT, GRID, PAPER, "#0173b2"))
+    shown = inline_svg(f"<svg>{colours}</svg>", "f1-", "")
+    fills = ["currentColor", "var(--soft)", "var(--line)", "var(--paper)", "#0173b2"]
+    assert shown.count("fill: ") == len(fills)
+    assert all(f"fill: {fill}" in shown for fill in fills)

@@ -4,17 +4,10 @@ import pytest
 
 from ablations.study import UNTRAINED
 from analysis.figures.arms import accuracies, differences_to_baseline, learning_curves, metrics_named, pixel_losses
-from analysis.figures.style import style
 from analysis.inference.intervals import mean_interval
 from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def differences(evidence, arms=("causal", "fixed_25")):

@@ -3,19 +3,13 @@ from dataclasses import replace
 import pytest
 from matplotlib.colors import to_hex
 
+from analysis.document.style import INK, SOFT
 from analysis.figures.forest import forest
-from analysis.figures.style import INK, SOFT, style
 from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.specimen import STUDY
 
 METRICS = ("content_loss", "probe_object", "caption_loss")
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ from matplotlib.colors import to_hex, to_rgb
 
 from ablations.expectations import STEP_TIME
 from aimv2.config.recipes.scales import demo
+from analysis.document.style import INK, SOFT
 from analysis.figures.ladder import draw_ladder, sensitivity_map
-from analysis.figures.style import INK, SOFT, style
-from analysis.judgement.sensitivity import Effect, Ladder, Seen, base_of
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
 RUNGS = {"samples_050": "half the samples", "samples_200": "twice the samples"}
 
 
 def effect(mean, half_width=0.1):
-    return Effect(mean=mean, low=mean - half_width, high=mean + half_width, num_seeds=4)
+    return KnownEffect(mean=mean, low=mean - half_width, high=mean + half_width, num_seeds=4)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,6 @@ def ladder():
         STEP_TIME: seen(0, []),
     }
     return Ladder(base=base_of(demo()), rungs=RUNGS, metrics=metrics)
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def test_effects_are_in_units_of_noise_and_harm_is_positive(ladder):

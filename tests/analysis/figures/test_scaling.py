@@ -2,19 +2,12 @@ import numpy as np
 import pytest
 
 from analysis.figures.scaling import MAX_NAMED, draw_scaling
-from analysis.figures.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
 from analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 LABELS = {"n": "parameters", "d": "tokens", "loss": "loss [nats/token]"}
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 
 from analysis.figures.searches import BEST, parallel_coordinates, search_coordinates
-from analysis.figures.style import style
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 TRIALS = pd.DataFrame(
@@ -15,12 +14,6 @@ TRIALS = pd.DataFrame(
     }
 )
 PARAMETERS = {"optimizer.peak_lr": True, "objective.alpha": False}
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def lines_of(trials, metric="content_loss"):

@@ -3,18 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.figures.trials import FINISHED, WINNER, history, pareto_front, trial_curves
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 ACCURACY = {"name": "probe_object", "direction": "maximize", "unit": ""}
 STATES = ("finished", "pruned", "failed")
-
-
-@pytest.fixture(autouse=True)
-def styled():
-    with style():
-        yield
 
 
 def labelled(axis, label):

@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+import statsmodels.api as sm
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -30,25 +31,61 @@ def test_complete_design_has_the_error_of_the_analysis_of_variance():
     assert (found.low, found.high) == pytest.approx(interval)
 
 
-@given(missing=st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=6), rng=st.integers(0, 9))
-def test_missing_cells_give_the_least_squares_fit(missing, rng):
-    """The oracle regresses on dummy variables of arms and seeds."""
-    values = table(rng).to_numpy(copy=True)
-    for seed, arm in missing:
-        values[seed, arm] = np.nan
-    seeds, arms = np.nonzero(~np.isnan(values))
-    design = np.hstack([np.eye(5)[arms], np.eye(4)[seeds]])
-    solution, _, rank, _ = np.linalg.lstsq(design, values[seeds, arms], rcond=None)
+@example(num_seeds=3, num_arms=16, size=1.0, constant=0.0, rng=0)
+@example(num_seeds=3, num_arms=33, size=1e-3, constant=1.0, rng=1)
+@given(
+    num_seeds=st.one_of(st.just(3), st.integers(2, 16)),
+    num_arms=st.one_of(st.integers(16, 33), st.integers(2, 33)),
+    size=st.sampled_from([1e-3, 1.0, 1e3]),
+    constant=st.sampled_from([0.0, 1.0]),
+    rng=st.integers(0, 2**32),
+)
+def test_complete_design_has_the_closed_form_of_a_two_way_table(num_seeds, num_arms, size, constant, rng):
+    rng = np.random.default_rng(rng)
+    values = size * (rng.normal(size=(num_seeds, num_arms)) + rng.normal(size=num_arms) + 1) + constant
+    means = values.mean(axis=0)
+    residual = values - means - (values.mean(axis=1, keepdims=True) - values.mean())
     blocks = Blocks(values)
-    assert blocks.df == len(arms) - rank
-    residual = float(((values[seeds, arms] - design @ solution) ** 2).sum())
-    assert blocks.residual == pytest.approx(residual, abs=1e-8)
-    contrast = np.array([1, -1, 0, 0, 0, 0, 0, 0, 0.0])
-    projection = np.linalg.pinv(design) @ design
-    if np.allclose(contrast @ projection, contrast):  # estimable
-        assert blocks.effect_A[0] - blocks.effect_A[1] == pytest.approx(solution[0] - solution[1], abs=1e-8)
-        factor = contrast @ np.linalg.pinv(design.T @ design) @ contrast
-        assert contrast[:5] @ blocks.covariance_AA @ contrast[:5] == pytest.approx(factor)
+    # The numbers that a sum of values around the constant can have at all.
+    rounding = {"rel": 1e-9, "abs": 1e-14 * max(constant, size)}
+    assert blocks.df == (num_seeds - 1) * (num_arms - 1)
+    assert blocks.effect_A == pytest.approx(means - means.mean(), **rounding)
+    assert np.sqrt(blocks.residual) == pytest.approx(np.sqrt((residual**2).sum()), **rounding)
+    assert blocks.covariance_AA == pytest.approx((np.eye(num_arms) - 1 / num_arms) / num_seeds, rel=1e-9, abs=1e-12)
+
+
+@given(num_seeds=st.integers(2, 7), num_arms=st.integers(2, 9), missing=st.floats(0, 0.7), rng=st.integers(0, 2**32))
+@settings(max_examples=30)
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
+def test_incomplete_design_is_the_regression_on_dummies(num_seeds, num_arms, missing, rng):
+    """Also of arms and seeds that nothing connects, where statsmodels counts the rank by singular values."""
+    rng = np.random.default_rng(rng)
+    values = rng.normal(size=(num_seeds, num_arms)) + 3 * rng.normal(size=(num_seeds, 1))
+    values[rng.random(values.shape) < missing] = np.nan
+    seeds, arms = np.nonzero(~np.isnan(values))
+    if not len(arms):
+        return
+    oracle = sm.OLS(values[seeds, arms], np.hstack([np.eye(num_arms)[arms], np.eye(num_seeds)[seeds]])).fit()
+    blocks = Blocks(values)
+    assert blocks.df == oracle.df_resid
+    assert blocks.residual == pytest.approx(oracle.ssr, rel=1e-9, abs=1e-12)
+    fitted = blocks.effect_A[arms] + blocks.seed_effect_S[seeds]
+    assert fitted == pytest.approx(oracle.fittedvalues, rel=1e-9, abs=1e-9)
+    contrast = np.zeros(num_arms + num_seeds)
+    contrast[[0, 1]] = 1, -1
+    if blocks.df and np.isfinite(values[:, :2]).all(axis=1).any():
+        found = oracle.t_test(contrast)
+        variance = contrast[:num_arms] @ blocks.covariance_AA @ contrast[:num_arms] * blocks.residual / blocks.df
+        assert np.sqrt(variance) == pytest.approx(found.sd[0, 0], rel=1e-9)
+
+
+def test_values_are_without_spread_up_to_their_rounding():
+    """Additive values, with or without the last digit, and not a spread of a millionth beside values of a million."""
+    additive = np.add.outer([0.1, 0.7, 1e3], [0.3, 1e-3, 7.0])
+    for values in (np.full((3, 3), 0.1), additive, additive + 1e6, additive * (1 + 1e-13 * np.sin(np.arange(3)))):
+        assert Blocks(values).residual == 0
+    assert Blocks(additive + 1e-4 * np.sin(np.arange(9)).reshape(3, 3)).residual > 0
+    assert Blocks(1e6 + np.sin(np.arange(9)).reshape(3, 3)).residual > 0
 
 
 def test_comparisons_with_the_baseline_are_dunnetts():

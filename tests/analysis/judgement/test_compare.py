@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from ablations.expectations import PROBE
+from analysis.evidence.load import MISSING_COLUMNS, load
 from analysis.inference.ranges import NO_BRACKET
 from analysis.inference.relations import Word
 from analysis.judgement.compare import Differences, are_paired, primary_comparisons
-from analysis.load import MISSING_COLUMNS, load
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY
 

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analysis.evidence.load import MISSING_COLUMNS
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.looks import Look
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Comparison, primary_comparisons
 from analysis.judgement.conclusions import conclusion, findings, look_note, power, warnings
-from analysis.load import MISSING_COLUMNS
 from tests.helpers.specimen import STUDY
 
 

@@ -7,8 +7,8 @@ from scipy import stats
 from ablations.expectations import STEP_TIME
 from ablations.studies.decoder_sharing import STUDY as SHARING
 from ablations.study import WINNER, confirmation
+from analysis.evidence.load import MISSING_COLUMNS
 from analysis.judgement.controls import NULL_NOTE, check_controls, withholding
-from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 

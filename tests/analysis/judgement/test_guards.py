@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from ablations.study import UNTRAINED
+from analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
 from analysis.judgement.guards import arm_notes, is_unequal, metric_notes, notes, relative_cost
-from analysis.load import MISSING_COLUMNS, MIXTURE_COLUMNS
 from tests.helpers.documents import judged_again
 from tests.helpers.specimen import STUDY
 

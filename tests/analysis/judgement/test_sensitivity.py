@@ -16,7 +16,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo, small, tiny
 from analysis.judgement import sensitivity
 from analysis.judgement.sensitivity import (
-    Effect,
+    KnownEffect,
     Ladder,
     Seen,
     base_of,
@@ -30,7 +30,7 @@ from analysis.judgement.sensitivity import (
 
 
 def effect(mean, half_width=0.1):
-    return Effect(mean=mean, low=round(mean - half_width, 8), high=round(mean + half_width, 8), num_seeds=4)
+    return KnownEffect(mean=mean, low=round(mean - half_width, 8), high=round(mean + half_width, 8), num_seeds=4)
 
 
 def ladder_of(effects, *, config=None):

@@ -7,11 +7,11 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import DIGITS, PROBE, STEP_TIME, expect
+from analysis.evidence.load import MISSING_COLUMNS
 from analysis.inference.relations import Word
 from analysis.judgement.controls import check_controls
 from analysis.judgement.sensitivity import MetricSensitivity, not_measured
 from analysis.judgement.verdicts import verdicts
-from analysis.load import MISSING_COLUMNS
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 
 LOSS = "content_loss"

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from ablations.expectations import PROBE, expect
 from analysis.sections import claims
+from analysis.sections.claims import controls_section
 from tests.helpers.documents import judged_again, tables, text_of
 from tests.helpers.specimen import STUDY
 
@@ -31,3 +32,14 @@ def test_margins_have_their_reason():
         " probe_object 0.01 (a point, where most of the paper's ablations differ by 0 to 1.0 points);"
         " probe_object 0.05 (a table)"
     )
+
+
+def test_each_control_has_its_result_in_each_metric_that_decides(findings):
+    text = text_of(controls_section(findings))
+    for one in findings.controls:
+        assert f"{one.metric}: **{one.result}**. {one.reason}" in text
+    assert "Null control (the baseline with other seeds), content_loss: **passed**." in text
+
+
+def test_untrained_encoder_is_a_control_where_claims_compare_metrics(findings):
+    assert "There the untrained encoder is a control too" in text_of(controls_section(findings))

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.evidence.load import MISSING_COLUMNS, load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import MISSING_COLUMNS, load
 from analysis.sections import metrics
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_from

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from analysis.evidence.load import MISSING_COLUMNS
 from analysis.inference.intervals import detectable_difference
-from analysis.load import MISSING_COLUMNS
 from analysis.sections import primary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_of

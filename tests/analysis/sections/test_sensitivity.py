@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.judgement.sensitivity import Effect, Ladder, Seen
+from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen
 from analysis.sections import sensitivity
 from tests.helpers.documents import by_row, tables
 
-EFFECT = Effect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
+EFFECT = KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
 LADDER = Ladder(
     base={"scale": "test"},
     rungs={"samples_050": "half", "samples_200": "twice"},

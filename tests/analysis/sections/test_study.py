@@ -6,12 +6,11 @@ import pytest
 
 from ablations.study import UNTRAINED
 from analysis.document.data import to_json
-from analysis.document.latex import to_latex
 from analysis.document.markdown import to_markdown
 from analysis.document.model import Section, Table, walk
+from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
-from analysis.load import load
 from analysis.sections.study import document
 from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
@@ -49,7 +48,7 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
     assert "control" not in report.lead.caption
     assert report.numbers["search"]["result"] == "confirmed"
     assert report.numbers["search"]["confirmation"]["n"] == 4
-    for written in (to_markdown(report), to_latex(report), to_json(report)):
+    for written in (to_markdown(report), to_json(report)):
         assert "Confirmed: on 4" in written
 
 
@@ -113,5 +112,5 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
     assert report.numbers["look"] is None
     assert (report.numbers["withheld"], report.numbers["comparisons"]) == ([], {})
-    for written in (to_latex(report), to_json(report)):
+    for written in (to_markdown(report), to_json(report)):
         assert conclusion.partition(":")[0] in written

@@ -4,11 +4,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from PIL import Image
 
-from aimv2.base.errors import UsageError
+from analysis.document.markdown import to_markdown
+from analysis.document.write import write
 from analysis.verify.command import check
-from analysis.verify.report import summary, write_report
+from analysis.verify.report import document, summary
 
 KINDS = {
     "image_only": ({"objective": {"name": "image_only"}}, 5),
@@ -31,55 +31,31 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
     findings = check(run)
     assert len(findings.checks) == 9
     assert [outcome.verdict for outcome in findings.checks].count("NOT APPLICABLE") == num_not_applicable
-    text = write_report(run, findings, [], tmp_path / "out").read_text()
+    text = write(document(run, findings, []), tmp_path / "out").read_text()
     absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
-    assert re.search(rf"^\d+ checks: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
+    assert re.search(rf"^> \d+ checks: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
+    assert text.count("\nNot applicable: ") == sum(
+        [findings.balance.recorded.empty, not findings.pixels.errors, not findings.captions.shown]
+    )
     shown = set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", text))
-    assert shown == {path.name for path in (tmp_path / "out").iterdir()} - {"report.md"}
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.[ps][nv]g")}
+    assert shown == written
     never_stops = bool(findings.captions.shown) and not run.config.objective.supervise_eos
     assert ("never learned to stop" in text) == never_stops
 
 
-def test_the_same_run_has_the_same_report(captioner, tmp_path):
+def test_the_same_run_has_the_same_report(captioner):
     run, findings = captioner
-    one = write_report(run, findings, [], tmp_path / "one").parent
-    other = write_report(run, check(run), [], tmp_path / "other").parent
-    files = {path.name: path.read_bytes() for path in one.iterdir()}
-    assert {path.name: path.read_bytes() for path in other.iterdir()} == files
+    one, other = (document(run, found, []) for found in (findings, check(run)))
+    assert one == other
+    assert [figure.data.to_csv() for figure in one.figures()] == [figure.data.to_csv() for figure in other.figures()]
 
 
-def test_report_replaces_its_own_files_and_no_others(captioner, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    for name in ("pixels.png", "example_09.png", "mine.png"):
-        (out / name).write_text("old")
-    text = write_report(*captioner, [], out).read_text()
-    names = {path.name for path in out.iterdir()}
-    assert "mine.png" in names
-    assert not names & {"pixels.png", "example_09.png", "balance.svg"}
-    assert re.search(r"^9 checks: \d PASS, \d FAIL, 3 NOT APPLICABLE\.", text, flags=re.M)
-
-
-def test_report_that_cannot_be_finished_leaves_the_old_one(captioner, tmp_path, monkeypatch):
-    write_report(*captioner, ["first"], tmp_path / "out")
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-    def full(*arguments, **options):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(UsageError, match="No space left on device"):
-        write_report(*captioner, ["second"], tmp_path / "out")
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_captions_are_escaped(captioner, tmp_path):
+def test_captions_are_escaped(captioner):
     run, findings = captioner
     shown = [findings.captions.shown[0]._replace(greedy="a | <b> `c`\nd")]
     findings = findings._replace(captions=findings.captions._replace(shown=shown))
-    text = write_report(run, findings, [], tmp_path / "out").read_text()
-    assert r"a \| \<b\> \`c\` d |" in text
+    assert r"a \| \<b\> \`c\` d |" in to_markdown(document(run, findings, []))
 
 
 @pytest.mark.parametrize(

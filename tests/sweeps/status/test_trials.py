@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
-from analysis.searches import path_of
+from analysis.evidence.searches import path_of
 from sweeps.search.journal import Journal
 from sweeps.search.names import journal_path
 from sweeps.search.work import SearchTasks

@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.base.markdown import escape
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Section, escape
-from analysis.figures.style import style
+from analysis.document.model import Document, Section
+from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
 from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablations.catalogue import STUDIES
-from analysis.figures.style import style
+from analysis.document.style import style
 from analysis.sections.scaling.section import law_of, scaling_runs, section
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from

@@ -1,0 +1,176 @@
+"""The look of all figures, and their files: SVG, PDF and the data as CSV."""
+
+import base64
+import hashlib
+import html
+import io
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from ablations.study import Study
+
+# Pages replace these four by their own, light or dark.
+INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
+WHITE = "#fefefe"  # white on dark, which stays white on dark pages
+
+# Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
+# on white, and the grey, which controls have.
+LEFT_OUT = {"#fbafe4", "#ece133", "#949494"}
+COLOURS = tuple(color for color in sns.color_palette("colorblind").as_hex() if color not in LEFT_OUT)
+GREYS = ("#a5a5a5", "#808080")
+MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
+
+FONT = "DejaVu Sans"  # comes with Matplotlib
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text; its font is embedded
+    "svg.hashsalt": "aimv2",
+    "pdf.fonttype": 42,  # TrueType, which journals require
+    "font.family": FONT,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": PAPER,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "figure.facecolor": PAPER,
+    "savefig.dpi": 200,  # of parts that are pixels
+    "savefig.facecolor": PAPER,
+    "legend.frameon": False,
+    "lines.markeredgewidth": 0,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+TITLE = "title:"  # starts the id of an element that shows a text when the pointer is over it
+ID = "\0"  # stands for the beginning of an id until it is known
+STYLES = re.compile(r'style="([^"]*)"')
+NUMBER = re.compile(r"-?\d+\.\d{3,}")
+
+
+class ArmLook(NamedTuple):
+    """How an arm is drawn."""
+
+    color: str
+    marker: str
+    linestyle: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the look of all figures. Figures that are drawn within can be saved later, but are no longer pyplot's."""
+    others = set(plt.get_fignums())
+    look: Any = {**mpl.rcParamsDefault, **STYLE, "backend": "agg"}  # whatever a user's matplotlibrc says
+    with plt.rc_context(look):
+        yield
+    for number in set(plt.get_fignums()) - others:
+        plt.close(number)
+
+
+def looks(study: Study) -> dict[str, ArmLook]:
+    """Return the look of each arm and control, the same in every figure.
+
+    The baseline is black, controls are grey. Where colours repeat, lines differ.
+    """
+    others = [arm for arm in study.arms if arm != study.baseline]
+    lines = itertools.chain.from_iterable([line] * len(COLOURS) for line in ("-", "--", ":"))
+    arms = zip(others, itertools.cycle(COLOURS), itertools.cycle(MARKERS), lines, strict=False)
+    return {
+        study.baseline: ArmLook(INK, "D", "-"),
+        **{control: ArmLook(grey, "d", "-") for control, grey in zip(study.controls, GREYS, strict=False)},
+        **{arm: ArmLook(color, marker, line) for arm, color, marker, line in arms},
+    }
+
+
+def show_on_hover(artist: Artist, text: str) -> None:
+    """Show a text when the pointer is over an artist, in SVG."""
+    artist.set_gid(TITLE + text)
+
+
+def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> None:
+    """Write a figure as ``NAME.svg`` and ``NAME.pdf``, and its data as ``NAME.csv``, the same bytes every time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if engine := figure.get_layout_engine():  # it takes longest, so it runs once
+        with style():
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+    svg = folder / f"{name}.svg"
+    with style():
+        figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    svg.write_text(_compact(svg.read_text()))
+    data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+
+
+def _compact(svg: str) -> str:
+    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
+
+    Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
+    what can be seen: matplotlib's ids change with the last digits of a number.
+    """
+    svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
+    svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
+    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(_shorter, found[0]), svg)
+    svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
+    svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
+    while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
+        svg = shorter
+    ids = {name: f"{number}" for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]*)"', svg)))}
+    svg = re.sub(r'(\bid="|url\(#|href="#)([^")]*)', lambda found: f"{found[1]}{ID}{ids[found[2]]}", svg)
+    repeated = [text for text, count in Counter(STYLES.findall(svg)).most_common() if count > 2]
+    prefix = f"f{hashlib.sha256(svg.encode()).hexdigest()[:6]}"
+    svg = svg.replace(ID, f"{prefix}-i")
+    classes = {text: f"{prefix}-{number}" for number, text in enumerate(repeated)}
+    svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
+    rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
+    if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
+        rules.append(_font_face(characters))
+    return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.5g}"
+
+
+def _font_face(characters: str) -> str:
+    """Return the rule that embeds the font with these characters, and without hints for small screens."""
+    options = subset.Options(
+        flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
+    )
+    # Without its time of writing, so that the same figure has the same bytes.
+    with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(text=characters)
+        subsetter.subset(font)
+        subset.save_font(font, file, options)
+        data = base64.b64encode(file.getvalue()).decode()
+    return f'@font-face {{ font-family: "{FONT}"; src: url(data:font/woff;base64,{data}) }}'

@@ -1,0 +1,1 @@
+"""Runs as tables, and the records and searches that reports are made from."""

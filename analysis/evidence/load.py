@@ -1,0 +1,247 @@
+"""Runs as tidy tables."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from sys import intern
+from typing import Any, NamedTuple
+
+import pandas as pd
+import polars as pl
+
+from ablations.expand import Cell
+from ablations.expectations import STEP_TIME
+from aimv2.base.errors import REASONS
+from aimv2.base.files import read_json
+from aimv2.data.sources.credits import credits_of
+from aimv2.runs.attempt import ITEMS
+from aimv2.runs.lease import attempt_folder
+from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric, unit_of
+from analysis.evidence.run_files import held_out_rows, in_threads, read_items, scan_rows
+from analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
+from analysis.inference.items import ItemMoments
+
+ROWS = "metrics.parquet"
+NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
+METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
+MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
+LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
+MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The results of a study's runs.
+
+    Attributes:
+        runs: a row per finished cell: ``arm``, ``seed``, ``run``, cost and provenance.
+        metrics: a row per finished cell and final metric: ``arm``, ``seed``, ``metric``, ``value``, ``unit``,
+            ``evaluation``, and ``warning``: what makes the value doubtful, or empty.
+        not_applicable: the same for metrics that a cell's objective does not have; ``value`` is empty.
+        curves: a row per finished cell and step at which held-out values were measured.
+        missing: a row per cell without a result: ``arm``, ``seed``, ``run``, ``reason``, and ``has_failed``: True if
+            the run failed, and is not merely unfinished.
+        examples: by arm, the example captions of its first finished seed.
+        mixture: a row per finished cell that trained and source: ``arm``, ``seed``, ``source``, ``samples``, ``dense``
+            (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
+        credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
+            of each, as their descriptions stated it when the runs were loaded.
+        items: what evaluation items contribute to errors.
+        rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
+            is read. Committed records have none.
+    """
+
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    not_applicable: pd.DataFrame
+    curves: pd.DataFrame
+    missing: pd.DataFrame
+    examples: dict[str, list[dict[str, Any]]]
+    items: ItemMoments = field(default_factory=ItemMoments)
+    mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
+    credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
+    rows: pl.LazyFrame = field(default_factory=pl.LazyFrame)
+
+    @property
+    def codes(self) -> Mapping[str, int]:
+        """The number of finished runs by the digest of their code; older runs did not record it."""
+        if "code" not in self.runs:
+            return {}
+        return Counter(self.runs.drop_duplicates("run")["code"].replace("", "not recorded"))
+
+    @property
+    def curve(self) -> str:
+        """The held-out column with the most points, as objectives differ in theirs; empty if there is none."""
+        columns = [name for name in self.curves.columns if name.startswith("held_out_")]
+        return max(columns, key=lambda name: self.curves[name].count(), default="")
+
+    def values(self, metric: str) -> pd.DataFrame:
+        """Return a metric, or the CPU time of training per sample, with a row per seed and a column per arm."""
+        if metric not in self._values:
+            self._values[metric] = self._pivot(metric)
+        return self._values[metric]
+
+    @cached_property
+    def _values(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def _pivot(self, metric: str) -> pd.DataFrame:
+        chosen = self.metrics[self.metrics["metric"] == metric]
+        if metric == STEP_TIME and len(self.runs):
+            trained = self.runs[(self.runs["samples"] > 0) & self.runs["train_cpu_seconds"].notna()]
+            chosen = trained.assign(value=1000 * trained["train_cpu_seconds"].astype(float) / trained["samples"])
+        return chosen.pivot(index="seed", columns="arm", values="value")
+
+    def value(self, metric: str, arm: str) -> pd.Series:
+        """Return an arm's metric by seed; empty if it has none."""
+        return self.values(metric).get(arm, pd.Series(dtype=float))
+
+    def mean(self, metric: str, arm: str) -> Estimate:
+        """Return an arm's mean of a metric over seeds, with an interval within the values that its unit allows."""
+        return arm_mean(self.value(metric, arm), self.limits(metric))
+
+    def limits(self, metric: str) -> tuple[float, float]:
+        """Return the least and the greatest possible value of a metric."""
+        return LIMITS.get(self.unit(metric), UNLIMITED)
+
+    def num_failed(self, arm: str) -> int:
+        """Return the number of an arm's runs that failed."""
+        return 0 if self.missing.empty else int(self.missing.loc[self.missing["arm"] == arm, "has_failed"].sum())
+
+    def num_runs(self, arm: str) -> int:
+        """Return the number of an arm's runs, with or without a result."""
+        return int((self.runs["arm"] == arm).sum() + (self.missing["arm"] == arm).sum())
+
+    def dense_share(self, arm: str) -> float | None:
+        """Return the share of an arm's training samples that showed a dense caption; None if it is not recorded."""
+        own = self.mixture[self.mixture["arm"] == arm]
+        return float(own["dense"].sum() / own["samples"].sum()) if own["samples"].sum() else None
+
+    def why_absent(self, metric: str) -> str:
+        """Return why no finished run has a metric, which data or objective cannot have; empty if one has it."""
+        if len(self.values(metric)):
+            return ""
+        return str(next(iter(self.not_applicable.loc[self.not_applicable["metric"] == metric, "evaluation"]), ""))
+
+    def unit(self, metric: str) -> str:
+        """Return the metric's unit; empty if it was not measured."""
+        return self._first(metric, "unit")
+
+    def evaluation(self, metric: str) -> str:
+        """Return how the metric was measured; empty if it was not."""
+        return self._first(metric, "evaluation")
+
+    def _first(self, metric: str, column: str) -> str:
+        return str(next(iter(self.metrics.loc[self.metrics["metric"] == metric, column]), ""))
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row per finished cell with its final metrics as columns, named with their units."""
+        if self.metrics.empty:
+            return self.runs
+        named = self.metrics.assign(column=self.metrics["metric"] + " [" + self.metrics["unit"] + "]")
+        wide = named.pivot(index=["arm", "seed"], columns="column", values="value")
+        return self.runs.merge(wide[list(dict.fromkeys(named["column"]))], on=["arm", "seed"])
+
+
+class _Finished(NamedTuple):
+    """What a finished run adds to the tables."""
+
+    run: dict[str, Any]
+    metrics: list[tuple[Any, ...]]
+    mixture: list[dict[str, Any]]
+    folder: Path
+
+
+def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
+    """Read the run of every cell, finished or not.
+
+    Raises:
+        UsageError: a file of a finished run is missing or broken.
+    """
+    found = in_threads(partial(_read, runs_dir), cells)
+    done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
+    runs = [one.run for one in done.values()]
+    missing = [one for one in found if not isinstance(one, _Finished)]
+    table = pd.DataFrame([row for one in done.values() for row in one.metrics], columns=METRIC_COLUMNS)
+    is_applicable = table["value"].notna()
+    firsts = {arm: one.folder for (arm, _), one in reversed(done.items())}
+    item_files = {run: path for run, one in done.items() if (path := one.folder / ITEMS).exists()}
+    rows = scan_rows({run: one.folder / ROWS for run, one in done.items()})
+    return Evidence(
+        runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
+        metrics=table[is_applicable].astype({"value": float}).reset_index(drop=True),
+        not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
+        curves=held_out_rows(rows),
+        missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
+        examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},
+        items=ItemMoments(partial(read_items, item_files)),
+        mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
+        credits=credits_of(cell.config for cell in cells),
+        rows=rows,
+    )
+
+
+def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
+    """Return what a finished run adds, or the row of a missing one."""
+    run, where = RunFolder(runs_dir, cell.name), {"arm": cell.arm, "seed": cell.seed}
+    if not run.is_done:
+        return {**where, "run": cell.name, "reason": _reason(run), "has_failed": run.state() == "failed"}
+    result = run.result()
+    folder = attempt_folder(run.path, result["attempt"])
+    manifest, mixture = read_json(folder / "manifest.json"), []
+    metrics = dict(result["metrics"])
+    if result["train_cpu_seconds"] is None:
+        metrics[STEP_TIME] = NO_STEP_TIME.to_json()
+    if cell.config.budget.samples:
+        for source, shown in result.get("mixture", {}).items():
+            counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
+            mixture.append({**where, "source": source, **counts, **shown["bad"]})
+    return _Finished(
+        {
+            **where,
+            "run": cell.name,
+            "samples": cell.config.budget.samples,
+            "train_flops": result["train_flops"],
+            "train_seconds": result["train_seconds"],
+            "train_cpu_seconds": result["train_cpu_seconds"],
+            "seconds": result["seconds"],
+            "cpu_seconds": result["cpu_seconds"],
+            "precision": cell.config.precision,
+            "threads": manifest["threads"],
+            "hardware": _hardware(result, manifest),
+            "code": manifest.get("code", ""),
+            "commit": manifest["commit"],
+            "torch": manifest["versions"]["torch"],
+            "encoder_parameters": manifest["parameters"]["encoder"],
+            "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
+            "train_pairs": manifest["train_pairs"],
+            "held_out_pairs": manifest["held_out_pairs"],
+        },
+        # The texts are in memory once, however many runs have them.
+        [
+            (
+                *(cell.arm, cell.seed, intern(name), one["value"]),
+                *(intern(one["unit"]), intern(one["evaluation"]), intern(one["warning"])),
+            )
+            for name, one in metrics.items()
+        ],
+        mixture,
+        folder,
+    )
+
+
+def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Return the hardware of all attempts that the result rests on; older results do not list them."""
+    attempts = result.get("attempts") or [manifest]
+    return "; ".join(dict.fromkeys(attempt["hardware"] or "unknown" for attempt in attempts))
+
+
+def _reason(run: RunFolder) -> str:
+    if run.state() == "running":
+        return "still running"
+    failure = run.failure()
+    return "not run yet" if failure is None else f"{failure.cause}: {failure.message}"

@@ -1,0 +1,102 @@
+"""Model cards of a study's arms: with intervals over seeds and the study's verdicts, which no single run knows."""
+
+from ablations.claims import CLAIMS
+from aimv2.base.errors import unknown
+from aimv2.base.markdown import escape
+from aimv2.tools.weights.card import Card, render
+from analysis.document.model import code_span
+from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate
+from analysis.judgement.compare import reasons_to_withhold
+from analysis.judgement.conclusions import conclusion
+from analysis.judgement.findings import Findings
+from analysis.sections.words import percent, seen
+
+
+def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
+    """Return the model card of an arm, for the exported weights of any of its runs.
+
+    Args:
+        layout: that of the exported weights.
+
+    Raises:
+        UsageError: the study has no such arm, or the arm has no finished run.
+    """
+    runs = findings.evidence.runs
+    finished = list(dict.fromkeys(runs["arm"]))
+    if arm not in finished:
+        raise unknown("arm with finished runs", arm, finished)
+    own = runs[runs["arm"] == arm]
+    config = next(cell.config for cell in findings.cells if cell.arm == arm)
+    study, pairs = findings.study, list(zip(own["run"], own["seed"], strict=True))
+    record = [
+        f"Study {escape(findings.request.folder)}: {study.question} Source: {study.source}.",
+        f"Runs of this arm: {', '.join(f'{code_span(run)} (seed {seed})' for run, seed in pairs)}.",
+        f"Code {seen(findings.evidence, 'code')}; PyTorch {seen(findings.evidence, 'torch')} on"
+        f" {seen(findings.evidence, 'hardware')}.",
+    ]
+    return render(
+        Card(
+            name=f"{findings.request.folder}: {study.label(arm)}",
+            layout=layout,
+            seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
+            sources=findings.evidence.credits["sources"],
+            evaluation=(_note(findings, arm), _rows(findings, arm)),
+            record=record,
+            verdicts=_verdicts(findings),
+            has_text_tower=config.objective.name == "clip" and layout == "transformers",
+        ),
+        config,
+    )
+
+
+def _note(findings: Findings, arm: str) -> str:
+    number = int((findings.evidence.runs["arm"] == arm).sum())
+    if number == 1:
+        return "One finished run (n = 1), so there are no intervals."
+    note = (
+        f"Means over {number} seeds with {percent(LEVEL)} % intervals, each for itself, which cover seeds. The weights"
+        " of one run may lie outside."
+    )
+    if number < MIN_SEEDS:
+        note = f"Means over {number} seeds, which are too few for intervals of means."
+    study, baseline = findings.study, findings.study.baseline
+    if arm == baseline:
+        return f"{note} This arm is the baseline of the study."
+    if reasons := reasons_to_withhold(study, findings.evidence, [arm, baseline]):
+        return f"{note} Differences from the baseline are withheld: {'; '.join(reasons)}."
+    return f"{note} Δ is the difference from the baseline *{study.label(baseline)}*."
+
+
+def _rows(findings: Findings, arm: str) -> list[list[str]]:
+    study, evidence = findings.study, findings.evidence
+    shows_difference = arm != study.baseline and not reasons_to_withhold(study, evidence, [arm, study.baseline])
+    rows = []
+    for metric in dict.fromkeys(evidence.metrics["metric"]):
+        values = evidence.value(metric, arm)
+        if not len(values):
+            continue
+        text = _text(evidence.mean(metric, arm))
+        if shows_difference:
+            text += f"; Δ {_text(findings.differences.separately(metric, arm), '+.4g')}"
+        rows.append([escape(metric), text, escape(evidence.unit(metric)), _measured(findings, metric, arm)])
+    return rows
+
+
+def _text(estimate: Estimate, form: str = ".4g") -> str:
+    return f"{estimate.text(form)}, n = {estimate.n}" if estimate.n else estimate.text(form)
+
+
+def _measured(findings: Findings, metric: str, arm: str) -> str:
+    """Return how the arm's first run measured a metric, and every warning."""
+    metrics = findings.evidence.metrics
+    own = metrics[(metrics["metric"] == metric) & (metrics["arm"] == arm)]
+    return "; ".join(escape(text) for text in dict.fromkeys([own["evaluation"].iloc[0], *own["warning"]]) if text)
+
+
+def _verdicts(findings: Findings) -> list[str]:
+    """Return the study's conclusion, and its verdict on each claim with what qualifies it."""
+    lines = [conclusion(findings.study, findings.comparisons, escape(findings.unit), findings.withheld)]
+    for name, verdict in findings.verdicts.items():
+        word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
+        lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.scale}: {word}.")
+    return lines

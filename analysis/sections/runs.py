@@ -1,0 +1,233 @@
+"""What ran: the setup, the sources and what training showed of them, the costs, and the runs behind the numbers."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from ablations.budget import Equal
+from ablations.study import Study
+from aimv2.base.errors import REASONS
+from aimv2.base.markdown import escape
+from aimv2.config.data_config import is_described, source_name
+from analysis.document.model import Cell, Paragraph, Section, Table, code_span
+from analysis.evidence.load import Evidence
+from analysis.judgement.findings import Findings
+from analysis.judgement.guards import COSTS, MAX_EPOCHS, arm_notes, is_unequal, relative_cost
+from analysis.sections.words import runs_of, seen, with_limits
+
+COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "runs": lambda runs: str(len(runs)),
+    "samples per run": lambda runs: f"{runs['samples'].mean():,.0f}",
+    "training FLOPs per run": lambda runs: f"{runs['train_flops'].mean():.3g}",
+    "minutes per run": lambda runs: f"{runs['seconds'].mean() / 60:.2f}",
+    "of which training": lambda runs: f"{runs['train_seconds'].mean() / 60:.2f}",
+    "CPU minutes of training steps": lambda runs: _minutes(runs["train_cpu_seconds"]),
+    "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
+    "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
+}
+REPEATS_NOTE = (
+    f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
+    " this is not known of pairs."
+)
+
+ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
+
+
+def runs_section(findings: Findings) -> Section:
+    """Return every run, and the cells without a result."""
+    finished = [] if findings.evidence.runs.empty else [_finished(findings)]
+    return Section("Runs", [*finished, *_missing(findings)], is_folded=True)
+
+
+def _finished(findings: Findings) -> Table:
+    study, evidence, metric = findings.study, findings.evidence, findings.metric
+    columns = [
+        "run",
+        "arm",
+        "seed",
+        f"{metric} [{escape(findings.unit)}]",
+        "samples",
+        "training FLOPs",
+        "minutes",
+        *ORIGIN,
+    ]
+    table = Table(columns, name="runs", is_filterable=True)
+    for run in evidence.runs.to_dict("records"):
+        value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
+        table.rows.append(
+            [
+                Cell((code_span(run["run"]),), (run["run"],)),
+                study.label(run["arm"]),
+                str(run["seed"]),
+                "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),
+                f"{run['samples']:,}",
+                f"{run['train_flops']:.3g}",
+                f"{run['seconds'] / 60:.2f}",
+                *(escape(str(run.get(name, ""))) for name in ORIGIN),
+            ]
+        )
+    return table
+
+
+def _missing(findings: Findings) -> list[Paragraph | Table]:
+    missing = findings.evidence.missing
+    if missing.empty:
+        return [Paragraph("No run is missing: every cell has a finished run.")]
+    columns = ["arm", "seed", "run", "reason"]
+    rows = missing[columns].astype(str).to_numpy().tolist()
+    table = Table(columns, [[escape(cell) for cell in row] for row in rows], name="missing")
+    return [Paragraph("Missing runs:"), table]
+
+
+def cost_section(findings: Findings) -> Section:
+    """Return the cost of each arm and of all; of the baseline alone if nothing is compared with it."""
+    note = "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add)."
+    if findings.compares:
+        equal = COSTS[findings.study.equal][0]
+        note += f" The study holds {equal} equal across arms; an arm that deviates is marked as unequal."
+    title = "Cost" if findings.compares else "Cost of the baseline's runs"
+    return Section(title, [_costs(findings), Paragraph(note)])
+
+
+def _costs(findings: Findings) -> Table:
+    """Return the costs, marked where the study holds one equal to the baseline and it is not."""
+    study, runs, units = findings.study, findings.evidence.runs, COSTS if findings.compares else {}
+    table = Table(
+        ["arm", *COSTS_PER_ARM, *(f"{title} relative to baseline" for title, _ in units.values())], name="cost"
+    )
+    if runs.empty:
+        return table
+    arms = findings.present(list(runs["arm"].unique()))
+    for arm in arms:
+        own = runs[runs["arm"] == arm]
+        relative = [_relative(findings, arm, unit) for unit in units]
+        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
+        table.rows.append([label, *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
+    limits = [arm_notes(findings, arm) for arm in arms]
+    if findings.compares:
+        table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in units)])
+        limits.append(())
+    return with_limits(table, limits)
+
+
+def _minutes(seconds: "pd.Series[float]") -> str:
+    return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
+
+
+def _relative(findings: Findings, arm: str, unit: Equal) -> str:
+    """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
+    study, evidence = findings.study, findings.evidence
+    ratio = relative_cost(study, evidence, arm, unit)
+    if math.isnan(ratio):
+        return ""
+    return f"{ratio:.2f} x" + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))
+
+
+def setup_section(findings: Findings) -> Section:
+    """Return the setup, what training showed of each source, and the sources' licences."""
+    blocks: list[Table | Paragraph] = [_setup(findings)]
+    mixture = mixture_table(findings.study, findings.evidence)
+    if mixture.rows:
+        blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
+        if notes := repeats(findings.study, findings.evidence):
+            blocks.append(Paragraph(" ".join(notes)))
+    return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
+
+
+def _setup(findings: Findings) -> Table:
+    study, cells, config, evidence = findings.study, findings.cells, findings.config, findings.evidence
+    model, budget = config.model, config.budget
+    requested = {cell.arm for cell in cells}
+    stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
+    steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
+    patches = f"{model.image_px} px images in I = {model.num_patches} patches"
+    hardware, software = (seen(evidence, name) for name in ("hardware", "torch"))
+    kind = study.design.kind if findings.compares else "search without a confirmation"
+    rows = {
+        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
+        "design": f"{kind}; baseline {study.baseline}; equal {study.equal}",
+        "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
+        "runs": f"{len(evidence.runs)} of {len(cells)} finished",
+        "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
+        "encoder": f"{stack.format(model.encoder)}, {_size(findings, 'encoder')}; {patches}",
+        "decoder": f"{stack.format(model.decoder)}, {_size(findings, 'other')}, heads included;"
+        f" {model.vocab_size} tokens",
+        "data": _data(findings),
+        "hardware": f"{hardware}; threads per run: {seen(evidence, 'threads')}; {config.precision}",
+        "software": f"torch {software}; commit {seen(evidence, 'commit')}; code {seen(evidence, 'code')}",
+    }
+    return Table(["", ""], [list(row) for row in rows.items()], name="setup")
+
+
+def _data(findings: Findings) -> str:
+    config, evidence = findings.config, findings.evidence
+    pairs = f"{seen(evidence, 'train_pairs')} training pairs, {seen(evidence, 'held_out_pairs')} held-out pairs"
+    if config.data.has_scenes:
+        pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"
+    share: float | None = config.data.dense_fraction
+    if config.data.kind == "files" or config.data.dense_fractions is not None:  # sources differ in their share
+        share = evidence.dense_share(findings.study.baseline)
+    if share is not None:
+        pairs += f"; {100 * share:.0f} % of the samples show the dense caption"
+    return f"{', '.join(map(_source_name, config.data.sources))}: {pairs}"
+
+
+def _size(findings: Findings, part: str) -> str:
+    runs, column = findings.evidence.runs, f"{part}_parameters"
+    return f"{runs[column].iloc[0] / 1e6:.2f} M parameters" if column in runs else "parameters unknown"
+
+
+def _source_name(source: str) -> str:
+    return escape(source_name(source)) if is_described(source) else source
+
+
+def mixture_table(study: Study, evidence: Evidence) -> Table:
+    """Return samples, epochs, share of dense captions and bad samples of each source; arms that are equal share rows.
+
+    Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
+    """
+    table = Table(["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"])
+    shown = evidence.mixture
+    groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for arm in study.conditions:
+        own = shown[shown["arm"] == arm]
+        rows = tuple(_source_row(rows) for _, rows in own.groupby("source", sort=False))
+        if rows:
+            groups.setdefault(rows, []).append(study.label(arm))
+    for rows, labels in groups.items():
+        arms = "all" if len(groups) == 1 else "; ".join(labels)
+        table.rows.extend([[arms if not number else "", *row] for number, row in enumerate(rows)])
+    return table
+
+
+def repeats(study: Study, evidence: Evidence) -> list[str]:
+    """Return a sentence for each source that an arm has seen too often."""
+    sentences = []
+    means = evidence.mixture.groupby(["source", "arm"], sort=False)["epochs"].mean()
+    often = means[means > MAX_EPOCHS]
+    for source, epochs in often.groupby("source", sort=False):
+        arms = [study.label(arm) for arm in study.conditions if arm in epochs.index.get_level_values("arm")]
+        times = f"{epochs.min():.3g}" if epochs.min() == epochs.max() else f"{epochs.min():.3g} to {epochs.max():.3g}"
+        sentences.append(f"{escape(str(source))} was shown {times} times, in these arms: {'; '.join(arms)}.")
+    return [*sentences, REPEATS_NOTE] if sentences else []
+
+
+def _source_row(runs: pd.DataFrame) -> tuple[str, ...]:
+    """Return the cells of a source in the runs of an arm."""
+    samples = runs["samples"].mean()
+    bad = [f"{reason}: {count:,}" for reason in REASONS if (count := int(runs[reason].sum()))]
+    return (
+        escape(str(runs["source"].iloc[0])),
+        f"{samples:,.0f}",
+        f"{runs['epochs'].mean():.3g}",
+        f"{100 * runs['dense'].sum() / runs['samples'].sum():.0f} %" if samples else "",
+        "; ".join(bad) or "none",
+    )
+
+
+def credits_text(credits: Mapping[str, Sequence[str]]) -> str:
+    """Return the sources and labelled sets of runs (``Evidence.credits``), each with its licence, as Markdown."""
+    shown = {kind: ", ".join(map(escape, lines)) for kind, lines in credits.items()}
+    text = f"Images: {shown['sources']}."
+    return f"{text} Labelled sets: {shown['sets']}." if shown["sets"] else text

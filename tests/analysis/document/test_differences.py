@@ -1,0 +1,97 @@
+"""Differences between two folders of a report, number by number."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from analysis.digits import plain
+from analysis.figures.style import save
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.document.differences import differences
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "one", tmp_path / "other"
+
+
+def of_texts(folders, old, new, name="report.md"):
+    for folder, text in zip(folders, (old, new), strict=True):
+        (folder / name).write_text(text)
+    return differences(*folders).get(folders[0] / name, [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"low": 0.12345678', '"low": 0.12345679'),  # between two numbers of eight digits
+        ('"low": 0.3', '"low": 0.30000001'),
+        ('"low": 1.0', '"low": 0.99999999'),
+        ("1.23457e+12,b", "1.23456e+12,b"),
+        ("M100.01 3.5L7 8", "M100 3.5L7 8"),
+        ('class="f012abc-3" d="M1.0000"', 'class="ffeed01-3" d="M1.0001"'),  # the name follows from the number
+        ("12.3456789012 5 m", "12.3456789013 5 m"),
+    ],
+)
+def test_rounding_is_no_difference(folders, old, new):
+    assert of_texts(folders, old, new) == of_texts(folders, new, old) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("a\nloss 0.100 here", "a\nloss 0.125 here", "Line 2: loss 0.100 is now 0.125 (+25 %)"),
+        ("12345 samples", "12346 samples", "Line 1: 12345 is now 12346 (+0.0081 %)"),  # a count
+        ("x,0.12345678", "x,0.12345681", "Line 1: x,0.12345678 is now 0.12345681 (+2.4e-05 %)"),
+        ("[0, 1]", "[3, 1]", "Line 1: [0 is now 3 (+3)"),
+        ("is better by 3", "is worse by 3", "Line 1: 'is better by 3' is now 'is worse by 3'"),
+        ("+0.000", "-0.001", "Line 1: +0.000 is now -0.001 (-0.001)"),
+        ("a", "a\nb", "Line 2: '' is now 'b'"),
+        ("a", "a\0", "Line 1: 'a' is now 'a\\x00'"),
+    ],
+)
+def test_moved_number_and_changed_text_are_named(folders, old, new, sentence):
+    assert of_texts(folders, old, new) == [sentence]
+
+
+def test_every_number_of_a_line_is_compared(folders):
+    assert len(of_texts(folders, "1 2 3 4", "1 3 3 5")) == 2
+
+
+@given(value=st.floats(1e-9, 1e9), noise=st.floats(-1e-13, 1e-13))
+def test_noise_of_another_processor_moves_no_number_of_a_file(value, noise, tmp_path_factory):
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "other")]
+    texts = [f"{plain(x)} {x:.6g}." for x in (value, value * (1 + noise))]
+    assert of_texts(folders, *texts) == []
+
+
+def test_files_of_one_folder_alone_are_named(folders):
+    one, other = folders
+    (one / "figures").mkdir()
+    (one / "figures" / "a.svg").write_text("")
+    (other / "b.md").write_text("")
+    assert differences(one, other) == {
+        one / "b.md": ["The file is missing."],
+        one / "figures" / "a.svg": ["The report has no such file."],
+    }
+
+
+def test_pictures_of_pixels_must_be_the_same(folders):
+    for folder, content in zip(folders, (b"\x89PNG\xff1.0", b"\x89PNG\xff2.0"), strict=True):
+        (folder / "a.png").write_bytes(content)
+    assert differences(*folders) == {folders[0] / "a.png": ["It has other content, which is no text."]}
+
+
+@pytest.mark.parametrize(("change", "moves"), [(1e-12, False), (0.02, True)])
+def test_figures_are_compared_by_what_they_draw(folders, change, moves):
+    for folder, factor in zip(folders, (1, 1 + change), strict=True):
+        figure, axis = plt.subplots()
+        axis.plot(np.array([0.1, 0.7, 0.3]) * [1, factor, 1])
+        axis.set_ylim(0, 1)
+        save(figure, pd.DataFrame({"x": [0.7 * factor]}), folder, "a")
+        plt.close(figure)
+    assert [path.name for path in differences(*folders)] == (["a.csv", "a.pdf", "a.svg"] if moves else [])

@@ -1,0 +1,120 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
+from analysis.evidence.load import load
+from analysis.inference.intervals import mean_interval
+from tests.helpers.evidence import evidence_from, write_run
+
+
+def test_tables_have_a_row_per_finished_cell(evidence, cells):
+    assert len(evidence.runs) == len(cells) == 32
+    assert set(evidence.metrics["metric"]) == {
+        "content_loss", "causal_content_loss", "pixel_loss_0.5", "probe_digits", "knn_digits", "caption_bits",
+    }  # fmt: skip
+    assert evidence.values("content_loss").shape == (4, 8)
+    assert evidence.missing.empty
+    assert evidence.unit("content_loss") == "nats/token"
+    assert set(evidence.metrics["warning"]) == {""}
+
+
+def test_results_have_metrics_with_their_units_as_columns(evidence):
+    assert len(evidence.results) == 32
+    assert "content_loss [nats/token]" in evidence.results
+
+
+def test_means_of_accuracies_have_intervals_between_0_and_1():
+    values = {"probe_object": (0.9, 0.97, 1.0), "content_loss": (0.0, 0.1, 0.3)}
+    units = {"probe_object": "accuracy", "content_loss": "nats/token"}
+    rows = [("a", seed, name, one, units[name], "", "") for name, own in values.items() for seed, one in enumerate(own)]
+    evidence = evidence_from([], rows)
+    assert mean_interval(np.array(values["probe_object"])).high > 1
+    assert evidence.mean("probe_object", "a").high == 1
+    assert evidence.mean("content_loss", "a") == mean_interval(np.array(values["content_loss"]))
+
+
+def test_metric_that_is_not_applicable_has_no_value(evidence):
+    assert "causal" not in evidence.values("caption_bits")
+    assert set(evidence.not_applicable["metric"]) == {"image_to_text_recall_1", "caption_bits"}
+
+
+def test_step_time_is_absent_with_the_reason_where_a_device_did_the_work(cells, runs_dir, tmp_path):
+    chosen = [cell for cell in cells if cell.seed == 0][:2]
+    for cell in chosen:
+        result = read_json(runs_dir / cell.name / "result.json")
+        measured = 1.0 if cell.arm == "uniform" else None
+        shutil.copytree(runs_dir / cell.name, tmp_path / cell.name)
+        write_json(tmp_path / cell.name / "result.json", result | {"train_cpu_seconds": measured})
+    evidence = load(chosen, tmp_path)
+    assert list(evidence.values("train_cpu_ms_per_sample")) == ["uniform"]
+    absent = evidence.not_applicable.set_index("metric").loc["train_cpu_ms_per_sample"]
+    assert absent["arm"] == chosen[1].arm
+    assert absent["evaluation"] == "not measured: a device or other ranks did part of the work"
+
+
+def test_step_time_is_cpu_time_of_training_over_samples(evidence, cells):
+    times = evidence.values("train_cpu_ms_per_sample")
+    assert (times == 1000 / cells[0].config.budget.samples).all(axis=None)
+    assert "untrained" not in times
+
+
+def test_results_name_the_code_and_the_hardware_of_all_attempts(cells, tmp_path):
+    old, new = cells[:2]
+    write_run(old, tmp_path, 3.0)
+    attempts = [{"attempt": number, "hardware": name} for number, name in enumerate(("H100", "A100", "H100"), 1)]
+    write_run(new, tmp_path, 3.0, code="0123456789ab", attempts=attempts)
+    evidence = load([old, new, replace(new, arm="the same run")], tmp_path)
+    assert evidence.results["hardware"].tolist() == ["a test", "H100; A100", "H100; A100"]
+    assert evidence.results["code"].tolist() == ["", "0123456789ab", "0123456789ab"]
+    assert evidence.codes == {"not recorded": 1, "0123456789ab": 1}, "a run that two cells share is one run"
+
+
+def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"]
+    with RunFolder(tmp_path, some[0].name).acquire(some[0].config) as attempt:
+        attempt.fail(Failure("not finite", "text_loss is nan at step 7"), "")
+    write_run(some[1], tmp_path, 3.0)
+    evidence = load(some, tmp_path)
+    assert evidence.missing["has_failed"].tolist() == [True, False, False]
+    assert (evidence.num_failed("causal"), evidence.num_runs("causal")) == (1, 4)
+    assert evidence.num_failed("uniform") == 0
+
+
+def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
+    some = [cell for cell in cells if cell.arm == "causal"][:2]
+    for cell in some:
+        rows = [("content_loss", 7, 2.0 + cell.seed, 1.0), ("content_loss", 9, 2.0, 3.0), ("other", 7, 1.0, 1.0)]
+        write_run(cell, tmp_path, 1.0, items=rows)
+    items = load(some, tmp_path).items
+    assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
+    # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
+    assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
+
+
+def test_runs_without_items_have_no_moments(cells, tmp_path):
+    write_run(cells[0], tmp_path, 1.0)
+    assert load(cells[:1], tmp_path).items.num_items("content_loss").empty
+
+
+def test_curves_have_the_steps_with_held_out_values(evidence, cells):
+    trained = [cell for cell in cells if cell.config.budget.samples]
+    curves = evidence.curves
+    assert list(curves) == ["arm", "seed", "step", "samples", "train_flops", "seconds", "held_out_caption_loss"]
+    assert list(curves[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None)) == [
+        (cell.arm, cell.seed) for cell in trained
+    ]
+    own = curves[(curves["arm"] == trained[0].arm) & (curves["seed"] == trained[0].seed)]
+    assert own["step"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_broken_file_of_metrics_is_named(cells, tmp_path):
+    write_run(cells[0], tmp_path, 1.0)
+    RunFolder(tmp_path, cells[0].name).file("metrics.parquet").write_text("broken")
+    with pytest.raises(UsageError, match=r"metrics.parquet cannot be read"):
+        load(cells[:1], tmp_path)

@@ -1,0 +1,203 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ablations.catalogue import STUDIES
+from ablations.request import Request
+from aimv2.base.errors import UsageError
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
+from analysis.evidence.load import MIXTURE_COLUMNS, load
+from analysis.evidence.records import (
+    FILE,
+    KEY,
+    Records,
+    compared_metrics,
+    pack,
+    packed_records,
+    read_records,
+    recorded_names,
+    unpack,
+)
+from analysis.inference.looks import Look
+from analysis.judgement.compare import Differences
+from tests.helpers.evidence import write_run
+from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
+from tests.helpers.specimen import STUDY
+
+LOOK = Look(2, ((0, 1), (0, 1, 2)))
+TABLES = ("runs", "metrics", "not_applicable", "curves", "missing", "mixture")
+SHOWN = {"samples": 9, "dense": 4, "epochs": 0.1, "bad": {}}
+
+
+@pytest.fixture(scope="module")
+def records(cells, tmp_path_factory):
+    """Runs with everything that a run can have, one that failed and one that is not there."""
+    folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
+    for cell in cells[:-2]:
+        items = [
+            (metric, item, rng.normal(3, 1), 1.0 + item % 3)
+            for metric in ("content_loss", "causal_content_loss", "probe_digits")
+            for item in range(7 if cell.arm != "fixed_25" else 6)
+        ]
+        mixture = {"scenes": SHOWN, "glyphs": SHOWN | {"bad": {"decode": 2}}}
+        write_run(cell, folder, 1 / 3 + rng.normal(), items=items, mixture=mixture, caption=f"{cell.arm} “é”")
+    with RunFolder(folder, cells[-2].name).acquire(cells[-2].config) as attempt:
+        attempt.fail(Failure("not finite", "text_loss is nan at step 7"), "")
+    request = Request(study=STUDY, cells=cells, arguments=("sweep=prefix_ratio", "a=é"))
+    return Records(request, replace(load(cells, folder), credits={"sources": ["birds (CC0)"], "sets": []}), LOOK)
+
+
+def test_everything_comes_back(records):
+    again = unpack(pack(records), STUDIES)
+    assert again.look == LOOK
+    assert again.request.cells == records.request.cells
+    assert again.request.arguments == records.request.arguments
+    assert again.request.study.claims == STUDY.claims
+    for name in TABLES:
+        table, expected = getattr(again.evidence, name), getattr(records.evidence, name)
+        assert len(expected), name
+        pd.testing.assert_frame_equal(table, expected, check_exact=True, obj=name)
+    assert again.evidence.examples == records.evidence.examples
+    assert again.evidence.credits == records.evidence.credits == {"sources": ["birds (CC0)"], "sets": []}
+
+
+def test_differences_cover_the_same_items(records):
+    again = unpack(pack(records), STUDIES)
+    before, after = (one.evidence.items.of_difference for one in (records, again))
+    pairs = [("causal", "content_loss", "uniform", "content_loss")]
+    pairs += [(arm, "content_loss", arm, "causal_content_loss") for arm in ("causal", "fixed_25")]
+    for pair in pairs:
+        (covariance, num_items), (expected, expected_items) = after(*pair), before(*pair)
+        assert covariance.shape == (4, 4)
+        np.testing.assert_array_equal(covariance, expected)
+        assert num_items == expected_items == (6 if "fixed_25" in pair else 7)
+    assert after("fixed_25", "content_loss", "uniform", "content_loss")[1] == 0, "they have other items"
+    differences = [Differences(STUDY, one.evidence).of(*pairs[0]) for one in (records, again)]
+    assert differences[0] == differences[1]
+    assert differences[0].covers == "seeds and items"
+
+
+def test_items_are_kept_for_metrics_that_decide(records):
+    known = unpack(pack(records), STUDIES).evidence.items.known
+    pairs = [("content_loss", "content_loss"), ("causal_content_loss", "causal_content_loss")]
+    assert list(known) == [*pairs, ("content_loss", "causal_content_loss")]
+    every = replace(STUDIES["sensitivity"], claims={})
+    assert ("probe_digits", "probe_digits") in compared_metrics(every, records.evidence)
+
+
+def test_same_records_are_the_same_bytes(records):
+    packed = pack(records)
+    assert pack(records) == packed
+    assert pack(unpack(packed, STUDIES)) == packed
+
+
+def test_images_of_all_arms_are_stored_once(records):
+    packed = pack(records)
+    (image,) = json.loads(pq.ParquetFile(pa.BufferReader(packed)).metadata.metadata[KEY])["images"]
+    assert packed.count(image.encode()) == 1
+    assert len(records.evidence.examples) > 2
+
+
+def test_any_reader_of_parquet_sees_a_row_per_run(records, tmp_path):
+    (tmp_path / FILE).write_bytes(pack(records))
+    table = pd.read_parquet(tmp_path / FILE)
+    assert len(table) == len(records.request.cells)
+    losses = {one["metric"]: one["value"] for one in table.loc[0, "metrics"]}
+    assert losses["content_loss"] == records.evidence.value("content_loss", "uniform")[0]
+
+
+def test_sweep_without_a_result_has_records(cells, tmp_path):
+    request = Request(study=STUDY, cells=cells, arguments=())
+    again = unpack(pack(Records(request, load(cells, tmp_path), Look(1))), STUDIES)
+    assert len(again.evidence.missing) == len(cells)
+    assert all(getattr(again.evidence, name).empty for name in TABLES if name != "missing")
+    assert list(again.evidence.mixture) == MIXTURE_COLUMNS
+
+
+@pytest.fixture(scope="module")
+def of_search(tiny, tmp_path_factory):
+    request, folder = request_of_search(tiny), tmp_path_factory.mktemp("confirmed")
+    write_confirmation(request, folder)
+    return Records(request, load(request.cells, folder), Look(1), parsed(typical()))
+
+
+def test_search_comes_back_with_its_confirmation(of_search):
+    again = unpack(pack(of_search), STUDIES)
+    assert again.search == of_search.search
+    assert again.request.study.is_search
+    assert again.request.cells == of_search.request.cells
+    assert pack(again) == pack(of_search)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, table: about.pop("search") and None, "x is not a file of records"),
+        (lambda about, table: about["search"].update(study="loss_weight"), "x is not a file of records"),
+        (lambda about, table: about["search"].update(version=2), "x is a search of version 2"),
+        (lambda about, table: about["request"]["sweep"].pop("is_search") and None, "x is not a file of records"),
+    ],
+)
+def test_searches_of_other_studies_are_refused(of_search, change, message):
+    with pytest.raises(UsageError, match=message):
+        unpack(changed(pack(of_search), change), STUDIES, "x")
+
+
+def test_records_are_found_beside_reports(records, tmp_path):
+    (tmp_path / "prefix_ratio").mkdir()
+    (tmp_path / "verify").mkdir()
+    path = tmp_path / "prefix_ratio" / FILE
+    path.write_bytes(pack(records))
+    assert recorded_names(tmp_path) == ["prefix_ratio"]
+    assert packed_records(tmp_path, "prefix_ratio") == path.read_bytes()
+    assert read_records(path, STUDIES).look == LOOK
+    with pytest.raises(UsageError, match=r"verify/records.parquet cannot be read: No such file"):
+        packed_records(tmp_path, "verify")
+
+
+def changed(packed, change):
+    """Return a file whose description or rows were changed by hand."""
+    file = pq.ParquetFile(pa.BufferReader(packed))
+    table, about = file.read(), json.loads(file.metadata.metadata[KEY])
+    table = change(about, table) or table
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(about)}), sink := pa.BufferOutputStream())
+    return bytes(sink.getvalue())
+
+
+def outside(about, table):
+    for config in about["request"]["configs"].values():
+        config["scale"] = "../../x"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, table: about.update(version=2), "x has records of version 2, and this code reads version 1"),
+        (lambda about, table: about.update(look=None), "x is not a file of records"),
+        (lambda about, table: about.pop("credits") and None, "x is not a file of records"),
+        (lambda about, table: about.update(credits={"sources": []}), "x is not a file of records"),
+        (lambda about, table: about.update(images=[]), "x is not a file of records"),
+        (lambda about, table: about.update(images=["<svg>"]), "x is not a file of records"),
+        (lambda about, table: table.slice(1), "x is not a file of records"),
+        (lambda about, table: table.drop_columns(["reason"]), "x is not a file of records"),
+        (lambda about, table: about["request"]["sweep"].update(slug="x"), "x is not the record of a launch"),
+        (outside, "x is not a file of records"),
+    ],
+)
+def test_changed_files_are_refused(records, change, message):
+    with pytest.raises(UsageError, match=message):
+        unpack(changed(pack(records), change), STUDIES, "x")
+
+
+def test_other_files_are_refused(records):
+    packed = pack(records)
+    pq.write_table(pa.table({"a": [1]}), sink := pa.BufferOutputStream())
+    for content in (b"", b"broken", packed[:-9], packed[:100] + packed[200:], bytes(sink.getvalue())):
+        with pytest.raises(UsageError, match=r"records.parquet is not a file of records; write the report again"):
+            unpack(content, STUDIES)

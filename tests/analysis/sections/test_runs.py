@@ -1,0 +1,177 @@
+"""What ran: the costs of arms, the setup, the realised mixture, the credits of sources, and the runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablations.study import UNTRAINED
+from aimv2.config.paths import replaced
+from analysis.document.markdown import to_markdown
+from analysis.evidence.load import MISSING_COLUMNS, load
+from analysis.inference.looks import Look
+from analysis.judgement.findings import judge
+from analysis.sections.runs import cost_section, credits_text, mixture_table, repeats, runs_section, setup_section
+from analysis.sections.study import document
+from tests.helpers.documents import by_row, judged_again, tables, text_of
+from tests.helpers.evidence import write_run
+from tests.helpers.specimen import STUDY
+
+
+def test_each_run_has_a_row_with_its_name_and_value(findings):
+    table = tables(runs_section(findings))["runs"]
+    assert [row[0].runs for row in table.rows] == [(name,) for name in findings.evidence.runs["run"]]
+    row = next(row for row in table.rows if row[1] == "causal (prefix of 1 patch)" and row[2] == "2")
+    assert row[3].value == findings.evidence.value("content_loss", "causal")[2]
+    assert "No run is missing" in text_of(runs_section(findings))
+
+
+def test_missing_runs_are_listed_with_their_reason_escaped(findings):
+    missing = pd.DataFrame([("causal", 4, "v2-0", "loss | <b>", True)], columns=MISSING_COLUMNS)
+    section = runs_section(judged_again(findings, replace(findings.evidence, missing=missing)))
+    assert tables(section)["missing"].rows == [["causal", "4", "v2-0", r"loss \| \<b\>"]]
+    assert "No run is missing" not in text_of(section)
+
+
+CAUSAL = "causal (prefix of 1 patch)"
+
+
+@pytest.mark.parametrize(
+    ("equal", "marked"),
+    [("samples", []), ("flops", [CAUSAL]), ("seconds", ["fixed at 25 %"])],
+)
+def test_an_arm_that_misses_what_the_study_holds_equal_is_marked(findings, equal, marked):
+    """One arm has half more FLOPs, another half more CPU seconds; all have their samples."""
+    runs = findings.evidence.runs.copy()
+    runs.loc[runs["arm"] == "causal", "train_flops"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_25", "train_cpu_seconds"] *= 1.5
+    runs.loc[runs["arm"] == "fixed_75", "train_seconds"] *= 1.5  # the machine was busy
+    evidence = replace(findings.evidence, runs=runs)
+    section = cost_section(judged_again(findings, evidence, study=replace(STUDY, equal=equal)))
+    rows = by_row(tables(section)["cost"])
+    assert [arm for arm, row in rows.items() if any("unequal" in line for lines in row.values() for line in lines)] == (
+        marked
+    )
+    assert rows[CAUSAL]["FLOPs relative to baseline"][0].startswith("1.50 x")
+    assert rows["all"]["runs"] == ("32",)
+
+
+def test_wall_time_is_compared_where_cpu_time_does_not_measure_the_work(findings):
+    runs = findings.evidence.runs.copy()
+    runs.loc[runs["arm"] == "fixed_25", "train_seconds"] *= 1.5
+    runs["train_cpu_seconds"] = np.nan
+    rows = by_row(tables(cost_section(judged_again(findings, replace(findings.evidence, runs=runs))))["cost"])
+    assert rows["fixed at 25 %"]["training time relative to baseline"] == ("1.50 x",)
+    assert rows["fixed at 25 %"]["CPU minutes of training steps"] == ("not measured",)
+
+
+def test_setup_counts_finished_runs_and_names_hardware_and_code(findings):
+    rows = by_row(tables(setup_section(findings))["setup"])
+    assert rows["runs"][""] == ("32 of 32 finished",)
+    assert rows["hardware"][""] == ("a test; threads per run: 1; float32",)
+    assert rows["software"][""] == ("torch 2; commit abc; code cccccccccccc",)
+
+
+def test_setup_without_runs_knows_no_hardware(findings):
+    evidence = replace(findings.evidence, runs=findings.evidence.runs.iloc[:0][["arm", "seed", "run"]])
+    rows = by_row(tables(setup_section(judged_again(findings, evidence)))["setup"])
+    assert rows["hardware"][""] == ("not recorded; threads per run: not recorded; float32",)
+
+
+def test_licences_are_named(findings):
+    assert "Images: " in text_of(setup_section(findings))
+
+
+def shown(samples, size, dense=0, **bad):
+    """Return a source of a run's record."""
+    reasons = {reason.replace("_", " "): count for reason, count in bad.items()}
+    return {"samples": samples, "short": samples - dense, "dense": dense, "epochs": samples / size, "bad": reasons}
+
+
+@pytest.fixture
+def evidence_with(cells, tmp_path):
+    """Write the runs of two seeds, and return their evidence."""
+
+    def write(mixture_of):
+        some = [cell for cell in cells if cell.seed < 2]
+        for cell in some:
+            write_run(cell, tmp_path, 3.0 + 0.01 * cell.seed, mixture=mixture_of(cell))
+        return some, load(some, tmp_path)
+
+    return write
+
+
+def test_equal_arms_share_their_rows(evidence_with):
+    _, evidence = evidence_with(
+        lambda cell: {
+            "cc_3m": shown(300, 200, dense=99, missing_image=2 * cell.seed, empty_caption=1),
+            "coyo": shown(100, 50),
+        }
+    )
+    table = mixture_table(STUDY, evidence)
+    num_runs = 2 * len(STUDY.conditions)
+    assert len(evidence.mixture) == 2 * num_runs
+    assert UNTRAINED not in set(evidence.mixture["arm"]), "it has seen nothing"
+    assert table.rows == [
+        ["all", r"cc\_3m", "300", "1.5", "33 %", "missing image: 2; empty caption: 2"],
+        ["", "coyo", "100", "2", "0 %", "none"],
+    ]
+    assert repeats(STUDY, evidence) == []
+
+
+def test_arms_that_differ_have_rows_of_their_own(evidence_with):
+    def mixture_of(cell):
+        return {"a": shown(0, 10), "b": shown(80, 10)} if cell.arm == "causal" else {"a": shown(40, 10)}
+
+    _, evidence = evidence_with(mixture_of)
+    table = mixture_table(STUDY, evidence)
+    assert [row[1:3] for row in table.rows] == [["a", "40"], ["a", "0"], ["b", "80"]]
+    assert table.rows[1][0] == STUDY.label("causal")
+    assert table.rows[1][4] == "", "no share of no samples"
+    assert STUDY.label("causal") not in table.rows[0][0]
+    sentence, reason = repeats(STUDY, evidence)
+    assert sentence == f"b was shown 8 times, in these arms: {STUDY.label('causal')}.", "4 epochs of a are not too many"
+    assert "Up to 4 epochs of repeated text" in reason
+    assert evidence.dense_share("causal") == 0
+
+
+def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of):
+    some, evidence = evidence_with(lambda cell: {"a": shown(50, 10)})
+    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
+    assert "| all | a | 50 | 5 | 0 % | none |" in text
+    assert "a was shown 5 times" in text
+
+
+def test_report_of_older_runs_shows_no_mixture(evidence_with, request_of):
+    some, evidence = evidence_with(lambda cell: None)
+    assert evidence.dense_share("uniform") is None
+    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
+    assert "What training showed" not in text
+    assert "33 % of the samples show the dense caption" in text
+
+
+def test_credits_are_no_markup():
+    credits = {"sources": ["OpenMoji (CC BY-SA 4.0)", "my_birds (by *me*)"], "sets": []}
+    images = r"Images: OpenMoji (CC BY-SA 4.0), my\_birds (by \*me\*)."
+    assert credits_text(credits) == images
+    assert (
+        credits_text(credits | {"sets": ["pets (none)", "b (CC0)"]}) == f"{images} Labelled sets: pets (none), b (CC0)."
+    )
+
+
+def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path):
+    """It opens no description, which may be another one on another machine."""
+    some, evidence = evidence_with(lambda cell: None)
+    path = str(tmp_path / "birds.yaml")
+    cells = [replace(cell, config=replaced(cell.config, {"data.sources": (path,)})) for cell in some]
+    recorded = replace(evidence, credits={"sources": ["birds (CC0)"], "sets": []})
+    pages = []
+    for content in (None, "licence: another"):
+        if content:
+            Path(path).write_text(content)
+        found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
+        pages.append(to_markdown(document(found, {})))
+    assert pages[0].count("Images: birds (CC0).") == 2, "setup and checklist"
+    assert pages[0] == pages[1]
