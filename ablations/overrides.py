@@ -1,15 +1,17 @@
 """The command line's view of a study."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BeforeValidator, NonNegativeInt, StringConstraints
+from pydantic import BeforeValidator, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
 from ablations.expectations import Expectation, default_margin
 from ablations.study import CONTROLS, Study, StudyValues
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
+from aimv2.config.serialization import explain
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
 
@@ -61,6 +63,18 @@ class StudyOverrides(StudyValues):
         if self.primary_metric != study.primary_metric and self.equivalence_margin == study.equivalence_margin:
             values["equivalence_margin"] = default_margin(self.primary_metric)  # the study's is in another unit
         return dataclasses.replace(study, **values | {"seeds": study.seeds, "claims": claims, "expected": expected})
+
+
+def overrides_from(values: Mapping[str, Any]) -> StudyOverrides:
+    """Return the overrides with these values.
+
+    Raises:
+        UsageError: a value is not allowed; the message starts with its key, ``sweep.<field>``.
+    """
+    try:
+        return TypeAdapter(StudyOverrides).validate_python(values)
+    except ValidationError as error:
+        raise UsageError(f"sweep.{explain(error)}") from error
 
 
 def study_overrides(study: Study) -> StudyOverrides:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from ablations.design import Arm
 from ablations.expand import Cell
-from ablations.overrides import StudyOverrides, study_overrides
+from ablations.overrides import overrides_from, study_overrides
 from ablations.study import CONTROLS, UNTRAINED, Control, Study, confirmation
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
@@ -170,7 +170,7 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
         study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
         values = dataclasses.asdict(study_overrides(study))
         values |= {key: value for key, value in recorded["sweep"].items() if key in values}
-        overrides = TypeAdapter(StudyOverrides).validate_python(values)
+        overrides = overrides_from(values)
         configs = {arm: from_dict(config) for arm, config in recorded["configs"].items()}
         cells = [
             Cell(

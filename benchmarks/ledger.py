@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,12 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
 from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
 from sweeps.active_launches import WORKERS, new_launch
+from sweeps.executors.registry import queue_of
 from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.status.board import Board
+from sweeps.status.runs import RunReader
+from sweeps.status.status import plan_status
 from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
 from tests.helpers.many_runs import write_runs
@@ -169,7 +173,9 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
     """Return the operations of each of a few updates of a launch's display."""
     now, found = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with Board(ledger.plan, console, is_live=True, clock=lambda: now) as board:
+    read = partial(plan_status, ledger.plan, RunReader(reads_all_first=False), queue_of=queue_of)
+    board = Board(read, console, clock=lambda: now)
+    with board.shown(is_live=True):
         for _ in range(NUM_BOARD_UPDATES):
             now += 1e6
             with counted(ledger.plan.runs_dir) as counts:

@@ -91,7 +91,7 @@ def replay(curves: Sequence[Sequence[float]], finals: Sequence[float], order: Se
         curves: of each trial, at equally distant points; the last one is that of the trained model.
     """
     num_points = len(curves[0])
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner_of("asha", num_points))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner_of("asha", {}, num_points))
     spent, left = 0, list[float]()
     for number in order:
         trial = study.ask()

@@ -1,8 +1,8 @@
 """Active launches. Each has a folder, so that other processes and hosts see it.
 
-A launch that waits for its workers has a heartbeat in its folder, as a run has; a launch on SLURM has the ids of its
-jobs there. To cancel a launch is to write a file into its folder, which its workers read between runs and during
-training.
+A launch that waits for its workers has a heartbeat in its folder, as a run has; a launch whose workers are jobs of a
+scheduler, such as SLURM, has the ids of its jobs there. To cancel a launch is to write a file into its folder, which
+its workers read between runs and during training.
 """
 
 import contextlib
@@ -33,18 +33,39 @@ NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
 @dataclass(frozen=True)
+class Queued:
+    """A job, or an element of an array, that is in a scheduler's queue.
+
+    Attributes:
+        state: the scheduler's state, such as ``PENDING``.
+        reason: the scheduler's reason for it, such as ``Resources``.
+    """
+
+    job: str
+    state: str
+    reason: str
+
+    @property
+    def array(self) -> str:
+        """The id of its array."""
+        return self.job.partition("_")[0]
+
+
+@dataclass(frozen=True)
 class Jobs:
-    """A launch's jobs on SLURM, which all have the name of its folder.
+    """A launch's jobs on a scheduler, which all have the name of its folder.
 
     Attributes:
         arrays: number of elements of each array, by its id.
         finalizer: id of the finalizer job; empty until it is submitted.
         cluster: name of the cluster; the queue of another cluster does not show these jobs.
+        executor: name of the executor that submitted them. Older records have none.
     """
 
     arrays: dict[str, int]
     finalizer: str
     cluster: str
+    executor: str = "slurm"
 
     @property
     def described(self) -> str:
@@ -64,7 +85,7 @@ class ActiveLaunch:
         owner: name of the user who launched it.
         host: where it was launched.
         started: when, by the clock of that host.
-        jobs: its jobs on SLURM; None if its workers are processes of a machine.
+        jobs: its jobs on a scheduler; None if its workers are processes of a machine.
     """
 
     folder: Path
@@ -148,7 +169,7 @@ def end(launch_dir: Path) -> None:
 
 
 def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) -> list[ActiveLaunch]:
-    """Return the active launches, as their folders show them; only SLURM knows whether jobs are still queued.
+    """Return the active launches, as their folders show them; only a scheduler knows which jobs are still queued.
 
     Args:
         is_alive: tells whether the process that works in a folder is alive; the default is good enough for displays.

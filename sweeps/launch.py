@@ -14,18 +14,22 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, write_request
+from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
 from sweeps.active_launches import active_launches, new_logs
+from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
+from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
-from sweeps.parse import parse
+from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
-from sweeps.plan_display import described_sweeps, print_plan, report_note
+from sweeps.plan_display import Planned, PlannedSweep, described_sweeps, report_note
 from sweeps.pricing.price import check_limits, price
-from sweeps.search.display import print_search
-from sweeps.status.board import print_failures
+from sweeps.status.board import Board
+from sweeps.status.runs import RunReader
+from sweeps.status.status import SweepStatus, plan_status
+from sweeps.tasks import Work
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -53,10 +57,11 @@ sweeps, with their price at scale=demo:
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, pruner=, metrics=[…], seed=, repeats=, storage=
+                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
+                               seed=, repeats=, storage=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
-  executor=local|debug|slurm   worker processes, this process, or a SLURM job array
+  executor={executors}   worker processes, this process, or a SLURM job array
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
@@ -67,7 +72,7 @@ sweeps, with their price at scale=demo:
   reports_dir=reports          folder of the reports
   debug=true                   show the traceback of an error
 
-Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/conf/executor/.
+Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
 """
 
 RUNS_PER_GPU = "executor.runs_per_gpu"
@@ -87,15 +92,16 @@ def main(arguments: Sequence[str]) -> int:
         winner; a failed trial that another one has replaced does not count.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE.format(sweeps=described_sweeps(STUDIES.values())), end="")
+        shown = {"sweeps": described_sweeps(STUDIES.values()), "executors": "|".join(EXECUTORS)}
+        print(USAGE.format(**shown), end="")
         return 0 if arguments else 2
 
-    def launch(words: Sequence[str]) -> int:
+    def launch_by_code(words: Sequence[str]) -> int:
         become_code(arguments)  # with code=, unless that is this code: it does not return
-        return carry_out([word for word in words if not word.startswith(CODE)])
+        return launch([word for word in words if not word.startswith(CODE)])
 
     with Interrupts().listening():
-        return guarded(launch, arguments)
+        return guarded(launch_by_code, arguments)
 
 
 def script() -> int:
@@ -103,7 +109,7 @@ def script() -> int:
     return main(sys.argv[1:])
 
 
-def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
+def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
     """Print the plan, check its price, execute the runs and write the report; return the exit status.
 
     Args:
@@ -111,7 +117,7 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
             search about all of its trials.
     """
     parsed = parse(arguments)
-    request, plan, executor = parsed.request, parsed.plan, parsed.executor
+    plan, executor = parsed.plan, parsed.executor
     for note in filter(None, (*parsed.notes, report_note(plan, parsed.reports_dir))):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
@@ -119,42 +125,45 @@ def carry_out(arguments: Sequence[str], *, only: Collection[str] | None = None) 
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
-    remaining = [name for name in plan.remaining(repair=not parsed.is_dry_run) if only is None or name in only]
-    if (remaining or parsed.search) and not parsed.is_dry_run:
+    planned = _planned(parsed, only)
+    work = planned.work
+    if work.tasks and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    if parsed.search is None:
-        work = plan.work(remaining)
-        print_plan(console, request.study, plan, executor, remaining, parsed.clock)
-    else:
-        from sweeps.search.work import work_of  # here, since Optuna takes a second to load
-
-        work = work_of(parsed.search, request, plan.runs_dir, is_dry_run=parsed.is_dry_run)
-        print_search(console, parsed.search, plan.runs_dir, executor, work.priced, parsed.clock)
-    configs = work.configs
-    if configs and parsed.limits:
-        num_workers = min(executor.num_workers(configs), len(configs))
+    planned.show(console, executor, parsed.clock)
+    if work.tasks and parsed.limits:
+        num_workers = min(executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
     if parsed.is_dry_run:
-        if configs and (untested := executor.test(configs, plan.runs_dir)):
+        if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    if parsed.is_detached and configs:
+    if work.tasks and parsed.is_detached:
         return detach(arguments, plan)
-    if not configs:
-        write_request(plan.runs_dir, request)
-    elif not executor.launch(request, plan, work, parsed.reports_dir, console):
-        return 0
-    finished = work.finish(plan, console)
-    remaining += [name for name in finished.runs if name not in plan.runs]
-    plan = finished
-    has_failed = print_failures(console, plan, remaining)
-    if waiting := set(plan.remaining()) - set(remaining):
-        console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
-    from analysis.report import build
+    return _execute(parsed, work)
 
-    study = read_request(plan.runs_dir, request.folder, STUDIES, like=plan.cells)
-    console.print(f"report: {build(study, plan.runs_dir, parsed.reports_dir)}", soft_wrap=True)
-    return 0 if work.is_complete(plan.runs_dir) and not has_failed else 1
+
+def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> Planned:
+    if parsed.search is None:
+        return PlannedSweep(parsed.request.study, parsed.plan, only, is_dry_run=parsed.is_dry_run)
+    from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+
+    return PlannedSearch(parsed.search, parsed.request, parsed.plan.runs_dir, is_dry_run=parsed.is_dry_run)
+
+
+def _execute(parsed: LaunchRequest, work: Work) -> int:
+    """Execute the work and finish the launch; return the exit status."""
+    request, plan, reader = parsed.request, parsed.plan, RunReader(reads_all_first=False)
+    if not work.tasks:
+        write_request(plan.runs_dir, request)
+    else:
+        end_abandoned(plan.runs_dir)
+
+        def progress() -> SweepStatus:
+            return plan_status(plan, reader, queue_of=queue_of, trials=work.trials(plan.runs_dir))
+
+        if not parsed.executor.launch(request, plan, work, parsed.reports_dir, Board(progress, console)):
+            return 0
+    return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 
 
 def detach(arguments: Sequence[str], plan: Plan) -> int:

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,21 +19,23 @@ from rich.live import Live
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, read_requests, requested_names
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.files import share, user
+from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.files import read_json, share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.config.serialization import from_dict
+from aimv2.config.signature import signature
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import OF_MACHINE
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm_queue import end_abandoned, withdraw
+from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.prune import prune
-from sweeps.replay import replay
+from sweeps.search.trials import pruned_trials, trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, sweep_status
-from sweeps.status.trials import trials_of
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -59,6 +63,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
 """
 
+# What a replay compares of the manifests besides the values of the run.
+PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
@@ -119,7 +125,7 @@ def status_command(arguments: Arguments) -> int:
     def read() -> list[SweepStatus]:
         names = arguments.names or requested_names(arguments.runs_dir)
         requests = [read_request(arguments.runs_dir, name, STUDIES, owner=user()) for name in names]
-        return [sweep_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
+        return [_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
 
     started = time.monotonic()
     sweeps = read()
@@ -138,15 +144,15 @@ def status_command(arguments: Arguments) -> int:
 
 
 def logs_command(arguments: Arguments) -> int:
-    print_logs(_run(arguments), console)
+    print_logs(_run(arguments), console, pruned_trials)
     return 0
 
 
 def retry_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out, relaunch  # here, because status loads faster without it
+    from sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
-    failed = [run for run in sweep_status(request, arguments.runs_dir).runs if run.state == "failed"]
+    failed = [run for run in _status(request, arguments.runs_dir).runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
         if num_failed := trials_of(arguments.runs_dir, request.folder).num_failed:
@@ -154,13 +160,13 @@ def retry_command(arguments: Arguments) -> int:
         return 0
     console.print(reasons(failed))
     is_out = any(run.cause == "out of memory" for run in failed)
-    return carry_out(relaunch(request, arguments.values, halve=is_out), only={run.run for run in failed})
+    return launch(relaunch(request, arguments.values, halve=is_out), only={run.run for run in failed})
 
 
 def extend_command(arguments: Arguments) -> int:
-    from sweeps.launch import carry_out, relaunch
+    from sweeps.launch import launch, relaunch
 
-    return carry_out(relaunch(own_request(arguments), arguments.values))
+    return launch(relaunch(own_request(arguments), arguments.values))
 
 
 def own_request(arguments: Arguments) -> Request:
@@ -247,6 +253,60 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "export": (export_command, "sweep or run", {"to", "project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
+
+
+def replay(run: RunFolder) -> tuple[bool, list[str]]:
+    """Execute a finished run again in a temporary folder and compare.
+
+    Returns:
+        True if the values of every step and every final metric are bitwise equal; and sentences on what was compared
+        and where it differs.
+
+    Raises:
+        UsageError: the run's config no longer has the run's name.
+        RunFailedError: the replay failed.
+    """
+    from aimv2.run.execute import execute  # here, because status loads faster without it
+
+    config = from_dict(read_json(run.path / "config.json"))
+    if signature(config) != run.name:
+        raise UsageError(
+            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        again = RunFolder(Path(folder), run.name)
+        attempt = again.acquire(config)
+        assert attempt is not None, "the folder is new"
+        failure = execute(attempt, config)
+        if failure is not None:
+            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
+        return _compared(run, again)
+
+
+def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
+    was, now = _values(run), _values(again)
+    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+    lines = [f"{len(was)} values of steps and final metrics compared, {len(differ)} differ"]
+    if differ:
+        largest = max(differ, key=lambda name: differ[name])
+        lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+    if alone := sorted(was.keys() ^ now.keys()):
+        lines.append(f"in only one of the two: {', '.join(alone[:5])}")
+    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
+    changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
+    lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
+    is_equal = not differ and not alone
+    return is_equal, [*lines, "equal to the last bit" if is_equal else "not equal"]
+
+
+def _values(run: RunFolder) -> dict[str, Any]:
+    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
+    values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
+    return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
+
+
+def _status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
+    return sweep_status(request, runs_dir, reader, queue_of=queue_of, trials=trials_of(runs_dir, request.folder))
 
 
 def _run(arguments: Arguments) -> RunFolder:

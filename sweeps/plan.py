@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from ablations.expand import Cell
-from aimv2.config.run_config import RunConfig
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -53,10 +52,6 @@ class Plan:
     def work(self, names: Iterable[str]) -> Work:
         """Return these runs as the work of a launch that begins now."""
         return Work([Task(name, self.cell_of[name].config, self.runs[name].num_attempts) for name in names])
-
-    def configs(self, names: Iterable[str]) -> list[RunConfig]:
-        """Return the configs of these runs."""
-        return [self.cell_of[name].config for name in names]
 
     def prepare_data(self) -> None:
         """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""

@@ -1,8 +1,10 @@
-"""The plan as a launch displays it: arms, what is done, and the price of the rest."""
+"""What a launch will do, as it shows that before it starts: arms, what is done, and the price of the rest."""
 
 import csv
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -25,6 +27,7 @@ from sweeps.plan import Plan, code_note, restart_note
 from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
 from sweeps.status.runs import duration
+from sweeps.tasks import Work
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
@@ -61,41 +64,84 @@ def report_note(plan: Plan, reports_dir: Path) -> str:
     )
 
 
-def print_plan(
-    console: Console, study: Study, plan: Plan, executor: Executor, remaining: list[str], clock: Clock
-) -> None:
-    """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
-    console.print(f"[bold]{study.slug}[/bold]: {study.question}", soft_wrap=True)
+class Planned(ABC):
+    """What a launch will do."""
+
+    @property
+    @abstractmethod
+    def work(self) -> Work:
+        """What its workers will do."""
+
+    @abstractmethod
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print what will be done, and its price."""
+
+
+@dataclass(frozen=True)
+class PlannedSweep(Planned):
+    """The missing runs of a study.
+
+    Attributes:
+        only: names of the runs to execute; None is all that are missing.
+        is_dry_run: write nothing.
+    """
+
+    study: Study
+    plan: Plan
+    only: Collection[str] | None = None
+    is_dry_run: bool = False
+
+    @cached_property
+    def remaining(self) -> list[str]:
+        """The names of the missing runs."""
+        missing = self.plan.remaining(repair=not self.is_dry_run)
+        return [name for name in missing if self.only is None or name in self.only]
+
+    @cached_property
+    def work(self) -> Work:
+        return self.plan.work(self.remaining)
+
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
+        study, plan, remaining = self.study, self.plan, self.remaining
+        print_study(console, study.slug, study)
+        by_arm: dict[str, list[Cell]] = {}
+        for cell in plan.cells:
+            by_arm.setdefault(cell.arm, []).append(cell)
+        baseline = by_arm.get(study.baseline, plan.cells)[0].config
+        actual_levels = off_ratios(study, plan.cells)
+        for arm, cells in by_arm.items():
+            change = _change(study, arm, cells[0].config, baseline)
+            if arm in actual_levels:
+                change += f" ({study.label(arm)}; here {actual_levels[arm]})"
+            console.print(f"  {arm}: {change}", soft_wrap=True, markup=False)
+        console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
+        console.print("time: training and evaluation of a run; MB: its weights, which stay on disk", soft_wrap=True)
+        seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
+        which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
+        todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
+        console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
+        found = entries(plan.runs_dir)
+        restart = restart_note(
+            plan.runs[name] for name in remaining if name in found and found[name].state != "running"
+        )
+        new = digest() if remaining else ""
+        for note in filter(None, [code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code), restart]):
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
+        if remaining:
+            console.print(price_of(self.work.configs, clock, executor), soft_wrap=True)
+
+
+def print_study(console: Console, name: str, study: Study) -> None:
+    """Print the question of a study, and how it was adapted to its data."""
+    console.print(f"[bold]{name}[/bold]: {study.question}", soft_wrap=True)
     for sentence in announcements(study):
         console.print(f"note: {sentence}", soft_wrap=True, markup=False)
-    by_arm: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        by_arm.setdefault(cell.arm, []).append(cell)
-    baseline = by_arm.get(study.baseline, plan.cells)[0].config
-    actual_levels = off_ratios(study, plan.cells)
-    for arm, cells in by_arm.items():
-        change = _change(study, arm, cells[0].config, baseline)
-        if arm in actual_levels:
-            change += f" ({study.label(arm)}; here {actual_levels[arm]})"
-        console.print(f"  {arm}: {change}", soft_wrap=True, markup=False)
-    console.print(_arms_table(study, by_arm, baseline, set(remaining), clock))
-    console.print("time: training and evaluation of a run; MB: its weights, which stay on disk", soft_wrap=True)
-    seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
-    which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
-    todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
-    console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
-    found = entries(plan.runs_dir)
-    restart = restart_note(plan.runs[name] for name in remaining if name in found and found[name].state != "running")
-    new = digest() if remaining else ""
-    for note in filter(None, [code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code), restart]):
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    if remaining:
-        configs = plan.configs(remaining)
-        console.print(priced(price(configs, clock), executor, configs), soft_wrap=True)
 
 
-def priced(cost: Price, executor: Executor, configs: list[RunConfig]) -> str:
+def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> str:
     """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
+    cost = price(configs, clock)
     known = f"price: at most {cost.flops:.2e} training FLOPs; {cost.weights_bytes / 1e6:,.1f} MB of weights"
     try:
         num_workers = min(executor.num_workers(configs), len(configs))

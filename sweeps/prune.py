@@ -19,7 +19,7 @@ from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
 from aimv2.runs.provenance import FROZEN, code_digest, recorded_code
 from aimv2.runs.record import RunFolder
 from sweeps import active_launches, freeze
-from sweeps.executors.slurm_queue import abandoned
+from sweeps.executors.registry import abandoned
 
 LOG_DAYS = 7
 CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its data is not active yet

@@ -1,28 +1,23 @@
 """The runs of a launch, and which of them a worker can take."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import cloudpickle
+from rich.console import Console
 
+from ablations.expand import Cell
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Sight, Watch, attempt_folder
 from aimv2.runs.record import MAX_STALLED, RunFolder
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sweeps.plan import Plan
-
 FILE = "work.pickle"  # in the folder of a launch
-MAX_WATCHED = 50  # holders whose heartbeats one look reads
+MAX_WATCHED = 50  # holders whose heartbeats are read at once
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class Task:
     Attributes:
         name: of the run; empty for a trial of a search that was not drawn yet.
         config: of the run; of a trial that was not drawn yet, one that costs no less.
-        after: number of its latest attempt before this launch. A launch takes up a run that has failed once more.
+        after: number of its latest attempt before this launch. A launch repeats a failed run once.
         trial: number of its trial; None if it is no trial of a search.
     """
 
@@ -53,71 +48,11 @@ class Task:
         return may_be_stalled and RunFolder(runs_dir, self.name).num_stalled(self.after) == MAX_STALLED
 
 
-@dataclass(frozen=True)
-class Work:
-    """What the workers of a launch do.
-
-    Attributes:
-        tasks: in the order in which they start.
-    """
-
-    tasks: Sequence[Task]
-
-    @property
-    def configs(self) -> list[RunConfig]:
-        return [task.config for task in self.tasks]
-
-    @property
-    def priced(self) -> list[RunConfig]:
-        """The runs whose price is that of the work."""
-        return self.configs
-
-    @property
-    def runs(self) -> list[str]:
-        """The names of the runs, as far as they are known."""
-        return [task.name for task in self.tasks if task.name]
-
-    def of_worker(self, start: int) -> Work:
-        """Return the work of a worker that begins with task number ``start``.
-
-        After that it takes any other of one rank; if its own needs several ranks, it does this one only.
-        """
-        own, *others = [*self.tasks[start:], *self.tasks[:start]]
-        return replace(self, tasks=[own, *(task for task in others if task.config.ranks == own.config.ranks == 1)])
-
-    def without(self, runs: Collection[str]) -> Work:
-        """Return the work without the tasks of these runs."""
-        return replace(self, tasks=[task for task in self.tasks if task.name not in runs])
-
-    def open(self, runs_dir: Path, watch: Watch | None = None) -> TaskList:
-        """Return the tasks, to be looked at again and again."""
-        return TaskList(self.tasks, runs_dir, watch)
-
-    def finish(self, plan: Plan, console: Console) -> Plan:
-        """Finish what no worker does, once all is over; return the plan of all its runs, for the report."""
-        return plan
-
-    def is_complete(self, runs_dir: Path) -> bool:
-        """True unless the work lacks something besides runs of its plan, after ``finish``."""
-        return True
-
-
-def write_work(launch_dir: Path, work: Work) -> None:
-    """Save the work of a launch for its workers."""
-    (launch_dir / FILE).write_bytes(cloudpickle.dumps(work))
-
-
-def read_work(launch_dir: Path) -> Work:
-    """Return the work of a launch."""
-    work: Work = cloudpickle.loads((launch_dir / FILE).read_bytes())
-    return work
-
-
 class Follower(Protocol):
     """Follows a run while it is done.
 
     Attributes:
-        is_stopped: True once the follower has decided that the run shall end early.
+        is_stopped: True once the follower has decided that the run ends early.
     """
 
     is_stopped: bool
@@ -126,7 +61,7 @@ class Follower(Protocol):
         """Read the next rows of the run's metrics."""
 
 
-class Look(NamedTuple):
+class OpenTasks(NamedTuple):
     """The tasks that are not over.
 
     Attributes:
@@ -147,24 +82,24 @@ class Look(NamedTuple):
 
 
 class TaskList:
-    """The tasks of a launch, looked at again and again."""
+    """The tasks of a launch, whose state is read again and again."""
 
     def __init__(self, tasks: Sequence[Task], runs_dir: Path, watch: Watch | None = None) -> None:
         self._tasks = tasks
         self._runs_dir = runs_dir
         self._is_over: dict[tuple[str, int], bool] = {}  # of attempts that have ended, by run and number
         self._sights: dict[tuple[str, int], Sight] = {}
-        self._first = 0  # of the holders that the next look watches
+        self._first = 0  # of the holders that are watched next
         self.watch = watch or Watch()
 
-    def look(self) -> Look:
+    def open_tasks(self) -> OpenTasks:
         """Return which tasks are open, from one listing of the index and the heartbeats of MAX_WATCHED holders.
 
-        Once it is known whether these are alive, the next look watches the next ones. One that was not watched yet is
+        Once it is known whether these are alive, the next call watches the next ones. One that was not watched yet is
         taken to be alive.
         """
         entries = index.read(self._runs_dir)
-        now = Look([], [], [], sum(entries[task.name].attempt for task in self._tasks if task.name in entries))
+        now = OpenTasks([], [], [], sum(entries[task.name].attempt for task in self._tasks if task.name in entries))
         running = []
         for task in self._tasks:
             entry = entries.get(task.name)
@@ -191,7 +126,7 @@ class TaskList:
 
     def take(self) -> Iterator[Task]:
         """Yield what a worker can try to acquire, one after the other, until it has acquired one."""
-        yield from self.look().free
+        yield from self.open_tasks().free
 
     def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower | None]:
         """Return a context for the length of an attempt at a task.
@@ -201,9 +136,89 @@ class TaskList:
         """
         return nullcontext()
 
-    def _add_if_open(self, task: Task, entry: Entry, now: Look) -> None:
+    def _add_if_open(self, task: Task, entry: Entry, now: OpenTasks) -> None:
         key = (task.name, entry.attempt)
         if key not in self._is_over:
             self._is_over[key] = task.is_over(entry, self._runs_dir)
         if not self._is_over[key]:
             now.free.append(task)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials of a search, as a display shows them.
+
+    Attributes:
+        described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
+        cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
+            seed; and the runs that confirm the winner.
+        num_failed: number of failed trials.
+    """
+
+    described: str = ""
+    cells: Sequence[Cell] = ()
+    num_failed: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the workers of a launch do.
+
+    Attributes:
+        tasks: in the order in which they start.
+    """
+
+    tasks: Sequence[Task]
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        return [task.config for task in self.tasks]
+
+    @property
+    def priced(self) -> list[RunConfig]:
+        """The runs whose price is that of the work."""
+        return self.configs
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of the runs, as far as they are known."""
+        return [task.name for task in self.tasks if task.name]
+
+    def of_worker(self, start: int) -> Self:
+        """Return the work of a worker that begins with task number ``start``.
+
+        After that it takes any other of one rank; if its own needs several ranks, it does this one only.
+        """
+        own, *others = [*self.tasks[start:], *self.tasks[:start]]
+        return replace(self, tasks=[own, *(task for task in others if task.config.ranks == own.config.ranks == 1)])
+
+    def without(self, runs: Collection[str]) -> Self:
+        """Return the work without the tasks of these runs."""
+        return replace(self, tasks=[task for task in self.tasks if task.name not in runs])
+
+    def task_list(self, runs_dir: Path, watch: Watch | None = None) -> TaskList:
+        """Return the tasks, whose state can be read again and again."""
+        return TaskList(self.tasks, runs_dir, watch)
+
+    def trials(self, runs_dir: Path) -> Trials:
+        """Return the trials of the search that this is, for displays."""
+        return Trials()
+
+    def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
+        """Finish what no worker does, once all is over; return the cells that it has besides those of its plan."""
+        return ()
+
+    def is_complete(self, runs_dir: Path) -> bool:
+        """True unless the work lacks something besides runs of its plan, after ``finish``."""
+        return True
+
+
+def write_work(launch_dir: Path, work: Work) -> None:
+    """Save the work of a launch for its workers."""
+    (launch_dir / FILE).write_bytes(cloudpickle.dumps(work))
+
+
+def read_work(launch_dir: Path) -> Work:
+    """Return the work of a launch."""
+    work: Work = cloudpickle.loads((launch_dir / FILE).read_bytes())
+    return work

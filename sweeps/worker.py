@@ -103,8 +103,8 @@ class Worker:
         return f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
 
     @cached_property
-    def open_tasks(self) -> TaskList:
-        return self.work_to_do.open(self.runs_dir, Watch(doubts_processes=True))
+    def task_list(self) -> TaskList:
+        return self.work_to_do.task_list(self.runs_dir, Watch(doubts_processes=True))
 
     @cached_property
     def memory_needed(self) -> int:
@@ -138,7 +138,7 @@ class Worker:
         """Work until nothing is free; ``folder`` is that of the worker."""
         config = self.work_to_do.configs[0]
         while cancelled(self.launch_dir) is None:
-            now, pause = self.open_tasks.look(), WATCH_POLL_SECONDS
+            now, pause = self.task_list.open_tasks(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
@@ -165,15 +165,13 @@ class Worker:
         """
         from aimv2.run.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
-        for task in self.open_tasks.take():
-            attempt = RunFolder(self.runs_dir, task.name).acquire(
-                task.config, log=self.log, watch=self.open_tasks.watch
-            )
+        for task in self.task_list.take():
+            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=self.log, watch=self.task_list.watch)
             if attempt is None:
                 continue
             must_release = partial(_must_release, task, self.launch_dir)
             self.interrupts.also_when(must_release)
-            with self.open_tasks.follow(task, self.interrupts.stop) as follower:
+            with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
                 try:
                     failure = execute(attempt, task.config, on_rows, self.interrupts)

@@ -1,11 +1,10 @@
 """The record of a search over a study's factors: its trials, and the one that was confirmed.
 
-A search writes it to ``runs/searches/<report>.json`` when its trials are over. It comes from outside, so everything
-that a report says of it is checked.
+A search writes it to ``runs/searches/<report>.json`` when its trials are over. Optuna has found the front and the
+importances.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,21 +48,6 @@ class Dimension:
     high: float | None = None
     log: bool = False
     levels: dict[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.levels is not None:
-            if not self.levels or (self.low, self.high, self.log) != (None, None, False):
-                raise ValueError(f"{self.name} must have levels, or a range from low to high")
-        elif self.low is None or self.high is None or self.low > self.high or (self.log and self.low <= 0):
-            raise ValueError(f"{self.name} has no range from low to high")
-
-    def allows(self, value: float | str) -> bool:
-        """True if the dimension has this value."""
-        if self.levels is not None:
-            return value in self.levels
-        assert self.low is not None
-        assert self.high is not None
-        return not isinstance(value, str) and self.low <= value <= self.high
 
     def text(self, value: float | str) -> str:
         """Return a value as readers see it."""
@@ -134,15 +118,16 @@ class Search:
     importances: dict[str, NonNegativeFloat]
 
     def __post_init__(self) -> None:
-        _check_unique("metric", [one.name for one in self.metrics])
-        _check_unique("dimension", [one.name for one in self.space])
-        _check_unique("trial", [one.number for one in self.trials])
-        _check_unique("trial of the front", self.front)
-        for trial in self.trials:
-            self._check(trial)
-        if other := set(self.importances) - {one.name for one in self.space}:
-            raise ValueError(f"importances has {min(other)!r}, which is not in the space")
-        self._check_choice()
+        names, finished = {one.name for one in self.space}, {one.number for one in self.finished}
+        for one in self.trials:
+            if other := (set(one.params) | set(self.importances)) - names:
+                raise ValueError(f"{min(other)!r} is not in the space")
+            if one.state == "finished" and (len(one.values or ()) != len(self.metrics) or set(one.params) != names):
+                raise ValueError(f"trial {one.number} is finished and lacks the value of a metric or a dimension")
+        if not finished.issuperset(self.front):
+            raise ValueError("a trial of the front is not a finished trial")
+        if self.winner is not None and self.winner not in self.front:
+            raise ValueError(f"the winner {self.winner} is not on the front")
 
     @property
     def metric(self) -> SearchMetric:
@@ -165,35 +150,6 @@ class Search:
     def cost(self, trial: Trial) -> list[float]:
         """Return the values of a finished trial such that lower is better."""
         return [metric.sign * value for metric, value in zip(self.metrics, trial.values or (), strict=True)]
-
-    def _check(self, trial: Trial) -> None:
-        by_name, name = {one.name: one for one in self.space}, f"trial {trial.number}"
-        for key, value in trial.params.items():
-            if key not in by_name or not by_name[key].allows(value):
-                raise ValueError(f"{name} has {key}={value}, which is not in the space")
-        if trial.values is not None and len(trial.values) != len(self.metrics):
-            raise ValueError(f"{name} has {len(trial.values)} values, and there are {len(self.metrics)} metrics")
-        if trial.state == "finished" and (trial.values is None or set(trial.params) != set(by_name)):
-            raise ValueError(f"{name} is finished and has no value, or no value of a dimension")
-
-    def _check_choice(self) -> None:
-        """Refuse a front of which a trial is not finished or is beaten, and a winner that is not its best."""
-        costs = {one.number: self.cost(one) for one in self.finished}
-        if unknown := [number for number in self.front if number not in costs]:
-            raise ValueError(f"trial {unknown[0]} of the front is not a finished trial")
-        for number in self.front:
-            if any(is_better(other, costs[number]) for other in costs.values()):
-                raise ValueError(f"trial {number} of the front is worse than another trial in every metric")
-        if self.winner is not None:
-            if self.winner not in self.front:
-                raise ValueError(f"the winner {self.winner} is not on the front")
-            if costs[self.winner][0] > min(costs[number][0] for number in self.front):
-                raise ValueError(f"the winner {self.winner} is not the best of the front in {self.metric.name}")
-
-
-def is_better(one: Sequence[float], other: Sequence[float]) -> bool:
-    """True if a trial is nowhere worse than another and somewhere better; lower is better."""
-    return list(one) != list(other) and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def path_of(runs_dir: Path, report: str) -> Path:
@@ -241,11 +197,3 @@ def search_to_json(search: Search) -> dict[str, Any]:
         for one in search.space
     ]
     return dataclasses.asdict(search) | {"space": space}
-
-
-def _check_unique(what: str, names: Iterable[Any]) -> None:
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{what} {name!r} is there twice")
-        seen.add(name)

@@ -1,4 +1,4 @@
-"""The trials of a search: their values in the order of the search, their learning curves, and the Pareto front.
+"""The trials of a search: their values in the order of the search, or the Pareto front. Optuna's dashboard draws more.
 
 Functions return a figure and its data, and are called in the context ``style``.
 """
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
-from analysis.evidence.searches import Search, Trial
+from analysis.evidence.searches import Search
 
 FINISHED, WINNER = COLOURS[0], COLOURS[3]
 ROOM = 0.15  # of the range of finished trials, above and below it
@@ -32,7 +32,8 @@ def history(search: Search) -> tuple[Figure, pd.DataFrame]:
     Pruned trials have no value, since they are pruned by another one, so they are on the axis of numbers. So are trials
     that failed.
     """
-    rows = [(one.number, one.state, one.value) for one in _ordered(search)]
+    trials = sorted(search.trials, key=lambda one: one.number)
+    rows = [(one.number, one.state, one.value) for one in trials]
     data = pd.DataFrame(rows, columns=["trial", "state", "value"]).astype({"value": float})
     is_finished = data["state"] == "finished"
     best = (search.metric.sign * data["value"].where(is_finished)).cummin() * search.metric.sign
@@ -51,32 +52,6 @@ def history(search: Search) -> tuple[Figure, pd.DataFrame]:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(**LEGEND)
     return figure, data
-
-
-def trial_curves(search: Search) -> tuple[Figure, pd.DataFrame] | None:
-    """Draw the curves of all trials while they trained: whole runs, and the second half.
-
-    Pruned trials are light and end with a cross.
-
-    Returns:
-        None if no trial has a curve.
-    """
-    trials = [one for one in _ordered(search) if one.curve]
-    if not trials:
-        return None
-    budget = max(one.budget for one in trials)
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
-    for axis, start in zip(axes, (0.0, 0.5 * budget), strict=True):
-        for one in trials:
-            points = [point for point in one.curve if point[0] >= start]
-            if points:
-                _draw_curve(axis, one, points, is_winner=one.number == search.winner)
-    axes[0].set(title="whole runs", xlabel="samples seen", ylabel=search.curve)
-    axes[1].set(title="second half", xlabel="samples seen")
-    found = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), **LEGEND)
-    rows = [(one.number, one.state, *point) for one in trials for point in one.curve]
-    return figure, pd.DataFrame(rows, columns=["trial", "state", "samples", "value"])
 
 
 def pareto_front(search: Search) -> tuple[Figure, pd.DataFrame]:
@@ -121,35 +96,12 @@ def _mark_winner(axis: Axes, search: Search, place: str) -> None:
     axis.plot(x, one.values[0], "o", ms=11, mfc="none", mec=WINNER, mew=2, clip_on=False, label="winner of the search")
 
 
-def _draw_curve(axis: Axes, trial: Trial, points: list[tuple[float, float]], *, is_winner: bool) -> None:
-    samples, values = zip(*points, strict=True)
-    is_whole = trial.state == "finished"
-    (line,) = axis.plot(
-        samples,
-        values,
-        color=WINNER if is_winner else FINISHED if is_whole else SOFT,
-        lw=2.4 if is_winner else 1.1,
-        alpha=1 if is_winner else 0.7 if is_whole else 0.5,
-        zorder=3 if is_winner else 2,
-        marker=None if is_whole else "x",
-        mew=1.3,
-        ms=5,
-        markevery=[len(points) - 1],
-        label="winner of the search" if is_winner else "finished" if is_whole else "pruned or failed",
-    )
-    show_on_hover(line, f"trial {trial.number}, {trial.state}: {values[-1]:.4g} after {samples[-1]:,.0f} samples")
-
-
 def _range(values: "pd.Series[float]") -> tuple[float, float]:
     """Return the ends of an axis with room around these values."""
     if values.empty:
         return 0.0, 1.0
     room = ROOM * (values.max() - values.min()) or abs(values.max()) * ROOM or 1.0
     return float(values.min() - room), float(values.max() + room)
-
-
-def _ordered(search: Search) -> list[Trial]:
-    return sorted(search.trials, key=lambda one: one.number)
 
 
 def _title(search: Search) -> str:

@@ -7,8 +7,7 @@ from ablations.study import WINNER
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span
 from analysis.evidence.searches import Dimension, Search, State, Trial
-from analysis.figures.searches import search_coordinates
-from analysis.figures.trials import history, pareto_front, trial_curves
+from analysis.figures.trials import history, pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
 from analysis.sections.numbers import estimate
@@ -32,9 +31,7 @@ def section(findings: Findings) -> Section | None:
     if not search.trials:
         return Section("Search", blocks)
     if search.finished:  # else there is no value to draw
-        blocks += [_history(search), *_curves(search), _coordinates(search), *_importances(search), *_front(search)]
-    else:
-        blocks += _curves(search)
+        blocks += [*(_front(search) if len(search.metrics) > 1 else [_history(search)]), *_importances(search)]
     return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
 
 
@@ -121,30 +118,6 @@ def _history(search: Search) -> Figure:
     )
 
 
-def _curves(search: Search) -> list[Block]:
-    drawn = trial_curves(search)
-    if search.curve is None:
-        return [Paragraph("There are no learning curves of trials: they are recorded where trials can be pruned.")]
-    if drawn is None:
-        return [Paragraph(f"There are no learning curves: no trial recorded {escape(search.curve)} while it trained.")]
-    caption = (
-        f"{escape(search.curve)} of all trials while they trained, by which they are pruned. Grey curves with a"
-        " cross at the end were pruned, or failed."
-    )
-    return [Figure("search_curves", "Learning curves of all trials", caption, *drawn)]
-
-
-def _coordinates(search: Search) -> Figure:
-    name = escape(search.metric.name)
-    caption = (
-        f"Each line is a trial, from its values to {name}; better is up. The best quarter is coloured, the best trial"
-        " is thick. Crosses are trials that were pruned, failed or have no value."
-    )
-    return Figure(
-        "search_space", f"All trials across the space, and their {name}", caption, *search_coordinates(search)
-    )
-
-
 def _importances(search: Search) -> list[Block]:
     name = escape(search.metric.name)
     if len(search.space) == 1:
@@ -160,8 +133,6 @@ def _importances(search: Search) -> list[Block]:
 
 
 def _front(search: Search) -> list[Block]:
-    if len(search.metrics) < 2:
-        return []
     names = [escape(one.name) for one in search.metrics]
     caption = (
         f"Finished trials in {names[0]} and {names[1]}. No other trial is at least as good as one of the Pareto front"

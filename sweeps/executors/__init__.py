@@ -1,1 +1,1 @@
-"""Executors: places where workers run. Each is a ``base.Executor``, built from ``sweeps/conf/executor/NAME.yaml``."""
+"""Executors: places where workers run. Each is a ``base.Executor``, which ``registry.py`` lists."""

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
-from rich.console import Console
 
 from ablations.request import Request
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
+from sweeps.active_launches import ActiveLaunch, Queued
 from sweeps.plan import Plan
+from sweeps.status.board import Board
 from sweeps.tasks import Work
 
 
@@ -25,7 +26,13 @@ RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
 
 
 class Executor(ABC):
-    """A place where the workers of a launch run."""
+    """A place where the workers of a launch run.
+
+    An executor is a frozen dataclass, each field of which is a key of the command line with its default
+    (``executor.<field>``); ``cluster`` is its name.
+    """
+
+    cluster: str
 
     @property
     def device(self) -> Literal["cuda", "cpu"] | None:
@@ -69,11 +76,12 @@ class Executor(ABC):
         return ""
 
     @abstractmethod
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Save the request and start workers for this work.
 
         Args:
             plan: the runs of the request.
+            board: shows their progress, and has the console.
 
         Returns:
             True if the work is over, so that the report can be written; False if workers continue after this
@@ -83,6 +91,24 @@ class Executor(ABC):
             UsageError: no worker can run.
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
         """
+
+    @staticmethod
+    def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
+        """Return a launch's jobs in the queue of the scheduler, if this executor has one.
+
+        Returns:
+            None if the scheduler does not answer here, and also if the queue shows nothing and that proves nothing.
+        """
+        return []
+
+    @staticmethod
+    def withdraw(launch: ActiveLaunch) -> str:
+        """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs.
+
+        Returns:
+            The jobs that stay in the queue, with the reason; empty if none does.
+        """
+        return ""
 
 
 def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:

@@ -29,7 +29,6 @@ from sweeps.status.runs import duration
 from sweeps.tasks import Work, write_work
 from sweeps.worker import Process, Worker, WorkerReport, read_report, start_worker, stop
 
-CONF_DIR = Path(__file__).parents[1] / "conf"
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30
 MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
@@ -39,8 +38,8 @@ Start = Callable[[str], Callable[[], int | None]]
 
 
 @dataclass
-class Seat:
-    """A worker's place in a launch: its state, when it was started, and how many attempts there were then."""
+class StartedWorker:
+    """A worker of a launch: its state, when it was started, and how many attempts there were then."""
 
     name: str
     started: float
@@ -50,9 +49,15 @@ class Seat:
 
 @checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LocalExecutor(Executor):
-    """Workers on this machine. ``sweeps/conf/executor/local.yaml`` explains the keys."""
+    """Workers as processes on this machine.
 
-    cluster: Literal["debug", "local"]
+    Attributes:
+        workers: by default as many as fit the machine (cores, memory, GPUs). Each does one run after the other.
+        minutes: a worker's time; None is no limit.
+        runs_per_gpu: workers that share a GPU; ``auto`` is as many as its memory holds, by prediction.
+    """
+
+    cluster: Literal["debug", "local"] = "local"
     workers: int | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0)
     runs_per_gpu: RunsPerGpu = 1
@@ -75,22 +80,19 @@ class LocalExecutor(Executor):
             raise UsageError(
                 f"executor.workers={self.workers} is more than the {here.workers} that fit: this machine {here.limit}"
             )
-        return 1 if self.cluster == "debug" else self.workers or here.workers
+        return self.workers or here.workers
 
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Do the work, and return when all is over."""
         write_request(plan.runs_dir, request)
         plan.prepare_data()
         if missing := shortage(work.configs):
-            console.print(missing, soft_wrap=True)
-        self.complete(plan, work, console)
+            board.console.print(missing, soft_wrap=True)
+        self.complete(plan, work, board)
         return True
 
-    def complete(self, plan: Plan, work: Work, console: Console) -> None:
+    def complete(self, plan: Plan, work: Work, board: Board) -> None:
         """Do the work, and return when each of its tasks is over (``sweeps.tasks``).
-
-        Args:
-            plan: whose progress is displayed.
 
         A worker that ends while runs are free is replaced.
 
@@ -103,23 +105,17 @@ class LocalExecutor(Executor):
         started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with (
             at_work(plan.runs_dir, plan.title, work.runs) as launch_dir,
-            Board(plan, console, is_live=self.cluster != "debug") as board,
-            self._starting(work, launch_dir, board, console) as start,
+            board.shown(is_live=self.cluster != "debug"),
+            self._starting(work, launch_dir, board) as start,
         ):
-            reports = staffed(work, launch_dir, num_workers, start, board.update, console)
+            reports = keep_workers(work, launch_dir, num_workers, start, board)
         if any(report.done for report in reports):
-            console.print(summary(reports, time.perf_counter() - started), soft_wrap=True)
+            board.console.print(summary(reports, time.perf_counter() - started), soft_wrap=True)
 
     @contextmanager
-    def _starting(self, work: Work, launch_dir: Path, board: Board, console: Console) -> Iterator[Start]:
+    def _starting(self, work: Work, launch_dir: Path, board: Board) -> Iterator[Start]:
         """Yield a function that starts a worker; stop those that still run when the context is left."""
-        runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, work.configs)
-
-        def work_here(name: str) -> Callable[[], int]:
-            worker = partial(Worker, work, launch_dir, lambda rows: board.update(), name=name)
-            if worker(minutes=self.minutes, runs_per_gpu=runs_per_gpu).work().signal is not None:
-                raise KeyboardInterrupt
-            return lambda: 0
+        runs_per_gpu, processes = resolve_runs_per_gpu(self.runs_per_gpu, work.configs), list[Process]()
 
         def start(name: str) -> Callable[[], int | None]:
             log = log_of(launch_dir, name).resolve()
@@ -132,70 +128,78 @@ class LocalExecutor(Executor):
             processes.append(process)
             return process.poll
 
-        if self.cluster == "debug":
-            yield work_here
-            return
-        processes = list[Process]()
         write_work(launch_dir, work)
         new_logs(runs_dir_of(launch_dir), launch_dir.name)
         try:
             yield start
         except KeyboardInterrupt:
             if any(process.poll() is None for process in processes):
-                console.print("interrupted: the workers save checkpoints and release their runs", style="yellow")
+                board.console.print("interrupted: the workers save checkpoints and release their runs", style="yellow")
             raise
         finally:
             if not stop(processes, STOP_SECONDS):
-                console.print("some workers are still running; they stop after their current step", style="yellow")
+                board.console.print(
+                    "some workers are still running; they stop after their current step", style="yellow"
+                )
 
 
-def staffed(
-    work: Work,
-    launch_dir: Path,
-    num_workers: int,
-    start: Start,
-    update: Callable[[], None],
-    console: Console,
-) -> list[WorkerReport]:
+@checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DebugExecutor(LocalExecutor):
+    """One worker in this process: slower, but a debugger and print statements reach it."""
+
+    cluster: Literal["debug", "local"] = "debug"
+    workers: Literal[1] = 1
+
+    @contextmanager
+    def _starting(self, work: Work, launch_dir: Path, board: Board) -> Iterator[Start]:
+        runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, work.configs)
+
+        def start(name: str) -> Callable[[], int]:
+            worker = partial(Worker, work, launch_dir, lambda rows: board.update(), name=name)
+            if worker(minutes=self.minutes, runs_per_gpu=runs_per_gpu).work().signal is not None:
+                raise KeyboardInterrupt
+            return lambda: 0
+
+        yield start
+
+
+def keep_workers(work: Work, launch_dir: Path, num_workers: int, start: Start, board: Board) -> list[WorkerReport]:
     """Keep ``num_workers`` workers as long as runs are free, until all tasks are over; return their reports.
-
-    Args:
-        update: refreshes the display.
 
     Raises:
         KeyboardInterrupt: the launch was cancelled, and its workers have ended.
         UsageError: the problem of a worker, or workers end before they try a run.
     """
-    seats, reports, num_idle = list[Seat](), list[WorkerReport](), 0
-    open_tasks = work.open(runs_dir_of(launch_dir))
-    while not (now := open_tasks.look()).is_over or seats:
-        ended = [seat for seat in seats if seat.poll() is not None]
+    workers, reports, num_idle = list[StartedWorker](), list[WorkerReport](), 0
+    task_list = work.task_list(runs_dir_of(launch_dir))
+    while not (now := task_list.open_tasks()).is_over or workers:
+        ended = [worker for worker in workers if worker.poll() is not None]
         is_cancelled = cancelled(launch_dir) is not None
-        for seat in ended:
-            seats.remove(seat)
-            report = report_of(seat, launch_dir, console)
+        for worker in ended:
+            workers.remove(worker)
+            report = report_of(worker, launch_dir, board.console)
             reports.append(report)
             if report.problem:
                 raise UsageError(report.problem)
             # A worker that ran out of time without a try waited for a slot.
             is_excused = is_cancelled or report.was_out_of_time
-            is_idle = now.free and now.num_attempts == seat.num_attempts and not is_excused
+            is_idle = now.free and now.num_attempts == worker.num_attempts and not is_excused
             num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
                 logs = runs_dir_of(launch_dir) / LOGS
                 raise UsageError(f"workers end before they try a run; their logs are in {logs}")
         # All at first, and later those that ended: a worker that is just starting may take what is free.
-        folders = [launch_dir / WORKERS / seat.name for seat in seats]
+        folders = [launch_dir / WORKERS / worker.name for worker in workers]
         is_starting = not all(folder.exists() for folder in folders)
-        num_stopped = sum(_is_stopped(folder, open_tasks.watch) for folder in folders)
-        if (now.is_over or is_cancelled) and num_stopped == len(seats):
+        num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
+        if (now.is_over or is_cancelled) and num_stopped == len(workers):
             break
         most = 0 if is_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
-        for _ in range(min(num_workers - len(seats) + num_stopped, len(now.free), most)):
+        for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
             name, started = uuid.uuid4().hex[:12], time.time()
-            seats.append(Seat(name, started, now.num_attempts, start(name)))
-        update()
-        if not all(seat.poll() is not None for seat in seats) or now.held or now.unsure:
+            workers.append(StartedWorker(name, started, now.num_attempts, start(name)))
+        board.update()
+        if not all(worker.poll() is not None for worker in workers) or now.held or now.unsure:
             time.sleep(POLL_SECONDS)
     if cancelled(launch_dir) is not None:
         raise KeyboardInterrupt
@@ -215,14 +219,14 @@ def summary(reports: Sequence[WorkerReport], wall: float) -> str:
     return f"{done} run{'s' * (done != 1)} done in {duration(wall)}; {share}"
 
 
-def report_of(seat: Seat, launch_dir: Path, console: Console) -> WorkerReport:
+def report_of(worker: StartedWorker, launch_dir: Path, console: Console) -> WorkerReport:
     """Return a worker's report. One that died is taken to have done no work."""
-    report = read_report(launch_dir, seat.name)
+    report = read_report(launch_dir, worker.name)
     if report is None:
-        log = log_of(launch_dir, seat.name)
+        log = log_of(launch_dir, worker.name)
         console.print(f"a worker ended early; its log is {log}", style="red", soft_wrap=True)
         report = WorkerReport()
-    report.seconds = time.time() - seat.started
+    report.seconds = time.time() - worker.started
     return report
 
 

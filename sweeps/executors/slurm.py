@@ -1,87 +1,31 @@
 """``executor=slurm``: workers as elements of a job array."""
 
 import contextlib
-import math
-import re
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-import submitit
-from pydantic import Field
 from pydantic.dataclasses import dataclass
-from rich.console import Console
 
 from ablations.request import Request, write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.active_launches import LOGS, end, new_launch
-from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
-from sweeps.executors.slurm_commands import check_accepted
+from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
+from sweeps.executors import slurm_commands
+from sweeps.executors.base import Executor, check_gpu_sharing
+from sweeps.executors.slurm_commands import check_accepted, queued_elsewhere
 from sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
-from sweeps.executors.slurm_queue import end_abandoned, queued_elsewhere
+from sweeps.executors.slurm_resources import SlurmResources, cores_per_run
 from sweeps.freeze import FOLDER as CODE
-from sweeps.freeze import worker_environment
 from sweeps.plan import Plan
+from sweeps.status.board import Board
 from sweeps.tasks import Work, write_work
-
-MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
-PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
-OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
-    *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
-    *("open-mode", "output", "requeue", "signal", "time"),
-}
-RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; the finalizer job needs one core only
-KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class SlurmExecutor(Executor):
-    """Workers as elements of a job array. ``sweeps/conf/executor/slurm.yaml`` explains the keys; a key that is null is
-    left to the cluster."""
-
-    cluster: Literal["slurm"]
-    workers: int | None = Field(default=None, gt=0)
-    nodes: int = Field(default=1, gt=0)
-    minutes: int = Field(gt=0)
-    signal_seconds: int = Field(gt=0)
-    array_parallelism: int = Field(gt=0)
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    nodelist: str | None = None
-    exclude: str | None = None
-    gres: str | None = None
-    gpus_per_node: int | None = Field(default=None, gt=0)
-    mem: str | int | None = None
-    cpus_per_task: int | None = Field(default=None, gt=0)
-    runs_per_gpu: RunsPerGpu = 1
-    more: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.signal_seconds >= 60 * self.minutes:
-            raise ValueError(
-                f"signal_seconds={self.signal_seconds} leaves nothing of minutes={self.minutes}: workers would be"
-                " interrupted as they start"
-            )
-        for key in self.more:
-            if not KEY.fullmatch(key):
-                raise ValueError(
-                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x"
-                )
-            if (name := key.partition("=")[0]) in OWN_KEYS:
-                raise ValueError(f"more has {key!r}: {name} is set by the launch or has a key of its own")
-
-    @property
-    def device(self) -> Literal["cuda", "cpu"]:
-        """The device of the requested nodes."""
-        has_gpu = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
-        return "cuda" if has_gpu else "cpu"
+class SlurmExecutor(SlurmResources, Executor):
+    """Workers as elements of a job array. A launch on a login node submits them and returns."""
 
     @property
     def speed_unknown(self) -> str:
@@ -105,17 +49,6 @@ class SlurmExecutor(Executor):
                 " run, for its threads and loader processes"
             )
 
-    def max_runs(self, runs: Sequence[RunConfig]) -> int:
-        """Return the largest number of these runs that an element does at once, if they passed ``check``."""
-        if self.runs_per_gpu == "auto":
-            return (self.cpus_per_task or 0) // cores_per_run(runs)
-        return self.runs_per_gpu
-
-    def num_elements(self, runs: Sequence[RunConfig]) -> int:
-        """Return the number of array elements for these runs."""
-        at_once = 1 if self.runs_per_gpu == "auto" else self.runs_per_gpu
-        return min(self.workers or math.ceil(len(runs) / at_once), len(runs))
-
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         return self.num_elements(runs) * self.max_runs(runs)
 
@@ -128,7 +61,7 @@ class SlurmExecutor(Executor):
         self._test_arrays(runs, runs_dir)
         return ""
 
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Submit workers for this work and the finalizer job, and return at once.
 
         Runs that another launch has in the queue are left to its workers; the report waits for those too.
@@ -138,10 +71,11 @@ class SlurmExecutor(Executor):
         """
         self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
-        end_abandoned(plan.runs_dir)
         elsewhere = queued_elsewhere(plan.title, work, plan.runs_dir)
         for sentence in elsewhere.described:
-            console.print(f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True)
+            board.console.print(
+                f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True
+            )
         own = work.without(elsewhere.runs).tasks
         if own or not elsewhere.is_reported:
             launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
@@ -156,7 +90,7 @@ class SlurmExecutor(Executor):
                     (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
                 raise
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
-            console.print(
+            board.console.print(
                 f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
                 f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
                 soft_wrap=True,
@@ -168,45 +102,10 @@ class SlurmExecutor(Executor):
         for run in {run.ranks: run for run in runs}.values():
             check_accepted(self.template(run, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE))
 
-    def template(
-        self, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
-    ) -> submitit.SlurmExecutor:
-        """Return submitit's executor for workers that do runs like this one, or for a finalizer job.
+    @staticmethod
+    def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
+        return None if launch.jobs is None else slurm_commands.queue_of(launch.folder, launch.jobs.cluster)
 
-        Args:
-            code: folder from which workers import our packages.
-            after: ids of the arrays after which a finalizer job of one core starts, however they end; empty for an
-                array itself.
-        """
-        try:
-            template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
-        except RuntimeError as error:
-            raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run])
-        # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
-        exports = worker_environment(run) | {"SRUN_CPUS_PER_TASK": str(cores)}
-        setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
-        setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-        more = {key: value or True for key, _, value in (one.partition("=") for one in self.more)}
-        values: dict[str, Any] = {
-            "job_name": name,
-            "time": self.minutes,
-            "cpus_per_task": cores,
-            "signal_delay_s": self.signal_seconds,
-            "array_parallelism": self.array_parallelism,
-            "setup": setup,
-        }
-        values |= {key: getattr(self, key) for key in PLAIN_KEYS if getattr(self, key) is not None}
-        if run.ranks > 1 and not after:
-            values |= {"nodes": self.nodes, "ntasks_per_node": run.ranks // self.nodes}
-        if after:
-            values |= {"dependency": f"afterany:{':'.join(after)}", "cpus_per_task": 1, "use_srun": False}
-            values = {key: value for key, value in values.items() if key not in ("gres", "gpus_per_node", "mem")}
-            more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
-        template.update_parameters(**values, additional_parameters={"requeue": True} | more)
-        return template
-
-
-def cores_per_run(runs: Sequence[RunConfig]) -> int:
-    """Return the cores that the largest of these runs uses: its threads and loader processes."""
-    return max(run.threads + run.loader.num_workers for run in runs)
+    @staticmethod
+    def withdraw(launch: ActiveLaunch) -> str:
+        return slurm_commands.withdraw(launch)

@@ -8,29 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from submitit import JobEnvironment
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, write_jobs
 from sweeps.executors import slurm_commands
+from sweeps.executors.slurm_resources import SlurmResources
+from sweeps.finish import finish
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
-from sweeps.status.board import print_failures
-from sweeps.tasks import Look, Task, Work, read_work
+from sweeps.tasks import OpenTasks, Task, Work, read_work
 from sweeps.worker import Worker, WorkerReport, work_in_processes
-
-if TYPE_CHECKING:
-    from sweeps.executors.slurm import SlurmExecutor
 
 POLL_SECONDS = 5.0
 
@@ -45,7 +40,7 @@ class ArrayWorker(Checkpointable):
 
     launch_dir: Path
     start: int
-    executor: "SlurmExecutor"
+    executor: SlurmResources
 
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
@@ -112,21 +107,19 @@ class FinalizerJob(Checkpointable):
         plan: whose report it writes.
         executor: with which lost runs are submitted again.
         reports_dir: where the report is written.
-        num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.Look``).
+        num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.OpenTasks``).
         poll_seconds: time between two checks of runs that others hold.
     """
 
     launch_dir: Path
     plan: Plan
-    executor: "SlurmExecutor"
+    executor: SlurmResources
     reports_dir: Path
     num_attempts: int = 0
     poll_seconds: float = POLL_SECONDS
 
     def __call__(self) -> None:
         """Wait for runs that others hold; submit lost runs again, or else write the report."""
-        from analysis.report import build
-
         if not self.launch_dir.exists():  # requeued after all was done
             return
         plan, console = self.plan, Console(highlight=False)
@@ -147,18 +140,14 @@ class FinalizerJob(Checkpointable):
             else:
                 console.print(f"{lost} and are submitted again, as {jobs.described}")
                 return
-        finished = work.finish(plan, console)
-        print_failures(console, finished, {*work.runs, *(finished.runs.keys() - plan.runs.keys())})
-        plan = finished
-        study = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)  # of other launches too
-        console.print(f"report: {build(study, plan.runs_dir, self.reports_dir)}", soft_wrap=True)
+        finish(plan, work, self.reports_dir, console)
         end(self.launch_dir)
 
-    def _wait(self, work: Work) -> Look:
+    def _wait(self, work: Work) -> OpenTasks:
         """Wait for runs that are held by another launch, by a worker that outlived its node, or by a dead worker whose
         lease has not expired."""
-        started, open_tasks = time.monotonic(), work.open(self.plan.runs_dir)
-        while (now := open_tasks.look()).held or now.unsure:
+        started, task_list = time.monotonic(), work.task_list(self.plan.runs_dir)
+        while (now := task_list.open_tasks()).held or now.unsure:
             if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
                 signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
             time.sleep(self.poll_seconds)
@@ -173,7 +162,7 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Seque
     """
     launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
     work = read_work(launch_dir)
-    num_attempts = work.open(runs_dir).look().num_attempts
+    num_attempts = work.task_list(runs_dir).open_tasks().num_attempts
     folder = runs_dir / LOGS / launch_dir.name
     template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
     jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
@@ -196,7 +185,7 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Seque
     return jobs
 
 
-def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
+def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], executor: SlurmResources) -> list[ArrayWorker]:
     """Return workers that begin with these tasks of a launch's work, at equal distances."""
     number = executor.num_elements([task.config for task in tasks])
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():

@@ -1,28 +1,39 @@
-"""The keys of a search."""
+"""The keys of a search, and the names in its files."""
 
-import dataclasses
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError
+from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
+from analysis.evidence.searches import FOLDER
 
-SamplerName = Literal["tpe", "cmaes", "gp", "nsga2", "qmc", "random"]
-PrunerName = Literal["auto", "none", "asha", "hyperband", "median", "wilcoxon"]
+NONE = "none"  # of ``search=``
+AUTO, NO_PRUNER = "auto", "none"
 MAX_FAILED = 5  # trials of a search, after which no other one is drawn
+
+# Attributes of a study and of its trials in Optuna's storage.
+DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
+RUN, AFTER, SEED, SPENT, NOTE = "run", "after", "run_seed", "spent", "note"
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SearchConfig:
-    """A search, as a launch asks for it with ``search.<field>``.
+    """A search, as a launch requests it with ``search.<field>``.
 
     Attributes:
         trials: finished and pruned ones in all; failed ones do not count.
-        sampler: draws the points: the tree-structured Parzen estimator, CMA-ES, a Gaussian process, NSGA-II, a Sobol
-            sequence, or uniform random numbers.
-        pruner: ends trials that fall behind; ``auto`` is asynchronous successive halving (ASHA) if the search has one
-            metric and its objective is measured while it trains, else none.
+        sampler: draws the points; one of Optuna's by its name (``sweeps.search.optimizers``).
+        sampler_args: its arguments, where they are not the defaults.
+        pruner: ends trials that fall behind; one of Optuna's by its name. ``auto`` is asynchronous successive halving
+            (ASHA) if the search has one metric and its objective is measured while it trains, else none.
+        pruner_args: its arguments, where they are not the defaults.
         metrics: final metrics to optimise; with several, the search looks for a Pareto front, and the first decides
             about the winner. None is the primary metric of the study.
         seed: of the sampler, and of the runs of all trials. The seeds of the study, which confirm the winner, are
@@ -32,8 +43,10 @@ class SearchConfig:
     """
 
     trials: Annotated[int, Field(gt=0)] = 24
-    sampler: SamplerName = "tpe"
-    pruner: PrunerName = "auto"
+    sampler: str = "tpe"
+    sampler_args: dict[str, Any] = field(default_factory=dict)
+    pruner: str = AUTO
+    pruner_args: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     seed: NonNegativeInt = 500
     repeats: bool = False
@@ -44,5 +57,50 @@ class SearchConfig:
             raise ValueError(f"metrics={list(self.metrics)} names a metric twice")
 
 
-NONE = "none"
-SEARCHES: dict[str, dict[str, Any]] = {NONE: {}, "optuna": dataclasses.asdict(SearchConfig())}  # choices of search=
+def search_values(words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the choices of ``search=`` with their keys and defaults; the arguments are those of the sampler and the
+    pruner that the words of a command line name.
+
+    Raises:
+        UsageError: there is no such sampler or pruner.
+    """
+    values = asdict(SearchConfig())
+    typed = {key: value for key, _, value in (word.partition("=") for word in words)}
+    if typed.get("search", NONE) != NONE:
+        from sweeps.search.optimizers import PRUNERS, SAMPLERS  # here, since Optuna takes a second to load
+
+        values["sampler_args"] = SAMPLERS.defaults(typed.get("search.sampler", values["sampler"]))
+        values["pruner_args"] = PRUNERS.defaults(typed.get("search.pruner", AUTO))
+    return {NONE: {}, "optuna": values}
+
+
+def search_config(values: Mapping[str, Any]) -> SearchConfig:
+    """Return the search with the values of a command line.
+
+    Raises:
+        UsageError: a value is not allowed; the message starts with its key.
+    """
+    from sweeps.search.optimizers import PRUNERS, SAMPLERS
+
+    sampler, pruner = SAMPLERS.short(values["sampler"]), PRUNERS.short(values["pruner"])
+    given = {
+        "sampler": sampler,
+        "sampler_args": SAMPLERS.given(sampler, values["sampler_args"]),
+        "pruner": pruner,
+        "pruner_args": PRUNERS.given(pruner, values["pruner_args"]),
+    }
+    try:
+        config: SearchConfig = checked("search", SearchConfig, {**values, **given})
+    except UsageError as error:
+        raise UsageError(str(error).replace("search: ", "search.", 1)) from error
+    return config
+
+
+def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return a sampler or pruner in words, such as ``tpe`` or ``tpe(n_startup_trials=20)``."""
+    return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})" if arguments else name
+
+
+def journal_path(runs_dir: Path, name: str) -> Path:
+    """Return the path of a search's journal."""
+    return runs_dir / FOLDER / f"{name}.journal"

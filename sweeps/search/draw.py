@@ -1,6 +1,7 @@
 """The next point of a search: a new one, whatever the sampler repeats."""
 
 import contextlib
+import copy
 import random
 from collections.abc import Collection
 from dataclasses import replace
@@ -22,8 +23,8 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the other
     trial failed before this launch.
 
-    The baseline's point comes first. The sampler is made anew, with a seed of its own, since each process and each
-    launch asks for a few trials only.
+    The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
+    draws a few trials only.
 
     Args:
         used: names of the runs of other trials, without those that failed before this launch.
@@ -31,21 +32,40 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     Raises:
         UsageError: the sampler draws nothing but points that cannot exist.
     """
-    if search.baseline is not None and signature(config := search.run(search.baseline)) not in used:
-        return search.baseline, config
-    seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
-    sampler = sampler_of(search.config.sampler, seed=seed, first_seed=search.config.seed)
+    config = search.config
+    if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
+        return search.baseline, run
+    seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=seed, first_seed=config.seed)
     for _ in range(DRAWS):
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
-            config = search.run(point)
-            if search.config.repeats or signature(config) not in used:
-                return point, _unused(search, config, used)
+            run = search.run(point)
+            if config.repeats or signature(run) not in used:
+                return point, _unused(search, run, used)
     if search.points is None:
         raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
     left = [name for name in search.points if name not in used] or list(search.points)
     point = search.points[random.Random(seed).choice(left)]
     return point, _unused(search, search.run(point), used)
+
+
+def check_sampler(search: Search) -> None:
+    """Refuse a sampler that cannot draw from the space.
+
+    Raises:
+        UsageError: Optuna's reason.
+    """
+    config = search.config
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=search.directions)
+    study.ask()
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=config.seed, first_seed=config.seed)
+    try:
+        _drawn(search, study, sampler, study.trials[0])
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        space = ", ".join(search.study.design.space)
+        raise UsageError(f"search.sampler={config.sampler} cannot draw {space}: {error}") from error
 
 
 def _drawn(
@@ -56,14 +76,15 @@ def _drawn(
     is_known = isinstance(sampler, optuna.samplers.QMCSampler)  # others learn the space from finished trials
     space = dict(wanted) if is_known else sampler.infer_relative_search_space(study, trial)
     found = sampler.sample_relative(study, trial, space)
-    return {
-        name: found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
-        for name, distribution in wanted.items()
-    }
+    trial = copy.deepcopy(trial)  # with the values so far, on which Optuna's brute force depends
+    for name, distribution in wanted.items():
+        value = found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
+        trial.params = {**trial.params, name: value}
+    return {name: trial.params[name] for name in wanted}
 
 
-def _unused(search: Search, config: RunConfig, used: Collection[str]) -> RunConfig:
+def _unused(search: Search, run: RunConfig, used: Collection[str]) -> RunConfig:
     """Return the run with the first seed, from its own on, that no other trial has and that confirms no winner."""
-    while signature(config) in used or config.seed in search.seeds:
-        config = replace(config, seed=config.seed + 1)
-    return config
+    while signature(run) in used or run.seed in search.seeds:
+        run = replace(run, seed=run.seed + 1)
+    return run

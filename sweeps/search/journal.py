@@ -1,15 +1,16 @@
 """The journal of a search: its trials, in Optuna's storage, on plain files.
 
-Several workers, also on several hosts, ask for trials and tell their results at once. A trial is asked under a lock, so
-that their number is exact and no point is drawn twice; everything else is a single line of the journal. A trial is
-RUNNING until its run is over: the lease of the run, and not the journal, says whether a process works on it.
+Several workers, also on several hosts, draw trials and record their results at the same time. A trial is drawn under a
+lock, so that their number is exact and no point is drawn twice; everything else is a single line of the journal. A
+trial is RUNNING until its run is over: the lease of the run, and not the journal, says whether a process works on it.
 """
 
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, get_storage
@@ -22,9 +23,8 @@ from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
-from sweeps.search.config import MAX_FAILED
+from sweeps.search.config import AFTER, DEFINITION, MAX_FAILED, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
 from sweeps.search.draw import draw
-from sweeps.search.names import AFTER, DEFINITION, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
 from sweeps.search.optimizers import pruner_of
 from sweeps.search.space import Search
 from sweeps.tasks import Task
@@ -57,7 +57,7 @@ class Journal:
         is_read_only: bool = False,
         ask_seconds: int = ASK_SECONDS,
     ) -> None:
-        self._failed_before = frozenset(failed_before)
+        self.failed_before = frozenset(failed_before)
         self._is_read_only = is_read_only
         self.search = search
         self.runs_dir = runs_dir
@@ -69,7 +69,7 @@ class Journal:
         with readable(self.where):
             self._storage = open_storage(self.path, search.config.storage)
             sampler = optuna.samplers.RandomSampler()  # a point is drawn by ``draw``
-            pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+            pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
             if is_read_only:
                 self.study = optuna.load_study(
                     study_name=search.name, storage=self._storage, sampler=sampler, pruner=pruner
@@ -97,10 +97,16 @@ class Journal:
         with readable(self.where):
             return self.study.get_trials(deepcopy=False)
 
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The finished trials that no other one dominates, in the order of their numbers; with one metric, the best."""
+        with readable(self.where):
+            return sorted(self.study.best_trials, key=lambda trial: trial.number)
+
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
         config = self.search.config
-        if len(failed(trials) - self._failed_before) >= MAX_FAILED:
+        if len(failed(trials) - self.failed_before) >= MAX_FAILED:
             return 0
         left = config.trials - sum(trial.state in OPEN + ENDED and not _is_half_drawn(trial) for trial in trials)
         if not config.repeats:
@@ -131,7 +137,7 @@ class Journal:
             return task
 
     def drop_half_drawn(self) -> None:
-        """Tell that trials whose worker died while it drew have failed; for a search that needs no further trial."""
+        """Record that trials whose worker died while it drew have failed; for a search that needs no further trial."""
         with self._locked():
             for trial in filter(_is_half_drawn, self.trials):
                 self.tell(trial, TrialState.FAIL, note="its worker died while it drew the point")
@@ -148,16 +154,21 @@ class Journal:
         return self.search.run(trial.params, trial.user_attrs[SEED])
 
     def settle(self) -> list[FrozenTrial]:
-        """Tell the results of the trials whose runs are over, and return all trials."""
+        """Record the results of the trials whose runs are over, and return all trials."""
         trials = self.trials
         open_tasks = self.tasks(trials)
         if not open_tasks or self._is_read_only:
             return trials
         entries = index.read(self.runs_dir)
         for task in open_tasks:
-            if (entry := entries.get(task.name)) is not None:
-                self._settle(trials[task.trial or 0], task, entry)
+            entry = entries.get(task.name)
+            if entry is not None and (ending := self._ending(task, entry)) is not None:
+                self._end(trials[task.trial or 0], ending)
         return self.trials
+
+    def give_up(self, trial: FrozenTrial) -> None:
+        """Record that the run of a trial has failed, because its workers died repeatedly."""
+        self._end(trial, _failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
 
     def tell(
         self,
@@ -166,21 +177,14 @@ class Journal:
         values: Sequence[float] | None = None,
         *,
         note: str = "",
-        cost: Mapping[str, float] | None = None,
+        cost: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Record how a trial ended. If another process did, nothing changes.
 
         Args:
-            cost: what it has cost (``spent``); None reads it from the run.
+            cost: the samples, training FLOPs and seconds that its run has cost.
         """
-        if cost is None:
-            cost = spent(RunFolder(self.runs_dir, trial.user_attrs[RUN])) if RUN in trial.user_attrs else {}
-        storage, trial_id = self._storage, self._id(trial.number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            storage.set_trial_user_attr(trial_id, SPENT, dict(cost))
-            if note:
-                storage.set_trial_user_attr(trial_id, NOTE, note)
-            storage.set_trial_state_values(trial_id, state, values)
+        self._end(trial, Ending(state, values, note, cost))
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
@@ -196,48 +200,43 @@ class Journal:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _settle(self, trial: FrozenTrial, task: Task, entry: Entry) -> None:
-        run = RunFolder(self.runs_dir, task.name)
-        if entry.state == "done":
-            result = run.result()
-            found = [self._value(result, metric) for metric in self.search.metrics]
-            if None in found:
-                missing = [metric for metric, value in zip(self.search.metrics, found, strict=True) if value is None]
-                self.tell(trial, TrialState.FAIL, note=f"its run has no {', '.join(missing)}")
-            else:
-                self._add_curve(trial, task, run)
-                self.tell(trial, TrialState.COMPLETE, [float(value) for value in found if value is not None])
-        elif entry.state != "running" and task.is_over(entry, self.runs_dir):
-            self.give_up(trial)
+    def _ending(self, task: Task, entry: Entry) -> "Ending | None":
+        """Return how a trial ended, as its run records it; None if it is not over."""
+        run, search = RunFolder(self.runs_dir, task.name), self.search
+        if entry.state != "done":
+            is_over = entry.state != "running" and task.is_over(entry, self.runs_dir)
+            return _failed_ending(run) if is_over else None
+        result, rows = run.result(), run.rows()
+        cost = _spent(rows, result["seconds"])
+        values = {metric: _value(result, metric) for metric in search.metrics}
+        if missing := [metric for metric, value in values.items() if value is None]:
+            return Ending(
+                TrialState.FAIL, None, f"its run has no {', '.join(missing)}", _spent(rows, result["seconds"])
+            )
+        curve = {}
+        if search.curve is not None and len(search.metrics) == 1:
+            places = {step: number for number, step in enumerate(task.config.curve_steps) if number}
+            found = {row["step"]: row[search.curve] for row in rows if row.get(search.curve) is not None}
+            curve = {number: search.sign * found[step] for step, number in places.items() if step in found}
+        return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], "", cost, curve)
 
-    def give_up(self, trial: FrozenTrial) -> None:
-        """Tell that a trial's run has failed; one that diverged counts as pruned, since that is a result."""
-        failure = RunFolder(self.runs_dir, trial.user_attrs[RUN]).failure()
-        has_diverged = failure is not None and failure.cause == "not finite"
-        note = "" if failure is None else f"{failure.cause}: {failure.message}"
-        self.tell(trial, TrialState.PRUNED if has_diverged else TrialState.FAIL, note=note)
-
-    def _add_curve(self, trial: FrozenTrial, task: Task, run: RunFolder) -> None:
-        """Report the points of a curve that no follower has, as of a run that was done for another study."""
-        if (column := self.search.curve) is None or len(self.search.metrics) > 1:
-            return
-        values = {row["step"]: row[column] for row in run.rows() if row.get(column) is not None}
+    def _end(self, trial: FrozenTrial, ending: "Ending") -> None:
+        storage, trial_id = self._storage, self._id(trial.number)
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            for number, step in enumerate(task.config.curve_steps):
-                if number and number not in trial.intermediate_values and step in values:
-                    value = self.search.sign * values[step]
-                    self._storage.set_trial_intermediate_value(self._id(trial.number), number, value)
-
-    def _value(self, result: Mapping[str, Any], metric: str) -> float | None:
-        value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
-        return None if value is None else float(value)
+            for number, value in ending.curve.items():  # a follower has told the others
+                if number not in trial.intermediate_values:
+                    storage.set_trial_intermediate_value(trial_id, number, value)
+            storage.set_trial_user_attr(trial_id, SPENT, dict(ending.cost))
+            if ending.note:
+                storage.set_trial_user_attr(trial_id, NOTE, ending.note)
+            storage.set_trial_state_values(trial_id, ending.state, ending.values)
 
     def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""
         return {
             trial.user_attrs[RUN]
             for trial in trials
-            if RUN in trial.user_attrs and trial.number not in self._failed_before
+            if RUN in trial.user_attrs and trial.number not in self.failed_before
         }
 
     def _new_trial(self) -> FrozenTrial:
@@ -265,7 +264,7 @@ class Journal:
         try:
             yield
         finally:
-            with contextlib.suppress(RuntimeError):  # another process took this one for dead
+            with contextlib.suppress(RuntimeError):  # another process has broken it
                 self._lock.release()
 
 
@@ -301,11 +300,41 @@ def readable(where: str) -> Iterator[None]:
         ) from error
 
 
-def spent(run: RunFolder) -> dict[str, float]:
-    """Return the samples, training FLOPs and seconds of a run so far; those of a finished run include evaluation."""
-    last = (run.rows() or [{}])[-1]
-    seconds = run.result()["seconds"] if run.is_done else last.get("seconds", 0.0)
+class Ending(NamedTuple):
+    """How a trial ended.
+
+    Attributes:
+        values: of the metrics; None unless it is complete.
+        note: why it has none; empty if that needs no reason.
+        cost: samples, training FLOPs and seconds of its run.
+        curve: values by the number of the point, in the direction of the first metric.
+    """
+
+    state: TrialState
+    values: Sequence[float] | None
+    note: str
+    cost: Mapping[str, float]
+    curve: Mapping[int, float] = MappingProxyType({})
+
+
+def _failed_ending(run: RunFolder) -> Ending:
+    """Return the ending of a trial whose run has failed; one that diverged counts as pruned, since that is a result."""
+    failure, rows = run.failure(), run.rows()
+    has_diverged = failure is not None and failure.cause == "not finite"
+    note = "" if failure is None else f"{failure.cause}: {failure.message}"
+    return Ending(TrialState.PRUNED if has_diverged else TrialState.FAIL, None, note, _spent(rows))
+
+
+def _spent(rows: Sequence[Mapping[str, Any]], seconds: float | None = None) -> dict[str, float]:
+    """Return what a run has cost by its rows; ``seconds`` are those of a finished run, which include evaluation."""
+    last = rows[-1] if rows else {}
+    seconds = last.get("seconds", 0.0) if seconds is None else seconds
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
+
+
+def _value(result: Mapping[str, Any], metric: str) -> float | None:
+    value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
+    return None if value is None else float(value)
 
 
 def failed(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Column, Table
 
 from ablations.expand import Cell
 from ablations.request import Request, write_request
@@ -16,38 +15,21 @@ from ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
 from analysis.evidence.searches import VERSION, path_of
-from sweeps.plan import Plan
+from sweeps.search.config import NOTE, RUN, SPENT, STATES, with_arguments
 from sweeps.search.journal import ENDED, Journal, failed
-from sweeps.search.names import NOTE, RUN, SPENT, STATES
-from sweeps.search.space import SPLIT, Search, described
-from sweeps.status.board import WIDTHS
+from sweeps.search.space import SPLIT, described
 
 
-def front(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:
-    """Return the finished trials than which no other is better in one metric and at least as good in all.
-
-    Of equal ones the first counts. With one metric, this is the best trial.
-    """
-    signs = [1 if direction == "minimize" else -1 for direction in directions]
-    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    costs = {one.number: tuple(sign * value for sign, value in zip(signs, one.values, strict=True)) for one in finished}
-
-    def is_better(one: FrozenTrial, other: FrozenTrial) -> bool:
-        a, b = costs[one.number], costs[other.number]
-        return all(x <= y for x, y in zip(a, b, strict=True)) and (a != b or one.number < other.number)
-
-    return [trial for trial in finished if not any(is_better(one, trial) for one in finished if one is not trial)]
+def winner(journal: Journal) -> FrozenTrial | None:
+    """Return the trial of the Pareto front that is best in the first metric, the first of equal ones; None if no trial
+    has finished."""
+    sign = 1 if journal.search.directions[0] == "minimize" else -1
+    return min(journal.front, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
-def winner(search: Search, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """Return the trial of the front that is best in the first metric; None if no trial has finished."""
-    sign = 1 if search.directions[0] == "minimize" else -1
-    return min(front(trials, search.directions), key=lambda trial: sign * trial.values[0], default=None)
-
-
-def winner_cells(search: Search, trials: Sequence[FrozenTrial]) -> list[Cell]:
+def winner_cells(journal: Journal) -> list[Cell]:
     """Return the winner's runs on the seeds that confirm it; empty if there is no winner, or if it is the baseline."""
-    found = winner(search, trials)
+    search, found = journal.search, winner(journal)
     if found is None:
         return []
     split = search.base.evaluation.split
@@ -58,38 +40,37 @@ def winner_cells(search: Search, trials: Sequence[FrozenTrial]) -> list[Cell]:
     return [Cell(arm=WINNER, seed=seed, config=run) for seed, run in runs.items()]
 
 
-def is_complete(search: Search, trials: Sequence[FrozenTrial]) -> bool:
+def is_complete(journal: Journal) -> bool:
     """True if as many trials are finished or pruned as requested, and one of them is the winner."""
-    return _num_ended(trials) >= search.num_trials and winner(search, trials) is not None
+    return _num_ended(journal.trials) >= journal.search.num_trials and winner(journal) is not None
 
 
-def finish(journal: Journal, request: Request, console: Console) -> Plan:
-    """Print the trials, write the file that the report reads, and request the winner's runs; return the plan of both
-    arms."""
+def finish(journal: Journal, request: Request, console: Console) -> list[Cell]:
+    """Print the outcome, write the file that the report reads, and request the winner's runs, which are returned."""
     search, trials = journal.search, journal.settle()
-    write_json(path_of(journal.runs_dir, search.name), to_json(journal, trials))
-    print_trials(search, trials, console)
-    found, cells = winner(search, trials), winner_cells(search, trials)
+    print_outcome(journal, trials, console)
+    found, cells, values = winner(journal), winner_cells(journal), to_json(journal, trials)
     if found is not None and cells:
         arm = dataclasses.replace(
             search.study.design.point(found.params), label=f"trial {found.number}: {described(found.params)}"
         )
         study = confirmation(request.study, {**request.study.arms, WINNER: arm})
         request = dataclasses.replace(request, study=study, cells=[*request.cells, *cells])
+    write_json(path_of(journal.runs_dir, search.name), values)
     write_request(journal.runs_dir, request)
-    return Plan(request.folder, request.cells, journal.runs_dir)
+    return cells
 
 
 def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     """Return the search as the report reads it."""
     search = journal.search
-    best = winner(search, trials)
+    best = winner(journal)
     space = search.definition()["space"]
     return {
         "version": VERSION,
         "study": search.study.slug,
-        "sampler": search.config.sampler,
-        "pruner": search.pruner,
+        "sampler": with_arguments(search.config.sampler, search.config.sampler_args),
+        "pruner": with_arguments(search.pruner, search.config.pruner_args),
         "seed": search.config.seed,
         "split": SPLIT,
         "metrics": [
@@ -99,9 +80,9 @@ def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         "curve": search.curve if len(search.metrics) == 1 else None,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
         "trials": [_trial(journal, trial) for trial in trials if RUN in trial.user_attrs],
-        "front": [trial.number for trial in front(trials, search.directions)],
+        "front": [trial.number for trial in journal.front],
         "winner": None if best is None else best.number,
-        "is_baseline": best is not None and not winner_cells(search, trials),
+        "is_baseline": best is not None and not winner_cells(journal),
         "importances": importances(journal.study),
     }
 
@@ -150,53 +131,34 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-def print_trials(search: Search, trials: Sequence[FrozenTrial], console: Console) -> None:
-    """Print all trials, best first, then the front or the winner."""
-    sign = 1 if search.directions[0] == "minimize" else -1
-    finished = sorted(
-        (trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: sign * trial.values[0]
-    )
-    rest = [trial for trial in trials if trial.state != TrialState.COMPLETE and RUN in trial.user_attrs]
-    run = Column("run", no_wrap=True, min_width=WIDTHS["run"])
-    table = Table("trial", "state", *search.study.design.space, *search.metrics, "samples", run)
-    for trial in (*finished, *rest):
-        values = [f"{value:.4g}" for value in trial.values] if trial in finished else [""] * len(search.metrics)
-        point = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.params.values()]
-        state = STATES[trial.state.name]
-        samples = f"{trial.user_attrs.get(SPENT, {}).get('samples', 0):,.0f}"
-        table.add_row(str(trial.number), state, *point, *values, samples, trial.user_attrs[RUN])
-    console.print(table)
-    for trial in rest:
-        if note := trial.user_attrs.get(NOTE):
-            console.print(
-                f"trial {trial.number}: {note}; python sweeps/manage.py logs {trial.user_attrs[RUN]} shows more",
-                soft_wrap=True,
-            )
-    if (num_failed := len(failed(trials))) and _num_ended(trials) < search.num_trials:
+def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Console) -> None:
+    """Print why trials have no result, and the front or the winner. The report lists all trials."""
+    search, num_ended, num_failed = journal.search, _num_ended(trials), len(failed(trials))
+    for trial in trials:
+        if (note := trial.user_attrs.get(NOTE)) and (run := trial.user_attrs.get(RUN)):
+            text = f"trial {trial.number}, {STATES[trial.state.name]}: {note}; python sweeps/manage.py logs {run}"
+            console.print(f"{text} shows more", soft_wrap=True)
+    if num_failed and num_ended < search.num_trials:
         console.print(
-            f"{num_failed} trial{'s have' if num_failed > 1 else ' has'} failed, and {_num_ended(trials)} of"
+            f"{num_failed} trial{'s have' if num_failed > 1 else ' has'} failed, and {num_ended} of"
             f" {search.num_trials} are finished or pruned; fix the cause, and launch again for the others",
             style="red",
             soft_wrap=True,
         )
     if len(search.metrics) > 1:
-        numbers = ", ".join(str(trial.number) for trial in front(trials, search.directions))
+        numbers = ", ".join(str(trial.number) for trial in journal.front)
         console.print(f"Pareto front of {' and '.join(search.metrics)}: trials {numbers or 'none'}", soft_wrap=True)
-    found = winner(search, trials)
-    if found is None:
+    if (found := winner(journal)) is None:
         console.print("no trial has finished, so there is no winner", style="red")
-    elif winner_cells(search, trials):
-        console.print(
-            f"best of {len(finished)} finished: trial {found.number}, {described(found.params)}. The report compares"
-            f" it with the baseline on seeds {', '.join(map(str, search.seeds))}, which no trial has seen",
-            soft_wrap=True,
-        )
+        return
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in zip(search.metrics, found.values, strict=True))
+    best = f"best of {sum(trial.state == TrialState.COMPLETE for trial in trials)} finished: trial {found.number}"
+    if winner_cells(journal):
+        seeds = ", ".join(map(str, search.seeds))
+        text = f"{best}, {described(found.params)}, with {measured}. The report compares it with the baseline on seeds"
+        console.print(f"{text} {seeds}, which no trial has seen", soft_wrap=True)
     else:
-        console.print(
-            f"best of {len(finished)} finished: trial {found.number}, the baseline itself, so there is nothing to"
-            " confirm",
-            soft_wrap=True,
-        )
+        console.print(f"{best}, the baseline itself, so there is nothing to confirm", soft_wrap=True)
 
 
 def _num_ended(trials: Sequence[FrozenTrial]) -> int:

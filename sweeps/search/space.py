@@ -29,7 +29,7 @@ from aimv2.spec.metrics import (
     unit_of,
 )
 from aimv2.spec.objectives import Report, objective
-from sweeps.search.config import SearchConfig
+from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -38,7 +38,12 @@ Direction = Literal["minimize", "maximize"]
 Point = Mapping[str, Any]  # a level's name, or a number, by factor
 
 SPLIT = "validation"
-LEARN_FROM_PRUNED = ("tpe", "qmc", "random")  # or learn nothing; with the others pruning would leave random points
+LEARN_FROM_PRUNED = (
+    "tpe",
+    "qmc",
+    "random",
+    "bruteforce",
+)  # or learn nothing; with the others pruning would leave random points
 COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
@@ -86,9 +91,9 @@ class Search:
         if config.sampler == "cmaes" and (len(ranges) < 2 or len(ranges) < len(self.study.design.space)):
             raise UsageError(
                 f"search.sampler=cmaes needs two ranges of numbers or more and nothing else; sweep={sweep} has"
-                f" {', '.join(self.study.design.space)}. Allowed here: tpe, gp, nsga2, qmc, random."
+                f" {', '.join(self.study.design.space)}. Take another one, such as tpe."
             )
-        if config.pruner not in ("auto", "none") and (reason := self._unpruned):
+        if config.pruner not in (AUTO, NO_PRUNER) and (reason := self._unpruned):
             raise UsageError(f"search.pruner={config.pruner} is not possible: {reason}. Allowed here: none.")
         if config.seed in self.seeds:
             raise UsageError(f"search.seed={config.seed} is among sweep.seeds, which confirm the winner; take another")
@@ -124,9 +129,9 @@ class Search:
 
     @property
     def pruner(self) -> str:
-        if self.config.pruner != "auto":
+        if self.config.pruner != AUTO:
             return self.config.pruner
-        return "none" if self._unpruned else "asha"
+        return NO_PRUNER if self._unpruned else "asha"
 
     @property
     def _unpruned(self) -> str:
@@ -232,6 +237,7 @@ class Search:
     def definition(self) -> dict[str, Any]:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
         arms = {name: signature(replace(arm.change(self.base), seed=0)) for name, arm in self.study.arms.items()}
+        arguments = {"search.sampler_args": self.config.sampler_args, "search.pruner_args": self.config.pruner_args}
         return {
             "base run": {key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
@@ -240,6 +246,7 @@ class Search:
             "search.sampler": self.config.sampler,
             "search.pruner": self.pruner,
             "search.seed": self.config.seed,
+            **{key: values for key, values in arguments.items() if values},  # searches of older versions have none
             "search.repeats": self.config.repeats,
             "sweep.equal": self.study.equal,
         }

@@ -18,12 +18,12 @@ from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
-from sweeps.plan import Plan
-from sweeps.search.journal import OPEN, Journal, failed, readable
-from sweeps.search.names import RUN, journal_path
+from sweeps.search.config import RUN
+from sweeps.search.journal import OPEN, Journal, readable
 from sweeps.search.outcome import finish, is_complete, winner_cells
 from sweeps.search.space import Search
-from sweeps.tasks import Follower, Look, Task, TaskList, Work
+from sweeps.search.trials import trials_of
+from sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
 
 
 class TrialFollower:
@@ -54,7 +54,7 @@ class TrialFollower:
             self._trial.report(self._sign * row[str(self._column)], number)
             is_last = number == len(self._steps) - 1
             is_pruned = self._prunes and not is_last and self._trial.should_prune()
-        if is_pruned:  # told at once: if this process dies now, nobody resumes the trial
+        if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             trial = self._journal.trials[self._trial.number]
             cost = {"samples": row["samples"], "flops": row["train_flops"], "seconds": row["seconds"]}
             self._journal.tell(trial, TrialState.PRUNED, cost=cost)
@@ -83,9 +83,9 @@ class SearchTasks(TaskList):
         super().__init__([], runs_dir, watch)
         self.journal = Journal(search, runs_dir, **values)
         self._confirming = confirming
-        self._after = after
+        self.after = after
 
-    def look(self) -> Look:
+    def open_tasks(self) -> OpenTasks:
         """As of other tasks; a free task without a name is a trial to be drawn."""
         trials, search = self.journal.settle(), self.journal.search
         num_new, cells = self.journal.num_new(trials), list(self._confirming)
@@ -93,20 +93,20 @@ class SearchTasks(TaskList):
             self.journal.drop_half_drawn()
             trials = self.journal.trials
         if not num_new and not any(trial.state in OPEN for trial in trials):
-            found = winner_cells(search, trials)
+            found = winner_cells(self.journal)
             self.journal.show_winners([cell.name for cell in found])
             cells += found
-        confirming = [Task(cell.name, cell.config, self._after.get(cell.name, 0)) for cell in cells]
+        confirming = [Task(cell.name, cell.config, self.after.get(cell.name, 0)) for cell in cells]
         self._tasks = [*self.journal.tasks(trials), *confirming]
-        now = super().look()
+        now = super().open_tasks()
         if self._give_up(trials, now):
-            return self.look()
+            return self.open_tasks()
         now.free.extend(Task("", search.costliest, 0, trial=len(trials)) for _ in range(num_new))
         return now._replace(num_attempts=now.num_attempts + self._num_attempts(trials))
 
     def take(self) -> Iterator[Task]:
         """Yield trials that lost their worker, then new ones, then runs that confirm the winner."""
-        free = self.look().free
+        free = self.open_tasks().free
         yield from (task for task in free if task.name and task.trial is not None)
         while (task := self.journal.ask()) is not None:
             yield task
@@ -119,13 +119,16 @@ class SearchTasks(TaskList):
             return
         yield TrialFollower(self.journal, task, stop)
 
-    def _give_up(self, trials: Sequence[FrozenTrial], now: Look) -> bool:
-        """Tell that trials have failed whose workers died again and again, so that nobody takes them up; True if there
-        is one."""
+    def _give_up(self, trials: Sequence[FrozenTrial], now: OpenTasks) -> bool:
+        """Record that trials whose workers died repeatedly have failed, so that no worker resumes them.
+
+        Returns:
+            True if there is one.
+        """
         open_runs = {task.name for task in (*now.free, *now.unsure, *now.held)}
         lost = [task for task in self._tasks if task.trial is not None and task.name not in open_runs]
         for task in lost:
-            if not RunFolder(self._runs_dir, task.name).is_done:  # else the next look tells its result
+            if not RunFolder(self._runs_dir, task.name).is_done:  # else the next call tells its result
                 assert task.trial is not None
                 self.journal.give_up(trials[task.trial])
         return bool(lost)
@@ -157,39 +160,17 @@ class SearchWork(Work):
         is_open = any(task.trial is not None for task in self.tasks)
         return [*self.configs, *([self.search.costliest] * len(self.search.seeds) if is_open else [])]
 
-    def open(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
+    def task_list(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
         after = {task.name: task.after for task in self.tasks}
         cells = self.request.cells
         return SearchTasks(self.search, cells, runs_dir, watch, after, failed_before=self.failed_before)
 
-    def finish(self, plan: Plan, console: Console) -> Plan:
-        journal = Journal(self.search, plan.runs_dir)
-        return finish(journal, self.request, console)
+    def trials(self, runs_dir: Path) -> Trials:
+        return trials_of(runs_dir, self.search.name)
+
+    def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
+        return finish(Journal(self.search, runs_dir), self.request, console)
 
     def is_complete(self, runs_dir: Path) -> bool:
         """True if the search has all its trials, and a winner."""
-        return is_complete(self.search, Journal(self.search, runs_dir, is_read_only=True).trials)
-
-
-def work_of(search: Search, request: Request, runs_dir: Path, *, is_dry_run: bool) -> SearchWork:
-    """Return the work that is left of a search.
-
-    Args:
-        request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing, not even an empty journal. What is in a database is not known then.
-    """
-    path = journal_path(runs_dir, search.name)
-    if is_dry_run and (search.config.storage is not None or not path.exists()):
-        new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
-        plan = Plan(request.folder, request.cells, runs_dir)
-        return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
-    journal = Journal(search, runs_dir, is_read_only=is_dry_run)
-    trials = journal.settle()
-    cells = [*request.cells, *winner_cells(search, trials)]
-    after = {
-        cell.name: RunFolder(runs_dir, cell.name).num_attempts for cell in cells
-    }  # failed ones are tried once more
-    before = frozenset(failed(trials))
-    source = SearchTasks(search, request.cells, runs_dir, after=after, failed_before=before, is_read_only=is_dry_run)
-    now = source.look()
-    return SearchWork([*now.free, *now.unsure, *now.held], search, request, before)
+        return is_complete(Journal(self.search, runs_dir, is_read_only=True))

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from typing import Self
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -13,9 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aimv2.base.errors import Cause
+from aimv2.runs.record import entries
 from sweeps.plan import Plan
 from sweeps.status.runs import RunReader, RunState, RunStatus, duration
-from sweeps.status.status import SweepStatus, plan_status
+from sweeps.status.status import SweepStatus
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
@@ -35,44 +36,50 @@ ADVICE: dict[Cause, str] = {
 
 
 class Board:
-    """Live display of a plan's progress; a line now and then where the console is no terminal."""
+    """Live display of a sweep's progress; a line now and then where the console is no terminal.
+
+    Args:
+        read: reads the progress.
+        clock: gives seconds.
+    """
 
     def __init__(
-        self, plan: Plan, console: Console, *, is_live: bool, clock: Callable[[], float] = time.monotonic
+        self, read: Callable[[], SweepStatus], console: Console, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Redraw in place if ``is_live`` and the console is a terminal. ``clock`` gives seconds."""
-        self._plan = plan
-        self._console = console
-        self._is_live = is_live and console.is_terminal
+        self.console = console
+        self._read = read
         self._clock = clock
+        self._is_live = False
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._reader = RunReader(reads_all_first=False)
         self._next_at, self._line_at, self._num_failed = float("-inf"), clock(), 0
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def shown(self, *, is_live: bool) -> Iterator[None]:
+        """Show it for the length of the context, redrawn in place if ``is_live`` and the console is a terminal."""
+        self._is_live = is_live and self.console.is_terminal
         if self._is_live:
             self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.stop()
 
     def update(self) -> None:
         """Read the progress and display it, at most every REFRESH_SECONDS, and more rarely if reading is slow."""
         now = self._clock()
         if now < self._next_at:
             return
-        status = plan_status(self._plan, self._reader)
+        status = self._read()
         self._next_at = now + pause(self._clock() - now)
         if self._is_live:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             lines = "\n  ".join([f"{status.name}: {headline(status)}", *_in_use(status)])
-            self._console.print(lines, highlight=False, soft_wrap=True, markup=False)
+            self.console.print(lines, highlight=False, soft_wrap=True, markup=False)
             failed = [run for run in status.runs if run.state == "failed"]
             if len(failed) > self._num_failed:
-                self._console.print(reasons(failed), soft_wrap=True)
+                self.console.print(reasons(failed), soft_wrap=True)
             self._num_failed = len(failed)
 
 
@@ -83,7 +90,8 @@ def pause(reading: float) -> float:
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print why these runs have no result. Return True if there is such a run."""
-    left = [run for run in plan_status(plan).runs if run.run in names and run.state != "done"]
+    runs = RunReader().read(plan, entries(plan.runs_dir))
+    left = [run for run in runs if run.run in names and run.state != "done"]
     if left:
         console.print(reasons(left), soft_wrap=True)
     return bool(left)

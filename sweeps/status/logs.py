@@ -1,7 +1,7 @@
 """The logs of a run: its attempts and how each ended, the end of its metrics, and the traceback of a failure."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,14 +10,17 @@ from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_row
-from sweeps.status.trials import pruned_trials
 
 SHOWN_ROWS = 5
 SHOWN_LINES = 20
 INTERRUPTED = "interrupted"
 
 
-def print_logs(run: RunFolder, console: Console) -> None:
+# Returns the trials with a run that a search pruned, each with its samples, given the runs folder and the run's name.
+PrunedTrials = Callable[[Path, str], Mapping[str, float]]
+
+
+def print_logs(run: RunFolder, console: Console, pruned_trials: PrunedTrials) -> None:
     """Print the logs of a run.
 
     Raises:
@@ -25,7 +28,7 @@ def print_logs(run: RunFolder, console: Console) -> None:
     """
     state, attempts = run.state(), sorted(run.path.glob("attempts/[0-9]*"))
     console.print(f"{run.path}: {'not done' if state == 'new' else state}", soft_wrap=True)
-    pruned = _pruned(run, attempts)
+    pruned = _pruned(run, attempts, pruned_trials)
     for attempt in attempts:
         owner = holder(attempt)
         where = f"{str(owner.get('host', 'unknown host')).partition('/')[0]}, process {owner.get('pid', 'unknown')}"
@@ -50,7 +53,7 @@ def _ending(attempt: Path) -> str:
     return next((ending for name, ending in endings.items() if (attempt / name).exists()), still)
 
 
-def _pruned(run: RunFolder, attempts: Sequence[Path]) -> dict[Path, str]:
+def _pruned(run: RunFolder, attempts: Sequence[Path], pruned_trials: PrunedTrials) -> dict[Path, str]:
     """Return the attempts that ended because a search pruned its trial, each with how that is said.
 
     It is the first attempt that got as far as the trial did.

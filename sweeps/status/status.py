@@ -1,19 +1,23 @@
-"""Progress of a sweep, read from its run folders and, for a launch on SLURM, from the queue. Nothing is written."""
+"""Progress of a sweep, read from its run folders and, for a launch on a scheduler, from the queue. Nothing is
+written."""
 
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablations.request import Request
 from aimv2.runs.record import entries
-from sweeps.active_launches import LOGS, Jobs, active_launches, num_waiting
-from sweeps.executors.slurm_commands import Queued, queue_of
+from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches, num_waiting
 from sweeps.machine.holders import holders, in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
-from sweeps.status.trials import trials_of
+from sweeps.tasks import Trials
+
+NO_TRIALS = Trials()
+# Returns a launch's jobs in the queue of its scheduler; None if that does not answer.
+QueueOf = Callable[[ActiveLaunch], Sequence[Queued] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class SweepStatus:
     num_launches: int  # active ones
     num_waiting: int = 0  # workers of these that wait for a free core, GPU or memory
     in_use: str = ""  # what other processes of this host hold, if workers here wait
-    queue: list[str]  # state of the jobs of each launch on SLURM, in words
+    queue: list[str]  # state of the jobs of each launch on a scheduler, in words
     trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
     waits: str = ""  # why runs wait
@@ -33,27 +37,37 @@ class SweepStatus:
     report: str = ""  # path of its report, if there is one and no launch is active
 
 
-def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
+def sweep_status(
+    request: Request, runs_dir: Path, reader: RunReader | None = None, *, queue_of: QueueOf, trials: Trials = NO_TRIALS
+) -> SweepStatus:
     """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
     plan, is_allowed = Plan(request.folder, request.cells, runs_dir), request.study.allow_mixed_code
-    status = plan_status(plan, reader, is_mixed_code_allowed=is_allowed)
+    status = plan_status(plan, reader, queue_of=queue_of, trials=trials, is_mixed_code_allowed=is_allowed)
     folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
     report = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
     is_shown = not status.num_launches and report.exists()
     return replace(status, question=request.study.question, report=str(report) if is_shown else "")
 
 
-def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_allowed: bool = False) -> SweepStatus:
-    """Return the progress of a plan's runs, and of the unpruned trials of a search of this name. A run that several
-    cells share is listed with one of them.
+def plan_status(
+    plan: Plan,
+    reader: RunReader | None = None,
+    *,
+    queue_of: QueueOf,
+    trials: Trials = NO_TRIALS,
+    is_mixed_code_allowed: bool = False,
+) -> SweepStatus:
+    """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
+    listed with one of them.
 
-    A reader that is used again remembers what it has read of this sweep.
+    Args:
+        reader: one that is used again remembers what it has read of this sweep.
     """
     launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
-    queues = {one.folder: queue_of(one.folder, one.jobs.cluster) for one in launches if one.jobs is not None}
+    queues = {one.folder: queue_of(one) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
-    found, search = entries(plan.runs_dir), trials_of(plan.runs_dir, plan.title)
-    plan = replace(plan, cells=[*plan.cells, *search.cells])
+    found = entries(plan.runs_dir)
+    plan = replace(plan, cells=[*plan.cells, *trials.cells])
     waiting = {one.folder: num_waiting(one) for one in active}
     is_here = any(waiting[one.folder] and one.host == socket.gethostname() for one in active)
     return SweepStatus(
@@ -62,7 +76,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_al
         num_waiting=sum(waiting.values()),
         in_use=in_use(holders()) if is_here else "",
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
-        trials=search.described,
+        trials=trials.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
         waits="no free worker yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
@@ -70,7 +84,7 @@ def plan_status(plan: Plan, reader: RunReader | None = None, *, is_mixed_code_al
 
 
 def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
-    """Count a launch's jobs in the queue (``slurm_commands.queue_of``) by state and reason, in words."""
+    """Count a launch's jobs in the queue by state and reason, in words."""
     workers = jobs.described
     if queued is None:
         return f"{workers}: UNKNOWN, squeue does not answer on this host"

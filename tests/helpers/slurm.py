@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweeps.executors.slurm import SlurmExecutor
 
-EXECUTOR = SlurmExecutor(cluster="slurm", minutes=60, signal_seconds=90, array_parallelism=256)
+EXECUTOR = SlurmExecutor(minutes=60)
 SETTINGS = "printf 'ClusterName = here\\nMaxArraySize = 1001\\n'"
 
 

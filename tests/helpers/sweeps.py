@@ -1,4 +1,13 @@
-"""Arguments that make a sweep small enough to run in a test."""
+"""Arguments that make a sweep small enough to run in a test, and the display of a launch."""
+
+from functools import partial
+
+from rich.console import Console
+
+from sweeps.executors.registry import queue_of
+from sweeps.status.board import Board
+from sweeps.status.runs import RunReader
+from sweeps.status.status import plan_status
 
 SMALL = (
     "sweep.controls=[]",
@@ -26,3 +35,10 @@ def small_sweep(cache_dir, *more, sweep="prefix_ratio"):
     replaced = {argument.partition("=")[0] for argument in more}
     small = [argument for argument in SMALL if argument.partition("=")[0] not in replaced]
     return [f"sweep={sweep}", f"data.cache_dir={cache_dir}", *small, *more]
+
+
+def board_of(plan, console=None, **more):
+    """Return the display of a plan's progress."""
+    reader = RunReader(reads_all_first=False)
+    read = partial(plan_status, plan, reader, queue_of=queue_of)
+    return Board(read, console or Console(quiet=True), **more)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ablations.catalogue import STUDIES
+from ablations.design import latin_hypercube, setting
 from ablations.expand import Cell
 from ablations.request import Request
 from ablations.study import confirmation
@@ -10,6 +11,13 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search
+
+BOX = latin_hypercube(
+    {"recipe": setting("recipe", {})},
+    linear={"objective.pixel_weight": (0.0, 1.0)},
+    log={"optimizer.peak_lr": (1e-4, 1e-2)},
+    num_points=2,
+)
 
 
 def search(base, *, sweep="loss_weight", name="a_search", seeds=(0, 1), design=None, **values):

@@ -24,45 +24,6 @@ LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
 ONE_ARM = ("sweep.arms=[uniform]", "sweep.seeds=1")
 
 
-@pytest.fixture
-def here(cache_dir, tmp_path, monkeypatch, capsys):
-    """Launch a small sweep in this process; return the exit status and the output."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*more):
-        status = launch.main(small_sweep(cache_dir, "executor=debug", *more))
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.out + shown.err
-        return status, shown.out, shown.err
-
-    return run
-
-
-@pytest.fixture
-def started(cache_dir, tmp_path):
-    """Start a launch of a small sweep as a process, which is killed with its workers at the end of the test."""
-    processes = []
-
-    def start(*more):
-        process = subprocess.Popen(
-            [sys.executable, str(LAUNCH), *small_sweep(cache_dir, *more)],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-
-
 def wait_for(find, process):
     """Return what ``find`` finds, once it finds something, while the process runs."""
     while not (found := find()):

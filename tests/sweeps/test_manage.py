@@ -85,11 +85,41 @@ def test_logs_of_a_failed_run_show_its_traceback(folder, cache_dir, command):
     assert "Traceback" not in command("status", "prefix_ratio")[1]
 
 
-def test_replay_compares_a_finished_run(done, command):
-    name = last_request(done).cells[1].name
+def test_replay_of_an_unchanged_run_is_equal(done, command):
+    """And leaves nothing behind."""
+    before, name = sorted(done.rglob("*")), last_request(done).cells[0].name
     status, shown = command("replay", name[:10], f"runs_dir={done}")
     assert status == 0
+    num_values = int(shown.partition(" values of steps and final metrics compared, 0 differ")[0].split()[-1])
+    assert num_values > 2 * 5, "some values at each of two steps"
     assert shown.endswith("equal to the last bit")
+    assert sorted(done.rglob("*")) == before
+
+
+def test_replay_names_the_largest_difference_and_missing_metrics(copied, command):
+    run = RunFolder(copied, last_request(copied).cells[0].name)
+    path, manifest = run.path / "result.json", run.file("manifest.json")
+    result = json.loads(path.read_text())
+    was = result["metrics"]["probe_digits"]["value"]
+    result["metrics"]["probe_digits"]["value"] += 0.5
+    result["metrics"]["other"] = {"value": 1.0}
+    path.write_text(json.dumps(result))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"threads": 64}))
+    status, shown = command("replay", run.name, f"runs_dir={copied}")
+    assert status == 1
+    assert f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}" in shown
+    assert "in only one of the two: other" in shown
+    assert "threads was 64 and is 1" in shown
+    assert shown.endswith("not equal")
+
+
+def test_replay_of_a_config_of_another_name_is_refused(copied, command):
+    name = last_request(copied).cells[0].name
+    path = copied / name / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 99}))
+    status, shown = command("replay", name, f"runs_dir={copied}")
+    assert status == 2
+    assert "this version names it differently" in shown
 
 
 def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):

@@ -26,7 +26,7 @@ def test_cells_with_equal_configs_share_a_run_and_long_runs_come_first(plan):
     short, long, shared = plan.cells
     assert list(plan.runs) == [long.name, short.name]
     assert plan.cell_of[long.name] is shared
-    assert plan.configs([short.name]) == [short.config]
+    assert plan.work([short.name]).configs == [short.config]
 
 
 def test_a_finished_run_is_not_among_the_remaining(plan):

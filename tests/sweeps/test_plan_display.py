@@ -13,7 +13,7 @@ from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
 from sweeps.plan import Plan
-from sweeps.plan_display import described_sweeps, print_plan, report_note
+from sweeps.plan_display import PlannedSweep, described_sweeps, report_note
 from sweeps.pricing.price import RunSeconds
 from tests.helpers.evidence import write_run
 
@@ -63,7 +63,7 @@ def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, 
     cells = expand(study, base, arms=arms, seeds=[0])
     console = Console(record=True, width=160)
     plan = Plan("scaling", cells, tmp_path)
-    print_plan(console, replace(study, equal=equal), plan, Workers(), [], clock)
+    PlannedSweep(replace(study, equal=equal), plan, only=[]).show(console, Workers(), clock)
     lines = {line.split()[0]: line for line in console.export_text().splitlines() if " MB" not in line and "e+" in line}
     column = {"samples": "5,120", "flops": f"{5120 * flops_per_sample(base):.2e}", "seconds": "46 s"}[equal]
     assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
@@ -75,7 +75,7 @@ def test_flops_are_not_marked_at_equal_samples_and_a_deviating_level_is_noted(tm
     study = STUDIES["decoder_depth"]
     cells = expand(study, with_attention(demo()), seeds=[0])
     console = Console(record=True, width=160)
-    print_plan(console, study, Plan("decoder_depth", cells, tmp_path), Workers(), [], clock)
+    PlannedSweep(study, Plan("decoder_depth", cells, tmp_path), only=[]).show(console, Workers(), clock)
     shown = console.export_text()
     assert "depth_067: model.decoder.depth=1 (2/3 as deep; here depth 1 for 2, 0.5 x)" in shown
     assert not [line for line in shown.splitlines() if "e+12" in line and " x" in line]
@@ -95,7 +95,7 @@ def test_price_says_how_long_the_workers_take(tmp_path, time, reason, shown):
     cells = expand(study, with_attention(demo()), seeds=[0])[:2]
     plan = Plan("eos", cells, tmp_path)
     console = Console(record=True, width=160)
-    print_plan(console, study, plan, workers, plan.remaining(), lambda run: time)
+    PlannedSweep(study, plan).show(console, workers, lambda run: time)
     assert shown in console.export_text().replace("\n", " ")
 
 
@@ -103,7 +103,7 @@ def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
     cells = expand(STUDIES["eos"], tiny, seeds=[0])[:2]
     plan, console = Plan("eos", cells, tmp_path), Console(record=True, width=160)
     write_run(cells[0], tmp_path, 3.0, code="0123456789ab")
-    print_plan(console, STUDIES["eos"], plan, Workers(), plan.remaining(), lambda run: None)
+    PlannedSweep(STUDIES["eos"], plan).show(console, Workers(), lambda run: None)
     note = f"note: done runs are of code 0123456789ab (1), new ones of {digest()}"
     assert note in console.export_text().replace("\n", " ")
     assert not (tmp_path / cells[1].name).exists()

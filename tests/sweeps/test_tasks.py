@@ -19,7 +19,7 @@ def task(tiny):
 
 
 def is_free(task, runs_dir):
-    now = TaskList([task], runs_dir).look()
+    now = TaskList([task], runs_dir).open_tasks()
     assert now.is_over == (now.free == [])
     return now.free == [task]
 
@@ -59,15 +59,15 @@ def test_a_run_that_makes_progress_is_never_given_up(task, tmp_path):
 def test_a_run_is_held_until_its_holder_is_seen_to_be_dead(task, tmp_path):
     time = [0.0]
     attempt = RunFolder(tmp_path, task.name).acquire(task.config)
-    assert TaskList([task], tmp_path).look().held == [task], "its process is on this host"
+    assert TaskList([task], tmp_path).open_tasks().held == [task], "its process is on this host"
     (attempt.folder / "holder.json").write_text("{}")
     task_list = TaskList([task], tmp_path, Watch(now=lambda: time[0]))
-    assert task_list.look().unsure == [task]
+    assert task_list.open_tasks().unsure == [task]
     os.truncate(attempt.folder / "heartbeat", 5)
-    assert task_list.look().held == [task]
+    assert task_list.open_tasks().held == [task]
     for _ in range(3):
         time[0] += GRACE_SECONDS / 3
-        now = task_list.look()
+        now = task_list.open_tasks()
     assert (now.free, now.num_attempts) == ([task], 1)
 
 
@@ -77,7 +77,7 @@ def test_any_number_of_dead_holders_is_found(tiny, tmp_path):
     for task in tasks:
         (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()
     task_list = TaskList(tasks, tmp_path)
-    found = [len(task_list.look().free) for _ in range(4)]
+    found = [len(task_list.open_tasks().free) for _ in range(4)]
     assert found == [MAX_WATCHED, 2 * MAX_WATCHED, 120, 120]
 
 
@@ -88,8 +88,8 @@ def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
         for _ in range(MAX_STALLED if task is not tasks[-1] else 1):
             (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()
     task_list = TaskList(tasks, tmp_path)
-    task_list.look()
-    assert task_list.look().free == [tasks[-1]]
+    task_list.open_tasks()
+    assert task_list.open_tasks().free == [tasks[-1]]
 
 
 def test_the_work_of_a_sweep_lacks_nothing_but_runs(task, tmp_path):

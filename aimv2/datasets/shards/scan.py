@@ -22,7 +22,7 @@ from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
 # As webdataset: the key is the path up to the first dot of the base name.
 KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 META = re.compile(r"__[^/]*__($|/)")  # members about the shard
-UNSAFE = re.compile(r"/|(.*/)?\.\.(/|$)")
+UNSAFE = re.compile(r"/|(.*/)?\.\.(/|$)", re.DOTALL)
 MAX_BYTES = 2**32 - 1  # of a member
 MAX_BLOCKS = 2**32 - 1  # of a shard
 MAX_EXTENSIONS = 64
@@ -137,11 +137,10 @@ class _Samples:
         self._last: set[str] = set()  # extensions of the current sample
 
     def add(self, member: Member) -> None:
-        parts = split(member.name)
-        if parts is None or _is_refused(member, parts[1]):
-            self.notes[_why_refused(member, parts)] += 1
+        key, extension = split(member.name) or ("", "")
+        if refusal := _refusal(member, extension):
+            self.notes[f"ignored: {refusal}"] += 1
             return
-        key, extension = parts
         block = member.start // BLOCK
         if key != self._key:
             self._key = key
@@ -169,26 +168,16 @@ class _Samples:
         return tuple(self._extensions), rows
 
 
-def _is_refused(member: Member, extension: str) -> bool:
-    name = member.name
-    return bool(
-        member.kind
-        or member.size > MAX_BYTES
-        or (name[0] in "./_" and (META.match(name) or UNSAFE.match(name)))
-        or "/../" in name
-        or f".{extension}".endswith(REFUSED)
-    )
-
-
-def _why_refused(member: Member, parts: tuple[str, str] | None) -> str:
+def _refusal(member: Member, extension: str) -> str:
+    """Return why a member is ignored; empty if it is not."""
     if member.kind:
-        return f"ignored: {member.kind}"
+        return member.kind
     if UNSAFE.match(member.name):
-        return "ignored: path that leaves the archive"
+        return "path that leaves the archive"
     if META.match(member.name):
-        return "ignored: member about the shard"
-    if parts is None:
-        return "ignored: name without a key or an extension"
+        return "member about the shard"
+    if not extension:
+        return "name without a key or an extension"
     if member.size > MAX_BYTES:
-        return "ignored: member of 4 GiB or more"
-    return "ignored: pickled member"
+        return "member of 4 GiB or more"
+    return "pickled member" if f".{extension}".endswith(REFUSED) else ""

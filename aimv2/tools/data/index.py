@@ -82,6 +82,8 @@ def index_command(arguments: Sequence[str]) -> int:
     if options.audit:
         _audit(names, run_config(values), options.num, workers)
         return 0
+    if any(text.startswith("num=") for text in given):
+        raise UsageError(f"num={options.num} is of an audit; add audit=true")
     for name in names:
         if is_described(name) and options.to is None:
             _index_description(Path(name), workers)

@@ -196,7 +196,7 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path):
         "import sys; sys.modules['datasets'] = None\n"
         "from aimv2.datasets import dataset_records\n"
         "from aimv2.datasets.description import Location\n"
-        "dataset_records.build(Location(dataset='saved', index='i'), 1, lambda done, total: None)"
+        "dataset_records.DatasetRecords.build(Location(dataset='saved', index='i'), 1, lambda done, total: None)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert "dataset needs the package datasets; run: pip install 'aimv2-ablations[datasets]'" in done.stderr

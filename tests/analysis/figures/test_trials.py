@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.document.style import style
-from analysis.figures.trials import FINISHED, WINNER, history, pareto_front, trial_curves
+from analysis.figures.trials import history, pareto_front
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 ACCURACY = {"name": "probe_object", "direction": "maximize", "unit": ""}
@@ -59,30 +59,6 @@ def test_history_of_few_trials_is_drawn(trials):
     low, high = figure.axes[0].get_ylim()
     assert low < high
     assert len(data) == len(trials)
-
-
-def test_curves_of_pruned_trials_are_light_and_end_with_a_cross():
-    trials = [
-        trial(0, curve=[[100, 4.0], [3000, 2.0]]),
-        trial(1, curve=[[100, 5.0], [3000, 3.0]]),
-        trial(2, "pruned", curve=[[100, 6.0], [200, 5.5]]),
-        trial(3, "pruned"),
-    ]
-    figure, data = trial_curves(parsed(search_of(trials)))
-    whole, late = figure.axes
-    (winner,), (finished,), (pruned,) = (
-        labelled(whole, label) for label in ("winner of the search", "finished", "pruned or failed")
-    )
-    assert winner.get_ydata().tolist() == [4, 2]
-    assert (winner.get_color(), finished.get_color()) == (WINNER, FINISHED)
-    assert pruned.get_alpha() < finished.get_alpha() < winner.get_alpha()
-    assert (pruned.get_marker(), pruned.get_markevery()) == ("x", [1]), "its last point"
-    assert [line.get_ydata().tolist() for line in late.lines] == [[2], [3]], "from half of the budget"
-    assert data["trial"].tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_search_without_curves_draws_none():
-    assert trial_curves(parsed(search_of([trial(0)]))) is None
 
 
 @pytest.mark.parametrize("second", [FLOPS, FLOPS | {"direction": "maximize"}])

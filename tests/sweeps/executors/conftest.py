@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
@@ -11,6 +10,7 @@ from sweeps.executors.slurm_jobs import FinalizerJob
 from sweeps.plan import Plan
 from sweeps.tasks import write_work
 from tests.helpers.slurm import EXECUTOR, on_path
+from tests.helpers.sweeps import board_of
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def launch(tmp_path):
     def run(request, **more):
         plan = Plan(request.folder, request.cells, tmp_path / "runs")
         is_over = replace(EXECUTOR, **more).launch(
-            request, plan, plan.work(plan.remaining()), tmp_path / "reports", Console(quiet=True)
+            request, plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan)
         )
         assert not is_over
         return plan

@@ -14,11 +14,20 @@ from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import active_launches, cancel, new_launch
-from sweeps.executors.local import MAX_IDLE, LocalExecutor, Seat, report_of, staffed, summary
+from sweeps.executors.local import (
+    MAX_IDLE,
+    DebugExecutor,
+    LocalExecutor,
+    StartedWorker,
+    keep_workers,
+    report_of,
+    summary,
+)
 from sweeps.plan import Plan
 from sweeps.worker import WorkerReport
+from tests.helpers.sweeps import board_of
 
-DEBUG = LocalExecutor(cluster="debug")
+DEBUG = DebugExecutor()
 
 
 @pytest.fixture
@@ -27,20 +36,20 @@ def plan(tiny, tmp_path):
 
 
 def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
-    LocalExecutor(cluster="debug", minutes=1e-6).complete(plan, plan.work(plan.remaining()), Console())
+    DebugExecutor(minutes=1e-6).complete(plan, plan.work(plan.remaining()), board_of(plan))
     assert plan.remaining() == []
     num_attempts = [run.num_attempts for run in plan.runs.values()]
     assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
     for run in plan.runs.values():
         assert list(run.metrics()["step"]) == [0, 1, 2]
-    DEBUG.complete(plan, plan.work(plan.remaining()), Console())
+    DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
     assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
 def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):
     (tmp_path / plan.cells[0].name).write_text("in the way")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        DEBUG.complete(plan, plan.work(plan.remaining()), Console())
+        DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
 
 
 def ended(launch_dir, name, report):
@@ -58,14 +67,14 @@ def launch_dir(plan):
 
 
 @pytest.fixture
-def staff(plan, launch_dir, monkeypatch):
+def keep(plan, launch_dir, monkeypatch):
     """Keep this number of workers until all runs are done, without waiting."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    return partial(staffed, plan.work(plan.runs), launch_dir, update=lambda: None, console=Console())
+    return partial(keep_workers, plan.work(plan.runs), launch_dir, board=board_of(plan))
 
 
 @pytest.mark.parametrize("report", [WorkerReport(), None])
-def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(staff, launch_dir, report):
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, launch_dir, report):
     names = []
 
     def start(name):
@@ -73,11 +82,11 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(staff, 
         return ended(launch_dir, name, report)
 
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
-        staff(num_workers=1, start=start)
+        keep(num_workers=1, start=start)
     assert len(names) == MAX_IDLE
 
 
-def test_workers_that_waited_for_a_slot_are_started_again(plan, staff, launch_dir):
+def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
     reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
 
     def start(name):
@@ -89,13 +98,13 @@ def test_workers_that_waited_for_a_slot_are_started_again(plan, staff, launch_di
                     pass  # workers die
         return ended(launch_dir, name, WorkerReport())
 
-    staff(num_workers=1, start=start)
+    keep(num_workers=1, start=start)
     assert not reports
     assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
 
 
-def test_a_killed_worker_is_replaced_while_another_one_works(plan, staff, launch_dir):
-    """Its seat stayed empty until all other workers had ended."""
+def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):
+    """It was not, until all other workers had ended."""
     first, second = plan.runs.values()
     started = []
 
@@ -115,12 +124,12 @@ def test_a_killed_worker_is_replaced_while_another_one_works(plan, staff, launch
             attempt.publish({})
         return ended(launch_dir, name, WorkerReport(done=[second.name]))
 
-    staff(num_workers=2, start=start)
+    keep(num_workers=2, start=start)
     assert len(started) == 3
     assert plan.remaining() == []
 
 
-def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, staff, launch_dir):
+def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir):
     started = []
 
     def start(name):
@@ -136,12 +145,12 @@ def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, staff, launch_dir
                 attempt.publish({})
         return ended(launch_dir, name, WorkerReport())
 
-    staff(num_workers=1, start=start)
+    keep(num_workers=1, start=start)
     assert len(started) == 2
     assert plan.remaining() == []
 
 
-def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, staff, launch_dir):
+def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep, launch_dir):
     """The first worker that ended had all others stopped."""
     first, second = plan.runs.values()
     looks = iter(range(3))
@@ -154,7 +163,7 @@ def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, staff
         return ended(launch_dir, name, WorkerReport())
 
     with pytest.raises(KeyboardInterrupt):
-        staff(num_workers=2, start=start)
+        keep(num_workers=2, start=start)
     assert next(looks, None) is None
 
 
@@ -171,22 +180,22 @@ def test_summary_reports_the_share_of_work_in_all_workers_time():
 def test_a_dead_worker_reports_no_work_until_its_end(tmp_path, monkeypatch):
     console = Console(record=True)
     monkeypatch.setattr(time, "time", lambda: 150.0)
-    seat = Seat("one", 50.0, 0, lambda: 0)
+    worker = StartedWorker("one", 50.0, 0, lambda: 0)
     launch_dir = new_launch(tmp_path, "test", [])
-    assert report_of(seat, launch_dir, console) == WorkerReport(seconds=100.0)
+    assert report_of(worker, launch_dir, console) == WorkerReport(seconds=100.0)
     log = f"{tmp_path}/workers/{launch_dir.name}/one.log"
     assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
     ended(launch_dir, "one", WorkerReport(done=["a"]))
-    assert report_of(seat, launch_dir, console) == WorkerReport(done=["a"], seconds=100.0)
+    assert report_of(worker, launch_dir, console) == WorkerReport(done=["a"], seconds=100.0)
 
 
 def test_check_refuses_ranks_and_a_shared_gpu_on_the_cpu(tiny):
     with pytest.raises(UsageError, match="ranks=2 needs executor=slurm: a local worker is a single process"):
         DEBUG.check([tiny, replace(tiny, ranks=2)])
     with pytest.raises(UsageError, match=r"executor.runs_per_gpu=2 needs runs on a GPU"):
-        LocalExecutor(cluster="local", runs_per_gpu=2).check([tiny])
+        LocalExecutor(runs_per_gpu=2).check([tiny])
 
 
 def test_speed_is_unknown_where_runs_share_a_gpu():
     assert DEBUG.speed_unknown == ""
-    assert LocalExecutor(cluster="local", runs_per_gpu="auto").speed_unknown
+    assert LocalExecutor(runs_per_gpu="auto").speed_unknown

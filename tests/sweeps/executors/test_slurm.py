@@ -1,10 +1,7 @@
-"""Job scripts, and a launch beside other launches."""
+"""A launch on SLURM, beside other launches."""
 
 import re
-import shlex
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,166 +10,8 @@ from ablations.request import read_requests
 from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm import SlurmExecutor
-from sweeps.executors.slurm_commands import submit
 from tests.helpers.slurm import EXECUTOR
-
-
-@pytest.fixture
-def script_of(slurm, tiny, tmp_path):
-    """Submit jobs; return the script that sbatch received, with placeholders for paths and ids."""
-
-    def run(jobs, *, after=(), ranks=1, **more):
-        template = replace(EXECUTOR, **more).template(
-            replace(tiny, ranks=ranks),
-            folder=tmp_path / "jobs",
-            name="sweep-1",
-            code=Path("/shared/code"),
-            after=after,
-        )
-        submit(template, jobs)
-        text = "\n".join(slurm.submissions(tmp_path)[0].script)
-        text = text.replace(str(tmp_path), "TMP").replace(shlex.quote(sys.executable), "PYTHON")
-        return re.sub(r"[0-9a-f]{32}", "ID", text).strip().splitlines()
-
-    return run
-
-
-def test_the_array_is_pinned(script_of):
-    """A change here is a change for every user of a cluster."""
-    given = {"partition": "main", "account": "a1", "gres": "gpu:1", "setup": ("module load cuda",)}
-    script = script_of(
-        [print, print, print], minutes=30, signal_seconds=45, array_parallelism=2, more=("reservation=r",), **given
-    )
-    assert script == [
-        "#!/bin/bash",
-        "",
-        "# Parameters",
-        "#SBATCH --account=a1",
-        "#SBATCH --array=0-2%2",
-        "#SBATCH --cpus-per-task=1",
-        "#SBATCH --error=TMP/jobs/%A_%a/%A_%a_0_log.err",
-        "#SBATCH --gres=gpu:1",
-        "#SBATCH --job-name=sweep-1",
-        "#SBATCH --nodes=1",
-        "#SBATCH --open-mode=append",
-        "#SBATCH --output=TMP/jobs/%A_%a/%A_%a_0_log.out",
-        "#SBATCH --partition=main",
-        "#SBATCH --requeue",
-        "#SBATCH --reservation=r",
-        "#SBATCH --signal=USR2@45",
-        "#SBATCH --time=30",
-        "#SBATCH --wckey=submitit",
-        "",
-        "# setup",
-        "module load cuda",
-        "export OMP_NUM_THREADS=1",
-        "export MKL_NUM_THREADS=1",
-        "export OPENBLAS_NUM_THREADS=1",
-        "export TOKENIZERS_PARALLELISM=false",
-        "export PYTHONSAFEPATH=1",
-        "export SRUN_CPUS_PER_TASK=1",
-        "export PYTHONPATH=/shared/code${PYTHONPATH:+:$PYTHONPATH}",
-        "",
-        "# command",
-        "export SUBMITIT_EXECUTOR=slurm",
-        "srun --unbuffered --output TMP/jobs/%A_%a/%A_%a_%t_log.out --error TMP/jobs/%A_%a/%A_%a_%t_log.err PYTHON -u"
-        " -m submitit.core._submit TMP/jobs/%j",
-    ]
-
-
-def test_the_finalizer_job_is_pinned(script_of):
-    """It waits for the arrays and requests a core, whatever they request."""
-    given = {"gres": "gpu:1", "gpus_per_node": 2, "mem": "80GB", "cpus_per_task": 8}
-    script = script_of(
-        [print],
-        after=["17", "18"],
-        ranks=4,
-        nodes=2,
-        more=("gpus-per-task=1", "exclusive", "reservation=r"),
-        **given,
-    )
-    assert [line for line in script if line.startswith("#SBATCH") or "PYTHON " in line] == [
-        "#SBATCH --cpus-per-task=1",
-        "#SBATCH --dependency=afterany:17:18",
-        "#SBATCH --error=TMP/jobs/%j/%j_0_log.err",
-        "#SBATCH --job-name=sweep-1",
-        "#SBATCH --nodes=1",
-        "#SBATCH --open-mode=append",
-        "#SBATCH --output=TMP/jobs/%j/%j_0_log.out",
-        "#SBATCH --requeue",
-        "#SBATCH --reservation=r",
-        "#SBATCH --signal=USR2@90",
-        "#SBATCH --time=60",
-        "#SBATCH --wckey=submitit",
-        "PYTHON -u -m submitit.core._submit TMP/jobs/%j",
-    ]
-
-
-def test_ranks_are_spread_over_nodes(script_of, tiny):
-    lines = script_of([print], ranks=8, nodes=2)
-    assert lines[lines.index("#SBATCH --nodes=2") + 1] == "#SBATCH --ntasks-per-node=4"
-    with pytest.raises(UsageError, match=r"ranks=1 cannot be spread evenly over executor\.nodes=2"):
-        replace(EXECUTOR, nodes=2).check([tiny])
-    with pytest.raises(UsageError, match=r"executor\.workers=3 and ranks=2: such runs need one job each"):
-        replace(EXECUTOR, workers=3).check([tiny, replace(tiny, ranks=2)])
-
-
-def test_runs_that_share_a_gpu_have_cores_each(script_of, tiny):
-    on_gpu = replace(tiny, device="cuda", threads=2)
-    assert "#SBATCH --cpus-per-task=3" in script_of([print], runs_per_gpu=3)
-    replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=6).check([on_gpu])
-    with pytest.raises(UsageError, match=r"runs_per_gpu=3 needs executor.cpus_per_task=6 or more: 2 per run, for its"):
-        replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=5).check([on_gpu])
-    with pytest.raises(UsageError, match=r"runs_per_gpu=auto needs executor.cpus_per_task=4 or more"):
-        replace(EXECUTOR, runs_per_gpu="auto").check([on_gpu])
-
-
-@pytest.mark.parametrize(
-    ("more", "elements", "workers"),
-    [
-        ({}, 7, 7),
-        ({"workers": 2}, 2, 2),
-        ({"workers": 9}, 7, 7),
-        ({"runs_per_gpu": 3}, 3, 9),
-        ({"runs_per_gpu": 3, "workers": 2}, 2, 6),
-        ({"runs_per_gpu": "auto", "cpus_per_task": 4}, 7, 28),
-    ],
-)
-def test_num_workers_counts_the_processes_of_all_elements(tiny, more, elements, workers):
-    runs = [replace(tiny, device="cuda", seed=seed) for seed in range(7)]
-    executor = replace(EXECUTOR, **more)
-    executor.check(runs)
-    assert (executor.num_elements(runs), executor.num_workers(runs)) == (elements, workers)
-
-
-@pytest.mark.parametrize("key", ["dependency=afterok:5", "time=10", "partition=main", "requeue"])
-def test_more_refuses_keys_that_the_launch_sets(key):
-    with pytest.raises(
-        ValueError, match=f"more has '{key}': {key.partition('=')[0]} is set by the launch or has a key"
-    ):
-        replace(EXECUTOR, more=(key,))
-
-
-@pytest.mark.parametrize("key", ["Reservation", "--hold", "a b", "x;y", "x=a\nb"])
-def test_more_takes_long_names_only(key):
-    with pytest.raises(ValueError, match=r"more has '.*': it takes long names without leading dashes"):
-        replace(EXECUTOR, more=(key,))
-
-
-def test_the_signal_must_leave_time_to_work():
-    with pytest.raises(
-        ValueError, match=r"signal_seconds=90 leaves nothing of minutes=1: workers would be interrupted"
-    ):
-        replace(EXECUTOR, minutes=1)
-
-
-def test_device_is_that_of_the_requested_nodes():
-    def device(**more):
-        return SlurmExecutor(cluster="slurm", minutes=1, signal_seconds=1, array_parallelism=1, **more).device
-
-    assert device() == device(gres="license:1") == "cpu"
-    assert device(gres="gpu:a100:1") == device(gpus_per_node=2) == device(more=("gpus-per-task=1",)) == "cuda"
+from tests.helpers.sweeps import board_of
 
 
 def test_test_submits_nothing(slurm, tiny, tmp_path, monkeypatch):
@@ -267,7 +106,7 @@ def test_the_array_is_withdrawn_where_the_finalizer_job_is_refused(request_of, s
 def test_launch_prints_how_to_follow_it(request_of, slurm, small, tmp_path):
     request, plan = small
     console = Console(record=True, width=300)
-    EXECUTOR.launch(request, plan, plan.work(plan.remaining()), tmp_path / "reports", console)
+    EXECUTOR.launch(request, plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan, console))
     assert re.search(
         r"submitted: 2 workers as array 7, then finalizer job 8, which writes the report; `python sweeps/manage\.py"
         r" status runs_dir=.*/runs` shows their progress",

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import Jobs
-from sweeps.executors.slurm_commands import Queued, check_accepted, queue, queue_of, submit
+from sweeps.active_launches import Jobs, Queued, active_launches
+from sweeps.executors.slurm_commands import check_accepted, queue, queue_of, submit, withdraw
 from sweeps.status.status import in_queue
 from tests.helpers.slurm import EXECUTOR
 
@@ -109,3 +109,28 @@ def test_an_unknown_submission_is_reported_with_the_command_that_withdraws_it(te
     slurm.put("squeue", f"if [ -e {called} ]; then exit 1; fi")
     with pytest.raises(UsageError, match=r"Socket timed out .*; squeue does not answer either\. If .*scancel --name="):
         submit(template, [print, print])
+
+
+@pytest.mark.parametrize(
+    ("queue", "withdrawn", "is_ended"),
+    [
+        (["7_0|PENDING|Resources", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
+        (["7_0|RUNNING|None", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
+        (["8|PENDING|JobHeldUser"], ["8"], True),
+    ],
+)
+def test_withdraw_takes_a_cancelled_launch_out_of_the_queue(launched, slurm, tmp_path, queue, withdrawn, is_ended):
+    slurm.queue(*queue)
+    slurm.put("scancel", f"echo $* >> {tmp_path}/withdrawn")
+    assert withdraw(active_launches(launched.parents[1])[0]) == ""
+    assert (tmp_path / "withdrawn").read_text().splitlines() == withdrawn
+    assert launched.exists() != is_ended
+
+
+def test_withdraw_reports_what_stays_in_the_queue(launched, slurm):
+    (active,) = active_launches(launched.parents[1])
+    slurm.refuse("squeue", "")
+    assert withdraw(active) == "2 workers as array 7: SLURM does not answer; cancel again when it does"
+    slurm.queue("7_0|PENDING|Resources")
+    slurm.refuse("scancel", "scancel: error: Kill job error on job id 7: Access/permission denied")
+    assert withdraw(active).endswith("SLURM's scancel reports: Kill job error on job id 7: Access/permission denied")

@@ -15,9 +15,8 @@ from ablations.design import Arm, factorial, setting
 from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
-from sweeps.search.config import MAX_FAILED
+from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path
 from sweeps.search.journal import Journal, failed, open_storage, readable
-from sweeps.search.names import NOTE, RUN, SPENT, journal_path
 from tests.helpers.trials import begin, do, search
 
 LEVELS = tuple("abc")

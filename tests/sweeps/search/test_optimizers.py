@@ -6,18 +6,13 @@ from itertools import pairwise
 import pytest
 from optuna.trial import TrialState
 
-from ablations.design import latin_hypercube, setting
-from sweeps.search.config import PrunerName, SamplerName
+from aimv2.base.errors import UsageError
+from sweeps.search.config import AUTO
+from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Journal
-from sweeps.search.optimizers import pruner_of
-from tests.helpers.trials import do, search
+from sweeps.search.optimizers import SAMPLERS, pruner_of
+from tests.helpers.trials import BOX, do, search
 
-BOX = latin_hypercube(
-    {"recipe": setting("recipe", {})},
-    linear={"objective.pixel_weight": (0.0, 1.0)},
-    log={"optimizer.peak_lr": (1e-4, 1e-2)},
-    num_points=2,
-)
 NUM_TRIALS = 18
 
 
@@ -27,7 +22,8 @@ def loss(point):
 
 
 @pytest.mark.parametrize(
-    "sampler", ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in SamplerName.__args__[1:])]
+    "sampler",
+    ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmaes", "gp", "nsga2", "qmc", "random"))],
 )
 def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
     """Each draw is by a sampler that is made anew; random numbers and Sobol's fill the box."""
@@ -52,11 +48,28 @@ def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
         assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
-@pytest.mark.parametrize("name", PrunerName.__args__)
+@pytest.mark.parametrize("sampler", SAMPLERS.classes)
+def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
+    one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
+    check_sampler(one)
+    journal = Journal(one, tmp_path)
+    while (task := journal.ask()) is not None:
+        do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
+        journal.settle()
+    assert {trial.user_attrs["run"] for trial in journal.trials} == set(one.points)
+    assert len(journal.trials) == len(one.points) == 4
+
+
+def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
+    with pytest.raises(UsageError, match=r"^search.sampler=bruteforce cannot draw objective.pixel_weight, .*: [^\n]*$"):
+        check_sampler(search(tiny, design=BOX, sampler="bruteforce"))
+
+
+@pytest.mark.parametrize("name", [AUTO, "asha", "hyperband", "median", "none", "wilcoxon"])
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
-    journal.study.pruner = pruner_of(one.pruner, num_points=9)
+    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9)
     for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
         trial = journal.trial(journal.ask().trial)
         for point in range(1, 10):

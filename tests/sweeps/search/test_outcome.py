@@ -1,12 +1,8 @@
 """The outcome of a search: its front, the winner, and the file for the report."""
 
 import json
-from itertools import product
-from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -14,66 +10,33 @@ from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from ablations.study import WINNER
 from aimv2.base.files import read_json
-from sweeps.search.config import MAX_FAILED
+from sweeps.search.config import MAX_FAILED, STATES
 from sweeps.search.journal import Journal
-from sweeps.search.names import STATES
-from sweeps.search.outcome import finish, front, importances, is_complete, print_trials, to_json, winner, winner_cells
+from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
 from tests.helpers.trials import do, requested, search
-
-VALUES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12)
-DIRECTIONS = list(product(["minimize", "maximize"], repeat=2))
-
-
-def finished(values):
-    return [
-        SimpleNamespace(number=n, state=TrialState.COMPLETE, values=list(map(float, v))) for n, v in enumerate(values)
-    ]
-
-
-@given(VALUES, st.sampled_from(DIRECTIONS))
-def test_the_front_is_what_nothing_dominates(values, directions):
-    """By definition: of any other trial, one value is worse, or all are equal and the number is larger."""
-    signs = [1 if one == "minimize" else -1 for one in directions]
-    expected = []
-    for number, own in enumerate(values):
-        others = [other for place, other in enumerate(values) if place != number]
-        cost = [sign * value for sign, value in zip(signs, own, strict=True)]
-        other_costs = [[sign * value for sign, value in zip(signs, other, strict=True)] for other in others]
-        is_beaten = any(other[0] <= cost[0] and other[1] <= cost[1] and other != cost for other in other_costs)
-        is_repeated = own in values[:number]
-        if not is_beaten and not is_repeated:
-            expected.append(number)
-    assert [trial.number for trial in front(finished(values), directions)] == expected
-
-
-@given(st.lists(st.integers(0, 9), min_size=1), st.sampled_from(["minimize", "maximize"]))
-def test_the_front_of_one_metric_is_the_best_trial(values, direction):
-    best = min(values) if direction == "minimize" else max(values)
-    (found,) = front(finished([(value,) for value in values]), [direction])
-    assert found.number == values.index(best)
 
 
 def test_only_finished_trials_win(tiny, tmp_path):
     one = search(tiny, trials=3)
     journal = Journal(one, tmp_path)
-    assert winner(one, journal.trials) is None
-    assert winner_cells(one, journal.trials) == []
+    assert winner(journal) is None
+    assert winner_cells(journal) == []
     for state, loss in ((TrialState.FAIL, None), (TrialState.PRUNED, None), (TrialState.COMPLETE, [2.0])):
         number = journal.ask().trial
         journal.tell(journal.trials[number], state, loss)
-    assert winner(one, journal.trials).number == 2
-    assert [(cell.arm, cell.seed) for cell in winner_cells(one, journal.trials)] == [(WINNER, 0), (WINNER, 1)]
+    assert winner(journal).number == 2
+    assert [(cell.arm, cell.seed) for cell in winner_cells(journal)] == [(WINNER, 0), (WINNER, 1)]
 
 
 def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
     journal = Journal(one, tmp_path)
-    assert winner(one, journal.settle()).number == 0
-    assert winner_cells(one, journal.trials) == []
+    journal.settle()
+    assert winner(journal).number == 0
+    assert winner_cells(journal) == []
     console = Console(record=True, width=200)
-    plan = finish(journal, requested(one), console)
-    assert {cell.arm for cell in plan.cells} == {"alpha_04"}
+    assert finish(journal, requested(one), console) == []
     assert "best of 1 finished: trial 0, the baseline itself, so there is nothing to confirm" in console.export_text()
 
 
@@ -117,17 +80,18 @@ def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
     assert outcome["curve"] == "held_out_caption_loss"
 
 
-def test_trials_are_printed_best_first_with_their_notes(journal):
-    console = Console(record=True, width=200)
-    print_trials(journal.search, journal.trials, console)
+def test_the_outcome_is_printed_with_the_notes_of_trials(journal):
+    console = Console(record=True, width=300)
+    print_outcome(journal, journal.trials, console)
     printed = console.export_text()
-    rows = [line.split("│") for line in printed.splitlines() if line.startswith("│")]
-    assert [row[1].strip() for row in rows] == ["1", "0", "2", "3", "4"]
-    assert [row[2].strip() for row in rows] == ["finished", "finished", "finished", "pruned", "failed"]
     assert "Pareto front of content_loss and train_flops: trials 0, 1" in printed
     assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
-    assert "on seeds 0, 1, which no trial has seen" in printed
-    assert "trial 4: bug: a test; python sweeps/manage.py logs v2-" in printed
+    assert (
+        ", with content_loss 1, train_flops 30. The report compares it with the baseline on seeds 0, 1, which"
+        in printed
+    )
+    assert "trial 3, pruned: not finite: a test; python sweeps/manage.py logs v2-" in printed
+    assert "trial 4, failed: bug: a test; python sweeps/manage.py logs v2-" in printed
 
 
 def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
@@ -135,17 +99,18 @@ def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
     for _ in range(MAX_FAILED):
         number = found.ask().trial
         found.tell(found.trials[number], TrialState.FAIL)
-    print_trials(found.search, found.trials, console)
+    print_outcome(found, found.trials, console)
     printed = console.export_text()
     assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
-    assert not is_complete(found.search, found.trials)
+    assert not is_complete(found)
     assert "no trial has finished, so there is no winner" in printed
 
 
 def test_finishing_writes_the_file_and_requests_both_arms(journal, tmp_path):
-    plan = finish(journal, requested(journal.search), Console(quiet=True))
+    cells = finish(journal, requested(journal.search), Console(quiet=True))
+    assert {cell.arm for cell in cells} == {WINNER}
     assert read_json(tmp_path / "searches" / "loss_weight_test_search.json")["winner"] == 1
-    request = read_request(tmp_path, plan.title, STUDIES)
+    request = read_request(tmp_path, requested(journal.search).folder, STUDIES)
     weight = journal.trials[1].params["objective.pixel_weight"]
     assert request.study.label(WINNER) == f"trial 1: objective.pixel_weight={weight:.4g}"
     assert {cell.config.objective.pixel_weight for cell in request.cells if cell.arm == WINNER} == {weight}
@@ -192,4 +157,4 @@ def test_a_search_is_complete_with_all_its_trials_and_a_winner(tiny, tmp_path, s
         number = journal.ask().trial
         told = {name: key for key, name in STATES.items()}[state]
         journal.tell(journal.trials[number], TrialState[told], [1.0] if state == "finished" else None)
-    assert is_complete(one, journal.trials) == expected
+    assert is_complete(journal) == expected

@@ -13,16 +13,10 @@ from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search, described
-from tests.helpers.trials import search
+from tests.helpers.trials import BOX, search
 
 NORM = {"rms": setting("RMSNorm", {}), "layer": setting("LayerNorm", {"model.encoder.norm": "layer"})}
 FFN = {"swiglu": setting("SwiGLU", {}), "gelu": setting("GELU", {"model.encoder.ffn": "gelu"})}
-BOX = latin_hypercube(
-    {"recipe": setting("recipe", {})},
-    linear={"objective.pixel_weight": (0.0, 1.0)},
-    log={"optimizer.peak_lr": (1e-4, 1e-2)},
-    num_points=2,
-)
 
 
 def test_a_range_is_a_float_of_the_run(tiny):

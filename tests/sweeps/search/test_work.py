@@ -16,10 +16,11 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from sweeps.active_launches import active_launches, cancel, new_launch
-from sweeps.plan import Plan
+from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
-from sweeps.search.names import journal_path
-from sweeps.search.work import SearchTasks, SearchWork, work_of
+from sweeps.search.planned import PlannedSearch
+from sweeps.search.trials import pruned_trials
+from sweeps.search.work import SearchTasks, SearchWork
 from sweeps.status.logs import print_logs
 from sweeps.tasks import read_work, write_work
 from sweeps.worker import Worker
@@ -64,7 +65,7 @@ def test_idle_workers_confirm_the_baseline_while_the_last_trial_runs(tiny, tmp_p
     tasks = tasks_of(one, tmp_path)
     (trial, *_) = tasks.take()
     with begin(tmp_path, trial):
-        free = tasks.look().free
+        free = tasks.open_tasks().free
         assert [task.config.seed for task in free] == [0, 1]
         assert {task.config.evaluation.split for task in free} == {"test"}
         assert {task.trial for task in free} == {None}
@@ -78,14 +79,14 @@ def test_the_winner_is_confirmed_once_all_trials_are_over(tiny, tmp_path):
         task = next(tasks.take())
         assert do(tmp_path, task, content_loss=loss)
     trials = Journal(one, tmp_path).settle()
-    now = tasks.look()
+    now = tasks.open_tasks()
     assert [task.config.seed for task in now.free] == [0, 1, 0, 1]
     weight = trials[1].params["objective.pixel_weight"]
     assert [task.config.objective.pixel_weight for task in now.free] == [0.4, 0.4, weight, weight]
     assert {task.config.evaluation.split for task in now.free} == {"test"}
     for task in now.free:
         do(tmp_path, task, content_loss=1.0)
-    assert tasks.look().is_over
+    assert tasks.open_tasks().is_over
     assert list(tasks.take()) == []
 
 
@@ -109,12 +110,12 @@ def test_a_trial_whose_workers_are_killed_again_and_again_has_failed_and_is_repl
         holder.write_text(json.dumps(json.loads(holder.read_text()) | {"process_start": "another"}))  # it has ended
         assert attempt.folder.name == f"{number:04d}"
     tasks = tasks_of(one, tmp_path)
-    assert not tasks.look().is_over
+    assert not tasks.open_tasks().is_over
     assert [trial.state.name for trial in tasks.journal.trials] == ["COMPLETE", "FAIL"]
     replaced = next(tasks.take())
     assert (replaced.trial, replaced.name != lost.name) == (2, True)
     do(tmp_path, replaced, content_loss=0.5)
-    assert [task.config.seed for task in tasks_of(one, tmp_path).look().free] == [0, 0], "the winner is confirmed"
+    assert [task.config.seed for task in tasks_of(one, tmp_path).open_tasks().free] == [0, 0], "the winner is confirmed"
 
 
 def test_a_half_drawn_trial_that_is_not_needed_ends(tiny, tmp_path):
@@ -122,7 +123,7 @@ def test_a_half_drawn_trial_that_is_not_needed_ends(tiny, tmp_path):
     do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=1.0)
     Journal(one, tmp_path).study.ask()  # and killed
     tasks = tasks_of(one, tmp_path)
-    assert [task.trial for task in tasks.look().free] == [None]
+    assert [task.trial for task in tasks.open_tasks().free] == [None]
     assert [trial.state.name for trial in tasks.journal.trials] == ["COMPLETE", "FAIL"]
 
 
@@ -141,18 +142,18 @@ def test_an_error_of_the_journal_does_not_fail_the_run(long, pairs, tmp_path, ca
 
 def test_trials_that_were_not_drawn_have_no_name(tiny, tmp_path):
     tasks = tasks_of(search(tiny, trials=3), tmp_path)
-    now = tasks.look()
+    now = tasks.open_tasks()
     assert [task.name for task in now.free[-3:]] == ["", "", ""]
     assert not now.is_over
     assert now.num_attempts == 0
     do(tmp_path, next(tasks.take()), content_loss=1.0)
-    assert tasks.look().num_attempts == 1, "a worker that has done a trial was not idle"
+    assert tasks.open_tasks().num_attempts == 1, "a worker that has done a trial was not idle"
 
 
 def train_until_pruned(one, runs_dir, launch_dir, on_rows=lambda rows: None):
     """Do all work of a search, in this process; return the journal."""
     request = requested(one)
-    work = work_of(one, request, runs_dir, is_dry_run=False)
+    work = PlannedSearch(one, request, runs_dir).work
     report = Worker(work, launch_dir, on_rows, interrupts=Interrupts(poll_seconds=0.0)).work()
     assert (report.problem, report.signal) == ("", None)
     return Journal(one, runs_dir)
@@ -184,7 +185,7 @@ def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long,
     curve = [row["held_out_caption_loss"] for row in run.rows() if row.get("held_out_caption_loss")][1:]
     assert list(bad.intermediate_values.values()) == pytest.approx(curve)
     console = Console(record=True, width=200)
-    print_logs(run, console)
+    print_logs(run, console, pruned_trials)
     assert ", pruned, as trial 1 of a_search; its checkpoint stays" in console.export_text()
     # The baseline won, so its run on a fresh seed is all that confirms.
     assert len(list(tmp_path.glob("v*/result.json"))) == 2
@@ -198,7 +199,7 @@ def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs,
             signal.raise_signal(signal.SIGTERM)
 
     request = requested(one)
-    work = work_of(one, request, tmp_path, is_dry_run=False)
+    work = PlannedSearch(one, request, tmp_path).work
     launch_dir = new_launch(tmp_path, "a_search", work.runs)
     assert Worker(work, launch_dir, stop).work().signal == signal.SIGTERM
     (trial,) = Journal(one, tmp_path).settle()
@@ -212,7 +213,7 @@ def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs,
 def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
     one = search(long, trials=1, pruner="none")
     launch_dir = new_launch(tmp_path, "a_search", [])
-    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    work = PlannedSearch(one, requested(one), tmp_path).work
 
     def stop(rows):
         if rows[-1]["step"] == 3:
@@ -227,17 +228,17 @@ def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
 def test_the_work_survives_its_way_to_a_worker(tiny, tmp_path):
     """Studies are made of functions."""
     one = search(tiny, trials=2)
-    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    work = PlannedSearch(one, requested(one), tmp_path).work
     write_work(tmp_path, work)
     again = read_work(tmp_path).of_worker(1)
     assert isinstance(again, SearchWork)
     assert sorted(task.name for task in again.tasks) == sorted(task.name for task in work.tasks)
-    assert next(again.open(tmp_path).take()).config == one.run(one.baseline)
+    assert next(again.task_list(tmp_path).take()).config == one.run(one.baseline)
 
 
 def test_a_dry_run_writes_nothing(tiny, tmp_path):
     one = search(tiny, trials=3)
-    work = work_of(one, requested(one), tmp_path, is_dry_run=True)
+    work = PlannedSearch(one, requested(one), tmp_path, is_dry_run=True).work
     assert not list(tmp_path.iterdir())
     assert [task.trial for task in work.tasks] == [0, 0, 0, None, None]
     assert not journal_path(tmp_path, one.name).exists()
@@ -247,26 +248,21 @@ def test_a_dry_run_writes_nothing(tiny, tmp_path):
 def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path):
     one = search(tiny, trials=1, seeds=(0,))
     do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=1.0)
-    (task,) = tasks_of(one, tmp_path).look().free
+    (task,) = tasks_of(one, tmp_path).open_tasks().free
     with begin(tmp_path, task) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
-    assert tasks_of(one, tmp_path).look().is_over
-    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
+    assert tasks_of(one, tmp_path).open_tasks().is_over
+    work = PlannedSearch(one, requested(one), tmp_path).work
     assert [again.name for again in work.tasks] == [task.name]
-    assert [again.name for again in work.open(tmp_path).look().free] == [task.name]
+    assert [again.name for again in work.task_list(tmp_path).open_tasks().free] == [task.name]
 
 
 def test_a_finished_search_requests_both_arms(tiny, tmp_path):
     one = search(tiny, trials=2)
     for loss in (2.0, 1.0):
         do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=loss)
-    work = work_of(one, requested(one), tmp_path, is_dry_run=False)
-    plan = work.finish(Plan(one.name, requested(one).cells, tmp_path), Console(quiet=True))
+    work = PlannedSearch(one, requested(one), tmp_path).work
+    cells = work.finish(tmp_path, Console(quiet=True))
     assert work.is_complete(tmp_path)
     assert not replace(work, search=search(tiny, trials=3)).is_complete(tmp_path)
-    assert [(cell.arm, cell.seed) for cell in plan.cells] == [
-        ("alpha_04", 0),
-        ("alpha_04", 1),
-        (WINNER, 0),
-        (WINNER, 1),
-    ]
+    assert [(cell.arm, cell.seed) for cell in cells] == [(WINNER, 0), (WINNER, 1)]

@@ -14,12 +14,12 @@ from sweeps.plan import Plan
 from sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
-    Board,
     headline,
     print_failures,
     rendered,
 )
 from sweeps.status.status import RunStatus, SweepStatus
+from tests.helpers.sweeps import board_of
 
 
 def run(state, seed=0, **more):
@@ -97,7 +97,8 @@ def test_a_slow_reading_is_repeated_rarely(plan):
     ticks = iter([0, 0, 3, 59, 60, 61, 61])  # at the start; a reading of 3 s; too early; the next one
 
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    with Board(plan, console, is_live=True, clock=lambda: next(ticks)) as board:
+    board = board_of(plan, console, clock=lambda: next(ticks))
+    with board.shown(is_live=True):
         drawn = []
         for _ in range(3):
             board.update()
@@ -125,7 +126,8 @@ class Time:
 
 def test_board_without_a_terminal_prints_a_line_now_and_then_and_new_failures(plan):
     time, console = Time(), Console(record=True, width=200, file=io.StringIO())
-    with Board(plan, console, is_live=True, clock=time) as board:
+    board = board_of(plan, console, clock=time)
+    with board.shown(is_live=True):
         with claim(plan, 1) as attempt:
             attempt.fail(Failure("node", "the disk was full"), "")
         for time.now in range(2 * int(LINE_SECONDS) + 1):
@@ -142,7 +144,8 @@ def test_board_redraws_a_terminal(plan):
     console = Console(file=file, width=120, force_terminal=True)
     with claim(plan, 0) as attempt:
         attempt.write_rows([{"step": 1, "samples": 8, "text_loss": 4.5, "images_per_second": 10}])
-        with Board(plan, console, is_live=True, clock=Time()) as board:
+        board = board_of(plan, console, clock=Time())
+        with board.shown(is_live=True):
             board.update()
     assert "1 running" in file.getvalue()
     assert "text 4.500" in file.getvalue()

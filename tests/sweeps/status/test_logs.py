@@ -8,13 +8,14 @@ from rich.console import Console
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps.search.journal import Journal
+from sweeps.search.trials import pruned_trials
 from sweeps.status.logs import print_logs
 from tests.helpers.trials import begin, do, search
 
 
 def printed(runs_dir, task):
     console = Console(record=True, width=200)
-    print_logs(RunFolder(runs_dir, task.name), console)
+    print_logs(RunFolder(runs_dir, task.name), console, pruned_trials)
     return console.export_text()
 
 

@@ -17,10 +17,10 @@ from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder, entries
 from sweeps.plan import Plan
-from sweeps.status.board import Board
 from sweeps.status.runs import MAX_READ, STALLED_SECONDS, RunReader, duration
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
+from tests.helpers.sweeps import board_of
 
 MINUTE = 60.0
 
@@ -45,7 +45,8 @@ def read(reader, plan):
 def updates(plan, number):
     """Return the operations of each update of a launch's display."""
     now, found = 0.0, []
-    with Board(plan, Console(file=io.StringIO(), force_terminal=True), is_live=True, clock=lambda: now) as board:
+    board = board_of(plan, Console(file=io.StringIO(), force_terminal=True), clock=lambda: now)
+    with board.shown(is_live=True):
         for _ in range(number):
             now += 1e6
             with counted(plan.runs_dir) as counts:

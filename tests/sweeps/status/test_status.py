@@ -5,6 +5,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -17,10 +18,12 @@ from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from sweeps.active_launches import at_work, waiting_file, worker_of
+from sweeps.executors.registry import queue_of
 from sweeps.machine.holders import slots_folder
+from sweeps.status import status
 from sweeps.status.board import headline
-from sweeps.status.status import sweep_status
 
+sweep_status = partial(status.sweep_status, queue_of=queue_of)
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 
 

@@ -86,7 +86,7 @@ def test_ignored_members_and_odd_keys_are_counted(tmp_path):
             "a.cls.pkl",
             "/etc/b.jpg",
             "../c.jpg",
-            "d/../e.jpg",
+            "d\n/../e.jpg",
             "f",
             "__m__",
             "a.jpg",

@@ -66,7 +66,7 @@ def test_losses_of_classes_are_sums_over_their_tokens(long, pairs):
     for name, value in expected.items():
         assert metrics[name].items.value == pytest.approx(value, rel=1e-4, abs=1e-6), name
     nats = float(tables["short"].double().sum() + tables["dense"].double().sum())
-    num_bytes = held_out.short.num_bytes_N.sum() + held_out.dense.num_bytes_N.sum()
+    num_bytes = int(held_out.short.num_bytes_N.sum() + held_out.dense.num_bytes_N.sum())
     assert metrics["caption_bits"].items.value == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 

@@ -82,6 +82,7 @@ def test_relative_patterns_are_those_of_the_working_folder(tmp_path, capsys, mon
         (["pipe:cat x.tar", "to=x"], "is a pipe"),
         (["none.yaml", "to=x"], "to=x: the index of a description is where its key index says"),
         (["none.tar", "to=x", "workers=0"], "workers.*greater than 0"),
+        (["none.yaml", "num=5"], "num=5 is of an audit; add audit=true"),
         (["none.tar", "to=x", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
         (["openmoji_scene", "audit=true"], "unknown source 'openmoji_scene'.*Did you mean"),
         (["openmoji", "openmoji", "audit=true"], "each source is needed once"),

@@ -1,7 +1,6 @@
 """The trials of a search, for displays: as its journal shows them, without the search itself."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,28 +11,13 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
 from analysis.evidence.searches import FOLDER, read_search
-from sweeps.search.names import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
+from sweeps.search.config import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
+from sweeps.tasks import Trials
 
 if TYPE_CHECKING:
     import optuna
 
 ARM = "trial"
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Trials as a display shows them.
-
-    Attributes:
-        described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
-        cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
-            seed; and the runs that confirm the winner.
-        num_failed: number of failed trials.
-    """
-
-    described: str = ""
-    cells: list[Cell] = field(default_factory=list)
-    num_failed: int = 0
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
@@ -107,9 +91,10 @@ def _study(path: Path, name: str) -> "optuna.Study | None":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = _storage(path.absolute(), path.stat().st_ino)
-    names = [found.study_name for found in optuna.get_all_study_summaries(storage, include_best_trial=False)]
-    return optuna.load_study(study_name=name, storage=storage) if name in names else None
+    try:
+        return optuna.load_study(study_name=name, storage=_storage(path.absolute(), path.stat().st_ino))
+    except KeyError:
+        return None
 
 
 @lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended

@@ -9,10 +9,10 @@ from optuna.trial import TrialState
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
 from analysis.evidence.searches import path_of
+from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
-from sweeps.search.names import journal_path
+from sweeps.search.trials import ARM, pruned_trials, trials_of
 from sweeps.search.work import SearchTasks
-from sweeps.status.trials import ARM, pruned_trials, trials_of
 from tests.helpers.searches import search_of, trial
 from tests.helpers.trials import begin, do, search
 
@@ -53,7 +53,7 @@ def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):
     one = search(tiny, trials=2)
     for loss in (2.0, 1.0):
         do(tmp_path, Journal(one, tmp_path).ask(), content_loss=loss)
-    free = SearchTasks(one, [], tmp_path).look().free
+    free = SearchTasks(one, [], tmp_path).open_tasks().free
     assert [cell.arm for cell in trials_of(tmp_path, one.name).cells] == [ARM, ARM], "none has started"
     do(tmp_path, free[1], content_loss=1.0)
     cells = trials_of(tmp_path, one.name).cells

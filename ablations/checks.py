@@ -1,0 +1,93 @@
+"""Checks of the cells of a study: what would not run, what is not measured, and what an override would not change."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+from ablations.expand import Cell
+from ablations.expectations import STEP_TIME
+from ablations.study import Study
+from aimv2.base.errors import UsageError, unknown
+from aimv2.config.paths import replaced, value_at
+from aimv2.config.run_config import RunConfig
+from aimv2.request.compose import RUN_KEYS
+from aimv2.spec.metrics import metric_names, not_applicable
+from aimv2.spec.objectives import objective
+
+
+def check_arms(cells: Sequence[Cell]) -> None:
+    """Refuse arms that their objective cannot train.
+
+    Raises:
+        UsageError: naming the arm.
+    """
+    for arm, config in {cell.arm: cell.config for cell in cells}.items():
+        try:
+            objective(config.objective.name).check(config)
+        except UsageError as error:
+            raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
+
+
+def check_metrics(study: Study, base: RunConfig) -> None:
+    """Refuse a base run that does not report the metrics that the study compares.
+
+    Raises:
+        UsageError: naming the metric.
+    """
+    if study.primary_metric not in (known := metric_names(base)):
+        raise unknown("sweep.primary_metric", study.primary_metric, known)
+    for claim, expectations in study.claims.items():
+        for metric in (name for one in expectations for name in one.metrics):
+            if metric not in (possible := [*known, STEP_TIME]):
+                raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
+    absent = not_applicable(objective(base.objective.name), base)
+    if study.primary_metric in absent:
+        reason = absent[study.primary_metric].evaluation
+        raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
+
+
+def check_effect(
+    typed: Mapping[str, str],
+    run: RunConfig,
+    recipe: RunConfig,
+    resolved: Callable[[RunConfig], RunConfig],
+    cells_of: Callable[[RunConfig], list[Cell]],
+) -> list[str]:
+    """Refuse overrides that every arm replaces by its own value: they would be lost.
+
+    Each override is left out alone, and all of a part together, since another may need it.
+
+    Args:
+        typed: the arguments, by key.
+        run: the run with them.
+        recipe: the run before they have changed it.
+        resolved: resolves a base run.
+        cells_of: returns the study's cells, given its resolved base run.
+
+    Returns:
+        A note on each override that repeats a default of the scale.
+
+    Raises:
+        UsageError: naming the overrides.
+    """
+    base = resolved(run)
+    notes: list[str] = []
+    by_part: dict[str, list[str]] = {}
+    for key, word in typed.items():
+        if (part := key.partition(".")[0]) not in RUN_KEYS or key in ("scale", "start.weights"):
+            continue
+        with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
+            if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
+                own = f"scale={run.scale}" if run.start.weights is None else f"a start from {run.start.weights}"
+                notes.append(f"{word} is the default of {own}")
+                continue
+        by_part.setdefault(part, []).append(key)
+    cells, single = cells_of(base), [[key] for keys in by_part.values() for key in keys]
+    for keys in [*single, *by_part.values()]:
+        try:
+            others = cells_of(resolved(replaced(run, {key: value_at(recipe, key) for key in keys})))
+        except ValueError:
+            continue  # without them the run or an arm is impossible, so they have an effect
+        if others == cells:
+            text, own = " ".join(typed[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].partition(".")[0]
+            raise UsageError(f"{text} has no effect: every arm of the sweep sets its own {own}")
+    return notes

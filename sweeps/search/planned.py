@@ -1,0 +1,89 @@
+"""What the launch of a search will do: the space, what is done, and the price of the rest."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from ablations.design import Factor, Range
+from ablations.request import Request
+from aimv2.runs.record import RunFolder
+from sweeps.executors.base import Executor
+from sweeps.plan import Plan
+from sweeps.plan_display import Planned, price_of, print_study
+from sweeps.pricing.price import Clock
+from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
+from sweeps.search.journal import failed
+from sweeps.search.outcome import winner_cells
+from sweeps.search.space import SPLIT, Search
+from sweeps.search.trials import trials_of
+from sweeps.search.work import SearchTasks, SearchWork
+from sweeps.tasks import Task
+
+
+@dataclass(frozen=True)
+class PlannedSearch(Planned):
+    """The trials that are left of a search, and the runs that confirm the winner.
+
+    Attributes:
+        request: the baseline's runs that confirm the winner.
+        is_dry_run: write nothing, not even an empty journal. What is in a database is not known then.
+    """
+
+    search: Search
+    request: Request
+    runs_dir: Path
+    is_dry_run: bool = False
+
+    @cached_property
+    def work(self) -> SearchWork:
+        search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
+        if self.is_dry_run and (search.config.storage is not None or not path.exists()):
+            new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
+            plan = Plan(request.folder, request.cells, self.runs_dir)
+            return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
+        tasks = SearchTasks(search, request.cells, self.runs_dir, is_read_only=self.is_dry_run)
+        trials = tasks.journal.settle()
+        cells = [*request.cells, *winner_cells(tasks.journal)]
+        # Runs and trials that failed before this launch are tried once more.
+        tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in cells}
+        tasks.journal.failed_before = before = frozenset(failed(trials))
+        now = tasks.open_tasks()
+        return SearchWork([*now.free, *now.unsure, *now.held], search, request, before)
+
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print the space, how it is searched, and the price of what is left of it."""
+        search, study, config = self.search, self.search.study, self.search.config
+        print_study(console, search.name, study)
+        for name, factor in study.design.space.items():
+            console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
+        goals = [f"{direction} {metric}" for direction, metric in zip(search.directions, search.metrics, strict=True)]
+        sampler = with_arguments(config.sampler, config.sampler_args)
+        pruner = with_arguments(search.pruner, config.pruner_args)
+        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {pruner} on {search.curve}"
+        console.print(
+            f"{' and '.join(goals)} on the {SPLIT} split; sampler {sampler}, {pruning}, trials with seed {config.seed}",
+            soft_wrap=True,
+        )
+        console.print(
+            f"then the winner is compared with the baseline, {study.baseline}, on seeds"
+            f" {', '.join(map(str, search.seeds))}; that is the result",
+            soft_wrap=True,
+        )
+        done = trials_of(self.runs_dir, search.name).described or "none yet"
+        counted = f": {done}" if config.storage is None else f", which are in {config.storage}"
+        console.print(f"scale {search.base.scale}, {search.num_trials} trials{counted}", soft_wrap=True)
+        if search.num_trials < config.trials:
+            console.print(
+                f"note: the space has {search.num_trials} points, and each is tried once, unless search.repeats=true",
+                soft_wrap=True,
+            )
+        left = self.work.priced
+        console.print(price_of(left, clock, executor) if left else "nothing is left to do", soft_wrap=True)
+
+
+def _factor(factor: Factor | Range) -> str:
+    if isinstance(factor, Range):
+        return f"{factor.low:g} to {factor.high:g}{', on a logarithmic scale' * factor.log}"
+    return ", ".join(factor)

@@ -1,0 +1,45 @@
+"""The end of a launch."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ablations.catalogue import STUDIES
+from ablations.request import read_request
+from sweeps.finish import finish
+from sweeps.plan import Plan
+
+
+@pytest.fixture
+def ended(copied, tmp_path):
+    """Finish a launch of a finished sweep's runs, and of these cells; return the outcome and what was printed."""
+
+    def run(more=(), own=()):
+        request = read_request(copied, "prefix_ratio", STUDIES)
+        plan, console = Plan(request.folder, [*request.cells, *more], copied), Console(record=True, width=200)
+        is_complete = finish(plan, plan.work(own), tmp_path / "reports", console)
+        assert "report: " in console.export_text(clear=False)
+        assert (tmp_path / "reports" / "prefix_ratio" / "report.md").exists()
+        return is_complete, console.export_text()
+
+    return run
+
+
+def test_a_launch_whose_runs_are_done_is_complete(ended):
+    is_complete, printed = ended()
+    assert is_complete
+    assert "missing" not in printed
+
+
+def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
+    """As of a retry, which has failed runs only."""
+    cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]
+    other = replace(cell, seed=7, config=replace(cell.config, seed=7))
+    is_complete, printed = ended([other])
+    assert is_complete
+    assert "runs that are still missing: 1; launch the sweep again to execute them" in printed
+    is_complete, printed = ended([other], own=[other.name])
+    assert not is_complete
+    assert f"seed 7 ({other.name}) not done" in printed
+    assert "still missing" not in printed
