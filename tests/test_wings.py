@@ -21,16 +21,7 @@ NAMES = re.compile("|".join([*(wing.replace("/", r"[./]") for wing in WINGS), "o
 @pytest.fixture
 def core(tmp_path):
     """Copy the repository without the wings, and call Python in the copy; what is installed elsewhere is not seen."""
-    for folder in (
-        "aimv2",
-        "ablations",
-        "sweeps",
-        "analysis",
-        "benchmarks",
-        "tests",
-        "pyproject.toml",
-        "constraints.txt",
-    ):
+    for folder in (*PACKAGES, "tests", "pyproject.toml", "constraints.txt"):
         source = ROOT / folder
         if source.is_dir():
             shutil.copytree(source, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
