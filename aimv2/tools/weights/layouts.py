@@ -7,8 +7,7 @@ the same config.json, and ``Timm`` is timm's ``aimv2_*``.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from aimv2.base.errors import UsageError, short
 from aimv2.config.model_config import EncoderConfig, TransformerConfig
@@ -77,8 +76,7 @@ def num_heads(where: str, stated: dict[str, Any], key: str, width: int) -> Any:
     return stated.get(key, width // HEAD_DIM)
 
 
-@dataclass(frozen=True)
-class VisionModel:
+class VisionModel(NamedTuple):
     """A single encoder, with the keys of ``Aimv2VisionModel``.
 
     Attributes:
@@ -92,13 +90,13 @@ class VisionModel:
     """
 
     name: str = "transformers"
-    names: Names = field(default_factory=lambda: TRANSFORMERS)
+    names: Names = TRANSFORMERS
     head: tuple[str, ...] = TRANSFORMERS_HEAD
     file: str = "model.safetensors"
     types: tuple[str, ...] = ("aimv2_vision_model",)
-    defaults: Mapping[str, Any] = field(default_factory=lambda: VISION_DEFAULTS)
-    header: Mapping[str, Any] = field(default_factory=lambda: VISION_HEADER)
-    has_text_tower: ClassVar[bool] = False
+    defaults: Mapping[str, Any] = VISION_DEFAULTS
+    header: Mapping[str, Any] = VISION_HEADER
+    has_text_tower: bool = False
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
         """Return the values of a config.json, with the layout's defaults for missing ones.

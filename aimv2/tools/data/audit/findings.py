@@ -273,7 +273,7 @@ def lines(values: Mapping[str, Any]) -> list[str]:
         for name, table in tables.items():
             shown.append(f"{source['name']}: {name}")
             shown += [f"  {what}: {_text(value)}" for what, value in table.items() if value or value == 0]
-    return shown + values["summary"]
+    return [*shown, *values["summary"]]
 
 
 def _text(value: Any) -> str:
