@@ -13,7 +13,7 @@ from aimv2.base.files import read_json, write_text
 from analysis.costs.ratios import Median
 
 FILE = "benchmarks/results.json"  # results that the documentation shows
-PAGE = "docs/benchmark-results.md"
+PAGE = "benchmarks/results.md"
 PACKAGES = ("torch", "numpy", "polars", "timm", "transformers", "webdataset")  # whose versions matter, if imported
 WIDE = 0.1  # a wider interval, relative to its median, gets a warning
 
@@ -112,7 +112,7 @@ def page(results: Sequence[Result]) -> str:
     parts = [
         "# Results of benchmarks",
         "```\npython -m benchmarks page\n```",
-        f"This writes the page from `{FILE}`; [Benchmarks](benchmarks.md) explains it.\n"
+        f"This writes the page from `{FILE}`; [Benchmarks](../docs/benchmarks.md) explains it.\n"
         "Brackets hold 95 % intervals. With `clock=cpu` times are CPU seconds. An empty cell was not kept.",
     ]
     for benchmark in dict.fromkeys(result.benchmark for result in results):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("analysis",)
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
 
 
 def repeated(sources):

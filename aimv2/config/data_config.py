@@ -100,7 +100,7 @@ class DataConfig:
     """The image-text pairs, and how they become samples.
 
     Attributes:
-        sources: built-in names, or paths of descriptions of pairs in files (docs/own-data.md), of one kind.
+        sources: built-in names, or paths of descriptions of pairs in files (docs/data.md), of one kind.
             ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
             ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
         weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are

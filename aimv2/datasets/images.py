@@ -99,7 +99,7 @@ def pictures(
             yield np.zeros(shape.blank, dtype=np.uint8)
 
 
-class Pictures(NamedTuple):
+class PictureBatch(NamedTuple):
     """Images of a batch of B rows, by size, and those that cannot be used, which are black.
 
     Attributes:
@@ -110,7 +110,7 @@ class Pictures(NamedTuple):
     unusable: list[Unusable]
 
 
-class PictureBatches(Dataset[Pictures]):
+class PictureBatches(Dataset[PictureBatch]):
     """The images of rows by the number of the batch."""
 
     def __init__(self, records: Records, rows: Sequence[int], shape: Shape | OwnShape, batch_size: int) -> None:
@@ -119,7 +119,7 @@ class PictureBatches(Dataset[Pictures]):
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __getitem__(self, number: int) -> Pictures:
+    def __getitem__(self, number: int) -> PictureBatch:
         rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
         unusable: list[Unusable] = []
         found = list(pictures(self._records, rows, self._shape, unusable))
@@ -130,7 +130,7 @@ class PictureBatches(Dataset[Pictures]):
             (torch.tensor(some), torch.from_numpy(np.stack([found[place] for place in some])))
             for some in places.values()
         ]
-        return Pictures(by_size, unusable)
+        return PictureBatch(by_size, unusable)
 
 
 def counts(unusable: Sequence[Unusable]) -> str:

@@ -51,7 +51,8 @@ def _text(content: bytes) -> str | None:
     """Return what a file says; None if it is no text. A PDF says what its figure draws, not where its parts begin."""
     try:
         if content.startswith(b"%PDF"):
-            return "\n".join(zlib.decompress(stream).decode("latin-1") for stream in STREAM.findall(content))
+            streams = [zlib.decompress(stream).decode("latin-1") for stream in STREAM.findall(content)]
+            return "\n".join(" ".join(streams).split())  # Matplotlib breaks lines by the lengths of numbers
         return SVG_NAME.sub("", content.decode())
     except (UnicodeDecodeError, zlib.error):
         return None

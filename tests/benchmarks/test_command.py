@@ -131,6 +131,6 @@ def test_the_committed_page_is_that_of_the_committed_results():
 
 def test_a_page_is_written_from_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("docs").mkdir()
+    Path(PAGE).parent.mkdir()
     assert benchmarks_command(["page", f"json={ROOT / FILE}"]) == 0
     assert (tmp_path / PAGE).read_text() == (ROOT / PAGE).read_text()

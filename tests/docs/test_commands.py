@@ -21,7 +21,7 @@ from aimv2.config.recipes.scales import demo
 from sweeps.pricing.price import read_limits
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
-OWN_TESTS = ("adding.md", "own-data.md", "large-data.md", "post-training.md")  # of these pages
+OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md")  # of these pages
 OWN_SOURCE = "data.sources=[digits.yaml]"
 COMMANDS = [
     words for page in PAGES if page.name not in OWN_TESTS for words in commands(page) if OWN_SOURCE not in words

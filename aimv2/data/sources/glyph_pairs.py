@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LABELS, PICTURES = "labels.parquet", "pictures.npy"
 
 
-class Pictures:
+class GlyphPictures:
     """Pictures in a NumPy file, uint8 [N, S, S, 3], mapped into memory by each process that reads them."""
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class Pictures:
         mapped: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return mapped
 
-    def __reduce__(self) -> tuple[type["Pictures"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["GlyphPictures"], tuple[Path]]:
         return type(self), (self.path,)
 
 
@@ -52,7 +52,7 @@ class GlyphPairs(Pairs):
             ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of its picture.
     """
 
-    def __init__(self, table: "pd.DataFrame", pictures: Pictures) -> None:
+    def __init__(self, table: "pd.DataFrame", pictures: GlyphPictures) -> None:
         self.table = table.reset_index(drop=True)
         self._pictures = pictures
         self._ids = self.table["sample_id"].to_numpy()
@@ -117,7 +117,7 @@ def _read(folder: Path) -> GlyphPairs:
     import pandas as pd  # here, because a run on scenes needs none to start
 
     try:
-        table, pictures = pd.read_parquet(folder / LABELS), Pictures(folder / PICTURES)
+        table, pictures = pd.read_parquet(folder / LABELS), GlyphPictures(folder / PICTURES)
         if len(pictures.mapped) != len(table):
             raise ValueError(f"{len(pictures.mapped)} pictures of {len(table)}")
     except (OSError, ValueError) as error:

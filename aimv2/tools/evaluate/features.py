@@ -32,7 +32,7 @@ from aimv2.base.files import write_json
 from aimv2.data.batches.loader import loaded
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.images import OwnShape, PictureBatches, Pictures, Shape, Unusable, check_rate
+from aimv2.datasets.images import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
 from aimv2.datasets.records import Records
 from aimv2.evaluation.features import encode_batch
 from aimv2.tools.evaluate.models import Model
@@ -222,7 +222,7 @@ def _rows_from(path: Path, row: int) -> Iterator[IO[bytes]]:
 
 
 @torch.no_grad()
-def encoded(extraction: Extraction, batch: Pictures, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
+def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
     """Return the features of the images of a batch, with full attention in the encoder, float32 each.
 
     Only images of equal sizes have equal numbers of patches, and so features of patches together.

@@ -3,7 +3,6 @@
 import math
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +11,10 @@ from aimv2.base.errors import RunFailedError
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.evaluation.parts import Measured, unsaved
+from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
-from aimv2.spec import metrics
-from aimv2.spec.items import Items
-from aimv2.spec.metrics import metric_names, unit_of
+from aimv2.spec.metrics import MEASURED_BY, metric_names, unit_of
 from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
@@ -89,24 +86,29 @@ def test_value_of_every_metric_is_that_of_its_items(long, pairs):
     assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
 
 
+@pytest.fixture
+def greys(tmp_path, monkeypatch):
+    """A report of every run, in a module of its own; its metric has a name that is defined already."""
+    (tmp_path / "grey_report.py").write_text(
+        "from aimv2.evaluation.parts import Measured\n"
+        "from aimv2.spec.items import Items\n"
+        "def measure(model, encoded, prepared):\n"
+        "    level_N = encoded.images.mean(axis=(1, 2, 3))\n"
+        "    return {'knn_greys': Measured(Items.of(prepared.held_out.item_N, level_N), 'mean over pixels')}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    MEASURED_BY["greys"] = "grey_report"
+    yield
+    del MEASURED_BY["greys"]
+    sys.modules.pop("grey_report", None)
+
+
 @pytest.mark.parametrize("name", ["aimv2", "clip"])
-def test_report_that_no_objective_names_is_measured_for_every_run(long, pairs, monkeypatch, name):
-    """Its definition and its module are all that a metric needs."""
-
-    def measure(model, encoded, prepared):
-        level_N = encoded.images.mean(axis=(1, 2, 3))
-        return {"grey_level": Measured(Items.of(prepared.held_out.item_N, level_N), "mean over pixels")}
-
-    monkeypatch.setitem(sys.modules, "greys", SimpleNamespace(measure=measure))
-    monkeypatch.setitem(metrics.MEASURED_BY, "greys", "greys")
-    for defined in ("FINAL", "DEFINITIONS"):
-        grey = metrics.Definition("grey_level", "of 255", False, "greys")
-        monkeypatch.setattr(metrics, defined, (*getattr(metrics, defined), grey))
+def test_report_that_no_objective_names_is_measured_for_every_run(long, pairs, greys, name):
     config = variant(long, name)
-    found = evaluate(build(config), objective(name), pairs, config, transfer=no_transfer)
+    metrics = evaluate(build(config), objective(name), pairs, config, transfer=no_transfer)
     images = prepare_evaluation(pairs, config, no_transfer).held_out.images
-    assert found["grey_level"].value == pytest.approx(images.mean())
-    assert "grey_level" in metric_names(config)
+    assert metrics["knn_greys"].value == pytest.approx(images.mean())
 
 
 def test_metrics_of_glyphs_have_no_scenes(tiny):
