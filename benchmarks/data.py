@@ -19,7 +19,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import LoaderConfig
 from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from analysis.costs.ratios import relative
 from benchmarks import loaders
 from benchmarks.results import Cell, Table
@@ -80,7 +80,7 @@ class Bench:
         self._shards = write_shards(folder / kind.name, kind, self.num_images)
         self._places = loaders.places(self._shards, kind.extension)
         description = describe(folder / kind.name)
-        prepare_source(read_source(description))
+        prepare_location(read_source(description))
         self._config = loaders.run_config(description, kind, batch_size=options.batch_size, samples=self.num_images)
         self._data = prepare(self._config.data, self._config.model)
 

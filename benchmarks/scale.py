@@ -26,7 +26,7 @@ from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import index_path
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from aimv2.datasets.shards.build import build_index
 from analysis.costs.ratios import median, relative
 from benchmarks import loaders
@@ -119,7 +119,7 @@ def memory(folder: Path, num_samples: int, batch_size: int, statm: Path = STATM)
     if not statm.exists():
         return Table("memory of a loader", [{"": f"not measured, because this system has no {statm}"}])
     write_shards(folder / "memory", SCENES, min(num_samples, MAX_WRITTEN))
-    prepare_source(read_source(description := describe(folder / "memory")))
+    prepare_location(read_source(description := describe(folder / "memory")))
     num_steps = -(-num_samples // batch_size)
     config = loaders.run_config(description, SCENES, batch_size=batch_size, samples=num_steps * batch_size)
     steps = [0, -(-min(WARM_SAMPLES, num_samples) // batch_size), num_steps]

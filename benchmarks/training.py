@@ -22,7 +22,7 @@ from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
@@ -121,7 +121,7 @@ def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
     """Write pairs with captions of 8 and of 30 words into a new folder, and return batches of them."""
     write_shards(folder, case.pictures, NUM_SAMPLES)
     description = describe(folder)
-    prepare_source(read_source(description))
+    prepare_location(read_source(description))
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(folder.parent / "cache"),

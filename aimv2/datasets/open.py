@@ -1,11 +1,10 @@
 """Index and open described sources. Letters: B rows, N kept rows, M held-out rows."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
@@ -42,26 +41,27 @@ def _nothing(done: int, total: int | None) -> None:
 
 
 def prepare_location(location: Location, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
-    """Write the index of a location, and the rows that meet its filters.
+    """Write the index of a location, and the rows that meet its filters; of a source also those that are held out.
 
     Raises:
         UsageError: the location cannot be read or has no usable sample.
         RunFailedError: it cannot be read any more, or a process was killed.
     """
     indexed = _reader(location).build(location, workers, on_progress)
-    with _opened_once(location, workers) as records:
-        selected = selection.write_kept(records, location, workers, on_progress)
-    return _with_notes(indexed, selected, location)
-
-
-def prepare_source(description: SourceDescription, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
-    """Write the index of a source, the rows that meet its filters and those that are held out; errors as above."""
-    indexed = _reader(description).build(description, workers, on_progress)
-    with _opened_once(description, workers) as records:
-        selected = selection.write_selection(records, description, workers, on_progress)
-        missing = _missing_captions(records, selected, description)
-    found = _with_notes(indexed, selected, description)
-    return found._replace(notes=(*found.notes, *missing))
+    largest = max(part.size for part in read_parts(index_path(location) / PARTS))
+    with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
+        records = _reader(location)(location, cache_dir, (workers + 1) * largest)
+        selected = selection.write_selection(records, location, workers, on_progress)
+        missing = _missing_captions(records, selected, location) if isinstance(location, SourceDescription) else []
+    num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
+    notes = []
+    if location.filters:
+        notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
+    if selected.num_broken:
+        notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
+    if len(selected.held_out_M):
+        notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
+    return indexed._replace(notes=(*indexed.notes, *notes, *missing))
 
 
 def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
@@ -142,26 +142,6 @@ class KeptRecords(Records):
 def _named(names: Sequence[str]) -> str:
     rest = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-@contextlib.contextmanager
-def _opened_once(location: Location, workers: int) -> Iterator[Records]:
-    """Yield the records for one pass in order; copies of remote shards are deleted afterwards."""
-    largest = max(part.size for part in read_parts(index_path(location) / PARTS))
-    with tempfile.TemporaryDirectory() as cache_dir:
-        yield _reader(location)(location, cache_dir, (workers + 1) * largest)
-
-
-def _with_notes(indexed: Indexed, selected: selection.Selection, location: Location) -> Indexed:
-    num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
-    notes = []
-    if location.filters:
-        notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
-    if selected.num_broken:
-        notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
-    if len(selected.held_out_M):
-        notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
-    return indexed._replace(notes=(*indexed.notes, *notes))
 
 
 def _missing_captions(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:

@@ -41,27 +41,37 @@ def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
     return hash_B < np.uint64(math.ceil(fraction * 2**64))
 
 
-def write_kept(records: Records, location: Location, workers: int, on_progress: OnProgress) -> Selection:
-    """Find the rows that meet the filters, and write them into the index; none is held out.
+def write_selection(records: Records, location: Location, workers: int, on_progress: OnProgress) -> Selection:
+    """Find the rows that meet the filters, and of a source those that are held out, and write them into the index.
 
     Raises:
-        UsageError: no sample meets the filters.
+        UsageError: no sample meets the filters, or of a source all are held out, or none.
         RunFailedError: the data cannot be read, or a process was killed.
     """
-    return _select(records, location, None, workers, on_progress)
-
-
-def write_selection(
-    records: Records, description: SourceDescription, workers: int, on_progress: OnProgress
-) -> Selection:
-    """Find the rows that meet the filters and those that are held out, and write them into the index.
-
-    Raises:
-        UsageError: no sample meets the filters, or all are held out, or none.
-        RunFailedError: the data cannot be read, or a process was killed.
-    """
-    held_out = description.held_out or HeldOutRule(fraction=MAX_HELD_OUT_FRACTION)
-    return _select(records, description, held_out, workers, on_progress)
+    held_out = None
+    if isinstance(location, SourceDescription):
+        held_out = location.held_out or HeldOutRule(fraction=MAX_HELD_OUT_FRACTION)
+    by_field = held_out if held_out and held_out.field else None
+    kept_N, chosen_N, num_broken = None, None, 0
+    if location.filters or by_field:
+        is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
+        kept_N = np.flatnonzero(is_kept_N) if location.filters else None
+    num_kept = len(records) if kept_N is None else len(kept_N)
+    if not num_kept:
+        raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
+    held_out_M = np.empty(0, np.int64)
+    if by_field and chosen_N is not None:
+        held_out_M = np.flatnonzero(chosen_N if kept_N is None else chosen_N[kept_N])
+    elif held_out:
+        fraction = held_out.fraction
+        if isinstance(location, SourceDescription) and location.held_out is None:
+            fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_kept)
+        held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
+    if held_out and not 0 < len(held_out_M) < num_kept:
+        raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
+    selected = Selection(kept_N, held_out_M, num_broken)
+    save(selected, records, location)
+    return selected
 
 
 def read_selection(records: Records, location: Location) -> Selection:
@@ -96,32 +106,6 @@ def save(selected: Selection, records: Records, location: Location) -> None:
         _save(index / KEPT, selected.kept_N)
     _save(index / HELD_OUT, selected.held_out_M)
     write_json(index / RULES, _rules(records, location))
-
-
-def _select(
-    records: Records, location: Location, held_out: HeldOutRule | None, workers: int, on_progress: OnProgress
-) -> Selection:
-    by_field = held_out if held_out and held_out.field else None
-    kept_N, chosen_N, num_broken = None, None, 0
-    if location.filters or by_field:
-        is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
-        kept_N = np.flatnonzero(is_kept_N) if location.filters else None
-    num_kept = len(records) if kept_N is None else len(kept_N)
-    if not num_kept:
-        raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
-    held_out_M = np.empty(0, np.int64)
-    if by_field and chosen_N is not None:
-        held_out_M = np.flatnonzero(chosen_N if kept_N is None else chosen_N[kept_N])
-    elif held_out:
-        fraction = held_out.fraction
-        if isinstance(location, SourceDescription) and location.held_out is None:
-            fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_kept)
-        held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
-    if held_out and not 0 < len(held_out_M) < num_kept:
-        raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
-    selected = Selection(kept_N, held_out_M, num_broken)
-    save(selected, records, location)
-    return selected
 
 
 def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:

@@ -100,6 +100,12 @@ def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
         assert refused.count("\n") == 1
 
 
+def test_a_launcher_of_many_runs_needs_no_torch():
+    modules = "aimv2.config.recipes.scales, aimv2.data.expected, aimv2.data.prepare, aimv2.spec.objectives"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_command_of_a_tool_that_is_not_installed_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "aimv2.tools.cost", None)
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from benchmarks import scale
 from benchmarks.synthetic import SCENES, describe, draw, write_shards
 
@@ -62,7 +62,7 @@ def test_peak_is_that_of_a_call_alone():
 def test_memory_is_read_at_the_steps_that_were_requested(tmp_path):
     write_shards(tmp_path / "shards", SCENES, 64)
     description = describe(tmp_path / "shards")
-    prepare_source(read_source(description))
+    prepare_location(read_source(description))
     config = scale.loaders.run_config(description, SCENES, batch_size=8, samples=80)
     statm = tmp_path / "statm"
     statm.write_text("1000 3 30 4 0 5 0")

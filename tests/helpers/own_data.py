@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from aimv2.datasets.description import SourceDescription, read_labelled, read_source
-from aimv2.datasets.open import prepare_location, prepare_source
+from aimv2.datasets.open import prepare_location
 
 
 def picture(number: int, kind: str = "JPEG") -> bytes:
@@ -61,7 +61,7 @@ def pictured_source(where: Path, num_samples: int = 40, *, bad: dict[int, str] |
         write(where / f"{number:02}.json", json.dumps(fields))
     path = where.parent / f"{where.name}.yaml"
     write(path, yaml.safe_dump({"folder": where.name, "short": "txt"} | held_out | values))
-    prepare_source(read_source(path))
+    prepare_location(read_source(path))
     return path
 
 

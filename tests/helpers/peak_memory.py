@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from analysis.costs.training import random_batch, step_of, with_objective
 
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import setup_of
 from aimv2.training.engine import Engine
+from benchmarks.cost_training import random_batch, step_of, with_objective
 from benchmarks.peak import peak_bytes
 
 STEPS = 3  # AdamW's moments exist from the second one on

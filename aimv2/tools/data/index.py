@@ -1,8 +1,7 @@
 """``python -m aimv2 data index``: find all samples of described data once, so that they are read without a search."""
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -19,8 +18,7 @@ from aimv2.config.options import defaults_of, options_of, read_options, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
-from aimv2.datasets.open import prepare_location, prepare_source
-from aimv2.datasets.records import Indexed, OnProgress
+from aimv2.datasets.open import prepare_location
 from aimv2.datasets.shards.patterns import expand, is_url
 from aimv2.request.compose import compose, run_config
 
@@ -97,10 +95,9 @@ def _index_description(path: Path, workers: int) -> None:
         described = read_labelled(path)
         for split in SPLITS:
             if location := getattr(described, split):
-                _index(f"{path} {split}", location, partial(prepare_location, location, workers))
-        return
-    source = read_source(path)
-    _index(str(path), source, partial(prepare_source, source, workers))
+                _index(f"{path} {split}", location, workers)
+    else:
+        _index(str(path), read_source(path), workers)
 
 
 def _audit(names: Sequence[str], config: RunConfig, num: int, workers: int) -> None:
@@ -124,7 +121,7 @@ def _index_pattern(pattern: str, to: str | None, workers: int) -> None:
     full = pattern if is_url(pattern) or pattern.startswith("pipe:") else os.path.abspath(pattern)
     expand([full])  # before a location is made of it: its errors name the pattern
     location = Location(shards=(full,), index=os.path.abspath(to))
-    _index(pattern, location, partial(prepare_location, location, workers))
+    _index(pattern, location, workers)
     console.print(
         f"\nA description to save as FILE.yaml; python -m aimv2 data index FILE.yaml then completes the index:\n\n"
         f"{_description(location)}",
@@ -134,11 +131,15 @@ def _index_pattern(pattern: str, to: str | None, workers: int) -> None:
     )
 
 
-def _index(title: str, location: Location, action: Callable[[OnProgress], Indexed]) -> None:
+def _index(title: str, location: Location, workers: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)
-        indexed = action(lambda done, total: progress.update(task, completed=done, total=total))
+
+        def show(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        indexed = prepare_location(location, workers, show)
     lines = (f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
 

@@ -17,15 +17,15 @@ from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED, is_described
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import CAPTION_KINDS
 from aimv2.data.text import clean
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.datasets.description import read_source
+from aimv2.datasets.plugin import caption_kinds
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.tools.data.contact_sheet import Cell, Piece, sheet
 
-ONE_KIND = {(True, False): "short", (False, True): "dense"}
 SPACES = ("Ġ", "▁")  # tokens of a byte-level and of a SentencePiece tokenizer
 console = Console()
 
@@ -88,7 +88,7 @@ def cells(config: RunConfig, step: int, num: int) -> tuple[int, list[Cell]]:
     batches, reader = TrainBatches(config, data.train, data.tokenizer), Reader(config, data.train)
     size, grid, has_prefix = config.budget.batch_size, config.model.grid, _has_prefix(config)
     order = reading_order(config.model.patch_order, grid) or range(grid**2)
-    kinds = [_kind_of(source) for source in config.data.sources]
+    kinds = [caption_kinds(source) if is_described(source) else CAPTION_KINDS for source in config.data.sources]
     found: list[Cell] = []
     num_bad = 0
     while len(found) < num:
@@ -108,7 +108,7 @@ def cells(config: RunConfig, step: int, num: int) -> tuple[int, list[Cell]]:
             targets = None if batch.target_image is None else unnormalise(batch.target_image[index])
             cell = Cell(
                 source=config.data.names[part],
-                kind=kinds[part] or ("dense" if samples.is_dense_B[index] else "short"),
+                kind=kinds[part][0] if len(kinds[part]) == 1 else CAPTION_KINDS[int(samples.is_dense_B[index])],
                 key=keys[index],
                 place=first + index,
                 epoch=int(samples.epoch_B[index]),
@@ -166,14 +166,6 @@ def _unknown(content: dict[str, Any]) -> int | None:
     token = model.get("unk_token")
     found = model["vocab"].get(token) if token is not None else None
     return None if found is None else int(found)
-
-
-def _kind_of(source: str) -> str:
-    """Return the kind of all captions of a source that has one kind only, else nothing."""
-    if not is_described(source):
-        return ""
-    description = read_source(Path(source))
-    return ONE_KIND.get((bool(description.short), bool(description.dense)), "")
 
 
 def _has_prefix(config: RunConfig) -> bool:

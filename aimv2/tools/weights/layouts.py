@@ -1,21 +1,21 @@
 """The published layouts: names of tensors, and the ``config.json`` that goes with them.
 
-``VisionModel`` and ``PairModel`` are transformers' ``Aimv2VisionModel`` and ``Aimv2Model``, ``MlAim`` is Apple's with
+``VisionModel`` and ``PairModel`` are transformers' ``Aimv2VisionModel`` and ``Aimv2Model``, ``ML_AIM`` is Apple's with
 the same config.json, and ``Timm`` is timm's ``aimv2_*``.
 """
 
 import math
 import re
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from aimv2.base.errors import UsageError, short
 from aimv2.config.model_config import EncoderConfig, TransformerConfig
 from aimv2.model.layers import NORM_EPS
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.tools.weights.contents import MAX_GRID, WeightsConfig
+from aimv2.tools.weights.tensors import ML_AIM as ML_AIM_NAMES
 from aimv2.tools.weights.tensors import (
-    ML_AIM,
     POSITIONS,
     TIMM,
     TIMM_HEAD,
@@ -50,60 +50,16 @@ TEXT_DEFAULTS = {
     "eos_token_id": 49407,
 }
 PAIR_DEFAULTS = {"model_type": "aimv2", "projection_dim": 512, "max_logit_scale": 100.0}
+VISION_HEADER = {
+    "architectures": ["Aimv2VisionModel"],
+    "model_type": "aimv2_vision_model",
+    "dtype": "float32",
+    "use_head": False,
+}
 # Of timm.
 WIDTHS = {"large": 1024, "huge": 1536, "1b": 2048, "3b": 3072}
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio"}
 UNREAD = {"num_classes", "global_pool"}  # they only affect layers after the features
-
-
-class Layout(ABC):
-    """The names of a layout's tensors, and its ``config.json``.
-
-    Attributes:
-        name: value of ``layout=``.
-        head: tensors of an optional head, which are not read.
-        file: name of the file of weights.
-        has_text_tower: True for a pair of encoders.
-    """
-
-    name: ClassVar[str]
-    names: ClassVar[Names]
-    head: ClassVar[tuple[str, ...]] = ()
-    file: ClassVar[str] = "model.safetensors"
-    has_text_tower: ClassVar[bool] = False
-
-    @abstractmethod
-    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        """Return the values of a config.json, with the layout's defaults for missing ones.
-
-        Raises:
-            UsageError: it describes another kind of model.
-        """
-
-    @abstractmethod
-    def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-        """Return the values of a WeightsConfig except its source.
-
-        Args:
-            where: the config.json, or the file of weights if there is none.
-            stated: values of the config.json; empty if there is none.
-            shown: values that the shapes of the tensors show.
-
-        Raises:
-            UsageError: a value is neither shown nor stated.
-        """
-
-    @abstractmethod
-    def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
-        """Refuse a config.json that contradicts this config or requires more than our encoder does.
-
-        Raises:
-            UsageError: naming the key.
-        """
-
-    @abstractmethod
-    def description(self, config: WeightsConfig) -> dict[str, Any]:
-        """Return the config.json that other packages load."""
 
 
 def num_heads(where: str, stated: dict[str, Any], key: str, width: int) -> Any:
@@ -120,17 +76,47 @@ def num_heads(where: str, stated: dict[str, Any], key: str, width: int) -> Any:
     return stated.get(key, width // HEAD_DIM)
 
 
-class VisionModel(Layout):
-    """``Aimv2VisionModel``."""
+class VisionModel(NamedTuple):
+    """A single encoder, with the keys of ``Aimv2VisionModel``.
 
-    name = "transformers"
-    names = TRANSFORMERS
-    head = TRANSFORMERS_HEAD
+    Attributes:
+        name: value of ``layout=``.
+        head: tensors of an optional head, which are not read.
+        file: name of the file of weights.
+        types: the kinds of model that a config.json may state.
+        defaults: values of a config.json that it need not state.
+        header: values of the config.json that is written, before the sizes.
+        has_text_tower: True for a pair of encoders.
+    """
+
+    name: str = "transformers"
+    names: Names = TRANSFORMERS
+    head: tuple[str, ...] = TRANSFORMERS_HEAD
+    file: str = "model.safetensors"
+    types: tuple[str, ...] = ("aimv2_vision_model",)
+    defaults: Mapping[str, Any] = VISION_DEFAULTS
+    header: Mapping[str, Any] = VISION_HEADER
+    has_text_tower: bool = False
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        return VISION_DEFAULTS | _of_type(where, description, "aimv2_vision_model")
+        """Return the values of a config.json, with the layout's defaults for missing ones.
+
+        Raises:
+            UsageError: it describes another kind of model.
+        """
+        return {**self.defaults, **_of_type(where, description, *self.types)}
 
     def values(self, where: str, stated: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a WeightsConfig except its source.
+
+        Args:
+            where: the config.json, or the file of weights if there is none.
+            stated: values of the config.json; empty if there is none.
+            shown: values that the shapes of the tensors show.
+
+        Raises:
+            UsageError: a value is neither shown nor stated.
+        """
         encoder, patch_px = shown["encoder"], shown["patch_px"]
         image_px = stated.get("image_size")
         if type(image_px) is not int or not 2 * patch_px <= image_px <= MAX_GRID * patch_px:
@@ -142,6 +128,11 @@ class VisionModel(Layout):
         }
 
     def check(self, where: str, stated: dict[str, Any], config: WeightsConfig) -> None:
+        """Refuse a config.json that contradicts this config or requires more than our encoder does.
+
+        Raises:
+            UsageError: naming the key.
+        """
         expected = self.sizes(config)
         is_native = expected["is_native"]
         if stated.get("is_native", is_native) is not is_native:
@@ -163,36 +154,31 @@ class VisionModel(Layout):
         }
 
     def description(self, config: WeightsConfig) -> dict[str, Any]:
-        header = {"architectures": ["Aimv2VisionModel"], "model_type": "aimv2_vision_model", "dtype": "float32"}
-        return {**header, "use_head": False, **self.sizes(config)}
+        """Return the config.json that other packages load."""
+        return {**self.header, **self.sizes(config)}
 
 
-class MlAim(VisionModel):
-    """Apple's ml-aim; its config.json has the keys of transformers and may be incomplete or missing."""
-
-    name = "ml-aim"
-    names = ML_AIM
-    head = ()
-    file = "weights.safetensors"
-
-    def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
-        return _of_type(where, description, "aimv2", "aimv2_vision_model")  # its own, and that of transformers
-
-    def description(self, config: WeightsConfig) -> dict[str, Any]:
-        return self.sizes(config)
+# Apple's config.json has the keys of transformers, and may be incomplete or missing.
+ML_AIM = VisionModel(
+    name="ml-aim",
+    names=ML_AIM_NAMES,
+    head=(),
+    file="weights.safetensors",
+    types=("aimv2", "aimv2_vision_model"),  # its own, and that of transformers
+    defaults={},
+    header={},
+)
 
 
-class _VisionOfPair(VisionModel):
-    names = TRANSFORMERS_PAIR
-
-
-class PairModel(Layout):
-    """``Aimv2Model``."""
+class PairModel:
+    """``Aimv2Model``; attributes and methods as ``VisionModel``."""
 
     name = "transformers"
     names = TRANSFORMERS_PAIR
+    head: tuple[str, ...] = ()
+    file = "model.safetensors"
     has_text_tower = True
-    vision = _VisionOfPair()
+    vision = VisionModel(names=TRANSFORMERS_PAIR)
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
         stated = PAIR_DEFAULTS | _of_type(where, description, "aimv2")
@@ -278,12 +264,14 @@ def _stack(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-class Timm(Layout):
-    """A registered architecture and the arguments that differ from it."""
+class Timm:
+    """A registered architecture and the arguments that differ from it; attributes and methods as ``VisionModel``."""
 
     name = "timm"
     names = TIMM
     head = TIMM_HEAD
+    file = "model.safetensors"
+    has_text_tower = False
 
     def stated(self, where: str, description: dict[str, Any]) -> dict[str, Any]:
         architecture, changed = description.get("architecture"), description.get("model_args") or {}
@@ -351,3 +339,7 @@ def _mlp_ratio(encoder: EncoderConfig) -> float:
     """Return timm's ratio of the FFN's hidden width to the width; timm rounds their product down."""
     ratio = encoder.ffn_hidden / encoder.width
     return ratio if int(encoder.width * ratio) == encoder.ffn_hidden else math.nextafter(ratio, math.inf)
+
+
+Layout = VisionModel | PairModel | Timm
+PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), ML_AIM)

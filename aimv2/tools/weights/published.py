@@ -12,10 +12,9 @@ from aimv2.base.files import read_object
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
 from aimv2.tools.weights.files import find, read_tensors, write_folder
-from aimv2.tools.weights.layouts import Layout, MlAim, PairModel, Timm, VisionModel
+from aimv2.tools.weights.layouts import PUBLISHED, Layout
 from aimv2.tools.weights.tensors import FFN, PATCHES, measured, their_names, to_ours, to_theirs
 
-PUBLISHED: tuple[Layout, ...] = (VisionModel(), PairModel(), Timm(), MlAim())
 LayoutName = Literal["transformers", "timm", "ml-aim"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_twice, unknown
+from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, unknown
 
 
 def test_unknown_suggests_the_closest_name_and_lists_all_in_order():
@@ -14,15 +14,6 @@ def test_unknown_suggests_the_closest_name_and_lists_all_in_order():
 @pytest.mark.parametrize(("name", "suggestion"), [("eso", " Did you mean 'eos'?"), ("resolution", "")])
 def test_did_you_mean_suggests_only_a_close_name(name, suggestion):
     assert did_you_mean(name, ["eos", "loss_form"]) == suggestion
-
-
-def test_given_twice_names_the_key():
-    assert "seed=" in str(given_twice("seed"))
-
-
-def test_run_failed_error_carries_its_cause():
-    error = RunFailedError("not finite", "the loss is nan at step 3")
-    assert (error.cause, str(error)) == ("not finite", "the loss is nan at step 3")
 
 
 def test_run_failed_error_passes_from_one_process_to_another():

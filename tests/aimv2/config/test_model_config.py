@@ -1,16 +1,6 @@
-from dataclasses import replace
-
 import pytest
 
 from aimv2.config.model_config import TransformerConfig
-from aimv2.config.recipes.scales import demo
-
-
-def test_constructors_check_values():
-    with pytest.raises(ValueError, match="num_heads"):
-        TransformerConfig(width=64, depth=2, num_heads=0)
-    with pytest.raises(ValueError, match="multiple"):
-        replace(demo().model, patch_px=7)
 
 
 @pytest.mark.parametrize(

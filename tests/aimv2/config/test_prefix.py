@@ -72,10 +72,6 @@ def test_beta_pmf_is_the_density_summed_over_bins(alpha, beta):
     np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=alpha, beta=beta).pmf(16)[:-1], expected, rtol=1e-4)
 
 
-def test_beta_with_ones_is_uniform():
-    np.testing.assert_allclose(PrefixDistribution(law="beta", alpha=1, beta=1).pmf(16), PrefixDistribution().pmf(16))
-
-
 def test_truncated_is_uniform_between_its_ends():
     pmf = PrefixDistribution(law="truncated", low=0.25, high=0.75).pmf(16)
     np.testing.assert_allclose(pmf, [0] * 3 + [1 / 9] * 9 + [0] * 4)
@@ -133,7 +129,6 @@ def test_causal_always_draws_1():
     ("values", "message"),
     [
         ({"law": "fixed", "fraction": 0}, "fraction\n.*greater than 0"),
-        ({"law": "fixed", "fraction": 1}, "fraction\n.*less than 1"),
         ({"law": "fixed"}, "prefix.law=fixed needs prefix.fraction"),
         (
             {"law": "uniform", "fraction": 0.5},
@@ -141,12 +136,8 @@ def test_causal_always_draws_1():
         ),
         ({"law": "beta", "alpha": 1}, "prefix.law=beta needs prefix.beta"),
         ({"law": "truncated"}, "prefix.law=truncated needs prefix.low and prefix.high"),
-        ({"law": "beta", "alpha": 0, "beta": 1}, "alpha\n.*greater than 0"),
         ({"law": "truncated", "low": 0.5, "high": 0.25}, "low=0.5 must not exceed high=0.25"),
-        ({"law": "truncated", "low": 0.5, "high": 1.5}, "high\n.*less than or equal to 1"),
         ({"full_attention": 1}, "full_attention\n.*less than 1"),
-        ({"per": "epoch"}, "'image' or 'batch'"),
-        ({"law": "gaussian"}, "'uniform', 'uniform_figure1', 'fixed', 'beta', 'truncated' or 'causal'"),
     ],
 )
 def test_invalid_parameters_are_named(values, message):

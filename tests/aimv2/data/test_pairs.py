@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 
 from aimv2.data.pairs import Joined, usable_captions
@@ -50,9 +47,3 @@ def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
     assert usable_captions(subset, rows, "short") == usable_captions(pairs.held_out, before, "short")
     assert [subset.scene(row) for row in rows] == [pairs.held_out.scene(row) for row in before]
     assert subset.sample_ids(rows).tolist() == pairs.held_out.sample_ids(before).tolist()
-
-
-def test_pairs_load_without_torch():
-    """A launcher of many runs, for example."""
-    script = "import sys, aimv2.data.prepare; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"

@@ -15,11 +15,6 @@ def test_prepare_joins_the_sides_of_all_sources(pairs):
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
 
 
-def test_scenes_and_glyphs_cannot_be_mixed(tiny):
-    with pytest.raises(ValueError, match="mixes glyphs with scenes"):
-        replace(tiny.data, sources=("fontawesome_scenes", "openmoji"))
-
-
 def test_glyphs_alone_have_no_unseen_objects(tiny):
     assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model).unseen is None
 
@@ -52,10 +47,3 @@ def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
 def test_scenes_are_not_rendered(tiny, tmp_path):
     render(replace(tiny.data, cache_dir=str(tmp_path)))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.exhaustive
-def test_glyphs_are_rendered_and_a_cache_without_room_is_named(tiny, tmp_path):
-    (tmp_path / "glyphs").touch()
-    with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
-        render(replace(tiny.data, sources=("openmoji",), cache_dir=str(tmp_path)))

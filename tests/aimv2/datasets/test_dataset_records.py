@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import pickle
 import shutil
 import subprocess
 import sys
@@ -104,14 +103,6 @@ def test_parts_are_the_files_in_the_order_of_their_rows(tmp_path):
     for part in parts:
         content = (tmp_path / "saved" / part.name).read_bytes()
         assert (part.size, part.checksum) == (len(content), hashlib.sha256(content).hexdigest())
-
-
-def test_a_pickled_copy_reads_the_same(tmp_path):
-    save(tmp_path / "saved")
-    records = opened(tmp_path)
-    copy = pickle.loads(pickle.dumps(records))
-    assert [copy.image(row) for row in range(NUM)] == [records.image(row) for row in range(NUM)]
-    assert len(pickle.dumps(records)) < 2000
 
 
 def test_images_outside_the_dataset_are_refused_when_indexed_and_when_read(tmp_path):

@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import json
 import shutil
@@ -6,12 +5,10 @@ import subprocess
 import sys
 import tarfile
 
-import datasets
 import numpy as np
 import pytest
 
 from aimv2.base import address
-from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.index_folder import read_parts, write_parts
 from aimv2.datasets.open import (
@@ -20,7 +17,6 @@ from aimv2.datasets.open import (
     open_location,
     open_source,
     prepare_location,
-    prepare_source,
 )
 from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import picture, source, write
@@ -36,7 +32,7 @@ def write_pictures(folder):
 
 def opened(where, **values):
     description = source(where, folder="pictures", **values)
-    prepare_source(description)
+    prepare_location(description)
     return open_source(description)
 
 
@@ -56,7 +52,7 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
     write_pictures(tmp_path / "pictures")
     seen = []
     description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
-    indexed = prepare_source(description, 2, lambda done, total: seen.append((done, total)))
+    indexed = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
     assert indexed.num_samples == NUM
     assert seen == [(NUM, None), (NUM, NUM)]
     assert indexed.notes[0] == "10 of 40 samples meet the filters"
@@ -82,7 +78,7 @@ def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, star
     write_shards(tmp_path / "shards")
     shards = f"{start}{tmp_path}/shards/{{00000..00003}}.tar"
     description = source(tmp_path, shards=shards, filters={"json.score": {"min": 0.5}})
-    indexed = prepare_source(description, 1)
+    indexed = prepare_location(description, 1)
     kept = [number for number in range(NUM) if number % 4 != 3 and number / NUM >= 0.5]
     assert f"{len(kept)} of {NUM} samples meet the filters" in indexed.notes
     assert "10 samples have a broken field, which meets no filter and is not held out" in indexed.notes
@@ -92,19 +88,6 @@ def test_shards_on_disk_and_behind_urls_open_with_their_selection(tmp_path, star
     assert found.records.image(kept[0]) == picture(kept[0])
     held_out = [place for place, number in enumerate(kept) if address.hash64(f"{number:04}") / 2**64 < 0.2]
     assert found.held_out_M.tolist() == held_out
-
-
-@pytest.mark.parametrize("num_shards", [1, 2])
-def test_a_dataset_opens_with_its_selection(tmp_path, num_shards):
-    columns = {"image": [picture(number) for number in range(NUM)], "score": list(range(NUM)), "txt": ["caption"] * NUM}
-    datasets.disable_progress_bars()
-    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path / "saved", num_shards=num_shards)
-    description = source(tmp_path, dataset="saved", filters={"score": {"max": 29}}, held_out={"fraction": 0.4})
-    prepare_source(description)
-    found = open_source(description)
-    assert found.kept_N is not None
-    assert found.kept_N.tolist() == list(range(30))
-    assert found.held_out_M.tolist() == [row for row in range(30) if address.hash64(str(row)) / 2**64 < 0.4]
 
 
 def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
@@ -124,25 +107,14 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
     assert [part.name for part in records.parts()] == ["class0", "class1", "class2", "class3"]
 
 
-def test_a_location_without_filters_opens_with_all_samples(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    location = read_labelled(write(tmp_path / "set.yaml", "test: {folder: pictures}\nlabel: folder\n")).test
-    with pytest.raises(
-        UsageError, match=r"there is no index at .*; write it with python -m aimv2 data index .*set\.yaml"
-    ):
-        open_location(location)
-    prepare_location(location)
-    assert len(open_location(location)) == NUM
-
-
 def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
     write_pictures(tmp_path / "pictures")
     description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")
-    assert [note for note in prepare_source(description).notes if note.startswith("warning")] == [
+    assert [note for note in prepare_location(description).notes if note.startswith("warning")] == [
         "warning: short: none of the first 40 samples has the field 'text'",
         "warning: dense: none of the first 40 samples has the field 'json.caption'",
     ]
-    assert not any("warning" in note for note in prepare_source(source(tmp_path, folder="pictures")).notes)
+    assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures")).notes)
 
 
 def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
@@ -191,24 +163,14 @@ def test_a_difference_names_the_parts(new, sentence, tmp_path):
     assert difference(read_parts(tmp_path / "parts.parquet"), new) == sentence
 
 
-def test_a_changed_description_opens_again_after_indexing(tmp_path):
-    write_pictures(tmp_path / "pictures")
-    first = opened(tmp_path)
-    changed = dataclasses.replace(first.description, filters=source(tmp_path, folder="pictures").filters, image="jpg")
-    with pytest.raises(UsageError, match="was made for another image than the description has now"):
-        open_source(changed)
-    prepare_source(changed)
-    assert len(open_source(changed).records) == NUM
-
-
 def test_opening_loads_no_torch(tmp_path):
     write_pictures(tmp_path / "pictures")
     description = source(tmp_path, folder="pictures")
     program = (
         "import sys; from pathlib import Path\n"
         "from aimv2.datasets.description import read_source\n"
-        "from aimv2.datasets.open import open_source, prepare_source\n"
-        "description = read_source(Path('source.yaml')); prepare_source(description)\n"
+        "from aimv2.datasets.open import open_source, prepare_location\n"
+        "description = read_source(Path('source.yaml')); prepare_location(description)\n"
         "print(len(open_source(description).records), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -11,7 +11,7 @@ from aimv2.data.sources.version import version
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.index_folder import read_parts
-from aimv2.datasets.open import prepare_location, prepare_source
+from aimv2.datasets.open import prepare_location
 from aimv2.datasets.plugin import RECORDED, parts_of, record_content
 from tests.helpers.own_data import own_set, own_source, picture, pictured_source, write
 
@@ -63,7 +63,7 @@ def test_other_content_is_refused_with_its_difference(config, tmp_path):
         folder.mkdir()
     record_content(first, [], config, "a")
     (tmp_path / "two" / "03.png").unlink()
-    prepare_source(read_source(tmp_path / "two.yaml"))
+    prepare_location(read_source(tmp_path / "two.yaml"))
     with pytest.raises(RunFailedError, match=r"not that of this run: two/.* changed; restore it, or launch again"):
         record_content(second, [tmp_path, first], config, "b")
     assert not (second / RECORDED).exists()

@@ -80,9 +80,5 @@ def test_the_permutations_that_the_order_keeps_are_small():
     assert num_kept * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
 
 
-def test_blocks_have_rows(records):
-    assert records.block_rows > 0
-
-
 def test_a_field_that_a_sample_lacks_is_none(records):
     assert records.field(0, "nothing") is None

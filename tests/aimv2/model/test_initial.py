@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from aimv2.model.initial import (
-    constant,
     init_weights_,
     normal,
     truncated_normal,
@@ -77,7 +76,3 @@ def test_xavier_treats_fused_layers_as_separate_ones():
         assert float(layer.abs().max()) == pytest.approx((6 / 60) ** 0.5, rel=0.02)
     kernel = drawn(xavier_uniform(), 20, 10, 2, 2)
     assert float(kernel.abs().max()) == pytest.approx((6 / 60) ** 0.5, rel=0.02), "a kernel is flattened to 20 x 40"
-
-
-def test_constant_fills():
-    assert drawn(constant(-10), 2).tolist() == [-10, -10]

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from aimv2.config.model_config import TransformerConfig
-from aimv2.model.fused import MIN_GATED, MIN_NORMED, RMSNorm
+from aimv2.model.fused import MIN_GATED, MIN_NORMED
 from aimv2.model.initial import init_weights_
-from aimv2.model.layers import MLP, Stack, SwiGLU, attend, build_norm
+from aimv2.model.layers import Stack, SwiGLU, attend
 from aimv2.model.masks import prefix_blocks, prefix_mask
 
 CONFIG = TransformerConfig(width=24, depth=2, num_heads=3)
@@ -63,24 +63,12 @@ def test_swiglu_is_the_same_with_and_without_gradients():
         torch.testing.assert_close(ffn(x), expected)
 
 
-def test_mlp_is_gelu_between_two_products():
-    ffn, x = MLP(24, 64), torch.randn(2, 5, 24)
-    torch.testing.assert_close(ffn(x), torch.nn.functional.gelu(x @ ffn.up.weight.T) @ ffn.down.weight.T)
-
-
 def test_stack_with_a_mask_is_the_same_as_causal(stack):
     x = torch.randn(2, 7, 24)
     mask = torch.ones(1, 1, 7, 7, dtype=torch.bool).tril()
     torch.testing.assert_close(stack(x, mask), stack(x, is_causal=True))
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(stack(x, mask), stack(x, is_causal=True), rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize(("norm", "kind"), [("rms", RMSNorm), ("layer", torch.nn.LayerNorm)])
-def test_build_norm_has_the_configured_kind_and_width(norm, kind):
-    built = build_norm(TransformerConfig(width=24, depth=1, num_heads=3, norm=norm))
-    assert type(built) is kind
-    assert (built.weight.shape, built.eps) == ((24,), 1e-5)
 
 
 @pytest.mark.exhaustive

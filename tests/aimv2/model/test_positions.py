@@ -1,7 +1,5 @@
 """Positions and reading orders against transformers, timm, drawings and obvious loops."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -46,17 +44,6 @@ def test_sincos_matches_transformers(num_rows, num_columns, width):
     torch.testing.assert_close(actual, expected)
 
 
-def test_sincos_matches_the_obvious_loop():
-    table = sincos(3, 2, 12, CPU)
-    for row in range(3):
-        for column in range(2):
-            expected = []
-            for place in (column, row):
-                angles = [place / 10_000 ** (j / 3) for j in range(3)]
-                expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
-            assert table[2 * row + column].tolist() == pytest.approx(expected, abs=1e-6)
-
-
 def test_sincos_of_grids_is_that_of_each_image_alone():
     grids = [(2, 3), (6, 1), (1, 6), (2, 2)]
     found = sincos_of_grids(torch.tensor(grids), 6, 12)
@@ -68,12 +55,6 @@ def test_sincos_of_grids_is_that_of_each_image_alone():
 @given(order=st.sampled_from(["spiral", "random"]), grid=st.integers(1, 40))
 def test_reading_order_is_a_permutation(order, grid):
     assert sorted(reading_order(order, grid)) == list(range(grid * grid))
-
-
-def test_raster_order_changes_nothing():
-    assert reading_order("raster", 4) is None
-    patches = torch.randn(2, 16, 3)
-    assert in_reading_order(patches, "raster", 4) is patches
 
 
 @pytest.mark.parametrize("grid", SPIRALS)
@@ -121,11 +102,6 @@ def test_resample_matches_timm(num_rows, num_columns, dtype):
 def test_resample_to_the_same_grid_changes_nothing():
     table = torch.randn(1, 16, 8)
     assert resample(table, 4, 4) is table
-
-
-def test_resample_keeps_a_constant_table():
-    table = torch.randn(1, 1, 8).expand(1, 16, 8)
-    torch.testing.assert_close(resample(table, 7, 3), table[:, :1].expand(1, 21, 8))
 
 
 def test_resample_refuses_a_grid_that_is_not_square():

@@ -4,7 +4,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import data_fingerprint, resolve, with_attention
+from aimv2.request.resolve import data_fingerprint, resolve
 
 
 @pytest.mark.parametrize(("available", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])
@@ -22,16 +22,6 @@ def test_resolve_keeps_values_that_are_given(tiny):
 def test_resolve_refuses_cuda_without_a_device(tiny):
     with pytest.raises(UsageError, match="device=cuda, but torch finds no CUDA device"):
         resolve(replace(tiny, device="cuda"), available="cpu")
-
-
-@pytest.mark.parametrize(("objective", "attention"), [("aimv2", "prefix"), ("clip", "bidirectional")])
-def test_with_attention_takes_the_objectives(objective, attention):
-    config = replace(demo(), objective=replace(demo().objective, name=objective))
-    assert with_attention(config).model.encoder.attention == attention
-
-
-def test_with_attention_keeps_one_that_is_given(tiny):
-    assert with_attention(tiny) is tiny
 
 
 def test_data_fingerprint_depends_on_the_sources(tiny):

@@ -49,15 +49,6 @@ def test_digest_counts_everything_but_caches(folder):
     assert len(seen) == 4
 
 
-def test_digest_does_not_depend_on_the_folder(folder, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other") / "copy"
-    other.mkdir()
-    (folder / "a").rename(other / "a")
-    one = digest_of(other)
-    (other / "a").rename(folder / "a")
-    assert digest_of(folder) == one
-
-
 @pytest.mark.exhaustive
 def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
     """The oracle is a run itself, with a labelled set, in a process of its own."""
@@ -182,15 +173,6 @@ def test_compare_with_lock_names_the_installed_version_of_each_package_that_diff
     compared = compare_with_lock(lock)
     assert not compared["matches"]
     assert compared["differences"] == {"numpy": installed["numpy"], "scikit_learn": installed["scikit-learn"]}
-
-
-def test_compare_with_lock_tells_locks_apart(tmp_path):
-    digests = set()
-    for version in ("1.0", "1.1"):
-        lock = tmp_path / f"{version}.txt"
-        lock.write_text(f"numpy=={version}\n")
-        digests.add(compare_with_lock(lock)["digest"])
-    assert len(digests) == 2
 
 
 def test_compare_with_lock_finds_the_lock_of_the_checkout():

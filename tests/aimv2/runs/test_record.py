@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -7,7 +8,6 @@ import pandas as pd
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import write_json
 from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, read, remove
@@ -126,27 +126,14 @@ def test_broken_record_is_named(run, tiny, finish):
         run.metrics()
     for content, message in (
         ("{", "cannot be read"),
-        ("{}", "not the result of a run"),
-        ("null", "not the result of a run"),
+        ("null", "is not the result of a run"),
+        ("[]", "is not the result of a run"),
+        ('{"attempt": 1, "metrics": {}}', "is not the result of a run"),
+        ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 2"),
     ):
         (run.path / "result.json").write_text(content)
-        with pytest.raises(UsageError, match=rf"result\.json .*{message}|result\.json {message}"):
+        with pytest.raises(UsageError, match=rf"{re.escape(str(run.path))}.* {message}"):
             run.result()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"layout_version": 0, "attempt": 1, "metrics": {}}, "has layout 0 and this version reads layout 2"),
-        ({"attempt": 1, "metrics": {}}, "is not the result of a run"),
-        ([], "is not the result of a run"),
-    ],
-)
-def test_result_refuses_another_layout_and_non_results(run, values, message):
-    run.path.mkdir(parents=True)
-    write_json(run.path / "result.json", values)
-    with pytest.raises(UsageError, match=message):
-        run.result()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"host": 3}'])

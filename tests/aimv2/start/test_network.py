@@ -52,11 +52,6 @@ def test_all_parts_start_from_the_weights_of_the_same_objective(tiny, source, fi
     assert_equal(started(tiny, finished.path, pairs), expected, expected)
 
 
-def test_without_given_weights_the_network_is_random(tiny, pairs):
-    expected = build(tiny).state_dict()
-    assert_equal(start_network(tiny, pairs.tokenizer).state_dict(), expected, expected)
-
-
 def test_parts_that_the_weights_lack_are_random(tiny, source, finished, pairs):
     clip = {"objective": {"name": "clip"}, "model.encoder.attention": "bidirectional"}
     state = started(tiny, finished.path, pairs, **clip)

@@ -403,12 +403,6 @@ def test_wrong_number_of_processes_is_refused(longer, monkeypatch, started, rank
     assert "\n" not in str(caught.value)
 
 
-def test_batch_size_not_divisible_by_ranks_is_refused(tiny):
-    with pytest.raises(UsageError, match=r"budget\.batch_size=8 is not divisible by ranks=3") as caught:
-        changed(tiny, {"ranks": 3})
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.exhaustive
 def test_command_line_trains_and_evaluates_on_all_ranks(tmp_path, cache_dir, capsys):
     arguments = ["train", *small_run(cache_dir, "ranks=2", f"runs_dir={tmp_path}")]

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import kind_of
 from aimv2.config.run_config import RunConfig
-from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined
 from aimv2.data.prepare import load_tokenizer
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -27,31 +25,35 @@ PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
 MOST = 10  # captions that are listed
 NUM_EXAMPLES = 12
 NUM_NAMED = 20  # unusable samples that are listed
-NUM_CHANGED = 100  # images on which the search for near copies is measured
 
 
 def audit(sources: Sequence[str], config: RunConfig, num: int, workers: int, console: Console) -> dict[str, Any]:
     """Read sources and labelled sets, at most ``num`` samples of each side, and return what is found.
 
     Raises:
-        UsageError: a source is unknown or given twice, or cannot be opened.
+        UsageError: a source cannot be opened.
         RunFailedError: the data is broken, or a process was killed.
     """
-    check_names(sources)
     opened = [sides_of(source, config.data) for source in sources]
     sides = [side for own in opened for side in own]
     tokenizer = _tokenizer(config, sides)
-    fact_N = _read(sources, sides, config, tokenizer, num, workers, console)
-    near = near_looks(fact_N)
-    about = None
+    tables, content, about = [pl.DataFrame(schema=SCHEMA)], None, None
     if tokenizer is not None:
+        content = tokenizer.to_json()
         origin = config.data.tokenizer or "trained on these captions"
         max_tokens = config.model.max_text_tokens
         about = {"origin": origin, "vocabulary": tokenizer.vocab_size, "max_text_tokens": max_tokens}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("auditing", total=sum(min(num, len(side.pairs)) for side in sides))
+        for table in survey(sources, sides, config.data, content, num, workers):
+            tables.append(table)
+            progress.advance(task, len(table))
+    fact_N = pl.concat(tables)
+    near = near_looks(fact_N)
     values = {
         "sources": [_source([sides.index(side) for side in own], sides, fact_N, near, about) for own in opened],
         "leakage": leaks([side.name for side in sides], fact_N, near),
-        "near_copies": _measured(sides, fact_N, config.data.max_pixels) | {"examples": _examples(sides, fact_N, near)},
+        "near_copies": {"threshold": copies.THRESHOLD, "examples": _examples(sides, fact_N, near)},
         "tokenizer": about,
     }
     return {"summary": _summary(values), **values}
@@ -74,25 +76,6 @@ def _tokenizer(config: RunConfig, sides: Sequence[AuditedSide]) -> CaptionTokeni
     if not train and config.data.tokenizer is None:
         return None
     return load_tokenizer(config.data, config.model, Joined(train or {"none": sides[0].pairs}))
-
-
-def _read(
-    sources: Sequence[str],
-    sides: Sequence[AuditedSide],
-    config: RunConfig,
-    tokenizer: CaptionTokenizer | None,
-    num: int,
-    workers: int,
-    console: Console,
-) -> pl.DataFrame:
-    tables, total = [pl.DataFrame(schema=SCHEMA)], sum(min(num, len(side.pairs)) for side in sides)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("auditing", total=total)
-        content = None if tokenizer is None else tokenizer.to_json()
-        for table in survey(sources, sides, config.data, content, num, workers):
-            tables.append(table)
-            progress.advance(task, len(table))
-    return pl.concat(tables)
 
 
 def _source(
@@ -231,7 +214,7 @@ def _examples(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataF
         .join(first, left_on="other", right_on="look", suffix="_other", maintain_order="left_right")
         .filter(pl.col("content") < pl.col("content_other"))
     )
-    distance_K = copies.distances(pairs["look"].to_numpy(), pairs["other"].to_numpy())
+    distance_K = np.bitwise_count(pairs["look"].to_numpy() ^ pairs["other"].to_numpy())
     pairs = pairs.with_columns(distance=pl.Series(distance_K)).sort("distance", maintain_order=True)
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(NUM_EXAMPLES, len(pairs))).round().astype(np.int64))
     return [
@@ -244,21 +227,6 @@ def _examples(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataF
         }
         for pair in pairs[chosen.tolist()].iter_rows(named=True)
     ]
-
-
-def _measured(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, max_pixels: int) -> dict[str, Any]:
-    """Measure the search for near copies on some images of all sides."""
-    pictures, each = [], -(-NUM_CHANGED // len(sides))
-    for number, side in enumerate(sides):
-        row_N = fact_N.filter(pl.col("side") == number, pl.col("problem").is_null())["row"]
-        for row in row_N.gather_every(max(1, len(row_N) // each)).head(each):
-            picture = side.pairs.picture(row)
-            if isinstance(picture, bytes):
-                pictures.append(square(picture, copies.CHANGED_SIDE, max_pixels))
-            else:
-                size = (copies.CHANGED_SIDE, copies.CHANGED_SIDE)
-                pictures.append(np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)))
-    return copies.measured(pictures, fact_N["look"].drop_nulls().unique().sort().to_numpy())
 
 
 def _counts(names: pl.Series) -> dict[str, int]:
@@ -298,20 +266,14 @@ def _summary(values: Mapping[str, Any]) -> list[str]:
 
 
 def lines(values: Mapping[str, Any]) -> list[str]:
-    """Return the findings as lines of text: details of each source, how near copies are found, and the summary."""
+    """Return the findings as lines of text: details of each source, and the summary."""
     shown = []
     for source in values["sources"]:
         tables = {"images": source["images"], **{f"{kind} captions": own for kind, own in source["captions"].items()}}
         for name, table in tables.items():
             shown.append(f"{source['name']}: {name}")
             shown += [f"  {what}: {_text(value)}" for what, value in table.items() if value or value == 0]
-    near = values["near_copies"]
-    return [
-        *shown,
-        f"near copies: found of {near['images changed']:,} changed images: {_text(near['found'])}",
-        f"near copies: {near['different images that are near']:,} of {near['of pairs']:,} pairs of different images",
-        *values["summary"],
-    ]
+    return [*shown, *values["summary"]]
 
 
 def _text(value: Any) -> str:

@@ -1,14 +1,11 @@
 import errno
 import json
-import pickle
 import shutil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aimv2.base import address
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.folder import index
 from aimv2.datasets.folder.records import FolderRecords
@@ -44,13 +41,6 @@ def test_images_and_keys_are_the_files_and_their_paths(plain, tmp_path):
     assert plain.block_rows == len(plain)
 
 
-def test_hashes_are_those_of_the_keys(plain):
-    row_B = np.array([3, 0, 3])
-    hash_B = plain.key_hashes(row_B)
-    assert hash_B.dtype == np.uint64
-    assert hash_B.tolist() == [address.hash64(plain.key(row)) for row in row_B.tolist()]
-
-
 @pytest.mark.parametrize(
     ("row", "name", "value"),
     [
@@ -79,19 +69,6 @@ def test_a_broken_file_beside_the_image_is_a_bad_sample(plain, name, reason):
     with pytest.raises(BadSampleError) as error:
         plain.field(2, name)
     assert error.value.reason == reason
-
-
-def test_json_of_any_depth_is_a_value_or_a_bad_sample(plain, tmp_path):
-    write(tmp_path / "pictures/cats/d.json", "[" * 100_000)
-    with pytest.raises(BadSampleError):
-        plain.field(2, "json.caption")
-
-
-def test_a_pickled_copy_reads_the_same(plain):
-    copy = pickle.loads(pickle.dumps(plain))
-    assert copy.parts() == plain.parts()
-    assert [copy.image(row) for row in range(4)] == [plain.image(row) for row in range(4)]
-    assert len(pickle.dumps(plain)) < 2000
 
 
 def test_a_missing_image_is_a_bad_sample_and_a_missing_folder_ends_the_run(plain, tmp_path):

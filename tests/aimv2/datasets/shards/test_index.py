@@ -79,15 +79,6 @@ def test_the_index_is_what_its_description_says(tmp_path):
     assert facts["extensions"] == {"jpg": 10, "json": 10, "txt": 10}
 
 
-def test_a_missing_index_is_one_sentence_with_the_command(tmp_path):
-    write_shards(tmp_path)
-    (tmp_path / "set.yaml").write_text("")
-    with pytest.raises(
-        UsageError, match=r"there is no index at .*; write it with python -m aimv2 data index .*set.yaml"
-    ):
-        open_index(location(tmp_path))
-
-
 @pytest.mark.parametrize("broken", ["rows.bin", "parts.parquet"])
 @pytest.mark.parametrize("content", [None, b"x" * 100])
 def test_a_broken_index_is_one_sentence(broken, content, tmp_path):

@@ -1,10 +1,8 @@
-import os
-
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.patterns import base_of, expand, is_url
+from aimv2.datasets.shards.patterns import base_of, expand
 
 
 @pytest.fixture
@@ -53,14 +51,10 @@ def test_wrong_patterns_are_one_clear_sentence(folder, patterns, message):
         expand(f"{folder}/{pattern}" for pattern in patterns)
 
 
-def test_pipes_are_refused_even_behind_files():
-    with pytest.raises(UsageError, match="is a pipe"):
-        expand(["s3://bucket/{0..2}.tar", "pipe:aws s3 cp s3://bucket/a.tar -"])
-
-
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
+        ("pipe:aws s3 cp s3://bucket/a.tar -", "is a pipe"),
         ("simplecache::memory://patterns/a.tar", "chains URLs"),
         ("zip://*.tar::memory://patterns/a.zip", "chains URLs"),
         ("memory://patterns/{a,b::s3://c}.tar", "chains URLs"),
@@ -117,12 +111,3 @@ def test_urls_are_expanded():
 )
 def test_the_base_is_what_all_names_start_with(patterns, base):
     assert base_of(patterns) == base
-
-
-def test_urls_are_told_from_paths():
-    assert [is_url(name) for name in ("s3://a", "memory://a", "/a/b", os.path.join("a", "b"))] == [
-        True,
-        True,
-        False,
-        False,
-    ]

@@ -43,15 +43,6 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
     assert texts == ["text 000000", "text 000005", "text 000010"]
 
 
-def test_a_folder_is_indexed(tmp_path, capsys):
-    (tmp_path / "pictures").mkdir()
-    for number in range(40):
-        Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / f"{number}.png")
-        (tmp_path / "pictures" / f"{number}.txt").write_text(f"text {number}")
-    assert index_command([str(describe(tmp_path, folder="pictures", short="txt")), "workers=1"]) == 0
-    assert "samples: 40" in capsys.readouterr().out
-
-
 def test_a_pattern_is_indexed_and_described(tmp_path, capsys):
     write_shards(tmp_path)
     pattern, index = f"{tmp_path}/{{00000..00002}}.tar", tmp_path / "my.index"
@@ -171,9 +162,3 @@ def test_an_audit_of_built_in_pairs_says_what_it_sampled(tmp_path, cache_dir, ca
     values = json.loads((tmp_path / "openmoji_scenes.audit.json").read_text())
     assert values["sources"][0]["captions"].keys() == {"short", "dense"}
     assert values["tokenizer"]["origin"] == "trained on these captions"
-
-
-def test_help(capsys):
-    assert index_command(["--help"]) == 0
-    assert index_command([]) == 2
-    assert capsys.readouterr().out.startswith("usage: python -m aimv2 data index FILE.yaml")

@@ -12,7 +12,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from aimv2.tools.data.show import cells, pieces, show_command
 
 
@@ -89,7 +89,7 @@ def described(tmp_path):
     (tmp_path / "pictures" / "broken.txt").write_text("broken")
     path = tmp_path / "mine.yaml"
     path.write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.2}\n")
-    prepare_source(read_source(path))
+    prepare_location(read_source(path))
     return path
 
 
@@ -140,11 +140,6 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
 def test_wrong_arguments_give_one_sentence(arguments, sentence):
     with pytest.raises(UsageError, match=sentence):
         show_command(arguments)
-
-
-def test_usage_is_printed(capsys):
-    assert show_command(["--help"]) == 0
-    assert "usage: python -m aimv2 data show" in capsys.readouterr().out
 
 
 def test_the_unknown_token_of_a_unigram_model_is_found():

@@ -11,7 +11,7 @@ from aimv2.base.errors import UsageError
 from aimv2.data.prepare import open_source as open_any
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.open import open_source, prepare_source
+from aimv2.datasets.open import open_source, prepare_location
 from aimv2.tools.data.write import Request, SourceSide, sides_of, write, write_command
 
 SOURCE = "openmoji_scenes"
@@ -45,7 +45,7 @@ def picture_folder(tmp_path):
         "folder: pictures\ntable: table.tsv\nshort: {text: 3, long: 1}\ndense: long\nlicence: CC0\n"
         "filters: {score: {min: 0.15}}\nheld_out: {fraction: 0.3}\ntransforms: {flip_probability: 0}\n"
     )
-    prepare_source(read_source(tmp_path / "mine.yaml"))
+    prepare_location(read_source(tmp_path / "mine.yaml"))
     return tmp_path / "mine.yaml"
 
 
@@ -84,7 +84,7 @@ def test_training_reads_what_is_written_with_the_same_sides(tiny, tmp_path):
     folder = tmp_path / "100%"
     write(folder, Request(request.sides, 60, "png", 7))
     described = read_source(folder / f"{folder.name}.yaml")
-    prepare_source(described)
+    prepare_location(described)
     opened = open_source(described)
     by_key = {sample["__key__"]: sample for sample in read(folder)}
     assert len(opened.records) == len(by_key) == 60
@@ -127,7 +127,7 @@ def test_files_keep_their_bytes_fields_and_sides(tmp_path, picture_folder, capsy
     assert after.short == {"json.fields.text": 3, "json.fields.long": 1}
     assert after.dense == {"json.fields.long": 1}
     assert (after.licence, after.transforms) == (before.licence, before.transforms)
-    prepare_source(after)
+    prepare_location(after)
     opened, source = open_source(after), open_source(before)
     held_out = {source.records.key(int(source.kept_N[index])) for index in source.held_out_M}
     now = {opened.records.field(int(row), "json.key") for row in opened.held_out_M}
@@ -203,13 +203,7 @@ def test_a_source_without_a_usable_pair_is_refused(tmp_path):
         (tmp_path / "pictures" / f"{name}.png").write_bytes(b"no image")
         (tmp_path / "pictures" / f"{name}.txt").write_text("a caption")
     (tmp_path / "mine.yaml").write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.5}\n")
-    prepare_source(read_source(tmp_path / "mine.yaml"))
+    prepare_location(read_source(tmp_path / "mine.yaml"))
     with pytest.raises(UsageError, match=r"no pair can be written \(undecodable image 8\)"):
         write_command([f"to={tmp_path / 'to'}", f"data.sources=[{tmp_path / 'mine.yaml'}]"])
     assert not (tmp_path / "to").exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["--help"]])
-def test_usage_is_printed(arguments, capsys):
-    assert write_command(arguments) == (0 if arguments else 2)
-    assert "usage: python -m aimv2 data write" in capsys.readouterr().out

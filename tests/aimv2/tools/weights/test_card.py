@@ -12,7 +12,6 @@ from huggingface_hub import ModelCard
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.sources.credits import credits_of
-from aimv2.runs.record import RunFolder
 from aimv2.tools.weights.card import Card, render
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
@@ -117,12 +116,3 @@ def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):
     assert "this is a control, not a useful model" in text
     assert "rendered by code" not in text
     assert ", seeds 3, 4." in text
-
-
-def test_card_is_of_the_result_that_is_exported(exported, tiny, tmp_path):
-    _, text = exported()
-    (run,) = [path for path in (tmp_path / "runs").iterdir() if path.name.startswith("v")]
-    metrics = RunFolder(run.parent, run.name).result()["metrics"]
-    assert [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")][2:] == [
-        *metrics
-    ]

@@ -40,13 +40,16 @@ def write_index(folder, file_of):
     return folder / INDEX
 
 
+def assert_equal(read, tensors):
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt", "bin"])
 def test_each_kind_of_file_gives_its_tensors(suffix, tensors, tmp_path):
     path = tmp_path / f"aimv2.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(tensors, path)
-    read = read_tensors(path)
-    assert read.keys() == tensors.keys()
-    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+    assert_equal(read_tensors(path), tensors)
 
 
 def test_views_of_one_storage_become_separate_tensors(tmp_path):
@@ -61,15 +64,11 @@ def test_views_of_one_storage_become_separate_tensors(tmp_path):
 def test_weights_of_a_training_checkpoint_are_read(key, tensors, tmp_path):
     optimizer = {"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({"epoch": 3, key: tensors, "optimizer": optimizer}, tmp_path / "aimv2.pth")
-    read = read_tensors(tmp_path / "aimv2.pth")
-    assert read.keys() == tensors.keys()
-    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+    assert_equal(read_tensors(tmp_path / "aimv2.pth"), tensors)
 
 
 def test_shards_are_read_as_one(shards, tensors):
-    read = read_tensors(write_index(*shards))
-    assert read.keys() == tensors.keys()
-    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+    assert_equal(read_tensors(write_index(*shards)), tensors)
 
 
 def test_weights_are_found_in_a_folder(shards, tmp_path):

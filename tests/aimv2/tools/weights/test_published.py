@@ -70,20 +70,12 @@ def test_other_layouts_keep_features_both_ways(layout, make, load, tmp_path):
 
 
 @torch.no_grad()
-def test_head_of_transformers_is_omitted(make, tmp_path):
-    theirs = make["transformers"](tmp_path / "foreign", 256, 2, 1, use_head=True)
-    weights = read_published(tmp_path / "foreign")
-    head = [name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head.")]
-    assert weights.omitted.partition(":")[0].split(", ") == sorted(head)
-    image = torch.randn(2, 3, 56, 56)
-    assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
-
-
-@torch.no_grad()
-def test_classifier_of_timm_is_omitted(make, tmp_path):
-    theirs = make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10)
-    weights = read_published(tmp_path / "foreign")
-    assert weights.omitted == "head.bias, head.weight: our encoder has no attention-pooling or classifier head"
+@pytest.mark.parametrize(("layout", "option"), [("transformers", {"use_head": True}), ("timm", {"num_classes": 10})])
+def test_head_is_omitted(layout, option, make, tmp_path):
+    theirs = make[layout](tmp_path / "foreign", 256, 2, 1, **option)
+    head = sorted(name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head."))
+    omitted = read_published(tmp_path / "foreign").omitted
+    assert omitted == f"{', '.join(head)}: our encoder has no attention-pooling or classifier head"
     image = torch.randn(2, 3, 56, 56)
     assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
 

@@ -7,7 +7,7 @@ from PIL import Image
 from aimv2.config.data_config import DataConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from aimv2.tools.data.audit.survey import SCHEMA, chosen_rows, image_facts, script, sides_of, survey
 from aimv2.tools.data.index import index_command
 
@@ -31,7 +31,7 @@ def described(tmp_path):
     (folder / "00.jpg").write_bytes(b"<html>gone</html>")
     (folder / "02.txt").unlink()
     (tmp_path / "mine.yaml").write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.4}\n")
-    prepare_source(read_source(tmp_path / "mine.yaml"))
+    prepare_location(read_source(tmp_path / "mine.yaml"))
     return str(tmp_path / "mine.yaml")
 
 
