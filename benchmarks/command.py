@@ -29,10 +29,9 @@ BENCHMARKS = {
     "loop": "the training loop beside bare steps, and stalls by checkpoints",
     "first_step": "from the typed command to the first step of a run",
     "data": "the loading of shards beside webdataset and a bare loop",
-    "scale": "the start on billions of samples, the memory of a loader, and indexing",
+    "scale": "the start on billions of samples, and indexing",
     "load": "the loading of thousands of runs as tables",
     "ledger": "file operations of workers, boards and status",
-    "pruning": "what ASHA saves in a search",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 

@@ -17,7 +17,6 @@ from ablations.study import Study, confirmation
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.request.resolve import resolve
 from sweeps.executors.base import Executor
@@ -190,17 +189,7 @@ def _requested(
     check_arms(cells)
     notes = check_effect(typed, run, base_run(values), resolved, cells_of)
     check_metrics(study, base)
-    notes += _repeated_study_values(typed, own, overrides)
     return Request(study=study, cells=cells, arguments=arguments), base, notes
-
-
-def _repeated_study_values(typed: Mapping[str, str], study: Study, overrides: StudyOverrides) -> list[str]:
-    """Return a note on each override that repeats a value of the study."""
-    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(study), overrides))
-    names = {key.removeprefix("sweep."): word for key, word in typed.items() if key.startswith("sweep.")}
-    return [
-        f"{word} is the default of sweep={overrides.slug}" for name, word in names.items() if now[name] == own[name]
-    ]
 
 
 def _searched(

@@ -163,28 +163,32 @@ class Journal:
         for task in open_tasks:
             entry = entries.get(task.name)
             if entry is not None and (ending := self._ending(task, entry)) is not None:
-                self._end(trials[task.trial or 0], ending)
+                self.tell(trials[task.trial or 0], *ending)
         return self.trials
 
     def give_up(self, trial: FrozenTrial) -> None:
         """Record that the run of a trial has failed, because its workers died repeatedly."""
-        self._end(trial, _failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
+        self.tell(trial, *_failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
 
     def tell(
         self,
         trial: FrozenTrial,
         state: TrialState,
         values: Sequence[float] | None = None,
-        *,
         note: str = "",
         cost: Mapping[str, float] = MappingProxyType({}),
+        curve: Mapping[int, float] = MappingProxyType({}),
     ) -> None:
-        """Record how a trial ended. If another process did, nothing changes.
-
-        Args:
-            cost: the samples, training FLOPs and seconds that its run has cost.
-        """
-        self._end(trial, Ending(state, values, note, cost))
+        """Record how a trial ended, as ``Ending`` has it. If another process did, nothing changes."""
+        storage, trial_id = self._storage, self._id(trial.number)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
+            for number, value in curve.items():  # a follower has told the others
+                if number not in trial.intermediate_values:
+                    storage.set_trial_intermediate_value(trial_id, number, value)
+            storage.set_trial_user_attr(trial_id, SPENT, dict(cost))
+            if note:
+                storage.set_trial_user_attr(trial_id, NOTE, note)
+            storage.set_trial_state_values(trial_id, state, values)
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
@@ -210,26 +214,13 @@ class Journal:
         cost = _spent(rows, result["seconds"])
         values = {metric: _value(result, metric) for metric in search.metrics}
         if missing := [metric for metric, value in values.items() if value is None]:
-            return Ending(
-                TrialState.FAIL, None, f"its run has no {', '.join(missing)}", _spent(rows, result["seconds"])
-            )
+            return Ending(TrialState.FAIL, None, f"its run has no {', '.join(missing)}", cost)
         curve = {}
         if search.curve is not None and len(search.metrics) == 1:
             places = {step: number for number, step in enumerate(task.config.curve_steps) if number}
             found = {row["step"]: row[search.curve] for row in rows if row.get(search.curve) is not None}
             curve = {number: search.sign * found[step] for step, number in places.items() if step in found}
         return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], "", cost, curve)
-
-    def _end(self, trial: FrozenTrial, ending: "Ending") -> None:
-        storage, trial_id = self._storage, self._id(trial.number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            for number, value in ending.curve.items():  # a follower has told the others
-                if number not in trial.intermediate_values:
-                    storage.set_trial_intermediate_value(trial_id, number, value)
-            storage.set_trial_user_attr(trial_id, SPENT, dict(ending.cost))
-            if ending.note:
-                storage.set_trial_user_attr(trial_id, NOTE, ending.note)
-            storage.set_trial_state_values(trial_id, ending.state, ending.values)
 
     def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""
@@ -306,7 +297,7 @@ class Ending(NamedTuple):
     Attributes:
         values: of the metrics; None unless it is complete.
         note: why it has none; empty if that needs no reason.
-        cost: samples, training FLOPs and seconds of its run.
+        cost: the samples, training FLOPs and seconds that its run has cost.
         curve: values by the number of the point, in the direction of the first metric.
     """
 

@@ -106,8 +106,6 @@ def test_an_unknown_sweep_is_refused(arguments, message):
             ("model.encoder.attention=prefix",),
             ["model.encoder.attention=prefix is the default of scale=demo"],
         ),
-        (("sweep.seeds=4",), ["sweep.seeds=4 is the default of sweep=loss_weight"]),
-        (("sweep.equal=samples",), ["sweep.equal=samples is the default of sweep=loss_weight"]),
     ],
 )
 def test_an_override_that_repeats_a_default_is_noted_and_one_that_would_be_lost_refused(cache_dir, more, notes):
