@@ -49,12 +49,10 @@ class Expectation:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that it compares, each once."""
         return tuple(dict.fromkeys((self.arm, self.than_arm)))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that it compares, each once."""
         return tuple(dict.fromkeys((self.metric, self.than_metric)))
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> "Expectation":
@@ -75,7 +73,6 @@ class _OfOneMetric:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metric, as for expectations of two."""
         return (self.metric,)
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> Self:
@@ -108,7 +105,6 @@ class Combination(_OfOneMetric):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that have a weight."""
         return tuple(self.weights)
 
 
@@ -140,7 +136,6 @@ class Ranges(_OfOneMetric):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms of both ranges, each once."""
         return tuple(dict.fromkeys((*self.range_arms, *self.than_arms)))
 
 
@@ -213,7 +208,6 @@ def gain(objective: str, levels: Mapping[str, float]) -> dict[str, float]:
 
 
 def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights of the difference of two combinations."""
     return {arm: one.get(arm, 0.0) - other.get(arm, 0.0) for arm in (*one, *other)}
 
 

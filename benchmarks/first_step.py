@@ -96,7 +96,6 @@ def started(arguments: Sequence[str], runs_dir: Path) -> Start:
 
 
 def rows_in(runs_dir: Path) -> list[dict[str, float]]:
-    """Return the whole rows of the only run."""
     return [
         json.loads(line)
         for path in runs_dir.glob("*/attempts/0001/metrics.jsonl")

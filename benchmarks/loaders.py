@@ -110,7 +110,6 @@ class Place(NamedTuple):
 
 
 def places(shards: Sequence[Path], extension: str) -> list[Place]:
-    """Return where the images of shards are."""
     found = []
     for shard in shards:
         with tarfile.open(shard) as tar:

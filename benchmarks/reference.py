@@ -27,7 +27,6 @@ OURS, REFERENCE = "ours", "reference"
 
 
 def measure(options: ModelOptions) -> Iterator[Table]:
-    """Yield a table of all steps."""
     yield Table(
         f"steps of {options.batch} images",
         [

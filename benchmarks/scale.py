@@ -84,7 +84,6 @@ def huge_run(folder: Path, *, num_shards: int, shard_rows: int, batch_size: int)
 
 
 def load_first(config: RunConfig) -> Batch:
-    """Open the data of a run, and return its first batch."""
     data = prepare(config.data, config.model)
     return TrainBatches(config, data.train, data.tokenizer)[0]
 

@@ -125,7 +125,6 @@ def _is_about_data(word: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _run_on(words: tuple[str, ...]) -> RunConfig:
-    """Return a run on the data that these words name."""
     return run_config(compose(words, defaults={}))
 
 

@@ -126,12 +126,13 @@ class Journal:
             except UsageError as error:
                 self.tell(trial, TrialState.FAIL, note=str(error))
                 raise
-            task = self._task(trial.number, config)
+            name = signature(config)
+            task = Task(name, config, RunFolder(self.runs_dir, name).num_attempts, trial.number)
             with readable(self.where):
                 trial_id = self._id(trial.number)
-                for name, distribution in self.search.distributions.items():
-                    internal = distribution.to_internal_repr(point[name])
-                    self._storage.set_trial_param(trial_id, name, internal, distribution)
+                for factor, distribution in self.search.distributions.items():
+                    internal = distribution.to_internal_repr(point[factor])
+                    self._storage.set_trial_param(trial_id, factor, internal, distribution)
                 for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN completes it
                     self._storage.set_trial_user_attr(trial_id, key, value)
             return task
@@ -150,7 +151,6 @@ class Journal:
         ]
 
     def config_of(self, trial: FrozenTrial) -> RunConfig:
-        """Return the run of a trial whose point is drawn."""
         return self.search.run(trial.params, trial.user_attrs[SEED])
 
     def settle(self) -> list[FrozenTrial]:
@@ -197,7 +197,6 @@ class Journal:
                 self.study.set_user_attr(WINNERS, runs)
 
     def trial(self, number: int) -> Trial:
-        """Return a trial to report to."""
         with readable(self.where):
             return Trial(self.study, self._id(number))
 
@@ -233,10 +232,6 @@ class Journal:
     def _new_trial(self) -> FrozenTrial:
         number = self.study.ask().number
         return self.study.get_trials(deepcopy=False)[number]
-
-    def _task(self, number: int, config: RunConfig) -> Task:
-        name = signature(config)
-        return Task(name, config, RunFolder(self.runs_dir, name).num_attempts, number)
 
     def _check_definition(self) -> None:
         """Keep the definition of a new search; refuse one that differs from that of the journal."""
@@ -329,7 +324,6 @@ def _value(result: Mapping[str, Any], metric: str) -> float | None:
 
 
 def failed(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Return the numbers of the trials that have failed."""
     return {trial.number for trial in trials if trial.state == TrialState.FAIL}
 
 

@@ -16,7 +16,7 @@ from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path
-from sweeps.search.journal import Journal, failed, open_storage, readable
+from sweeps.search.journal import Journal, failed, open_storage
 from tests.helpers.trials import begin, do, search
 
 LEVELS = tuple("abc")
@@ -271,11 +271,6 @@ def test_trials_can_be_in_a_database(tiny, tmp_path):
 def test_a_database_that_cannot_be_opened_is_one_sentence(tiny, tmp_path, url):
     with pytest.raises(UsageError, match=r"cannot be read: |is not a journal"):
         Journal(search(tiny, storage=url), tmp_path)
-
-
-def test_errors_of_ours_stay_as_they_are():
-    with pytest.raises(UsageError, match=r"^mine$"), readable("somewhere"):
-        raise UsageError("mine")
 
 
 def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
