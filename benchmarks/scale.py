@@ -24,7 +24,7 @@ from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.shards.build import build_index
 from analysis.costs.ratios import median
-from benchmarks import loaders
+from benchmarks.data import LoadingOptions, run_config
 from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, WORDS, describe, link_shards, write_huge, write_shards
 from benchmarks.timing import CLOCKS, interleaved
@@ -34,7 +34,7 @@ INDEX_SAMPLES = 2_000  # of the shards that are indexed, which repeat; 90 MB, mo
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ScaleOptions(loaders.LoadingOptions):
+class ScaleOptions(LoadingOptions):
     """How much of it, and where."""
 
     huge_shards: int = Field(
@@ -77,7 +77,7 @@ def huge_run(folder: Path, *, num_shards: int, shard_rows: int, batch_size: int)
     """Return a run on a new huge index, whose first batch can be loaded; ``folder`` is for the shards."""
     tokenizer = folder.with_name("tokenizer of huge.json")
     description = folder.with_suffix(".yaml")
-    config = loaders.run_config(description, SCENES, batch_size=batch_size, samples=batch_size, tokenizer=tokenizer)
+    config = run_config(description, SCENES, batch_size=batch_size, samples=batch_size, tokenizer=tokenizer)
     write_huge(folder, num_shards=num_shards, shard_rows=shard_rows, num_samples=batch_size, seed=config.seed)
     tokenizer.write_text(CaptionTokenizer.train(WORDS, config.model.vocab_size).to_json())
     return config

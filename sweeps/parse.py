@@ -74,7 +74,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     limits = [limit for word in arguments if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
     words = [word for word in arguments if not word.startswith(LIMIT)]
     typed = _by_key(words)
-    own = adapted(STUDIES[typed["sweep"].removeprefix("sweep=")], _run_on(tuple(filter(_is_about_data, words))))
+    about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
+    own = adapted(STUDIES[typed["sweep"].removeprefix("sweep=")], _run_on(about_data))
     values = _composed(words, own)
     executor = executor_of(values["executor"])
     is_dry_run = checked("dry_run", bool, values["dry_run"])
@@ -117,10 +118,6 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {word!r} in a sweep: {CONFUSED_KEYS[key]}")
     return typed
-
-
-def _is_about_data(word: str) -> bool:
-    return word.startswith(DATA_WORDS)
 
 
 @lru_cache(maxsize=16)
