@@ -4,7 +4,6 @@ import contextlib
 
 from rich.console import Console
 
-from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps.search.journal import Journal
 from sweeps.status.logs import print_logs
@@ -37,12 +36,3 @@ def test_each_attempt_says_how_it_ended(tiny, tmp_path):
     text = printed(tmp_path, task)
     assert endings(text) == ["interrupted, or its trial was pruned", "finished"]
     assert f"{task.name}: done" in text
-
-
-def test_a_failed_run_has_its_traceback(tiny, tmp_path):
-    task = Journal(search(tiny), tmp_path).ask()
-    with begin(tmp_path, task) as attempt:
-        attempt.fail(Failure("bug", "a test"), "Traceback: line 1")
-    text = printed(tmp_path, task)
-    assert endings(text) == ["failed, bug: a test"]
-    assert "Traceback: line 1" in text
