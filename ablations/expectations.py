@@ -24,7 +24,20 @@ Relation = Literal["better", "worse", "far worse", "not better", "not worse", "e
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
+class _Sized:
+    effect: float | None = None
+    margin: float | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.effect is not None and not self.effect > 0:
+            raise ValueError(f"effect={self.effect} must be above 0; the relation says its direction")
+        if self.margin is not None and not self.margin >= 0:
+            raise ValueError(f"margin={self.margin} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation(_Sized):
     """How one arm's metric should compare with another's, or with another metric of the same arm.
 
     ``analysis/inference/relations.py`` judges the relation.
@@ -40,12 +53,6 @@ class Expectation:
     relation: Relation
     than_arm: str
     than_metric: str
-    effect: float | None = None
-    margin: float | None = None
-    why: str = ""
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.effect, self.margin)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -62,14 +69,8 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfOneMetric:
+class _OfOneMetric(_Sized):
     metric: str
-    effect: float | None = None
-    margin: float | None = None
-    why: str = ""
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.effect, self.margin)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -140,13 +141,6 @@ class Ranges(_OfOneMetric):
 
 
 Expected = Expectation | Combination | Ranges
-
-
-def _check_sizes(effect: float | None, margin: float | None) -> None:
-    if effect is not None and not effect > 0:
-        raise ValueError(f"effect={effect} must be above 0; the relation says its direction")
-    if margin is not None and not margin >= 0:
-        raise ValueError(f"margin={margin} must not be negative")
 
 
 def expect(

@@ -26,7 +26,8 @@ CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its da
 LAUNCH_DAYS = 1  # a launch that is submitting its jobs has no process yet
 POLL_SECONDS = 1.0
 LOGS_NAME = re.compile(r"(\w+-)?[0-9a-f]{12}")
-UNFINISHED = (CHECKPOINT, CHECKPOINT_PARTIAL, PARTS)  # what an attempt needs until its run is done
+# What an attempt needs until its run is done; the file is a checkpoint of older code.
+UNFINISHED = (CHECKPOINT, "checkpoint.safetensors", CHECKPOINT_PARTIAL, PARTS)
 ATTEMPT = re.compile(r"v\d+-[0-9a-f]{12}/attempts/\d+")
 
 
@@ -107,7 +108,7 @@ def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], b
     if working:
         return
     snapshots = _old(runs_dir / freeze.FOLDER, freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
-    checkpoints = runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}") if snapshots else ()
+    checkpoints = runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}*") if snapshots else ()  # of older code too
     needed = {recorded_code(path.parent) for path in checkpoints} | {one.code for one in index.read(runs_dir).values()}
     yield from (path for path in snapshots if code_digest(path / "aimv2") not in needed)
     yield from _old(runs_dir / active_launches.LOGS, LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)

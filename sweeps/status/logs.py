@@ -36,8 +36,6 @@ def _ending(attempt: Path) -> str:
     if (attempt / "failure.json").exists():
         failure = read_failure(attempt)
         return f"failed, {failure.cause}: {failure.message}"
-    if (attempt / "result.json").exists():
-        return "finished"
-    if (attempt / "interrupted").exists():
-        return "interrupted, or its trial was pruned"
-    return "running" if is_held(attempt) else "died without a record"
+    endings = {"result.json": "finished", "interrupted": "interrupted"}
+    still = "running" if is_held(attempt) else "died without a record"
+    return next((ending for name, ending in endings.items() if (attempt / name).exists()), still)

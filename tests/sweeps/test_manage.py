@@ -14,7 +14,6 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, read_requests, write_request
 from ablations.studies.prefix_ratio import STUDY
-from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps import manage
@@ -327,7 +326,7 @@ def test_cancel_of_launches_that_are_all_of_others_is_refused(two_launches, comm
 @pytest.fixture
 def unneeded(copied):
     """A file that prune deletes, of 2 MB."""
-    path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / CHECKPOINT
+    path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / "checkpoint.safetensors"
     path.write_bytes(b"x" * 2_000_000)
     return path
 

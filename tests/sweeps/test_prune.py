@@ -129,6 +129,18 @@ def test_prune_deletes_checkpoints_that_no_attempt_will_use(cells, attempt, tmp_
     assert all(path.exists() for path in kept), "the next attempt may use them"
 
 
+def test_prune_deletes_checkpoints_of_older_code(cells, attempt, tmp_path):
+    """Older code saved a checkpoint as one file."""
+    done, stopped = (RunFolder(tmp_path, cell.name) for cell in cells[:2])
+    unused = attempt(done, cells[0].config, end=lambda taken: taken.publish({}, train_flops=0))
+    kept = attempt(stopped, cells[1].config)
+    old, needed = (path.with_name("checkpoint.safetensors") for path in (unused, kept))
+    for path in (old, needed):
+        path.write_bytes(b"old")
+    assert prune(tmp_path) == {str(path.relative_to(tmp_path)) for path in (unused, old)}
+    assert needed.exists()
+
+
 def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attempt, tmp_path):
     runs_dir = tmp_path
     needed, unneeded, fresh = (snapshot(runs_dir, digit * 12, days) for digit, days in (("a", 9), ("b", 9), ("c", 0)))
@@ -174,10 +186,10 @@ def test_prune_touches_nothing_in_a_home_folder(tmp_path):
         "workers/team-0123456789ab/payroll.csv",
         "launches/rocket/plan.txt",
         "launches/apollo-0123456789ab/plan.txt",
-        "v2-0123456789ab/attempts/0001/checkpoint",
-        "v2-beta/attempts/0001/checkpoint",
+        "v2-0123456789ab/attempts/0001/checkpoint.safetensors",
+        "v2-beta/attempts/0001/checkpoint.safetensors",
         "v2-abcdefabcdef/config.json",
-        "v2-abcdefabcdef/attempts/first/checkpoint",
+        "v2-abcdefabcdef/attempts/first/checkpoint.safetensors",
         "v2-abcdefabcdef/result.json",
     ]
     for path in theirs:
