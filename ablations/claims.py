@@ -4,17 +4,16 @@ An effect that is shown to be smaller than the paper's is "smaller than claimed"
 zero contradicts nothing (docs/statistics.md). ``contradicted_if`` states the rest.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import read_yaml
+from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
 
 FILE = Path(__file__).with_name("claims.yaml")
@@ -95,7 +94,8 @@ def read_claims(path: Path) -> dict[str, Claim]:
         raise UsageError(f"{path} must have one key, claims, with a list")
     found: dict[str, Claim] = {}
     for number, one in enumerate(values["claims"], 1):
-        claim = _claim(path, number, one)
+        name = one.get("id", number) if isinstance(one, dict) else number
+        claim: Claim = checked(f"{path}, claim {name}", Claim, one)
         if claim.id in found:
             raise UsageError(f"{path}: the id {claim.id} is given twice")
         found[claim.id] = claim
@@ -104,24 +104,6 @@ def read_claims(path: Path) -> dict[str, Claim]:
         if claim.part_of and claim.part_of not in whole:
             raise unknown(f"part_of of {claim.id}", claim.part_of, whole)
     return found
-
-
-def _claim(path: Path, number: int, values: Any) -> Claim:
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: claim {number} must be keys with values")
-    try:
-        claim: Claim = TypeAdapter(Claim).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        where = f"{path}, claim {values.get('id', number)}"
-        if first["type"] == "unexpected_keyword_argument":
-            raise UsageError(
-                f"{where}: {unknown('key', key, [one.name for one in dataclasses.fields(Claim)])}"
-            ) from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{where}: {key + ': ' if key else ''}{message}") from error
-    return claim
 
 
 CLAIMS = read_claims(FILE)

@@ -28,7 +28,6 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        """The run's signature."""
         return signature(self.config)
 
 

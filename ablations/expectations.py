@@ -24,7 +24,20 @@ Relation = Literal["better", "worse", "far worse", "not better", "not worse", "e
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
+class _Sized:
+    effect: float | None = None
+    margin: float | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.effect is not None and not self.effect > 0:
+            raise ValueError(f"effect={self.effect} must be above 0; the relation says its direction")
+        if self.margin is not None and not self.margin >= 0:
+            raise ValueError(f"margin={self.margin} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation(_Sized):
     """How one arm's metric should compare with another's, or with another metric of the same arm.
 
     ``analysis/inference/relations.py`` judges the relation.
@@ -40,21 +53,13 @@ class Expectation:
     relation: Relation
     than_arm: str
     than_metric: str
-    effect: float | None = None
-    margin: float | None = None
-    why: str = ""
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.effect, self.margin)
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that it compares, each once."""
         return tuple(dict.fromkeys((self.arm, self.than_arm)))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that it compares, each once."""
         return tuple(dict.fromkeys((self.metric, self.than_metric)))
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> "Expectation":
@@ -64,18 +69,11 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfOneMetric:
+class _OfOneMetric(_Sized):
     metric: str
-    effect: float | None = None
-    margin: float | None = None
-    why: str = ""
-
-    def __post_init__(self) -> None:
-        _check_sizes(self.effect, self.margin)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metric, as for expectations of two."""
         return (self.metric,)
 
     def in_metrics(self, stand_ins: Mapping[str, str]) -> Self:
@@ -108,7 +106,6 @@ class Combination(_OfOneMetric):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that have a weight."""
         return tuple(self.weights)
 
 
@@ -140,18 +137,10 @@ class Ranges(_OfOneMetric):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms of both ranges, each once."""
         return tuple(dict.fromkeys((*self.range_arms, *self.than_arms)))
 
 
 Expected = Expectation | Combination | Ranges
-
-
-def _check_sizes(effect: float | None, margin: float | None) -> None:
-    if effect is not None and not effect > 0:
-        raise ValueError(f"effect={effect} must be above 0; the relation says its direction")
-    if margin is not None and not margin >= 0:
-        raise ValueError(f"margin={margin} must not be negative")
 
 
 def expect(
@@ -213,7 +202,6 @@ def gain(objective: str, levels: Mapping[str, float]) -> dict[str, float]:
 
 
 def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights of the difference of two combinations."""
     return {arm: one.get(arm, 0.0) - other.get(arm, 0.0) for arm in (*one, *other)}
 
 

@@ -78,7 +78,6 @@ def overrides_from(values: Mapping[str, Any]) -> StudyOverrides:
 
 
 def study_overrides(study: Study) -> StudyOverrides:
-    """Return a study's own values."""
     return StudyOverrides(
         **{name: getattr(study, name) for name in SHARED},
         arms=tuple(study.arms),

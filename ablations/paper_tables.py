@@ -92,5 +92,4 @@ def read_tables(path: Path) -> list[PaperTable]:
 
 @cache
 def paper_tables() -> list[PaperTable]:
-    """Return the tables of the paper."""
     return read_tables(FILE)

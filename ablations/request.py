@@ -137,7 +137,6 @@ def _time_of(path: Path) -> float:
 
 
 def request_to_json(request: Request) -> dict[str, Any]:
-    """Return the values of a request as JSON has them."""
     sweep = dataclasses.asdict(study_overrides(request.study))
     sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
     return {

@@ -107,11 +107,9 @@ class Study(StudyValues):
 
     @property
     def lower_is_better(self) -> bool:
-        """True if lower values of the primary metric are better."""
         return lower_is_better(self.primary_metric)
 
     def margin(self, metric: str) -> float:
-        """Return the equivalence margin of a metric, in its unit."""
         return self.equivalence_margin if metric == self.primary_metric else default_margin(metric)
 
     def margin_of(self, expectation: Expected) -> float:
@@ -125,11 +123,9 @@ class Study(StudyValues):
         return f"{self.slug}{equal}{'_search' * self.is_search}{self.suffix and f'_{self.suffix}'}"
 
     def arm(self, name: str) -> Arm:
-        """Return an arm or a control."""
         return self.arms[name] if name in self.arms else CONTROLS[name]
 
     def label(self, name: str) -> str:
-        """Return the label of an arm, a control or the untrained encoder."""
         return UNTRAINED if name == UNTRAINED else self.arm(name).label
 
 

@@ -17,7 +17,7 @@ from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options, usage
 from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
 from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
-from benchmarks.timing import found_device, limited
+from benchmarks.timing import limited
 
 # Each is a module with a docstring for the help, and measure(options: …Options), which yields Tables. It is imported
 # when it is called, because each loads the packages that it compares with.
@@ -29,10 +29,9 @@ BENCHMARKS = {
     "loop": "the training loop beside bare steps, and stalls by checkpoints",
     "first_step": "from the typed command to the first step of a run",
     "data": "the loading of shards beside webdataset and a bare loop",
-    "scale": "the start on billions of samples, the memory of a loader, and indexing",
+    "scale": "the start on billions of samples, and indexing",
     "load": "the loading of thousands of runs as tables",
     "ledger": "file operations of workers, boards and status",
-    "pruning": "what ASHA saves in a search",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]
 
@@ -71,7 +70,6 @@ def benchmarks_command(arguments: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    """Run one benchmark."""
     module = import_module(f"benchmarks.{name}")
     kind: type[Kept] = get_type_hints(module.measure)["options"]
     if HELP & set(arguments):
@@ -80,7 +78,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     options = read_options(kind, arguments)
     if options.json is not None and not Path(options.json).absolute().parent.is_dir():
         raise UsageError(f"json={options.json}: there is no such folder")
-    device = _device(options)
+    device = options.found_device if isinstance(options, TimedOnDevice) else "cpu"
     tables = []
     with limited(options.threads if isinstance(options, Repeated) else None):
         for table in module.measure(options):
@@ -98,13 +96,3 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if options.json is not None:
         keep(result, Path(options.json))
     return 0
-
-
-def _device(options: Kept) -> str:
-    """Return the device of a benchmark; one that is missing, or whose work its clock does not see, is a UsageError."""
-    if not isinstance(options, TimedOnDevice):
-        return "cpu"
-    device = found_device(options.device)
-    if device == "cuda" and options.clock == "cpu":
-        raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
-    return device

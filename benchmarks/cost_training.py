@@ -104,7 +104,6 @@ def random_batch(config: RunConfig) -> Batch:
 
 
 def step_of(config: RunConfig) -> TrainingStep:
-    """Return a training step of the run on one batch."""
     batch = random_batch(config)
     return TrainingStep(lambda: batch, config)
 

@@ -40,7 +40,7 @@ from benchmarks.cost_training import Scale, measure_objectives, scales
 from benchmarks.options import Precision, TimedOnDevice, command_of
 from benchmarks.peak import peak_bytes
 from benchmarks.results import Cell, Table
-from benchmarks.timing import CLOCKS, CpuShare, found_device, interleaved
+from benchmarks.timing import CLOCKS, CpuShare, interleaved
 from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
 
 SLUG = "costs"
@@ -96,7 +96,7 @@ def measured(options: CostOptions, scales: list[Scale]) -> Measurements:
     if OURS not in options.models:
         raise UsageError(f"models=[{','.join(options.models)}] has no {OURS}, with which others are compared; add it")
     require_packages(options.models)
-    device, clock = found_device(options.device), CLOCKS[options.clock]
+    device, clock = options.found_device, CLOCKS[options.clock]
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     packages = ["torch", *dict.fromkeys(ARCHITECTURES[name].distribution for name in options.models if name != OURS)]
     return Measurements(

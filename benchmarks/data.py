@@ -1,36 +1,68 @@
 """Time the loading of made-up shards beside plain webdataset and a bare loop of reading, decoding and cropping.
 
 The bare loop reads and crops the images, and nothing else: no captions, no random order. Files are in the page cache.
+Letters: B images, P output side.
 """
 
-from collections.abc import Callable, Iterator
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import LoaderConfig
-from aimv2.data.prepare import prepare
+from aimv2.base.files import writable_folder
+from aimv2.config.data_config import CHECKED, AugmentConfig
+from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo
+from aimv2.config.run_config import LoaderConfig, RunConfig
+from aimv2.data.batches.loader import loader
+from aimv2.data.batches.training import TrainBatches
+from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
+from aimv2.data.prepare import Data, prepare
+from aimv2.data.transforms import network_input
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from analysis.costs.ratios import relative
-from benchmarks import loaders
+from benchmarks.options import Timed
 from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 from benchmarks.timing import CLOCKS, interleaved
 
 OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
+DRAFTS = (8, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DataOptions(loaders.LoadingOptions):
+class LoadingOptions(Timed):
+    """Options of benchmarks that load samples."""
+
+    batch_size: int = Field(default=64, gt=0, description="images per batch")
+    threads: int = Field(default=1, gt=0, description="CPU threads; loader workers have one")
+    folder: str = Field(default=tempfile.gettempdir(), description="where a temporary folder is made")
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """Make a temporary folder; a UsageError if that is not possible."""
+        writable_folder(self.folder, "folder")
+        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(self.folder).absolute()) as name:
+            yield Path(name)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DataOptions(LoadingOptions):
     """What to load, and where."""
 
     batches: int = Field(
@@ -78,10 +110,10 @@ class Bench:
         self.num_images = options.batches * options.batch_size * kind.per_photograph
         self._kind, self._options = kind, options
         self._shards = write_shards(folder / kind.name, kind, self.num_images)
-        self._places = loaders.places(self._shards, kind.extension)
+        self._places = places(self._shards, kind.extension)
         description = describe(folder / kind.name)
         prepare_location(read_source(description))
-        self._config = loaders.run_config(description, kind, batch_size=options.batch_size, samples=self.num_images)
+        self._config = run_config(description, kind, batch_size=options.batch_size, samples=self.num_images)
         self._data = prepare(self._config.data, self._config.model)
 
     def time(self, workers: int) -> dict[str, np.ndarray]:
@@ -89,9 +121,9 @@ class Bench:
         config = replace(self._config, loader=LoaderConfig(num_workers=workers))
         sizes = (config.augment.of(config.data), self._kind.image_px, self._options.batch_size, workers)
         calls: dict[str, Callable[[], Iterator[Tensor]]] = {
-            OURS: partial(loaders.ours, config, self._data),
-            WEBDATASET: partial(loaders.webdataset, self._shards, *sizes),
-            BARE: partial(loaders.bare, self._places, *sizes),
+            OURS: partial(load_ours, config, self._data),
+            WEBDATASET: partial(load_webdataset, self._shards, *sizes),
+            BARE: partial(load_bare, self._places, *sizes),
         }
         counted = {name: partial(self.load_all, name, load) for name, load in calls.items()}
         return interleaved(counted, self._options.repeats, clock=CLOCKS[self._options.clock])
@@ -109,3 +141,118 @@ class Bench:
             num_images += len(image)
         if num_images != self.num_images:
             raise RunFailedError("bug", f"{name} loads {num_images} of {self.num_images} images")
+
+
+def run_config(
+    description: Path, kind: Pictures, *, batch_size: int, samples: int, tokenizer: Path | None = None
+) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here.
+
+    Args:
+        tokenizer: a file; None trains one on the captions.
+    """
+    values: dict[str, Any] = {
+        "data.sources": (str(description),),
+        "data.cache_dir": str(description.parent / "cache"),
+        "data.dense_fraction": 0.33,
+        "data.render_px": kind.image_px,
+        "data.tokenizer": None if tokenizer is None else str(tokenizer),
+        "model.image_px": kind.image_px,
+        "model.patch_px": kind.patch_px,
+        "model.max_text_tokens": 64,
+        "budget.samples": samples,
+        "budget.batch_size": batch_size,
+    }
+    return replaced(demo(), values)
+
+
+def load_ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
+    """Load the images of a run's batches as training does; the data is opened first unless it is given."""
+    data = data or prepare(config.data, config.model)
+    for batch in loader(TrainBatches(config, data.train, data.tokenizer), first_step=0, pin_memory=False):
+        yield batch.image
+
+
+def load_webdataset(
+    shards: Sequence[Path], augment: AugmentConfig, px: int, batch_size: int, workers: int
+) -> Iterator[Tensor]:
+    """Load images and captions as webdataset documents it: decode whole images with Pillow, transform, and batch."""
+    import webdataset as wds
+
+    dataset = (
+        wds.WebDataset([str(path) for path in shards], shardshuffle=False)
+        .decode("pil")
+        .to_tuple("jpg;png", "txt")
+        .map_tuple(partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0)), str)
+        .batched(batch_size, collation_fn=_collate)
+    )
+    for images, _ in _torch_loader(dataset, workers):
+        yield images
+
+
+def load_bare(
+    files: Sequence["Place"], augment: AugmentConfig, px: int, batch_size: int, workers: int
+) -> Iterator[Tensor]:
+    """Load images in the order of the shards, with no captions and no more work than their pixels need."""
+    return iter(_torch_loader(_Bare(files, augment, px, batch_size), workers))
+
+
+class Place(NamedTuple):
+    """Where an image file is within a shard."""
+
+    shard: Path
+    offset: int
+    size: int
+
+
+def places(shards: Sequence[Path], extension: str) -> list[Place]:
+    found = []
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            found += [Place(shard, each.offset_data, each.size) for each in tar if each.name.endswith(extension)]
+    return found
+
+
+def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: np.random.Generator) -> np.ndarray:
+    """RandomResizedCrop and flip of an image, bicubic with antialiasing, as torchvision: uint8 [P, P, 3].
+
+    A JPEG that is not loaded yet is drafted first.
+    """
+    drawn = random_crop(generator.random(NUM_CROP_DRAWS), image.height, image.width, augment)
+    left, top, width, height = drawn.left, drawn.top, drawn.width, drawn.height
+    scale = 1
+    if image.format == "JPEG":
+        scale = next((scale for scale in DRAFTS if min(width, height) >= scale * px), 1)
+        image.draft(None, (image.width // scale, image.height // scale))
+    box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)
+    picture = image.convert("RGB").crop(box).resize((px, px), Image.Resampling.BICUBIC)
+    return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if drawn.is_flipped else picture)
+
+
+class _Bare(IterableDataset[Tensor]):
+    def __init__(self, files: Sequence[Place], augment: AugmentConfig, px: int, batch_size: int) -> None:
+        self._files, self._batch_size = files, batch_size
+        self._crop = partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        streams = {shard: shard.open("rb") for shard in {place.shard for place in self._files}}
+        starts = range(0, len(self._files), self._batch_size)
+        for start in starts[number::workers]:
+            pictures = []
+            for shard, offset, size in self._files[start : start + self._batch_size]:
+                streams[shard].seek(offset)
+                pictures.append(self._crop(Image.open(io.BytesIO(streams[shard].read(size)))))
+            yield network_input(torch.from_numpy(np.stack(pictures)))
+        for stream in streams.values():
+            stream.close()
+
+
+def _torch_loader(dataset: Any, workers: int) -> Iterable[Any]:
+    return DataLoader(dataset, batch_size=None, num_workers=workers)
+
+
+def _collate(samples: Sequence[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+    pictures, captions = zip(*samples, strict=True)
+    return network_input(torch.from_numpy(np.stack(pictures))), list(captions)

@@ -29,7 +29,7 @@ from aimv2.tools.weights.tensors import TIMM, TRANSFORMERS, to_theirs
 from analysis.costs.ratios import relative
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.results import Cell, Table
-from benchmarks.timing import CLOCKS, found_device, interleaved
+from benchmarks.timing import CLOCKS, interleaved
 from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
@@ -54,7 +54,7 @@ def measure(options: EncoderOptions) -> Iterator[Table]:
         UsageError: the scale is unknown, or a package to compare with is missing.
         RunFailedError: the implementations compute different features.
     """
-    config, device = encoder_config(options.scale, options.depth), found_device(options.device)
+    config, device = encoder_config(options.scale, options.depth), options.found_device
     batch_size = options.batch_size or (CUDA_BATCH if device == "cuda" else 1)
     sizes = config.model.encoder
     for precision in PRECISIONS:

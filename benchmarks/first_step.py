@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -26,7 +25,7 @@ from benchmarks.training import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.01
-NAMES = {"attempt": "the run's attempt", "training": "training", "step": "the end of the first step"}
+UNTIL = ("the run's attempt", "training", "the end of the first step")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -37,14 +36,6 @@ class FirstStepOptions(Kept):
     scale: str = Field(default="demo", description="scale of the run")
 
 
-class Start(NamedTuple):
-    """Seconds from the command: until the run's attempt began, until training began, and until a step was finished."""
-
-    attempt: float
-    training: float
-    step: float
-
-
 def measure(options: FirstStepOptions) -> Iterator[Table]:
     """Yield a table; an unknown scale is a UsageError."""
     batch_size = recipe(options.scale).budget.batch_size
@@ -53,18 +44,14 @@ def measure(options: FirstStepOptions) -> Iterator[Table]:
         starts = [started(arguments, Path(folder, f"runs-{repeat}")) for repeat in range(options.repeats + 1)]
     first, *others = starts
     rows: list[dict[str, Cell]] = [
-        {
-            "until": name,
-            "first start": getattr(first, field),
-            "the others": median([getattr(start, field) for start in others]),
-        }
-        for field, name in NAMES.items()
+        {"until": name, "first start": seconds, "the others": median(list(rest))}
+        for name, seconds, *rest in zip(UNTIL, first, *others, strict=True)
     ]
     yield Table("seconds from the command", rows)
 
 
-def started(arguments: Sequence[str], runs_dir: Path) -> Start:
-    """Start ``train`` in a new process, and interrupt it after its first step.
+def started(arguments: Sequence[str], runs_dir: Path) -> list[float]:
+    """Start ``train`` in a new process, and interrupt it after its first step; return the seconds until each of UNTIL.
 
     Args:
         arguments: of a run of one step.
@@ -92,11 +79,10 @@ def started(arguments: Sequence[str], runs_dir: Path) -> Start:
     # The rows have the seconds since the attempt began, when it wrote this file.
     holders = runs_dir.glob("*/attempts/0001/holder.json")  # the second is the untrained encoder's, if it came to that
     attempt = min(holder.stat().st_mtime for holder in holders) - began
-    return Start(attempt, *(attempt + row["seconds"] for row in rows[:2]))
+    return [attempt, *(attempt + row["seconds"] for row in rows[:2])]
 
 
 def rows_in(runs_dir: Path) -> list[dict[str, float]]:
-    """Return the whole rows of the only run."""
     return [
         json.loads(line)
         for path in runs_dir.glob("*/attempts/0001/metrics.jsonl")

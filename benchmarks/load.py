@@ -1,15 +1,13 @@
-"""Time the loading of finished runs as tables by analysis.load, beside the plain way with pandas.
+"""Time the loading of finished runs as tables by analysis.evidence.load, with the means of a loss by arm and step.
 
-Builds the runs in a temporary folder (TMPDIR; 100 kB a run). Each way has a process of its own. Both give all tables,
-the mean loss by arm and step, and the mean final metrics by arm; the sums show that they agree. The time of processes,
-imports and names of runs is not counted.
+Builds the runs in a temporary folder (TMPDIR; 100 kB a run). The loading has a process of its own, of whose memory the
+peak is measured; the time of the process, imports and names of runs is not counted.
 """
 
-import json
 import resource
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +37,6 @@ COLUMNS = (
 )  # fmt: skip
 LOSS = "text_loss"
 
-Means = tuple[pd.DataFrame, pd.DataFrame]  # the mean loss by arm and step, and the mean final metrics by arm
-
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LoadOptions(Kept):
@@ -51,28 +47,26 @@ class LoadOptions(Kept):
 
 
 def measure(options: LoadOptions) -> Iterator[Table]:
-    """Yield a table of both ways."""
     with tempfile.TemporaryDirectory() as temporary:
         build(cells_of(options.runs), Path(temporary), options.rows)
-        rows = [fresh(timed, way, options.runs, Path(temporary)) for way in (with_load, with_pandas)]
-    yield Table(f"loading of runs of {options.rows:,} rows", rows)
+        row = fresh(timed, options.runs, Path(temporary))
+    yield Table(f"loading of runs of {options.rows:,} rows", [row])
 
 
-def timed(way: Callable[[Sequence[RunCell], Path], Means], num_runs: int, runs_dir: Path) -> dict[str, Cell]:
-    """Return the row of a way, with the memory of this process."""
+def timed(num_runs: int, runs_dir: Path) -> dict[str, Cell]:
+    """Load the runs; return the time and the memory of this process."""
     cells = cells_of(num_runs)
     assert all(cell.name for cell in cells)  # names are made here
     starts = {name: clock() for name, clock in CLOCKS.items()}
-    curves, finals = way(cells, runs_dir)
+    evidence = load(cells, runs_dir)
+    evidence.rows.group_by("arm", "step").agg(pl.mean(LOSS)).collect(engine="streaming").to_pandas()
+    evidence.metrics.pivot_table(index="arm", columns="metric", values="value")
     seconds = {name: CLOCKS[name]() - start for name, start in starts.items()}
     return {
-        "way": way.__name__,
         "runs": len(cells),
         "seconds": seconds["wall"],
         "CPU seconds": seconds["cpu"],
         "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "sum of losses": float(curves[LOSS].sum()),
-        "sum of metrics": float(finals.to_numpy().sum()),
     }
 
 
@@ -126,31 +120,3 @@ def rows(number: int, num_rows: int) -> pd.DataFrame:
     for name in COLUMNS:
         table[name] = rng.random(num_rows)
     return table
-
-
-def with_load(cells: Sequence[RunCell], runs_dir: Path) -> Means:
-    """Return the means as ``analysis.evidence.load`` gives them."""
-    evidence = load(cells, runs_dir)
-    curves = evidence.rows.group_by("arm", "step").agg(pl.mean(LOSS)).collect(engine="streaming")
-    return curves.sort("arm", "step").to_pandas(), _finals(evidence.metrics)
-
-
-def with_pandas(cells: Sequence[RunCell], runs_dir: Path) -> Means:
-    """Return the means from a DataFrame per run."""
-    runs, curves, metrics = [], [], []
-    for cell in cells:
-        result = json.loads((runs_dir / cell.name / "result.json").read_text())
-        folder = runs_dir / cell.name / "attempts" / f"{result['attempt']:04d}"
-        where = {"arm": cell.arm, "seed": cell.seed}
-        runs.append({**where, **json.loads((folder / "manifest.json").read_text())})
-        metrics += [{**where, "metric": name, **metric} for name, metric in result["metrics"].items()]
-        curve = pd.read_parquet(folder / "metrics.parquet")
-        curve["arm"], curve["seed"] = cell.arm, cell.seed
-        curves.append(curve)
-    table = pd.concat(curves, ignore_index=True)
-    means = table.groupby(["arm", "step"])[LOSS].mean().reset_index()
-    return means, _finals(pd.DataFrame(metrics))
-
-
-def _finals(metrics: pd.DataFrame) -> pd.DataFrame:
-    return metrics.pivot_table(index="arm", columns="metric", values="value")

@@ -4,9 +4,11 @@ import dataclasses
 import shlex
 from typing import Literal
 
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import typed
 
@@ -46,6 +48,22 @@ class TimedOnDevice(Timed):
     """Options of benchmarks that also run on a GPU."""
 
     device: Device = Field(default="auto", description="auto, cpu or cuda")
+
+    @property
+    def found_device(self) -> Literal["cpu", "cuda"]:
+        """The device to use; ``auto`` is CUDA where torch finds it.
+
+        Raises:
+            UsageError: there is no CUDA device, or the clock does not see its work.
+        """
+        has_cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not has_cuda:
+            raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+        if self.device == "cpu" or not has_cuda:
+            return "cpu"
+        if self.clock == "cpu":
+            raise UsageError("clock=cpu does not see the work of a CUDA device; use clock=wall or device=cpu")
+        return "cuda"
 
 
 def command_of(benchmark: str, options: Kept) -> str:

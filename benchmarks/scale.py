@@ -1,20 +1,16 @@
-"""Measure what must not grow: the start on billions of samples, the memory of a loader over a run, and indexing.
+"""Measure the start on billions of samples, and indexing.
 
 The rows of the huge index are a sparse file, and only the samples of its first batch are written; its memory is the
-peak of what Python and NumPy allocate. A loader's memory is resident, with captions that repeat after 50,000 samples.
-Indexing starts its processes for each timing, and is beside reading the same files once and computing their CRC-32.
+peak of what Python and NumPy allocate. Indexing starts its processes for each timing.
 """
 
-import resource
 import shutil
 import tracemalloc
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -26,38 +22,29 @@ from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.index_folder import index_path
-from aimv2.datasets.open import prepare_location
 from aimv2.datasets.shards.build import build_index
-from analysis.costs.ratios import median, relative
-from benchmarks import loaders
+from analysis.costs.ratios import median
+from benchmarks.data import LoadingOptions, run_config
 from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, WORDS, describe, link_shards, write_huge, write_shards
-from benchmarks.timing import CLOCKS, fresh, interleaved
+from benchmarks.timing import CLOCKS, interleaved
 
 HUGE_SHARD_ROWS = 10_000
-WARM_SAMPLES = 10_000  # after which memory should not grow
-MAX_WRITTEN = 50_000  # samples for the measurement of memory; a longer run repeats them
 INDEX_SAMPLES = 2_000  # of the shards that are indexed, which repeat; 90 MB, more than most processors cache
-READ_BYTES = 2**20
-READ = "read and CRC-32"
-STATM = Path("/proc/self/statm")  # sizes of this process in pages
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ScaleOptions(loaders.LoadingOptions):
+class ScaleOptions(LoadingOptions):
     """How much of it, and where."""
 
     huge_shards: int = Field(
         default=200_000, ge=0, description=f"shards of {HUGE_SHARD_ROWS:,} samples in the huge index; 0: none"
     )
-    memory_samples: int = Field(
-        default=100_000, ge=0, description="samples that a process loads for its memory; 0: none"
-    )
     index_mb: int = Field(default=1000, ge=0, description="megabytes of shards to index; 0: none")
 
 
 def measure(options: ScaleOptions) -> Iterator[Table]:
-    """Yield a table for each of the three.
+    """Yield a table for each of the two.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -65,8 +52,6 @@ def measure(options: ScaleOptions) -> Iterator[Table]:
     with options.temporary() as folder:
         if options.huge_shards:
             yield first_batch(folder, options)
-        if options.memory_samples:
-            yield memory(folder, options.memory_samples, options.batch_size)
         if options.index_mb:
             yield index_rates(folder, options)
 
@@ -92,14 +77,13 @@ def huge_run(folder: Path, *, num_shards: int, shard_rows: int, batch_size: int)
     """Return a run on a new huge index, whose first batch can be loaded; ``folder`` is for the shards."""
     tokenizer = folder.with_name("tokenizer of huge.json")
     description = folder.with_suffix(".yaml")
-    config = loaders.run_config(description, SCENES, batch_size=batch_size, samples=batch_size, tokenizer=tokenizer)
+    config = run_config(description, SCENES, batch_size=batch_size, samples=batch_size, tokenizer=tokenizer)
     write_huge(folder, num_shards=num_shards, shard_rows=shard_rows, num_samples=batch_size, seed=config.seed)
     tokenizer.write_text(CaptionTokenizer.train(WORDS, config.model.vocab_size).to_json())
     return config
 
 
 def load_first(config: RunConfig) -> Batch:
-    """Open the data of a run, and return its first batch."""
     data = prepare(config.data, config.model)
     return TrainBatches(config, data.train, data.tokenizer)[0]
 
@@ -114,40 +98,8 @@ def traced_peak(call: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def memory(folder: Path, num_samples: int, batch_size: int, statm: Path = STATM) -> Table:
-    """Measure the memory of a process that loads scenes, when the data is open, early and late in a run."""
-    if not statm.exists():
-        return Table("memory of a loader", [{"": f"not measured, because this system has no {statm}"}])
-    write_shards(folder / "memory", SCENES, min(num_samples, MAX_WRITTEN))
-    prepare_location(read_source(description := describe(folder / "memory")))
-    num_steps = -(-num_samples // batch_size)
-    config = loaders.run_config(description, SCENES, batch_size=batch_size, samples=num_steps * batch_size)
-    steps = [0, -(-min(WARM_SAMPLES, num_samples) // batch_size), num_steps]
-    # A process of its own, because what was measured before has left its memory in this one.
-    found = fresh(resident_bytes, config, steps, statm)
-    rows: list[dict[str, Cell]] = [
-        {"samples loaded": step * batch_size, "resident, MB": size / 1e6}
-        for step, size in zip(steps, found, strict=True)
-    ]
-    return Table("memory of a loader", rows)
-
-
-def resident_bytes(config: RunConfig, steps: Sequence[int], statm: Path = STATM) -> list[int]:
-    """Load the batches of a run, and return the resident memory of this process after these numbers of steps."""
-    torch.set_num_threads(1)
-    data = prepare(config.data, config.model)
-    batches = TrainBatches(config, data.train, data.tokenizer)
-    found, done = [], 0
-    for end in steps:
-        for step in range(done, end):
-            batches[step]
-        done = end
-        found.append(int(statm.read_text().split()[1]) * resource.getpagesize())
-    return found
-
-
 def index_rates(folder: Path, options: ScaleOptions) -> Table:
-    """Measure the rate of indexing beside that of reading the same files and computing their CRC-32."""
+    """Measure the rate of indexing with one process and with two."""
     written = write_shards(folder / "indexed", PHOTOGRAPHS, min(INDEX_SAMPLES, 25 * options.index_mb))  # of 40 kB
     num_shards = -(-options.index_mb * 10**6 // written[0].stat().st_size)
     shards = link_shards(folder / "index", written, num_shards)
@@ -156,16 +108,10 @@ def index_rates(folder: Path, options: ScaleOptions) -> Table:
     calls: dict[str, Callable[[], object]] = {
         "index, 1 process": partial(_index, description, 1),
         "index, 2 processes": partial(_index, description, 2),
-        READ: partial(_read, shards),
     }
     seconds = interleaved(calls, options.repeats, min_seconds=0, clock=CLOCKS[options.clock])
     rows: list[dict[str, Cell]] = [
-        {
-            "": name,
-            "MB / s": num_mb / float(np.median(seconds_R)),
-            "of the read's rate": relative(seconds[READ], seconds_R) if name != READ else None,
-        }
-        for name, seconds_R in seconds.items()
+        {"": name, "MB / s": num_mb / float(np.median(seconds_R))} for name, seconds_R in seconds.items()
     ]
     return Table(f"index of {num_shards:,} shards, {num_mb:,.0f} MB in samples of about 40 kB", rows)
 
@@ -174,14 +120,3 @@ def _index(description: Path, workers: int) -> None:
     location = read_source(description)
     shutil.rmtree(index_path(location), ignore_errors=True)  # so that no shard counts as known
     build_index(location, workers, lambda done, total: None)
-
-
-def _read(shards: Sequence[Path]) -> int:
-    """Read files and return the CRC-32 of their contents together, as the index computes one for each shard."""
-    content = memoryview(bytearray(READ_BYTES))
-    crc = 0
-    for shard in shards:
-        with shard.open("rb", buffering=0) as file:
-            while length := file.readinto(content):
-                crc = zlib.crc32(content[:length], crc)
-    return crc

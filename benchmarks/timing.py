@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from time import process_time
-from typing import Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
-from aimv2.base.errors import UsageError
 from aimv2.base.heap import keep_freed_memory
-from benchmarks.options import Clock, Device
+from benchmarks.options import Clock
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -90,18 +89,6 @@ def limited(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def found_device(device: Device) -> Literal["cpu", "cuda"]:
-    """Return the device to use; ``auto`` is CUDA where torch finds it.
-
-    Raises:
-        UsageError: there is no CUDA device.
-    """
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
-    return "cuda" if has_cuda and device != "cpu" else "cpu"
 
 
 def fresh(call: Callable[Parameters, Returned], *arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:

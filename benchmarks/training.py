@@ -77,7 +77,6 @@ class ModelOptions(Repeated):
 
     @property
     def cases(self) -> list[tuple[str, Precision]]:
-        """Each model with each precision."""
         precisions = [self.precision] if self.precision else list(PRECISIONS)
         return [(model, precision) for model in ([self.model] if self.model else CASES) for precision in precisions]
 

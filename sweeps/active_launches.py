@@ -117,7 +117,6 @@ def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
 
 
 def write_jobs(launch_dir: Path, jobs: Jobs) -> None:
-    """Record a launch's jobs in its folder."""
     write_json(launch_dir / JOBS, asdict(jobs))
 
 
@@ -141,7 +140,6 @@ def new_logs(runs_dir: Path, name: str) -> Path:
 
 
 def runs_dir_of(launch_dir: Path) -> Path:
-    """Return the runs folder that a launch's folder is in."""
     return launch_dir.parents[1]
 
 

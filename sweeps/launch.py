@@ -105,7 +105,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def script() -> int:
-    """Run as a console script."""
     return main(sys.argv[1:])
 
 

@@ -31,7 +31,7 @@ from aimv2.runs.rows import OF_MACHINE
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.prune import prune
-from sweeps.search.trials import pruned_trials, trials_of
+from sweeps.search.trials import trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
 from sweeps.status.runs import RunReader
@@ -144,7 +144,7 @@ def status_command(arguments: Arguments) -> int:
 
 
 def logs_command(arguments: Arguments) -> int:
-    print_logs(_run(arguments), console, pruned_trials)
+    print_logs(_run(arguments), console)
     return 0
 
 

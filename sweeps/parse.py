@@ -17,7 +17,6 @@ from ablations.study import Study, confirmation
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.request.resolve import resolve
 from sweeps.executors.base import Executor
@@ -75,7 +74,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     limits = [limit for word in arguments if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
     words = [word for word in arguments if not word.startswith(LIMIT)]
     typed = _by_key(words)
-    own = adapted(STUDIES[typed["sweep"].removeprefix("sweep=")], _run_on(tuple(filter(_is_about_data, words))))
+    about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
+    own = adapted(STUDIES[typed["sweep"].removeprefix("sweep=")], _run_on(about_data))
     values = _composed(words, own)
     executor = executor_of(values["executor"])
     is_dry_run = checked("dry_run", bool, values["dry_run"])
@@ -120,13 +120,8 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
     return typed
 
 
-def _is_about_data(word: str) -> bool:
-    return word.startswith(DATA_WORDS)
-
-
 @lru_cache(maxsize=16)
 def _run_on(words: tuple[str, ...]) -> RunConfig:
-    """Return a run on the data that these words name."""
     return run_config(compose(words, defaults={}))
 
 
@@ -190,17 +185,7 @@ def _requested(
     check_arms(cells)
     notes = check_effect(typed, run, base_run(values), resolved, cells_of)
     check_metrics(study, base)
-    notes += _repeated_study_values(typed, own, overrides)
     return Request(study=study, cells=cells, arguments=arguments), base, notes
-
-
-def _repeated_study_values(typed: Mapping[str, str], study: Study, overrides: StudyOverrides) -> list[str]:
-    """Return a note on each override that repeats a value of the study."""
-    own, now = (flatten(dataclasses.asdict(one)) for one in (study_overrides(study), overrides))
-    names = {key.removeprefix("sweep."): word for key, word in typed.items() if key.startswith("sweep.")}
-    return [
-        f"{word} is the default of sweep={overrides.slug}" for name, word in names.items() if now[name] == own[name]
-    ]
 
 
 def _searched(

@@ -93,7 +93,6 @@ class PlannedSweep(Planned):
 
     @cached_property
     def remaining(self) -> list[str]:
-        """The names of the missing runs."""
         missing = self.plan.remaining(repair=not self.is_dry_run)
         return [name for name in missing if self.only is None or name in self.only]
 

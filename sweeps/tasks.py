@@ -214,11 +214,9 @@ class Work:
 
 
 def write_work(launch_dir: Path, work: Work) -> None:
-    """Save the work of a launch for its workers."""
     (launch_dir / FILE).write_bytes(cloudpickle.dumps(work))
 
 
 def read_work(launch_dir: Path) -> Work:
-    """Return the work of a launch."""
     work: Work = cloudpickle.loads((launch_dir / FILE).read_bytes())
     return work

@@ -4,15 +4,12 @@ All arms have the recipe's learning rate, as the released configs do: CLIP's wit
 with 8k. At equal samples a larger batch has fewer steps, for both objectives alike, so slopes are compared.
 """
 
-from typing import Any
-
 from ablations.design import Arm, factorial, switch_objective
 from ablations.expectations import PROBE, Combination, gain, minus
 from ablations.study import Study
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 
-BIDIRECTIONAL: dict[str, Any] = {"model.encoder.attention": "bidirectional"}
 RATIOS = {"batch_100": 1, "batch_200": 2, "batch_400": 4}
 DOUBLINGS = {"batch_100": 0, "batch_200": 1, "batch_400": 2}
 
@@ -34,7 +31,7 @@ STUDY = Study(
     design=factorial(
         {
             "aimv2": Arm(label="AIMv2"),
-            "clip": switch_objective("CLIP", "clip", **BIDIRECTIONAL),
+            "clip": switch_objective("CLIP", "clip", "bidirectional"),
         },
         {name: batch(ratio) for name, ratio in RATIOS.items()},
         names=("objective", "batch"),

@@ -9,8 +9,6 @@ So the seeds of this study vary the adaptation and not the training before it: i
 from these weights. The untrained encoder of its report is the model before adaptation, at the larger size.
 """
 
-from typing import Any
-
 from ablations.design import Arm, one_factor
 from ablations.expectations import PROBE, expect
 from ablations.study import Study
@@ -23,8 +21,7 @@ def adapted(label: str, *kept: str) -> Arm:
     """Return an arm that is adapted by the recipe, but for values by path that stay as in the run before."""
 
     def change(run: RunConfig) -> RunConfig:
-        values: dict[str, Any] = {path: value_at(run, path) for path in kept}
-        return replaced(high_res(run), values)
+        return replaced(high_res(run), {path: value_at(run, path) for path in kept})
 
     return Arm(label=label, change=change)
 

@@ -4,7 +4,6 @@ from ablations.study import Study
 
 
 def both(field: str, value: str, label: str) -> Arm:
-    """Return an arm with the value in both encoder and decoder."""
     return setting(label, {f"model.encoder.{field}": value, f"model.decoder.{field}": value})
 
 

@@ -11,8 +11,6 @@ The ratio is the rate of the winner, divided by ``optimizer.peak_lr`` of the rec
 The search varies weight decay too; the arms keep that of the recipe. The probe decides, because all objectives have it.
 """
 
-from typing import Any
-
 from ablations.design import Arm, one_factor, switch_objective
 from ablations.expectations import CONTENT, PROBE, expect
 from ablations.study import Study
@@ -31,8 +29,7 @@ RATES = {
 
 def rival(name: str, label: str, objective: str, attention: str, *, batch: int = 1) -> dict[str, Arm]:
     """Return the arm of this name, with its own learning rate."""
-    values: dict[str, Any] = {"model.encoder.attention": attention}
-    return {name: switch_objective(label, objective, rate=RATES[name], batch=batch, **values)}
+    return {name: switch_objective(label, objective, attention, rate=RATES[name], batch=batch)}
 
 
 STUDY = Study(

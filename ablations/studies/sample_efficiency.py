@@ -4,19 +4,12 @@ All objectives have the recipe's learning rate, as in ``objective``, whose runs 
 Captioning has prefix attention, the better one of Table 9a; the paper does not say which one Figure 4 shows.
 """
 
-from typing import Any
-
 from ablations.design import Arm, factorial, samples, switch_objective
 from ablations.expectations import PROBE, Combination, Expectation, expect, gain, minus
 from ablations.study import Study
 
 RATIOS = {"samples_025": 0.25, "samples_050": 0.5, "samples_100": 1, "samples_200": 2}
 DOUBLINGS = {"samples_025": -2, "samples_050": -1, "samples_100": 0, "samples_200": 1}
-
-
-def rival(label: str, name: str, attention: str) -> Arm:
-    values: dict[str, Any] = {"model.encoder.attention": attention}
-    return switch_objective(label, name, **values)
 
 
 def lead(name: str) -> tuple[Expectation, ...]:
@@ -33,9 +26,9 @@ STUDY = Study(
     design=factorial(
         {
             "aimv2": Arm(label="AIMv2"),
-            "caption": rival("captioning", "caption", "prefix"),
-            "clip": rival("CLIP", "clip", "bidirectional"),
-            "siglip": rival("SigLIP", "siglip", "bidirectional"),
+            "caption": switch_objective("captioning", "caption", "prefix"),
+            "clip": switch_objective("CLIP", "clip", "bidirectional"),
+            "siglip": switch_objective("SigLIP", "siglip", "bidirectional"),
         },
         {name: samples(ratio) for name, ratio in RATIOS.items()},
         names=("objective", "samples"),

@@ -53,6 +53,5 @@ def abandoned(runs_dir: Path) -> list[Path]:
 
 
 def end_abandoned(runs_dir: Path) -> None:
-    """Delete the folders of abandoned launches."""
     for folder in abandoned(runs_dir):
         end(folder)

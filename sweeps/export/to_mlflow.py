@@ -63,7 +63,6 @@ def _create(client: "MlflowClient", experiment: str, record: Record) -> "Run":
 
 
 def _history(client: "MlflowClient", run: "Run", key: str) -> dict[int, float]:
-    """Return the values of a metric by step."""
     return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, key)}
 
 

@@ -26,7 +26,6 @@ def num_cores(root: Path = ROOT) -> int:
 
 
 def num_gpus() -> int:
-    """Return the number of CUDA devices that this process may use."""
     import torch
 
     return torch.cuda.device_count()

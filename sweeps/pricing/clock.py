@@ -29,12 +29,12 @@ CURVE_POINTS = 3
 MAX_STEP_FLOPS = {"cpu": 1e12, "cuda": 1e14}
 MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
 
-Announce = Callable[[], None]  # called before anything that takes time
-Calibration = Callable[[RunConfig, Path | None, Announce], Times | None]
+Calibration = Callable[[RunConfig, Path | None], Times | None]
 
 
-def announce_on_stderr() -> None:
-    """Say what the next seconds are for, on stderr, as the notes of a launch are."""
+@cache
+def _announce() -> None:
+    """Say once what the next seconds are for, on stderr, as the notes of a launch are."""
     Console(stderr=True).print(
         f"measuring the speed of this machine, once for each shape of a model: {STEPS} training steps and an"
         " evaluation each",
@@ -46,7 +46,6 @@ def announce_on_stderr() -> None:
 def calibrate(
     config: RunConfig,
     cache_dir: Path | None = None,
-    announce: Announce = announce_on_stderr,
     *,
     memory: Callable[[], float] = available_memory,
 ) -> Times | None:
@@ -54,7 +53,6 @@ def calibrate(
 
     Args:
         cache_dir: folder of the rendered pictures; None renders them into a temporary folder.
-        announce: called unless nothing is measured.
         memory: bytes that are free now.
 
     Returns:
@@ -65,7 +63,7 @@ def calibrate(
     short = _short(config)
     if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
-    announce()
+    _announce()
     from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute
 
@@ -110,18 +108,15 @@ class MachineClock:
         *,
         keep: bool = False,
         measure: Calibration | None = calibrate,
-        announce: Announce = announce_on_stderr,
     ) -> None:
         """
         Args:
             keep: write to the run's cache folder; otherwise a calibration run leaves nothing behind.
             measure: does a calibration run; None does none.
-            announce: called before the first calibration run.
         """
         self._runs_dir = runs_dir
         self._keep = keep
         self._measure = measure
-        self._announce = cache(announce)
         self._measured: dict[str, Times | None] = {}
 
     def __call__(self, config: RunConfig) -> RunSeconds | None:
@@ -159,7 +154,7 @@ class MachineClock:
         return self._measured[shape]
 
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
-        times = measure(config, Path(config.data.cache_dir) if self._keep else None, self._announce)
+        times = measure(config, Path(config.data.cache_dir) if self._keep else None)
         for shape in shapes(to_dict(config), hardware(config.device)):
             path = _file(config, shape)
             self._measured[shape] = self._measured.get(shape) or _read(path) or times

@@ -102,5 +102,4 @@ def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def journal_path(runs_dir: Path, name: str) -> Path:
-    """Return the path of a search's journal."""
     return runs_dir / FOLDER / f"{name}.journal"

@@ -126,12 +126,13 @@ class Journal:
             except UsageError as error:
                 self.tell(trial, TrialState.FAIL, note=str(error))
                 raise
-            task = self._task(trial.number, config)
+            name = signature(config)
+            task = Task(name, config, RunFolder(self.runs_dir, name).num_attempts, trial.number)
             with readable(self.where):
                 trial_id = self._id(trial.number)
-                for name, distribution in self.search.distributions.items():
-                    internal = distribution.to_internal_repr(point[name])
-                    self._storage.set_trial_param(trial_id, name, internal, distribution)
+                for factor, distribution in self.search.distributions.items():
+                    internal = distribution.to_internal_repr(point[factor])
+                    self._storage.set_trial_param(trial_id, factor, internal, distribution)
                 for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN completes it
                     self._storage.set_trial_user_attr(trial_id, key, value)
             return task
@@ -150,7 +151,6 @@ class Journal:
         ]
 
     def config_of(self, trial: FrozenTrial) -> RunConfig:
-        """Return the run of a trial whose point is drawn."""
         return self.search.run(trial.params, trial.user_attrs[SEED])
 
     def settle(self) -> list[FrozenTrial]:
@@ -163,28 +163,32 @@ class Journal:
         for task in open_tasks:
             entry = entries.get(task.name)
             if entry is not None and (ending := self._ending(task, entry)) is not None:
-                self._end(trials[task.trial or 0], ending)
+                self.tell(trials[task.trial or 0], *ending)
         return self.trials
 
     def give_up(self, trial: FrozenTrial) -> None:
         """Record that the run of a trial has failed, because its workers died repeatedly."""
-        self._end(trial, _failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
+        self.tell(trial, *_failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
 
     def tell(
         self,
         trial: FrozenTrial,
         state: TrialState,
         values: Sequence[float] | None = None,
-        *,
         note: str = "",
         cost: Mapping[str, float] = MappingProxyType({}),
+        curve: Mapping[int, float] = MappingProxyType({}),
     ) -> None:
-        """Record how a trial ended. If another process did, nothing changes.
-
-        Args:
-            cost: the samples, training FLOPs and seconds that its run has cost.
-        """
-        self._end(trial, Ending(state, values, note, cost))
+        """Record how a trial ended, as ``Ending`` has it. If another process did, nothing changes."""
+        storage, trial_id = self._storage, self._id(trial.number)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
+            for number, value in curve.items():  # a follower has told the others
+                if number not in trial.intermediate_values:
+                    storage.set_trial_intermediate_value(trial_id, number, value)
+            storage.set_trial_user_attr(trial_id, SPENT, dict(cost))
+            if note:
+                storage.set_trial_user_attr(trial_id, NOTE, note)
+            storage.set_trial_state_values(trial_id, state, values)
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
@@ -193,7 +197,6 @@ class Journal:
                 self.study.set_user_attr(WINNERS, runs)
 
     def trial(self, number: int) -> Trial:
-        """Return a trial to report to."""
         with readable(self.where):
             return Trial(self.study, self._id(number))
 
@@ -210,26 +213,13 @@ class Journal:
         cost = _spent(rows, result["seconds"])
         values = {metric: _value(result, metric) for metric in search.metrics}
         if missing := [metric for metric, value in values.items() if value is None]:
-            return Ending(
-                TrialState.FAIL, None, f"its run has no {', '.join(missing)}", _spent(rows, result["seconds"])
-            )
+            return Ending(TrialState.FAIL, None, f"its run has no {', '.join(missing)}", cost)
         curve = {}
         if search.curve is not None and len(search.metrics) == 1:
             places = {step: number for number, step in enumerate(task.config.curve_steps) if number}
             found = {row["step"]: row[search.curve] for row in rows if row.get(search.curve) is not None}
             curve = {number: search.sign * found[step] for step, number in places.items() if step in found}
         return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], "", cost, curve)
-
-    def _end(self, trial: FrozenTrial, ending: "Ending") -> None:
-        storage, trial_id = self._storage, self._id(trial.number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            for number, value in ending.curve.items():  # a follower has told the others
-                if number not in trial.intermediate_values:
-                    storage.set_trial_intermediate_value(trial_id, number, value)
-            storage.set_trial_user_attr(trial_id, SPENT, dict(ending.cost))
-            if ending.note:
-                storage.set_trial_user_attr(trial_id, NOTE, ending.note)
-            storage.set_trial_state_values(trial_id, ending.state, ending.values)
 
     def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""
@@ -242,10 +232,6 @@ class Journal:
     def _new_trial(self) -> FrozenTrial:
         number = self.study.ask().number
         return self.study.get_trials(deepcopy=False)[number]
-
-    def _task(self, number: int, config: RunConfig) -> Task:
-        name = signature(config)
-        return Task(name, config, RunFolder(self.runs_dir, name).num_attempts, number)
 
     def _check_definition(self) -> None:
         """Keep the definition of a new search; refuse one that differs from that of the journal."""
@@ -306,7 +292,7 @@ class Ending(NamedTuple):
     Attributes:
         values: of the metrics; None unless it is complete.
         note: why it has none; empty if that needs no reason.
-        cost: samples, training FLOPs and seconds of its run.
+        cost: the samples, training FLOPs and seconds that its run has cost.
         curve: values by the number of the point, in the direction of the first metric.
     """
 
@@ -338,7 +324,6 @@ def _value(result: Mapping[str, Any], metric: str) -> float | None:
 
 
 def failed(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Return the numbers of the trials that have failed."""
     return {trial.number for trial in trials if trial.state == TrialState.FAIL}
 
 

@@ -10,8 +10,7 @@ from ablations.study import WINNER
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
-from analysis.evidence.searches import FOLDER, read_search
-from sweeps.search.config import NOTE, RUN, SPENT, STATES, WINNERS, journal_path
+from sweeps.search.config import RUN, STATES, WINNERS, journal_path
 from sweeps.tasks import Trials
 
 if TYPE_CHECKING:
@@ -45,45 +44,6 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
         cells += _cells(runs_dir / run, WINNER)
     each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
     return Trials(each, cells, count["failed"])
-
-
-def pruned_trials(runs_dir: Path, run: str) -> dict[str, float]:
-    """Return the trials with this run that their search pruned, and after how many samples.
-
-    Those that diverged count as pruned too, but they have a failed attempt and are left out.
-
-    Returns:
-        samples by trial, such as ``trial 3 of loss_weight_search``.
-
-    Raises:
-        UsageError: a journal or the outcome of a search cannot be read.
-    """
-    found: dict[str, float] = {}
-    for path in sorted((runs_dir / FOLDER).glob("*.journal")):
-        if run.encode() in path.read_bytes():  # Optuna takes a second to load
-            found |= _pruned_in(path, run)
-    for path in sorted((runs_dir / FOLDER).glob("*.json")):  # of searches with a database, once they are over
-        if not path.with_suffix(".journal").exists():
-            pruned = (one for one in read_search(path).in_state("pruned") if one.run == run and not one.note)
-            found |= {_name(one.number, path): one.samples for one in pruned}
-    return found
-
-
-def _pruned_in(journal: Path, run: str) -> dict[str, float]:
-    from sweeps.search.journal import readable
-
-    with readable(str(journal)):
-        study = _study(journal, journal.stem)
-        trials = [] if study is None else study.get_trials(deepcopy=False)
-    return {
-        _name(trial.number, journal): trial.user_attrs.get(SPENT, {}).get("samples", 0)
-        for trial in trials
-        if trial.user_attrs.get(RUN) == run and trial.state.name == "PRUNED" and NOTE not in trial.user_attrs
-    }
-
-
-def _name(number: int, path: Path) -> str:
-    return f"trial {number} of {path.stem}"
 
 
 def _study(path: Path, name: str) -> "optuna.Study | None":

@@ -101,15 +101,6 @@ def test_metrics_of_claims_exist_on_scenes(study, tiny):
     assert {study.primary_metric, *(m for e in expected for m in e.metrics)} <= known
 
 
-DECODERS = ("decoder_width", "decoder_depth", "decoder_size", "decoder_sharing", "norm_ffn", "positions",
-            "caption_order", "eos", "patch_order")  # fmt: skip
-
-
-@pytest.mark.parametrize("slug", DECODERS)
-def test_the_encoder_decides_where_the_decoder_changes(slug):
-    assert STUDIES[slug].primary_metric == PROBE
-
-
 @studies
 def test_losses_of_content_words_have_a_margin_above_the_noise(study):
     if study.primary_metric.startswith(CONTENT_LOSSES):

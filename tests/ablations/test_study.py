@@ -18,26 +18,18 @@ def test_margin_is_the_studys_for_the_primary_metric_and_the_default_for_others(
     ]
 
 
-def test_direction_is_that_of_the_primary_metric(study):
-    assert study.lower_is_better
-    assert not replace(study, primary_metric=PROBE).lower_is_better
-
-
-def test_folder_names_what_is_held_equal_unless_it_is_samples(study):
-    assert (study.folder, replace(study, equal="flops").folder) == ("prefix_ratio", "prefix_ratio_equal_flops")
-
-
-def test_folder_of_a_search_is_not_that_of_its_study(study):
-    search = replace(study, is_search=True)
-    assert (search.folder, replace(search, equal="flops").folder) == (
-        "prefix_ratio_search",
-        "prefix_ratio_equal_flops_search",
-    )
-
-
-def test_a_suffix_ends_the_name_of_a_report(study):
-    assert replace(study, suffix="wide").folder == "prefix_ratio_wide"
-    assert replace(study, suffix="wide", is_search=True).folder == "prefix_ratio_search_wide"
+@pytest.mark.parametrize(
+    ("values", "ending"),
+    [
+        ({}, ""),
+        ({"equal": "flops"}, "_equal_flops"),
+        ({"is_search": True}, "_search"),
+        ({"equal": "flops", "is_search": True}, "_equal_flops_search"),
+        ({"suffix": "wide", "is_search": True}, "_search_wide"),
+    ],
+)
+def test_folder_names_what_is_held_equal_a_search_and_the_suffix(study, values, ending):
+    assert replace(study, **values).folder == f"prefix_ratio{ending}"
 
 
 def test_confirmation_of_a_search_compares_its_winner_with_the_baseline_and_judges_no_claim(study):

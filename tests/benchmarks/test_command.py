@@ -8,10 +8,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from benchmarks.command import BENCHMARKS, benchmarks_command
-from benchmarks.pruning import PruningOptions, measure
-from benchmarks.reference import KINDS, REST
-from benchmarks.results import FILE, PAGE, page, read_results
-from tests.helpers.sweeps import small_sweep
+from benchmarks.results import FILE, PAGE, read_results
 
 STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
 exhaustive = pytest.mark.exhaustive
@@ -37,19 +34,12 @@ def test_help_has_every_option(capsys, name):
     [
         (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'?"),
         (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
-        (["encoder", "depth"], "cannot read 'depth': arguments have the form key=value"),
         (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
-        (["encoder", "threads=all"], "threads: Input should be a valid integer"),
         (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
-        (["step", "model=vit_l"], "model: Input should be 'demo', 'tiny' or 'vit_l_shape' (got 'vit_l')"),
         (["step", "precision=half"], "precision: Input should be 'float32' or 'bfloat16' (got 'half')"),
-        (["step", "repeats=1"], "repeats: Input should be greater than or equal to 2"),
         (["step", "json=nowhere/step.json"], "json=nowhere/step.json: there is no such folder"),
         (["reference", "clock=cpu"], "unknown key 'clock'."),
-        (["data", "clock=sun"], "clock: Input should be 'wall' or 'cpu' (got 'sun')"),
         (["data", "folder=/proc/nowhere"], "folder='/proc/nowhere' cannot be written"),
-        (["costs", "models=[aimv2,clib]"], "models.1: Input should be 'aimv2', 'clip', 'siglip' or 'dinov2'"),
-        (["ledger", "runs=1000"], "runs is a list: write runs=[1000]"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
@@ -65,23 +55,17 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
         ("encoder", "scale=demo depth=1 repeats=2 device=cpu threads=1", ["ours", "timm", "transformers", "torch.mm"]),
         ("step", STEP, ["demo"]),
         pytest.param("reference", STEP, ["demo"] * 3, marks=exhaustive),
-        ("reference", f"{STEP} operations=true", [*KINDS, REST]),
         pytest.param(
             "data",
             "batches=1 batch_size=8 repeats=2 max_workers=1",
             ["photographs"] * 6 + ["scenes"] * 6,
             marks=exhaustive,
         ),
-        ("scale", "huge_shards=20 memory_samples=0 index_mb=0 batch_size=8 repeats=2", [200_000]),
-        ("scale", "huge_shards=0 memory_samples=20 index_mb=0 batch_size=8", [0, 24, 24]),
-        (
-            "scale",
-            "huge_shards=0 memory_samples=0 index_mb=1 repeats=2",
-            ["index, 1 process", "index, 2 processes", "read and CRC-32"],
-        ),
+        ("scale", "huge_shards=20 index_mb=0 batch_size=8 repeats=2", [200_000]),
+        ("scale", "huge_shards=0 index_mb=1 repeats=2", ["index, 1 process", "index, 2 processes"]),
         pytest.param("loop", "repeats=2", ["bare", "the loop", "the loop, and making its batch"], marks=exhaustive),
         pytest.param("first_step", "repeats=1", ["the run's attempt", "training"], marks=exhaustive),
-        ("load", "runs=14 rows=40", ["with_load", "with_pandas"]),
+        ("load", "runs=14 rows=40", [14]),
         pytest.param(
             "costs",
             "repeats=2 device=cpu models=[aimv2] patches=[16] batch=2 batch_repeats=2 train_batch=1 depth=1",
@@ -105,15 +89,6 @@ def test_each_benchmark_prints_and_keeps_its_tables(tmp_path, monkeypatch, capsy
     assert name == "costs" or not list(Path("work").iterdir()), "temporary files are deleted"
 
 
-@exhaustive
-def test_pruning_replays_the_trials_of_a_search(tmp_path, cache_dir):
-    values = ("budget.samples=256", "evaluation.curve_points=4", "sweep.seeds=2", "executor=debug")
-    _, *launch = small_sweep(cache_dir, *values)
-    (table,) = measure(PruningOptions(folder=str(tmp_path), trials=3, launch=tuple(launch)))
-    assert table.rows[0]["trials"] == 2, "without the baseline"
-    assert 0 <= table.rows[0]["share of samples saved"].median < 1
-
-
 def test_all_runs_every_benchmark_in_a_new_process(monkeypatch):
     commands = []
 
@@ -125,11 +100,7 @@ def test_all_runs_every_benchmark_in_a_new_process(monkeypatch):
     assert commands == [[sys.executable, "-m", "benchmarks", name, "json=all.json"] for name in BENCHMARKS]
 
 
-def test_the_committed_page_is_that_of_the_committed_results():
-    assert page(read_results(ROOT / FILE)) == (ROOT / PAGE).read_text()
-
-
-def test_a_page_is_written_from_a_file(tmp_path, monkeypatch):
+def test_the_committed_page_is_written_from_the_committed_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(PAGE).parent.mkdir()
     assert benchmarks_command(["page", f"json={ROOT / FILE}"]) == 0

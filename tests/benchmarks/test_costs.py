@@ -30,6 +30,8 @@ def test_study_has_a_setting_for_each_precision_and_batch(settings):
         assert [one.encoder for one in setting.encoders] == list(ARCHITECTURES)
         assert [one.image_px for one in setting.encoders] == [56, 56, 64, 56]
         assert [one.num_tokens for one in setting.encoders] == [16, 17, 16, 17]
+        size = {"float32": 4, "bfloat16": 2}[setting.precision]
+        assert all(one.parameter_bytes == size * one.parameters for one in setting.encoders)
 
 
 def test_every_round_times_every_call_once(settings):
@@ -45,12 +47,6 @@ def test_ours_has_the_flops_of_its_closed_form(settings):
         assert ours.flops == ours.closed_form
         assert {one.closed_form for one in others} == {None}
         assert setting.product_flops == 2 * setting.batch_size * 16 * 1024 * 2 * 2816
-
-
-def test_weights_take_the_bytes_of_their_precision(settings):
-    for setting in settings:
-        size = {"float32": 4, "bfloat16": 2}[setting.precision]
-        assert all(one.parameter_bytes == size * one.parameters for one in setting.encoders)
 
 
 def test_memory_is_at_least_that_of_the_ffn_and_grows_with_the_batch(settings):

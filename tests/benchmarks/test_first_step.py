@@ -14,8 +14,8 @@ from tests.helpers.training import small_run
 @pytest.mark.exhaustive
 def test_start_is_timed_and_the_run_interrupted_after_its_step(cache_dir, tmp_path):
     began = time.monotonic()
-    start = started([*small_run(cache_dir, "budget.samples=8")], tmp_path / "runs")
-    assert 0 < start.attempt <= start.training <= start.step < time.monotonic() - began
+    attempt_seconds, training, step = started([*small_run(cache_dir, "budget.samples=8")], tmp_path / "runs")
+    assert 0 < attempt_seconds <= training <= step < time.monotonic() - began
     (attempt,) = tmp_path.glob("runs/*/attempts/*")
     assert (attempt / "interrupted").exists()
     assert read_json(attempt / "manifest.json")["command"][1:3] == ["train", f"data.cache_dir={cache_dir}"]

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from analysis.costs.ratios import Median
-from benchmarks.results import Result, Table, cell_text, keep, page, read_results, to_markdown
+from benchmarks.results import Result, Table, cell_text, keep, read_results, to_markdown
 
 SURE, UNSURE, SHORT = Median(1.0, 0.96, 1.04, 20), Median(1.5, 1.0, 2.0, 6), Median(2.0, math.nan, math.nan, 2)
 TABLE = Table("speeds", [{"loader": "ours", "rate": 1234.5, "ratio": None}, {"loader": "it", "rate": 7, "ratio": SURE}])
@@ -54,10 +54,3 @@ def test_a_result_replaces_that_of_the_same_command_on_the_same_machine(tmp_path
     short = kept[1].tables[0].rows[0]["ratio"]
     assert isinstance(short, Median)
     assert math.isnan(short.low)
-
-
-def test_the_page_has_each_result_with_command_machine_and_date():
-    text = page([RESULT, replace(RESULT, benchmark="step", date="2026-11-29")])
-    assert text.index("## data") < text.index("## step")
-    assert "`python -m benchmarks data repeats=20`: a machine, 2 cores, 1 threads, torch 2.13; 2026-11-28" in text
-    assert text.count("| ours   | 1,234 |") == 2

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from aimv2.base.order import sample_order
@@ -12,10 +11,8 @@ from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transforms import unnormalise
-from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_location
 from benchmarks import scale
-from benchmarks.synthetic import SCENES, describe, draw, write_shards
+from benchmarks.synthetic import SCENES, draw
 
 WHOLE = AugmentConfig(min_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
 TWO_BILLION = {"num_shards": 2000, "shard_rows": 1_000_000}
@@ -57,23 +54,3 @@ def test_peak_is_that_of_a_call_alone():
     before = np.zeros(10**6, np.uint8)
     peak = scale.traced_peak(lambda: (np.zeros(3 * 10**6, np.uint8)[0], np.zeros(2 * 10**6, np.uint8)[0], before[0]))
     assert 3e6 < peak < 3.1e6
-
-
-def test_memory_is_read_at_the_steps_that_were_requested(tmp_path):
-    write_shards(tmp_path / "shards", SCENES, 64)
-    description = describe(tmp_path / "shards")
-    prepare_location(read_source(description))
-    config = scale.loaders.run_config(description, SCENES, batch_size=8, samples=80)
-    statm = tmp_path / "statm"
-    statm.write_text("1000 3 30 4 0 5 0")
-    threads = torch.get_num_threads()
-    try:
-        found = scale.resident_bytes(config, [0, 3, 10], statm)
-    finally:
-        torch.set_num_threads(threads)
-    assert found == [3 * scale.resource.getpagesize()] * 3
-
-
-def test_memory_is_skipped_with_a_sentence_where_it_cannot_be_read(tmp_path):
-    (row,) = scale.memory(tmp_path, 64, 8, tmp_path / "statm").rows
-    assert list(row.values()) == [f"not measured, because this system has no {tmp_path / 'statm'}"]

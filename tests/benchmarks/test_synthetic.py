@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.synthetic import PHOTOGRAPHS, SCENES, link_shards, write_shards
+from benchmarks.synthetic import PHOTOGRAPHS, SCENES, write_shards
 
 
 @pytest.mark.parametrize("kind", [PHOTOGRAPHS, SCENES], ids=lambda kind: kind.name)
@@ -27,10 +27,3 @@ def test_shards_have_pictures_of_their_kind_and_two_captions(tmp_path, kind):
         assert len(json.loads(described)["caption"].split()) == 30
         if kind is PHOTOGRAPHS:
             assert 30_000 < len(content) < 60_000
-
-
-def test_links_have_the_content_of_the_shard(tmp_path):
-    (shard, *_) = write_shards(tmp_path / "shards", SCENES, 4)
-    links = link_shards(tmp_path / "links", [shard], 3)
-    assert [link.name for link in links] == ["00000.tar", "00001.tar", "00002.tar"]
-    assert {link.read_bytes() for link in links} == {shard.read_bytes()}

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.base.errors import UsageError
-from benchmarks.timing import Remote, cpu_seconds, found_device, fresh, interleaved, limited
+from benchmarks.timing import Remote, cpu_seconds, interleaved, limited
 
 
 class Clock:
@@ -100,17 +99,6 @@ def test_threads_are_limited_and_restored():
     with limited(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_missing_cuda_device_is_refused():
-    assert found_device("auto") == "cpu"
-    with pytest.raises(UsageError, match="finds no CUDA device"):
-        found_device("cuda")
-
-
-def test_a_fresh_call_runs_in_another_process():
-    assert fresh(os.getpid) != os.getpid()
 
 
 @pytest.mark.exhaustive

@@ -8,11 +8,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.config.recipes.scales import vit_l
 from aimv2.cost.parts import train_flops
 from aimv2.model.network import build
 from aimv2.spec.objectives import objective
-from benchmarks.training import CASES, Case, TrainingStep, batches_of, encoder_config, useful_flops, vit_l_shape
+from benchmarks.training import CASES, Case, TrainingStep, batches_of, useful_flops
 from tests.helpers.training import losses_of
 
 
@@ -46,18 +45,6 @@ def test_useful_flops_are_those_that_torch_counts_but_for_attention_and_last_tok
     last = train_flops([parts["decoder"]], 1, 0) - train_flops([objective("aimv2").cost(shorter)[1]], 1, 0)
     counted = counter.get_total_flops()
     assert useful_flops(tiny, full) == pytest.approx(counted - 6 * (3 * hidden + last), rel=0.01)
-
-
-def test_vit_l_shape_is_vit_l_with_fewer_blocks():
-    model, whole = vit_l_shape().model, vit_l().model
-    assert (model.encoder.depth, model.decoder.depth) == (4, 2)
-    assert replace(model, encoder=whole.encoder, decoder=whole.decoder) == whole
-
-
-def test_encoders_of_another_depth_or_for_other_images():
-    plain, changed = encoder_config("demo"), encoder_config("demo", 1, 64)
-    assert (plain.model.encoder.depth, plain.model.image_px) == (4, 32)
-    assert (changed.model.encoder.depth, changed.model.image_px, changed.data.render_px) == (1, 64, 64)
 
 
 @pytest.fixture

@@ -270,7 +270,6 @@ def test_a_failed_run_is_named_retried_once_per_launch_and_shown_in_the_report(h
         (("limit=1MB",), "times limit=1MB; nothing was started"),
         (("runs_dir=/proc/nowhere",), "runs_dir='/proc/nowhere' cannot be written"),
         (("reports_dir=/proc/nowhere",), "reports_dir='/proc/nowhere' cannot be written"),
-        (("debug=perhaps",), "debug: Input should be a valid boolean"),
     ],
 )
 def test_a_refused_launch_prints_one_sentence_and_does_no_run(here, tmp_path, more, message):

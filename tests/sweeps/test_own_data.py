@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from aimv2.base.errors import UsageError
 from sweeps import launch
 from sweeps.parse import parse
 from sweeps.search.space import tunable
@@ -64,11 +63,6 @@ def test_labelled_set_decides(command, tmp_path):
 def test_command_line_still_has_the_last_word(command, more, metric, baseline):
     study = parse([*command("data_mix", *more), "dry_run=true"]).request.study
     assert (study.primary_metric, study.baseline) == (metric, baseline)
-
-
-def test_one_source_is_no_mixture(command, tmp_path):
-    with pytest.raises(UsageError, match="this run trains on one, birds; name two or more"):
-        parse([*command("data_mix", f"data.sources=[{tmp_path / 'birds.yaml'}]"), "dry_run=true"])
 
 
 def test_search_does_not_choose_by_a_labelled_set(command):

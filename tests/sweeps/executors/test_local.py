@@ -17,7 +17,6 @@ from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.executors.local import (
     MAX_IDLE,
     DebugExecutor,
-    LocalExecutor,
     StartedWorker,
     keep_workers,
     report_of,
@@ -187,15 +186,3 @@ def test_a_dead_worker_reports_no_work_until_its_end(tmp_path, monkeypatch):
     assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
     ended(launch_dir, "one", WorkerReport(done=["a"]))
     assert report_of(worker, launch_dir, console) == WorkerReport(done=["a"], seconds=100.0)
-
-
-def test_check_refuses_ranks_and_a_shared_gpu_on_the_cpu(tiny):
-    with pytest.raises(UsageError, match="ranks=2 needs executor=slurm: a local worker is a single process"):
-        DEBUG.check([tiny, replace(tiny, ranks=2)])
-    with pytest.raises(UsageError, match=r"executor.runs_per_gpu=2 needs runs on a GPU"):
-        LocalExecutor(runs_per_gpu=2).check([tiny])
-
-
-def test_speed_is_unknown_where_runs_share_a_gpu():
-    assert DEBUG.speed_unknown == ""
-    assert LocalExecutor(runs_per_gpu="auto").speed_unknown

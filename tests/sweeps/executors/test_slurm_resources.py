@@ -142,25 +142,21 @@ def test_num_workers_counts_the_processes_of_all_elements(tiny, more, elements, 
     assert (executor.num_elements(runs), executor.num_workers(runs)) == (elements, workers)
 
 
-@pytest.mark.parametrize("key", ["dependency=afterok:5", "time=10", "partition=main", "requeue"])
-def test_more_refuses_keys_that_the_launch_sets(key):
-    with pytest.raises(
-        ValueError, match=f"more has '{key}': {key.partition('=')[0]} is set by the launch or has a key"
-    ):
-        replace(EXECUTOR, more=(key,))
+LONG_NAMES = "it takes long names without leading dashes"
+OF_LAUNCH = "is set by the launch or has a key"
 
 
-@pytest.mark.parametrize("key", ["Reservation", "--hold", "a b", "x;y", "x=a\nb"])
-def test_more_takes_long_names_only(key):
-    with pytest.raises(ValueError, match=r"more has '.*': it takes long names without leading dashes"):
-        replace(EXECUTOR, more=(key,))
-
-
-def test_the_signal_must_leave_time_to_work():
-    with pytest.raises(
-        ValueError, match=r"signal_seconds=90 leaves nothing of minutes=1: workers would be interrupted"
-    ):
-        replace(EXECUTOR, minutes=1)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        *(({"more": (key,)}, OF_LAUNCH) for key in ("dependency=afterok:5", "time=10", "partition=main", "requeue")),
+        *(({"more": (key,)}, LONG_NAMES) for key in ("Reservation", "--hold", "a b", "x;y", "x=a\nb")),
+        ({"minutes": 1}, "signal_seconds=90 leaves nothing of minutes=1: workers would be interrupted"),
+    ],
+)
+def test_keys_that_a_job_cannot_have_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        replace(EXECUTOR, **values)
 
 
 def test_device_is_that_of_the_requested_nodes():

@@ -31,12 +31,6 @@ def test_records_of_a_sweep_have_its_runs(done):
     assert found[1].rows == [], "an untrained encoder has no steps"
 
 
-def test_run_is_found_by_the_beginning_of_its_name(done):
-    name = records(done, "prefix_ratio")[0].name
-    (found,) = records(done, name[:9])
-    assert (found.name, found.arm, found.title) == (name, "", name)
-
-
 def test_times_of_a_resumed_run_count_from_its_beginning(copied):
     """Its attempt began at second 50, with rows of the 20 seconds before."""
     name = records(copied, "prefix_ratio")[0].name

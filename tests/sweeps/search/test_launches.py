@@ -1,11 +1,9 @@
 """Searches as they are typed, interrupted and killed."""
 
-import io
 import json
 import os
 import re
 import signal
-import sys
 import time
 
 import optuna
@@ -170,31 +168,3 @@ def test_a_dry_run_shows_the_search_and_writes_nothing(here, tmp_path):
     assert "objective.pixel_weight: 0 to 2" in out
     assert "6 trials: none yet" in out
     assert not list(tmp_path.glob("runs/*"))
-
-
-@pytest.mark.exhaustive
-def test_the_dashboard_opens_the_journal(here, tmp_path):
-    """Its server answers with the trials and their curves."""
-    optuna_dashboard = pytest.importorskip("optuna_dashboard")
-    assert here("search.trials=2")[0] == 0
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "runs" / "searches" / f"{NAME}.journal")))
-    app = optuna_dashboard.wsgi(storage)
-
-    def get(path):
-        status = []
-        environment = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SERVER_NAME": "here", "SERVER_PORT": "80"}
-        environment |= {
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(),
-            "wsgi.errors": sys.stderr,
-            "QUERY_STRING": "after=0",
-        }
-        body = b"".join(app(environment, lambda line, *headers: status.append(line)))
-        assert status == ["200 OK"], body
-        return json.loads(body)
-
-    (summary,) = get("/api/studies")["study_summaries"]
-    assert summary["study_name"] == NAME
-    study = get(f"/api/studies/{summary['study_id']}")
-    assert [trial["number"] for trial in study["trials"]] == [0, 1]
-    assert all(trial["intermediate_values"] for trial in study["trials"])

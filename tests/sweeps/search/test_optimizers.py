@@ -1,7 +1,6 @@
 """Samplers draw points of the space, and pruners end what falls behind."""
 
 import math
-from itertools import pairwise
 
 import pytest
 from optuna.trial import TrialState
@@ -23,10 +22,10 @@ def loss(point):
 
 @pytest.mark.parametrize(
     "sampler",
-    ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmaes", "gp", "nsga2", "qmc", "random"))],
+    ["tpe", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("cmaes", "gp", "nsga2"))],
 )
-def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
-    """Each draw is by a sampler that is made anew; random numbers and Sobol's fill the box."""
+def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
+    """Though each draw is by a sampler that is made anew."""
     one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
     one.check()
     journal = Journal(one, tmp_path)
@@ -40,12 +39,8 @@ def test_each_sampler_fills_or_descends_a_box(tiny, tmp_path, sampler):
     assert journal.ask() is None
     assert len({tuple(trial.params.values()) for trial in journal.trials}) == NUM_TRIALS
     losses = [trial.values[0] for trial in journal.trials]
-    if sampler in ("random", "qmc"):
-        weights = sorted(trial.params["objective.pixel_weight"] for trial in journal.trials)
-        assert max(high - low for low, high in pairwise(weights)) < 0.35
-    else:
-        assert min(losses) < 0.1
-        assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
+    assert min(losses) < 0.1
+    assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.classes)

@@ -117,26 +117,20 @@ def test_finishing_writes_the_file_and_requests_both_arms(journal, tmp_path):
     assert {cell.config.evaluation.split for cell in request.cells} == {"test"}
 
 
-def test_the_factor_that_matters_is_the_important_one(tiny, tmp_path):
-    one = search(tiny, sweep="norm_ffn", trials=4)
-    for _ in range(4):
-        task = Journal(one, tmp_path).ask()
-        norm = Journal(one, tmp_path).trials[task.trial].params["norm"]
-        do(tmp_path, task, **{metric: float(norm == "rms") for metric in one.metrics})
-    journal = Journal(one, tmp_path)
-    journal.settle()
-    found = importances(journal.study)
-    assert found["norm"] > 0.9
-    assert sum(found.values()) == pytest.approx(1.0)
-
-
-def test_equal_values_have_no_important_factor(tiny, tmp_path):
-    one = search(tiny, sweep="norm_ffn", trials=4)
-    for _ in range(4):
-        do(tmp_path, Journal(one, tmp_path).ask(), **dict.fromkeys(one.metrics, 1.0))
-    journal = Journal(one, tmp_path)
-    journal.settle()
-    assert importances(journal.study) == {}
+def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none(tiny, tmp_path):
+    for is_equal in (False, True):
+        one, folder = search(tiny, sweep="norm_ffn", trials=4), tmp_path / str(is_equal)
+        folder.mkdir()
+        for _ in range(4):
+            journal = Journal(one, folder)
+            task = journal.ask()
+            loss = float(is_equal or journal.trials[task.trial].params["norm"] == "rms")
+            do(folder, task, **dict.fromkeys(one.metrics, loss))
+        journal = Journal(one, folder)
+        journal.settle()
+        found = importances(journal.study)
+        assert (found == {}) == is_equal
+        assert is_equal or (found["norm"] > 0.9 and sum(found.values()) == pytest.approx(1.0))
 
 
 @pytest.mark.parametrize(

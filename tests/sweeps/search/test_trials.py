@@ -1,6 +1,5 @@
 """Trials in displays."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,12 +7,10 @@ from optuna.trial import TrialState
 
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
-from analysis.evidence.searches import path_of
 from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
-from sweeps.search.trials import ARM, pruned_trials, trials_of
+from sweeps.search.trials import ARM, trials_of
 from sweeps.search.work import SearchTasks
-from tests.helpers.searches import search_of, trial
 from tests.helpers.trials import begin, do, search
 
 
@@ -89,22 +86,3 @@ def test_failed_trials_are_counted(tiny, tmp_path):
     told(journal, TrialState.PRUNED)
     found = trials_of(tmp_path, "a_search")
     assert (found.described, found.num_failed) == ("1 pruned, 1 failed", 1)
-
-
-def test_a_run_knows_the_trials_that_were_pruned(tiny, tmp_path):
-    assert pruned_trials(tmp_path, "v2-0") == {}
-    journal = Journal(search(tiny), tmp_path)
-    run = told(journal, TrialState.PRUNED, cost={"samples": 8})
-    assert pruned_trials(tmp_path, run) == {"trial 0 of a_search": 8}
-    assert pruned_trials(tmp_path, told(journal, TrialState.FAIL, cost={"samples": 8})) == {}
-    diverged = told(journal, TrialState.PRUNED, cost={"samples": 8}, note="not finite: a test")
-    assert pruned_trials(tmp_path, diverged) == {}
-
-
-def test_trials_in_a_database_are_known_from_the_outcome_of_their_search(tmp_path):
-    path = path_of(tmp_path, "b_search")
-    path.parent.mkdir()
-    trials = [trial(0), trial(1, "pruned", share=0.25), trial(2, "pruned", note="not finite: a test")]
-    path.write_text(json.dumps(search_of(trials)))
-    found = [pruned_trials(tmp_path, one["run"]) for one in trials]
-    assert found == [{}, {"trial 1 of b_search": 1024}, {}]

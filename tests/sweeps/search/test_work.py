@@ -19,9 +19,7 @@ from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
 from sweeps.search.planned import PlannedSearch
-from sweeps.search.trials import pruned_trials
 from sweeps.search.work import SearchTasks, SearchWork
-from sweeps.status.logs import print_logs
 from sweeps.tasks import read_work, write_work
 from sweeps.worker import Worker
 from tests.helpers.trials import begin, do, end, requested, search
@@ -184,9 +182,6 @@ def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long,
     assert list(run.path.glob("attempts/0001/checkpoint/*"))
     curve = [row["held_out_caption_loss"] for row in run.rows() if row.get("held_out_caption_loss")][1:]
     assert list(bad.intermediate_values.values()) == pytest.approx(curve)
-    console = Console(record=True, width=200)
-    print_logs(run, console, pruned_trials)
-    assert ", pruned, as trial 1 of a_search; its checkpoint stays" in console.export_text()
     # The baseline won, so its run on a fresh seed is all that confirms.
     assert len(list(tmp_path.glob("v*/result.json"))) == 2
 

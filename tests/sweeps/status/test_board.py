@@ -70,13 +70,12 @@ def test_waiting_runs_are_grouped_by_reason():
     assert "causal, seed 3 (v2-000000000003) and 1 more not done: it was interrupted; no free worker yet" in shown
 
 
-def test_many_running_runs_are_cut():
-    shown = text(sweep(*(run("running", seed) for seed in range(MAX_SHOWN_RUNNING + 3))))
-    assert "and 3 more" in shown
-
-
-def test_no_sweep_is_said():
-    assert text() == "nothing was launched into this folder yet"
+def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
+    num_more = 3
+    runs = [run("running", seed) for seed in range(MAX_SHOWN_RUNNING + num_more - 1)]
+    shown = text(sweep(*runs, run("running", 25, host="node7", note="no new step")))
+    assert f"and {num_more} more" in shown
+    assert "causal, 25 on node7: no new step" in shown
 
 
 def test_workers_that_wait_for_resources_are_in_the_progress_line():
@@ -85,12 +84,6 @@ def test_workers_that_wait_for_resources_are_in_the_progress_line():
     assert "1 active launch; workers waiting for a free core, GPU or memory: 2" in headline(found)
     assert "GPU or memory: 2 in use on this host: 2 cores by other in /runs (process 7) arm " in text(found)
     assert "in use" not in text(sweep(run("waiting")))
-
-
-def test_runs_that_look_wrong_are_shown_first():
-    assert "causal, 25 on node7: no new step" in text(
-        sweep(*(run("running", seed) for seed in range(25)), run("running", 25, host="node7", note="no new step"))
-    )
 
 
 def test_a_slow_reading_is_repeated_rarely(plan):

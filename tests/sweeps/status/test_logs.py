@@ -2,20 +2,17 @@
 
 import contextlib
 
-from optuna.trial import TrialState
 from rich.console import Console
 
-from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps.search.journal import Journal
-from sweeps.search.trials import pruned_trials
 from sweeps.status.logs import print_logs
 from tests.helpers.trials import begin, do, search
 
 
 def printed(runs_dir, task):
     console = Console(record=True, width=200)
-    print_logs(RunFolder(runs_dir, task.name), console, pruned_trials)
+    print_logs(RunFolder(runs_dir, task.name), console)
     return console.export_text()
 
 
@@ -31,28 +28,11 @@ def endings(text):
     return [line.partition(", process ")[2].partition(", ")[2] for line in text.splitlines() if "attempt 0" in line]
 
 
-def test_the_attempt_that_a_search_pruned_says_so_and_no_other_one(tiny, tmp_path):
-    journal = Journal(search(tiny), tmp_path)
-    task = journal.ask()
-    interrupted(tmp_path, task, samples=4)
-    assert endings(printed(tmp_path, task)) == ["interrupted"]
-    interrupted(tmp_path, task, samples=8)
-    journal.tell(journal.trials[0], TrialState.PRUNED, cost={"samples": 8})
-    interrupted(tmp_path, task, samples=12)  # for a sweep that needs the run too
-    text = printed(tmp_path, task)
-    first, pruned, last = endings(text)
-    assert (first, last) == ("interrupted", "interrupted")
-    assert pruned == "pruned, as trial 0 of a_search; its checkpoint stays for a sweep that needs this run"
-    assert f"{task.name}: not done" in text
-    do(tmp_path, task, content_loss=1.0)
-    assert endings(printed(tmp_path, task)) == [first, pruned, last, "finished"]
-    assert f"{task.name}: done" in printed(tmp_path, task)
-
-
-def test_a_failed_run_has_its_traceback(tiny, tmp_path):
+def test_each_attempt_says_how_it_ended(tiny, tmp_path):
     task = Journal(search(tiny), tmp_path).ask()
-    with begin(tmp_path, task) as attempt:
-        attempt.fail(Failure("bug", "a test"), "Traceback: line 1")
+    interrupted(tmp_path, task, samples=4)
+    assert f"{task.name}: not done" in printed(tmp_path, task)
+    do(tmp_path, task, content_loss=1.0)
     text = printed(tmp_path, task)
-    assert endings(text) == ["failed, bug: a test"]
-    assert "Traceback: line 1" in text
+    assert endings(text) == ["interrupted", "finished"]
+    assert f"{task.name}: done" in text
