@@ -14,7 +14,7 @@ from aimv2.config.data_config import AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
-from aimv2.datasets.open import prepare_source
+from aimv2.datasets.open import prepare_location
 from benchmarks.data import Bench, DataOptions, crop_pixels, load_bare, load_ours, load_webdataset, places, run_config
 from benchmarks.synthetic import SCENES, describe, write_shards
 
@@ -34,7 +34,7 @@ def test_three_loaders_load_the_same_pictures(tmp_path):
                 if each.name.endswith("png"):
                     files[each.name] = np.asarray(Image.open(tar.extractfile(each))).tobytes()
     description = describe(tmp_path / "shards")
-    prepare_source(read_source(description))
+    prepare_location(read_source(description))
     config = run_config(description, SCENES, batch_size=8, samples=32)
     config = replaced(config, {"augment": vars(WHOLE)})
     bare = pictures(load_bare(places(shards, "png"), WHOLE, 32, 8, 0))
