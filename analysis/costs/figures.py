@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, Measurements, TrainingSetting
+from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, TrainingSetting
 from analysis.costs.ratios import Median, relative
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 from analysis.figures.arms import NUM_COLUMNS, panels
@@ -57,17 +57,8 @@ def objective_points(settings: Sequence[TrainingSetting]) -> list[Point]:
     return found
 
 
-def encoder_ratios(measurements: Measurements) -> tuple[Figure, pd.DataFrame]:
-    """Draw a panel per number of patches and precision, a row per encoder, and a marker per batch size."""
-    return _draw(encoder_points(measurements.encoders))
-
-
-def objective_ratios(measurements: Measurements) -> tuple[Figure, pd.DataFrame]:
-    """Draw a panel per scale and a row per objective."""
-    return _draw(objective_points(measurements.training))
-
-
-def _draw(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
+def draw_ratios(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
+    """Draw a panel per setting, a row per encoder or objective, and a marker per batch size."""
     names, rows, series = (list(dict.fromkeys(values)) for values in list(zip(*points, strict=True))[:3])
     figure, axes = panels(len(names), rows)
     figure.set_figheight(-(-len(names) // NUM_COLUMNS[0]) * (0.36 * len(rows) + 0.8) + 0.5)

@@ -1,6 +1,5 @@
 """Timings as numbers of a report: percentiles, and medians of ratios with intervals. Letters: R rounds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95
+from analysis.inference.intervals import LEVEL, with_interval
 
 
 @dataclass(frozen=True)
@@ -29,37 +28,19 @@ class Median:
 
     @property
     def text(self) -> str:
-        has_interval = not math.isnan(self.low)
-        return f"{self.median:.2f} " + (f"[{self.low:.2f}, {self.high:.2f}]" if has_interval else "(no interval)")
+        return with_interval(self.median, self.low, self.high, ".2f")
 
     @property
     def includes_1(self) -> bool:
         """True if there is an interval and it does not tell the two times apart."""
         return self.low <= 1 <= self.high
 
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """The ratio as an estimate in ``report.json``."""
-        return {
-            "mean": self.median,
-            "low": self.low,
-            "high": self.high,
-            "level": LEVEL,
-            "n": self.n,
-            "unit": "times AIMv2",
-        }
-
-
-def median(value_R: ArrayLike) -> Median:
-    """Return the median with its interval by order statistics."""
-    value_R = np.asarray(value_R)
-    interval: Any = stats.quantile_test(value_R, p=0.5).confidence_interval(LEVEL)  # scipy-stubs call it a float
-    return Median(float(np.median(value_R)), float(interval.low), float(interval.high), len(value_R))
-
 
 def relative(theirs_R: ArrayLike, ours_R: ArrayLike) -> Median:
-    """Return the median ratio of timings that were taken in the same rounds."""
-    return median(np.divide(theirs_R, ours_R))
+    """Return the median ratio of timings that were taken in the same rounds, with its interval by order statistics."""
+    value_R = np.divide(theirs_R, ours_R)
+    interval: Any = stats.quantile_test(value_R, p=0.5).confidence_interval(LEVEL)  # scipy-stubs call it a float
+    return Median(float(np.median(value_R)), float(interval.low), float(interval.high), len(value_R))
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

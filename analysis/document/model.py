@@ -54,13 +54,6 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Quote:
-    """A sentence that stands out."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Bullets:
     items: list[str]
 
@@ -103,7 +96,7 @@ class Section:
     is_folded: bool = False
 
 
-Block = Paragraph | Quote | Bullets | Table | Code | Figure | Section
+Block = Paragraph | Bullets | Table | Code | Figure | Section
 
 
 @dataclass(frozen=True)

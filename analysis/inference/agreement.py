@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of
+from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
@@ -30,15 +30,10 @@ class Share:
     high: float
     n: int
     num_seeds: int
-    level: float = LEVEL
 
     def text(self, form: str = ".2f") -> str:
         """Return the value and its interval, or why there is none."""
-        if math.isnan(self.value):
-            return "no value"
-        if math.isnan(self.low):
-            return f"{self.value:{form}} (no interval)"
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+        return "no value" if math.isnan(self.value) else with_interval(self.value, self.low, self.high, form)
 
 
 @dataclass(frozen=True)

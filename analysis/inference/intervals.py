@@ -102,8 +102,7 @@ class Estimate:
         """Return mean and interval, or why there is none."""
         if not self.n:
             return "no shared seed"
-        mean = format(self.mean, form)
-        return f"{mean} {self.bounds(form)}" if self.has_interval else f"{mean} (no interval)"
+        return with_interval(self.mean, self.low, self.high, form)
 
     def bounds(self, form: str = "+.3f") -> str:
         """Return the interval, or that there is none."""
@@ -114,11 +113,20 @@ class Estimate:
         """Return what the interval rests on: level, seeds, error, and what it covers; without one, the seeds."""
         if not self.has_interval:
             return f"n = {self.n}, no interval"
-        level = f"{100 * self.level:.2f}".rstrip("0").rstrip(".")
-        return f"{level} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
+        return f"{percent(self.level, 2)} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
 
 
 NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
+
+
+def with_interval(value: float, low: float, high: float, form: str) -> str:
+    """Return a value with its interval, or, if the ends are NaN, that there is none."""
+    return f"{value:{form}} " + ("(no interval)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]")
+
+
+def percent(level: float, decimals: int = 4) -> str:
+    """Return a level in per cent without zeros at its end, such as 97.5."""
+    return f"{100 * level:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 @lru_cache(maxsize=4096)

@@ -25,7 +25,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.spec.metrics import lower_is_better
 from analysis.document.data import plain
-from analysis.inference.intervals import LEVEL
+from analysis.inference.intervals import LEVEL, with_interval
 from analysis.inference.power import Aim, Noise, seeds_for
 
 SLUG = STUDY.slug
@@ -52,7 +52,7 @@ class KnownEffect:
     num_seeds: int = Field(gt=1)
 
     def text(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.num_seeds} seeds"
+        return f"{with_interval(self.mean, self.low, self.high, '+.3f')}, {self.num_seeds} seeds"
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER, detectable_difference
+from analysis.inference.intervals import POWER, detectable_difference, percent
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes
 from analysis.judgement.sensitivity import not_measured
-from analysis.sections.words import metric_title, percent, runs_of, with_limits, withheld
+from analysis.sections.words import metric_title, runs_of, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 

@@ -144,7 +144,7 @@ def test_without_runs_the_claim_is_undecided(tmp_path, capsys, more):
 
 def test_a_claim_without_a_study_is_not_testable(capsys):
     assert check(["lit-zero-shot"], pytest.fail) == 3
-    assert capsys.readouterr().out == f"lit-zero-shot is not testable here. {CLAIMS['lit-zero-shot'].no_study}\n"
+    assert capsys.readouterr().out == f"lit-zero-shot is not testable here. {CLAIMS['lit-zero-shot'].why_not}\n"
 
 
 def test_a_claim_without_a_verdict_names_what_measures_it(capsys):

@@ -48,7 +48,7 @@ def test_without_reports_every_claim_has_its_reason_or_its_command():
     num_judged = sum(bool(claim.studies) and not claim.part_of for claim in CLAIMS.values())
     assert page.conclusion == f"Of 51 claims: {51 - num_judged} *not testable*; {num_judged} *not run yet*."
     lit = row_of(page, "lit-zero-shot")
-    assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].no_study}"
+    assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].why_not}"
     planned = row_of(page, "beats-cappa-same-data")
     assert planned["verdict"] == "**not run yet**"
     assert planned["what decides"] == ""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Picture
 
 from aimv2.base.markdown import escape
 from analysis.document.html import inline_svg, slug, to_html
-from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
+from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
 SVG = (
@@ -63,7 +63,7 @@ class Checker(HTMLParser):
 def test_every_block_is_well_formed_and_every_reference_has_its_target(folder):
     runs = Table(["run", "arm"], [["`v2-a`", "one"], ["`v2-b`", "two"], ["`v2-a`", "three"]], name="runs")
     numbers = Table(["arm", "loss"], [["one", Cell(("1", "2"), ("v2-a", "v2-b"), "a <note>", 1.0)]], caption="Numbers.")
-    blocks = [Paragraph("*text*"), Quote("said"), Bullets(["one", "two"]), Code("a < b"), figure(), figure(), numbers]
+    blocks = [Paragraph("*text*"), Bullets(["one", "two"]), Code("a < b"), figure(), figure(), numbers]
     page = to_html(document(*blocks, Section("Runs", [runs], is_folded=True), lead=figure()), folder)
     checker = Checker()
     checker.feed(page)

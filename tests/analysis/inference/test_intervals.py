@@ -15,6 +15,7 @@ from analysis.inference.intervals import (
     critical_value,
     detectable_difference,
     mean_interval,
+    percent,
     satterthwaite,
     unpaired_difference,
 )
@@ -164,6 +165,11 @@ def test_critical_value_lies_between_a_single_comparison_and_bonferroni():
 def test_satterthwaite_of_equal_parts_adds_degrees_of_freedom():
     assert satterthwaite([2.0, 2.0], [3, 3]) == pytest.approx(6)
     assert satterthwaite([2.0], [3]) == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
+def test_levels_in_per_cent_have_no_zeros_at_their_end(level, text):
+    assert percent(level) == text
 
 
 def test_basis_names_level_seeds_error_and_cover():

@@ -1,14 +1,7 @@
 from dataclasses import replace
 
-import pytest
-
 from analysis.document.model import Table
-from analysis.sections.words import metric_title, percent, runs_of, seen, with_limits
-
-
-@pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
-def test_levels_in_per_cent_have_no_zeros_at_their_end(level, text):
-    assert percent(level) == text
+from analysis.sections.words import metric_title, runs_of, seen, with_limits
 
 
 def test_metrics_have_names_in_prose():
