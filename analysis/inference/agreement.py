@@ -54,14 +54,14 @@ class Agreement:
     rank: Share
 
 
-def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS, seed: int = 0) -> list[Agreement]:
+def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
     """Return the agreement of each scale with the next.
 
     Args:
         scales: from small to large, a metric with a row per seed and a column per arm.
     """
     return [
-        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws, seed=seed)
+        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws)
         for small, large in pairwise(scales)
     ]
 
@@ -72,7 +72,6 @@ def agreement(
     *,
     names: tuple[str, str] = ("small", "large"),
     num_draws: int = NUM_DRAWS,
-    seed: int = 0,
 ) -> Agreement:
     """Compare the order of the arms that both scales have.
 
@@ -100,7 +99,7 @@ def agreement(
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
     small, large = names
-    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws, seed)
+    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
     return Agreement(small=small, large=large, **shares)
 
 
@@ -110,10 +109,9 @@ def _over_seeds(
     other_SA: pd.DataFrame,
     counts: Mapping[str, int],
     num_draws: int,
-    seed: int,
 ) -> dict[str, Share]:
     """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, num_seeds = np.random.default_rng(seed), min(len(one_SA), len(other_SA))
+    rng, num_seeds = np.random.default_rng(0), min(len(one_SA), len(other_SA))
     is_paired = bool(one_SA.index.isin(other_SA.index).any())
     if is_paired:
         seeds = one_SA.index.union(other_SA.index)
@@ -186,9 +184,7 @@ class Association:
     within_spearman: Share
 
 
-def association(
-    table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
-) -> Association:
+def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> Association:
     """Correlate two columns across arms and within them, with intervals over seeds as blocks.
 
     Args:
@@ -198,7 +194,7 @@ def association(
     loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
     across, within = loss_SA.shape[1], len(complete)
     counts = {name: across if name.startswith("across") else within for name in Association.__dataclass_fields__}
-    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws, seed))
+    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws))
 
 
 def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:

@@ -7,13 +7,12 @@ import pandas as pd
 from ablations.study import Study
 from analysis.document.model import Block, Paragraph, Section
 from analysis.evidence.load import Evidence
-from analysis.inference.agreement import agreements
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
-from analysis.sections.scaling.agreement import agreement_table
+from analysis.sections.scaling.agreement import agreement_sections
 from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
 from analysis.sections.words import metric_title
 
@@ -63,9 +62,8 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
         f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
         for samples, rows in scaling_runs(study, evidence).groupby("d")
     }
-    if found := [one for one in agreements(scales) if one.accuracy.n]:
-        about = Paragraph("The order of sizes at a number of samples and at the next.")
-        blocks.append(Section("Decision accuracy", [about, agreement_table(found)]))
+    about = "The order of sizes at a number of samples and at the next."
+    blocks += agreement_sections("Decision accuracy", about, scales, "decision_accuracy")
     return Section("Scaling law", blocks)
 
 

@@ -6,20 +6,16 @@ from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
-from ablations.request import Request
-from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
-from analysis.claims.page import WORDS, claims_document, document, price
+from analysis.claims.page import claims_document, document, price
 from analysis.document.data import to_json
-from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, lines_of
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack
 from analysis.inference.looks import Look
 from analysis.judgement.findings import findings_in
 from tests.helpers.documents import at_scale, tables
-from tests.helpers.pages import ROOT
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 
@@ -109,13 +105,6 @@ def test_a_verdict_of_many_comparisons_shows_the_first(findings):
     assert shown == [f"content_loss: {verdict.deciding[0].difference.text()}"] * 3 + ["and 2 more"]
 
 
-def test_verdicts_sort_from_decided_to_open(findings):
-    page = document({findings.study.slug: findings}, None)
-    for row in table_of(page).rows:
-        word = lines_of(row[2])[0].strip("*").partition(" (")[0]
-        assert row[2].value == WORDS.index(word)
-
-
 def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     def titles(page):
         return [section.title for section in page.sections]
@@ -127,12 +116,6 @@ def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     assert row[:2] == [findings.config.scale, "demo"]
     assert row[2].value == 1  # the same runs
     assert "Decision accuracy" not in titles(document({"small": findings}, None))
-
-
-def test_links_of_the_page_stay_in_the_folder_of_reports(findings):
-    text = to_markdown(document({findings.study.slug: findings}, None))
-    assert f"](../{findings.study.slug}/report.md)" in text
-    assert str(ROOT) not in text
 
 
 def test_published_numbers_have_the_decimals_of_their_table():
@@ -169,14 +152,6 @@ def reports_dir(request_of, evidence, tmp_path):
     return tmp_path
 
 
-def test_records_give_the_findings_of_the_report(reports_dir, evidence):
-    found = findings_in(reports_dir, "prefix_ratio")
-    assert isinstance(found.request, Request)
-    assert found.look.number == 2
-    assert found.verdicts
-    assert len(found.evidence.runs) == len(evidence.runs)
-
-
 def test_the_page_is_made_of_all_records(reports_dir):
     """No sensitivity was measured at the scale of these runs, so no claim is decided, and the page says so."""
     page = claims_document(reports_dir)
@@ -200,8 +175,3 @@ def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory,
     (reports_dir / request.folder / FILE).write_bytes(pack(records))
     assert findings_in(reports_dir, request.folder).search == records.search
     assert to_json(claims_document(reports_dir)) == before
-
-
-def test_a_folder_without_records_is_named(reports_dir):
-    with pytest.raises(UsageError, match="cannot be read"):
-        findings_in(reports_dir, "verify")

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure as Picture
 
 from aimv2.base.markdown import escape
-from analysis.document.html import inline_svg, slug, to_html
+from analysis.document.html import inline_svg, to_html
 from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
@@ -115,10 +115,6 @@ def test_no_text_becomes_markup(folder, text):
     assert 'href="javascript' not in body
 
 
-def test_raw_html_in_markdown_is_escaped(folder):
-    assert "&lt;b&gt;" in to_html(document(Paragraph("<b>bold</b>")), folder)
-
-
 @pytest.mark.parametrize(
     "interval", ["Δ +0.1 [-0.2, +0.4]", "-3,415 [-3,749, -3,080]", "5.89e+11 [5.28e+11, 6.27e+11]", "[0, 1]"]
 )
@@ -181,10 +177,6 @@ def test_page_allows_no_request(folder):
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
-def test_slug_is_an_anchor():
-    assert slug("Held-out loss: *content* words") == "held-out-loss-content-words"
-
-
 def test_links_to_other_reports_lead_to_their_pages(tmp_path):
     page = to_html(Document("t", "q", "c", [Section("s", [Paragraph("[one](../one/report.md) [b](b.md)")])]), tmp_path)
     assert 'href="../one/report.html"' in page
@@ -202,12 +194,6 @@ def test_data_of_a_figure_are_escaped_and_long_ones_are_cut(folder):
     assert "The first 300 of 1000 rows." in page
     assert "<td>299</td>" in page
     assert "<td>300</td>" not in page
-
-
-def test_ids_and_references_get_the_prefix():
-    svg = '<svg width="4pt" height="2pt"><clipPath id="p"/><g clip-path="url(#p)"><use xlink:href="#p"/></g></svg>'
-    shown = inline_svg(svg, "f1-", "alt")
-    assert '<clipPath id="f1-p"/><g clip-path="url(#f1-p)"><use xlink:href="#f1-p"/>' in shown
 
 
 def test_width_becomes_a_hint_and_the_text_an_attribute():

@@ -109,12 +109,6 @@ def test_two_arms_have_their_paired_interval():
     assert found.error_from == "own"
 
 
-def test_effect_that_seeds_share_changes_nothing():
-    values = table()
-    one, other = (SharedError(some).contrast("b", "a") for some in (values, values.add([0, 5, -9, 2], axis=0)))
-    assert (one.low, one.high) == pytest.approx((other.low, other.high))
-
-
 def test_noisy_arm_has_its_own_interval_and_leaves_the_pool():
     values = table(seeds=8, scale=(1, 1, 1, 1, 20))
     found = SharedError(values).contrasts(["b", "e"], "a")

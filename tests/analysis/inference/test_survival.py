@@ -84,11 +84,6 @@ def test_loss_at_the_time_to_reach_is_the_target(losses, target):
         assert loss_at(curve(losses), time) == pytest.approx(target, abs=1e-6)
 
 
-def test_loss_after_the_end_is_the_last():
-    assert loss_at(curve([4, 2]), 50) == 3
-    assert loss_at(curve([4, 2]), 500) == 2
-
-
 @pytest.mark.parametrize(("delta", "expected"), [(0.5, 12.5), (-0.5, -12.5), (0.0, 0.0), (9.0, 100.0)])
 def test_lead_of_a_shifted_line_is_the_shift_over_its_slope(delta, expected):
     """Losses fall by 4 over 100, so a run that is lower by delta is ahead by delta / 4 of that, or by all of it."""

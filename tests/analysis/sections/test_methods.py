@@ -65,13 +65,6 @@ def test_only_what_was_used_is_cited(findings):
     assert not any("Berger" in one for one in section(no_claims).blocks[-1].items)
 
 
-def test_later_looks_have_a_higher_level(findings):
-    later = judge(findings.request, findings.evidence, Look(3), findings.sensitivity)
-    text = text_of(section(later))
-    assert "the level 99.375 %: this is look 3" in text, "1 - 0.05 / 8"
-    assert "two one-sided tests at 0.625 % each" in text
-
-
 def test_intervals_that_cover_items_say_so(findings):
     def covering(arms):
         changed = {
@@ -118,13 +111,6 @@ def test_without_intervals_nothing_is_tested(findings, num_seeds):
     text = text_of(section(judged_again(findings, evidence)))
     assert "too few seeds for intervals, so nothing was tested" in text
     assert "Dunnett" not in text
-
-
-def test_other_designs_are_said_as_they_are(findings):
-    other = replace(STUDY, equal="flops", design=replace(STUDY.design, kind="ladder"))
-    text = text_of(section(judged_again(findings, findings.evidence, study=other)))
-    assert "(design: ladder)" in text
-    assert "arms have the same training FLOPs" in text
 
 
 def test_search_behind_an_arm_is_described(tiny):

@@ -12,7 +12,6 @@ from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections.study import document
-from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import sensitive
 from tests.helpers.searches import (
@@ -50,13 +49,6 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
     assert report.numbers["search"]["confirmation"]["n"] == 4
     for written in (to_markdown(report), to_json(report)):
         assert "Confirmed: on 4" in written
-
-
-def test_loss_and_accuracy_of_arms_are_a_section(findings):
-    (section,) = (one for one in document(findings, {}).sections if one.title == "Loss and accuracy")
-    names = [row[0] for row in section.blocks[0].rows]
-    assert names == [metric_title(name) for name in dict.fromkeys(findings.evidence.metrics["metric"])
-                     if name.startswith(("probe_", "knn_"))]  # fmt: skip
 
 
 def test_conclusion_command_and_figures_come_first(findings):

@@ -1,12 +1,7 @@
 from dataclasses import replace
 
 from analysis.document.model import Table
-from analysis.sections.words import metric_title, runs_of, seen, with_limits
-
-
-def test_metrics_have_names_in_prose():
-    assert metric_title("content_loss") == "held-out loss of content words"
-    assert metric_title("knn_object") == "kNN object"
+from analysis.sections.words import runs_of, seen, with_limits
 
 
 def test_runs_of_arms_are_named_once(findings):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.scaling.bootstrap import Bootstrap, bounds, percentiles, resample
+from analysis.inference.scaling.bootstrap import Bootstrap, bounds, resample
 from analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs
 
@@ -149,28 +149,9 @@ def test_a_large_exponent_is_recovered():
     assert found.num_failed == 0
 
 
-def test_an_exponent_at_the_smallest_value_of_the_search_is_refitted():
-    runs = ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.002, rng=2)
-    law = fit(FORMS["additive"], runs)
-    at_bound = replace(law, parameters={**law.parameters, "a": BOUNDS[0]})
-    found = resample(at_bound, runs, num_draws=10)
-    assert found.num_failed == 0
-    assert not found.identified["a"]
-
-
-def test_without_a_refit_nothing_is_identified():
-    found = replace(law_with({"E": [1.0], "A": [1.0], "a": [0.5]}), draws=pd.DataFrame(columns=["E", "A", "a"]))
-    assert not any(found.identified.values())
-
-
 def test_numbers_have_three_digits():
     assert bounds(0.12345, 51234) == "[0.123, 51,200]"
     assert bounds(1.23456e9, -2) == "[1.23e+09, -2]"
-
-
-def test_percentiles_without_draws_are_missing():
-    assert np.isnan(percentiles(np.array([]))).all()
-    assert percentiles(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
 
 
 @pytest.mark.exhaustive

@@ -108,20 +108,6 @@ def test_other_units_change_coefficients_alone(n_unit, d_unit, loss_unit):
     assert other.parameters == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_order_of_runs_is_irrelevant():
-    runs = ladder_runs(HOFFMANN, noise=0.01)
-    shuffled = fit(FORMS["additive"], runs.sample(frac=1, random_state=0))
-    assert shuffled.parameters == pytest.approx(fit(FORMS["additive"], runs).parameters, rel=1e-4)
-
-
-def test_a_loss_that_does_not_depend_on_a_variable_has_no_term_of_it():
-    runs = ladder_runs({**HOFFMANN, "A": 0.0}, num_seeds=1)
-    law = fit(FORMS["additive"], runs)
-    flat = law.parameters["A"] * runs["n"].to_numpy() ** -law.parameters["a"]
-    assert np.ptp(flat) < 1e-3
-    np.testing.assert_allclose(law.predict(runs), runs["loss"], rtol=1e-4)
-
-
 def test_fewer_settings_than_parameters_are_refused():
     runs = ladder_runs(HOFFMANN, sizes=2, samples=2)
     with pytest.raises(ValueError, match="needs at least 5 settings; the runs have 4"):

@@ -8,7 +8,7 @@ from analysis.document.model import Document, Section
 from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
@@ -49,13 +49,6 @@ def test_tables_have_the_numbers_of_the_law(fitted):
     assert 'L is column "loss"; n is column "parameters"; d is column "tokens".' in found["scaling_parameters"].caption
     assert "its interval is that of the jackknife over seeds." in found["scaling_forms"].caption
     assert "resampled noise of seeds and runs." in found["scaling_parameters"].caption
-
-
-def test_the_figure_says_what_its_parts_are(fitted):
-    with style():
-        figure = law_figure(fitted)
-    assert "open points, the runs with n = 1.6e+10 or d = 5e+11" in figure.caption
-    assert len(figure.data)
 
 
 def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
