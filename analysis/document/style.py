@@ -133,11 +133,15 @@ def _compact(svg: str) -> str:
     Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
     what can be seen: matplotlib's ids change with the last digits of a number.
     """
+
+    def shorter_number(found: re.Match[str]) -> str:
+        return f"{float(found[0]):.5g}"
+
     svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
-    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(_shorter, found[0]), svg)
+    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(shorter_number, found[0]), svg)
     svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
@@ -153,10 +157,6 @@ def _compact(svg: str) -> str:
     if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
         rules.append(_font_face(characters))
     return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
-
-
-def _shorter(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.5g}"
 
 
 def _font_face(characters: str) -> str:

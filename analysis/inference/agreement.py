@@ -86,7 +86,10 @@ def agreement(
     arms = [arm for arm in small_SA.columns if arm in large_SA.columns]
     small_SA, large_SA = small_SA[arms], large_SA[arms]
     pairs = np.array(list(combinations(range(len(arms)), 2)), dtype=int).reshape(-1, 2)
-    is_told = np.array([_is_told(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs], dtype=bool)
+    seen = [(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs]
+    is_told = np.array(
+        [mean_interval(one - other, size=size_of(one, other)).excludes_zero for one, other in seen], dtype=bool
+    )
 
     def statistics(small: np.ndarray, large: np.ndarray) -> Values:
         small_A, large_A = _mean(small), _mean(large)
@@ -138,10 +141,6 @@ def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> 
     first, second = pairs.T
     product = np.sign(small_A[first] - small_A[second]) * np.sign(large_A[first] - large_A[second])
     return np.asarray((product + 1) / 2)
-
-
-def _is_told(one_S: "pd.Series[float]", other_S: "pd.Series[float]") -> bool:
-    return mean_interval(one_S - other_S, size=size_of(one_S, other_S)).excludes_zero
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:

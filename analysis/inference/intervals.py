@@ -154,12 +154,8 @@ def critical_value(level: float, df: float, family: int = 1, correlation: float 
         inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
         return float(error_weight_E @ inside_EM @ mean_weight_M) - level
 
-    return float(optimize.brentq(excess, alone - 0.01, bonferroni_value(level, df, family) + 0.01, xtol=1e-12))
-
-
-def bonferroni_value(level: float, df: float, family: int) -> float:
-    """Return the critical value that is valid whatever the correlations."""
-    return float(stats.t.ppf(1 - (1 - level) / 2 / family, df))
+    largest = float(stats.t.ppf(1 - (1 - level) / 2 / family, df))  # Bonferroni's, valid whatever the correlations
+    return float(optimize.brentq(excess, alone - 0.01, largest + 0.01, xtol=1e-12))
 
 
 def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -72,16 +72,12 @@ class Aim:
         """
         df = noise.df(num_seeds)
         if math.isinf(df):
-            return self._factor * noise.error(num_seeds)
+            return self.factor * noise.error(num_seeds)
         critical = stats.t.isf(self.alpha, df)
         return float(special.nctdtrinc(df, 1 - self.power, critical)) * noise.error(num_seeds)
 
-    def is_out_of_reach(self, noise: Noise) -> bool:
-        """True if no number of seeds suffices, because the items' part alone is too large."""
-        return self._factor * noise.items >= self.distance
-
     @property
-    def _factor(self) -> float:
+    def factor(self) -> float:
         """The detectable distance in standard errors that are known."""
         return float(stats.norm.isf(self.alpha) + stats.norm.ppf(self.power))
 
@@ -117,8 +113,8 @@ def seeds_for(noise: Noise, aim: Aim) -> float:
     """
     if not aim.distance > 0:
         return math.nan
-    if aim.is_out_of_reach(noise):
-        return math.inf
+    if aim.factor * noise.items >= aim.distance:
+        return math.inf  # the items' part alone is too large
 
     def suffice(num_seeds: int) -> bool:
         return aim.detectable(noise, num_seeds) <= aim.distance

@@ -43,11 +43,6 @@ class Curves:
         self._study = study
         self._evidence = evidence
 
-    @property
-    def has_loss(self) -> bool:
-        """True if there is a curve of a loss, which falls; some objectives have only others."""
-        return self._evidence.curve.endswith("_loss")
-
     def convergence(self, arm: str, cost: Equal, fraction: float) -> Convergence | None:
         """Return how soon an arm reaches the baseline's loss; None if a curve or a cost was not measured."""
         own, baseline = self._curves(cost).get(arm, {}), self._curves(cost).get(self._study.baseline, {})
@@ -77,8 +72,8 @@ class Curves:
     def _scaled(self, cost: Equal) -> dict[str, dict[int, "pd.Series[float]"]]:
         """Return the curves by arm and seed; runs whose cost was not measured are left out."""
         evidence, column = self._evidence, COSTS[cost][1]
-        if not self.has_loss or column not in evidence.runs:
-            return {}
+        if not evidence.curve.endswith("_loss") or column not in evidence.runs:
+            return {}  # some objectives have no curve of a loss, which falls
         runs = evidence.runs[(evidence.runs["samples"] > 0) & evidence.runs[column].notna()]
         points = evidence.curves.dropna(subset=[evidence.curve]).sort_values("samples")
         curves = dict(iter(points.groupby(["arm", "seed"])))

@@ -1,7 +1,6 @@
 """Images with the caption that each arm wrote, right words and wrong ones told apart."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -70,13 +69,17 @@ def section(
             compared = compare(reference, example["written"])
             scores[arm].append(compared)
             share = compared.num_right / compared.num_words if compared.num_words else None
-            row.append(Cell((compared.counts, compared.markdown), runs=_first_run(evidence, arm), value=share))
+            first = tuple(evidence.runs.loc[evidence.runs["arm"] == arm, "run"].head(1))
+            row.append(Cell((compared.counts, compared.markdown), runs=first, value=share))
         table.rows.append(row)
     if not table.rows:
         return None, {}
-    shares = Bullets([f"{study.label(arm)}: {_share(found)} words right." for arm, found in scores.items()])
+    shares = []
+    for arm, found in scores.items():
+        num_right, num_words = sum(one.num_right for one in found), sum(one.num_words for one in found)
+        shares.append(f"{study.label(arm)}: {num_right} of {num_words} words right.")
     introduction = INTRODUCTION if supervises_eos else INTRODUCTION + CUT
-    return Section("Examples", [Paragraph(introduction), shares, table]), images
+    return Section("Examples", [Paragraph(introduction), Bullets(shares), table]), images
 
 
 def compare(reference: str, written: str) -> Compared:
@@ -91,12 +94,3 @@ def compare(reference: str, written: str) -> Compared:
         else:
             num_missing += max(0, (end - start) - (stop - begin))
     return Compared(tuple(parts), num_right, len(expected), num_missing)
-
-
-def _share(found: Sequence[Compared]) -> str:
-    return f"{sum(one.num_right for one in found)} of {sum(one.num_words for one in found)}"
-
-
-def _first_run(evidence: Evidence, arm: str) -> tuple[str, ...]:
-    """Return the run that wrote the examples of an arm, its first."""
-    return tuple(evidence.runs.loc[evidence.runs["arm"] == arm, "run"].head(1))

@@ -25,8 +25,10 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     blocks: list[Block] = [_table(findings)]
     if note := power(findings.study, findings.comparisons, escape(findings.unit)):
         blocks.append(Paragraph(note))
+    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
+    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
     title = metric_title(findings.metric)
-    return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, _reading(findings)])
+    return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, reading])
 
 
 def _metric(findings: Findings) -> Paragraph:
@@ -42,11 +44,6 @@ def _metric(findings: Findings) -> Paragraph:
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
         f" {study.equivalence_margin:g}. {seen}."
     )
-
-
-def _reading(findings: Findings) -> Section:
-    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
-    return Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
 
 
 def _table(findings: Findings) -> Table:

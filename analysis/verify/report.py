@@ -97,7 +97,10 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
     """Yield the tables and figures by their names in the template; those that do not apply are left out."""
     config, lengths, balance = run.config, findings.prefix_lengths, findings.balance
     alpha, unit = config.objective.pixel_weight, "steps" if config.prefix.per == "batch" else "samples"
-    yield "checks", _checks(findings.checks)
+    rows: list[list[str | Cell]] = [
+        [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
+    ]
+    yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")
     yield "config", Code(json.dumps(to_dict(config), indent=1, ensure_ascii=False), "json")
     if lengths.count_I.any():
         caption = (
@@ -120,11 +123,6 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         yield "balance", Figure("balance", alt, caption, *draw_balance(balance, alpha))
     yield "pixels", _pixels(findings.pixels)
     yield "captions", _captions(findings.captions)
-
-
-def _checks(checks: Sequence[Check]) -> Table:
-    rows: list[list[str | Cell]] = [[one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in checks]
-    return Table(["check", "verdict", "found", "criterion"], rows, "checks")
 
 
 def _pixels(pixels: Pixels) -> Table:

@@ -36,11 +36,9 @@ class ScalingLaw:
     @property
     def warnings(self) -> list[str]:
         """Sentences on what the data do not identify or speak against."""
-        return [*self.bootstrap.unidentified.values(), *self._on_refits(), *self._on_form(), *self._on_noise()]
-
-    def _on_refits(self) -> list[str]:
         failed, total = self.bootstrap.num_failed, self.bootstrap.num_failed + len(self.bootstrap.draws)
-        return [f"{failed} of {total} refits did not converge; the intervals leave them out."] if failed else []
+        refits = [f"{failed} of {total} refits did not converge; the intervals leave them out."] if failed else []
+        return [*self.bootstrap.unidentified.values(), *refits, *self._on_form(), *self._on_noise()]
 
     def _on_form(self) -> list[str]:
         found = [] if self.chosen.error.n else [f"The form is not tested on larger runs: {self.chosen.reason}."]
