@@ -220,7 +220,6 @@ def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
 
 
 def _without_records(reports_dir: Path) -> list[str]:
-    """Return the names of studies' reports without records."""
     found = {path.parent.name for path in reports_dir.glob("*/report.md")}
     return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
 

@@ -221,7 +221,6 @@ def _runs(answers: Sequence[Answer]) -> Table | Paragraph:
 
 
 def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:
-    """Return a claim's verdicts as JSON values."""
     return {
         "verdict": word,
         "answers": [

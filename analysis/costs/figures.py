@@ -1,6 +1,7 @@
 """Time relative to AIMv2, of encoders and of objectives, beside FLOPs relative to AIMv2."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +13,7 @@ from analysis.costs.ratios import Median, relative
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 from analysis.figures.arms import NUM_COLUMNS, panels
 
+COLUMNS = ["panel", "row", "series", "time_ratio", "low", "high", "rounds", "flops_ratio"]
 SPREAD = 0.36  # of the batch sizes within a row
 
 
@@ -73,7 +75,8 @@ def draw_ratios(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
     handles, labels = axes[0].get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found))
-    return figure, pd.DataFrame([_row(point) for point in points])
+    data = [(*point[:3], *astuple(point.time), point.flops) for point in points]
+    return figure, pd.DataFrame(data, columns=COLUMNS)
 
 
 def _mark(axis: Axes, point: Point, row: int, offset: float, color: str) -> None:
@@ -91,16 +94,3 @@ def _mark(axis: Axes, point: Point, row: int, offset: float, color: str) -> None
         label=point.series,
     )
     show_on_hover(line, f"{point.row}, {point.panel}, {point.series}: {point.time.text} times AIMv2")
-
-
-def _row(point: Point) -> dict[str, str | float]:
-    return {
-        "panel": point.panel,
-        "row": point.row,
-        "series": point.series,
-        "time_ratio": point.time.median,
-        "low": point.time.low,
-        "high": point.time.high,
-        "rounds": point.time.n,
-        "flops_ratio": point.flops,
-    }

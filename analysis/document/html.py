@@ -160,7 +160,6 @@ class _Inline(RendererHTML):
 
 
 def _run_of(table: Table, row: Sequence[str | Cell]) -> str:
-    """Return the name of a row's run."""
     return "".join(lines_of(row[table.columns.index("run")])).strip("`")
 
 

@@ -136,7 +136,6 @@ def walk(blocks: Sequence[Block]) -> Iterator[Block]:
 
 
 def lines_of(cell: str | Cell) -> tuple[str, ...]:
-    """Return the lines of a cell."""
     return (cell,) if isinstance(cell, str) else cell.lines
 
 

@@ -59,19 +59,9 @@ def _effects(ladder: Ladder) -> pd.DataFrame:
     for metric, seen in ladder.metrics.items():
         for rung, effect in seen.effects.items():
             worse = harm(metric, effect)
-            rows.append(
-                {
-                    "metric": metric,
-                    "unit": seen.unit,
-                    "rung": rung,
-                    "label": ladder.rungs[rung],
-                    "worse": worse.mean / seen.paired_sd,
-                    "low": worse.low / seen.paired_sd,
-                    "high": worse.high / seen.paired_sd,
-                    "n": effect.num_seeds,
-                    "is_detected": worse.low > 0 or worse.high < 0,
-                    "decides_claims": judged[metric].tells_small_steps,
-                }
-            )
+            sizes = [size / seen.paired_sd for size in (worse.mean, worse.low, worse.high)]
+            is_detected = worse.low > 0 or worse.high < 0
+            named = (metric, seen.unit, rung, ladder.rungs[rung])
+            rows.append((*named, *sizes, effect.num_seeds, is_detected, judged[metric].tells_small_steps))
     columns = ["metric", "unit", "rung", "label", "worse", "low", "high", "n", "is_detected", "decides_claims"]
     return pd.DataFrame(rows, columns=columns)

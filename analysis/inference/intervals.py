@@ -249,10 +249,10 @@ def bonferroni(num_families: int, level: float = LEVEL) -> float:
     return 1 - (1 - level) / max(num_families, 1)
 
 
-def detectable_difference(difference: Estimate, power: float = POWER) -> float:
+def detectable_difference(difference: Estimate) -> float:
     """Return the minimum detectable difference; NaN without an interval.
 
-    It is the true difference whose interval excludes 0, on the correct side, with this probability, at the estimate's
+    It is the true difference whose interval excludes 0, on the correct side, with 80 % power, at the estimate's
     level, number of seeds and standard error.
 
     With a pooled error, the test of spreads sometimes gives a comparison a wider interval. By simulation, that costs as
@@ -263,4 +263,4 @@ def detectable_difference(difference: Estimate, power: float = POWER) -> float:
     if not difference.has_interval:
         return math.nan
     cost = 1 + SPREAD_TEST_COST / difference.n if difference.error_from == "pooled" else 1
-    return cost * float(special.nctdtrinc(difference.df, 1 - power, difference.critical)) * difference.error
+    return cost * float(special.nctdtrinc(difference.df, 1 - POWER, difference.critical)) * difference.error

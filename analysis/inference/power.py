@@ -3,6 +3,7 @@
 More seeds reduce one part of a difference's error. The part that comes from the choice of evaluation items stays.
 """
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -119,12 +120,5 @@ def seeds_for(noise: Noise, aim: Aim) -> float:
     def suffice(num_seeds: int) -> bool:
         return aim.detectable(noise, num_seeds) <= aim.distance
 
-    low, high = 1, 2  # the first is too few
-    while not suffice(high):
-        low, high = high, 2 * high
-        if high > MAX_SEARCHED:
-            return math.inf
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffice(middle) else (middle, high)
-    return high
+    fewest = 2 + bisect.bisect_left(range(2, MAX_SEARCHED), True, key=suffice)
+    return fewest if fewest < MAX_SEARCHED else math.inf

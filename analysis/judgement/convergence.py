@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -42,6 +41,7 @@ class Curves:
     def __init__(self, study: Study, evidence: Evidence) -> None:
         self._study = study
         self._evidence = evidence
+        self._by_cost: dict[Equal, dict[str, dict[int, pd.Series[float]]]] = {}
 
     def convergence(self, arm: str, cost: Equal, fraction: float) -> Convergence | None:
         """Return how soon an arm reaches the baseline's loss; None if a curve or a cost was not measured."""
@@ -64,10 +64,6 @@ class Curves:
         if cost not in self._by_cost:
             self._by_cost[cost] = self._scaled(cost)
         return self._by_cost[cost]
-
-    @cached_property
-    def _by_cost(self) -> dict[Equal, dict[str, dict[int, "pd.Series[float]"]]]:
-        return {}
 
     def _scaled(self, cost: Equal) -> dict[str, dict[int, "pd.Series[float]"]]:
         """Return the curves by arm and seed; runs whose cost was not measured are left out."""

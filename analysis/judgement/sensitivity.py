@@ -206,20 +206,19 @@ def read_ladder(path: Path) -> Ladder:
     return ladder
 
 
-def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
-    """Return the seeds with which two arms by themselves show a true difference, with 80 % power.
+def seeds_needed(paired_sd: float, size: float) -> float:
+    """Return the seeds with which the 95 % interval of two arms by themselves shows a true difference, with 80 % power.
 
     A study of more arms pools their error, and needs at most as many.
 
     Args:
         paired_sd: standard deviation of paired differences.
         size: the true difference, in the same unit.
-        level: of the interval that must exclude 0.
 
     Returns:
         2 or more; infinity if ``MAX_SEEDS`` are too few.
     """
-    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - level) / 2))
+    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - LEVEL) / 2))
     return seeds if seeds <= MAX_SEEDS else math.inf
 
 

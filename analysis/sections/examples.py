@@ -4,10 +4,9 @@ import base64
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from ablations.study import Study
 from aimv2.base.markdown import escape
 from analysis.document.model import Bullets, Cell, Paragraph, Section, Table
-from analysis.evidence.load import Evidence
+from analysis.judgement.findings import Findings
 
 INTRODUCTION = (
     "Captions of held-out images by each arm's first seed, with greedy decoding and full attention. Words are compared"
@@ -48,14 +47,9 @@ class Compared:
         return f"{self.num_right} of {self.num_words} words right{missing}"
 
 
-def section(
-    study: Study, evidence: Evidence, *, supervises_eos: bool = True
-) -> tuple[Section | None, dict[str, bytes]]:
-    """Return the examples and their images by path; None and no image if no arm has any.
-
-    Args:
-        supervises_eos: False if arms were not trained to end their captions.
-    """
+def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
+    """Return the examples and their images by path; None and no image if no arm has any."""
+    study, evidence = findings.study, findings.evidence
     arms = [arm for arm in study.arms if arm in evidence.examples]
     table = Table(["image", "reference", *(study.label(arm) for arm in arms)], name="examples")
     images: dict[str, bytes] = {}
@@ -78,7 +72,7 @@ def section(
     for arm, found in scores.items():
         num_right, num_words = sum(one.num_right for one in found), sum(one.num_words for one in found)
         shares.append(f"{study.label(arm)}: {num_right} of {num_words} words right.")
-    introduction = INTRODUCTION if supervises_eos else INTRODUCTION + CUT
+    introduction = INTRODUCTION + CUT * (not findings.config.objective.supervise_eos)
     return Section("Examples", [Paragraph(introduction), Bullets(shares), table]), images
 
 

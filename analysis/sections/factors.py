@@ -106,7 +106,6 @@ def _blocks(findings: Findings, metric: str, one: FactorAnalysis) -> list[Block]
 
 
 def _figure(findings: Findings, metric: str, one: FactorAnalysis) -> list[Block]:
-    """Return the plot of a study of two factors."""
     if len(one.factors) != 2 or metric != findings.metric:
         return []
     factors = {

@@ -211,7 +211,6 @@ def repeats(study: Study, evidence: Evidence) -> list[str]:
 
 
 def _source_row(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Return the cells of a source in the runs of an arm."""
     samples = runs["samples"].mean()
     bad = [f"{reason}: {count:,}" for reason in REASONS if (count := int(runs[reason].sum()))]
     return (

@@ -46,8 +46,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     if not findings.compares:
         return _search_alone(findings, files)
     study, evidence = findings.study, findings.evidence
-    supervises_eos = findings.config.objective.supervise_eos
-    shown, images = examples.section(study, evidence, supervises_eos=supervises_eos)
+    shown, images = examples.section(findings)
     results = evidence.results.to_csv(index=False).encode()
     files = {"results.csv": results, **images, **files}
     if findings.ladder:

@@ -146,5 +146,4 @@ def _captions(captions: Captions) -> Table:
 
 
 def _example(number: int) -> str:
-    """Return the path of an image with captions."""
     return f"example_{number:02d}.png"

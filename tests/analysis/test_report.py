@@ -178,12 +178,6 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_command_without_arguments_prints_its_usage(capsys):
-    assert report.main([]) == 2
-    assert report.main(["--help"]) == 0
-    assert capsys.readouterr().out.count("usage: python analysis/report.py STUDY|claims|costs|all") == 2
-
-
 def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path):
     some = [cell for cell in cells if cell.arm in ("uniform", "causal") and cell.seed < 3]
     for cell in some:

@@ -75,7 +75,6 @@ def assess(
     *,
     num_draws: int = NUM_DRAWS,
     huber: float | None = None,
-    seed: int = 0,
 ) -> ScalingLaw:
     """Fit and test all forms of the variables, and give the named one intervals.
 
@@ -83,7 +82,6 @@ def assess(
         runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
         form: a name in ``FORMS``.
         huber: the Huber scale, in log units; by default that of each form's residuals.
-        seed: of the bootstrap.
 
     Raises:
         FitError: the form cannot be fitted to these runs.
@@ -94,5 +92,5 @@ def assess(
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
         raise FitError(chosen.reason)
-    bootstrap = resample(chosen.law, runs, num_draws=num_draws, seed=seed)
+    bootstrap = resample(chosen.law, runs, num_draws=num_draws)
     return ScalingLaw(runs, split, trials, chosen, bootstrap, lack_of_fit(chosen.law, runs))

@@ -97,14 +97,6 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
 
 
-def test_a_verdict_of_many_comparisons_shows_the_first(findings):
-    claim = next(iter(findings.verdicts))
-    verdict = findings.verdicts[claim]
-    many = replace(findings, verdicts={claim: replace(verdict, deciding=verdict.deciding * 5)})
-    shown = row_of(document({"prefix_ratio": many}, None), claim)["what decides"].split(" / ")
-    assert shown == [f"content_loss: {verdict.deciding[0].difference.text()}"] * 3 + ["and 2 more"]
-
-
 def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     def titles(page):
         return [section.title for section in page.sections]
@@ -116,16 +108,6 @@ def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     assert row[:2] == [findings.config.scale, "demo"]
     assert row[2].value == 1  # the same runs
     assert "Decision accuracy" not in titles(document({"small": findings}, None))
-
-
-def test_published_numbers_have_the_decimals_of_their_table():
-    page = document({}, None)
-    samples = row_of(page, "fewer-samples-than-contrastive")["published"]
-    assert "IN-1k probe: DFN-CLIP-L 86.5, SigLIP-L 86.5, AIMv2-L 86.6 / billion samples: DFN-CLIP-L 40, " in samples
-    assert samples.endswith("SigLIP-L 40, AIMv2-L 12 / Evidence: uncontrolled.")
-    assert "box AP: OAI CLIP 53.6, AIMv2-L 54.0, DINOv2 55.5" in row_of(page, "det-seg-below-dinov2")["published"]
-    assert "0.6B 0.3119," in row_of(page, "loss-predicts-downstream")["published"]
-    assert "MMEp (score): OAI CLIP L 1481," in row_of(page, "vlm-l-beats-peers")["published"]
 
 
 def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):

@@ -38,9 +38,3 @@ def test_the_same_measurements_give_the_same_files(tmp_path):
 def test_numbers_are_plain_json():
     numbers = json.loads(json.dumps(document(measurements()).numbers))
     assert (numbers["clock"], numbers["depth"], numbers["machine"]["threads"]) == ("wall", 24, 2)
-
-
-def test_ours_alone_has_no_figure_of_ratios():
-    found = document(measurements(models=("aimv2",)))
-    assert found.lead is None
-    assert "relative to AIMv2 at" not in found.conclusion

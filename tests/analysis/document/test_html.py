@@ -162,10 +162,6 @@ def test_tables_of_sentences_are_told_from_tables_of_numbers(folder):
     assert classes("word " * 20, num_columns=10)[0] == {"broad", "wide"}
 
 
-def test_tables_without_headings_have_no_header(folder):
-    assert "<thead" not in to_html(document(Table(["", ""], [["a", "b"]])), folder)
-
-
 def test_folded_sections_are_details(folder):
     page = to_html(document(Section("More numbers", [Paragraph("inside")], is_folded=True)), folder)
     assert '<details class="fold" id="more-numbers">\n<summary><h3>More numbers</h3></summary>\n<p>inside</p>' in page

@@ -75,12 +75,6 @@ def test_fonts_in_pdf_are_truetype(tmp_path):
     assert b"/Type3" not in pdf
 
 
-def test_figures_are_not_left_open():
-    before = plt.get_fignums()
-    drawn()
-    assert plt.get_fignums() == before
-
-
 def test_last_digits_of_numbers_do_not_show(tmp_path):
     """Processors add in different orders."""
     for name, noise in (("one", 0.0), ("other", 1e-15)):

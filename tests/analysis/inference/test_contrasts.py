@@ -119,11 +119,6 @@ def test_noisy_arm_has_its_own_interval_and_leaves_the_pool():
     assert 4 in spreads(values.to_numpy()).apart
 
 
-def test_noisy_baseline_leaves_every_comparison_its_own_interval():
-    found = SharedError(table(seeds=8, scale=(20, 1, 1, 1, 1))).contrasts(["b", "c"], "a")
-    assert {one.error_from for one in found.values()} == {"own"}
-
-
 def test_arms_without_shared_seeds_or_spread_have_no_interval():
     apart = pd.DataFrame({"a": [1.0, 2.0, np.nan, np.nan], "b": [np.nan, np.nan, 1.0, 2.0]})
     assert not SharedError(apart).contrast("b", "a").has_interval

@@ -210,12 +210,3 @@ def test_intervals_and_tests_have_their_error_rates(missing):
     tolerance = 3.5 * math.sqrt(0.05 * 0.95 / num)
     assert hits[:3] / num == pytest.approx([0.95, 0.95, 0.05], abs=tolerance)
     assert missing or hits[3] / num == pytest.approx(0.95, abs=tolerance)
-
-
-def test_narrow_intervals_of_means_are_noted_if_runs_are_missing():
-    rng = np.random.default_rng(0)
-    rows = [(seed, a, b, rng.normal()) for seed in range(4) for a in "xy" for b in "uv"]
-    whole = pd.DataFrame(rows, columns=["seed", "a", "b", "value"])
-    for runs, is_noted in ((whole, False), (whole.drop(index=3), True)):
-        notes = " ".join(analyse(runs, {"a": ["x", "y"], "b": ["u", "v"]}).notes)
-        assert ("too narrow" in notes) == is_noted

@@ -18,11 +18,6 @@ def test_parts_of_a_ratio_add_up_and_predict_its_change():
     assert ratio - without == pytest.approx(parts[7] / 200, rel=0.05)
 
 
-def test_with_equal_weights_a_part_is_the_deviation_from_the_mean():
-    total = np.array([1.0, 2.0, 6.0])
-    assert influence(total, np.ones(3)) == pytest.approx(total - 3)
-
-
 def test_mean_squares_of_a_balanced_example():
     """Seeds 0 and 1, items 0 to 2; additive, so that nothing is left over."""
     differences = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
@@ -128,14 +123,6 @@ def simulated(rng, *, seeds=4, items=60, of_seed=0.2, of_item=1.5, of_rest=1.0):
     """Draw paired differences with known components of variance and the mean 0."""
     part_S1, part_N = rng.normal(0, of_seed, (seeds, 1)), rng.normal(0, of_item, items)
     return part_S1 + part_N + rng.normal(0, of_rest, (seeds, items))
-
-
-def test_components_are_estimated_without_bias():
-    rng = np.random.default_rng(1)
-    tables = [simulated(rng) for _ in range(1500)]
-    items, rest = np.mean([item_variance(item_covariance(table, table)) for table in tables], axis=0)
-    assert rest * 4 * 60 == pytest.approx(1.0, rel=0.02)
-    assert items - rest == pytest.approx(1.5**2 / 60, rel=0.03)
 
 
 @pytest.mark.exhaustive

@@ -33,13 +33,6 @@ def test_mixed_code_is_the_only_reason_that_is_given(findings):
     assert judged_again(findings, replace(findings.evidence, runs=runs)).withheld == ["the runs are of 2 codes"]
 
 
-def test_labels_have_the_actual_ratios(findings):
-    arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
-    study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
-    again = judged_again(findings, findings.evidence, study=study)
-    assert again.study.label("causal") == "causal (prefix of 1 patch) (here samples 16 for 16, 1 x)"
-
-
 def test_sensitivity_study_measures_its_own_sensitivity(tiny):
     study = STUDIES["sensitivity"]
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(4))

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
 
 from aimv2.base.errors import UsageError
@@ -74,12 +73,6 @@ def test_one_run_has_no_interval(findings):
     text = card(judged_again(findings, one), "causal")
     assert "(n = 1), so there are no intervals" in text
     assert "[" not in rows_of(text)["content_loss"][0]
-
-
-def test_metadata_are_yaml(findings):
-    metadata = next(yaml.safe_load_all(card(findings, "fixed_25", "timm").split("\n---\n")[0]))
-    assert metadata["library_name"] == "timm"
-    assert metadata["datasets"]
 
 
 def test_unknown_arm_is_refused(findings):

@@ -3,8 +3,6 @@
 import re
 from dataclasses import replace
 
-import pytest
-
 from ablations.study import WINNER
 from analysis.document.model import Bullets
 from analysis.evidence.load import load
@@ -103,14 +101,6 @@ def test_what_withholds_the_conclusion_is_said(findings):
     assert "Nothing is concluded in the primary metric: sensitivity of content_loss" in blind
     partly = text_of(section(judged_again(findings, findings.evidence, seen=sensitive("content_loss"))))
     assert r"of content\_loss, causal\_content\_loss, only content\_loss does." in partly
-
-
-@pytest.mark.parametrize("num_seeds", [0, 1])
-def test_without_intervals_nothing_is_tested(findings, num_seeds):
-    evidence = evidence_of(STUDY, {}, spread=0.1, seeds=range(num_seeds)) if num_seeds else evidence_from([], [])
-    text = text_of(section(judged_again(findings, evidence)))
-    assert "too few seeds for intervals, so nothing was tested" in text
-    assert "Dunnett" not in text
 
 
 def test_search_behind_an_arm_is_described(tiny):

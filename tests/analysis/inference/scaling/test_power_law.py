@@ -45,12 +45,6 @@ def test_a_power_law_without_offset_is_a_line_in_logarithms():
     assert law.parameters == pytest.approx({"A": np.exp(intercept), "a": -slope}, rel=1e-5)
 
 
-def test_a_constant_is_the_geometric_mean():
-    loss = np.array([2.0, 3.0, 4.0, 5.0])
-    law = fit(FORMS["constant"], pd.DataFrame({"n": [1, 2, 3, 4], "loss": loss}), huber=1e3)
-    assert law.parameters["E"] == pytest.approx(np.prod(loss) ** 0.25)
-
-
 def test_the_multiplicative_form_is_recovered():
     runs = ladder_runs(HOFFMANN, num_seeds=1)
     runs["loss"] = 1.2 + 5e3 * runs["n"] ** -0.2 * runs["d"] ** -0.15

@@ -61,12 +61,6 @@ def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     assert not law_numbers(fitted)["parameters"]["A"]["is_identified"]
 
 
-def test_without_frontier_or_variable_the_parts_are_left_out(fitted):
-    without = section_of(replace(fitted, frontier=None))
-    assert "There is no compute-optimal frontier: a term of the law is 0." in text_of(without)
-    assert "frontier" not in law_numbers(replace(fitted, frontier=None))
-
-
 def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
     runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=3)[["d", "loss"]]
     fitted = Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS, MEANINGS)
