@@ -36,11 +36,16 @@ class Median:
         return self.low <= 1 <= self.high
 
 
-def relative(theirs_R: ArrayLike, ours_R: ArrayLike) -> Median:
-    """Return the median ratio of timings that were taken in the same rounds, with its interval by order statistics."""
-    value_R = np.divide(theirs_R, ours_R)
+def median(value_R: ArrayLike) -> Median:
+    """Return the median with its interval by order statistics."""
+    value_R = np.asarray(value_R)
     interval: Any = stats.quantile_test(value_R, p=0.5).confidence_interval(LEVEL)  # scipy-stubs call it a float
     return Median(float(np.median(value_R)), float(interval.low), float(interval.high), len(value_R))
+
+
+def relative(theirs_R: ArrayLike, ours_R: ArrayLike) -> Median:
+    """Return the median ratio of timings that were taken in the same rounds."""
+    return median(np.divide(theirs_R, ours_R))
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

@@ -37,7 +37,7 @@ class Fitted:
 def law_blocks(fitted: Fitted) -> list[Block]:
     """Return the test of the forms, the parameters, warnings and the frontier of a law."""
     warnings = fitted.law.warnings
-    told = [Paragraph("Warnings:"), Bullets(warnings)] if warnings else []
+    told: list[Block] = [Paragraph("Warnings:"), Bullets(warnings)] if warnings else []
     return [_forms(fitted.law), _parameters(fitted), *told, *_frontier(fitted)]
 
 
