@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,15 +70,9 @@ def script() -> int:
 
 
 def _rebuild(arguments: Sequence[str]) -> int:
-    flags = [word for word in arguments if word.startswith("--")]
-    names = [word for word in arguments if "=" not in word and word not in flags]
-    for flag in flags:
-        if flag not in FLAGS:
-            raise unknown("option", flag, FLAGS)
+    names, flags, values = _read(arguments, FLAGS, {"latex": "false"})
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, ALL])}.")
-    defaults = {"runs_dir": "runs", "reports_dir": "reports", "latex": "false"}
-    values = defaults | key_values([word for word in arguments if "=" in word], defaults)
     reports_dir, latex = Path(values["reports_dir"]), checked("latex", bool, values["latex"])
     if "--check" in flags:
         return _check(names[0], reports_dir, latex=latex)
@@ -95,12 +89,9 @@ def _card(arguments: Sequence[str]) -> int:
     from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
     from analysis.sections.card import card
 
-    flags = [word for word in arguments if word == "--from-records"]
-    names = [word for word in arguments if "=" not in word and word not in flags]
+    names, flags, values = _read(arguments, FLAGS[:1], {"layout": "transformers"})
     if len(names) != 2:
         raise UsageError(f"which card? Name a study and an arm: python analysis/report.py card STUDY ARM (got {names})")
-    places = {"runs_dir": "runs", "reports_dir": "reports", "layout": "transformers"}
-    values = places | key_values([word for word in arguments if "=" in word], places)
     if values["layout"] not in LAYOUTS:
         raise unknown("layout", values["layout"], LAYOUTS)
     (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
@@ -110,6 +101,19 @@ def _card(arguments: Sequence[str]) -> int:
         found = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
     print(card(found, arm, values["layout"]), end="")
     return 0
+
+
+def _read(
+    arguments: Sequence[str], allowed: Sequence[str], more: Mapping[str, str]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the names, the flags, and the values by key, with defaults: the two folders and ``more``."""
+    flags = [word for word in arguments if word.startswith("--")]
+    for flag in flags:
+        if flag not in allowed:
+            raise unknown("option", flag, allowed)
+    defaults = {"runs_dir": "runs", "reports_dir": "reports", **more}
+    values = key_values([word for word in arguments if "=" in word], defaults)
+    return [word for word in arguments if "=" not in word and word not in flags], flags, defaults | values
 
 
 def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = False) -> Path:
@@ -216,7 +220,6 @@ def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
 
 
 def _without_records(reports_dir: Path) -> list[str]:
-    """Return the names of studies' reports without records."""
     found = {path.parent.name for path in reports_dir.glob("*/report.md")}
     return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
 

@@ -159,16 +159,12 @@ def report(path: Path, options: FitOptions) -> Document:
         figure = law_figure(fitted)
     return Document(
         title=f"Scaling law of {escape(path.name)}",
-        question=f"{len(runs)} runs, {_settings(runs, variables)} settings.",
+        question=f"{len(runs)} runs, {len(runs[variables].drop_duplicates())} settings.",
         conclusion=conclusion(fitted),
         lead=figure,
         sections=[Section("Scaling law", law_blocks(fitted))],
         numbers=law_numbers(fitted),
     )
-
-
-def _settings(runs: pd.DataFrame, variables: Sequence[Variable]) -> int:
-    return len(runs[list(variables)].drop_duplicates())
 
 
 def read_runs(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:

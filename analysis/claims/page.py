@@ -1,6 +1,5 @@
 """The page of all claims of the paper: a verdict on each, or the reason why there is none."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, Claim
+from ablations.claims import CLAIMS
 from ablations.expand import expand
 from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import demo
@@ -17,8 +16,7 @@ from analysis.claims.paper import paper_section
 from analysis.document.model import Cell, Document, Paragraph, Section, Table, code_span
 from analysis.document.template import blocks_of
 from analysis.evidence.records import recorded_names
-from analysis.inference.relations import Word
-from analysis.judgement.claims import NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
+from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
 from analysis.judgement.findings import Findings, findings_in
 from analysis.judgement.sensitivity import Ladder, nearest_ladder
 from analysis.judgement.verdicts import compared_in_words
@@ -48,7 +46,10 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
         findings: those of all reports, by folder.
         ladder: what the sensitivity study found at the default scale, for the noise of our probe.
     """
-    answers = {name: _answers(CLAIMS[name], parts, findings) for name, parts in whole_claims().items()}
+    answers = {
+        name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
+        for name, parts in whole_claims().items()
+    }
     words = {name: overall([one for one in own if one.claim.id == name]) for name, own in answers.items()}
     table = Table(COLUMNS, name="claims", is_filterable=True)
     full = Table(FULL_COLUMNS, name="full", is_filterable=True)
@@ -73,21 +74,15 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     )
 
 
-def _answers(claim: Claim, parts: Sequence[Claim], findings: Mapping[str, Findings]) -> list[Answer]:
-    return [answer for one in (claim, *parts) for answer in answers_of(one, findings)]
-
-
 def _conclusion(words: Mapping[str, str]) -> str:
     """Return how many claims have each verdict, and the names of those that are decided."""
-    counts = Counter(words.values())
-    parts = [f"{counts[word]} *{word}*{_names(words, word)}" for word in WORDS if counts[word]]
+    named = {word: [name for name, found in words.items() if found == word] for word in WORDS}
+    parts = [
+        f"{len(names)} *{word}*" + (f" ({', '.join(names)})" if word in DECIDED else "")
+        for word, names in named.items()
+        if names
+    ]
     return f"Of {len(words)} claims: {'; '.join(parts)}."
-
-
-def _names(words: Mapping[str, str], word: str) -> str:
-    if word not in (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER):
-        return ""
-    return f" ({', '.join(name for name, found in words.items() if found == word)})"
 
 
 def _rows(answers: Sequence[Answer], word: str) -> list[list[str | Cell]]:
@@ -120,10 +115,11 @@ def _row(answer: Answer, word: str, studies: tuple[str, ...], *, is_first: bool)
 def _full_row(answer: Answer) -> list[str | Cell]:
     claim = answer.claim
     limits = [f"Limits: {claim.limits}."] if claim.limits else []
+    published = (_numbers_of(*one) for one in claim.published.items())
     return [
         Cell((claim.id, answer.report or answer.study)),
         Cell((f"{claim.contradicted_if}.", *limits)),
-        Cell(_published(claim)),
+        Cell((claim.claimed, *published, f"Evidence: {claim.evidence}.")),
         Cell(_deciding(answer), answer.runs),
         Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
         Cell(_command(answer)),
@@ -161,11 +157,6 @@ def _deciding(answer: Answer) -> tuple[str, ...]:
     return tuple(
         f"{compared_in_words(study, one)}: expected {one.relation}" for one in study.claims.get(answer.claim.id, ())
     )
-
-
-def _published(claim: Claim) -> tuple[str, ...]:
-    """Return the claimed effect, the published numbers, and what kind of evidence they are."""
-    return (claim.claimed, *(_numbers_of(*one) for one in claim.published.items()), f"Evidence: {claim.evidence}.")
 
 
 def _numbers_of(metric: str, values: Mapping[str, float]) -> str:
@@ -230,7 +221,6 @@ def _runs(answers: Sequence[Answer]) -> Table | Paragraph:
 
 
 def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:
-    """Return a claim's verdicts as JSON values."""
     return {
         "verdict": word,
         "answers": [

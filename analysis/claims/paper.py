@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ablations.expectations import PROBE
 from ablations.paper_tables import PaperTable, Row, paper_tables
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from analysis.inference.intervals import Estimate, with_interval
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.sections.words import runs_of
@@ -85,13 +86,13 @@ def _ours(row: Row, table: PaperTable, own: Findings | None) -> str | Cell:
     mean = own.evidence.mean(PROBE, row.arm)
     if not mean.n:
         return "not measured"
-    lines = [f"{100 * mean.mean:.1f} {_bounds(mean.low, mean.high)}, n = {mean.n}"]
+    lines = [f"{_points(mean, '.1f')}, n = {mean.n}"]
     reference = next(one.arm for one in table.rows if one.condition == table.reference)
     if reference and row.arm != reference:
         difference = own.differences.of(row.arm, PROBE, reference, PROBE)
-        lines.append(f"Δ {100 * difference.mean:+.1f} {_bounds(difference.low, difference.high)}")
+        lines.append(f"Δ {_points(difference, '+.1f')}")
     return Cell(tuple(lines), runs_of(own.evidence, row.arm, reference), value=100 * mean.mean)
 
 
-def _bounds(low: float, high: float) -> str:
-    return "(no interval)" if math.isnan(low) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+def _points(one: Estimate, form: str) -> str:
+    return with_interval(100 * one.mean, 100 * one.low, 100 * one.high, form)

@@ -135,7 +135,6 @@ def _num_seeds(typed: str, power: "_Power", expectations: Sequence[Expected], st
 
 
 def _folder(study: Study, base: RunConfig, words: Sequence[str]) -> str:
-    """Return the name of the launch's report."""
     typed = [word.partition("=")[2] for word in words if word.startswith("sweep.equal=")]
     equal = next((equal for equal in get_args(Equal) if typed and equal == typed[-1]), study.equal)
     parts = [replace(study, equal=equal).folder, *([base.scale] if base.scale != DEFAULT_SCALE else [])]

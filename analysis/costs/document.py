@@ -3,18 +3,10 @@
 from dataclasses import asdict
 
 from aimv2.base.markdown import escape
-from analysis.costs.figures import encoder_points, encoder_ratios, objective_points
+from analysis.costs.figures import encoder_points, objective_points
 from analysis.costs.measurements import FILE, Measurements, to_json
 from analysis.costs.ratios import Median
-from analysis.costs.tables import (
-    INTERVALS,
-    encoder_numbers,
-    encoders_section,
-    figure,
-    flops_section,
-    objective_numbers,
-    training_section,
-)
+from analysis.costs.tables import encoders_section, figure, flops_section, training_section
 from analysis.document.model import Code, Document, Figure, Paragraph, Section
 from analysis.document.template import blocks_of
 
@@ -26,10 +18,9 @@ QUESTION = (
 
 def document(measurements: Measurements) -> Document:
     """Return the report; the same measurements give the same document."""
-    encoders, training = measurements.encoders, measurements.training
     sections = [
         encoders_section(measurements),
-        flops_section(encoders),
+        flops_section(measurements.encoders),
         training_section(measurements),
         _method(measurements),
     ]
@@ -44,8 +35,6 @@ def document(measurements: Measurements) -> Document:
             "machine": asdict(measurements.machine),
             "clock": measurements.clock,
             "depth": measurements.depth,
-            "encoders": [encoder_numbers(setting, one) for setting in encoders for one in setting.encoders],
-            "objectives": [objective_numbers(setting, one) for setting in training for one in setting.objectives],
         },
         files={FILE: to_json(measurements).encode()},
     )
@@ -74,15 +63,10 @@ def _each(ratios: dict[str, Median]) -> str:
 
 
 def _lead(measurements: Measurements) -> Figure | None:
-    if not encoder_points(measurements.encoders):
-        return None
-    return figure(
-        "encoders",
-        encoder_ratios,
-        measurements,
-        alt="Time of each encoder relative to AIMv2, by patches, precision and batch",
-        caption=f"Time per image relative to AIMv2, and FLOPs relative to AIMv2 (grey). {INTERVALS}",
-    )
+    points = encoder_points(measurements.encoders)
+    alt = "Time of each encoder relative to AIMv2, by patches, precision and batch"
+    caption = "Time per image relative to AIMv2, and FLOPs relative to AIMv2 (grey)."
+    return figure("encoders", points, alt, caption) if points else None
 
 
 def _where(measurements: Measurements) -> str:

@@ -1,17 +1,19 @@
 """Time relative to AIMv2, of encoders and of objectives, beside FLOPs relative to AIMv2."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, Measurements, TrainingSetting
+from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting, TrainingSetting
 from analysis.costs.ratios import Median, relative
 from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 from analysis.figures.arms import NUM_COLUMNS, panels
 
+COLUMNS = ["panel", "row", "series", "time_ratio", "low", "high", "rounds", "flops_ratio"]
 SPREAD = 0.36  # of the batch sizes within a row
 
 
@@ -57,17 +59,8 @@ def objective_points(settings: Sequence[TrainingSetting]) -> list[Point]:
     return found
 
 
-def encoder_ratios(measurements: Measurements) -> tuple[Figure, pd.DataFrame]:
-    """Draw a panel per number of patches and precision, a row per encoder, and a marker per batch size."""
-    return _draw(encoder_points(measurements.encoders))
-
-
-def objective_ratios(measurements: Measurements) -> tuple[Figure, pd.DataFrame]:
-    """Draw a panel per scale and a row per objective."""
-    return _draw(objective_points(measurements.training))
-
-
-def _draw(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
+def draw_ratios(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
+    """Draw a panel per setting, a row per encoder or objective, and a marker per batch size."""
     names, rows, series = (list(dict.fromkeys(values)) for values in list(zip(*points, strict=True))[:3])
     figure, axes = panels(len(names), rows)
     figure.set_figheight(-(-len(names) // NUM_COLUMNS[0]) * (0.36 * len(rows) + 0.8) + 0.5)
@@ -82,7 +75,8 @@ def _draw(points: Sequence[Point]) -> tuple[Figure, pd.DataFrame]:
     handles, labels = axes[0].get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=len(found))
-    return figure, pd.DataFrame([_row(point) for point in points])
+    data = [(*point[:3], *astuple(point.time), point.flops) for point in points]
+    return figure, pd.DataFrame(data, columns=COLUMNS)
 
 
 def _mark(axis: Axes, point: Point, row: int, offset: float, color: str) -> None:
@@ -100,16 +94,3 @@ def _mark(axis: Axes, point: Point, row: int, offset: float, color: str) -> None
         label=point.series,
     )
     show_on_hover(line, f"{point.row}, {point.panel}, {point.series}: {point.time.text} times AIMv2")
-
-
-def _row(point: Point) -> dict[str, str | float]:
-    return {
-        "panel": point.panel,
-        "row": point.row,
-        "series": point.series,
-        "time_ratio": point.time.median,
-        "low": point.time.low,
-        "high": point.time.high,
-        "rounds": point.time.n,
-        "flops_ratio": point.flops,
-    }

@@ -1,6 +1,5 @@
 """Timings as numbers of a report: percentiles, and medians of ratios with intervals. Letters: R rounds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95
+from analysis.inference.intervals import LEVEL, with_interval
 
 
 @dataclass(frozen=True)
@@ -29,25 +28,12 @@ class Median:
 
     @property
     def text(self) -> str:
-        has_interval = not math.isnan(self.low)
-        return f"{self.median:.2f} " + (f"[{self.low:.2f}, {self.high:.2f}]" if has_interval else "(no interval)")
+        return with_interval(self.median, self.low, self.high, ".2f")
 
     @property
     def includes_1(self) -> bool:
         """True if there is an interval and it does not tell the two times apart."""
         return self.low <= 1 <= self.high
-
-    @property
-    def numbers(self) -> dict[str, Any]:
-        """The ratio as an estimate in ``report.json``."""
-        return {
-            "mean": self.median,
-            "low": self.low,
-            "high": self.high,
-            "level": LEVEL,
-            "n": self.n,
-            "unit": "times AIMv2",
-        }
 
 
 def median(value_R: ArrayLike) -> Median:

@@ -1,12 +1,8 @@
-"""Sections and numbers of a cost study's report, from its measurements."""
+"""Sections of a cost study's report, from its measurements."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-from matplotlib.figure import Figure as Picture
-
-from analysis.costs.figures import objective_points, objective_ratios
+from analysis.costs.figures import Point, draw_ratios, objective_points
 from analysis.costs.measurements import (
     ARCHITECTURES,
     OURS,
@@ -93,10 +89,10 @@ def flops_section(settings: Sequence[EncoderSetting]) -> Section:
 def training_section(measurements: Measurements) -> Section:
     """Return a table for each scale, and the figure of the timed ones."""
     unit, blocks = _unit(measurements), list[Block]()
-    if objective_points(measurements.training):
+    if points := objective_points(measurements.training):
         alt = "Time of a training step of each objective relative to aimv2, by scale"
-        caption = f"Time of a training step relative to `aimv2`, and FLOPs relative to `aimv2` (grey). {INTERVALS}"
-        blocks.append(figure("objectives", objective_ratios, measurements, alt=alt, caption=caption))
+        caption = "Time of a training step relative to `aimv2`, and FLOPs relative to `aimv2` (grey)."
+        blocks.append(figure("objectives", points, alt, caption))
     for setting in measurements.training:
         is_timed = setting.cpu_share is not None
         columns = ["objective", "parameters, M", "GFLOPs / sample", "FLOPs / aimv2"]
@@ -126,17 +122,9 @@ def _objective_row(setting: TrainingSetting, one: ObjectiveCost) -> list[str | C
     return row
 
 
-def figure(
-    name: str,
-    draw: Callable[[Measurements], tuple[Picture, pd.DataFrame]],
-    measurements: Measurements,
-    *,
-    alt: str,
-    caption: str,
-) -> Figure:
+def figure(name: str, points: Sequence[Point], alt: str, caption: str) -> Figure:
     with style():
-        picture, data = draw(measurements)
-    return Figure(name, alt, caption, picture, data)
+        return Figure(name, alt, f"{caption} {INTERVALS}", *draw_ratios(points))
 
 
 def _unit(measurements: Measurements) -> str:
@@ -149,35 +137,3 @@ def _number(value: float, form: str) -> Cell:
 
 def _ratio_cell(one: Median) -> Cell:
     return Cell((one.text,), note=f"median of {one.n} rounds", value=one.median)
-
-
-def encoder_numbers(setting: EncoderSetting, one: EncoderCost) -> dict[str, Any]:
-    ours = next(other for other in setting.encoders if other.encoder == OURS)
-    return {
-        "encoder": one.encoder,
-        "patches": setting.patches,
-        "image_px": one.image_px,
-        "precision": setting.precision,
-        "batch_size": setting.batch_size,
-        "p50_seconds": percentile(one.seconds, 0.5),
-        "p95_seconds": percentile(one.seconds, 0.95),
-        "images_per_second": setting.batch_size / percentile(one.seconds, 0.5),
-        "time_ratio": relative(one.seconds, ours.seconds).numbers,
-        "flops": one.flops,
-        "peak_bytes": one.peak_bytes,
-        "parameter_bytes": one.parameter_bytes,
-        "cpu_share": setting.cpu_share,
-    }
-
-
-def objective_numbers(setting: TrainingSetting, one: ObjectiveCost) -> dict[str, Any]:
-    ours = next(other for other in setting.objectives if other.objective == OURS)
-    static = {"objective": one.objective, "scale": setting.scale, "flops": one.flops, "parameters": one.parameters}
-    if not one.seconds:
-        return static
-    return static | {
-        "seconds_per_sample": percentile(one.seconds, 0.5) / setting.batch_size,
-        "time_ratio": relative(one.seconds, ours.seconds).numbers,
-        "peak_bytes": one.peak_bytes,
-        "cpu_share": setting.cpu_share,
-    }

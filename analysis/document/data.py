@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Quote, Section, Table
+from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
 
 VERSION = 1
 
@@ -40,7 +40,7 @@ def _block(block: Block) -> dict[str, Any]:
     match block:
         case Section(title, inner):
             return {"section": title, "blocks": _blocks(inner)}
-        case Paragraph(text) | Quote(text) | Code(text):
+        case Paragraph(text) | Code(text):
             return {"text": text}
         case Bullets(items):
             return {"list": items}

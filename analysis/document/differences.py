@@ -79,12 +79,10 @@ def _agree(one: str, other: str) -> bool:
 
 
 def _digits(number: str) -> int:
-    """Return the number of significant digits."""
     return len(re.sub(r"e.*|\D", "", number).lstrip("0"))
 
 
 def _unit(number: str) -> float:
-    """Return the value of a unit in the last digit."""
     mantissa, _, exponent = number.partition("e")
     return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 

@@ -92,11 +92,7 @@ class _Page:
         self._num_figures = self._num_notes = 0
         self._anchored: set[str] = set()  # a run that is in two arms has two rows
         tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
-        self._runs = {_run_of(table, row) for table in tables for row in table.rows}
-
-    @property
-    def has_runs(self) -> bool:
-        return bool(self._runs)
+        self.runs = {_run_of(table, row) for table in tables for row in table.rows}
 
     def inline(self, text: str) -> Markup:
         """Return inline Markdown as HTML."""
@@ -127,7 +123,7 @@ class _Page:
             lines=[self.inline(line) for line in cell.lines or ("",)],
             is_long=_is_long(cell),
             value=f"{cell.value:.{DIGITS}g}" if is_number else "",
-            runs=[run for run in cell.runs if run in self._runs] if has_links else [],
+            runs=[run for run in cell.runs if run in self.runs] if has_links else [],
             note=cell.note,
             number=self._num_notes,
         )
@@ -164,7 +160,6 @@ class _Inline(RendererHTML):
 
 
 def _run_of(table: Table, row: Sequence[str | Cell]) -> str:
-    """Return the name of a row's run."""
     return "".join(lines_of(row[table.columns.index("run")])).strip("`")
 
 

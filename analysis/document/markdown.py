@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.document.model import Block, Bullets, Code, Document, Figure, Paragraph, Quote, Section, Table, lines_of
+from analysis.document.model import Block, Bullets, Code, Document, Figure, Paragraph, Section, Table, lines_of
 
 
 def to_markdown(document: Document) -> str:
     """Return a document as Markdown; its figures are in the folder ``figures`` beside it."""
-    parts = [f"# {document.title}", document.question, *_quoted(document.conclusion)]
+    conclusion = f"> {document.conclusion}" if document.conclusion else ""
+    parts = [f"# {document.title}", document.question, conclusion]
     if document.lead:
         parts.append(_figure(document.lead))
     blocks = _blocks([*document.introduction, *document.sections], level=2)
@@ -22,8 +23,6 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
                 yield from _blocks(inner, level + 1)
             case Paragraph(text):
                 yield text
-            case Quote(text):
-                yield from _quoted(text)
             case Bullets(items):
                 yield "\n".join(f"- {item}" for item in items)
             case Code(text, language):
@@ -34,10 +33,6 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
                     yield block.caption
             case Figure():
                 yield _figure(block)
-
-
-def _quoted(text: str) -> list[str]:
-    return [f"> {text}"] if text else []
 
 
 def _table(table: Table) -> str:

@@ -54,13 +54,6 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Quote:
-    """A sentence that stands out."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Bullets:
     items: list[str]
 
@@ -103,7 +96,7 @@ class Section:
     is_folded: bool = False
 
 
-Block = Paragraph | Quote | Bullets | Table | Code | Figure | Section
+Block = Paragraph | Bullets | Table | Code | Figure | Section
 
 
 @dataclass(frozen=True)
@@ -143,7 +136,6 @@ def walk(blocks: Sequence[Block]) -> Iterator[Block]:
 
 
 def lines_of(cell: str | Cell) -> tuple[str, ...]:
-    """Return the lines of a cell."""
     return (cell,) if isinstance(cell, str) else cell.lines
 
 

@@ -29,8 +29,6 @@ from ablations.study import Study
 
 # Pages replace these four by their own, light or dark.
 INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
-WHITE = "#fefefe"  # white on dark, which stays white on dark pages
-
 # Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
 # on white, and the grey, which controls have.
 LEFT_OUT = {"#fbafe4", "#ece133", "#949494"}
@@ -135,11 +133,15 @@ def _compact(svg: str) -> str:
     Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
     what can be seen: matplotlib's ids change with the last digits of a number.
     """
+
+    def shorter_number(found: re.Match[str]) -> str:
+        return f"{float(found[0]):.5g}"
+
     svg = re.sub(r"<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(rf"<g id=(\"|'){TITLE}(.*?)\1>", r"<g><title>\2</title>", svg)
     svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)
-    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(_shorter, found[0]), svg)
+    svg = re.sub(r'="[^"]*"', lambda found: NUMBER.sub(shorter_number, found[0]), svg)
     svg = re.sub(r" ?\n\s*(?=[A-Z\"])", "", svg)  # within paths
     svg = re.sub(r"\n\s*", "\n", svg).replace("<g/>\n", "")
     while (shorter := svg.replace("<g>\n</g>\n", "")) != svg:
@@ -155,10 +157,6 @@ def _compact(svg: str) -> str:
     if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
         rules.append(_font_face(characters))
     return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
-
-
-def _shorter(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.5g}"
 
 
 def _font_face(characters: str) -> str:

@@ -167,7 +167,9 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     is_missing = table["reason"].is_valid()
     flat = table.drop_columns([column for column in nested if column in table.column_names])
     missing, runs = flat.filter(is_missing), flat.filter(pc.invert(is_missing)).drop_columns(MISSING)
-    images = [_checked(image) for image in about["images"]]
+    images = about["images"]
+    for image in images:
+        base64.b64decode(image, validate=True)
     tables = {column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()}
     evidence = Evidence(
         runs=runs.to_pandas(),
@@ -254,8 +256,3 @@ def _symmetric(rows: Sequence[np.ndarray]) -> np.ndarray:
     for place, row in enumerate(rows):
         found[place, : place + 1] = found[: place + 1, place] = row
     return found
-
-
-def _checked(image: str) -> str:
-    base64.b64decode(image, validate=True)
-    return image

@@ -116,7 +116,6 @@ def read_items(files: Mapping[Run, Path], metric: str) -> Parts:
 
 
 def _broken(path: Path) -> UsageError:
-    """Return the error of a file of a run that cannot be read."""
     return UsageError(f"{path} cannot be read; delete the run's folder to repeat the run")
 
 

@@ -140,7 +140,6 @@ class Search:
 
     @property
     def winning(self) -> Trial | None:
-        """The winner's trial."""
         return next((one for one in self.trials if one.number == self.winner), None)
 
     def in_state(self, state: State) -> tuple[Trial, ...]:

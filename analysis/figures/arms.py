@@ -1,4 +1,4 @@
-"""The arms of a study in figures: differences from the baseline, learning curves, pixel losses and accuracies.
+"""The arms of a study in figures: differences from the baseline, and learning curves.
 
 Functions return a figure and its data, and are called in the context ``style``.
 """
@@ -13,9 +13,8 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from ablations.study import UNTRAINED, Study
+from ablations.study import Study
 from analysis.document.style import INK, PAPER, SOFT, ArmLook, looks, show_on_hover
 from analysis.evidence.load import LIMITS, Evidence
 from analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
@@ -34,11 +33,6 @@ CURVE_TITLES = {
     "held_out_pixel_loss": "held-out pixel loss, half the image as prefix",
     "held_out_recall": "held-out recall of captions",
 }
-
-
-def metrics_named(evidence: Evidence, *prefixes: str) -> list[str]:
-    """Return the measured metrics whose names start with one of the prefixes."""
-    return [name for name in dict.fromkeys(evidence.metrics["metric"]) if name.startswith(prefixes)]
 
 
 def differences_to_baseline(
@@ -81,7 +75,7 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     column = evidence.curve
     points = evidence.curves.dropna(subset=[column])
     limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
-    data = _over_seeds(study, points, "samples", column, limits)
+    data = _over_seeds(study, points, column, limits)
     arms = list(dict.fromkeys(data["arm"]))
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
@@ -109,65 +103,6 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
     figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
     return figure, data
-
-
-def pixel_losses(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
-    """Draw the pixel losses of every arm at the same fixed prefixes: means over seeds with 95 % intervals."""
-    chosen = evidence.metrics[evidence.metrics["metric"].isin(metrics_named(evidence, "pixel_loss_"))]
-    prefixes = chosen["metric"].str.removeprefix("pixel_loss_").astype(float)
-    data = _over_seeds(study, chosen.assign(prefix=prefixes), "prefix", "value")
-    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    arms = list(dict.fromkeys(data["arm"]))
-    for number, (arm, points) in enumerate(data.groupby("arm", sort=False)):
-        look, label = looks(study)[str(arm)], study.label(str(arm))
-        shift = 0.012 * (number - (len(arms) - 1) / 2)  # intervals of arms do not hide each other
-        for _, point in points.iterrows():
-            places = [point["prefix"] + shift] * 3
-            (bar,) = axis.plot(places, [point["low"], point["mean"], point["high"]], color=look.color, lw=1.3)
-            show_on_hover(bar, f"{label}, prefix {point['prefix']:g}: {_bounds(point)}")
-        axis.plot(points["prefix"] + shift, points["mean"], look.marker, color=look.color, ms=5, label=label)
-    axis.set_xticks(sorted(set(data["prefix"])))
-    axis.set(
-        xlabel="prefix length [fraction of the image]", ylabel="pixel loss\n[squared error of standardised pixels]"
-    )
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure, data
-
-
-def accuracies(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
-    """Draw attentive-probe and kNN accuracy by task and arm, with the untrained encoder as a line.
-
-    Dots are seeds, larger marks are means over seeds with 95 % intervals.
-    """
-    metrics = metrics_named(evidence, "probe_", "knn_")
-    present = set(evidence.metrics.loc[evidence.metrics["metric"].isin(metrics), "arm"])
-    arms, rows = [arm for arm in study.conditions if arm in present], []
-    figure, axes = panels(len(metrics), [study.label(arm) for arm in arms])
-    for axis, metric in zip(axes, metrics, strict=True):
-        values = evidence.values(metric)
-        axis.set_title(metric.replace("_", " ").replace("knn", "kNN"))
-        for row, arm in enumerate(arms):
-            if arm not in values or not values[arm].count():
-                continue
-            estimate, look = evidence.mean(metric, arm), looks(study)[arm]
-            axis.plot(values[arm], np.full(len(values[arm]), row - 0.28), "o", ms=2.4, alpha=0.6, color=look.color)
-            draw_estimate(axis, estimate, row, look, f"{study.label(arm)}: {estimate.text('.4f')}")
-            rows.append({"metric": metric, "arm": arm, "label": study.label(arm), **estimate_row(estimate)})
-        if UNTRAINED in values:
-            axis.axvline(values[UNTRAINED].mean(), color=SOFT, ls="--", lw=1.1)
-            rows.append(
-                {
-                    "metric": metric,
-                    "arm": UNTRAINED,
-                    "label": UNTRAINED,
-                    **estimate_row(evidence.mean(metric, UNTRAINED)),
-                }
-            )
-        axis.locator_params(axis="x", nbins=4)
-    if any(UNTRAINED in evidence.values(metric) for metric in metrics):
-        line = Line2D([], [], color=SOFT, ls="--", lw=1.1, label="untrained encoder")
-        figure.legend(handles=[line], loc="outside lower center")
-    return figure, pd.DataFrame(rows)
 
 
 def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -248,23 +183,16 @@ def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Est
             axis.text(place, row + 0.1, text, transform=axis.get_yaxis_transform(), ha=align, va="center", color=SOFT)
 
 
-def _over_seeds(
-    study: Study, table: pd.DataFrame, place: str, value: str, limits: tuple[float, float] = UNLIMITED
-) -> pd.DataFrame:
-    """Return mean and interval over seeds for every arm and place."""
-    chosen, rows = table[table["arm"].isin(study.conditions)], []
+def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[float, float]) -> pd.DataFrame:
+    """Return mean and interval over seeds for every arm and number of samples."""
+    rows = []
     for arm in study.conditions:
-        for where, values in chosen[chosen["arm"] == arm].groupby(place)[value]:
+        for samples, values in points[points["arm"] == arm].groupby("samples")[column]:
             mean = arm_mean(values, limits)
-            rows.append({"arm": arm, "label": study.label(arm), place: where, **estimate_row(mean)})
+            rows.append({"arm": arm, "label": study.label(arm), "samples": samples, **estimate_row(mean)})
     return pd.DataFrame(rows)
 
 
 def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
     estimate = arm_mean(values, limits)
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
-
-
-def _bounds(point: "pd.Series[float]") -> str:
-    has_interval = np.isfinite(point["low"])
-    return f"{point['mean']:.4g} " + (f"[{point['low']:.4g}, {point['high']:.4g}]" if has_interval else "(no interval)")

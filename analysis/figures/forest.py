@@ -19,10 +19,7 @@ from analysis.judgement.sensitivity import MetricSensitivity
 
 
 def forest(
-    study: Study,
-    evidence: Evidence,
-    sensitivity: Mapping[str, MetricSensitivity],
-    metrics: Sequence[str] | None = None,
+    study: Study, evidence: Evidence, sensitivity: Mapping[str, MetricSensitivity]
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw a panel per metric: arms and controls minus the baseline, with separate intervals.
 
@@ -32,11 +29,8 @@ def forest(
 
     Args:
         sensitivity: by metric.
-        metrics: those to draw; all if None.
     """
-    if metrics is None:
-        metrics = list(dict.fromkeys(evidence.metrics["metric"]))
-    found = {metric: _differences(study, evidence, metric) for metric in metrics}
+    found = {metric: _differences(study, evidence, metric) for metric in dict.fromkeys(evidence.metrics["metric"])}
     found = {metric: differences for metric, differences in found.items() if differences}
     present = {arm for differences in found.values() for arm in differences}
     arms, rows = [arm for arm in study.conditions if arm in present], []

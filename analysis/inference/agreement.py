@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of
+from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
@@ -30,15 +30,10 @@ class Share:
     high: float
     n: int
     num_seeds: int
-    level: float = LEVEL
 
     def text(self, form: str = ".2f") -> str:
         """Return the value and its interval, or why there is none."""
-        if math.isnan(self.value):
-            return "no value"
-        if math.isnan(self.low):
-            return f"{self.value:{form}} (no interval)"
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+        return "no value" if math.isnan(self.value) else with_interval(self.value, self.low, self.high, form)
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,14 @@ class Agreement:
     rank: Share
 
 
-def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS, seed: int = 0) -> list[Agreement]:
+def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
     """Return the agreement of each scale with the next.
 
     Args:
         scales: from small to large, a metric with a row per seed and a column per arm.
     """
     return [
-        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws, seed=seed)
+        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws)
         for small, large in pairwise(scales)
     ]
 
@@ -77,7 +72,6 @@ def agreement(
     *,
     names: tuple[str, str] = ("small", "large"),
     num_draws: int = NUM_DRAWS,
-    seed: int = 0,
 ) -> Agreement:
     """Compare the order of the arms that both scales have.
 
@@ -92,7 +86,10 @@ def agreement(
     arms = [arm for arm in small_SA.columns if arm in large_SA.columns]
     small_SA, large_SA = small_SA[arms], large_SA[arms]
     pairs = np.array(list(combinations(range(len(arms)), 2)), dtype=int).reshape(-1, 2)
-    is_told = np.array([_is_told(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs], dtype=bool)
+    seen = [(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs]
+    is_told = np.array(
+        [mean_interval(one - other, size=size_of(one, other)).excludes_zero for one, other in seen], dtype=bool
+    )
 
     def statistics(small: np.ndarray, large: np.ndarray) -> Values:
         small_A, large_A = _mean(small), _mean(large)
@@ -105,7 +102,7 @@ def agreement(
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
     small, large = names
-    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws, seed)
+    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
     return Agreement(small=small, large=large, **shares)
 
 
@@ -115,10 +112,9 @@ def _over_seeds(
     other_SA: pd.DataFrame,
     counts: Mapping[str, int],
     num_draws: int,
-    seed: int,
 ) -> dict[str, Share]:
     """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, num_seeds = np.random.default_rng(seed), min(len(one_SA), len(other_SA))
+    rng, num_seeds = np.random.default_rng(0), min(len(one_SA), len(other_SA))
     is_paired = bool(one_SA.index.isin(other_SA.index).any())
     if is_paired:
         seeds = one_SA.index.union(other_SA.index)
@@ -145,10 +141,6 @@ def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> 
     first, second = pairs.T
     product = np.sign(small_A[first] - small_A[second]) * np.sign(large_A[first] - large_A[second])
     return np.asarray((product + 1) / 2)
-
-
-def _is_told(one_S: "pd.Series[float]", other_S: "pd.Series[float]") -> bool:
-    return mean_interval(one_S - other_S, size=size_of(one_S, other_S)).excludes_zero
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
@@ -191,9 +183,7 @@ class Association:
     within_spearman: Share
 
 
-def association(
-    table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS, seed: int = 0
-) -> Association:
+def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> Association:
     """Correlate two columns across arms and within them, with intervals over seeds as blocks.
 
     Args:
@@ -203,7 +193,7 @@ def association(
     loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
     across, within = loss_SA.shape[1], len(complete)
     counts = {name: across if name.startswith("across") else within for name in Association.__dataclass_fields__}
-    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws, seed))
+    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws))
 
 
 def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:

@@ -151,7 +151,6 @@ def _why_left_out(data: pd.DataFrame, factors: Levels, order: int) -> str:
 
 
 def _difference(levels: Sequence[str], one: str) -> np.ndarray:
-    """Return the weights of a level minus the reference level."""
     code = _code(len(levels))
     return np.asarray(code[list(levels).index(one)] - code[0])
 

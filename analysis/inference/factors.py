@@ -96,11 +96,10 @@ class FactorAnalysis:
     effects: tuple[Effect, ...]
     cells: Mapping[tuple[str, ...], Estimate]
     sd: float
-    level: float
     notes: tuple[str, ...]
 
 
-def analyse(runs: pd.DataFrame, factors: Levels, level: float = LEVEL) -> FactorAnalysis:
+def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     """Estimate and test the main effects of factors and their interactions.
 
     Interactions of two factors, then of three and so on, are part of the model if all of that order are identified. A
@@ -117,20 +116,19 @@ def analyse(runs: pd.DataFrame, factors: Levels, level: float = LEVEL) -> Factor
     varied = {name: levels for name, levels in present.items() if name not in constant}
     terms, refused = identified(data, varied) if varied else ([], [])
     if not terms:
-        return FactorAnalysis(varied, (), (), {}, math.nan, level, (*notes, *refused))
+        return FactorAnalysis(varied, (), (), {}, math.nan, (*notes, *refused))
     fit = Fit(data, varied, terms)
     return FactorAnalysis(
         varied,
-        tuple(_tests(fit, level)),
-        tuple(effect for term in fit.terms for effect in _effects(fit, term, level)),
-        _cells(fit, level),
+        tuple(_tests(fit)),
+        tuple(effect for term in fit.terms for effect in _effects(fit, term)),
+        _cells(fit),
         fit.sd,
-        level,
         (*notes, *refused, *_notes(fit)),
     )
 
 
-def _tests(fit: Fit, level: float) -> list[TermTest]:
+def _tests(fit: Fit) -> list[TermTest]:
     """Return the F test of every term; p values are corrected by Holm."""
     tests = []
     for term, columns in fit.columns.items():
@@ -142,16 +140,16 @@ def _tests(fit: Fit, level: float) -> list[TermTest]:
             continue
         effect, covariance = fit.effect_K[columns], fit.covariance_KK[columns, columns] * fit.sd**2
         statistic = float(effect @ np.linalg.solve(covariance, effect)) / df
-        tests.append(_test(name, df, fit.df, statistic, len(fit.data), level))
+        tests.append(_test(name, df, fit.df, statistic, len(fit.data)))
     ordered = sorted((one.p, one.term) for one in tests if one.has_test)
     steps = [min(p * (len(ordered) - place), 1.0) for place, (p, _) in enumerate(ordered)]
     adjusted = dict(zip([term for _, term in ordered], itertools.accumulate(steps, max), strict=True))
     return [replace(one, adjusted_p=adjusted.get(one.term, math.nan)) for one in tests]
 
 
-def _test(name: str, df: int, error_df: int, statistic: float, num_runs: int, level: float) -> TermTest:
+def _test(name: str, df: int, error_df: int, statistic: float, num_runs: int) -> TermTest:
     excess = df * (statistic - 1)
-    low, high = (_noncentrality(statistic, df, error_df, p) for p in ((1 + level) / 2, (1 - level) / 2))
+    low, high = (_noncentrality(statistic, df, error_df, p) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
     return TermTest(
         name,
         df,
@@ -178,7 +176,7 @@ def _noncentrality(statistic: float, df: int, error_df: int, p: float) -> float:
     return float(optimize.brentq(excess, 0.0, high))
 
 
-def _effects(fit: Fit, term: Term, level: float) -> list[Effect]:
+def _effects(fit: Fit, term: Term) -> list[Effect]:
     """Return the contrasts of a term's levels with the reference levels."""
     found = []
     for levels, weight_K in fit.contrasts(term).items():
@@ -186,15 +184,15 @@ def _effects(fit: Fit, term: Term, level: float) -> list[Effect]:
         corners = [dict(zip(term, corner, strict=True)) for corner in itertools.product(*pairs.values())]
         mean = float(weight_K @ fit.effect_K)
         scale = math.sqrt(weight_K @ fit.covariance_KK @ weight_K)  # standard error / sd
-        estimate = _estimate(fit, mean, scale, min(map(fit.num_seeds, corners)), level)
+        estimate = _estimate(fit, mean, scale, min(map(fit.num_seeds, corners)))
         found.append(Effect(TIMES.join(term), pairs, estimate, *_size(estimate, scale)))
     return found
 
 
-def _estimate(fit: Fit, mean: float, scale: float, num_seeds: int, level: float) -> Estimate:
+def _estimate(fit: Fit, mean: float, scale: float, num_seeds: int) -> Estimate:
     has_interval = num_seeds > 1 and not math.isnan(fit.sd)
     error = scale * fit.sd if has_interval else 0.0
-    return Estimate(mean, error, fit.df, num_seeds, level, error_from="pooled")
+    return Estimate(mean, error, fit.df, num_seeds, error_from="pooled")
 
 
 def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
@@ -206,14 +204,14 @@ def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
     return statistic * scale, low * scale, high * scale
 
 
-def _cells(fit: Fit, level: float) -> dict[tuple[str, ...], Estimate]:
+def _cells(fit: Fit) -> dict[tuple[str, ...], Estimate]:
     """Return the mean of each combination that ran, without what its seeds add to the mean of all."""
     adjusted_N = fit.data["value"].to_numpy(float) - fit.of_seed_N
     found = {}
     for levels in itertools.product(*fit.factors.values()):
         own = adjusted_N[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
         if len(own):
-            found[levels] = _estimate(fit, float(own.mean()), 1 / math.sqrt(len(own)), len(own), level)
+            found[levels] = _estimate(fit, float(own.mean()), 1 / math.sqrt(len(own)), len(own))
     return found
 
 

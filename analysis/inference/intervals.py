@@ -102,8 +102,7 @@ class Estimate:
         """Return mean and interval, or why there is none."""
         if not self.n:
             return "no shared seed"
-        mean = format(self.mean, form)
-        return f"{mean} {self.bounds(form)}" if self.has_interval else f"{mean} (no interval)"
+        return with_interval(self.mean, self.low, self.high, form)
 
     def bounds(self, form: str = "+.3f") -> str:
         """Return the interval, or that there is none."""
@@ -114,11 +113,20 @@ class Estimate:
         """Return what the interval rests on: level, seeds, error, and what it covers; without one, the seeds."""
         if not self.has_interval:
             return f"n = {self.n}, no interval"
-        level = f"{100 * self.level:.2f}".rstrip("0").rstrip(".")
-        return f"{level} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
+        return f"{percent(self.level, 2)} %, n = {self.n}, {self.error_from} error, covers {self.covers}"
 
 
 NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
+
+
+def with_interval(value: float, low: float, high: float, form: str) -> str:
+    """Return a value with its interval, or, if the ends are NaN, that there is none."""
+    return f"{value:{form}} " + ("(no interval)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]")
+
+
+def percent(level: float, decimals: int = 4) -> str:
+    """Return a level in per cent without zeros at its end, such as 97.5."""
+    return f"{100 * level:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 @lru_cache(maxsize=4096)
@@ -146,12 +154,8 @@ def critical_value(level: float, df: float, family: int = 1, correlation: float 
         inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
         return float(error_weight_E @ inside_EM @ mean_weight_M) - level
 
-    return float(optimize.brentq(excess, alone - 0.01, bonferroni_value(level, df, family) + 0.01, xtol=1e-12))
-
-
-def bonferroni_value(level: float, df: float, family: int) -> float:
-    """Return the critical value that is valid whatever the correlations."""
-    return float(stats.t.ppf(1 - (1 - level) / 2 / family, df))
+    largest = float(stats.t.ppf(1 - (1 - level) / 2 / family, df))  # Bonferroni's, valid whatever the correlations
+    return float(optimize.brentq(excess, alone - 0.01, largest + 0.01, xtol=1e-12))
 
 
 def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -245,10 +249,10 @@ def bonferroni(num_families: int, level: float = LEVEL) -> float:
     return 1 - (1 - level) / max(num_families, 1)
 
 
-def detectable_difference(difference: Estimate, power: float = POWER) -> float:
+def detectable_difference(difference: Estimate) -> float:
     """Return the minimum detectable difference; NaN without an interval.
 
-    It is the true difference whose interval excludes 0, on the correct side, with this probability, at the estimate's
+    It is the true difference whose interval excludes 0, on the correct side, with 80 % power, at the estimate's
     level, number of seeds and standard error.
 
     With a pooled error, the test of spreads sometimes gives a comparison a wider interval. By simulation, that costs as
@@ -259,4 +263,4 @@ def detectable_difference(difference: Estimate, power: float = POWER) -> float:
     if not difference.has_interval:
         return math.nan
     cost = 1 + SPREAD_TEST_COST / difference.n if difference.error_from == "pooled" else 1
-    return cost * float(special.nctdtrinc(difference.df, 1 - power, difference.critical)) * difference.error
+    return cost * float(special.nctdtrinc(difference.df, 1 - POWER, difference.critical)) * difference.error

@@ -5,7 +5,7 @@ as seeds are. Covariances of the runs over items are all that is needed of the i
 Letters: S seeds, N items, R and T runs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -138,46 +138,29 @@ class ItemMoments:
             self._compute(metric, other)
         return self._known[metric, other]
 
-    def of_difference(self, arm: str, metric: str, than_arm: str, than_metric: str) -> tuple[np.ndarray, int]:
-        """Return the covariance of paired differences over the choice of items, and the number of items.
+    def of_sum(self, parts: Sequence[tuple[str, str, float]]) -> tuple[np.ndarray, int]:
+        """Return the covariance of weighted sums of runs over the choice of items, and the number of items.
+
+        Args:
+            parts: arm, metric and weight of each.
 
         Returns:
-            float64 [S, S] for the seeds in which both sides have values of items; S is 0 if the items differ.
+            float64 [S, S] for the seeds in which all parts have values of items; S is 0 if the items differ.
         """
-        if self.num_items(metric).empty or self.num_items(than_metric).empty:
+        if any(self.num_items(metric).empty for _, metric, _ in parts):
             return np.empty((0, 0)), 0
-        between = self.covariance(metric, than_metric)
-        rows, columns = _places(between.index, arm), _places(between.columns, than_arm)
-        seeds = [seed for seed in rows if seed in columns]
-        one, other = [rows[seed] for seed in seeds], [columns[seed] for seed in seeds]
-        both_SS = between.to_numpy()[np.ix_(one, other)]
-        one_SS = self.covariance(metric, metric).to_numpy()[np.ix_(one, one)]
-        other_SS = self.covariance(than_metric, than_metric).to_numpy()[np.ix_(other, other)]
-        covariance_SS = one_SS - both_SS - both_SS.T + other_SS
-        if not seeds or np.isnan(covariance_SS).any():
-            return np.empty((0, 0)), 0
-        return covariance_SS, int(self.num_items(metric).loc[(arm, seeds[0])])
-
-    def of_combination(self, metric: str, weights: Mapping[str, float]) -> tuple[np.ndarray, int]:
-        """Return the covariance of weighted sums of arms over the choice of items, and the number of items.
-
-        Returns:
-            float64 [S, S] for the seeds in which all arms have values of items; S is 0 if the items differ.
-        """
-        if self.num_items(metric).empty:
-            return np.empty((0, 0)), 0
-        between = self.covariance(metric, metric)
-        places = {arm: _places(between.index, arm) for arm in weights}
-        first = next(iter(weights))
-        seeds = [seed for seed in places[first] if all(seed in own for own in places.values())]
+        places = [_places(self.covariance(metric, metric).index, arm) for arm, metric, _ in parts]
+        seeds = [seed for seed in places[0] if all(seed in own for own in places)]
         covariance_SS = np.zeros((len(seeds), len(seeds)))
-        for arm, weight in weights.items():
-            for other, other_weight in weights.items():
-                rows, columns = ([places[name][seed] for seed in seeds] for name in (arm, other))
-                covariance_SS += weight * other_weight * between.to_numpy()[np.ix_(rows, columns)]
+        for (_, metric, weight), own in zip(parts, places, strict=True):
+            for (_, than_metric, than_weight), than in zip(parts, places, strict=True):
+                rows, columns = ([some[seed] for seed in seeds] for some in (own, than))
+                between = self.covariance(metric, than_metric).to_numpy()
+                covariance_SS += weight * than_weight * between[np.ix_(rows, columns)]
         if not seeds or np.isnan(covariance_SS).any():
             return np.empty((0, 0)), 0
-        return covariance_SS, int(self.num_items(metric).loc[(first, seeds[0])])
+        arm, metric, _ = parts[0]
+        return covariance_SS, int(self.num_items(metric).loc[(arm, seeds[0])])
 
     def _compute(self, metric: str, other: str) -> None:
         one = self._read(metric)

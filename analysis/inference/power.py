@@ -3,6 +3,7 @@
 More seeds reduce one part of a difference's error. The part that comes from the choice of evaluation items stays.
 """
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -72,16 +73,12 @@ class Aim:
         """
         df = noise.df(num_seeds)
         if math.isinf(df):
-            return self._factor * noise.error(num_seeds)
+            return self.factor * noise.error(num_seeds)
         critical = stats.t.isf(self.alpha, df)
         return float(special.nctdtrinc(df, 1 - self.power, critical)) * noise.error(num_seeds)
 
-    def is_out_of_reach(self, noise: Noise) -> bool:
-        """True if no number of seeds suffices, because the items' part alone is too large."""
-        return self._factor * noise.items >= self.distance
-
     @property
-    def _factor(self) -> float:
+    def factor(self) -> float:
         """The detectable distance in standard errors that are known."""
         return float(stats.norm.isf(self.alpha) + stats.norm.ppf(self.power))
 
@@ -117,18 +114,11 @@ def seeds_for(noise: Noise, aim: Aim) -> float:
     """
     if not aim.distance > 0:
         return math.nan
-    if aim.is_out_of_reach(noise):
-        return math.inf
+    if aim.factor * noise.items >= aim.distance:
+        return math.inf  # the items' part alone is too large
 
     def suffice(num_seeds: int) -> bool:
         return aim.detectable(noise, num_seeds) <= aim.distance
 
-    low, high = 1, 2  # the first is too few
-    while not suffice(high):
-        low, high = high, 2 * high
-        if high > MAX_SEARCHED:
-            return math.inf
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if suffice(middle) else (middle, high)
-    return high
+    fewest = 2 + bisect.bisect_left(range(2, MAX_SEARCHED), True, key=suffice)
+    return fewest if fewest < MAX_SEARCHED else math.inf

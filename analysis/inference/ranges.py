@@ -17,7 +17,7 @@ from itertools import permutations
 from typing import ClassVar
 
 from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni
+from analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni, percent, with_interval
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Bracket:
         """Return the observed difference and the bounds, or why there are none."""
         if not self.n:
             return "no shared seed"
-        mean = format(self.mean, form)
-        return f"{mean} [{self.low:{form}}, {self.high:{form}}]" if self.has_interval else f"{mean} (no interval)"
+        return with_interval(self.mean, self.low, self.high, form)
 
     @property
     def basis(self) -> str:
         """Return what the bounds rest on: level, seeds, error, and what they cover."""
-        level = f"{100 * self.level:.2f}".rstrip("0").rstrip(".")
-        return f"{level} %, bounds of all contrasts, n = {self.n}, {self.error_from} error, covers seeds"
+        return (
+            f"{percent(self.level, 2)} %, bounds of all contrasts, n = {self.n}, {self.error_from} error, covers seeds"
+        )
 
 
 NO_BRACKET = Bracket(math.nan, math.nan, math.nan, 0)

@@ -54,7 +54,6 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """The finding in the words of reports."""
         if self.direction == "unclear":
             return "equivalent" if self.is_small else "inconclusive"
         return f"{self.direction}, within the margin" if self.is_small else self.direction

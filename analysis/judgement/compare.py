@@ -51,15 +51,12 @@ class Differences:
             estimate = self._error(metric).contrast(arm, than_arm, level)
         else:
             estimate = self._alone(arm, metric, than_arm, than_metric, level)
-        return self._with_items(estimate, arm, metric, than_arm, than_metric)
+        return self._with_items_of_two(estimate, arm, metric, than_arm, than_metric)
 
     def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of arms of the study; the interval covers evaluation items as in ``of``."""
         estimate = self._error(metric).combination(weights, level)
-        if not estimate.has_interval:
-            return estimate
-        covariance_SS, num_items = self._evidence.items.of_combination(metric, weights)
-        return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
+        return self._with_items(estimate, [(arm, metric, weight) for arm, weight in weights.items()])
 
     def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
         """Return how much wider the range of some arms of the study is than that of others; it covers seeds only."""
@@ -80,7 +77,7 @@ class Differences:
         found = self._error(metric).contrasts(arms, baseline, level)
         if not covers_items:
             return found
-        return {arm: self._with_items(one, arm, metric, baseline, metric) for arm, one in found.items()}
+        return {arm: self._with_items_of_two(one, arm, metric, baseline, metric) for arm, one in found.items()}
 
     def separately(self, metric: str, arm: str, level: float = LEVEL, *, covers_items: bool = False) -> Estimate:
         """Return one arm, control or untrained encoder minus the baseline, with an interval of its own."""
@@ -89,7 +86,7 @@ class Differences:
         estimate = self._alone(arm, metric, self._study.baseline, metric, level)
         if not covers_items:
             return estimate
-        return self._with_items(estimate, arm, metric, self._study.baseline, metric)
+        return self._with_items_of_two(estimate, arm, metric, self._study.baseline, metric)
 
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
@@ -105,11 +102,18 @@ class Differences:
             return NO_ESTIMATE
         return mean_interval(one - other, level, size=size_of(one, other))
 
-    def _with_items(self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str) -> Estimate:
-        """Add the items' part if all seeds of both sides have the values of the same items."""
-        if not estimate.has_interval or not are_paired(arm, than_arm):
+    def _with_items_of_two(
+        self, estimate: Estimate, arm: str, metric: str, than_arm: str, than_metric: str
+    ) -> Estimate:
+        if not are_paired(arm, than_arm):
             return estimate
-        covariance_SS, num_items = self._evidence.items.of_difference(arm, metric, than_arm, than_metric)
+        return self._with_items(estimate, [(arm, metric, 1.0), (than_arm, than_metric, -1.0)])
+
+    def _with_items(self, estimate: Estimate, parts: Sequence[tuple[str, str, float]]) -> Estimate:
+        """Add the items' part if all seeds of all parts (``of_sum``) have the values of the same items."""
+        if not estimate.has_interval:
+            return estimate
+        covariance_SS, num_items = self._evidence.items.of_sum(parts)
         return estimate if len(covariance_SS) < estimate.n else with_items(estimate, covariance_SS, num_items)
 
 

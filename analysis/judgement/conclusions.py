@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ablations.study import UNTRAINED, Study
 from aimv2.base.markdown import escape
 from analysis.evidence.load import Evidence
-from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference
+from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
 from analysis.inference.looks import Look
 from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 
@@ -36,7 +36,7 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
             notes_on_failures[one.withheld] = None
         elif observed.direction != "unclear":
             small = ", within the margin" * observed.is_small
-            amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)}{small})"
+            amount = f"{abs(estimate.mean):.3f} {unit} (simultaneous {absolute_bounds(estimate)}{small})"
             effects.append(f"{label} is {observed.direction} by {amount}")
         else:
             arms[observed.text if estimate.has_interval else "too few"].append(label)
@@ -95,11 +95,11 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
 
 def look_note(look: Look) -> str:
     """Say which look at the study this is, and the level of what decides."""
-    level = f"{100 * look.level:.4f}".rstrip("0").rstrip(".")
     note = f"This is look {look.number} at the study"
     if look.earlier:
         seeds = "; ".join(", ".join(str(seed) for seed in one) for one in look.earlier)
         note += f" (earlier: seeds {seeds})"
+    level = percent(look.level)
     return f"{note}, so all that decides has the level {level} %. Over any number of looks the errors add up to 5 %."
 
 
@@ -124,7 +124,7 @@ def findings(study: Study, evidence: Evidence) -> list[str]:
         for arm, estimate in estimates.items():
             if estimate.excludes_zero:
                 side = "above" if estimate.mean > 0 else "below"
-                amount = f"{abs(estimate.mean):.3f} {unit} ({_bounds(estimate)})"
+                amount = f"{abs(estimate.mean):.3f} {unit} (simultaneous {absolute_bounds(estimate)})"
                 name = f"{study.label(arm)} (control)" if arm in study.controls else study.label(arm)
                 found.append(f"{metric}: {name} is {side} the baseline by {amount}.")
     return found
@@ -145,7 +145,7 @@ def warnings(study: Study, evidence: Evidence) -> list[str]:
     return found
 
 
-def _bounds(estimate: Estimate) -> str:
+def absolute_bounds(estimate: Estimate) -> str:
+    """Return the interval of the size of a difference whose direction is known."""
     low, high = sorted((abs(estimate.low), abs(estimate.high)))
-    level = f"{100 * estimate.level:.2f}".rstrip("0").rstrip(".")
-    return f"simultaneous {level} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"
+    return f"{percent(estimate.level, 2)} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"

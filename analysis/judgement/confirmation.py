@@ -5,8 +5,8 @@ from typing import Literal
 from ablations.study import WINNER
 from aimv2.base.markdown import escape
 from analysis.evidence.searches import Search
-from analysis.inference.intervals import Estimate
 from analysis.judgement.compare import reasons_to_withhold
+from analysis.judgement.conclusions import absolute_bounds
 from analysis.judgement.findings import Findings
 
 Result = Literal["confirmed", "not confirmed", "no conclusion", "no winner"]
@@ -49,7 +49,7 @@ def conclusion(findings: Findings) -> str:
         small = ", within the equivalence margin" * observed.is_small
         text = (
             f"{word}: on {difference.n} fresh seeds {name} is {observed.direction} than {context} by"
-            f" {abs(difference.mean):.3f} {unit} ({_interval(difference)}{small})."
+            f" {abs(difference.mean):.3f} {unit} ({absolute_bounds(difference)}{small})."
         )
     return f"{text} {_curse(search)}"
 
@@ -104,12 +104,6 @@ def _without_estimate(findings: Findings) -> str:
 def _withheld(findings: Findings) -> list[str]:
     """Return why nothing is concluded about the winner."""
     return findings.withheld or list(filter(None, [findings.comparisons[WINNER].withheld]))
-
-
-def _interval(estimate: Estimate) -> str:
-    low, high = sorted((abs(estimate.low), abs(estimate.high)))
-    level = f"{100 * estimate.level:.2f}".rstrip("0").rstrip(".")
-    return f"{level} % interval {low:.3f} to {high:.3f}, covers {estimate.covers}"
 
 
 def _search(findings: Findings) -> Search:

@@ -8,9 +8,10 @@ from ablations.expectations import STEP_TIME, Expectation, Expected
 from ablations.study import UNTRAINED, Control, Study
 from aimv2.spec.metrics import lower_is_better
 from analysis.evidence.load import Evidence
-from analysis.inference.intervals import Estimate
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Differences, reasons_to_withhold
+
+Result = Literal["passed", "failed", "inconclusive"]
 
 NULL_LEVEL = 0.99
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
@@ -28,13 +29,14 @@ class ControlOutcome:
 
     control: Control
     metric: str
-    result: Literal["passed", "failed", "inconclusive"]
+    result: Result
     reason: str
 
     @property
     def note(self) -> str:
         """The result in a few words."""
-        return f"{self.control.replace('_', ' ')} {_is(self.result)} in {self.metric}"
+        is_open = "is " * (self.result == "inconclusive")
+        return f"{self.control.replace('_', ' ')} {is_open}{self.result} in {self.metric}"
 
 
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
@@ -91,39 +93,30 @@ def _check(study: Study, evidence: Evidence, differences: Differences, control: 
         return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
     if notes := reasons_to_withhold(study, evidence, [control, study.baseline]):
         return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
-    if control == "null_control":
-        return _null(metric, differences.separately(metric, control, NULL_LEVEL))
-    return _positive(study, metric, differences.separately(metric, control, covers_items=True))
+    found = _null(differences, metric) if control == "null_control" else _positive(differences, study, metric)
+    return ControlOutcome(control, metric, *found)
 
 
-def _null(metric: str, estimate: Estimate) -> ControlOutcome:
-    if not estimate.has_interval:
-        return ControlOutcome("null_control", metric, "inconclusive", "There are too few seeds.")
+def _null(differences: Differences, metric: str) -> tuple[Result, str]:
+    estimate = differences.separately(metric, "null_control", NULL_LEVEL)
     shown = f"{estimate.text()}, {estimate.basis}"
-    if estimate.excludes_zero:
-        reason = f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
-        return ControlOutcome("null_control", metric, "failed", reason)
-    reason = f"Other seeds do not differ detectably from the baseline: {shown}."
-    return ControlOutcome("null_control", metric, "passed", reason)
-
-
-def _positive(study: Study, metric: str, estimate: Estimate) -> ControlOutcome:
     if not estimate.has_interval:
-        return ControlOutcome("positive_control", metric, "inconclusive", "There are too few seeds.")
+        return "inconclusive", "There are too few seeds."
+    if estimate.excludes_zero:
+        return "failed", f"Other seeds alone differ: {shown}. Differences between arms are not reliable."
+    return "passed", f"Other seeds do not differ detectably from the baseline: {shown}."
+
+
+def _positive(differences: Differences, study: Study, metric: str) -> tuple[Result, str]:
+    estimate = differences.separately(metric, "positive_control", covers_items=True)
     shown = f"{estimate.text()}, {estimate.basis}"
     found = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
+    if not estimate.has_interval:
+        return "inconclusive", "There are too few seeds."
     if found.direction == "worse":
-        reason = f"Shuffled captions are harmful, and the study detects it: {shown}."
-        return ControlOutcome("positive_control", metric, "passed", reason)
+        return "passed", f"Shuffled captions are harmful, and the study detects it: {shown}."
     if found.direction == "better":
-        reason = f"The effect is on the wrong side: with shuffled captions the metric is better: {shown}."
-        return ControlOutcome("positive_control", metric, "failed", reason)
+        return "failed", f"The effect is on the wrong side: with shuffled captions the metric is better: {shown}."
     if found.is_small:
-        reason = f"Shuffled captions make no difference larger than the margin: {shown}."
-        return ControlOutcome("positive_control", metric, "failed", reason)
-    reason = f"The study does not detect that shuffled captions are harmful: {shown}."
-    return ControlOutcome("positive_control", metric, "inconclusive", reason)
-
-
-def _is(result: str) -> str:
-    return "is inconclusive" if result == "inconclusive" else result
+        return "failed", f"Shuffled captions make no difference larger than the margin: {shown}."
+    return "inconclusive", f"The study does not detect that shuffled captions are harmful: {shown}."

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -42,11 +41,7 @@ class Curves:
     def __init__(self, study: Study, evidence: Evidence) -> None:
         self._study = study
         self._evidence = evidence
-
-    @property
-    def has_loss(self) -> bool:
-        """True if there is a curve of a loss, which falls; some objectives have only others."""
-        return self._evidence.curve.endswith("_loss")
+        self._by_cost: dict[Equal, dict[str, dict[int, pd.Series[float]]]] = {}
 
     def convergence(self, arm: str, cost: Equal, fraction: float) -> Convergence | None:
         """Return how soon an arm reaches the baseline's loss; None if a curve or a cost was not measured."""
@@ -70,15 +65,11 @@ class Curves:
             self._by_cost[cost] = self._scaled(cost)
         return self._by_cost[cost]
 
-    @cached_property
-    def _by_cost(self) -> dict[Equal, dict[str, dict[int, "pd.Series[float]"]]]:
-        return {}
-
     def _scaled(self, cost: Equal) -> dict[str, dict[int, "pd.Series[float]"]]:
         """Return the curves by arm and seed; runs whose cost was not measured are left out."""
         evidence, column = self._evidence, COSTS[cost][1]
-        if not self.has_loss or column not in evidence.runs:
-            return {}
+        if not evidence.curve.endswith("_loss") or column not in evidence.runs:
+            return {}  # some objectives have no curve of a loss, which falls
         runs = evidence.runs[(evidence.runs["samples"] > 0) & evidence.runs[column].notna()]
         points = evidence.curves.dropna(subset=[evidence.curve]).sort_values("samples")
         curves = dict(iter(points.groupby(["arm", "seed"])))

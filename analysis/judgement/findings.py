@@ -143,7 +143,6 @@ def judge(
 
 
 def baseline_of(request: Request) -> RunConfig:
-    """Return the baseline's run, of any seed."""
     return next(cell.config for cell in request.cells if cell.arm == request.study.baseline)
 
 

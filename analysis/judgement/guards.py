@@ -51,7 +51,11 @@ def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]
     study, evidence = findings.study, findings.evidence
     has_one_code = not mixed_code(study, evidence)
     failed = reasons_to_withhold(study, evidence, [arm, study.baseline]) if has_one_code else []
-    return (*failed, *_seeds(findings, arm, metric), *_budget(study, evidence, arm), *_epochs(evidence, arm))
+    budget = []
+    if is_unequal(study, evidence, arm):
+        ratio = relative_cost(study, evidence, arm, study.equal)
+        budget = [f"unequal: {ratio:.2f} x the baseline's {COSTS[study.equal][0]}"]
+    return (*failed, *_seeds(findings, arm, metric), *budget, *_epochs(evidence, arm))
 
 
 def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Equal) -> float:
@@ -90,12 +94,6 @@ def _seeds(findings: Findings, arm: str, metric: str) -> list[str]:
     found = [f"{unfinished} of {evidence.num_runs(arm)} seeds missing"] if unfinished else []
     num_seeds = len(evidence.value(metric, arm).dropna()) if metric else int((evidence.runs["arm"] == arm).sum())
     return [*found, "one seed, so no interval"] if num_seeds == 1 else found
-
-
-def _budget(study: Study, evidence: Evidence, arm: str) -> list[str]:
-    if not is_unequal(study, evidence, arm):
-        return []
-    return [f"unequal: {relative_cost(study, evidence, arm, study.equal):.2f} x the baseline's {COSTS[study.equal][0]}"]
 
 
 def _epochs(evidence: Evidence, arm: str) -> list[str]:

@@ -25,7 +25,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.spec.metrics import lower_is_better
 from analysis.document.data import plain
-from analysis.inference.intervals import LEVEL
+from analysis.inference.intervals import LEVEL, with_interval
 from analysis.inference.power import Aim, Noise, seeds_for
 
 SLUG = STUDY.slug
@@ -52,7 +52,7 @@ class KnownEffect:
     num_seeds: int = Field(gt=1)
 
     def text(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.num_seeds} seeds"
+        return f"{with_interval(self.mean, self.low, self.high, '+.3f')}, {self.num_seeds} seeds"
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -206,20 +206,19 @@ def read_ladder(path: Path) -> Ladder:
     return ladder
 
 
-def seeds_needed(paired_sd: float, size: float, level: float = LEVEL) -> float:
-    """Return the seeds with which two arms by themselves show a true difference, with 80 % power.
+def seeds_needed(paired_sd: float, size: float) -> float:
+    """Return the seeds with which the 95 % interval of two arms by themselves shows a true difference, with 80 % power.
 
     A study of more arms pools their error, and needs at most as many.
 
     Args:
         paired_sd: standard deviation of paired differences.
         size: the true difference, in the same unit.
-        level: of the interval that must exclude 0.
 
     Returns:
         2 or more; infinity if ``MAX_SEEDS`` are too few.
     """
-    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - level) / 2))
+    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - LEVEL) / 2))
     return seeds if seeds <= MAX_SEEDS else math.inf
 
 

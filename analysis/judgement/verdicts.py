@@ -96,7 +96,7 @@ def _verdict(
     expectations = study.claims[claim]
     each = [_judged(study, one, differences, level) for one in expectations]
     word, deciding = _decided(claim, each, study, differences, level)
-    not_testable = [*reasons, *(one.outcome.qualification for one in each if _is_untestable(one))]
+    not_testable = [*reasons, *(one.outcome.qualification for one in each if one.outcome.word is Word.NOT_TESTABLE)]
     evidence = tuple(_in_words(study, one) for one in deciding)
     if not_testable:
         return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, sensitivity, tuple(deciding))
@@ -142,10 +142,6 @@ def _judged(study: Study, expected: Expected, differences: Differences, level: f
     is_lower_better = lower_is_better(expected.metric)
     judged = outcome(expected.relation, difference, margin, expected.effect, lower_is_better=is_lower_better)
     return Judged(expected, difference, judged)
-
-
-def _is_untestable(one: Judged) -> bool:
-    return one.outcome.word is Word.NOT_TESTABLE
 
 
 def _in_words(study: Study, one: Judged) -> str:

@@ -5,11 +5,11 @@ from aimv2.base.errors import unknown
 from aimv2.base.markdown import escape
 from aimv2.tools.weights.card import Card, render
 from analysis.document.model import code_span
-from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate
+from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.conclusions import conclusion
 from analysis.judgement.findings import Findings
-from analysis.sections.words import percent, seen
+from analysis.sections.words import seen
 
 
 def card(findings: Findings, arm: str, layout: str = "transformers") -> str:

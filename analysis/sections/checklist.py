@@ -11,9 +11,10 @@ from functools import partial
 from aimv2.base.errors import REASONS
 from analysis.document.model import Cell, Section, Table
 from analysis.document.template import blocks_of, one_line
+from analysis.inference.intervals import percent
 from analysis.judgement.findings import Findings
 from analysis.sections.runs import credits_text
-from analysis.sections.words import percent, seen
+from analysis.sections.words import seen
 
 
 def section(findings: Findings) -> Section:

@@ -102,5 +102,4 @@ def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | 
 
 
 def _form(cost: Equal) -> str:
-    """Return the format of a cost."""
     return {"samples": ",.0f", "flops": ".3g", "seconds": ".2f"}[cost]

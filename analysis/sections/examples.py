@@ -1,14 +1,12 @@
 """Images with the caption that each arm wrote, right words and wrong ones told apart."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from ablations.study import Study
 from aimv2.base.markdown import escape
 from analysis.document.model import Bullets, Cell, Paragraph, Section, Table
-from analysis.evidence.load import Evidence
+from analysis.judgement.findings import Findings
 
 INTRODUCTION = (
     "Captions of held-out images by each arm's first seed, with greedy decoding and full attention. Words are compared"
@@ -49,14 +47,9 @@ class Compared:
         return f"{self.num_right} of {self.num_words} words right{missing}"
 
 
-def section(
-    study: Study, evidence: Evidence, *, supervises_eos: bool = True
-) -> tuple[Section | None, dict[str, bytes]]:
-    """Return the examples and their images by path; None and no image if no arm has any.
-
-    Args:
-        supervises_eos: False if arms were not trained to end their captions.
-    """
+def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
+    """Return the examples and their images by path; None and no image if no arm has any."""
+    study, evidence = findings.study, findings.evidence
     arms = [arm for arm in study.arms if arm in evidence.examples]
     table = Table(["image", "reference", *(study.label(arm) for arm in arms)], name="examples")
     images: dict[str, bytes] = {}
@@ -70,13 +63,17 @@ def section(
             compared = compare(reference, example["written"])
             scores[arm].append(compared)
             share = compared.num_right / compared.num_words if compared.num_words else None
-            row.append(Cell((compared.counts, compared.markdown), runs=_first_run(evidence, arm), value=share))
+            first = tuple(evidence.runs.loc[evidence.runs["arm"] == arm, "run"].head(1))
+            row.append(Cell((compared.counts, compared.markdown), runs=first, value=share))
         table.rows.append(row)
     if not table.rows:
         return None, {}
-    shares = Bullets([f"{study.label(arm)}: {_share(found)} words right." for arm, found in scores.items()])
-    introduction = INTRODUCTION if supervises_eos else INTRODUCTION + CUT
-    return Section("Examples", [Paragraph(introduction), shares, table]), images
+    shares = []
+    for arm, found in scores.items():
+        num_right, num_words = sum(one.num_right for one in found), sum(one.num_words for one in found)
+        shares.append(f"{study.label(arm)}: {num_right} of {num_words} words right.")
+    introduction = INTRODUCTION + CUT * (not findings.config.objective.supervise_eos)
+    return Section("Examples", [Paragraph(introduction), Bullets(shares), table]), images
 
 
 def compare(reference: str, written: str) -> Compared:
@@ -91,12 +88,3 @@ def compare(reference: str, written: str) -> Compared:
         else:
             num_missing += max(0, (end - start) - (stop - begin))
     return Compared(tuple(parts), num_right, len(expected), num_missing)
-
-
-def _share(found: Sequence[Compared]) -> str:
-    return f"{sum(one.num_right for one in found)} of {sum(one.num_words for one in found)}"
-
-
-def _first_run(evidence: Evidence, arm: str) -> tuple[str, ...]:
-    """Return the run that wrote the examples of an arm, its first."""
-    return tuple(evidence.runs.loc[evidence.runs["arm"] == arm, "run"].head(1))

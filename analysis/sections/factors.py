@@ -15,7 +15,7 @@ from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Sec
 from analysis.document.style import COLOURS, MARKERS, show_on_hover
 from analysis.document.template import blocks_of
 from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
-from analysis.inference.intervals import Estimate
+from analysis.inference.intervals import Estimate, with_interval
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes, metric_notes
@@ -106,7 +106,6 @@ def _blocks(findings: Findings, metric: str, one: FactorAnalysis) -> list[Block]
 
 
 def _figure(findings: Findings, metric: str, one: FactorAnalysis) -> list[Block]:
-    """Return the plot of a study of two factors."""
     if len(one.factors) != 2 or metric != findings.metric:
         return []
     factors = {
@@ -133,7 +132,7 @@ def _tests(metric: str, one: FactorAnalysis) -> Table:
 def _test(test: TermTest) -> list[str | Cell]:
     if not test.has_test:
         return ["no test", f"{test.df}, {test.error_df}", "", "", ""]
-    share = f"{test.omega:.2f} [{test.low:.2f}, {test.high:.2f}]"
+    share = with_interval(test.omega, test.low, test.high, ".2f")
     return [
         Cell((f"{test.statistic:.2f}",), value=test.statistic),
         f"{test.df}, {test.error_df}",
@@ -149,25 +148,14 @@ def _p(p: float) -> str:
 
 def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     unit = findings.evidence.unit(metric)
-    table = Table(["effect of", "difference", f"estimate [95 % interval], {escape(unit)}", "d [95 % interval]"])
+    columns = ["effect of", "difference", f"estimate [95 % interval], {escape(unit)}", "d [95 % interval]"]
+    table = Table(columns, name=f"factor_effects_{metric}")
     for effect in one.effects:
-        size = (
-            "" if math.isnan(effect.size) else f"{effect.size:+.2f} [{effect.size_low:+.2f}, {effect.size_high:+.2f}]"
-        )
-        table.rows.append(
-            [
-                escape(effect.term),
-                escape(effect.name),
-                Cell(
-                    (effect.estimate.text("+.4f"),),
-                    _runs_behind(findings, effect),
-                    effect.estimate.basis,
-                    effect.estimate.mean,
-                ),
-                Cell((size,), value=effect.size),
-            ]
-        )
-    return Table(table.columns, table.rows, name=f"factor_effects_{metric}")
+        known, sizes = effect.estimate, (effect.size, effect.size_low, effect.size_high)
+        difference = Cell((known.text("+.4f"),), _runs_behind(findings, effect), known.basis, known.mean)
+        size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
+        table.rows.append([escape(effect.term), escape(effect.name), difference, Cell((size,), value=effect.size)])
+    return table
 
 
 def _runs_behind(findings: Findings, effect: Effect) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ from aimv2.config.data_config import source_name
 from analysis.document.model import Bullets, Paragraph, Section
 from analysis.document.template import blocks_of
 from analysis.inference.contrasts import APART, WIDER
-from analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference
+from analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference, percent
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.sections.search import range_of
-from analysis.sections.words import metric_title, percent, seen
+from analysis.sections.words import metric_title, seen
 
 REFERENCES = {
     "Berger 1982": "R. L. Berger. Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, 1982.",

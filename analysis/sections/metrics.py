@@ -13,9 +13,7 @@ from analysis.sections.words import metric_title, runs_of, withheld
 def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     """Return the figures, what is detected in all metrics, and the table."""
     study, evidence = findings.study, findings.evidence
-    blocks: list[Block] = [*figures]
-    if doubtful := warnings(study, evidence):
-        blocks += [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in doubtful])]
+    blocks: list[Block] = [*figures, *_doubtful(findings)]
     if found := detected(study, evidence):
         have_passed = all(outcome.result == "passed" for outcome in findings.controls)
         blocks += [
@@ -57,22 +55,16 @@ def of_baseline(findings: Findings) -> Section | None:
         f" {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, which no trial has seen. Nothing is"
         " compared with it."
     )
-    blocks: list[Block] = [Paragraph(about)]
-    if len(values := evidence.value(metric, findings.study.baseline).dropna()):
-        mean, unit = evidence.mean(metric, findings.study.baseline), escape(findings.unit)
-        seen = f"mean of {len(values)} seeds" if len(values) > 1 else "a single seed"
-        seen += ", with its 95 % interval" * mean.has_interval
-        measured = f" It is measured on {escape(evidence.evaluation(metric))}." if evidence.evaluation(metric) else ""
-        better = "lower" if findings.study.lower_is_better else "higher"
-        shown = f"{mean.mean:.3f} {mean.bounds('.3f')}" if mean.has_interval else f"{mean.mean:.3f}"
-        blocks.append(
-            Paragraph(f"Its {metric_title(metric)} is {shown} {unit} ({seen}); {better} is better.{measured}")
-        )
-    if doubtful := warnings(findings.study, evidence):
-        blocks += [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in doubtful])]
+    if measured := evidence.evaluation(metric):
+        about += f" The {metric_title(metric)} is measured on {escape(measured)}."
+    blocks: list[Block] = [Paragraph(about), *_doubtful(findings)]
     explained = Paragraph("Means over seeds, from three seeds on with 95 % intervals, which cover seeds only.")
-    table = Section("All metrics", [explained, _table(findings)], is_folded=True)
-    return Section("Baseline on fresh seeds", [*blocks, table])
+    return Section("Baseline on fresh seeds", [*blocks, explained, _table(findings)])
+
+
+def _doubtful(findings: Findings) -> list[Block]:
+    found = warnings(findings.study, findings.evidence)
+    return [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in found])] if found else []
 
 
 def _table(findings: Findings) -> Table:

@@ -66,7 +66,6 @@ def verdict_values(verdict: Verdict) -> dict[str, Any]:
 
 
 def _means(findings: Findings) -> dict[str, dict[str, Any]]:
-    """Return the mean of each metric in each arm."""
     evidence = findings.evidence
     found: dict[str, dict[str, Any]] = {}
     for metric in dict.fromkeys(evidence.metrics["metric"]):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER, detectable_difference
+from analysis.inference.intervals import POWER, detectable_difference, percent
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes
 from analysis.judgement.sensitivity import not_measured
-from analysis.sections.words import metric_title, percent, runs_of, with_limits, withheld
+from analysis.sections.words import metric_title, runs_of, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
@@ -25,8 +25,10 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     blocks: list[Block] = [_table(findings)]
     if note := power(findings.study, findings.comparisons, escape(findings.unit)):
         blocks.append(Paragraph(note))
+    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
+    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
     title = metric_title(findings.metric)
-    return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, _reading(findings)])
+    return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, reading])
 
 
 def _metric(findings: Findings) -> Paragraph:
@@ -42,11 +44,6 @@ def _metric(findings: Findings) -> Paragraph:
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
         f" {study.equivalence_margin:g}. {seen}."
     )
-
-
-def _reading(findings: Findings) -> Section:
-    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
-    return Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
 
 
 def _table(findings: Findings) -> Table:

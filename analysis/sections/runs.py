@@ -170,16 +170,13 @@ def _data(findings: Findings) -> str:
         share = evidence.dense_share(findings.study.baseline)
     if share is not None:
         pairs += f"; {100 * share:.0f} % of the samples show the dense caption"
-    return f"{', '.join(map(_source_name, config.data.sources))}: {pairs}"
+    names = (escape(source_name(one)) if is_described(one) else one for one in config.data.sources)
+    return f"{', '.join(names)}: {pairs}"
 
 
 def _size(findings: Findings, part: str) -> str:
     runs, column = findings.evidence.runs, f"{part}_parameters"
     return f"{runs[column].iloc[0] / 1e6:.2f} M parameters" if column in runs else "parameters unknown"
-
-
-def _source_name(source: str) -> str:
-    return escape(source_name(source)) if is_described(source) else source
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:
@@ -214,7 +211,6 @@ def repeats(study: Study, evidence: Evidence) -> list[str]:
 
 
 def _source_row(runs: pd.DataFrame) -> tuple[str, ...]:
-    """Return the cells of a source in the runs of an arm."""
     samples = runs["samples"].mean()
     bad = [f"{reason}: {count:,}" for reason in REASONS if (count := int(runs[reason].sum()))]
     return (

@@ -199,7 +199,6 @@ def _trials(search: Search) -> Table:
 
 
 def _columns(search: Search) -> list[str]:
-    """Return the columns of the space and of the metrics."""
     metrics = [f"{one.name} [{one.unit}]" if one.unit else one.name for one in search.metrics]
     return [escape(one) for one in (*(dimension.name for dimension in search.space), *metrics)]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER
+from analysis.inference.intervals import POWER, with_interval
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder, Seen, seeds_needed, sensitivity_of, small_step
 
@@ -57,9 +57,9 @@ def _rungs(ladder: Ladder) -> Table:
             if effect is None:
                 row.append("")
                 continue
-            bounds = f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
             noise = _in_noise(effect.mean, seen).lines[0]
-            row.append(Cell((bounds, f"{noise} x noise"), value=effect.mean))
+            shown = with_interval(effect.mean, effect.low, effect.high, "+.3f")
+            row.append(Cell((shown, f"{noise} x noise"), value=effect.mean))
         table.rows.append(row)
     return table
 

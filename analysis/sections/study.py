@@ -9,7 +9,8 @@ from analysis.document.model import Block, Document, Figure, Paragraph, code_spa
 from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.forest import forest
-from analysis.figures.ladder import draw_ladder, sensitivity_map
+from analysis.figures.ladder import draw_ladder
+from analysis.inference.intervals import percent
 from analysis.judgement import confirmation
 from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
@@ -34,7 +35,6 @@ from analysis.sections.scaling import section as scaling
 from analysis.sections.scaling.agreement import association_section
 from analysis.sections.scaling.law import Fitted, law_figure, law_numbers
 from analysis.sections.scaling.law import conclusion as law_conclusion
-from analysis.sections.words import percent
 
 
 def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
@@ -46,8 +46,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     if not findings.compares:
         return _search_alone(findings, files)
     study, evidence = findings.study, findings.evidence
-    supervises_eos = findings.config.objective.supervise_eos
-    shown, images = examples.section(study, evidence, supervises_eos=supervises_eos)
+    shown, images = examples.section(findings)
     results = evidence.results.to_csv(index=False).encode()
     files = {"results.csv": results, **images, **files}
     if findings.ladder:
@@ -172,41 +171,16 @@ def _ladder(findings: Findings) -> list[Block]:
         "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a difference"
         " outside the dashed lines is detected in at least 4 of 5 cases."
     )
-    every = (
-        "All known effects on all metrics, in units of noise. Orange is worse than the base, purple is better. Numbers"
-        " in brackets are effects whose 95 % interval includes 0. Metrics with grey names decide no claims."
-    )
-    return [
-        Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder)),
-        Figure("sensitivity_map", "Map of sensitivity", every, *sensitivity_map(findings.ladder)),
-    ]
+    return [Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder))]
 
 
 def _metrics(findings: Findings) -> list[Block]:
-    study, evidence = findings.study, findings.evidence
-    trained = evidence.metrics[evidence.metrics["arm"].isin(study.conditions)]
-    names = list(dict.fromkeys(trained["metric"]))
-    figures: list[Block] = []
-    drawn = forest(study, evidence, findings.sensitivity)
-    if len(drawn[1]):
-        caption = (
-            "Arms and controls minus the baseline in every metric, with separate 95 % intervals. The grey band is the"
-            " equivalence margin. Metrics with grey titles are not sensitive at this scale. Controls off the scale are"
-            " cut off."
-        )
-        figures.append(Figure("forest", "Differences from the baseline in every metric", caption, *drawn))
-    if any(name.startswith("pixel_loss_") for name in names):
-        caption = (
-            "Pixel loss at fixed prefix lengths, the same for all arms. Markers are means over seeds, bars are 95 %"
-            " intervals."
-        )
-        drawn = arms.pixel_losses(study, evidence)
-        figures.append(Figure("pixel_loss", "Pixel loss at fixed prefix lengths", caption, *drawn))
-    if any(name.startswith("probe_") for name in names):
-        caption = (
-            "Accuracy of the frozen encoder on held-out images. Dots are seeds, large markers are means, bars are 95 %"
-            " intervals. The dashed line is the untrained encoder."
-        )
-        drawn = arms.accuracies(study, evidence)
-        figures.append(Figure("accuracy", "Accuracy of the frozen encoder", caption, *drawn))
-    return figures
+    drawn = forest(findings.study, findings.evidence, findings.sensitivity)
+    if drawn[1].empty:
+        return []
+    caption = (
+        "Arms and controls minus the baseline in every metric, with separate 95 % intervals. The grey band is the"
+        " equivalence margin. Metrics with grey titles are not sensitive at this scale. Controls off the scale are"
+        " cut off."
+    )
+    return [Figure("forest", "Differences from the baseline in every metric", caption, *drawn)]

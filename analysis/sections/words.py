@@ -24,11 +24,6 @@ def metric_title(metric: str) -> str:
     return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
 
 
-def percent(level: float) -> str:
-    """Return a level in per cent, such as 97.5."""
-    return f"{100 * level:.4f}".rstrip("0").rstrip(".")
-
-
 def runs_of(evidence: Evidence, *arms: str) -> tuple[str, ...]:
     """Return the names of the finished runs of these arms, each once."""
     return tuple(dict.fromkeys(evidence.runs.loc[evidence.runs["arm"].isin(arms), "run"]))

@@ -61,7 +61,7 @@ def captions(run: TrainedRun, rows: np.ndarray, write: Write = greedy) -> Captio
         why = f"objective {run.config.objective.name} writes no captions"
         return Captions([Check(check, None, why) for check in (UNIGRAM, IMAGE, CACHE)], [])
     assert isinstance(model, EncoderDecoder)
-    nats_N = caption_nats(run, model, run.dense)
+    nats_N = caption_nats(run, model, run.pairs.dense)
     checks = [_check_unigram(run, model, nats_N), _check_image(run, model, nats_N), _check_cache(run, model, write)]
     return Captions(checks, _written(run, model, rows, nats_N))
 
@@ -120,15 +120,15 @@ def _check_unigram(run: TrainedRun, model: EncoderDecoder, dense_nats_N: np.ndar
     Short and dense captions have a unigram model each, a stronger baseline than one for both. The dense captions alone
     are reported, not judged.
     """
-    both: dict[CaptionKind, Prepared] = {"dense": run.dense, "short": run.short}
-    own_2N = np.stack([dense_nats_N, caption_nats(run, model, run.short)])
+    both: dict[CaptionKind, Prepared] = {"dense": run.pairs.dense, "short": run.pairs.short}
+    own_2N = np.stack([dense_nats_N, caption_nats(run, model, run.pairs.short)])
     other_2N = np.stack([_unigram_nats(run, kind, data) for kind, data in both.items()])
     count_2N = np.stack([_num_tokens(data) for data in both.values()])
-    difference = clustered_mean((own_2N - other_2N).sum(axis=0), count_2N.sum(axis=0), run.item_N)
+    difference = clustered_mean((own_2N - other_2N).sum(axis=0), count_2N.sum(axis=0), run.pairs.item_N)
     own, other = (float(nats_2N.sum() / count_2N.sum()) for nats_2N in (own_2N, other_2N))
     own_dense, other_dense = (nats_2N[0].sum() / count_2N[0].sum() for nats_2N in (own_2N, other_2N))
     found = (
-        f"both captions of {len(run.dense):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
+        f"both captions of {len(run.held_out):,} held-out pairs, {int(count_2N.sum()):,} tokens: {own:.3f} nats/token"
         f" (perplexity {_perplexity(own):.1f}) against {other:.3f} ({_perplexity(other):.1f}), difference"
         f" {difference.text()}; dense captions alone {own_dense:.3f} against {other_dense:.3f}"
     )
@@ -142,9 +142,9 @@ def _check_image(run: TrainedRun, model: EncoderDecoder, nats_N: np.ndarray) -> 
     """
     if run.config.model.decoder.order == "text_first":
         return Check(IMAGE, None, "a text-first decoder predicts captions without the image")
-    other_nats_N = caption_nats(run, model, run.dense, derangement(len(run.dense)))
-    count_N = _num_tokens(run.dense)
-    difference = clustered_mean(other_nats_N - nats_N, count_N, run.item_N)
+    other_nats_N = caption_nats(run, model, run.pairs.dense, derangement(len(run.pairs.dense)))
+    count_N = _num_tokens(run.pairs.dense)
+    difference = clustered_mean(other_nats_N - nats_N, count_N, run.pairs.item_N)
     own, other = nats_N.sum() / count_N.sum(), other_nats_N.sum() / count_N.sum()
     found = f"{own:.3f} nats/token with its own image, {other:.3f} with another, difference {difference.text()}"
     criterion = f"difference above {MIN_GAIN:g} with its 95 % interval"
@@ -203,7 +203,7 @@ def _written(run: TrainedRun, model: EncoderDecoder, rows: np.ndarray, nats_N: n
 
     With end-of-text unsupervised the network never learned to stop; its captions are then as long as the reference.
     """
-    config, data, tokenizer = run.config, run.dense, run.tokenizer
+    config, data, tokenizer = run.config, run.pairs.dense, run.tokenizer
     num_tokens, stops = config.model.max_text_tokens - 1, config.objective.supervise_eos
     image = run.image[rows].to(config.device)
     greedy_BT = greedy(model, image, num_tokens).cpu()

@@ -44,7 +44,7 @@ class Pixels(NamedTuple):
 
 def predict(run: TrainedRun, rows: np.ndarray, prefix_len: int) -> Tensor:
     """Predict patches 1..I-1 (from 0) of held-out images, each from the true patches before it: [B, I-1, P]."""
-    config, model, captions = run.config, run.model, run.short
+    config, model, captions = run.config, run.model, run.pairs.short
     assert isinstance(model, EncoderDecoder)
     image = run.image[rows].to(config.device)
     token_BT, text_len_B = captions.token_NT[rows].to(image.device), captions.text_len_N[rows].to(image.device)
@@ -69,7 +69,7 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     errors = {fraction: _errors(run, fraction, predict) for fraction in FRACTIONS}
     weight_N = np.ones(len(run.held_out))
     advantage = {
-        fraction: clustered_mean(found.model_N - found.mean_N, weight_N, run.item_N)
+        fraction: clustered_mean(found.model_N - found.mean_N, weight_N, run.pairs.item_N)
         for fraction, found in errors.items()
     }
     found = "; ".join(

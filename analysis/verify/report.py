@@ -17,7 +17,7 @@ from analysis.document.model import Block, Cell, Code, Document, Figure, Section
 from analysis.document.style import style
 from analysis.document.template import blocks_of
 from analysis.sections.runs import credits_text
-from analysis.verify.balance import ALPHAS, Balance
+from analysis.verify.balance import Balance
 from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
 from analysis.verify.check import Check
 from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
@@ -97,7 +97,10 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
     """Yield the tables and figures by their names in the template; those that do not apply are left out."""
     config, lengths, balance = run.config, findings.prefix_lengths, findings.balance
     alpha, unit = config.objective.pixel_weight, "steps" if config.prefix.per == "batch" else "samples"
-    yield "checks", _checks(findings.checks)
+    rows: list[list[str | Cell]] = [
+        [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
+    ]
+    yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")
     yield "config", Code(json.dumps(to_dict(config), indent=1, ensure_ascii=False), "json")
     if lengths.count_I.any():
         caption = (
@@ -118,25 +121,8 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         )
         alt = "Gradients of both losses on the shared decoder"
         yield "balance", Figure("balance", alt, caption, *draw_balance(balance, alpha))
-    if not balance.at_end.empty:
-        yield "alphas", _alphas(balance, alpha)
     yield "pixels", _pixels(findings.pixels)
     yield "captions", _captions(findings.captions)
-
-
-def _checks(checks: Sequence[Check]) -> Table:
-    rows: list[list[str | Cell]] = [[one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in checks]
-    return Table(["check", "verdict", "found", "criterion"], rows, "checks")
-
-
-def _alphas(balance: Balance, alpha: float) -> Table:
-    table = Table(
-        ["alpha", "weighted ratio, pixel / text", "pixel loss's share of the sum of both norms"], name="alphas"
-    )
-    for value in sorted({*ALPHAS, alpha}):
-        ratio = value * balance.end_ratio_R.mean()
-        table.rows.append([f"{value:g}", f"{ratio:.3f}", f"{100 * ratio / (1 + ratio):.1f} %"])
-    return table
 
 
 def _pixels(pixels: Pixels) -> Table:
@@ -160,5 +146,4 @@ def _captions(captions: Captions) -> Table:
 
 
 def _example(number: int) -> str:
-    """Return the path of an image with captions."""
     return f"example_{number:02d}.png"

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.evaluation.held_out import Captions, HeldOutPairs, Words, network_inputs, prepare_pairs
+from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.record import RunFolder
@@ -61,25 +60,10 @@ class TrainedRun:
         """The network's inputs for the held-out images, float32 [N, 3, P, P]."""
         return network_inputs(self.pairs.images, self.config)
 
-    @property
-    def short(self) -> Captions:
-        """The short captions of the held-out images."""
-        return self.pairs.short
-
-    @property
-    def dense(self) -> Captions:
-        """The dense captions of the held-out images."""
-        return self.pairs.dense
-
     @cached_property
     def pairs(self) -> HeldOutPairs:
         """The held-out pairs, prepared."""
         return prepare_pairs(self.held_out, Words.of(self.tokenizer, self.config), self.config.data.max_bad_rate)
-
-    @property
-    def item_N(self) -> np.ndarray:
-        """The number of every held-out pair as an evaluation item, equal for pairs that are not independent."""
-        return self.pairs.item_N
 
 
 def find(run: str | None, runs_dir: Path) -> RunFolder:

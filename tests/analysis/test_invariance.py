@@ -13,7 +13,6 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.judgement.ladder import climb
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +35,7 @@ from analysis.judgement.compare import primary_comparisons
 from analysis.judgement.conclusions import conclusion
 from analysis.judgement.conclusions import findings as other_findings
 from analysis.judgement.controls import check_controls, offsets
+from analysis.judgement.findings import climb
 from analysis.judgement.sensitivity import sensitivity_of
 from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from aimv2.base.markdown import escape
-from analysis.document.data import to_json
 from analysis.scaling import FitOptions, main, read_runs, report
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
@@ -72,11 +71,6 @@ def test_one_variable_and_a_named_form(table):
     assert "frontier" not in found.numbers
 
 
-def test_two_runs_of_the_command_give_the_same_numbers(table):
-    options = FitOptions(d="tokens", loss="ce", bootstrap=100, form="d_no_offset")
-    assert to_json(report(table, options)) == to_json(report(table, options))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -117,12 +111,6 @@ def test_values_may_have_spaces_and_missing_ones_are_refused(tmp_path, capsys):
     assert "line 3: loss is ''" in capsys.readouterr().err
     path.write_text("n, loss\n1e6, 3.0\n2e6, 2\n")
     assert read_runs(path, {"n": "n", "loss": "loss"})["loss"].tolist() == [3, 2]
-
-
-def test_the_usage_is_printed(capsys):
-    assert main([]) == 2
-    assert main(["--help"]) == 0
-    assert "n=COLUMN" in capsys.readouterr().out
 
 
 def test_the_file_can_be_typed_as_a_path():

@@ -36,11 +36,9 @@ class ScalingLaw:
     @property
     def warnings(self) -> list[str]:
         """Sentences on what the data do not identify or speak against."""
-        return [*self.bootstrap.unidentified.values(), *self._on_refits(), *self._on_form(), *self._on_noise()]
-
-    def _on_refits(self) -> list[str]:
         failed, total = self.bootstrap.num_failed, self.bootstrap.num_failed + len(self.bootstrap.draws)
-        return [f"{failed} of {total} refits did not converge; the intervals leave them out."] if failed else []
+        refits = [f"{failed} of {total} refits did not converge; the intervals leave them out."] if failed else []
+        return [*self.bootstrap.unidentified.values(), *refits, *self._on_form(), *self._on_noise()]
 
     def _on_form(self) -> list[str]:
         found = [] if self.chosen.error.n else [f"The form is not tested on larger runs: {self.chosen.reason}."]
@@ -77,7 +75,6 @@ def assess(
     *,
     num_draws: int = NUM_DRAWS,
     huber: float | None = None,
-    seed: int = 0,
 ) -> ScalingLaw:
     """Fit and test all forms of the variables, and give the named one intervals.
 
@@ -85,7 +82,6 @@ def assess(
         runs: a row per run with the variables (``n`` size, ``d`` samples or tokens), ``loss``, and ``seed`` if known.
         form: a name in ``FORMS``.
         huber: the Huber scale, in log units; by default that of each form's residuals.
-        seed: of the bootstrap.
 
     Raises:
         FitError: the form cannot be fitted to these runs.
@@ -96,5 +92,5 @@ def assess(
     chosen = next(trial for trial in trials if trial.form.name == form)
     if chosen.law is None:
         raise FitError(chosen.reason)
-    bootstrap = resample(chosen.law, runs, num_draws=num_draws, seed=seed)
+    bootstrap = resample(chosen.law, runs, num_draws=num_draws)
     return ScalingLaw(runs, split, trials, chosen, bootstrap, lack_of_fit(chosen.law, runs))

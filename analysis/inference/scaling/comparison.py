@@ -123,16 +123,12 @@ def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) ->
     seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
     try:
         tested = fit(form, split.fitted, huber=huber)
-        error_S = np.array([_error_without(form, split, seed, huber) for seed in seeds])
+        without = [[part[part["seed"] != seed] for part in (split.fitted, split.held_out)] for seed in seeds]
+        error_S = np.array([fit(form, fitted, huber=huber).log_error(held_out) for fitted, held_out in without])
     except FitError as reason:
         return replace(untested, reason=f"without the held-out runs: {reason}")
     error = jackknife(tested.log_error(split.held_out), error_S)
     return replace(untested, error=error, error_S=error_S, reason="", tested=tested)
-
-
-def _error_without(form: Form, split: Split, seed: object, huber: float | None) -> float:
-    fitted, held_out = (part[part["seed"] != seed] for part in (split.fitted, split.held_out))
-    return fit(form, fitted, huber=huber).log_error(held_out)
 
 
 def jackknife(value: float, value_S: np.ndarray) -> Estimate:

@@ -1,6 +1,6 @@
 """How far small scales predict larger ones, and the loss the accuracies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from ablations.study import Study
 from aimv2.spec.metrics import lower_is_better
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.evidence.load import Evidence
-from analysis.inference.agreement import Agreement, Association, Share, agreements, association
+from analysis.inference.agreement import Association, Share, agreements, association
 from analysis.judgement.compare import mixed_code
 from analysis.judgement.findings import Findings
 from analysis.sections.words import metric_title
@@ -38,15 +38,15 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         scales = {
             one.config.scale: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
         }
-        if found := [one for one in agreements(scales) if one.accuracy.n]:
-            about = Paragraph(f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next.")
-            parts.append(Section(name, [about, agreement_table(found, f"decision_accuracy_{name}")]))
+        about = f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next."
+        parts += agreement_sections(name, about, scales, f"decision_accuracy_{name}")
     return Section("Decision accuracy", parts, is_folded=True) if parts else None
 
 
-def agreement_table(found: Sequence[Agreement], name: str = "decision_accuracy") -> Table:
-    """Return the decision accuracy of each scale for the next."""
-    return Table(
+def agreement_sections(title: str, about: str, scales: Mapping[str, pd.DataFrame], name: str) -> list[Section]:
+    """Return the decision accuracy of each scale for the next as a section; none if no two scales share two arms."""
+    found = [one for one in agreements(scales) if one.accuracy.n]
+    table = Table(
         ["from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
         [
             [one.small, one.large, _counted(one.accuracy), _counted(one.distinguishable), _counted(one.rank)]
@@ -57,6 +57,7 @@ def agreement_table(found: Sequence[Agreement], name: str = "decision_accuracy")
         " half. A pair is distinguishable if the 95 % interval of its paired difference at the larger scale excludes"
         " zero. Intervals resample seeds and lie lower than the value where pairs are close.",
     )
+    return [Section(title, [Paragraph(about), table])] if found else []
 
 
 def association_section(study: Study, evidence: Evidence) -> Section | None:
@@ -65,11 +66,6 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
     Returns:
         None if the primary metric is no loss, without accuracies, with fewer than three arms, or with mixed code.
     """
-    table = _association_table(study, evidence)
-    return None if table is None else Section("Loss and accuracy", [table])
-
-
-def _association_table(study: Study, evidence: Evidence) -> Table | None:
     loss = study.primary_metric
     own = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
     names = [name for name in dict.fromkeys(own["metric"]) if name.startswith(ACCURACIES)]
@@ -79,7 +75,7 @@ def _association_table(study: Study, evidence: Evidence) -> Table | None:
     if loss not in wide:
         return None
     rows = [[metric_title(name), *_correlations(association(wide, loss, name))] for name in names]
-    return Table(
+    table = Table(
         ["accuracy", "across arms: Pearson", "Spearman", "within arms: Pearson", "within: Spearman"],
         rows,
         "loss_and_accuracy",
@@ -87,6 +83,7 @@ def _association_table(study: Study, evidence: Evidence) -> Table | None:
         " Across arms, of means over seeds; within arms, of deviations from them. Intervals resample seeds,"
         " so they are about these arms and not about others.",
     )
+    return Section("Loss and accuracy", [table])
 
 
 def _correlations(one: Association) -> list[str | Cell]:

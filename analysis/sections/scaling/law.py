@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aimv2.base.markdown import escape
@@ -36,7 +36,9 @@ class Fitted:
 
 def law_blocks(fitted: Fitted) -> list[Block]:
     """Return the test of the forms, the parameters, warnings and the frontier of a law."""
-    return [_forms(fitted.law), _parameters(fitted), *_warnings(fitted.law), *_frontier(fitted)]
+    warnings = fitted.law.warnings
+    told: list[Block] = [Paragraph("Warnings:"), Bullets(warnings)] if warnings else []
+    return [_forms(fitted.law), _parameters(fitted), *told, *_frontier(fitted)]
 
 
 def conclusion(fitted: Fitted) -> str:
@@ -84,13 +86,9 @@ def _forms(law: ScalingLaw) -> Table:
     caption = (held_out if law.split.text else "No run is held out: too few levels would remain.") + (
         f"{_on_errors(law)} AICc of all runs takes them as independent. The bold form was named before the fit."
     )
-    return Table(
-        table.columns,
-        table.rows,
-        table.name,
-        caption
-        + ("" if math.isnan(law.misfit.p) else f" One run's noise in a setting is {100 * law.misfit.noise_sd:.2f} %."),
-    )
+    if not math.isnan(law.misfit.p):
+        caption += f" One run's noise in a setting is {100 * law.misfit.noise_sd:.2f} %."
+    return replace(table, caption=caption)
 
 
 def _on_errors(law: ScalingLaw) -> str:
@@ -104,13 +102,14 @@ def _on_errors(law: ScalingLaw) -> str:
 
 
 def _parameters(fitted: Fitted) -> Table:
-    law, bootstrap = fitted.law.law, fitted.law.bootstrap
+    law, bootstrap, reason = fitted.law.law, fitted.law.bootstrap, why_no_blocks(fitted.law.runs)
+    noise = f"runs, and none of seeds, because {reason}" if reason else "seeds and runs"
     table = Table(
         ["parameter", "estimate", f"{100 * bootstrap.level:.0f} % interval", "identified"],
         name="scaling_parameters",
         caption=(
             f"{_meanings(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits with resampled noise{_of_what(fitted.law)}. The Huber loss is linear"
+            f" {len(bootstrap.draws)} refits with resampled noise of {noise}. The Huber loss is linear"
             f" beyond relative residuals of {law.huber:.2g}."
         ),
     )
@@ -124,15 +123,6 @@ def _parameters(fitted: Fitted) -> Table:
 def _meanings(fitted: Fitted) -> str:
     names = ["L", *fitted.law.law.form.variables]
     return "; ".join(f"{name} is {escape(fitted.meanings[name])}" for name in names)
-
-
-def _of_what(law: ScalingLaw) -> str:
-    reason = why_no_blocks(law.runs)
-    return f" of runs, and none of seeds, because {reason}" if reason else " of seeds and runs"
-
-
-def _warnings(law: ScalingLaw) -> list[Block]:
-    return [Paragraph("Warnings:"), Bullets(law.warnings)] if law.warnings else []
 
 
 def _frontier(fitted: Fitted) -> list[Block]:

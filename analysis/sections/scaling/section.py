@@ -7,13 +7,12 @@ import pandas as pd
 from ablations.study import Study
 from analysis.document.model import Block, Paragraph, Section
 from analysis.evidence.load import Evidence
-from analysis.inference.agreement import agreements
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError
 from analysis.judgement.compare import mixed_code
-from analysis.sections.scaling.agreement import agreement_table
+from analysis.sections.scaling.agreement import agreement_sections
 from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
 from analysis.sections.words import metric_title
 
@@ -25,16 +24,24 @@ def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> F
     """Fit the scaling law of a study's primary metric.
 
     Returns:
-        The law, or why there is none; None if the study varies other things than size and samples.
+        The law, or why there is none: mixed code, too few finished arms, or FLOPs that do not grow with n; None if the
+        study varies other things than size and samples.
     """
     if study.design.kind != KIND:
         return None
     if mixed := mixed_code(study, evidence):
         return mixed
+    runs = scaling_runs(study, evidence)
     try:
-        return fit_study(study, evidence, scaling_runs(study, evidence), num_draws=num_draws)
+        law = assess(runs, ["n", "d"], FORM, num_draws=num_draws)
+        cost = fit_cost(runs)
+        optimum = frontier(law.bootstrap, cost)
     except FitError as error:
         return str(error)
+    loss = f"{metric_title(study.primary_metric)} [{evidence.unit(study.primary_metric)}]"
+    labels = {"n": "encoder parameters", "d": "samples", "loss": loss}
+    meanings = {"L": loss, "n": "the number of encoder parameters", "d": "the number of samples"}
+    return Fitted(law, labels, meanings, cost, optimum)
 
 
 def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld: Sequence[str] = ()) -> Section | None:
@@ -55,9 +62,8 @@ def section(study: Study, evidence: Evidence, law: Fitted | str | None, withheld
         f"{samples:,} samples": rows.pivot(index="seed", columns="n", values="loss")
         for samples, rows in scaling_runs(study, evidence).groupby("d")
     }
-    if found := [one for one in agreements(scales) if one.accuracy.n]:
-        about = Paragraph("The order of sizes at a number of samples and at the next.")
-        blocks.append(Section("Decision accuracy", [about, agreement_table(found)]))
+    about = "The order of sizes at a number of samples and at the next."
+    blocks += agreement_sections("Decision accuracy", about, scales, "decision_accuracy")
     return Section("Scaling law", blocks)
 
 
@@ -70,20 +76,6 @@ def scaling_runs(study: Study, evidence: Evidence) -> pd.DataFrame:
     if merged.empty:
         return pd.DataFrame(columns=["arm", "run", "seed", *columns.values()])
     return merged.rename(columns=columns)[["arm", "run", "seed", *columns.values()]]
-
-
-def fit_study(study: Study, evidence: Evidence, runs: pd.DataFrame, *, num_draws: int = NUM_DRAWS) -> Fitted:
-    """Fit the additive law to a study's runs.
-
-    Raises:
-        FitError: there are too few finished arms, or FLOPs do not grow with n.
-    """
-    law = assess(runs, ["n", "d"], FORM, num_draws=num_draws)
-    cost = fit_cost(runs)
-    loss = f"{metric_title(study.primary_metric)} [{evidence.unit(study.primary_metric)}]"
-    labels = {"n": "encoder parameters", "d": "samples", "loss": loss}
-    meanings = {"L": loss, "n": "the number of encoder parameters", "d": "the number of samples"}
-    return Fitted(law, labels, meanings, cost, frontier(law.bootstrap, cost))
 
 
 def _about(study: Study, evidence: Evidence) -> str:

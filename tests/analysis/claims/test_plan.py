@@ -68,11 +68,6 @@ def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     assert much.num_seeds == len(STUDIES["prefix_ratio"].seeds), "more would not help"
 
 
-def test_far_worse_takes_the_excess_over_the_margin(tmp_path):
-    text = plan_of("both-losses-beat-image-only", tmp_path).text[4]
-    assert "the claimed excess of 0.126 takes" in text, "0.136 and a margin of 0.01"
-
-
 def test_noise_of_slopes_and_ranges_follows_from_their_weights(tmp_path):
     """Two arms have the squared weights 2, the difference of two slopes over 0, 1 and 2 has 1, and a range 4."""
     paired = NOISE[PROBE].paired_sd

@@ -1,7 +1,6 @@
 """The report of a cost study, on made-up measurements."""
 
 import json
-import math
 
 from analysis.costs.document import conclusion, document
 from analysis.costs.measurements import read_measurements
@@ -38,12 +37,4 @@ def test_the_same_measurements_give_the_same_files(tmp_path):
 
 def test_numbers_are_plain_json():
     numbers = json.loads(json.dumps(document(measurements()).numbers))
-    assert len(numbers["encoders"]) == 16
-    assert len(numbers["objectives"]) == 4
-    assert all(math.isfinite(one["time_ratio"]["low"]) for one in numbers["encoders"])
-
-
-def test_ours_alone_has_no_figure_of_ratios():
-    found = document(measurements(models=("aimv2",)))
-    assert found.lead is None
-    assert "relative to AIMv2 at" not in found.conclusion
+    assert (numbers["clock"], numbers["depth"], numbers["machine"]["threads"]) == ("wall", 24, 2)

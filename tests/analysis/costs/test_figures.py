@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.costs.figures import encoder_ratios, objective_ratios
+from analysis.costs.figures import draw_ratios, encoder_points, objective_points
 from analysis.costs.measurements import Measurements
 from analysis.document.style import save, style
 from tests.helpers.costs import SLOWER, measurements
@@ -15,7 +15,7 @@ def study() -> Measurements:
 
 def test_encoders_have_a_panel_per_resolution_and_a_point_per_encoder_and_batch(study, tmp_path):
     with style():
-        figure, data = encoder_ratios(study)
+        figure, data = draw_ratios(encoder_points(study.encoders))
         titles = [axis.get_title(loc="left") for axis in figure.axes if axis.axison]
         labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert titles == ["256 patches, bfloat16", "576 patches, bfloat16"]
@@ -29,7 +29,7 @@ def test_encoders_have_a_panel_per_resolution_and_a_point_per_encoder_and_batch(
 
 def test_objectives_have_a_panel_per_timed_scale(study, tmp_path):
     with style():
-        figure, data = objective_ratios(study)
+        figure, data = draw_ratios(objective_points(study.training))
     assert data[["panel", "row", "time_ratio", "flops_ratio"]].values.tolist() == [["demo", "clip", 0.5, 0.5]]
     assert (data["rounds"] == 6).all()
     save(figure, data, tmp_path, "objectives")

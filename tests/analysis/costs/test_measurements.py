@@ -1,7 +1,6 @@
 """Measurements as a file."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -39,12 +38,6 @@ def test_broken_file_is_refused_in_one_sentence(tmp_path, text):
     with pytest.raises(UsageError, match=r"measurements\.json") as caught:
         read_measurements(path)
     assert "\n" not in str(caught.value)
-
-
-def test_missing_load_is_kept(tmp_path):
-    path, without = tmp_path / "m.json", replace(measurements(), machine=replace(measurements().machine, load=None))
-    path.write_text(to_json(without))
-    assert read_measurements(path).machine.load is None
 
 
 def test_timings_keep_five_digits():

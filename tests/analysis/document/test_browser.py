@@ -156,12 +156,6 @@ def test_a_cell_links_to_its_runs_in_the_fold(browser, page):
     assert browser.run("return location.hash") == "#run-v2-aaaaaaaaaaaa"
 
 
-def test_an_address_with_a_run_opens_its_fold(browser, page):
-    browser.open(page)
-    script = f"location.hash = 'run-{NAMES[2]}'; await new Promise(done => setTimeout(done, 50));"
-    assert browser.run(f"{script} return document.getElementById('run-{NAMES[2]}').closest('details').open")
-
-
 def test_notes_show_on_focus_and_hide_on_escape(browser, page):
     browser.open(page, 390, 844)
     visible = """
@@ -175,14 +169,6 @@ def test_notes_show_on_focus_and_hide_on_escape(browser, page):
     assert browser.run(visible) == []
     browser.run("document.querySelector('#table-numbers .note a.runs').focus()")
     assert browser.run(visible) == [["a note on ten", True]]
-
-
-def test_first_tab_leads_past_the_navigation(browser, page):
-    browser.open(page)
-    browser.press("Tab")
-    assert browser.run("return document.activeElement.textContent") == "Skip to the content"
-    landmarks = "return ['header', 'main', 'nav'].every(name => document.querySelector(name))"
-    assert browser.run(landmarks)
 
 
 @pytest.mark.parametrize("is_dark", [False, True])
@@ -239,10 +225,3 @@ def test_nothing_is_requested_from_the_network(browser, page, tmp_path):
     asking.write_text('<img src="http://127.0.0.1:9/image.png">')
     browser.open(asking)
     assert "http://127.0.0.1:9/image.png" in browser.requested, "a request would have been seen"
-
-
-def test_no_script_fails(browser, page):
-    """The page's own script ran to its end."""
-    browser.open(page)
-    assert browser.run("return document.querySelectorAll('.filter').length") >= 2
-    assert browser.run("return typeof opened") == "object"

@@ -4,12 +4,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.digits import plain
-from analysis.figures.style import save
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.document.data import plain
 from analysis.document.differences import differences
+from analysis.document.style import save
 
 
 @pytest.fixture

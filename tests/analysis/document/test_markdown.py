@@ -1,7 +1,7 @@
 from markdown_it import MarkdownIt
 
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Bullets, Cell, Code, Document, Paragraph, Quote, Section, Table
+from analysis.document.model import Bullets, Cell, Code, Document, Paragraph, Section, Table
 
 DOCUMENT = Document(
     title="title",
@@ -14,7 +14,7 @@ DOCUMENT = Document(
             [
                 Paragraph("text"),
                 Table(["a", "b"], [["1", Cell(("2", "3"), ("v2-0",), "a note", 2.0)]], name="numbers", caption="below"),
-                Section("Inner", [Bullets(["x", "y"]), Quote("said"), Code("k: v", "yaml")]),
+                Section("Inner", [Bullets(["x", "y"]), Code("k: v", "yaml")]),
             ],
         )
     ],
@@ -25,7 +25,7 @@ def test_markdown_is_what_was_said():
     assert to_markdown(DOCUMENT) == (
         "# title\n\nWhy?\n\n> Because.\n\nSource: a table.\n\n## One\n\ntext\n\n"
         "| a | b |\n| --- | --- |\n| 1 | 2<br>3 |\n\nbelow\n\n"
-        "### Inner\n\n- x\n- y\n\n> said\n\n```yaml\nk: v\n```\n"
+        "### Inner\n\n- x\n- y\n\n```yaml\nk: v\n```\n"
     )
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Cell, Document, Figure, Paragraph, Section, code_span, lines_of, walk
+from analysis.document.model import Document, Figure, Paragraph, Section, code_span, walk
 
 
 def figure(name):
@@ -23,10 +23,6 @@ def test_figures_are_listed_once_with_the_lead_first():
     lead = figure("lead")
     document = Document("t", "q", "c", [Section("s", [figure("one"), lead])], lead=lead)
     assert [one.name for one in document.figures()] == ["lead", "one"]
-
-
-def test_a_string_is_a_cell_of_one_line():
-    assert lines_of("a") == lines_of(Cell(("a",))) == ("a",)
 
 
 @given(st.text("`a \\\n*", min_size=1, max_size=12))

@@ -75,17 +75,6 @@ def test_fonts_in_pdf_are_truetype(tmp_path):
     assert b"/Type3" not in pdf
 
 
-def test_data_are_written_as_csv(tmp_path):
-    save(drawn(), DATA, tmp_path, "figure")
-    assert (tmp_path / "figure.csv").read_text() == "x,label\n1,a\n0.333333,b\n"
-
-
-def test_figures_are_not_left_open():
-    before = plt.get_fignums()
-    drawn()
-    assert plt.get_fignums() == before
-
-
 def test_last_digits_of_numbers_do_not_show(tmp_path):
     """Processors add in different orders."""
     for name, noise in (("one", 0.0), ("other", 1e-15)):

@@ -32,11 +32,6 @@ def test_all_forms_figures_and_files_are_written(tmp_path):
     assert (path.parent / "figures/line.csv").read_text() == "x,y\n0,0.5\n1,1.5\n"
 
 
-def test_the_same_document_gives_the_same_bytes(tmp_path):
-    one, other = (files(write(document(), tmp_path / name).parent) for name in ("one", "other"))
-    assert one == other
-
-
 def test_new_report_replaces_the_old_one_completely(tmp_path):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "stale").write_text("")

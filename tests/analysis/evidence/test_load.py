@@ -24,11 +24,6 @@ def test_tables_have_a_row_per_finished_cell(evidence, cells):
     assert set(evidence.metrics["warning"]) == {""}
 
 
-def test_results_have_metrics_with_their_units_as_columns(evidence):
-    assert len(evidence.results) == 32
-    assert "content_loss [nats/token]" in evidence.results
-
-
 def test_means_of_accuracies_have_intervals_between_0_and_1():
     values = {"probe_object": (0.9, 0.97, 1.0), "content_loss": (0.0, 0.1, 0.3)}
     units = {"probe_object": "accuracy", "content_loss": "nats/token"}
@@ -95,11 +90,6 @@ def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):
     assert items.num_items("content_loss").to_dict() == {("causal", 0): 2, ("causal", 1): 2}
     # Of seed 0, the parts are 2 - 1 x 1 and 2 - 1 x 3 over a mean weight of 2: 0.5 and -0.5, with the variance 0.5.
     assert items.covariance("content_loss", "content_loss").iloc[0, 0] == pytest.approx(0.5 / 2)
-
-
-def test_runs_without_items_have_no_moments(cells, tmp_path):
-    write_run(cells[0], tmp_path, 1.0)
-    assert load(cells[:1], tmp_path).items.num_items("content_loss").empty
 
 
 def test_curves_have_the_steps_with_held_out_values(evidence, cells):

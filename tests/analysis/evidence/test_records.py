@@ -69,15 +69,17 @@ def test_everything_comes_back(records):
 
 def test_differences_cover_the_same_items(records):
     again = unpack(pack(records), STUDIES)
-    before, after = (one.evidence.items.of_difference for one in (records, again))
+    before, after = (one.evidence.items.of_sum for one in (records, again))
     pairs = [("causal", "content_loss", "uniform", "content_loss")]
     pairs += [(arm, "content_loss", arm, "causal_content_loss") for arm in ("causal", "fixed_25")]
     for pair in pairs:
-        (covariance, num_items), (expected, expected_items) = after(*pair), before(*pair)
+        parts = [(*pair[:2], 1.0), (*pair[2:], -1.0)]
+        (covariance, num_items), (expected, expected_items) = after(parts), before(parts)
         assert covariance.shape == (4, 4)
         np.testing.assert_array_equal(covariance, expected)
         assert num_items == expected_items == (6 if "fixed_25" in pair else 7)
-    assert after("fixed_25", "content_loss", "uniform", "content_loss")[1] == 0, "they have other items"
+    others = [("fixed_25", "content_loss", 1.0), ("uniform", "content_loss", -1.0)]
+    assert after(others)[1] == 0, "they have other items"
     differences = [Differences(STUDY, one.evidence).of(*pairs[0]) for one in (records, again)]
     assert differences[0] == differences[1]
     assert differences[0].covers == "seeds and items"

@@ -103,8 +103,3 @@ def test_broken_files_are_named(tmp_path):
     other = write(tmp_path / "3", nothing=[1])
     with pytest.raises(UsageError, match=r"cannot be read"):
         read_items({("a", 0): other}, "loss")
-
-
-def test_rows_are_read_when_they_are_collected(tmp_path):
-    rows = scan_rows({("a", 0): write(tmp_path / "1", step=[0, 1], text_loss=[3.0, 2.0])})
-    assert rows.select(pl.mean("text_loss")).collect().item() == 2.5

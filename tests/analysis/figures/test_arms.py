@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.study import UNTRAINED
-from analysis.figures.arms import accuracies, differences_to_baseline, learning_curves, metrics_named, pixel_losses
+from analysis.figures.arms import differences_to_baseline, learning_curves
 from analysis.inference.intervals import mean_interval
 from analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_of
@@ -61,25 +60,3 @@ def test_arms_with_shorter_runs_are_not_in_the_second_half(evidence):
     whole, late = learning_curves(STUDY, replace(evidence, curves=short))[0].axes
     assert len(whole.lines) == len(STUDY.conditions)
     assert [line.get_label() for line in late.lines] == [STUDY.label(arm) for arm in STUDY.arms if arm != "causal"]
-
-
-def test_pixel_losses_have_an_interval_per_arm_and_prefix(evidence):
-    _, data = pixel_losses(STUDY, evidence)
-    assert set(data["prefix"]) == {0.5}
-    row = data.set_index("arm").loc["causal"]
-    assert row["mean"] == pytest.approx(evidence.values("pixel_loss_0.5")["causal"].mean())
-
-
-def test_accuracies_have_a_panel_per_metric_and_the_untrained_encoder(evidence):
-    figure, data = accuracies(STUDY, evidence)
-    assert [axis.get_title(loc="left") for axis in figure.axes[:2]] == ["probe digits", "kNN digits"]
-    assert set(data["arm"]) == {*STUDY.conditions, UNTRAINED}
-    assert set(data["mean"]) == {0.5, 0.4}
-    metrics = evidence.metrics
-    without = replace(evidence, metrics=metrics[metrics["arm"] == UNTRAINED])
-    assert set(accuracies(STUDY, without)[1]["arm"]) == {UNTRAINED}, "every trained run failed"
-
-
-def test_metrics_are_named_once_in_their_order(evidence):
-    assert metrics_named(evidence, "probe_", "knn_") == ["probe_digits", "knn_digits"]
-    assert metrics_named(evidence, "zzz") == []

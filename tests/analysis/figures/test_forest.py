@@ -44,7 +44,7 @@ def test_titles_say_which_side_is_better_and_whether_the_metric_is_sensitive(mad
 
 
 def test_a_control_off_the_scale_is_an_arrow(made):
-    figure, _ = forest(STUDY, made, {}, ["content_loss", "probe_object"])
+    figure, _ = forest(STUDY, made, {})
     cut, whole = figure.axes[:2]
     assert cut.get_xlim()[1] < 1
     assert [text.get_text() for text in cut.texts] == ["→"]

@@ -75,15 +75,3 @@ def test_front_is_a_staircase_through_its_trials(second):
     # With fewer FLOPs better, a trial with more FLOPs than one of the front is as good by it: the step is to the right.
     assert stairs.get_drawstyle() == ("steps-post" if second is FLOPS else "steps-pre")
     assert len(labelled(axis, "Pareto front")) == len(search.front)
-
-
-def test_search_without_a_winner_circles_none():
-    search = parsed(search_of([trial(0, values=[1.0, 2.0])], metrics=(LOSS, FLOPS), winner=None))
-    for drawn in (history(search), pareto_front(search)):
-        assert labelled(drawn[0].axes[0], "winner of the search") == []
-
-
-def test_hovering_shows_what_a_trial_did():
-    figure, _ = history(parsed(typical()))
-    texts = [line.get_gid() for line in figure.axes[0].lines if line.get_gid()]
-    assert any("trial 9, failed: " in text for text in texts)

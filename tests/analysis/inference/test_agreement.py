@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.agreement import Share, agreement, agreements, association
+from analysis.inference.agreement import agreement, agreements, association
 
 ARMS = ["a", "b", "c", "d"]
 
@@ -141,7 +141,3 @@ def test_one_seed_has_no_correlation_within_arms():
     found = association(table_of(across=-0.1, within=0.0, num_seeds=1), "loss", "probe")
     assert math.isnan(found.within_pearson.value)
     assert found.across_pearson.text().endswith("(no interval)")
-
-
-def test_a_share_says_its_interval():
-    assert Share(0.5, 0.25, 0.75, 6, 3).text() == "0.50 [0.25, 0.75]"

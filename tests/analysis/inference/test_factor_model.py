@@ -3,8 +3,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from analysis.inference.factor_model import Fit, identified, mixed_model_difference
 
@@ -18,38 +16,6 @@ def table(rng=0, seeds=4, missing=(), shared=3.0):
         if (seed, number) not in missing:
             rows.append((seed, f"a{number // 2}", f"b{number % 2}", shared * seed**2 + rng.normal()))
     return pd.DataFrame(rows, columns=["seed", "A", "B", "value"])
-
-
-@given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=10))
-@settings(max_examples=30)
-def test_fit_is_that_of_dummy_variables(missing):
-    """Seeds and combinations as dummies span the same space as the codes if all combinations are identified."""
-    data = table(missing=missing)
-    terms, _ = identified(data, FACTORS)
-    if terms != TERMS:
-        return
-    fit = Fit(data, FACTORS, terms)
-    dummies = np.hstack([pd.get_dummies(data["seed"]), pd.get_dummies(data["A"] + data["B"])]).astype(float)
-    expected = dummies @ np.linalg.lstsq(dummies, data["value"].to_numpy(), rcond=None)[0]
-    assert fit.design_NK @ fit.effect_K == pytest.approx(expected)
-    assert fit.df == len(data) - np.linalg.matrix_rank(dummies)
-
-
-def test_contrast_of_a_level_is_the_difference_of_means_that_weigh_equally():
-    fit = Fit(table(), FACTORS, TERMS)
-    means = fit.data.groupby("A")["value"].mean()
-    found = fit.contrasts(("A",))
-    assert {levels: weight_K @ fit.effect_K for levels, weight_K in found.items()} == pytest.approx(
-        {("a1",): means["a1"] - means["a0"], ("a2",): means["a2"] - means["a0"]}
-    )
-    of_seed = fit.data.groupby("seed")["value"].mean() - fit.data["value"].mean()
-    assert fit.of_seed_N == pytest.approx(of_seed[fit.data["seed"]].to_numpy())
-
-
-def test_number_of_seeds_counts_a_seed_once():
-    fit = Fit(table(missing={(0, 0), (0, 1), (1, 0)}), FACTORS, TERMS)
-    assert fit.num_seeds({"A": "a0"}) == 3
-    assert fit.num_seeds({"A": "a0", "B": "b0"}) == 2
 
 
 def test_half_fraction_identifies_main_effects_only():

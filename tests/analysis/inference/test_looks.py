@@ -27,11 +27,6 @@ def test_same_seeds_again_are_no_new_look(path):
     assert looks[3].earlier == ()
 
 
-def test_order_of_runs_and_seeds_is_irrelevant(path):
-    look(path, [0, 1, 0, 1], runs(2))
-    assert look(path, [1, 1, 0, 0], runs(2)[::-1]).number == 1
-
-
 def test_more_runs_with_the_same_seeds_are_another_look(path):
     """As if one arm was finished first, or a run was still missing."""
     first = look(path, range(4), runs(4, arms=["one"]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.inference.intervals import Estimate, detectable_difference
+from analysis.inference.intervals import Estimate
 from analysis.inference.items import with_items
 from analysis.inference.power import Aim, Noise, aim_of, seeds_for
 from analysis.inference.relations import Word, outcome
@@ -67,16 +67,6 @@ def test_no_number_of_seeds_makes_up_for_too_few_items():
     assert seeds_for(Noise(0.04, 1.001 * 0.0308 / factor), aim) == math.inf
     assert math.isfinite(seeds_for(Noise(0.04, 0.99 * 0.0308 / factor), aim))
     assert seeds_for(Noise(0.0, 0.99 * 0.0308 / factor), aim) == 2
-
-
-def test_without_items_a_difference_takes_what_its_detectable_difference_says():
-    aim = aim_of("better", 1, 0.03, LEVEL)
-    seeds = int(seeds_for(Noise(0.04), aim))
-
-    def detectable(n):
-        return detectable_difference(Estimate(0.0, 0.04 / math.sqrt(n), n - 1, n, LEVEL))
-
-    assert detectable(seeds) <= 0.03 < detectable(seeds - 1)
 
 
 def test_an_effect_within_the_margin_is_never_far_worse():

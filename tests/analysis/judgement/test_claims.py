@@ -21,7 +21,6 @@ from analysis.judgement.claims import (
     overall,
     seeds_in_words,
     seeds_to_decide,
-    whole_claims,
 )
 from analysis.judgement.findings import Findings
 from analysis.judgement.verdicts import Judged, verdicts
@@ -59,15 +58,6 @@ def test_studies_answer_in_the_order_of_the_claim_and_those_without_a_report_say
     assert answers[1].runs == ()
 
 
-def test_two_reports_of_one_study_are_two_answers():
-    reports = {"objective": found("objective", 0.1), "objective_tiny": found("objective", -0.1)}
-    answers = [one for one in answers_of(CLAIM, reports) if one.study == "objective"]
-    assert [(one.report, one.word) for one in answers] == [
-        ("objective", "supported"),
-        ("objective_tiny", "contradicted"),
-    ]
-
-
 def test_a_claim_without_a_study_has_its_reason():
     (answer,) = answers_of(CLAIMS["lit-zero-shot"], {"objective": found("objective", 0.1)})
     assert (answer.word, answer.study, answer.verdict) == ("not testable", "", None)
@@ -87,10 +77,6 @@ def test_a_claim_without_a_study_has_its_reason():
 )
 def test_the_word_for_a_claim_is_that_of_the_studies_that_decide(effects, word):
     assert overall(answers_of(CLAIM, {slug: found(slug, effect) for slug, effect in effects.items()})) == word
-
-
-def test_an_undecided_study_says_more_than_none():
-    assert overall(answers_of(CLAIM, {"objective": found("objective", 0.0, spread=0.1)})) == Word.UNDECIDED
 
 
 def test_only_undecided_claims_ask_for_seeds():
@@ -162,13 +148,3 @@ def test_bounds_of_ranges_shrink_with_the_root_of_the_seeds():
 )
 def test_seeds_in_words(seeds, words):
     assert seeds_in_words(seeds) == words
-
-
-def test_parts_belong_to_a_claim():
-    claims = whole_claims()
-    assert len(claims) == 51
-    assert [one.id for one in claims["prefix-beats-causal"]] == [
-        "prefix-without-mask-is-best",
-        "prefix-beats-causal-probe",
-    ]
-    assert sum(map(len, claims.values())) == 2

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.expectations import PROBE
 from analysis.evidence.load import MISSING_COLUMNS, load
 from analysis.inference.ranges import NO_BRACKET
 from analysis.inference.relations import Word
@@ -103,13 +102,6 @@ def test_interval_covers_items_where_every_run_has_them(cells, tmp_path):
     assert (same.low, same.high) == pytest.approx((of_two.low, of_two.high))
     lacking = differences.combination("content_loss", {"fixed_25": 0.5, "causal": 0.5, "uniform": -1.0})
     assert lacking.covers == "seeds"
-
-
-def test_direction_follows_the_primary_metric(cells):
-    study = replace(STUDY, primary_metric=PROBE, expected={}, claims={})
-    evidence = evidence_of(study, {"causal": 0.1, "fixed_25": -0.1}, spread=0.001, metrics=(PROBE,))
-    comparisons = primary_comparisons(study, cells, evidence)
-    assert (comparisons["causal"].observed.text, comparisons["fixed_25"].observed.text) == ("better", "worse")
 
 
 def test_ranges_of_arms_without_runs_have_no_bounds():

@@ -4,10 +4,9 @@ import pandas as pd
 
 from analysis.evidence.load import MISSING_COLUMNS
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.looks import Look
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Comparison, primary_comparisons
-from analysis.judgement.conclusions import conclusion, findings, look_note, power, warnings
+from analysis.judgement.conclusions import conclusion, findings, power, warnings
 from tests.helpers.specimen import STUDY
 
 
@@ -45,12 +44,6 @@ def test_undetected_difference_is_not_called_equivalent():
     )
 
 
-def test_detected_difference_within_the_margin_is_marked():
-    text = concluded({"causal": compared(0.005, 0.001)})
-    assert "causal (prefix of 1 patch) is worse by 0.005 nats/token (" in text
-    assert text.endswith(", within the margin).")
-
-
 def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     some = primary_comparisons(STUDY, cells, evidence) | {
         "causal": Comparison(NO_ESTIMATE, finding(NO_ESTIMATE, 0.02, lower_is_better=True), "worse"),
@@ -75,12 +68,6 @@ def test_findings_leave_out_arms_of_which_a_run_failed(evidence):
     assert not any("75 %" in text for text in found)
     missing = pd.DataFrame([("uniform", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     assert findings(STUDY, replace(evidence, missing=missing)) == []
-
-
-def test_look_note_gives_number_level_and_earlier_seeds():
-    assert look_note(Look(1)).startswith("This is look 1 at the study, so all that decides has the level 97.5 %.")
-    second = look_note(Look(2, ((0, 1),)))
-    assert "look 2 at the study (earlier: seeds 0, 1), so all that decides has the level 98.75 %" in second
 
 
 def test_control_that_did_not_pass_withholds_the_conclusion():

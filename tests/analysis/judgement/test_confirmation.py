@@ -6,7 +6,7 @@ from analysis.inference.looks import Look
 from analysis.judgement.confirmation import conclusion, result
 from analysis.judgement.findings import judge
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
-from tests.helpers.searches import parsed, request_of_search, search_of, trial, typical
+from tests.helpers.searches import parsed, request_of_search, search_of, trial
 
 BEST = "The search's own best value, content\\_loss 1.500 nats/token on the validation split, is not the result"
 SEEN = sensitive("content_loss")
@@ -124,9 +124,3 @@ def test_search_without_another_winner_says_so_in_one_sentence(values, has_winne
     assert result(found) == "no winner"
     assert words in text
     assert text.count(". ") == 0
-
-
-def test_typical_search_chooses_the_best_of_its_finished_trials():
-    found = confirmed(-0.2, parsed(typical()))
-    best = min(one.value for one in found.search.finished)
-    assert f"content\\_loss {best:.3f} nats/token" in conclusion(found)

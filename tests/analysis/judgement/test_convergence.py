@@ -91,7 +91,7 @@ def test_what_was_not_measured_has_no_convergence(findings):
     evidence = findings.evidence
     assert Curves(STUDY, replace(evidence, curves=pd.DataFrame())).convergence("causal", "samples", 1.0) is None
     recall = evidence.curves.rename(columns={"held_out_caption_loss": "held_out_recall"})
-    assert not Curves(STUDY, replace(evidence, curves=recall)).has_loss
+    assert Curves(STUDY, replace(evidence, curves=recall)).convergence("causal", "samples", 1.0) is None
     runs = evidence.runs.assign(train_cpu_seconds=None)
     assert Curves(STUDY, replace(evidence, runs=runs)).convergence("causal", "seconds", 1.0) is None
     assert Curves(STUDY, evidence).convergence("untrained", "samples", 1.0) is None

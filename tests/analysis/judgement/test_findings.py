@@ -8,34 +8,17 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.expectations import STEP_TIME
 from ablations.request import Request
-from ablations.study import UNTRAINED, WINNER
+from ablations.study import WINNER
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from analysis.inference.items import ItemMoments
 from analysis.inference.looks import Look
-from analysis.judgement.findings import baseline_of, climb, judge
+from analysis.judgement.findings import climb, judge
 from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import parsed, request_of_search, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
-
-
-def test_findings_have_comparisons_controls_and_verdicts(findings):
-    assert set(findings.comparisons) == set(STUDY.arms) - {"uniform"}
-    assert {one.control for one in findings.controls} == set(STUDY.controls)
-    assert set(findings.verdicts) == set(STUDY.claims)
-    assert findings.config == baseline_of(findings.request)
-    assert (findings.metric, findings.unit) == ("content_loss", "nats/token")
-    assert findings.withheld == []
-
-
-def test_level_is_that_of_the_look(request_of, evidence):
-    widths = {
-        number: judge(request_of, evidence, Look(number), {}).comparisons["causal"].difference.half_width
-        for number in (1, 2)
-    }
-    assert widths[2] > widths[1]
 
 
 def test_metric_that_is_not_sensitive_withholds_the_conclusion(findings):
@@ -48,22 +31,6 @@ def test_mixed_code_is_the_only_reason_that_is_given(findings):
     runs = findings.evidence.runs.copy()
     runs.loc[0, "code"] = "d" * 12
     assert judged_again(findings, replace(findings.evidence, runs=runs)).withheld == ["the runs are of 2 codes"]
-
-
-def test_arms_are_in_the_order_of_reports(findings):
-    assert findings.present([UNTRAINED, "positive_control", "causal", "uniform"]) == [
-        "uniform",
-        "causal",
-        "positive_control",
-        UNTRAINED,
-    ]
-
-
-def test_labels_have_the_actual_ratios(findings):
-    arm = replace(STUDY.arms["causal"], ratios={"budget.samples": 2})
-    study = replace(STUDY, design=replace(STUDY.design, arms={**STUDY.arms, "causal": arm}))
-    again = judged_again(findings, findings.evidence, study=study)
-    assert again.study.label("causal") == "causal (prefix of 1 patch) (here samples 16 for 16, 1 x)"
 
 
 def test_sensitivity_study_measures_its_own_sensitivity(tiny):
@@ -143,11 +110,6 @@ def test_rungs_with_failed_runs_are_left_out():
     seen = climb(LADDER, failed, demo()).metrics[LOSS]
     assert "samples_050" not in seen.effects
     assert not sensitivity_of(climb(LADDER, failed, demo()))[LOSS].tells_small_steps
-
-
-def test_without_two_seeds_nothing_is_measured():
-    evidence = evidence_of(LADDER, EFFECTS, spread=0.03, metrics=(LOSS,), seeds=[0])
-    assert climb(LADDER, evidence, demo()).metrics == {}
 
 
 def test_the_items_part_of_the_error_is_that_of_the_items():

@@ -13,15 +13,13 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.scales import demo, small, tiny
-from analysis.judgement import sensitivity
+from aimv2.config.recipes.scales import demo
 from analysis.judgement.sensitivity import (
     KnownEffect,
     Ladder,
     Seen,
     base_of,
     ladder_text,
-    not_measured,
     read_ladder,
     read_sensitivity,
     seeds_needed,
@@ -221,29 +219,12 @@ def test_own_data_are_named_by_their_files_and_told_apart_by_their_content(tmp_p
     assert "'data.sources=[/data/coyo.yaml]'" in text.partition(": run ")[2]
 
 
-def test_each_scale_has_its_own(tmp_path):
-    ladder = ladder_of({"content_loss": {"samples_050": 0.4}}, config=tiny())
-    reports = written(tmp_path, ladder, "sensitivity_tiny")
-    assert read_sensitivity(reports, tiny()) == sensitivity_of(ladder)
-    assert read_sensitivity(reports, small()) == {}
-
-
 def test_each_base_has_its_own(tmp_path):
     other = replaced(demo(), {"data.dense_fraction": 0.33})
     tells, blind = ladder_of({"content_loss": {"samples_050": 0.4}}), ladder_of({"content_loss": {}}, config=other)
     reports = written(written(tmp_path, tells), blind, "sensitivity_dense_033")
     assert read_sensitivity(reports, demo()) == sensitivity_of(tells)
     assert read_sensitivity(reports, other) == sensitivity_of(blind)
-
-
-def test_without_a_study_nothing_is_known_but_what_to_run(tmp_path):
-    unknown = replaced(demo(), {"scale": "elsewhere"})
-    assert read_sensitivity(tmp_path, unknown) == {}
-    assert "run python sweeps/launch.py sweep=sensitivity scale=tiny" in not_measured("content_loss", "tiny")
-
-
-def test_committed_reports_are_those_of_the_repository():
-    assert (sensitivity.COMMITTED / "README.md").exists()
 
 
 BROKEN = [

@@ -254,11 +254,6 @@ def test_claim_that_all_expectations_contradict_together_is_smaller_if_some_are(
     assert judged(study, evidence_of(study, effects, spread=0.001, metrics=METRICS))[claim].word is word
 
 
-def test_equivalence_without_a_claimed_effect_contradicts_nothing():
-    found = verdict_on("image-first-order", "caption_order", {})
-    assert (found.word, found.qualifications) == (UNDECIDED, ("smaller than 0.01 at this scale",))
-
-
 def test_margin_of_the_expectation_comes_before_that_of_the_study():
     expectation = expect("alpha_02", "equal", than="alpha_04", metric=LOSS, margin=1.0)
     study = replace(STUDIES["loss_weight"], claims={"alpha-insensitive": expectation})

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ablations.claims import CLAIMS
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
 from analysis.evidence.load import MIXTURE_COLUMNS, load
@@ -22,7 +21,6 @@ from tests.helpers.searches import (
     without_a_finished_trial,
     write_confirmation,
 )
-from tests.helpers.specimen import STUDY
 
 NEURIPS = range(1, 17)
 MLRC = {"models": 3, "datasets": 5, "code": 5, "results": 6}
@@ -122,15 +120,6 @@ def test_code_with_uncommitted_changes_is_available_only_in_part(findings):
     assert "with uncommitted changes" in item.detail
 
 
-def test_verdicts_are_counted(findings):
-    assert set(STUDY.claims) <= set(CLAIMS)
-    detail = answers(findings)["NeurIPS 1, 2"].detail
-    counts = [int(word) for word in detail.partition(".")[0].replace(",", "").split() if word.isdigit()]
-    assert sum(counts) == len(STUDY.claims) == 2
-    none = answers(judged_again(findings, findings.evidence, study=replace(STUDY, claims={})))["NeurIPS 1, 2"].detail
-    assert none.startswith("No claim of the paper is judged.")
-
-
 def test_data_of_the_authors_are_for_the_authors(findings, tmp_path):
     source = own_source(tmp_path, "birds", num_pairs=10, licence="")
     cells = [
@@ -143,14 +132,3 @@ def test_data_of_the_authors_are_for_the_authors(findings, tmp_path):
     assert found["NeurIPS 12"].answer == "partly"
     assert "no licence stated" in found["NeurIPS 12"].detail
     assert answers(findings)["NeurIPS 14, 15"].answer == "does not apply"
-
-
-def test_without_runs_nothing_is_claimed(findings):
-    found = answers(judged_again(findings, evidence_from([], [])))
-    for source in ("NeurIPS 7; MLRC results 4", "NeurIPS 8; MLRC results 5, 6", "MLRC models 3", "MLRC results 3"):
-        assert found[source].answer == "no"
-    assert found["NeurIPS 5; MLRC code 2, 3, 5"].answer == "partly"
-
-
-def test_section_is_folded(findings):
-    assert section(findings).is_folded

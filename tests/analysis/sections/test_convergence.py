@@ -57,13 +57,6 @@ def test_arm_with_a_failed_run_is_withheld(findings):
     assert "causal" not in convergence.numbers(found)
 
 
-def test_mixed_code_withholds_everything_and_is_said(findings):
-    runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
-    section = convergence.section(judged_again(findings, replace(findings.evidence, runs=runs)))
-    assert by_row(tables(section)["convergence_samples"])[CAUSAL][LEAD] == ("withheld: different code",)
-    assert "the runs are of 2 codes" in text_of(section)
-
-
 def test_study_without_a_curve_of_a_loss_has_no_section(findings):
     evidence = replace(findings.evidence, curves=pd.DataFrame())
     assert convergence.section(judged_again(findings, evidence)) is None

@@ -89,13 +89,6 @@ def test_controls_and_single_seeds_are_said(judged, results):
     assert found[f"factor_effects_{METRIC}"].rows[-1][2].lines[0].endswith("(no interval)")
 
 
-def test_absent_combination_is_left_out_and_said(judged, results):
-    metrics = results.metrics[results.metrics["arm"] != "layer_gelu"]
-    section = section_of(judged(replace(results, metrics=metrics)))
-    assert "Interactions are not identified (no run of LayerNorm, GELU)" in text_of(section)
-    assert "LayerNorm, GELU" not in by_row(tables(section)[f"factor_cells_{METRIC}"])
-
-
 def test_failed_runs_withhold_all_effects(judged, results):
     missing = pd.DataFrame([("layer_gelu", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     found = judged(replace(results, missing=missing))
@@ -164,11 +157,3 @@ def test_lines_pass_through_the_means_that_there_are(drawn):
     assert list(lines["layer"].get_ydata()) == [2, 1]
     assert np.round(lines["layer"].get_xdata()).tolist() == [0, 2], "the combination that did not run is left out"
     assert [to_hex(line.get_color()) for line in lines.values()] == list(COLOURS[:2])
-
-
-def test_data_has_a_row_per_combination_with_its_interval(drawn):
-    rows = drawn[1].set_index(["norm", "width"])
-    assert dict(rows["mean"]) == MEANS
-    estimate = Estimate(2.0, 0.1, 8, 4)
-    assert tuple(rows.loc[("rms", "w2"), ["low", "high"]]) == pytest.approx((estimate.low, estimate.high))
-    assert np.isnan(rows.loc[("layer", "w3"), "low"]), "one seed has no interval"

@@ -3,8 +3,6 @@
 import re
 from dataclasses import replace
 
-import pytest
-
 from ablations.study import WINNER
 from analysis.document.model import Bullets
 from analysis.evidence.load import load
@@ -65,13 +63,6 @@ def test_only_what_was_used_is_cited(findings):
     assert not any("Berger" in one for one in section(no_claims).blocks[-1].items)
 
 
-def test_later_looks_have_a_higher_level(findings):
-    later = judge(findings.request, findings.evidence, Look(3), findings.sensitivity)
-    text = text_of(section(later))
-    assert "the level 99.375 %: this is look 3" in text, "1 - 0.05 / 8"
-    assert "two one-sided tests at 0.625 % each" in text
-
-
 def test_intervals_that_cover_items_say_so(findings):
     def covering(arms):
         changed = {
@@ -110,21 +101,6 @@ def test_what_withholds_the_conclusion_is_said(findings):
     assert "Nothing is concluded in the primary metric: sensitivity of content_loss" in blind
     partly = text_of(section(judged_again(findings, findings.evidence, seen=sensitive("content_loss"))))
     assert r"of content\_loss, causal\_content\_loss, only content\_loss does." in partly
-
-
-@pytest.mark.parametrize("num_seeds", [0, 1])
-def test_without_intervals_nothing_is_tested(findings, num_seeds):
-    evidence = evidence_of(STUDY, {}, spread=0.1, seeds=range(num_seeds)) if num_seeds else evidence_from([], [])
-    text = text_of(section(judged_again(findings, evidence)))
-    assert "too few seeds for intervals, so nothing was tested" in text
-    assert "Dunnett" not in text
-
-
-def test_other_designs_are_said_as_they_are(findings):
-    other = replace(STUDY, equal="flops", design=replace(STUDY.design, kind="ladder"))
-    text = text_of(section(judged_again(findings, findings.evidence, study=other)))
-    assert "(design: ladder)" in text
-    assert "arms have the same training FLOPs" in text
 
 
 def test_search_behind_an_arm_is_described(tiny):

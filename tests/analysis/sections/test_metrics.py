@@ -27,12 +27,6 @@ def test_metric_that_is_not_applicable_is_never_a_number(findings):
     assert not any("recall" in name for name in rows), "a metric of no arm has no row"
 
 
-def test_table_has_the_untrained_encoder(findings):
-    table = tables(metrics.section(findings))["metrics"]
-    assert table.columns[-1] == "untrained"
-    assert len(table.rows) == 6
-
-
 def test_difference_of_an_arm_with_a_failed_run_is_withheld(findings):
     missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     rows = rows_of(judged_again(findings, replace(findings.evidence, missing=missing)))
@@ -55,9 +49,9 @@ def test_baseline_of_a_search_is_shown_by_itself(tiny, tmp_path):
     low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
     text = text_of(section)
     assert "with seeds 100, 101, 102, 103, which no trial has seen" in text
-    shown = f"{values.mean():.3f} [{low:.3f}, {high:.3f}] nats/token (mean of 4 seeds, with its 95 % interval)"
-    assert f"Its held-out loss of content words is {shown}; lower is better. It is measured on some pairs." in text
+    assert "The held-out loss of content words is measured on some pairs." in text
     table = tables(section)["metrics"]
+    assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in str(table.rows[0][1].lines)
     assert table.columns == ["metric", "uniform on 1..I-1"]
     assert "Δ" not in str(table.rows)
 
@@ -68,6 +62,4 @@ def test_baseline_of_one_seed_has_no_interval_and_without_runs_there_is_no_secti
     assert metrics.of_baseline(nothing) is None
     write_confirmation(request, tmp_path)
     found = judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(won_by_the_baseline()))
-    value = found.evidence.value("content_loss", "uniform").item()
-    assert f"is {value:.3f} nats/token (a single seed); lower" in text_of(metrics.of_baseline(found))
     assert "with seed 100, which" in text_of(metrics.of_baseline(found))

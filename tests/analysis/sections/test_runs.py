@@ -74,16 +74,6 @@ def test_setup_counts_finished_runs_and_names_hardware_and_code(findings):
     assert rows["software"][""] == ("torch 2; commit abc; code cccccccccccc",)
 
 
-def test_setup_without_runs_knows_no_hardware(findings):
-    evidence = replace(findings.evidence, runs=findings.evidence.runs.iloc[:0][["arm", "seed", "run"]])
-    rows = by_row(tables(setup_section(judged_again(findings, evidence)))["setup"])
-    assert rows["hardware"][""] == ("not recorded; threads per run: not recorded; float32",)
-
-
-def test_licences_are_named(findings):
-    assert "Images: " in text_of(setup_section(findings))
-
-
 def shown(samples, size, dense=0, **bad):
     """Return a source of a run's record."""
     reasons = {reason.replace("_", " "): count for reason, count in bad.items()}
@@ -142,14 +132,6 @@ def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_o
     text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
     assert "| all | a | 50 | 5 | 0 % | none |" in text
     assert "a was shown 5 times" in text
-
-
-def test_report_of_older_runs_shows_no_mixture(evidence_with, request_of):
-    some, evidence = evidence_with(lambda cell: None)
-    assert evidence.dense_share("uniform") is None
-    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
-    assert "What training showed" not in text
-    assert "33 % of the samples show the dense caption" in text
 
 
 def test_credits_are_no_markup():

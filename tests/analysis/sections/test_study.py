@@ -12,7 +12,6 @@ from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections.study import document
-from analysis.sections.words import metric_title
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import sensitive
 from tests.helpers.searches import (
@@ -52,13 +51,6 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
         assert "Confirmed: on 4" in written
 
 
-def test_loss_and_accuracy_of_arms_are_a_section(findings):
-    (section,) = (one for one in document(findings, {}).sections if one.title == "Loss and accuracy")
-    names = [row[0] for row in section.blocks[0].rows]
-    assert names == [metric_title(name) for name in dict.fromkeys(findings.evidence.metrics["metric"])
-                     if name.startswith(("probe_", "knn_"))]  # fmt: skip
-
-
 def test_conclusion_command_and_figures_come_first(findings):
     report = document(findings, {"more.txt": b"more"})
     assert report.title == "prefix_ratio_test"
@@ -66,7 +58,7 @@ def test_conclusion_command_and_figures_come_first(findings):
     command = "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`"
     assert command in report.introduction[0].text
     assert {"results.csv", "more.txt"} <= set(report.files)
-    assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves", "pixel_loss", "accuracy"}
+    assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves", "forest"}
 
 
 def test_names_of_tables_and_figures_are_unique(findings):

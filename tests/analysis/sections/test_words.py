@@ -1,19 +1,7 @@
 from dataclasses import replace
 
-import pytest
-
 from analysis.document.model import Table
-from analysis.sections.words import metric_title, percent, runs_of, seen, with_limits
-
-
-@pytest.mark.parametrize(("level", "text"), [(0.95, "95"), (0.975, "97.5"), (0.9875, "98.75"), (0.996875, "99.6875")])
-def test_levels_in_per_cent_have_no_zeros_at_their_end(level, text):
-    assert percent(level) == text
-
-
-def test_metrics_have_names_in_prose():
-    assert metric_title("content_loss") == "held-out loss of content words"
-    assert metric_title("knn_object") == "kNN object"
+from analysis.sections.words import runs_of, seen, with_limits
 
 
 def test_runs_of_arms_are_named_once(findings):

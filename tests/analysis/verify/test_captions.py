@@ -51,9 +51,9 @@ def test_network_that_ignores_images_fails(run, broken):
 
 
 def test_nats_sum_to_the_loss_of_the_evaluation(small):
-    nats_N = caption_nats(small, small.model, small.dense)
+    nats_N = caption_nats(small, small.model, small.pairs.dense)
     features = encode(small.model.encoder, small.pairs.images, small.config)
-    expected_NT = token_nats(small.model, features, small.dense, small.config)
+    expected_NT = token_nats(small.model, features, small.pairs.dense, small.config)
     assert nats_N == pytest.approx(expected_NT.sum(dim=1).numpy(), rel=1e-4)
 
 
@@ -139,9 +139,9 @@ def test_writer_that_does_not_take_the_likeliest_token_fails(small):
 
 
 def test_shown_captions_are_as_long_as_the_reference(small):
-    nats_N = caption_nats(small, small.model, small.dense)
+    nats_N = caption_nats(small, small.model, small.pairs.dense)
     for caption in captions(small, ROWS).shown:
-        count = int(small.dense.supervised_NT[caption.row].sum())
+        count = int(small.pairs.dense.supervised_NT[caption.row].sum())
         written = greedy(small.model, small.image[ROWS], 11)[caption.row, :count]
         assert caption.greedy == small.tokenizer.decode(written.tolist())
         assert caption.perplexity == pytest.approx(math.exp(nats_N[caption.row] / count))
@@ -165,11 +165,3 @@ def test_captions_end_by_themselves_if_end_of_text_is_supervised(variant):
 def test_image_check_is_not_applicable_to_a_text_first_decoder(variant):
     check = by_name(variant(decoder={"order": "text_first"}))[IMAGE]
     assert check.verdict == "NOT APPLICABLE"
-
-
-@pytest.mark.parametrize("name", ["image_only", "clip"])
-def test_objective_without_captions_is_not_applicable(variant, name):
-    found = captions(variant(objective={"name": name}), ROWS)
-    assert [check.verdict for check in found.checks] == ["NOT APPLICABLE"] * 3
-    assert all(f"{name} writes no captions" in check.found for check in found.checks)
-    assert found.shown == []

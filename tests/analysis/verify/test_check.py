@@ -29,10 +29,6 @@ def test_copies_within_a_cluster_do_not_narrow_the_interval():
     assert naive.high - naive.low < 0.5 * (once.high - once.low)
 
 
-def test_clustered_mean_weighs_rows():
-    assert clustered_mean(np.array([2.0, 12.0]), np.array([1.0, 4.0]), np.arange(2)).mean == pytest.approx(14 / 5)
-
-
 def test_clustered_interval_covers_the_mean_95_times_in_100():
     held = 0
     for _ in range(400):
@@ -44,11 +40,6 @@ def test_clustered_interval_covers_the_mean_95_times_in_100():
 
 def test_one_cluster_has_no_interval():
     assert not clustered_mean(np.ones(3), np.ones(3), np.zeros(3)).has_interval
-
-
-def test_estimate_is_shown_with_its_interval():
-    assert clustered_mean(np.array([1.0, 2.0, 3.0]), np.ones(3), np.arange(3)).text() == "+2.000 [-0.484, +4.484]"
-    assert clustered_mean(np.ones(3), np.ones(3), np.zeros(3)).text() == "+1.000 (no interval)"
 
 
 def test_check_prints_verdict_name_finding_and_criterion():

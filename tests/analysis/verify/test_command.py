@@ -116,8 +116,3 @@ def test_module_is_a_command(tmp_path, monkeypatch, capsys):
         runpy.run_module("analysis.verify", run_name="__main__")
     assert exited.value.code == 2
     assert capsys.readouterr().err.startswith("error: runs_dir='none' has no finished trained run")
-
-
-def test_shown_pairs_are_the_first_of_a_random_order(captioner):
-    _, findings = captioner
-    assert [caption.row for caption in findings.captions.shown] == list(range(8))

@@ -99,11 +99,3 @@ def test_prefix_is_rendered_with_its_patches_and_nothing_else(small):
     assert (predicted[:8] == truth[:8]).all()
     assert (predicted[8:] != truth[8:]).any()
     assert len(np.unique(means[8:12, :4].reshape(-1, 3), axis=0)) == 1, "one colour per patch"
-
-
-@pytest.mark.parametrize("name", ["caption", "clip"])
-def test_objective_without_pixels_is_not_applicable(variant, name):
-    found = pixels(variant(objective={"name": name}))
-    assert found.check.verdict == "NOT APPLICABLE"
-    assert f"{name} predicts no pixels" in found.check.found
-    assert found.errors == {}

@@ -44,13 +44,6 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
     assert ("never learned to stop" in text) == never_stops
 
 
-def test_the_same_run_has_the_same_report(captioner):
-    run, findings = captioner
-    one, other = (document(run, found, []) for found in (findings, check(run)))
-    assert one == other
-    assert [figure.data.to_csv() for figure in one.figures()] == [figure.data.to_csv() for figure in other.figures()]
-
-
 def test_captions_are_escaped(captioner):
     run, findings = captioner
     shown = [findings.captions.shown[0]._replace(greedy="a | <b> `c`\nd")]

@@ -1,7 +1,5 @@
 """Warnings, each provoked; none where the form is right."""
 
-import pytest
-
 from analysis.inference.scaling.assess import assess
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
@@ -29,8 +27,3 @@ def test_what_cannot_be_tested_is_told():
     assert "not tested on larger runs: nothing is held out" in found
     assert "Lack of fit is not testable without settings that were run with several seeds." in found
     assert "6 runs are too few for AICc." in found
-
-
-def test_a_form_that_cannot_be_fitted_is_refused():
-    with pytest.raises(ValueError, match="needs at least 5 settings; the runs have 4"):
-        assess(ladder_runs(HOFFMANN, sizes=2, samples=2), ["n", "d"], "additive")

@@ -14,7 +14,6 @@ from analysis.inference.scaling.comparison import (
     jackknife,
     lack_of_fit,
     seed_effects,
-    shares_seeds,
     why_no_blocks,
 )
 from analysis.inference.scaling.power_law import FORMS, fit
@@ -105,19 +104,6 @@ def test_lack_of_fit_is_the_f_test_of_means_of_settings():
     assert lack_of_fit(law, runs).p == pytest.approx(stats.f_oneway(*groups).pvalue)
 
 
-def test_lack_of_fit_with_shared_seeds_is_the_two_way_analysis_of_variance():
-    runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.05, rng=4)
-    law = fit(FORMS["constant"], runs, huber=1e3)
-    table = np.log(runs.pivot(index="seed", columns=["n", "d"], values="loss").to_numpy())
-    settings, seeds = table.mean(axis=0), table.mean(axis=1, keepdims=True)
-    rest = ((table - settings - seeds + table.mean()) ** 2).sum() / (15 * 2)
-    p = stats.f.sf(3 * ((settings - table.mean()) ** 2).sum() / 15 / rest, 15, 30)
-    found = lack_of_fit(law, runs)
-    assert found.p == pytest.approx(p)
-    assert found.noise_sd == pytest.approx(math.sqrt(rest))
-    assert found.is_shown
-
-
 def test_lack_of_fit_with_missing_runs_is_the_comparison_of_linear_models():
     """Of a constant, by statsmodels; the missing runs are those of one seed in the largest settings."""
     runs = ladder_runs(HOFFMANN, noise=0.05, seed_noise=0.1, rng=4, num_seeds=4)
@@ -147,27 +133,11 @@ def test_lack_of_fit_is_shown_as_often_as_its_level_says():
     assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 200))
 
 
-def test_a_form_that_fits_lacks_no_fit():
-    runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.01, num_seeds=4, rng=7)
-    found = lack_of_fit(fit(FORMS["additive"], runs), runs)
-    assert not found.is_shown
-    assert found.noise_sd == pytest.approx(0.01, rel=0.3)
-
-
 def test_lack_of_fit_needs_replicates_that_differ():
     runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1)
     assert math.isnan(lack_of_fit(fit(FORMS["additive"], runs), runs).p)
     twice = pd.concat([runs, runs.iloc[:3]], ignore_index=True).drop(columns="seed")  # rows that occur twice
     assert math.isnan(lack_of_fit(fit(FORMS["additive"], twice), twice).p)
-
-
-def test_seeds_are_blocks_if_settings_share_them():
-    runs = ladder_runs(HOFFMANN, noise=0.01)
-    assert shares_seeds(runs)
-    assert shares_seeds(runs.drop(index=[3, 7]))  # unfinished runs
-    assert not shares_seeds(runs.assign(seed=range(len(runs))))
-    assert not shares_seeds(runs.assign(seed=0))
-    assert not shares_seeds(runs.drop(columns="seed"))
 
 
 def test_why_seeds_are_no_blocks():
@@ -187,10 +157,3 @@ def test_effects_of_seeds_do_not_change_with_missing_runs():
     found = seed_effects(residual[there], runs[there])
     first = [found[(runs["seed"] == seed)[there]][0] for seed in range(3)]
     assert np.diff(first) == pytest.approx([-0.2, 0.4])
-
-
-def test_effects_of_seeds_are_their_mean_residuals():
-    runs = ladder_runs(HOFFMANN)
-    residual = np.array([0.1, -0.1, 0.3])[runs["seed"]]
-    np.testing.assert_allclose(seed_effects(residual, runs), residual - 0.1, atol=1e-12)
-    assert not seed_effects(residual, runs.drop(columns="seed")).any()

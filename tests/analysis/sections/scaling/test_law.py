@@ -8,7 +8,7 @@ from analysis.document.model import Document, Section
 from analysis.document.style import style
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
+from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
@@ -51,13 +51,6 @@ def test_tables_have_the_numbers_of_the_law(fitted):
     assert "resampled noise of seeds and runs." in found["scaling_parameters"].caption
 
 
-def test_the_figure_says_what_its_parts_are(fitted):
-    with style():
-        figure = law_figure(fitted)
-    assert "open points, the runs with n = 1.6e+10 or d = 5e+11" in figure.caption
-    assert len(figure.data)
-
-
 def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     law = assess(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.005), ["n", "d"], "additive", num_draws=20)
     fitted = Fitted(law, LABELS, MEANINGS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
@@ -66,12 +59,6 @@ def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     assert fitted.frontier is None
     assert "A is not identified" in text_of(section_of(fitted))
     assert not law_numbers(fitted)["parameters"]["A"]["is_identified"]
-
-
-def test_without_frontier_or_variable_the_parts_are_left_out(fitted):
-    without = section_of(replace(fitted, frontier=None))
-    assert "There is no compute-optimal frontier: a term of the law is 0." in text_of(without)
-    assert "frontier" not in law_numbers(replace(fitted, frontier=None))
 
 
 def test_one_variable_has_no_frontier_and_its_form_may_be_untested():

@@ -57,19 +57,6 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
     assert "the longest runs see each pair 1.1 times" in text
 
 
-def test_the_largest_size_and_number_of_samples_are_held_out(evidence, law):
-    caption = tables(section_of(evidence, law))["scaling_forms"].caption
-    assert "Held out: runs with n = 3,600,000 or d = 40,960; the forms are fitted to the 27 others." in caption
-
-
-def test_runs_are_those_of_arms_with_their_loss(evidence):
-    runs = scaling_runs(STUDY, evidence)
-    assert len(runs) == 48
-    row = runs[(runs["arm"] == "size_150_samples_050") & (runs["seed"] == 1)].iloc[0]
-    assert (row["n"], row["d"]) == (900_000, 10_240)
-    assert row["loss"] == evidence.values(STUDY.primary_metric).loc[1, "size_150_samples_050"]
-
-
 def test_failed_runs_are_told(evidence, law):
     missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
     found = section_of(replace(evidence, missing=missing), law)
