@@ -29,6 +29,10 @@ def core(tmp_path):
             shutil.copy(source, tmp_path / folder)
     for wing in WINGS:
         shutil.rmtree(tmp_path / wing)
+    # An editable install would find the wings in the repository.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path[:] = [each for each in sys.meta_path if 'Editable' not in repr(each)]\n"
+    )
 
     def python(*arguments, **options):
         environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
