@@ -172,9 +172,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     start = find(attempt.earlier())
     if start is not None:
         progress = start.progress
-        attempt.resume_from(
-            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, attempt=start.attempt
-        )
+        attempt.resume_from(start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds)
     return start
 
 
