@@ -29,7 +29,6 @@ NOT_IDENTITY = frozenset(
         "data.max_bad_rate",
         "data.tokenizer",
         "start.weights",
-        "start.teacher",
         "parallel",
         "micro_batch",
         "activation_checkpointing",
@@ -46,8 +45,6 @@ ADDED: dict[str, Any] = {
     "optimizer.name": "adamw",
     "start.frozen": [],
     "start.fingerprint": "",
-    "start.teacher_fingerprint": "",
-    "start.teacher_encoder": None,
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
 }
@@ -112,8 +109,6 @@ def untrained(config: RunConfig) -> RunConfig:
         config,
         {
             "start.frozen": (),
-            "start.teacher": None,
-            "start.teacher_fingerprint": "",
             "model.encoder.attention": "prefix",
             "budget": {"samples": 0, "batch_size": 1},
             "prefix": {},

@@ -67,15 +67,11 @@ class Origin:
 
 def parts_of(config: RunConfig) -> set[str]:
     """Return the names of the parts of the run's network."""
-    parts = objective(config.objective.name).cost(config)
-    return {part.module.partition(".")[0] for part in parts if part.is_in_network}
+    return {part.module.partition(".")[0] for part in objective(config.objective.name).cost(config)}
 
 
-def read_origin(path: str, key: str = "start.weights") -> Origin:
+def read_origin(path: str) -> Origin:
     """Read what is at the path of weights.
-
-    Args:
-        key: of the config that gave the path.
 
     Raises:
         UsageError: there is neither a finished run nor a folder of ``weights import``.
@@ -83,7 +79,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
     folder = Path(path).expanduser().resolve()
     where = folder / "config.json"
     if not where.is_file():
-        raise UsageError(f"{key}={path!r} is neither the folder of a run nor one of: weights import")
+        raise UsageError(f"start.weights={path!r} is neither the folder of a run nor one of: weights import")
     values = read_object(where)
     if "budget" in values:
         try:
@@ -91,36 +87,27 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
         if not (folder / RESULT).exists():
-            raise UsageError(f"{key}: run {folder.name} is not finished, and only a finished run has weights")
+            raise UsageError(f"start.weights: run {folder.name} is not finished, and only a finished run has weights")
         return Origin(folder, {name: asdict(run.model)[name] for name in IMPORTED}, run)
     if not set(IMPORTED) <= values.keys() or not (folder / WEIGHTS).is_file():
-        raise UsageError(f"{key}={path!r} is not complete; for published weights use: weights import")
+        raise UsageError(f"start.weights={path!r} is not complete; for published weights use: weights import")
     sizes = {name: values[name] for name in IMPORTED}
     sizes["encoder"] = asdict(checked(f"{where}: encoder", EncoderConfig, sizes["encoder"]))
     return Origin(folder, sizes, None)
 
 
 def with_start(config: RunConfig) -> RunConfig:
-    """Return the run with the fingerprints of the weights that it starts from and of its teacher.
+    """Return the run with the fingerprint of the weights that it starts from.
 
     Raises:
         UsageError: there are no such weights, or they do not fit.
     """
-    objective(config.objective.name).check_teacher(config)
-    start = config.start
-    values: dict[str, Any] = {"fingerprint": "", "teacher_fingerprint": "", "teacher_encoder": None}
-    if start.teacher is not None:
-        teacher = read_origin(start.teacher, "start.teacher")
-        _check_patches(teacher, config, "start.teacher")
-        values |= {"teacher": str(teacher.path), "teacher_fingerprint": teacher.fingerprint}
-        # However the teacher was trained, it is used with full attention.
-        values["teacher_encoder"] = EncoderConfig(**{**teacher.sizes["encoder"], "attention": "bidirectional"})
+    start = replace(config.start, fingerprint="")
     if start.weights is not None:
         origin = read_origin(start.weights)
-        _check_fits(origin, replace(config, start=replace(start, **values)))
-        values |= {"weights": str(origin.path), "fingerprint": origin.fingerprint}
-    changed = replace(start, **values)
-    return config if changed == start else replace(config, start=changed)
+        _check_fits(origin, config)
+        start = replace(start, weights=str(origin.path), fingerprint=origin.fingerprint)
+    return config if start == config.start else replace(config, start=start)
 
 
 def continued(origin: Origin) -> RunConfig:
@@ -140,7 +127,8 @@ def with_sizes(origin: Origin, scale: RunConfig) -> RunConfig:
 def _check_fits(origin: Origin, config: RunConfig) -> None:
     """Refuse weights of other sizes, and of parts that would read them otherwise."""
     now = asdict(config.model)
-    _check_patches(origin, config, "start.weights")
+    for name in ("patch_px", "patch_order"):
+        _check_equal(f"model.{name}", now[name], origin.sizes[name])
     free = {"attention"}  # of training only
     if config.model.encoder.positions == "sincos":
         free.add("positions")  # a table of learned ones is left out
@@ -159,17 +147,12 @@ def _check_fits(origin: Origin, config: RunConfig) -> None:
             _check_equal(f"model.{name}", now[name], getattr(before, name))
 
 
-def _check_patches(origin: Origin, config: RunConfig, source: str) -> None:
-    for name in ("patch_px", "patch_order"):
-        _check_equal(f"model.{name}", getattr(config.model, name), origin.sizes[name], source)
-
-
-def _check_equal(key: str, value: Any, expected: Any, source: str = "start.weights") -> None:
+def _check_equal(key: str, value: Any, expected: Any) -> None:
     if isinstance(expected, dict):
         for name, one in expected.items():
-            _check_equal(f"{key}.{name}", value[name], one, source)
+            _check_equal(f"{key}.{name}", value[name], one)
     elif value != expected:
-        raise UsageError(f"{key}={value!r}, but the weights of {source} have {expected!r}")
+        raise UsageError(f"{key}={value!r}, but the weights of start.weights have {expected!r}")
 
 
 @lru_cache(maxsize=64)

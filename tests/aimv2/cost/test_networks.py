@@ -16,7 +16,7 @@ from aimv2.cost.parts import forward_flops, train_flops, train_flops_by_area
 from aimv2.data.batches.batch import Batch
 from aimv2.model.network import build, build_empty
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import PRE_TRAINING, objective
+from aimv2.spec.objectives import REGISTRY, objective
 from tests.helpers.training import losses_of
 
 NUM_IMAGES = 2
@@ -75,7 +75,7 @@ def assert_flops_match_torchs(config):
     assert closed_form(config, num_tokens) == (forward, both)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
 def test_flops_match_torchs_counter(recipe, name):
     assert_flops_match_torchs(shallow(recipe(), name))
@@ -121,9 +121,9 @@ def count_by_fvcore(config):
 @pytest.mark.parametrize(
     ("scale", "name"),
     [
-        *(("demo", name) for name in PRE_TRAINING),
+        *(("demo", name) for name in REGISTRY),
         *(pytest.param(scale, "aimv2", marks=pytest.mark.exhaustive) for scale in SCALES if scale != "demo"),
-        *(pytest.param("vit_l", name, marks=pytest.mark.exhaustive) for name in PRE_TRAINING if name != "aimv2"),
+        *(pytest.param("vit_l", name, marks=pytest.mark.exhaustive) for name in REGISTRY if name != "aimv2"),
     ],
 )
 def test_flops_match_fvcores_counter(scale, name):
@@ -132,7 +132,7 @@ def test_flops_match_fvcores_counter(scale, name):
     assert closed_form(config, num_tokens)[0] == pytest.approx(counted, rel=0.005)
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("frozen", [(), ("encoder",)], ids=str)
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "ffn": "gelu"}], ids=str)
 def test_activation_memory_matches_autograds_saved_tensors(name, frozen, changes):
@@ -175,7 +175,7 @@ def priced_parameters(config):
     return {part.module: part.parameters for part in objective(config.objective.name).cost(config)}
 
 
-@pytest.mark.parametrize("name", PRE_TRAINING)
+@pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
 def test_parameters_of_every_part_match_torchs(recipe, name):
     config = with_attention(replace(recipe(), objective=replace(recipe().objective, name=name)))
