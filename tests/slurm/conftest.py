@@ -26,7 +26,7 @@ NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 SMALL = (
     "budget.samples=4096",
     "checkpoint.every_seconds=1",
-    "data.sources=[fontawesome,openmoji]",
+    "data.sources=[fontawesome_scenes,openmoji_scenes]",
     "evaluation.num_items=256",
     "evaluation.num_pairs=256",
     "evaluation.num_probe_scenes=256",
@@ -104,9 +104,11 @@ def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
 
 @pytest.fixture(scope="session")
 def prepared(cache_dir):
-    """Render the pairs, so that no launch waits for them."""
+    """Train the tokenizer, so that no launch waits for it."""
     run = SCALES["demo"]()
-    run = resolve(replace(run, data=replace(run.data, sources=("fontawesome", "openmoji"), cache_dir=cache_dir)))
+    run = resolve(
+        replace(run, data=replace(run.data, sources=("fontawesome_scenes", "openmoji_scenes"), cache_dir=cache_dir))
+    )
     prepare(run.data, run.model)
 
 

@@ -18,9 +18,6 @@ def version(source: str) -> str:
     Raises:
         UsageError: a package is not installed, or a source in files has no valid index.
     """
-    kind = kind_of(source)
-    if kind == "files":
+    if kind_of(source) == "files":
         return described().source_version(source)
-    if kind == "scenes":
-        return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
-    return glyphs.version(source)
+    return f"{glyphs.version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
