@@ -80,11 +80,11 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
+                failure = Failure(cause_of(error, attempt.run), sentence_of(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # from the attempt's folder: nothing can be recorded there
-        return Failure(cause_of(error, attempt.run.path), sentence_of(error))
+        return Failure(cause_of(error, attempt.run), sentence_of(error))
     return None
 
 
@@ -210,7 +210,7 @@ def _train(
     goal = objective(config.objective.name)
     model = start_network(config, data.tokenizer).to(config.device)
     start = checkpoint.resume(attempt)
-    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
+    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
     timer = SaveTimer(config.checkpoint.every_seconds)
     with (
