@@ -70,8 +70,11 @@ def parts_of(config: RunConfig) -> set[str]:
     return {part.module.partition(".")[0] for part in objective(config.objective.name).cost(config)}
 
 
-def read_origin(path: str) -> Origin:
+def read_origin(path: str, key: str = "start.weights") -> Origin:
     """Read what is at the path of weights.
+
+    Args:
+        key: the name under which the path was given.
 
     Raises:
         UsageError: there is neither a finished run nor a folder of ``weights import``.
@@ -79,7 +82,7 @@ def read_origin(path: str) -> Origin:
     folder = Path(path).expanduser().resolve()
     where = folder / "config.json"
     if not where.is_file():
-        raise UsageError(f"start.weights={path!r} is neither the folder of a run nor one of: weights import")
+        raise UsageError(f"{key}={path!r} is neither the folder of a run nor one of: weights import")
     values = read_object(where)
     if "budget" in values:
         try:
@@ -87,10 +90,10 @@ def read_origin(path: str) -> Origin:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
         if not (folder / RESULT).exists():
-            raise UsageError(f"start.weights: run {folder.name} is not finished, and only a finished run has weights")
+            raise UsageError(f"{key}: run {folder.name} is not finished, and only a finished run has weights")
         return Origin(folder, {name: asdict(run.model)[name] for name in IMPORTED}, run)
     if not set(IMPORTED) <= values.keys() or not (folder / WEIGHTS).is_file():
-        raise UsageError(f"start.weights={path!r} is not complete; for published weights use: weights import")
+        raise UsageError(f"{key}={path!r} is not complete; for published weights use: weights import")
     sizes = {name: values[name] for name in IMPORTED}
     sizes["encoder"] = asdict(checked(f"{where}: encoder", EncoderConfig, sizes["encoder"]))
     return Origin(folder, sizes, None)
