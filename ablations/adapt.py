@@ -6,7 +6,7 @@ from dataclasses import replace
 from ablations.expectations import DIGITS, PROBE, default_margin
 from ablations.study import Study
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import lacks_scenes, set_names, unit_of
+from aimv2.spec.metrics import missing_data, set_names, unit_of
 
 
 def adapted(study: Study, base: RunConfig) -> Study:
@@ -56,6 +56,6 @@ def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
     sets = set_names(base)
     stand_in = f"probe_{sets[0]}" if sets else DIGITS
     wanted = {PROBE, DIGITS}
-    if lacks_scenes(study.primary_metric, base):
+    if missing_data(study.primary_metric, base):
         wanted.add(study.primary_metric)
     return {metric: stand_in for metric in study.deciding_metrics if metric in wanted and metric != stand_in}

@@ -29,6 +29,7 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
+from aimv2.training.rate import product_shape
 from benchmarks.options import Precision, Repeated
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 
@@ -101,9 +102,7 @@ def encoder_config(scale: str, depth: int | None = None, image_px: int | None = 
 
 def product(config: RunConfig, batch_size: int, device: str, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
     """Return the first product of the encoder's FFN as a call, and its FLOPs."""
-    encoder = config.model.encoder
-    shape = batch_size * config.model.num_patches, encoder.width, 2 * encoder.ffn_hidden  # gate and up together
-    rows, width, columns = shape
+    rows, width, columns = shape = product_shape(config, batch_size)
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, width, generator=generator).to(device, dtype) for size in (rows, columns))
     return lambda: torch.mm(left, right.T), 2 * math.prod(shape)  # transposed as in a linear layer

@@ -58,7 +58,7 @@ class Plan:
         from aimv2.data.prepare import prepare
 
         for data, model in {(cell.config.data, cell.config.model) for cell in self.cells}:
-            prepare(data, model)
+            prepare(data, model, show_progress=True)
 
 
 def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "", *, is_allowed: bool = False) -> str:

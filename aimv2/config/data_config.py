@@ -15,9 +15,10 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 DESCRIPTIONS = (".yaml", ".yml")  # suffixes of descriptions of sources in files (aimv2/datasets/description.py)
 
 SceneSource = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes"]
+GlyphSource = Literal["material", "fontawesome", "openmoji"]
 SCENE_SOURCES: tuple[SceneSource, ...] = get_args(SceneSource)
-DEFAULT_SOURCES: tuple[SceneSource, ...] = ("material_scenes", "fontawesome_scenes", "openmoji_scenes")
-Kind = Literal["scenes", "files"]
+GLYPH_SOURCES: tuple[GlyphSource, ...] = get_args(GlyphSource)
+Kind = Literal["scenes", "glyphs", "files"]
 
 
 def is_described(source: str) -> bool:
@@ -40,9 +41,12 @@ def kind_of(source: str) -> Kind:
         return "files"
     if source in SCENE_SOURCES:
         return "scenes"
+    if source in GLYPH_SOURCES:
+        return "glyphs"
+    built_in = (*SCENE_SOURCES, *GLYPH_SOURCES)
     raise ValueError(
-        f"unknown source {source!r}.{did_you_mean(source, SCENE_SOURCES)} Allowed: {', '.join(SCENE_SOURCES)}, or the"
-        " path of a .yaml file that describes your own"
+        f"unknown source {source!r}.{did_you_mean(source, built_in)} Allowed: {', '.join(built_in)}, or the path of a"
+        " .yaml file that describes your own"
     )
 
 
@@ -97,7 +101,8 @@ class DataConfig:
 
     Attributes:
         sources: built-in names, or paths of descriptions of pairs in files (docs/data.md), of one kind.
-            ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs.
+            ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
+            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
         weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
             divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
             Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows
@@ -114,18 +119,19 @@ class DataConfig:
         dense_fraction: probability that a sample shows its dense caption instead of the short one; 0.33 is the paper's
             share of synthetic captions (Table 2). Samples of a source with captions of one kind show that kind.
         dense_fractions: the same for each source, in the order of ``sources``, in place of ``dense_fraction``.
-        held_out_fraction: share of the compositions that no training sample shows. A description has its own rule.
+        held_out_fraction: share of the compositions (scenes) or concepts (glyphs) that no training sample shows. A
+            description has its own rule.
         max_pixels: images in files with more pixels are bad samples.
         max_bad_rate: share of bad samples above which a run stops.
         tokenizer: path of a ``tokenizer.json``, such as the public SigLIP one; None trains one on training captions.
-        cache_dir: folder of trained tokenizers and of shards that were fetched from URLs.
+        cache_dir: folder of rendered glyphs, trained tokenizers and shards that were fetched from URLs.
         cache_gb: limit for the fetched shards; the least recently used ones are deleted.
         fingerprint: hash of the versions of the data packages, and of the content of sources in files, of
             ``evaluation.sets`` and of a given tokenizer, so that other data names another run;
             ``aimv2.request.resolve`` fills it in.
     """
 
-    sources: tuple[str, ...] = DEFAULT_SOURCES
+    sources: tuple[str, ...] = SCENE_SOURCES
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     scenes: SceneConfig = SceneConfig()
     render_px: int = Field(default=48, ge=8, le=MAX_PX)
@@ -164,8 +170,12 @@ class DataConfig:
             raise ValueError(f"sources={list(self.sources)} must name at least one source, each once")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"sources={list(self.sources)} have two of the same name; rename the file of one")
-        if len({kind_of(source) for source in self.sources}) > 1:
-            raise ValueError(f"sources={list(self.sources)} mixes files with scenes; choose sources of one kind")
+        kinds = {kind_of(source) for source in self.sources}
+        if len(kinds) > 1:
+            why = ", which would show held-out objects in training" if "files" not in kinds else ""
+            raise ValueError(
+                f"sources={list(self.sources)} mixes {' with '.join(sorted(kinds))}{why}; choose sources of one kind"
+            )
         for name, values in (("weights", self.weights), ("dense_fractions", self.dense_fractions)):
             if values is not None and len(values) != len(self.sources):
                 raise ValueError(f"{name}={list(values)} must have one value for each of sources={list(self.sources)}")

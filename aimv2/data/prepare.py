@@ -12,6 +12,7 @@ from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.config.model_config import ModelConfig
 from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
+from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -24,7 +25,7 @@ class Data(NamedTuple):
 
     Attributes:
         train: the pairs of all sources.
-        held_out: pairs that training does not show.
+        held_out: pairs whose compositions or concepts training does not show.
         unseen: held-out pairs with objects that training does not show; None if no source has them.
     """
 
@@ -34,14 +35,21 @@ class Data(NamedTuple):
     tokenizer: CaptionTokenizer
 
 
-def prepare(config: DataConfig, model: ModelConfig) -> Data:
-    """Return the data of a run; a tokenizer is trained first if the cache lacks it.
+def render(config: DataConfig) -> None:
+    """Render the glyphs that the cache lacks, and show the progress; errors as ``prepare``."""
+    for source in config.sources:
+        if kind_of(source) == "glyphs":
+            open_source(source, config, show_progress=True)
+
+
+def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = False) -> Data:
+    """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
 
     Raises:
         UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
             or the cache cannot be read or written.
     """
-    sides = {source_name(source): open_source(source, config) for source in config.sources}
+    sides = {source_name(source): open_source(source, config, show_progress=show_progress) for source in config.sources}
     train = Joined({source: side.train for source, side in sides.items()})
     unseen = {source: side.unseen for source, side in sides.items() if side.unseen is not None}
     return Data(
@@ -52,11 +60,14 @@ def prepare(config: DataConfig, model: ModelConfig) -> Data:
     )
 
 
-def open_source(source: str, config: DataConfig) -> Sides:
+def open_source(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
     """Return the pairs of one source."""
-    if kind_of(source) == "files":
+    kind = kind_of(source)
+    if kind == "files":
         return described().open_source(source, config)
-    return open_scenes(glyphs_of(source), config)
+    if kind == "scenes":
+        return open_scenes(glyphs_of(source), config)
+    return open_glyphs(source, config, show_progress=show_progress)
 
 
 def mixture(config: DataConfig, train: Joined) -> Mixture | None:
@@ -96,11 +107,9 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> Cap
         path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
         if not path.exists():
             trained = CaptionTokenizer.train(captions, model.vocab_size)
-            try:
+            with writing(config):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, trained.to_json())
-            except OSError as error:
-                raise UsageError(f"data.cache_dir={config.cache_dir!r} cannot be written: {error.strerror}") from error
         try:
             tokenizer = CaptionTokenizer.load(path)
         except UsageError as error:

@@ -6,12 +6,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2.base import address
-from aimv2.data.pairs import Pairs, Selected
+from aimv2.config.data_config import SCENE_SOURCES
+from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
+from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
 from aimv2.data.sources.scene import INKS, Scene
 from aimv2.data.tasks import NO_LABEL, Task, TransferSet
 
 VALIDATION_SHARE = 0.2
+EMOJI_LABELS = ("subcategory", "category")
 
 
 class Tested(NamedTuple):
@@ -21,14 +24,28 @@ class Tested(NamedTuple):
     images: np.ndarray
 
 
-def scenes(train: Pairs, tested: Tested) -> TransferSet:
+def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
     """Return the tasks on scenes: the object and the ink in each cell, and the number of objects.
 
     Args:
         train: scenes for training and validation, whose compositions no test scene has.
-        tested: held-out scenes, the test split.
+        tested: held-out pairs, of which the scenes are the test split.
+
+    Returns:
+        None if no test pair is a scene.
     """
-    test, images = tested
+    is_scene_N = np.array([tested.pairs.scene(row) is not None for row in range(len(tested.pairs))], dtype=bool)
+    if not is_scene_N.any():
+        return None
+    # The same array if all are scenes, so that its features are computed once.
+    test, images = (
+        (tested.pairs, tested.images)
+        if is_scene_N.all()
+        else (
+            Selected(tested.pairs, np.flatnonzero(is_scene_N)),
+            tested.images[is_scene_N],
+        )
+    )
     fit, validation = _split(np.arange(len(train)))
     parts = (Selected(train, fit), Selected(train, validation), test)
     scenes_of = [_scenes(part) for part in parts]
@@ -64,6 +81,29 @@ def _counts(scenes: Sequence[Scene], most: int) -> np.ndarray:
     return np.where(count_N1 <= most, count_N1 - 1, NO_LABEL)
 
 
+def emoji(train: GlyphPairs, held_out: GlyphPairs) -> TransferSet | None:
+    """Return emoji with their subcategory and category, tested on held-out concepts; None if a split is empty.
+
+    Skin-tone variants are left out, because they are half of all emoji. Classes without a training concept have no
+    label.
+    """
+    known, test = (pairs.where(~pairs.table["is_variant"]) for pairs in (train, held_out))
+    # A different hash from that of the training and held-out sides, so that the two splits are independent.
+    is_validation = known.table["concept"].map(lambda concept: concept_position(f"probe {concept}")) < VALIDATION_SHARE
+    parts = (known.where(~is_validation), known.where(is_validation), test)
+    if not all(map(len, parts)):
+        return None
+    tasks = []
+    for label in EMOJI_LABELS:
+        classes = sorted(parts[0].table[label].unique())
+        number = {name: place for place, name in enumerate(classes)}
+        columns = (part.table[label].map(number).fillna(NO_LABEL).to_numpy(dtype=np.int64, copy=True) for part in parts)
+        tasks.append(Task(f"emoji_{label}", len(classes), *(label_N[:, None] for label_N in columns)))
+    train_images, validation_images, test_images = (part.images(np.arange(len(part))) for part in parts)
+    items = test.items(np.arange(len(test)))
+    return TransferSet(train_images, validation_images, test_images, items, tuple(tasks))
+
+
 def digits() -> TransferSet:
     """Return scikit-learn's 1,797 handwritten digits, 8 px: 60 % train, 20 % validation, 20 % test."""
     from sklearn.datasets import load_digits
@@ -82,9 +122,16 @@ def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferS
         tested: held-out pairs, for tasks on scenes.
         num_scenes: scenes for training and validation of the probes.
     """
-    if tested.pairs.scene(0) is None:
-        return [digits()]
-    return [scenes(data.train.subset(num_scenes), tested), digits()]
+    sets: list[TransferSet | None] = []
+    drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source in SCENE_SOURCES}
+    if drawn:
+        sets.append(scenes(Joined(drawn).subset(num_scenes), tested))
+    if "openmoji" in data.train.parts:
+        train, held_out = (side.parts["openmoji"] for side in (data.train, data.held_out))
+        assert isinstance(train, GlyphPairs), "openmoji are glyphs"
+        assert isinstance(held_out, GlyphPairs), "openmoji are glyphs"
+        sets.append(emoji(train, held_out))
+    return [found for found in (*sets, digits()) if found is not None]
 
 
 def _split(row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,18 @@ interpolation is refused. A run that starts from a finished one (``start.weights
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
-from functools import reduce
-from operator import getitem
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra import compose as hydra_compose
+from hydra import initialize, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import UsageError, given_twice, unknown
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
@@ -35,6 +39,7 @@ RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".j
 """  # for the usage of commands
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
+Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
 
@@ -45,40 +50,79 @@ def compose(
     defaults: Mapping[str, str],
     values: Mapping[str, Any] | None = None,
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    conf_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the default choice of each of the groups.
+        defaults: the groups and the default choice of each, besides ``scale``; ``recipe``, of post-training; and
+            ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
-        groups: choices by group and name, besides those of a run: ``scale``; ``recipe``, of post-training; and
-            ``mixture``, presets for three sources.
+        groups: choices by group and name, for groups that are defined in Python.
+        conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
 
     Raises:
         UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
             not a plain ``key=value``.
     """
-    parsed, groups = _parsed(overrides), groups or {}
+    parsed = _parsed(overrides)
     typed = {key: value for _, key, value in parsed}
-    named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **groups}
-    chosen = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
-    for key in typed.keys() & chosen:
-        if typed[key] not in (allowed := list(named[key])):
+    defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
+    named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **(groups or {})}
+    for key in typed.keys() & defaults:
+        if typed[key] not in (allowed := _choices(named.get(key, ()), key, conf_dir)):
             raise unknown(key, str(typed[key]), allowed)
-        chosen[key] = typed[key]
-    config = {**(values or {}), **to_dict(_base(typed)), "mixture": chosen["mixture"], "recipe": chosen["recipe"]}
-    if preset := PRESETS.get(chosen["mixture"]):
-        config["data"] |= {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
-    config |= {group: deepcopy(dict(choices[chosen[group]])) for group, choices in groups.items()}
-    known = flatten(config)
+    chosen = {key: typed[key] for key in typed if key in defaults}
+    nodes = _nodes(typed, groups or {}, defaults | chosen)
+    # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
+    # a mixture, which overrides the recipe.
+    root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
+    with (
+        _stored(root, nodes),
+        initialize(config_path=None, version_base="1.3")
+        if conf_dir is None
+        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"),
+    ):
+        config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
+    known = flatten(_plain(config))
     for text, key, value in parsed:
-        if key in chosen:
+        if key in defaults:
             continue
         if key not in known:
             raise _not_a_value(text, key, value, known)
-        *parts, name = key.split(".")
-        reduce(getitem, parts, config)[name] = value
-    return config
+        try:
+            OmegaConf.update(config, key, value)  # as Hydra, which would compose everything once more
+        except OmegaConfBaseException as error:
+            raise UsageError(f"cannot use {text!r}: {str(error).splitlines()[0]}") from error
+    return _plain(config)
+
+
+def _nodes(
+    typed: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, Any]]], chosen: Mapping[str, str]
+) -> dict[tuple[str, str], Node]:
+    """Return by group and name the chosen configs of the run's groups, and those of the groups defined in Python."""
+    mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
+    if preset := PRESETS.get(chosen["mixture"]):
+        mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
+    of_run = {"scale": to_dict(_base(typed)), "mixture": mixture, "recipe": {"recipe": chosen["recipe"]}}
+    nodes: dict[tuple[str, str], Node] = {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
+    for group, choices in groups.items():
+        nodes |= {(group, name): (node, None) for name, node in choices.items()}
+    return nodes
+
+
+@contextmanager
+def _stored(root: Mapping[str, Any], nodes: Mapping[tuple[str, str], Node]) -> Iterator[None]:
+    """Store configs in Hydra while the context lasts, and no others, because a composition copies all of them."""
+    store = ConfigStore.instance()
+    store.store(name="root", node=dict(root))
+    for (group, name), (node, package) in nodes.items():
+        store.store(group=group, name=name, node=dict(node), package=package)
+    try:
+        yield
+    finally:
+        for name in {"root.yaml", *(group for group, _ in nodes)}:
+            del store.repo[name]
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -150,3 +194,14 @@ def _inside(group: str, known: Iterable[str]) -> list[str]:
     start = f"{group}." if group else ""
     names = [path.removeprefix(start).partition(".") for path in known if path.startswith(start)]
     return list(dict.fromkeys(f"{start}{name}{'.…' if dot else ''}" for name, dot, _ in names))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    composed = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(composed, dict)
+    return {str(key): value for key, value in composed.items()}
+
+
+def _choices(named: Iterable[str], group: str, conf_dir: Path | None) -> list[str]:
+    files = [] if conf_dir is None else [path.stem for path in (conf_dir / group).glob("*.yaml")]
+    return sorted({*named, *files})

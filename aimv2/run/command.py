@@ -55,6 +55,7 @@ def train_command(overrides: Sequence[str]) -> int:
     writable_folder(str(runs_dir), "runs_dir", needs_links=True)
     writable_folder(config.data.cache_dir, "data.cache_dir")
 
+    from aimv2.data.prepare import render
     from aimv2.request.resolve import resolve
     from aimv2.run.execute import follow, prepared
     from aimv2.training.distributed import dismiss, place
@@ -69,6 +70,7 @@ def train_command(overrides: Sequence[str]) -> int:
             follow(config, interrupts)
             return 0
         try:
+            render(config.data)
             prepared(config.data, config.model)  # a wrong config is refused before a run starts
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
                 return 1

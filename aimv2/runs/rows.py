@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 ROWS = "metrics.jsonl"
 BLOCK = 4096  # bytes; at least twice the longest row
-# Columns that are no results: they depend on the machine and its load. Earlier versions wrote ``gemm_share``.
+# Columns that are no results: they depend on the machine and its load.
 OF_MACHINE = ("seconds", "images_per_second", "step_cpu_seconds", "gemm_share", "memory_bytes")
 
 

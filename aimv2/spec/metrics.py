@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import source_name
@@ -15,7 +15,8 @@ from aimv2.spec.objectives import Objective, Report
 RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
 SCENE_TASKS = ("object", "ink", "count")
-TASKS = (*SCENE_TASKS, "digits")  # of probes, besides the sets of ``evaluation.sets``
+EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits")  # of probes, besides the sets of ``evaluation.sets``
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,23 @@ class Metric:
         return {name: getattr(self, name) for name in ("value", "unit", "evaluation", "warning")}
 
 
+Needs = Literal["scenes", "emoji"]  # in the run's data
+
+
 class Definition(NamedTuple):
     """A metric, or a family of metrics whose names end in a parameter.
 
     Attributes:
         name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
         report: the report that it belongs to, a key of ``MEASURED_BY``; None for probes.
-        needs_scenes: True if other data has no such metric.
+        needs: what the run's data must have; empty if any data will do.
     """
 
     name: str
     unit: str
     lower_is_better: bool
     report: str | None = None
-    needs_scenes: bool = False
+    needs: Needs | None = None
 
 
 NATS = "nats/token"
@@ -61,21 +65,21 @@ FINAL = (
     Definition("short_loss", NATS, True, "captions"),
     Definition("dense_loss", NATS, True, "captions"),
     Definition("content_loss", NATS, True, "captions"),
-    Definition("content_loss_<class>", NATS, True, "captions", needs_scenes=True),
+    Definition("content_loss_<class>", NATS, True, "captions"),
     Definition("causal_content_loss", NATS, True, "captions"),
     Definition("image_gain", NATS, False, "captions"),
-    Definition("image_gain_<class>", NATS, False, "captions", needs_scenes=True),
-    Definition("unseen_content_loss", NATS, True, "captions", needs_scenes=True),
-    Definition("choice_accuracy", "accuracy", False, "captions", needs_scenes=True),
-    Definition("choice_accuracy_<kind>", "accuracy", False, "captions", needs_scenes=True),
-    Definition("blind_choice_accuracy", "accuracy", False, "captions", needs_scenes=True),
+    Definition("image_gain_<class>", NATS, False, "captions"),
+    Definition("unseen_content_loss", NATS, True, "captions", "scenes"),
+    Definition("choice_accuracy", "accuracy", False, "captions", "scenes"),
+    Definition("choice_accuracy_<kind>", "accuracy", False, "captions", "scenes"),
+    Definition("blind_choice_accuracy", "accuracy", False, "captions", "scenes"),
     # Losses of raw and of standardised pixels have names of their own, because they cannot be compared.
     Definition("pixel_loss_<fraction>", "squared error of standardised pixels", True, "pixels"),
     Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
     Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
     Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
     Definition("probe_<task>", "accuracy", False),
-    Definition("causal_probe_<scene task>", "accuracy", False, needs_scenes=True),
+    Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
 )
 # The module of each report: ``measure`` at the end of a run, and, of an objective's first report, ``curve``.
@@ -94,6 +98,7 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<task>": (r".+", lambda config: (*TASKS, *set_names(config))),
     "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
 }
+GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
 
 
 def set_name(path: str) -> str:
@@ -157,14 +162,25 @@ def _why_not(definition: Definition, metric: str, goal: Objective, config: RunCo
         return name
     if definition.report == "pixels" and metric not in pixel_losses(config):
         return f"{name} with {config.objective.pixel_targets} targets"
-    return "data without scenes" if lacks_scenes(metric, config) else ""
+    needs = _missing(definition, metric, config)
+    return "" if needs is None else f"data without {needs}"
 
 
-def lacks_scenes(metric: str, config: RunConfig) -> bool:
-    """True if a metric is one of scenes and the run's data has none; an unknown name is a UsageError."""
-    definition = _definition(metric)
-    is_of_scenes = metric.removeprefix(definition.name.removesuffix("<task>")) in SCENE_TASKS
-    return (definition.needs_scenes or is_of_scenes) and not config.data.has_scenes
+def missing_data(metric: str, config: RunConfig) -> Needs | None:
+    """Return what the run's data must have for a metric and has not; None if it has all. An unknown name: as above."""
+    return _missing(_definition(metric), metric, config)
+
+
+def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | None:
+    needs = definition.needs
+    if definition.name.endswith("_<task>"):
+        task = metric.removeprefix(definition.name.removesuffix("<task>"))
+        needs = "scenes" if task in SCENE_TASKS else "emoji" if task in EMOJI_TASKS else None
+    if definition.name.endswith("_<class>"):
+        is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
+        needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
+    has = {"scenes": config.data.has_scenes, "emoji": "openmoji" in config.data.sources}
+    return None if needs is None or has[needs] else needs
 
 
 def _definition(metric: str) -> Definition:

@@ -1,15 +1,11 @@
-"""How a device computes a run: its precision, whether blocks are compiled, and the memory that this takes."""
+"""How a device computes a run: its precision, and whether blocks are compiled."""
 
-import resource
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
-
-STATM = Path("/proc/self/statm")  # sizes of this process in pages
 
 
 class Computation(Protocol):
@@ -33,14 +29,3 @@ def compiles(config: RunConfig) -> bool:
         return config.compile
     is_needed = config.attention_kernel == "flex"
     return is_needed or (config.device == "cuda" and missing_for_compile("cuda") is None)
-
-
-def memory_bytes(device: torch.device, statm: Path = STATM) -> int | None:
-    """Return the memory of this process: the most that torch has allocated on a GPU, or else what is resident.
-
-    Returns:
-        None on systems without Linux's ``/proc``.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else None

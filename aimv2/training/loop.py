@@ -20,9 +20,9 @@ from aimv2.model.network import Network
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress
-from aimv2.training.device import memory_bytes
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
+from aimv2.training.rate import Rate
 from aimv2.training.saving import Saver
 from aimv2.training.world import ALONE, World
 
@@ -95,8 +95,6 @@ def train(
         return Trained(0, shown, model)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     engine = Engine(goal.load()(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
@@ -110,6 +108,7 @@ def train(
     def spent(done: int) -> int:
         return train_flops_by_area(parts, steps.images_by_area(done), shown.num_supervised)
 
+    machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
     remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
     for step, batch in enumerate(remaining, start=first_step):
@@ -142,7 +141,7 @@ def train(
                 "seconds": seconds,
                 "images_per_second": len(rows) * batch_size / (seconds - read_at),
                 "step_cpu_seconds": (attempt.cpu_seconds - cpu_read_at) / len(rows),
-                "memory_bytes": memory_bytes(device),
+                **machine.columns(rows[-1]["train_flops"], seconds - read_at),
             }
             for row in rows:
                 row |= of_machine

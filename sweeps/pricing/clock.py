@@ -69,7 +69,7 @@ def calibrate(
 
     with TemporaryDirectory() as folder:
         config = replace(short, data=replace(short.data, cache_dir=str(cache_dir or Path(folder) / "cache")))
-        prepare(config.data, config.model)
+        prepare(config.data, config.model, show_progress=True)
         run = RunFolder(Path(folder), signature(config))
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"

@@ -119,6 +119,12 @@ def test_nothing_is_said_of_a_metric_that_the_command_line_replaced(own):
     assert announcements(typed.apply(study)) == []
 
 
+def test_glyphs_have_no_probe_of_objects_either(tiny):
+    study = adapted(STUDIES["caption_order"], replaced(tiny, {"data.sources": ("openmoji",)}))
+    (expected,) = study.claims["image-first-order"]
+    assert (study.primary_metric, expected.metric, expected.than_metric) == (DIGITS,) * 3
+
+
 def weights_of(study, base):
     return {name: arm.change(base).data.weights for name, arm in study.arms.items()}
 

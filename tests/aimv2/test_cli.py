@@ -25,7 +25,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
         (["train", "model.encoder.num_heads=5"], "width=96 is not divisible by num_heads=5"),
         (["train", "prefix.law=fixed", "prefix.fraction=0"], "prefix.fraction: Input should be greater than 0 (got 0)"),
         (["train", "runs_dir=/proc/nowhere"], "runs_dir='/proc/nowhere' cannot be written"),
-        (["train", "device=cuda", "data.sources=[fontawesome_scenes]"], "finds no CUDA device"),
+        (["train", "device=cuda", "data.sources=[fontawesome]"], "finds no CUDA device"),
         (["train", "objective.name=clop"], "unknown objective.name 'clop'. Did you mean 'clip'?"),
         (["cost", "model.decoder.sharing=separate", "objective.name=cappa"], "only 'joint'"),
         (["cost", "runs_dir=runs"], "unknown key 'runs_dir'"),

@@ -27,7 +27,7 @@ NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 SMALL = (
     "budget.samples=4096",
     "checkpoint.every_seconds=1",
-    "data.sources=[fontawesome_scenes,openmoji_scenes]",
+    "data.sources=[fontawesome,openmoji]",
     "evaluation.num_items=256",
     "evaluation.num_pairs=256",
     "evaluation.num_probe_scenes=256",
@@ -105,11 +105,9 @@ def _hurry(slurm: Slurm, is_over: threading.Event) -> None:
 
 @pytest.fixture(scope="session")
 def prepared(cache_dir):
-    """Train the tokenizer, so that no launch waits for it."""
+    """Render the pairs, so that no launch waits for them."""
     run = SCALES["demo"]()
-    run = resolve(
-        replace(run, data=replace(run.data, sources=("fontawesome_scenes", "openmoji_scenes"), cache_dir=cache_dir))
-    )
+    run = resolve(replace(run, data=replace(run.data, sources=("fontawesome", "openmoji"), cache_dir=cache_dir)))
     prepare(run.data, run.model)
 
 

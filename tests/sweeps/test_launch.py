@@ -288,7 +288,7 @@ def test_a_missing_data_package_stops_the_launch_before_any_run(here, tmp_path, 
 
     installed = metadata.version
     monkeypatch.setattr(metadata, "version", version)
-    status, _, error = here("data.sources=[material_scenes]")
+    status, _, error = here("data.sources=[material]")
     assert status == 2
     assert "data source 'material' needs the package 'fonticon-materialdesignicons7'" in error
     assert "pip install 'aimv2-ablations[glyphs]'" in error

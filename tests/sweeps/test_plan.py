@@ -64,10 +64,12 @@ def test_planning_completes_the_index(plan):
     assert read(plan.runs_dir)[short.name].state == "done"
 
 
-def test_prepare_data_trains_the_tokenizer(tiny, tmp_path):
-    data = replace(tiny.data, sources=("fontawesome_scenes",), cache_dir=str(tmp_path / "cache"))
+@pytest.mark.exhaustive
+def test_prepare_data_renders_pictures_and_trains_the_tokenizer(tiny, tmp_path):
+    data = replace(tiny.data, sources=("fontawesome",), cache_dir=str(tmp_path / "cache"))
     Plan("a plan", [Cell(arm="a", seed=0, config=replace(tiny, data=data))], tmp_path).prepare_data()
-    assert [path.suffix for path in (tmp_path / "cache" / "tokenizers").iterdir()] == [".json"]
+    made = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert {".tar", ".json"} <= made
 
 
 ENTRIES = {

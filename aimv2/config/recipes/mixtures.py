@@ -1,7 +1,8 @@
 """Mixtures of sources as presets: ``mixture=paper`` sets ``data.weights`` and ``data.dense_fractions``.
 
 They hold for three sources in this order: DFN-2B, COYO and HQITP, or what stands in for each. These are the built-in
-sources, or sources of your own that are described in ``dfn.yaml``, ``coyo.yaml`` and ``hqitp.yaml``.
+sources of scenes or of glyphs, or sources of your own that are described in ``dfn.yaml``, ``coyo.yaml`` and
+``hqitp.yaml``.
 
     python -m aimv2 train mixture=paper
     python -m aimv2 train mixture=public data.sources=[dfn.yaml,coyo.yaml,hqitp.yaml]
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
-from aimv2.config.data_config import DEFAULT_SOURCES, source_name
+from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, source_name
 
 OWN = "own"  # the choice that sets nothing
 NAMES = ("dfn", "coyo", "hqitp")  # of sources of one's own
@@ -36,7 +37,7 @@ PRESETS = {
 
 def have_roles(sources: Sequence[str]) -> bool:
     """True if the sources are, or stand in for, DFN-2B, COYO and HQITP, in this order."""
-    return tuple(map(source_name, sources)) in (DEFAULT_SOURCES, NAMES)
+    return tuple(map(source_name, sources)) in (SCENE_SOURCES, GLYPH_SOURCES, NAMES)
 
 
 def check_mixture(choice: str, sources: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""The built-in sources of image-text pairs: scenes composed of glyphs."""
+"""The built-in sources of image-text pairs: glyphs, and scenes composed of glyphs."""

@@ -1,9 +1,13 @@
 """Glyphs: pictures with names, from Python packages.
 
-Icons are rendered in one colour on another, both chosen by the glyph's random address.
+Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
+paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
+description names them. It names no source, style or category, because probes predict these from the picture.
 """
 
+import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,22 +29,40 @@ LICENCES = {  # of the pictures; fonts are OFL 1.1
     "fontawesome": "Font Awesome Free (CC BY 4.0)",
     "openmoji": "OpenMoji (CC BY-SA 4.0)",
 }
+BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
 
 
 @dataclass(frozen=True)
 class Glyph:
-    """One picture with its name.
+    """One picture with its captions and labels.
 
     Attributes:
-        is_logo: True for logos, whose names say nothing about their shapes.
+        key: unique name, such as ``openmoji-1F34E``.
+        concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
+            whose name starts with the same word. ``likeness`` joins concepts to groups.
+        name: the short caption, like alt-text.
+        description: the longer caption.
+        category, subcategory: Unicode's groups for emoji; the source's name for icons.
+        is_variant: True for a skin-tone variant of another glyph.
         render: function from the side in px to uint8 RGB [side, side, 3].
         mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
     """
 
+    key: str
+    source: str
+    concept: str
     name: str
-    is_logo: bool
+    description: str
+    category: str
+    subcategory: str
+    is_variant: bool
     render: Callable[[int], np.ndarray]
     mask: Callable[[int], np.ndarray]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """All fields but the functions, as JSON values."""
+        return {key: value for key, value in vars(self).items() if key not in ("render", "mask")}
 
 
 def sample_id(key: str) -> int:
@@ -63,9 +85,16 @@ def openmoji() -> Iterator[Glyph]:
             continue
         key = f"openmoji-{path.stem}"
         paper = _choose(PAPERS, "paper", key)
+        category, subcategory = emoji.category.replace("-", " "), emoji.subcategory.replace("-", " ")
         yield Glyph(
+            key=key,
+            source="openmoji",
+            concept=emoji_concept(emoji.cldr_name),
             name=emoji.cldr_name,
-            is_logo=False,
+            description=f"{emoji.cldr_name} on {paper}",
+            category=category,
+            subcategory=subcategory,
+            is_variant="skin tone" in emoji.cldr_name,
             render=partial(_render_svg, path, PAPERS[paper]),
             mask=partial(_svg_mask, path),
         )
@@ -98,7 +127,19 @@ PACKAGES = {
 
 
 def version(source: str) -> str:
-    """Return the versions that a source's pictures and names depend on.
+    """Return the versions that a source's pairs depend on, for cache names and manifests.
+
+    They end in a hash of all sources' versions, because groups of like glyphs are formed over all sources.
+
+    Raises:
+        UsageError: a package of any source is not installed. Sources are listed only after this check.
+    """
+    everything = " ".join(own_version(other) for other in SOURCES)
+    return f"{own_version(source)}_groups-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
+
+
+def own_version(source: str) -> str:
+    """Return the versions that a source's pictures and captions depend on.
 
     Raises:
         UsageError: a package is not installed.
@@ -112,6 +153,16 @@ def version(source: str) -> str:
         ) from error
 
 
+def emoji_concept(name: str) -> str:
+    """Remove skin tone, hair, gender and direction: ``woman running: dark skin tone`` becomes ``running``."""
+    name = re.sub(r",? ?(light|medium-light|medium|medium-dark|dark) skin tone", "", name.lower())
+    name = re.sub(r"[:,] (no )?(red |curly |white )?(hair|bald|beard)$", "", name)
+    name = name.rstrip(" :,").removesuffix(" facing right")
+    name = re.sub(r"\b(man|men|woman|women|person|people|mr|mrs)\b[.,]?", "", name)
+    words = name.removeprefix(" and ").strip(" :,").split()
+    return " ".join(words) or "person"
+
+
 def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
     for style, font in fonts.items():
         for attribute, character in vars(font).items():
@@ -122,8 +173,14 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
             key = "-".join(filter(None, [source, style, attribute]))
             ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
             yield Glyph(
+                key=key,
+                source=source,
+                concept=name.split()[0],
                 name=name,
-                is_logo=style == "brand",
+                description=f"{name} in {ink} on {paper}",
+                category=source,
+                subcategory=style or source,
+                is_variant=False,
                 render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
                 mask=partial(_icon_mask, font.__font_file__, character),
             )

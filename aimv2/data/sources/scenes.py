@@ -139,7 +139,7 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     """
     found: dict[str, Glyph] = {}
     for glyph in glyphs.SOURCES[source]():
-        is_usable = glyph.name.isalpha() and glyph.name.islower() and not glyph.is_logo
+        is_usable = glyph.name.isalpha() and glyph.name.islower() and glyph.subcategory not in glyphs.BRANDS
         if is_usable and glyph.name not in RESERVED:
             found.setdefault(glyph.name, glyph)
     names = sorted(found, key=lambda name: address.hash64(f"object {name}"))

@@ -18,6 +18,9 @@ def version(source: str) -> str:
     Raises:
         UsageError: a package is not installed, or a source in files has no valid index.
     """
-    if kind_of(source) == "files":
+    kind = kind_of(source)
+    if kind == "files":
         return described().source_version(source)
-    return f"{glyphs.version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
+    if kind == "scenes":
+        return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
+    return glyphs.version(source)

@@ -9,12 +9,14 @@ from PIL import Image
 
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.data.pairs import Pairs
+from aimv2.data.sources.glyph_pairs import GlyphPairs
 from aimv2.data.sources.scene import Scene, place
 from aimv2.datasets.description import SourceDescription
 from aimv2.datasets.file_pairs import FilePairs
 
 Format = Literal["jpg", "png", "webp"]
 SIGNATURES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
+GLYPH_LABELS = ("concept", "category", "subcategory")
 _PILLOW: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "png": {"format": "PNG"},
@@ -30,6 +32,8 @@ def drawn_members(pairs: Pairs, row: int, image_format: Format) -> dict[str, Any
     values: dict[str, Any] = {"short": short, "dense": dense}
     if (scene := pairs.scene(row)) is not None:
         values |= _scene_labels(scene)
+    elif isinstance(pairs, GlyphPairs):
+        values |= {name: str(pairs.table[name].iat[row]) for name in GLYPH_LABELS}
     return {image_format: _encoded(picture, image_format), "txt": short, "json": values}
 
 

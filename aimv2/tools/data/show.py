@@ -84,7 +84,7 @@ def cells(config: RunConfig, step: int, num: int) -> tuple[int, list[Cell]]:
     from aimv2.data.transforms import unnormalise
     from aimv2.model.positions import reading_order
 
-    data = prepare(config.data, config.model)
+    data = prepare(config.data, config.model, show_progress=True)
     batches, reader = TrainBatches(config, data.train, data.tokenizer), Reader(config, data.train)
     size, grid, has_prefix = config.budget.batch_size, config.model.grid, _has_prefix(config)
     order = reading_order(config.model.patch_order, grid) or range(grid**2)

@@ -19,7 +19,7 @@ from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, is_described, source_name
+from aimv2.config.data_config import CHECKED, SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
@@ -59,7 +59,7 @@ USAGE = usage(
     " reads. Each sample has an image, its short caption as txt, and json with both captions and labels. Files keep"
     " their bytes.",
     WriteOptions,
-    "  data.sources=[NAME]          built-in sources, or the path of one description; other data.* keys as in train",
+    "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* keys as in train",
 )
 
 
@@ -124,7 +124,7 @@ def _request(options: WriteOptions, config: DataConfig) -> Request:
 
 def sides_of(source: str, config: DataConfig) -> list[SourceSide]:
     """Return both sides of a source. Of held-out scenes, which have no end, there are ``data.held_out_fraction``."""
-    sides = open_source(source, config)
+    sides = open_source(source, config, show_progress=True)
     held_out = sides.held_out
     if config.has_scenes:
         fraction = config.held_out_fraction
@@ -209,8 +209,10 @@ def _described(request: Request, written: Written) -> str:
         values |= {"short": "txt", "dense": "json.dense"}
         sources = dict.fromkeys(side.source for side in request.sides)
         licences = dict.fromkeys(LICENCES[glyphs_of(source)] for source in sources)
-        scenes = AugmentConfig().of(DataConfig())  # crops and flips would make captions false
-        transforms: dict[str, Any] = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
+        transforms: dict[str, Any] = {}
+        if request.sides[0].pairs.scene(0) is not None:  # crops and flips would make captions false
+            scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))
+            transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
         licence = "; ".join(licences)
     else:
         kinds = {"short": description.short, "dense": description.dense}

@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.data_config import DEFAULT_SOURCES, SCENE_SOURCES, DataConfig, is_described, kind_of, source_name
+from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, DataConfig, is_described, kind_of, source_name
 
 
 @pytest.mark.parametrize(
     ("source", "kind", "name"),
     [
         ("openmoji_scenes", "scenes", "openmoji_scenes"),
+        ("openmoji", "glyphs", "openmoji"),
         ("/data/cc3m.yaml", "files", "cc3m"),
         ("own.yml", "files", "own"),
     ],
@@ -19,9 +20,9 @@ def test_a_source_has_a_kind_and_a_name(source, kind, name):
     assert DataConfig(sources=(source,)).kind == kind
 
 
-def test_built_in_sources_are_scenes():
+def test_built_in_sources_are_of_the_kind_that_they_are_listed_under():
     assert {kind_of(source) for source in SCENE_SOURCES} == {"scenes"}
-    assert set(DEFAULT_SOURCES) <= set(SCENE_SOURCES)
+    assert {kind_of(source) for source in GLYPH_SOURCES} == {"glyphs"}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_built_in_sources_are_scenes():
     [
         ({"sources": ("cc3m.yam",)}, "unknown source 'cc3m.yam'. Allowed: .* or the path of a .yaml file"),
         ({"sources": ("a/x.yaml", "b/x.yaml")}, "have two of the same name; rename the file of one"),
-        ({"sources": ("x.yaml", "openmoji_scenes")}, "mixes files with scenes; choose sources of one kind"),
+        ({"sources": ("x.yaml", "openmoji")}, "mixes files with glyphs; choose sources of one kind"),
         ({"sources": ("x.yaml", "y.yaml"), "weights": (1,)}, "weights=.* must have one value for each of sources"),
         ({"sources": ("x.yaml",), "dense_fractions": (0.1, 0.2)}, "dense_fractions=.* must have one value for each"),
     ],

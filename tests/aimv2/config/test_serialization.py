@@ -38,12 +38,12 @@ def test_stored_run_is_read_without_keys_of_earlier_versions():
         (
             "data.sources",
             ["imagenet"],
-            "unknown source 'imagenet'. Allowed: material_scenes, .*, or the path of a .yaml file",
+            "unknown source 'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml file",
         ),
         (
             "data.sources",
-            ["material_scenes", "openmoji_scene"],
-            r"unknown source 'openmoji_scene'. Did you mean 'openmoji_scenes'\?",
+            ["material", "openmojis"],
+            r"unknown source 'openmojis'. Did you mean 'openmoji'\?",
         ),
         ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
         ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),

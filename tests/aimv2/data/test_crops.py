@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.crops import CROP_ATTEMPTS, NUM_CROP_DRAWS, native_crop, random_crop, random_crops
 
-PAPER = AugmentConfig().of(DataConfig(sources=("own.yaml",)))
+PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))
 RANGES = {
     "scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
     "ratio": st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),

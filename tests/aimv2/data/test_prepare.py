@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.data.prepare import load_tokenizer, mixture, prepare
+from aimv2.data.prepare import load_tokenizer, mixture, prepare, render
 
 
 def test_prepare_joins_the_sides_of_all_sources(pairs):
@@ -13,6 +13,10 @@ def test_prepare_joins_the_sides_of_all_sources(pairs):
         {key.split("-")[1] for key in part.keys(np.arange(10))} for part in (pairs.train, pairs.held_out, pairs.unseen)
     ]
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
+
+
+def test_glyphs_alone_have_no_unseen_objects(tiny):
+    assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model).unseen is None
 
 
 def test_mixture_has_the_rows_of_each_source(tiny, pairs):
@@ -38,3 +42,8 @@ def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
     (tmp_path / "tokenizers").write_text("in the way")
     with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
         prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
+
+
+def test_scenes_are_not_rendered(tiny, tmp_path):
+    render(replace(tiny.data, cache_dir=str(tmp_path)))
+    assert not list(tmp_path.iterdir())

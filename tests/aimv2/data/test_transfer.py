@@ -5,9 +5,42 @@ import pytest
 from sklearn.datasets import load_digits
 
 from aimv2.data import transfer
-from aimv2.data.prepare import prepare
+from aimv2.data.pairs import Joined, Selected
+from aimv2.data.prepare import open_source, prepare
+from aimv2.data.sources.glyph_pairs import concept_position
 from aimv2.data.sources.scene import INKS
-from tests.helpers.own_data import pictured_source
+
+
+@pytest.fixture(scope="module")
+def glyphs(tiny):
+    """Training and held-out emoji."""
+    sides = open_source("openmoji", tiny.data)
+    return sides.train, sides.held_out
+
+
+def test_emoji_are_tested_on_held_out_concepts(glyphs):
+    train, held_out = glyphs
+    found = transfer.emoji(train, held_out)
+    test = held_out.table[~held_out.table["is_variant"]].reset_index(drop=True)
+    known = train.table[~train.table["is_variant"]]
+    assert len(found.test) == len(test)
+    assert len(found.train) + len(found.validation) == len(known)
+    assert 0.1 < len(found.validation) / len(known) < 0.3
+    assert set(found.item_N.tolist()).isdisjoint(train.items(np.arange(len(train))).tolist())
+    seen = known["concept"].map(lambda concept: concept_position(f"probe {concept}")) >= 0.2
+    assert [task.name for task in found.tasks] == ["emoji_subcategory", "emoji_category"]
+    for task in found.tasks:
+        label = task.name.removeprefix("emoji_")
+        classes = sorted(set(known.loc[seen, label]))
+        assert task.num_classes == len(classes)
+        expected = [classes.index(name) if name in classes else transfer.NO_LABEL for name in test[label]]
+        assert task.test_NK[:, 0].tolist() == expected
+        assert set(task.train_NK[:, 0]) == set(range(len(classes)))
+
+
+def test_emoji_task_needs_emoji_in_every_split(glyphs):
+    train, held_out = glyphs
+    assert transfer.emoji(train, held_out.where(held_out.table["is_variant"])) is None
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +82,31 @@ def test_scenes_are_tested_on_held_out_pairs(pairs, scene_set):
     assert np.array_equal(np.concatenate([found.train, found.validation]), known)
 
 
-def test_test_images_are_the_given_ones(pairs):
-    tested = pairs.held_out.subset(5)
-    images = tested.images(np.arange(5))
-    found = transfer.scenes(pairs.train.subset(50), transfer.Tested(tested, images))
-    assert found.test is images, "so that their features are known"
+def test_test_images_are_the_given_ones_and_glyphs_among_them_are_left_out(pairs, glyphs):
+    images = pairs.held_out.subset(5).images(np.arange(5))
+    scenes_only = transfer.scenes(pairs.train.subset(50), transfer.Tested(pairs.held_out.subset(5), images))
+    assert scenes_only.test is images, "so that their features are known"
+    both = Joined({"scenes": pairs.held_out.subset(5), "openmoji": glyphs[1]})
+    mixed = Selected(both, np.array([7, 2, 6, 0]))
+    images = mixed.images(np.arange(4))
+    found = transfer.scenes(pairs.train.subset(50), transfer.Tested(mixed, images))
+    assert np.array_equal(found.test, images[[1, 3]])
+    assert found.item_N.tolist() == mixed.items(np.array([1, 3])).tolist()
+    of_glyphs = Selected(both, np.array([7, 6]))
+    assert transfer.scenes(pairs.train.subset(50), transfer.Tested(of_glyphs, images[:2])) is None
 
 
-def test_tasks_are_those_of_the_runs_data(tiny, pairs, tmp_path):
+def test_tasks_are_those_of_the_runs_data(tiny, pairs):
     def names(data):
-        tested = data.held_out.subset(8)
-        found = transfer.transfer_sets(data, transfer.Tested(tested, tested.images(np.arange(8))), 40)
+        tested = data.held_out.subset(12)
+        found = transfer.transfer_sets(data, transfer.Tested(tested, tested.images(np.arange(12))), 40)
         assert all(len(part) for one in found for part in (one.train, one.validation, one.test))
         return {task.name for one in found for task in one.tasks}
 
+    emoji = {"emoji_subcategory", "emoji_category"}
     assert names(pairs) == {"object", "ink", "count", "digits"}
-    own = replace(tiny.data, sources=(str(pictured_source(tmp_path / "pictures")),))
-    assert names(prepare(own, tiny.model)) == {"digits"}
+    config = replace(tiny.data, sources=("openmoji",))
+    assert names(prepare(config, tiny.model)) == emoji | {"digits"}
 
 
 def test_digits_are_all_used_once_in_grey():

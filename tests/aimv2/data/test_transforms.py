@@ -23,7 +23,7 @@ from aimv2.data.transforms import (
 from aimv2.objectives.losses import patchify
 
 SIDE = 48
-PAPER = AugmentConfig().of(DataConfig(sources=("own.yaml",)))
+PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))
 
 
 def pictures(count, side=SIDE):

@@ -111,6 +111,15 @@ def test_report_that_no_objective_names_is_measured_for_every_run(long, pairs, g
     assert metrics["knn_greys"].value == pytest.approx(images.mean())
 
 
+def test_metrics_of_glyphs_have_no_scenes(tiny):
+    config = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
+    metrics = evaluate(build(config), objective("aimv2"), prepare(config.data, config.model), config)
+    measured = {name for name, metric in metrics.items() if metric.value is not None}
+    assert {"content_loss", "content_loss_object", "image_gain", "probe_emoji_category", "knn_digits"} <= measured
+    assert not {name for name in measured if "choice" in name or name.endswith(("_place", "_relation", "_count"))}
+    assert metrics["choice_accuracy"].evaluation == "not applicable to data without scenes"
+
+
 def test_value_that_is_not_finite_fails_the_run(tiny, pairs):
     model = build(tiny)
     with torch.no_grad():

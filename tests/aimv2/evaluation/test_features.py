@@ -34,10 +34,10 @@ def test_features_of_the_held_out_images_are_computed_once(tiny, pairs):
 @torch.no_grad()
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_no_row_or_column_of_a_whole_image_is_lost(tiny, is_whole):
-    """Every border pixel of a small image, made white, reaches the features. The crop of other data loses some."""
-    own = replace(tiny, data=replace(tiny.data, sources=("own.yaml",)))
+    """Every border pixel of a small image, made white, reaches the features. The crop of glyphs loses some of them."""
+    glyphs = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
     pictures = np.zeros((33, 8, 8, 3), dtype=np.uint8)
     for row, (edge, place) in enumerate((edge, place) for edge in (0, 7) for place in range(8)):
         pictures[1 + row, edge, place] = pictures[17 + row, place, edge] = 255
-    feature_NID = encode(build(tiny).encoder, pictures, own, is_whole=is_whole)
+    feature_NID = encode(build(tiny).encoder, pictures, glyphs, is_whole=is_whole)
     assert bool((feature_NID[1:] != feature_NID[:1]).any(dim=(1, 2)).all()) == is_whole

@@ -95,11 +95,11 @@ def test_other_image_is_that_of_the_next_pair_with_another_caption(labels):
         assert found[row] == (different[0] if different else row)
 
 
-def test_scenes_are_shown_whole_and_other_images_are_cropped(tiny, pairs):
+def test_scenes_are_shown_whole_and_glyphs_are_cropped(tiny, pairs):
     images = pairs.held_out.images(np.arange(3))
-    own = replace(tiny, data=replace(tiny.data, sources=("own.yaml",)))
+    glyphs = replace(tiny, data=replace(tiny.data, sources=("fontawesome",)))
     assert torch.equal(network_inputs(images, tiny), centred_images(images, 16, 1.0))
-    assert torch.equal(network_inputs(images, own), centred_images(images, 16))
+    assert torch.equal(network_inputs(images, glyphs), centred_images(images, 16))
 
 
 def test_held_out_pairs_that_cannot_be_used_are_left_out_or_named(tmp_path, tiny):

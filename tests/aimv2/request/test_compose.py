@@ -19,14 +19,14 @@ def test_compose_applies_overrides_to_every_part():
             "model.encoder.width=192",
             "prefix.law=fixed",
             "prefix.fraction=0.5",
-            "data.sources=[material_scenes]",
+            "data.sources=[material]",
             "data.weights=[2]",
             "seed=7",
         )
     )
     assert config.model.encoder.width == 192
     assert config.prefix.fraction == 0.5
-    assert config.data.sources == ("material_scenes",)
+    assert config.data.sources == ("material",)
     assert config.data.weights == (2.0,)
     assert config.seed == 7
     assert composed("runs_dir=/elsewhere")["runs_dir"] == "/elsewhere"

@@ -25,7 +25,7 @@ def test_resolve_refuses_cuda_without_a_device(tiny):
 
 
 def test_data_fingerprint_depends_on_the_sources(tiny):
-    fewer = replace(tiny, data=replace(tiny.data, sources=("openmoji_scenes",)))
+    fewer = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
     assert data_fingerprint(tiny) == data_fingerprint(replace(tiny, seed=1)) != data_fingerprint(fewer)
 
 

@@ -27,10 +27,10 @@ def expected(rows):
 def test_events_are_the_rows_of_the_record(run, tiny):
     with run.acquire(tiny) as attempt:
         attempt.write_rows([{"step": 0, "samples": 0, "seconds": 0.5, "held_out_caption_loss": 6.25}])
-        attempt.write_rows([row(1), row(2, memory_bytes=3e9)])
+        attempt.write_rows([row(1), row(2, gemm_share=0.25, memory_bytes=3e9)])
     scalars, times = read_events(attempt.folder / EVENTS)
     assert scalars == expected(read_rows(attempt.folder))
-    assert {"held_out/held_out_caption_loss", "train/text_loss", "machine/memory_bytes"} < scalars.keys()
+    assert {"held_out/held_out_caption_loss", "train/text_loss", "machine/gemm_share"} < scalars.keys()
     assert times[2] - times[1] == 2.0
     assert times[1] - times[0] == 1.5, "the times are those of training, in seconds"
 

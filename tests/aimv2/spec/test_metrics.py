@@ -8,9 +8,9 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.data import transfer
-from aimv2.data.sources.scene import SCENE_CLASSES
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import (
+    EMOJI_TASKS,
     SCENE_TASKS,
     Metric,
     lower_is_better,
@@ -31,7 +31,7 @@ from aimv2.spec.objectives import objective
         ("raw_pixel_loss_1e-05", "squared error of raw pixels", True),
         ("image_to_text_recall_5", "accuracy", False),
         ("probe_digits", "accuracy", False),
-        ("knn_count", "accuracy", False),
+        ("knn_emoji_category", "accuracy", False),
         ("content_loss", "nats/token", True),
         ("content_loss_relation", "nats/token", True),
         ("image_gain_ink", "nats/token", False),
@@ -87,13 +87,24 @@ def metric_reason(config, name):
 
 def test_metrics_need_their_data(tiny):
     starts = ("probe", "knn")
+    emoji = {f"{start}_emoji_{label}" for start in starts for label in ("category", "subcategory")}
     of_scenes = {f"{start}_{task}" for start in (*starts, "causal_probe") for task in SCENE_TASKS}
-    of_scenes |= {f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in SCENE_CLASSES}
+    of_scenes |= {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("place", "relation", "count")
+    }
     of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
     of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
-    assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == set()
+    assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji
+    assert absent(tiny, sources=("material",)) == emoji | of_scenes
+    assert absent(tiny, sources=("openmoji",)) == of_scenes
+    assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
+
+
+def test_pairs_in_files_have_losses_of_content_words_and_no_metric_of_scenes(tiny):
     lacking = absent(tiny, sources=("/data/cc3m.yaml",))
-    assert lacking == of_scenes
+    assert lacking == absent(tiny, sources=("material",)) | {
+        f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("object", "ink")
+    }
     assert not lacking & {"content_loss", "causal_content_loss", "image_gain", "probe_digits", "knn_digits"}
 
 
@@ -122,3 +133,4 @@ def test_names_of_tasks_are_those_that_are_measured(tiny, pairs):
     held_out = transfer.Tested(pairs.held_out.subset(9), np.zeros((9, 1, 1, 3), dtype=np.uint8))
     measured = transfer.scenes(pairs.train.subset(40), held_out)
     assert tuple(task.name for task in measured.tasks) == SCENE_TASKS
+    assert tuple(f"emoji_{label}" for label in transfer.EMOJI_LABELS) == EMOJI_TASKS

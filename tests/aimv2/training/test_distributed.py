@@ -220,7 +220,7 @@ def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
 
 def computed(run):
     """Return the run's rows without what a clock measured, as text, in which nan equals nan."""
-    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore")
+    rows = run.metrics().drop(columns=list(OF_MACHINE))
     return json.dumps(rows.to_dict("records"))
 
 

@@ -71,7 +71,7 @@ def sides_of(source: str, config: DataConfig) -> list[AuditedSide]:
     if is_described(source) and is_labelled(Path(source)):
         return _splits(Path(source), config)
     own = dataclasses.replace(config, sources=(source,), weights=None, dense_fractions=None)
-    opened, kinds = open_source(source, own), CAPTION_KINDS
+    opened, kinds = open_source(source, own, show_progress=True), CAPTION_KINDS
     if is_described(source):
         description = read_source(Path(source))
         kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))

@@ -27,7 +27,7 @@ def test_a_typed_value_overrides_the_preset():
     assert composed("mixture=paper", "data.weights=[1,1,1]").data.weights == (1, 1, 1)
 
 
-@pytest.mark.parametrize("sources", ["openmoji_scenes", "a.yaml,b.yaml,c.yaml", "coyo.yaml,dfn.yaml,hqitp.yaml"])
+@pytest.mark.parametrize("sources", ["openmoji", "a.yaml,b.yaml,c.yaml", "coyo.yaml,dfn.yaml,hqitp.yaml"])
 def test_other_sources_are_refused(sources):
     with pytest.raises(UsageError, match=r"mixture=paper needs three sources, dfn\.yaml, coyo\.yaml, hqitp\.yaml in"):
         composed("mixture=paper", f"data.sources=[{sources}]")

@@ -6,11 +6,11 @@ from tests.helpers.own_data import own_source
 
 
 def test_built_in_sources_are_credited_once(tiny):
-    other = replaced(tiny, {"data.sources": ("material_scenes", "openmoji_scenes")})
+    glyphs = replaced(tiny, {"data.sources": ("material", "openmoji")})
     openmoji, font_awesome = "OpenMoji (CC BY-SA 4.0)", "Font Awesome Free (CC BY 4.0)"
     assert credits_of([tiny]) == {"sources": [openmoji, font_awesome], "sets": []}
     both = [openmoji, font_awesome, "Material Design Icons (Apache-2.0)"]
-    assert credits_of([tiny, other]) == {"sources": both, "sets": []}
+    assert credits_of([tiny, glyphs]) == {"sources": both, "sets": []}
 
 
 def test_own_sources_are_credited_by_their_licence_lines(tiny, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.data.sources import glyphs
 
+COLOURS = {*glyphs.INKS, *glyphs.PAPERS}
+
 
 @pytest.fixture(scope="module")
 def glyphs_of():
@@ -15,14 +17,43 @@ def glyphs_of():
 
 
 @pytest.mark.parametrize(
-    ("source", "at_least", "logos"), [("openmoji", 3700, 0), ("material", 7000, 0), ("fontawesome", 1900, 400)]
+    ("name", "concept"),
+    [
+        ("waving hand: medium-light skin tone", "waving hand"),
+        ("waving hand", "waving hand"),
+        ("woman running facing right: dark skin tone", "running"),
+        ("person running", "running"),
+        ("men holding hands: dark skin tone, light skin tone", "holding hands"),
+        ("woman and man holding hands: dark skin tone", "holding hands"),
+        ("woman: red hair", "person"),
+        ("man: dark skin tone, curly hair", "person"),
+        ("kiss: woman, man, light skin tone, dark skin tone", "kiss"),
+        ("flag: France", "flag: france"),
+        ("red apple", "red apple"),
+    ],
 )
-def test_sources_yield_named_glyphs(glyphs_of, source, at_least, logos):
+def test_emoji_concept_removes_variants(name, concept):
+    assert glyphs.emoji_concept(name) == concept
+
+
+@pytest.mark.parametrize(("source", "at_least"), [("openmoji", 3700), ("material", 7000), ("fontawesome", 1900)])
+def test_sources_yield_glyphs_with_unique_keys(glyphs_of, source, at_least):
     found = glyphs_of(source)
     assert len(found) >= at_least
-    assert all(glyph.name for glyph in found)
-    assert sum(glyph.is_logo for glyph in found) >= logos
-    assert any(glyph.is_logo for glyph in found) == bool(logos)
+    assert len({glyph.key for glyph in found}) == len(found)
+    assert all(glyph.name and glyph.description.startswith(glyph.name) and glyph.concept for glyph in found)
+    ids = {glyphs.sample_id(glyph.key) for glyph in found}
+    assert len(ids) == len(found)
+    assert all(0 <= number < 2**63 for number in ids)
+
+
+@pytest.mark.parametrize("source", glyphs.SOURCES)
+def test_no_caption_spells_what_probes_predict(glyphs_of, source):
+    """The name may: "red apple" is a food, "flag: France" a flag, and an icon is called "material ui"."""
+    for glyph in glyphs_of(source):
+        added = glyph.description.removeprefix(glyph.name)
+        for label in (glyph.category, glyph.subcategory, glyph.source):
+            assert not set(label.lower().split()) & set(added.split()) - COLOURS, glyph.key
 
 
 @pytest.mark.parametrize("source", glyphs.SOURCES)
@@ -31,8 +62,17 @@ def test_render_is_deterministic_and_not_blank(glyphs_of, source):
         picture = glyph.render(32)
         assert picture.shape == (32, 32, 3)
         assert picture.dtype == np.uint8
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2, glyph.name
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2, glyph.key
         np.testing.assert_array_equal(picture, glyph.render(32))
+
+
+def test_icons_have_the_colours_of_their_description(glyphs_of):
+    for glyph in glyphs_of("material")[::500]:
+        ink, paper = glyph.description.rsplit(" in ", 1)[1].split(" on ")
+        picture = glyph.render(48).reshape(-1, 3)
+        assert tuple(picture[0]) == glyphs.PAPERS[paper]
+        distance = np.abs(picture.astype(int) - glyphs.INKS[ink]).sum(axis=1).min()
+        assert distance < 60, f"{glyph.key}: no pixel is {ink}"
 
 
 def test_version_names_a_missing_package_with_the_command_to_install_it(monkeypatch):

@@ -1,11 +1,34 @@
-"""Near copies, beside the obvious loop."""
+"""No held-out glyph is known from training, over all sources."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from aimv2.config.data_config import DataConfig
 from aimv2.data.sources import glyphs
-from aimv2.data.sources.likeness import NEAR_COPY, are_near, shape
+from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
+from aimv2.data.sources.likeness import NEAR_COPY, group_names, groups, near_copies, shape
+from aimv2.data.text import clean
 
-ICONS = ("heart", "circle", "bus")
+HELD_OUT_FRACTION = DataConfig().held_out_fraction
+
+
+@pytest.fixture(scope="module")
+def found():
+    return [glyph for listed in glyphs.SOURCES.values() for glyph in listed()]
+
+
+@pytest.fixture(scope="module")
+def sides(found):
+    """Glyphs of training, and held-out ones."""
+    is_held_out = {key: concept_position(group) < HELD_OUT_FRACTION for key, group in groups().items()}
+    return tuple([glyph for glyph in found if is_held_out[glyph.key] == side] for side in (False, True))
+
+
+@pytest.fixture
+def icons(found):
+    return [glyph for glyph in found if glyph.key in ("material-heart", "material-circle", "material-bus")]
 
 
 def printed(glyph, ink, paper):
@@ -14,13 +37,37 @@ def printed(glyph, ink, paper):
     return glyphs._render_icon(font_file, character, glyphs.INKS[ink], glyphs.PAPERS[paper], 32)
 
 
-def test_shape_does_not_depend_on_ink_and_paper():
-    icons = [glyph for glyph in glyphs.SOURCES["material"]() if glyph.name in ICONS]
-    one, other = (
-        np.array([shape(printed(icon, ink, paper)) for icon in icons])
-        for ink, paper in (("black", "white"), ("red", "mint"))
-    )
-    assert (are_near(one, other) == np.eye(len(ICONS), dtype=bool)).all()
+def test_every_glyph_has_a_group_named_by_a_concept_in_it(found):
+    named = groups()
+    assert named.keys() == {glyph.key for glyph in found}
+    assert set(named.values()) <= {glyph.concept for glyph in found}
+    assert all(named[glyph.key] <= glyph.concept for glyph in found)
+
+
+def test_no_held_out_name_or_concept_occurs_in_training(sides):
+    train, held_out = sides
+    assert 0.1 < len(held_out) / (len(train) + len(held_out)) < 0.3
+    assert not {clean(glyph.name) for glyph in train} & {clean(glyph.name) for glyph in held_out}
+    assert not {glyph.concept for glyph in train} & {glyph.concept for glyph in held_out}
+
+
+def test_no_held_out_icon_is_a_near_copy_of_a_training_one(sides):
+    """Oracle: the ink of two icons, as sets of pixels, overlaps by no more than 98 % of their union."""
+    inked = []
+    for side in sides:
+        pictures = np.stack([glyph.render(32) for glyph in side if glyph.source != "openmoji"]).astype(int)
+        contrast = np.abs(pictures - pictures[:, :1, :1]).sum(axis=-1)
+        inked.append((contrast > contrast.max(axis=(1, 2), keepdims=True) / 2).reshape(len(contrast), -1))
+    one, other = (pixels.astype(np.float32) for pixels in inked)
+    overlap = one @ other.T
+    union = one.sum(axis=1)[:, None] + other.sum(axis=1) - overlap
+    assert (overlap / union).max() <= 0.98
+
+
+def test_shape_does_not_depend_on_ink_and_paper(icons):
+    shapes = [[shape(printed(icon, *colours)) for icon in icons] for colours in (("black", "white"), ("red", "mint"))]
+    pairs = near_copies(np.array([*shapes[0], *shapes[1]]))
+    assert pairs.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_near_copies_are_those_of_the_obvious_loop():
@@ -29,10 +76,35 @@ def test_near_copies_are_those_of_the_obvious_loop():
     # Noise whose squared distances lie on both sides of the threshold.
     shapes = np.clip(np.repeat(base, 3, axis=0) + rng.normal(0, rng.uniform(1, 20, (120, 1)), (120, 256)), 0, 255)
     shapes = shapes.astype(np.uint8)
-    exact = shapes.astype(float)
-    expected = [
-        [((one - other) ** 2).sum() <= NEAR_COPY * ((one**2).sum() + (other**2).sum()) / 2 for other in exact]
-        for one in exact
+    expected = []
+    for i in range(120):
+        for j in range(i + 1, 120):
+            one, other = shapes[i].astype(float), shapes[j].astype(float)
+            if ((one - other) ** 2).sum() <= NEAR_COPY * ((one**2).sum() + (other**2).sum()) / 2:
+                expected.append([i, j])
+    assert 20 < len(expected) < 110
+    assert near_copies(shapes).tolist() == expected
+
+
+def test_groups_join_concepts_names_and_pictures_in_chains(icons):
+    first, second, third = icons
+    chain = [
+        replace(first, key="1", concept="d", name="one"),
+        replace(second, key="2", concept="d", name="two"),  # the concept of 1
+        replace(third, key="3", concept="c", name="Two!"),  # the name of 2
+        replace(third, key="4", concept="b", name="four"),  # the picture of 3
+        replace(
+            second,
+            key="5",
+            concept="a",
+            name="five",
+            render=lambda px: np.eye(px, dtype=np.uint8)[..., None] * [1, 1, 1],
+        ),
     ]
-    assert 160 < np.sum(expected) < 340
-    assert are_near(shapes, shapes).tolist() == expected
+    assert group_names(chain) == {"1": "b", "2": "b", "3": "b", "4": "b", "5": "a"}
+    assert group_names(chain[::-1]) == group_names(chain)
+
+
+def test_pairs_have_the_groups_of_their_glyphs_as_concepts(tiny):
+    for side in open_glyphs("fontawesome", tiny.data)[:2]:
+        assert (side.table["concept"] == side.table["key"].map(groups())).all()

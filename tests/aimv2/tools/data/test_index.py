@@ -76,9 +76,9 @@ def test_relative_patterns_are_those_of_the_working_folder(tmp_path, capsys, mon
         (["none.yaml", "num=5"], "num=5 is of an audit; add audit=true"),
         (["none.tar", "to=x", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
         (["openmoji_scene", "audit=true"], "unknown source 'openmoji_scene'.*Did you mean"),
-        (["openmoji_scenes", "openmoji_scenes", "audit=true"], "each source is needed once"),
-        (["openmoji_scenes", "audit=true", "num=0"], "num: .*greater than 0"),
-        (["openmoji_scenes", "audit=true", "nom=3"], "unknown key 'nom'"),
+        (["openmoji", "openmoji", "audit=true"], "each source is needed once"),
+        (["openmoji", "audit=true", "num=0"], "num: .*greater than 0"),
+        (["openmoji", "audit=true", "nom=3"], "unknown key 'nom'"),
         (["none.tar", "to=x", "workers=two"], "workers"),
     ],
 )
