@@ -13,7 +13,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.request.resolve import with_attention
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 from benchmarks.peak import peak_bytes
 from benchmarks.timing import CpuShare, interleaved
@@ -113,7 +113,7 @@ def measure_objectives(
     repeats: int,
     device: Literal["cpu", "cuda"],
     clock: Callable[[], float],
-    names: Sequence[str] = tuple(REGISTRY),
+    names: Sequence[str] = PRE_TRAINING,
 ) -> TrainingSetting:
     """Measure a step of each objective at a scale. The networks of all are in memory together."""
     batch_size = scale.batch_size or scale.config.budget.batch_size

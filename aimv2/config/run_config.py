@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
-from aimv2.config.model_config import ModelConfig
+from aimv2.config.model_config import EncoderConfig, ModelConfig
 from aimv2.config.native import NativeConfig
 from aimv2.config.prefix import PrefixDistribution
 
@@ -18,7 +18,8 @@ class ObjectiveConfig:
 
     Attributes:
         name: one of ``aimv2.spec.objectives.REGISTRY``, which checks it. ``aimv2``: captions and pixels; ``caption``;
-            ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``.
+            ``image_only``: pixels, AIM v1's objective with this decoder; ``cappa``; ``clip``; ``siglip``; ``distill``:
+            a teacher's features.
         pixel_weight: alpha in text + alpha x pixel (paper section 2.1); 0.4 in the paper (section 5, Table 9c).
         pixel_values: a patch's squared error is the ``mean`` over its values, as in the released code, to which
             alpha = 0.4 applies, or their ``sum``, as in the paper's printed formula.
@@ -105,13 +106,18 @@ class StartConfig:
         weights: path of a finished run, or of a folder of ``weights import``. Parts of the network that it has too
             start from its weights, the others from random ones. None starts all of them from random weights.
         frozen: parts that are not trained.
-        fingerprint: name of that run, or hash of the content of that folder, so that other weights name another run;
-            ``aimv2.request.resolve`` fills it in.
+        teacher: path of the weights whose encoder the objective ``distill`` imitates.
+        fingerprint, teacher_fingerprint: name of that run, or hash of the content of that folder, so that other weights
+            name another run; ``aimv2.request.resolve`` fills them in.
+        teacher_encoder: sizes of the teacher, filled in too.
     """
 
     weights: str | None = None
     frozen: tuple[Literal["encoder"], ...] = ()
+    teacher: str | None = None
     fingerprint: str = ""
+    teacher_fingerprint: str = ""
+    teacher_encoder: EncoderConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -9,12 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from aimv2.base.errors import UsageError, did_you_mean, short, unknown
 from aimv2.config.run_config import RunConfig
 
+
 # Keys of earlier versions, by part. They changed no result, so a stored run that has them is read without them.
-REMOVED = {
-    "log": {"picture_points"},
-    "checkpoint": {"watchdog_factor"},
-    "start": {"teacher", "teacher_fingerprint", "teacher_encoder"},
-}
+REMOVED = {"log": {"picture_points"}, "checkpoint": {"watchdog_factor"}}
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ NOT_IDENTITY = frozenset(
         "data.max_bad_rate",
         "data.tokenizer",
         "start.weights",
+        "start.teacher",
         "parallel",
         "micro_batch",
         "activation_checkpointing",
@@ -42,6 +43,8 @@ ADDED: dict[str, Any] = {
     "optimizer.name": "adamw",
     "start.frozen": [],
     "start.fingerprint": "",
+    "start.teacher_fingerprint": "",
+    "start.teacher_encoder": None,
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
 }
@@ -84,6 +87,8 @@ def untrained(config: RunConfig) -> RunConfig:
         config,
         {
             "start.frozen": (),
+            "start.teacher": None,
+            "start.teacher_fingerprint": "",
             "model.encoder.attention": "prefix",
             "budget": {"samples": 0, "batch_size": 1},
             "prefix": {},

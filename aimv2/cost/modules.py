@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aimv2.config.model_config import TransformerConfig
+from aimv2.config.model_config import EncoderConfig, ModelConfig, TransformerConfig
 from aimv2.cost.parts import Blocks, Part
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousan
 
 def encoder_cost(config: RunConfig, area: int | None = None) -> Part:
     """Return the cost of the patch embedding and the blocks."""
-    model, encoder = config.model, config.model.encoder
+    part = encoder_part(config.model, config.model.encoder, useful_share=visible_share(config, area), area=area)
+    if is_encoder_frozen(config):  # the parts that read the features save them
+        patches = area or config.model.num_patches
+        return replace(part, saved=patches * config.model.encoder.width, is_frozen=True)
+    return part
+
+
+def encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: float, area: int | None = None) -> Part:
+    """Return the cost of an encoder of which the mask lets through a share of the query-key pairs."""
     patches = area or model.num_patches
     embed = 2 * patches * model.patch_dim * encoder.width
     parameters = (model.patch_dim + 1) * encoder.width + _norm_parameters(encoder)
@@ -32,10 +40,7 @@ def encoder_cost(config: RunConfig, area: int | None = None) -> Part:
     saved = patches * model.patch_dim + 2 * patches * _saved_by_norm(encoder)
     part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
     has_mask = encoder.attention in ("prefix", "causal")
-    part = _with_blocks(part, encoder, patches, useful_share=visible_share(config, area), has_mask=has_mask)
-    if is_encoder_frozen(config):  # the parts that read the features save them
-        return replace(part, saved=patches * encoder.width, is_frozen=True)
-    return part
+    return _with_blocks(part, encoder, patches, useful_share=useful_share, has_mask=has_mask)
 
 
 def is_encoder_frozen(config: RunConfig) -> bool:

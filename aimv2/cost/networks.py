@@ -1,6 +1,6 @@
 """The parts of each kind of network, with their cost.
 
-Letters: S width of a shared space, B images in a batch.
+Letters: D encoder width, E width of a teacher, S width of a shared space, B images in a batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from aimv2.cost.modules import (
     decoder_cost,
     encoder_cost,
+    encoder_part,
     image_head_cost,
+    is_encoder_frozen,
     pixel_head_cost,
     text_head_cost,
     text_tower_cost,
@@ -90,3 +92,21 @@ def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
         is_of_batch=True,
     )
     return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
+
+
+def distillation_cost(config: RunConfig) -> list[Part]:
+    """Return the parts of an encoder with a linear layer to the width of its teacher, and the teacher."""
+    teacher = config.start.teacher_encoder
+    assert teacher is not None, "with_start() fills in the teacher's sizes"
+    patches, D, E = config.model.num_patches, config.model.encoder.width, teacher.width
+    head = Part(
+        name="head",
+        module="head",
+        parameters=(D + 1) * E,
+        products=2 * patches * D * E,
+        of_input=is_encoder_frozen(config) * 2 * patches * D * E,
+        saved=2 * patches * (E + 1),
+    )
+    imitated = encoder_part(config.model, teacher, useful_share=1.0)
+    imitated = replace(imitated, name="teacher", module="teacher", saved=0, is_frozen=True, is_in_network=False)
+    return [encoder_cost(config), head, imitated]

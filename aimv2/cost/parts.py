@@ -51,6 +51,7 @@ class Part:
         is_of_batch: ``saved`` and ``working`` are held for each image of the whole batch, however it is cut into
             micro-batches.
         blocks: the part's stack of blocks, which ``saved`` and ``parameters`` include.
+        is_in_network: False for a teacher, which is in memory but not among the run's own weights.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Part:
     working_per_token: float = 0
     is_of_batch: bool = False
     blocks: Blocks | None = None
+    is_in_network: bool = True
 
 
 def forward_flops(parts: Iterable[Part], num_images: int, num_tokens: int) -> int:

@@ -74,7 +74,12 @@ def _report(
 
 
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
-    """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs."""
+    """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs.
+
+    An objective without reports has no such curve.
+    """
+    if not goal.reports:
+        return lambda model: {}
     words = Words.of(data.tokenizer, config)
     pairs = of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation)
     held_out = prepare_pairs(pairs, words, config.data.max_bad_rate)

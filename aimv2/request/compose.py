@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import UsageError, given_twice, unknown
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
+from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
-from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, from_dict, to_dict
@@ -138,7 +138,7 @@ def base_run(values: Mapping[str, Any]) -> RunConfig:
     """Return the run that the overrides of a composed config have changed."""
     weights, recipe = values["start"]["weights"], values["recipe"]
     origin = None if weights is None else read_origin(str(weights))
-    if origin is None and recipe != NO_RECIPE:
+    if origin is None and recipe in FROM_WEIGHTS:
         raise UsageError(f"recipe={recipe} starts from given weights; type start.weights=PATH")
     if origin is None:
         run = SCALES[values["scale"]]()

@@ -16,7 +16,8 @@ RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
 SCENE_TASKS = ("object", "ink", "count")
 EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
-TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits")  # of probes, besides the sets of ``evaluation.sets``
+# Of probes, besides the sets of ``evaluation.sets``; the machine decides if the last exists.
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")
 
 
 @dataclass(frozen=True)

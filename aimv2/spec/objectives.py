@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.cost.networks import dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.cost.parts import Part
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ class Objective:
     Attributes:
         implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).
         attention: the encoder's attention in training, unless the config sets it.
-        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve.
+        reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
+            without any there is none.
         reads: the fields of ``ObjectiveConfig`` that it reads.
         cost: maps a config to the cost of a forward pass, part by part. With ``area``, that of an image of so many
             patches.
         requirements: checks of a config, each of which raises UsageError.
+        has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
         is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
             the padding.
     """
@@ -43,6 +45,7 @@ class Objective:
     reads: tuple[str, ...]
     cost: Callable[..., list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
+    has_teacher: bool = False
     is_native: bool = False
 
     def load(self) -> type[Implementation[Any]]:
@@ -71,8 +74,17 @@ class Objective:
                 f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
+        self.check_teacher(config)
         for requirement in (*self.requirements, self._native):
             requirement(config)
+
+    def check_teacher(self, config: RunConfig) -> None:
+        """Refuse a config without the teacher that the objective needs, or with one that it lacks."""
+        name, teacher = config.objective.name, config.start.teacher
+        if self.has_teacher and teacher is None:
+            raise UsageError(f"objective.name={name} imitates an encoder; type start.teacher=PATH")
+        if teacher is not None and not self.has_teacher:
+            raise UsageError(f"objective.name={name} has no teacher; start.teacher belongs to objective.name=distill")
 
     def _native(self, config: RunConfig) -> None:
         if not config.native.areas:
@@ -115,6 +127,10 @@ def _no_separate_text_first(config: RunConfig) -> None:
 
 def _patches_and_no_captions(config: RunConfig) -> None:
     _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
+    _no_captions(config)
+
+
+def _no_captions(config: RunConfig) -> None:
     _only(config, "data.captions", "own", ", which reads no captions")
 
 
@@ -168,7 +184,17 @@ REGISTRY: dict[str, Objective] = {
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
+    "distill": Objective(
+        implementation="aimv2.objectives.distillation:Distillation",
+        attention="bidirectional",
+        reports=(),
+        reads=(),
+        cost=distillation_cost,
+        requirements=(_no_captions,),
+        has_teacher=True,
+    ),
 }
+PRE_TRAINING = tuple(name for name, goal in REGISTRY.items() if not goal.has_teacher)  # objectives without a teacher
 
 
 def objective(name: str) -> Objective:

@@ -1,7 +1,8 @@
-"""The network of a run that starts from given weights."""
+"""The network of a run that starts from given weights, and the teacher of one that is distilled."""
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network, build
 from aimv2.model.positions import in_reading_order, reading_order, resample
 from aimv2.runs.tensor_file import check_finite, read_tensors
@@ -41,25 +43,44 @@ def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
     return model
 
 
+def load_teacher(config: RunConfig) -> Encoder:
+    """Load the encoder of ``start.teacher``, with positions for the run's image size; it requires no gradients.
+
+    Raises:
+        UsageError: the weights are missing or broken.
+    """
+    assert config.start.teacher is not None, "the objective has checked it"
+    assert config.start.teacher_encoder is not None, "with_start() fills it in"
+    origin = read_origin(config.start.teacher, "start.teacher")
+    with torch.device("meta"):
+        teacher = Encoder(replace(config.model, encoder=config.start.teacher_encoder))
+    given = _given(origin)
+    own = {f"encoder.{name}": value for name, value in teacher.state_dict().items()}
+    found = {name.removeprefix("encoder."): _fitting(name, value, given, config, origin) for name, value in own.items()}
+    teacher.load_state_dict(found, assign=True)
+    return teacher.requires_grad_(False)
+
+
 def content_of_start(config: RunConfig) -> dict[str, Any] | None:
-    """Return what a run starts from, for the manifest.
+    """Return what a run starts from and its teacher, for the manifest.
 
     A checksum says which weights they were, because a run of the same name may end with others on other hardware.
 
     Returns:
-        None if all weights are random.
+        None if all weights are random, and there is no teacher.
     """
-    if config.start.weights is None:
-        return None
-    origin = read_origin(config.start.weights)
+    start, found = config.start, dict[str, Any]()
+    if start.weights is not None:
+        origin = read_origin(start.weights)
+        found = {"weights": start.fingerprint, **_place(origin), "parts": sorted(origin.parts & parts_of(config))}
+    if start.teacher is not None:
+        found["teacher"] = {"weights": start.teacher_fingerprint, **_place(read_origin(start.teacher, "start.teacher"))}
+    return found or None
+
+
+def _place(origin: Origin) -> dict[str, str]:
     with origin.file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return {
-        "weights": config.start.fingerprint,
-        "path": str(origin.path),
-        "sha256": digest,
-        "parts": sorted(origin.parts & parts_of(config)),
-    }
+        return {"path": str(origin.path), "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
 
 
 def _given(origin: Origin) -> Mapping[str, Tensor]:

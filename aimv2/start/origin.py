@@ -67,7 +67,8 @@ class Origin:
 
 def parts_of(config: RunConfig) -> set[str]:
     """Return the names of the parts of the run's network."""
-    return {part.module.partition(".")[0] for part in objective(config.objective.name).cost(config)}
+    parts = objective(config.objective.name).cost(config)
+    return {part.module.partition(".")[0] for part in parts if part.is_in_network}
 
 
 def read_origin(path: str, key: str = "start.weights") -> Origin:
@@ -100,17 +101,26 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
 
 
 def with_start(config: RunConfig) -> RunConfig:
-    """Return the run with the fingerprint of the weights that it starts from.
+    """Return the run with the fingerprints of the weights that it starts from and of its teacher.
 
     Raises:
         UsageError: there are no such weights, or they do not fit.
     """
-    start = replace(config.start, fingerprint="")
+    objective(config.objective.name).check_teacher(config)
+    start = config.start
+    values: dict[str, Any] = {"fingerprint": "", "teacher_fingerprint": "", "teacher_encoder": None}
+    if start.teacher is not None:
+        teacher = read_origin(start.teacher, "start.teacher")
+        _check_patches(teacher, config, "start.teacher")
+        values |= {"teacher": str(teacher.path), "teacher_fingerprint": teacher.fingerprint}
+        # However the teacher was trained, it is used with full attention.
+        values["teacher_encoder"] = EncoderConfig(**{**teacher.sizes["encoder"], "attention": "bidirectional"})
     if start.weights is not None:
         origin = read_origin(start.weights)
-        _check_fits(origin, config)
-        start = replace(start, weights=str(origin.path), fingerprint=origin.fingerprint)
-    return config if start == config.start else replace(config, start=start)
+        _check_fits(origin, replace(config, start=replace(start, **values)))
+        values |= {"weights": str(origin.path), "fingerprint": origin.fingerprint}
+    changed = replace(start, **values)
+    return config if changed == start else replace(config, start=changed)
 
 
 def continued(origin: Origin) -> RunConfig:
@@ -130,8 +140,7 @@ def with_sizes(origin: Origin, scale: RunConfig) -> RunConfig:
 def _check_fits(origin: Origin, config: RunConfig) -> None:
     """Refuse weights of other sizes, and of parts that would read them otherwise."""
     now = asdict(config.model)
-    for name in ("patch_px", "patch_order"):
-        _check_equal(f"model.{name}", now[name], origin.sizes[name])
+    _check_patches(origin, config, "start.weights")
     free = {"attention"}  # of training only
     if config.model.encoder.positions == "sincos":
         free.add("positions")  # a table of learned ones is left out
@@ -150,12 +159,17 @@ def _check_fits(origin: Origin, config: RunConfig) -> None:
             _check_equal(f"model.{name}", now[name], getattr(before, name))
 
 
-def _check_equal(key: str, value: Any, expected: Any) -> None:
+def _check_patches(origin: Origin, config: RunConfig, source: str) -> None:
+    for name in ("patch_px", "patch_order"):
+        _check_equal(f"model.{name}", getattr(config.model, name), origin.sizes[name], source)
+
+
+def _check_equal(key: str, value: Any, expected: Any, source: str = "start.weights") -> None:
     if isinstance(expected, dict):
         for name, one in expected.items():
-            _check_equal(f"{key}.{name}", value[name], one)
+            _check_equal(f"{key}.{name}", value[name], one, source)
     elif value != expected:
-        raise UsageError(f"{key}={value!r}, but the weights of start.weights have {expected!r}")
+        raise UsageError(f"{key}={value!r}, but the weights of {source} have {expected!r}")
 
 
 @lru_cache(maxsize=64)

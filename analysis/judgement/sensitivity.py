@@ -39,7 +39,7 @@ MAX_NAMED = 3  # differing values that a text names
 NOT_BASE = frozenset({"seed", "threads", "ranks"})
 SAME_SIZE = ("base", "samples_025", HALF, TWICE)  # arms whose network is that of the base
 FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
-FILLED_IN = (FINGERPRINT, "start.fingerprint")  # starts of paths that cannot be typed
+FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -274,8 +274,9 @@ def _started(config: RunConfig) -> list[str]:
     """
     start = config.start
     scale = [] if is_name(start.fingerprint) else [f"scale={config.scale}"]
+    teacher = [f"start.teacher={start.teacher}"] if start.teacher else []
     weights = [f"start.weights={start.weights}", f"sweep.arms=[{','.join(SAME_SIZE)}]"] if start.weights else []
-    return scale + [shlex.quote(override) for override in weights]
+    return scale + [shlex.quote(override) for override in teacher + weights]
 
 
 def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
 def _price(run: RunConfig, clock: Clock) -> Price:
     samples, time = run.budget.samples, clock(run)
     seconds = None if time is None else sum(time)
-    own = objective(run.objective.name).cost(run)
+    own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
     weights = BYTES_PER_PARAMETER * num_parameters(own)
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0

@@ -37,7 +37,7 @@ def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
         attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
         trained = model | {"encoder": encoder | {"attention": attention}}
         start = run.get("start", {})  # older records have none
-        differing = [frozen] if (frozen := start.get("frozen")) else []
+        differing = [value for key in ("frozen", "teacher_encoder") if (value := start.get(key))]
         differing += run.get("native", {}).get("areas", [])
         names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine, *differing))
     return names

@@ -9,12 +9,12 @@ from aimv2.base.errors import UsageError
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
 from aimv2.request.resolve import resolve
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed
 
 VARIANTS = [
-    *({"objective.name": name} for name in REGISTRY),
+    *({"objective.name": name} for name in PRE_TRAINING),
     *({"model.encoder.attention": value} for value in ("prefix", "causal", "bidirectional")),
     {"objective.name": "caption", "model.encoder.attention": "bidirectional"},
     {"objective.name": "clip", "model.encoder.attention": "prefix"},
@@ -144,7 +144,7 @@ def test_value_that_the_objective_does_not_allow_is_refused(tiny, changes, messa
 
 
 def test_objective_sets_attention_unless_config_does(tiny):
-    own = {name: changed(tiny, {"objective.name": name}).model.encoder.attention for name in REGISTRY}
+    own = {name: changed(tiny, {"objective.name": name}).model.encoder.attention for name in PRE_TRAINING}
     assert own == dict.fromkeys(("aimv2", "caption", "image_only"), "prefix") | dict.fromkeys(
         ("cappa", "clip", "siglip"), "bidirectional"
     )

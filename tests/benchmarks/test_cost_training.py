@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.model.network import parameters_by_part
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from benchmarks.cost_training import (
     Scale,
     in_proportion,
@@ -30,14 +30,14 @@ def settings():
 
 def test_every_objective_is_timed_at_the_small_scale(settings):
     timed, untimed = settings
-    assert [one.objective for one in timed.objectives] == list(REGISTRY)
+    assert [one.objective for one in timed.objectives] == list(PRE_TRAINING)
     assert all(one.seconds == [1.0, 1.0] for one in timed.objectives)
     assert all(one.seconds == [] and one.peak_bytes == 0 for one in untimed.objectives)
     assert (timed.batch_size, untimed.batch_size) == (2, 8192)
     assert untimed.cpu_share is None
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", PRE_TRAINING)
 def test_a_step_computes_the_flops_of_the_closed_form(settings, name):
     config = with_objective(demo(), name, batch_size=2, device="cpu")
     step = step_of(config)

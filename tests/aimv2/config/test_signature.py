@@ -35,7 +35,7 @@ def test_added_fields_exist():
 PLACE = {
     *("scale", "device", "parallel", "micro_batch", "activation_checkpointing", "compile", "attention_kernel"),
     *("loader.num_workers", "log.every_steps", "log.tensorboard"),
-    *("checkpoint.every_seconds", "start.weights"),
+    *("checkpoint.every_seconds", "start.weights", "start.teacher"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
 # Another value of each key for which none follows from its type.
@@ -70,6 +70,7 @@ OTHER = {
     "prefix.full_attention": 0.5,
     "native.areas": [8, 16],
     "start.frozen": ["encoder"],
+    "start.teacher_encoder": {"width": 32, "depth": 2, "num_heads": 2},
     "data.cache_dir": "elsewhere",
     "data.weights": [1, 2, 0],
     "data.dense_fractions": [0.1, 0.2, 0.3],

@@ -38,7 +38,7 @@ from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows
 from aimv2.spec.metrics import Metric
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.distributed import GIVEN, dismiss, leading, place
 from aimv2.training.loop import train
 from tests.helpers.training import Rows, changed, small_run
@@ -46,7 +46,7 @@ from tests.helpers.training import run as on_one
 
 NUM_STEPS = 6
 VARIANTS = [
-    *({"objective.name": name} for name in REGISTRY),
+    *({"objective.name": name} for name in PRE_TRAINING),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"prefix.full_attention": 0.8},  # in some batches one rank has no patch to predict, in some both have none

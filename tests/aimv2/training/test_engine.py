@@ -10,18 +10,22 @@ from torch._dynamo.utils import counters
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
+from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.memory import setup_of
 from aimv2.model.network import build
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
+from aimv2.start.origin import with_start
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.native import at_native, batch_of_area
 from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed, losses_of
 
 VARIANTS = [
-    *({"objective.name": name} for name in REGISTRY),
+    *({"objective.name": name} for name in PRE_TRAINING),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
     {"model.decoder.sharing": "separate"},
@@ -135,6 +139,14 @@ def test_ranks_have_the_losses_and_gradients_of_the_batch(tiny, batch, ranks, ca
     """With whole weights and with shards, in one micro-batch and in several; every day each variant in one way."""
     cases = [changed(tiny, case | {"ranks": ranks}) for case in cases]
     assert_ranks_match(cases, enlarged(batch, tiny, ranks // 2), ranks, tmp_path)
+
+
+def test_ranks_have_the_losses_and_gradients_of_the_batch_in_distillation(tiny, large_batch, tmp_path):
+    large = replaced(tiny, {"model.encoder.width": 48, "model.encoder.num_heads": 3})
+    teacher = finished_run(tmp_path / "runs", large, build(large))
+    values = {"objective": {"name": "distill"}, "model.encoder.attention": "auto", "start.teacher": str(teacher.path)}
+    config = with_start(with_attention(replaced(tiny, values)))
+    assert_ranks_match([replace(config, ranks=2, **setup) for setup in SETUPS], large_batch, 2, tmp_path)
 
 
 def test_ranks_average_gradients_once_for_all_micro_batches(tiny, large_batch, tmp_path):
