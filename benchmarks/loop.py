@@ -149,7 +149,7 @@ def time_blocks(config: RunConfig, repeats: int, clock: Callable[[], float], fol
     # The first block warms up, and the last is not ended by another one.
     budget = replace(config.budget, samples=config.budget.batch_size * block * (repeats + 2))
     evaluation = replace(config.evaluation, curve_points=2)
-    config = resolve(replace(config, budget=budget, evaluation=evaluation))
+    config = resolve(replace(config, budget=budget, evaluation=evaluation, log=replace(config.log, picture_points=0)))
     torch.set_num_threads(config.threads)
     data = prepare(config.data, config.model)
     batches = Alternating(TrainBatches(config, data.train, data.tokenizer), BareStep(config), clock)

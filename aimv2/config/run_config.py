@@ -133,23 +133,30 @@ class LogConfig:
 
     Attributes:
         every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
-        tensorboard: write metrics as TensorBoard events, too.
+        tensorboard: write metrics and pictures as TensorBoard events, too.
+        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
+            if there are fewer. 1 is the last alone, 0 none.
     """
 
     every_steps: int = Field(default=10, gt=0)
     tensorboard: bool = True
+    picture_points: int = Field(default=3, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
-    """Periodic checkpoints.
+    """Periodic checkpoints, and the watchdog that ends a process whose training hangs.
 
     Attributes:
         every_seconds: shortest time between two checkpoints. It is longer if saving takes long: at least 99 times the
             seconds of the last save, so that saving takes at most 1 % of the time.
+        watchdog_factor: a training step that takes so many times the longest one before it, and at least a minute,
+            ends the process with a traceback in its log; the next attempt resumes. None is off. Not for clusters that
+            suspend jobs, because the clock goes on.
     """
 
     every_seconds: float = Field(default=60.0, gt=0)
+    watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -231,3 +238,12 @@ class RunConfig:
         """The steps after which a point of the held-out curve is measured, from 0 to the last."""
         points = self.evaluation.curve_points
         return tuple(sorted({round(i * self.budget.num_steps / (points - 1)) for i in range(points)}))
+
+    @property
+    def picture_steps(self) -> tuple[int, ...]:
+        """Those after which predictions are drawn."""
+        steps = self.curve_steps
+        last, gaps = len(steps) - 1, self.log.picture_points - 1
+        if gaps < 1:
+            return steps[last:] * self.log.picture_points
+        return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))

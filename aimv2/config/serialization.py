@@ -10,10 +10,6 @@ from aimv2.base.errors import UsageError, did_you_mean, short, unknown
 from aimv2.config.run_config import RunConfig
 
 
-# Keys of earlier versions, by part. They changed no result, so a stored run that has them is read without them.
-REMOVED = {"log": {"picture_points"}, "checkpoint": {"watchdog_factor"}}
-
-
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Return the config as nested dicts of JSON values."""
     values: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
@@ -26,9 +22,6 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: an unknown key or invalid value; the message names it and what is allowed.
     """
-    for part, removed in REMOVED.items():
-        if isinstance(values, Mapping) and isinstance(given := values.get(part), Mapping):
-            values = {**values, part: {key: value for key, value in given.items() if key not in removed}}
     try:
         return TypeAdapter(RunConfig).validate_python(values)
     except ValidationError as error:

@@ -1,19 +1,76 @@
-"""Predicted patches as pictures.
+"""Pictures of predictions on a few held-out images, drawn while a run trains.
 
 Letters: B images, I patches in reading order, P values in a patch.
 """
+
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from aimv2.config.model_config import ModelConfig
+from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
+from aimv2.data.prepare import Data
 from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
+from aimv2.evaluation.generation import written_captions
+from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
+from aimv2.evaluation.losses import predicted_patches
+from aimv2.evaluation.prepare import of_split
+from aimv2.evaluation.sheet import Shown, sheet
+from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives.losses import PIXEL_EPS, patchify
+from aimv2.spec.objectives import Objective
 
+NUM_IMAGES = 4
+FRACTION = 0.5  # of the image, the prefix, as in the held-out curve
 UNSEEN = 170  # grey level of patches after the prefix
+
+
+def drawn_predictions(
+    goal: Objective, data: Data, config: RunConfig, write: Callable[[bytes, int], None]
+) -> Callable[[Network, int], None]:
+    """Return a function that draws the predictions of a network after a step, if it is one of ``picture_steps``.
+
+    A picture has, for the first held-out images, what the objective predicts: the patches after half of the image, and
+    the dense caption beside the true one. An objective that predicts neither is not drawn.
+
+    Args:
+        write: receives the picture as PNG, and the step.
+    """
+    steps, predicts = set(config.picture_steps), {"pixels", "captions"} & set(goal.reports)
+    if not steps or not predicts:
+        return lambda model, step: None
+    # One that cannot be used is left out; whether there are too many of them, the held-out curve has checked.
+    _, images, captions = read_pairs(of_split(data.held_out, NUM_IMAGES, config.evaluation), max_bad_rate=1.0)
+    image = network_inputs(images, config)
+    short = prepare_captions(captions["short"], Words.of(data.tokenizer, config))
+    prefix_len, num_patches = prefix_len_at(FRACTION, config.model.num_patches), config.model.num_patches
+    seen = completed(image, unseen(config.model), prefix_len, config.model)
+    columns = {"image": [unnormalise(one) for one in image]}
+
+    def draw(network: Network, step: int) -> None:
+        if step not in steps:
+            return
+        model = cast(EncoderDecoder, network)
+        here = columns
+        captioned: list[tuple[str | None, str | None]] = [(None, None)] * len(image)
+        if "pixels" in predicts:
+            rest_BIP = predicted_patches(model, image.to(config.device), short, prefix_len, config).cpu()
+            predicted = completed(image, with_contrast(rest_BIP, image, prefix_len, config), prefix_len, config.model)
+            here = columns | {f"first {prefix_len} of {num_patches} patches": seen, "predicted after them": predicted}
+        if "captions" in predicts:
+            written = written_captions(model, image, captions["dense"], data.tokenizer, config)
+            captioned = [(true.text, found) for true, found in zip(captions["dense"], written, strict=True)]
+        rows = [Shown(pictures, *texts) for *pictures, texts in zip(*here.values(), captioned, strict=True)]
+        title = f"predictions on held-out images, step {step:,} of {config.budget.num_steps:,}"
+        write(sheet(rows, title, list(here)), step)
+
+    return draw
 
 
 def completed(image: Tensor, rest_BIP: Tensor, prefix_len: int, config: ModelConfig) -> list[np.ndarray]:

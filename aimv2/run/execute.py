@@ -24,6 +24,7 @@ from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
+from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.memory import resolved, setup_of
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
@@ -42,6 +43,7 @@ from aimv2.training.device import compiles
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, Trained, train
 from aimv2.training.saving import Saver, SaveTimer
+from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 
 TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
@@ -215,11 +217,13 @@ def _train(
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
     timer = SaveTimer(config.checkpoint.every_seconds)
+    watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with (
         attempt.working(),
         interrupts.deferred(),
         lead(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
+        watchdog,
     ):
         return train(
             config,
@@ -228,11 +232,13 @@ def _train(
             TrainBatches(config, data.train, data.tokenizer, rank=0 if config.ranks > 1 else None),
             attempt=attempt,
             held_out=held_out_curve(goal, data, config),
+            pictures=drawn_predictions(goal, data, config, attempt.write_picture),
             on_rows=on_rows,
             start=start,
             interrupts=interrupts,
             world=world,
             saver=saver,
+            watchdog=watchdog,
         )
 
 

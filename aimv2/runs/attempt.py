@@ -3,13 +3,14 @@
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from aimv2.base.files import sync, write_json
+from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.runs import index
@@ -29,6 +30,7 @@ MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint"  # a folder with the newest complete checkpoint, a folder that is named by its step
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder for files until they are complete
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
+PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
 FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
 
@@ -103,9 +105,21 @@ class Attempt:
         numbers = range(self._lease.number - 1, 0, -1)
         return [path for number in numbers if (path := attempt_folder(self.run, number)).is_dir()]
 
-    def resume_from(self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float) -> None:
-        """Start with the rows of an earlier attempt, and with the time that they took."""
+    def resume_from(
+        self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, attempt: int | None = None
+    ) -> None:
+        """Start with the rows of an earlier attempt, and with the time that they took.
+
+        Args:
+            attempt: the number of that attempt, whose pictures of these rows' steps are copied; None copies none.
+        """
         self.write_rows(rows)
+        if attempt is not None:
+            steps = {row["step"] for row in rows}
+            for step, picture in pictures_of(attempt_folder(self.run.path, attempt)).items():
+                with contextlib.suppress(OSError):  # the run does without it
+                    if step in steps:
+                        self.write_picture(picture.read_bytes(), step)
         self._started -= seconds
         self._started_cpu -= cpu_seconds
 
@@ -137,6 +151,16 @@ class Attempt:
         self._rows.flush()
         self._events.flush()
         self._flushed_at = time.monotonic()
+
+    def write_picture(self, png: bytes, step: int) -> None:
+        """Write the picture of a step. That it cannot be written is a warning."""
+        path = self.folder / PICTURES / f"step_{step:08d}.png"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_bytes(path, png)
+        except OSError as error:
+            print(f"no picture of step {step}: {error}", file=sys.stderr)
+        self._events.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
@@ -198,6 +222,11 @@ class Attempt:
     def fail(self, failure: Failure, traceback_text: str) -> None:
         self._entry = Entry("failed", self._lease.number, failure.cause)
         write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
+
+
+def pictures_of(folder: Path) -> dict[int, Path]:
+    """Return the pictures of an attempt by step, in order."""
+    return {int(path.stem.removeprefix("step_")): path for path in sorted((folder / PICTURES).glob("step_*.png"))}
 
 
 class Unrecorded:

@@ -172,7 +172,9 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     start = find(attempt.earlier())
     if start is not None:
         progress = start.progress
-        attempt.resume_from(start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds)
+        attempt.resume_from(
+            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, attempt=start.attempt
+        )
     return start
 
 

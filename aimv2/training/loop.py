@@ -24,6 +24,7 @@ from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer, learning_rate
 from aimv2.training.rate import Rate
 from aimv2.training.saving import Saver
+from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import ALONE, World
 
 Row = dict[str, Any]
@@ -51,11 +52,13 @@ def train(
     *,
     attempt: Attempt | Unrecorded,
     held_out: Callable[[Network], Row] = lambda model: {},
+    pictures: Callable[[Network, int], None] = lambda model, step: None,
     on_rows: Callable[[list[Row]], None] = lambda rows: None,
     start: Checkpoint | None = None,
     interrupts: Interrupts | None = None,
     world: World = ALONE,
     saver: Saver | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Trained:
     """Train the model for the whole budget, in place unless its weights are sharded.
 
@@ -64,6 +67,7 @@ def train(
         batches: whole batches, or this rank's shares of them.
         attempt: receives a metric row per step, and the bad samples; with several ranks, only rank 0 records.
         held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
+        pictures: draws predictions; called with the step after each of these points.
         on_rows: called with each group of new rows, for a progress display.
         start: the checkpoint to resume from. Its rows are not written again.
         interrupts: checked after each step.
@@ -71,6 +75,7 @@ def train(
             all stop after the same step.
         saver: saves checkpoints when it is due, after the last step, and before an interrupt stops the run. None saves
             nothing.
+        watchdog: watches the steps.
 
     Raises:
         RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
@@ -95,12 +100,13 @@ def train(
         return Trained(0, shown, model)
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
+        pictures(model, 0)
     engine = Engine(goal.load()(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
         start.restore(model, optimizer)
     model.train()
-    saver = saver or Saver()
+    saver, watchdog = saver or Saver(), watchdog or Watchdog()
 
     def is_due() -> bool:
         return world.any(interrupts.is_requested or saver.is_due)
@@ -148,7 +154,10 @@ def train(
             pending.clear()
             _stop_if_not_finite(rows, attempt)
             if done in curve_steps:
-                rows[-1] |= held_out(engine.whole_network())
+                with watchdog.paused():
+                    whole = engine.whole_network()
+                    rows[-1] |= held_out(whole)
+                    pictures(whole, done)
                 model.train()
             attempt.write_rows(rows)
             on_rows(rows)
@@ -156,12 +165,14 @@ def train(
         # Checked again, because an interrupt may come while a held-out point is measured. After the last step always:
         # if evaluation is interrupted or fails, no step has to be repeated.
         if not pending and (done == num_steps or is_due()):
-            saver.start(model, optimizer, done, shown)
-            is_interrupted = world.any(interrupts.is_requested)
-            if is_interrupted or done == num_steps:
-                saver.finish()
+            with watchdog.paused():
+                saver.start(model, optimizer, done, shown)
+                is_interrupted = world.any(interrupts.is_requested)
+                if is_interrupted or done == num_steps:
+                    saver.finish()
             if is_interrupted:
                 raise KeyboardInterrupt
+        watchdog.step()
     return Trained(spent(num_steps), shown, engine.whole_network())
 
 

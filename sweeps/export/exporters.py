@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.runs.events import EventFile, scalars_of
+from aimv2.runs.events import PICTURES, EventFile, scalars_of
 from sweeps.export import to_mlflow
 from sweeps.export.record import FOLDER, Record
 
@@ -40,6 +40,8 @@ def to_tensorboard(records: Sequence[Record], project: str, folder: Path) -> str
         file = EventFile(folder / project / own)
         for row in record.rows:
             file.write_scalars(scalars_of(row), row["step"], record.time_of(row))
+            if row["step"] in record.pictures:
+                file.write_picture(record.pictures[row["step"]].read_bytes(), row["step"], record.time_of(row))
         if record.final:
             file.write_scalars(record.final, record.last_step, record.ended)
         file.close()
@@ -47,8 +49,8 @@ def to_tensorboard(records: Sequence[Record], project: str, folder: Path) -> str
 
 
 def to_trackio(records: Sequence[Record], project: str, folder: Path) -> str:
-    """Write each record as a run with the record's name, in trackio's own folder (TRACKIO_DIR). A run that is there is
-    replaced."""
+    """Write each record as a run with the record's name, without pictures, in trackio's own folder (TRACKIO_DIR). A run
+    that is there is replaced."""
     # As trackio's own imports of CSV files and events do: with trackio.init a process has one run, in real time.
     from trackio.sqlite_storage import SQLiteStorage
 
@@ -92,7 +94,10 @@ def to_wandb(records: Sequence[Record], project: str, folder: Path) -> str:
         first = run.step if run.resumed else 0
         for row in record.rows:
             if row["step"] >= first:
-                run.log({**scalars_of(row), "time": record.time_of(row)}, step=row["step"])
+                values: dict[str, Any] = {**scalars_of(row), "time": record.time_of(row)}
+                if row["step"] in record.pictures:
+                    values[PICTURES] = wandb.Image(str(record.pictures[row["step"]]))
+                run.log(values, step=row["step"])
         run.summary.update(record.final)
         run.finish(exit_code=1 if record.state == "failed" else 0)
     wandb.teardown()  # waits for its process, which writes the files
@@ -110,7 +115,7 @@ class Exporter:
 
 
 EXPORTERS = {
-    "tensorboard": Exporter(to_tensorboard, "tensorboard", "tensorboard"),
+    "tensorboard": Exporter(to_tensorboard, "tensorboard", "tensorboard google-crc32c"),
     "wandb": Exporter(to_wandb, "wandb"),
     "mlflow": Exporter(to_mlflow.export, "mlflow"),
     # Not in the extra: version 0.43 refuses Pillow 13, which the other packages accept.

@@ -12,6 +12,7 @@ from ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.serialization import flatten
+from aimv2.runs.attempt import pictures_of
 from aimv2.runs.record import RunFolder, State
 
 FOLDER = "exports"  # in the runs folder
@@ -29,6 +30,7 @@ class Record:
         rows: those of the attempt that made the result, or of the latest one.
         metrics: the final metrics that apply to the run; empty before it is done.
         started: seconds since 1970 from which the rows' seconds count, about.
+        pictures: of predictions, by step.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Record:
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, float] = field(default_factory=dict)
     started: float = 0.0
+    pictures: Mapping[int, Path] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -104,4 +107,5 @@ def _record(run: RunFolder, arm: str, seed: int | None) -> Record:
         rows=rows,
         metrics={name: metric["value"] for name, metric in values.items() if metric["value"] is not None},
         started=(attempt / "holder.json").stat().st_mtime - before,
+        pictures=pictures_of(attempt),
     )

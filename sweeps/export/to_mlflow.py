@@ -33,6 +33,9 @@ def export(records: Sequence[Record], project: str, folder: Path) -> str:
         last_step = max(_history(client, run, ALL), default=-1)
         for metrics in _batches(list(_metrics(record, last_step, run.data.metrics)), MAX_METRICS):
             client.log_batch(run.info.run_id, metrics=metrics)
+        for step, picture in record.pictures.items():
+            if step > last_step:
+                client.log_artifact(run.info.run_id, str(picture), "pictures")
         client.update_run(run.info.run_id, status=STATES[record.state])
     return f"{len(records)} runs; look at them with: mlflow ui --backend-store-uri {uri}"
 

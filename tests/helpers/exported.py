@@ -1,5 +1,9 @@
 """A run as exporters read it: interrupted, and later resumed and done."""
 
+import io
+
+from PIL import Image
+
 from sweeps.export.record import Record
 
 NAME = "v2-0123456789ab"
@@ -23,3 +27,11 @@ def record(number, *, state="done", loss=4.0, name=NAME, **changes):
         "rows": rows(number, loss), "metrics": FINAL if state == "done" else {}, "started": 1_800_000_000.0,
     }  # fmt: skip
     return Record(**(values | changes))
+
+
+def picture(folder, step):
+    """Write a picture of a step, and return it by its step."""
+    path = folder / f"step_{step:08d}.png"
+    Image.new("RGB", (6, 4), (step, 0, 0)).save(stream := io.BytesIO(), "png")
+    path.write_bytes(stream.getvalue())
+    return {step: path}

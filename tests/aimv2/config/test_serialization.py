@@ -2,20 +2,13 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.serialization import REMOVED, from_dict, to_dict
+from aimv2.config.serialization import from_dict, to_dict
 from tests.helpers.config import changed
 
 
 @pytest.mark.parametrize("recipe", SCALES.values(), ids=SCALES)
 def test_dict_round_trip_keeps_every_recipe(recipe):
     assert from_dict(to_dict(recipe())) == recipe()
-
-
-def test_stored_run_is_read_without_keys_of_earlier_versions():
-    stored = to_dict(SCALES["demo"]())
-    for part, keys in REMOVED.items():
-        stored[part] |= dict.fromkeys(keys)
-    assert from_dict(stored) == SCALES["demo"]()
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_added_fields_exist():
 # Values that change where or how fast a run computes, or that are named by other values.
 PLACE = {
     *("scale", "device", "parallel", "micro_batch", "activation_checkpointing", "compile", "attention_kernel"),
-    *("loader.num_workers", "log.every_steps", "log.tensorboard"),
-    *("checkpoint.every_seconds", "start.weights", "start.teacher"),
+    *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
+    *("checkpoint.every_seconds", "checkpoint.watchdog_factor", "start.weights", "start.teacher"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
 # Another value of each key for which none follows from its type.
@@ -47,6 +47,7 @@ OTHER = {
     "activation_checkpointing": True,
     "compile": True,
     "attention_kernel": "flex",
+    "checkpoint.watchdog_factor": 10.0,
     "model.encoder.norm": "layer",
     "model.encoder.ffn": "gelu",
     "model.encoder.attention": "causal",

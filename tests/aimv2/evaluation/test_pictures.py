@@ -1,13 +1,20 @@
-"""Predicted patches as pictures: perfect predictions are the images."""
+"""Pictures of predictions: perfect ones are the images, and every objective is drawn with what it predicts."""
+
+import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from aimv2.config.run_config import LogConfig
 from aimv2.data.transforms import unnormalise
-from aimv2.evaluation.pictures import completed, unpatchify, unseen, with_contrast
+from aimv2.evaluation.pictures import completed, drawn_predictions, unpatchify, unseen, with_contrast
+from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.losses import patchify, standardise
+from aimv2.spec.objectives import objective
 from tests.helpers.training import changed
 
 
@@ -35,3 +42,82 @@ def test_prefix_is_shown_with_its_patches_and_nothing_else(tiny, images):
 
 def test_unpatchify_undoes_patchify(images):
     assert torch.equal(unpatchify(patchify(images, 4), 4), images)
+
+
+@pytest.fixture
+def drawn(tiny, pairs):
+    """Return a function that draws an untrained run's predictions at these steps: pictures by step."""
+
+    def draw(changes, steps):
+        config = changed(tiny, changes)
+        found = {}
+        draw = drawn_predictions(
+            objective(config.objective.name), pairs, config, lambda png, step: found.update({step: png})
+        )
+        model = build(config)
+        for step in steps:
+            draw(model, step)
+        return {step: np.asarray(Image.open(io.BytesIO(png))) for step, png in found.items()}
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_pictures", "has_text"),
+    [
+        ({}, 3, True),
+        ({"model.decoder.order": "text_first"}, 3, True),
+        ({"objective.supervise_eos": True}, 3, True),
+        ({"objective.name": "image_only"}, 3, False),
+        ({"objective.name": "caption"}, 1, True),
+        ({"objective.name": "cappa"}, 1, True),
+    ],
+    ids=str,
+)
+def test_objective_is_drawn_with_what_it_predicts(drawn, changes, num_pictures, has_text):
+    ((step, picture),) = drawn(changes, [2]).items()
+    assert step == 2
+    side = 128
+    expected = num_pictures * (side + 10) + has_text * 330
+    assert 0 <= picture.shape[1] - expected < 80 or num_pictures == 1, "columns and margins"
+    assert picture.shape[0] > 4 * side, "four rows"
+
+
+def test_contrastive_objective_is_not_drawn(drawn):
+    assert drawn({"objective.name": "clip"}, [0, 2]) == {}
+
+
+def test_prediction_is_drawn_beside_the_image_and_its_prefix(drawn):
+    picture = drawn({"objective.name": "image_only"}, [2])[2]
+    top, side, gap, left = 18 + 2 * 19 + 8, 128, 10, 18
+    image, seen, predicted = (
+        picture[top + 1 : top + side - 1, left + n * (side + gap) + 1 : left + n * (side + gap) + side - 1]
+        for n in range(3)
+    )
+    upper = slice(0, side // 2 - 2)
+    assert (image[upper] == seen[upper]).all()
+    assert (image[upper] == predicted[upper]).all()
+    lower = slice(side // 2, None)
+    assert (seen[lower] == 170).all()
+    assert (image[lower] != predicted[lower]).any()
+
+
+@pytest.mark.parametrize(
+    ("points", "steps"), [(0, []), (1, [10]), (2, [0, 10]), (3, [0, 5, 10]), (99, [0, 2, 5, 8, 10])]
+)
+def test_predictions_are_drawn_at_points_of_the_curve(tiny, pairs, with_samples, points, steps):
+    config = replace(with_samples(tiny, 80), log=LogConfig(picture_points=points))
+    config = replace(config, evaluation=replace(config.evaluation, curve_points=5))
+    found = []
+    draw = drawn_predictions(objective("aimv2"), pairs, config, lambda png, step: found.append(step))
+    model = build(config)
+    for step in range(11):
+        draw(model, step)
+    assert found == steps
+
+
+def test_drawing_changes_no_weight(tiny, pairs):
+    model = build(tiny)
+    drawn_predictions(objective("aimv2"), pairs, tiny, lambda png, step: None)(model, 2)
+    start = build(tiny).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())

@@ -24,6 +24,7 @@ from aimv2.evaluation.evaluate import evaluate
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute, prepared
+from aimv2.runs.attempt import pictures_of
 from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
@@ -67,10 +68,13 @@ def test_items_of_the_record_give_every_metrics_value(finished):
         assert sums.loc[name, "total"] / sums.loc[name, "weight"] == pytest.approx(value, rel=1e-4, abs=1e-5)
 
 
-def test_run_writes_events(finished):
-    scalars, _ = read_events(finished.file(EVENTS))
+def test_run_writes_events_and_pictures_at_points_of_its_curve(finished, tiny):
+    scalars, images, _ = read_events(finished.file(EVENTS))
     losses = finished.metrics().set_index("step")["text_loss"].dropna().astype("float32")
     assert scalars["train/text_loss"] == list(losses.items())
+    pictures = pictures_of(finished.file(""))
+    assert tuple(pictures) == tiny.picture_steps == (0, 2)
+    assert images["predictions"] == [(step, path.read_bytes()) for step, path in pictures.items()]
 
 
 def test_saved_weights_and_tokenizer_load(finished, tiny):

@@ -17,7 +17,7 @@ from aimv2.base.errors import UsageError
 from aimv2.runs.events import scalars_of
 from sweeps.export.exporters import EXPORTERS, export
 from tests.helpers.events import read_events
-from tests.helpers.exported import FINAL, NAME, record, rows
+from tests.helpers.exported import FINAL, NAME, picture, record, rows
 from tests.helpers.programs import skip_without
 
 BLOCK, HEADER = 32768, 7  # bytes of LevelDB's log format, after a header of W&B's own
@@ -60,16 +60,18 @@ def test_extra_has_the_packages():
 
 
 def test_later_export_to_tensorboard_replaces_the_run(tmp_path):
-    for one in (record(3, state="running"), record(5)):
+    pictures = picture(tmp_path, 1)
+    for one in (record(3, state="running"), record(5, pictures=pictures)):
         said = export([one], "tensorboard", "a study", tmp_path)
     folder = tmp_path / "exports" / "tensorboard" / "a study"
     assert str(folder) in said
     assert [path.name for path in folder.iterdir()] == [f"uniform, seed 3, {NAME}"]
-    scalars, times = read_events(folder / f"uniform, seed 3, {NAME}")
+    scalars, images, times = read_events(folder / f"uniform, seed 3, {NAME}")
     for tag in scalars_of(rows(5)[1]):
         values = {row["step"]: scalars_of(row)[tag] for row in rows(5) if tag in scalars_of(row)}
         assert scalars[tag] == [(step, float(np.float32(value))) for step, value in values.items()]
     assert {name: scalars[f"final/{name}"] for name in FINAL} == {name: [(4, value)] for name, value in FINAL.items()}
+    assert images == {"predictions": [(1, pictures[1].read_bytes())]}
     assert times[2] == 1_800_000_002.5
 
 
@@ -131,9 +133,10 @@ def history(found):
 
 
 @pytest.mark.filterwarnings("default")  # of its packages
-def test_later_export_replaces_the_run_of_the_same_id(exported):
+def test_later_export_replaces_the_run_of_the_same_id(exported, tmp_path):
     exported(record(3, state="new"))
-    (folder,) = exported(record(5))
+    pictures = picture(tmp_path, 4)
+    (folder,) = exported(record(5, pictures=pictures))
     found = records_of(folder)
     (run,) = [one.run for one in found if one.run.run_id]
     assert (run.run_id, run.project, run.display_name, run.run_group) == (NAME, "a study", "uniform, seed 3", "uniform")
@@ -143,6 +146,9 @@ def test_later_export_replaces_the_run_of_the_same_id(exported):
     assert list(logged) == [row["step"] for row in rows(5)]
     for row in rows(5):
         assert scalars_of(row).items() <= logged[row["step"]].items()
+    assert logged[4]["predictions._type"] == "image-file"
+    (media,) = (folder / "files" / "media" / "images").iterdir()
+    assert media.read_bytes() == pictures[4].read_bytes()
     summary = {
         item.key or ".".join(item.nested_key): json.loads(item.value_json)
         for one in found

@@ -26,6 +26,7 @@ def test_records_of_a_sweep_have_its_runs(done):
     assert trained.config["budget.samples"] == 64
     result = read_json(done / trained.name / "result.json")["metrics"]
     assert trained.final == {f"final/{name}": one["value"] for name, one in result.items() if one["value"] is not None}
+    assert set(trained.pictures) == {0, trained.last_step}
     assert trained.started <= os.stat(folder / "result.json").st_mtime
     assert found[1].rows == [], "an untrained encoder has no steps"
 

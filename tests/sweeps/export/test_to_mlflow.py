@@ -6,7 +6,7 @@ import pytest
 
 from aimv2.runs.events import scalars_of
 from sweeps.export.exporters import export
-from tests.helpers.exported import FINAL, NAME, record, rows
+from tests.helpers.exported import FINAL, NAME, picture, record, rows
 from tests.helpers.programs import skip_without
 
 PROJECT = "a study"
@@ -34,11 +34,12 @@ def history(client, run, tag):
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")  # of its packages
-def test_resumed_run_stays_one_run_with_every_step_once(exported):
+def test_resumed_run_stays_one_run_with_every_step_once(exported, tmp_path):
     _, (first,) = exported(record(3, state="new"))
     assert first.info.status == "KILLED"
+    pictures = picture(tmp_path, 4)
     for _ in range(2):
-        client, (run,) = exported(record(5))
+        client, (run,) = exported(record(5, pictures=pictures))
     assert run.info.run_id == first.info.run_id
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "uniform, seed 3"
@@ -49,6 +50,7 @@ def test_resumed_run_stays_one_run_with_every_step_once(exported):
         assert history(client, run, tag) == expected
     for name, value in FINAL.items():
         assert history(client, run, f"final/{name}") == [(4, value)]
+    assert [one.path for one in client.list_artifacts(run.info.run_id, "pictures")] == ["pictures/step_00000004.png"]
 
 
 @pytest.mark.exhaustive

@@ -1,0 +1,108 @@
+"""A sheet of pictures in columns, each row with a written caption beside the true one, as PNG."""
+
+import io
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from aimv2.base.drawing import EDGE, INK, LINE_COLOUR, PAPER, SOFT, enlarged, fitted, font
+
+PICTURE_PX = 128  # side of a picture on the sheet, about
+PADDING, GAP = 18, 10
+TEXT_WIDTH = 330
+TEXT_PX, LABEL_PX = 14, 11
+LINE = 19
+MAX_LINES = 5  # of a caption
+
+
+class Shown(NamedTuple):
+    """A row of the sheet: pictures uint8 [S, S, 3], and two captions or none."""
+
+    pictures: Sequence[np.ndarray]
+    reference: str | None
+    written: str | None
+
+
+class Word(NamedTuple):
+    text: str
+    is_right: bool
+
+
+def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
+    """Draw the rows under a title and the names of the columns of pictures, and return a PNG."""
+    drawn = [[enlarged(picture, PICTURE_PX) for picture in row.pictures] for row in rows]
+    texts = [_lines(row) for row in rows]
+    side = drawn[0][0].width
+    heights = [max(side, LINE * len(lines)) for lines in texts]
+    left = PADDING + len(columns) * (side + GAP)
+    has_text = any(texts)
+    width = left - GAP + (GAP + TEXT_WIDTH if has_text else 0) + PADDING
+    width = max(width, round(font(TEXT_PX, "-Bold").getlength(title)) + 2 * PADDING)
+    top = PADDING + 2 * LINE + 8
+    image = Image.new("RGB", (width, top + sum(heights) + GAP * (len(rows) - 1) + PADDING), PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((PADDING, PADDING - 4), title, INK, font(TEXT_PX, "-Bold"))
+    for number, name in enumerate(columns):
+        place = PADDING + number * (side + GAP), top - LINE
+        draw.text(place, fitted(name, side, LABEL_PX), SOFT, font(LABEL_PX))
+    for pictures, lines, height in zip(drawn, texts, heights, strict=True):
+        for number, picture in enumerate(pictures):
+            corner = PADDING + number * (side + GAP), top
+            image.paste(picture, corner)
+            draw.rectangle((*corner, corner[0] + side - 1, corner[1] + side - 1), outline=LINE_COLOUR)
+        for number, (label, words) in enumerate(lines):
+            _write(draw, label, words, (left + 4, top + number * LINE))
+        top += height + GAP
+    image.save(png := io.BytesIO(), "png")
+    return png.getvalue()
+
+
+def compared(reference: str, written: str) -> list[Word]:
+    """Return the written words, each right if it stands in the reference, in order (as difflib matches them)."""
+    expected, words = reference.split(), written.split()
+    blocks = SequenceMatcher(None, expected, words, autojunk=False).get_matching_blocks()
+    right = {place for block in blocks for place in range(block.b, block.b + block.size)}
+    return [Word(word, place in right) for place, word in enumerate(words)]
+
+
+def _lines(row: Shown) -> list[tuple[str, list[Word]]]:
+    """Return the lines beside the pictures: labels, each with the lines of its words below it."""
+    if row.reference is None or row.written is None:
+        return []
+    found: list[tuple[str, list[Word]]] = []
+    captions = {
+        "true caption": [Word(word, True) for word in row.reference.split()],
+        "written, wrong words underlined": compared(row.reference, row.written),
+    }
+    for label, words in captions.items():
+        found += [(label, []), *(("", line) for line in _wrapped(words or [Word("(nothing)", False)]))]
+    return found
+
+
+def _wrapped(words: Sequence[Word]) -> list[list[Word]]:
+    """Break words into lines, at most MAX_LINES."""
+    lines: list[list[Word]] = [[]]
+    for word in words:
+        word = word._replace(text=fitted(word.text, TEXT_WIDTH, TEXT_PX))
+        line = " ".join(one.text for one in (*lines[-1], word))
+        if lines[-1] and font(TEXT_PX).getlength(line) > TEXT_WIDTH:
+            if len(lines) == MAX_LINES:
+                lines[-1][-1] = Word("…", True)
+                break
+            lines.append([])
+        lines[-1].append(word)
+    return lines
+
+
+def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: tuple[float, float]) -> None:
+    left, top = place
+    draw.text((left, top + 3), label, SOFT, font(LABEL_PX))
+    for word in words:
+        width = font(TEXT_PX).getlength(word.text)
+        draw.text((left, top), word.text, INK if word.is_right else EDGE, font(TEXT_PX))
+        if not word.is_right:
+            draw.line((left, top + TEXT_PX + 3, left + width, top + TEXT_PX + 3), EDGE)
+        left += width + font(TEXT_PX).getlength(" ")

@@ -1,0 +1,66 @@
+"""Sheets, by their pixels."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from aimv2.evaluation.sheet import Shown, Word, compared, sheet
+
+WRONG = (0xD5, 0x5E, 0x00)
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def grey(level):
+    return np.full((32, 32, 3), level, dtype=np.uint8)
+
+
+def has(image, colour):
+    return bool((image == colour).all(axis=2).any())
+
+
+def test_pictures_stand_in_their_columns_and_rows():
+    rows = [Shown([grey(60), grey(90)], None, None), Shown([grey(120), grey(150)], None, None)]
+    image = pixels(sheet(rows, "title", ["left", "right"]))
+    corners = {}
+    for level in (60, 90, 120, 150):
+        row_N, column_N = np.nonzero((image == level).all(axis=2))
+        assert np.ptp(row_N) == np.ptp(column_N) == 4 * 32 - 3, "four times as large, within an outline"
+        corners[level] = row_N.min(), column_N.min()
+    assert corners[60][0] == corners[90][0] < corners[120][0] == corners[150][0]
+    assert corners[60][1] == corners[120][1] < corners[90][1] == corners[150][1]
+
+
+def test_wrong_words_are_coloured():
+    right, wrong = (
+        pixels(sheet([Shown([grey(60)], "a red heart", written)], "title", ["image"]))
+        for written in ("a red heart", "a blue heart")
+    )
+    assert not has(right, WRONG)
+    assert has(wrong, WRONG)
+    assert right.shape == wrong.shape
+
+
+def test_nothing_written_is_wrong():
+    assert has(pixels(sheet([Shown([grey(60)], "a red heart", "")], "title", ["image"])), WRONG)
+
+
+def test_captions_take_a_column_of_their_own():
+    without, with_one = (
+        pixels(sheet([Shown([grey(60)], *captions)], "t", ["image"])) for captions in ((None, None), ("a", "b"))
+    )
+    assert with_one.shape[1] > without.shape[1] + 300
+    long = pixels(sheet([Shown([grey(60)], "word " * 500, "x" * 5000)], "t", ["image"]))
+    assert long.shape[1] == with_one.shape[1]
+    assert long.shape[0] < 2 * with_one.shape[0], "a long caption is cut"
+
+
+def test_words_are_compared_in_order():
+    found = compared("a red heart left of a green leaf", "a red leaf left of a heart")
+    assert found == [
+        Word("a", True), Word("red", True), Word("leaf", False), Word("left", True), Word("of", True),
+        Word("a", True), Word("heart", False),
+    ]  # fmt: skip
