@@ -183,7 +183,7 @@ def _train_and_evaluate(
         shown = data.held_out.subset(config.evaluation.num_examples)
         written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
-    stored = attempt.run.path.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
+    stored = attempt.run.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
     link_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json(), stored)
     write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.sync_rows()

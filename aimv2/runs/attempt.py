@@ -116,7 +116,7 @@ class Attempt:
         self.write_rows(rows)
         if attempt is not None:
             steps = {row["step"] for row in rows}
-            for step, picture in pictures_of(attempt_folder(self.run.path, attempt)).items():
+            for step, picture in pictures_of(attempt_folder(self.run, attempt)).items():
                 with contextlib.suppress(OSError):  # the run does without it
                     if step in steps:
                         self.write_picture(picture.read_bytes(), step)
