@@ -1,14 +1,11 @@
 """Transfer sets: labelled images on which frozen encoders are probed. Letters: N images, K labels of each."""
 
-import gzip
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aimv2.base import address
-from aimv2.base.errors import UsageError
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
@@ -18,9 +15,6 @@ from aimv2.data.tasks import NO_LABEL, Task, TransferSet
 
 VALIDATION_SHARE = 0.2
 EMOJI_LABELS = ("subcategory", "category")
-FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-FASHION_MNIST_TRAIN = 6000  # a random part of the 60,000 images, to keep probes short
-FASHION_MNIST_TEST = 2000
 
 
 class Tested(NamedTuple):
@@ -121,26 +115,8 @@ def digits() -> TransferSet:
     return _grey("digits", *((images[rows], bunch.target[rows]) for rows in cuts))
 
 
-def fashion_mnist(folder: Path = FASHION_MNIST_DIR) -> TransferSet | None:
-    """Return a fixed random part of Fashion-MNIST, 28 px; None if its files are not installed."""
-    if not (folder / "train-images-idx3-ubyte.gz").exists():
-        return None
-    train, test = (
-        (_read_idx(folder / f"{stem}-images-idx3-ubyte.gz"), _read_idx(folder / f"{stem}-labels-idx1-ubyte.gz"))
-        for stem in ("train", "t10k")
-    )
-    generator = address.generator(seed=0, purpose="fashion_mnist split")
-    chosen = generator.permutation(len(train[0]))[:FASHION_MNIST_TRAIN]
-    tested = generator.permutation(len(test[0]))[:FASHION_MNIST_TEST]
-    fit, validation = _split(chosen)
-    cuts = [
-        (images[rows], labels[rows]) for (images, labels), rows in ((train, fit), (train, validation), (test, tested))
-    ]
-    return _grey("fashion_mnist", *cuts)
-
-
 def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferSet]:
-    """Return the tasks of the run's data, and those whose data this machine has.
+    """Return the tasks of the run's data, and the digits.
 
     Args:
         tested: held-out pairs, for tasks on scenes.
@@ -155,7 +131,7 @@ def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferS
         assert isinstance(train, GlyphPairs), "openmoji are glyphs"
         assert isinstance(held_out, GlyphPairs), "openmoji are glyphs"
         sets.append(emoji(train, held_out))
-    return [found for found in (*sets, digits(), fashion_mnist()) if found is not None]
+    return [found for found in (*sets, digits()) if found is not None]
 
 
 def _split(row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,16 +145,3 @@ def _grey(name: str, *splits: tuple[np.ndarray, np.ndarray]) -> TransferSet:
     train, validation, test = (np.repeat(images[..., None], 3, axis=-1) for images, _ in splits)
     labels = [label_N.astype(np.int64)[:, None] for _, label_N in splits]
     return TransferSet(train, validation, test, np.arange(len(test)), (Task(name, 10, *labels),), is_whole=True)
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """Read a gzip-compressed IDX file of unsigned bytes."""
-    content = gzip.decompress(path.read_bytes())
-    if content[:3] != b"\0\0\x08":
-        raise UsageError(f"{path} is not an IDX file of unsigned bytes")
-    num_axes = content[3]
-    try:
-        shape = np.frombuffer(content, ">u4", count=num_axes, offset=4)
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
-    except ValueError as error:
-        raise UsageError(f"{path} is broken: {error}") from error

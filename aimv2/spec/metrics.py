@@ -16,8 +16,7 @@ RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
 SCENE_TASKS = ("object", "ink", "count")
 EMOJI_TASKS = ("emoji_subcategory", "emoji_category")
-# Of probes, besides the sets of ``evaluation.sets``; the machine decides if the last exists.
-TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits", "fashion_mnist")
+TASKS = (*SCENE_TASKS, *EMOJI_TASKS, "digits")  # of probes, besides the sets of ``evaluation.sets``
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
-import gzip
-import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from aimv2.base.errors import UsageError
 from aimv2.data import transfer
 from aimv2.data.pairs import Joined, Selected
 from aimv2.data.prepare import open_source, prepare
@@ -104,7 +101,7 @@ def test_tasks_are_those_of_the_runs_data(tiny, pairs):
         tested = data.held_out.subset(12)
         found = transfer.transfer_sets(data, transfer.Tested(tested, tested.images(np.arange(12))), 40)
         assert all(len(part) for one in found for part in (one.train, one.validation, one.test))
-        return {task.name for one in found for task in one.tasks} - {"fashion_mnist"}
+        return {task.name for one in found for task in one.tasks}
 
     emoji = {"emoji_subcategory", "emoji_category"}
     assert names(pairs) == {"object", "ink", "count", "digits"}
@@ -124,30 +121,3 @@ def test_digits_are_all_used_once_in_grey():
     assert np.bincount(labels).tolist() == np.bincount(expected.target).tolist()
     assert images.max() == 255
     assert len(np.unique(images.reshape(1797, -1), axis=0)) == len(np.unique(expected.images.reshape(1797, -1), axis=0))
-
-
-@pytest.fixture
-def fashion(tmp_path):
-    """Small files in Fashion-MNIST's format."""
-    rng = np.random.default_rng(0)
-    for stem, count in (("train", 50), ("t10k", 20)):
-        arrays = {"images-idx3": rng.integers(0, 256, (count, 28, 28)), "labels-idx1": rng.integers(0, 10, count)}
-        for part, array in arrays.items():
-            header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-            path = tmp_path / f"{stem}-{part}-ubyte.gz"
-            path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
-    return tmp_path
-
-
-def test_fashion_mnist_is_read_if_installed(fashion, tmp_path):
-    task = transfer.fashion_mnist(fashion)
-    assert (len(task.train), len(task.validation), len(task.test)) == (40, 10, 20)
-    assert task.test.shape == (20, 28, 28, 3)
-    assert transfer.fashion_mnist(tmp_path / "elsewhere") is None
-
-
-@pytest.mark.parametrize("content", [b"\0\0\x0d\x01\0\0\0\x02ab", b"\0\0\x08\x01\0\0\0\x09ab"])
-def test_broken_idx_file_is_named(fashion, content):
-    (fashion / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(UsageError, match="train-labels"):
-        transfer.fashion_mnist(fashion)

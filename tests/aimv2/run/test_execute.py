@@ -46,8 +46,8 @@ def finished(tiny, tmp_path_factory):
 def test_result_has_every_metric_with_its_unit(finished, tiny):
     metrics = finished.result()["metrics"]
     missing = set(metric_names(tiny)) - set(metrics)
-    # Fashion-MNIST may not be installed, and 48 pairs may have none of a class or kind.
-    assert {name for name in missing if "fashion" not in name and not name.startswith(FAMILIES)} == set()
+    # 48 pairs may have none of a class or kind.
+    assert {name for name in missing if not name.startswith(FAMILIES)} == set()
     assert {name: metric["unit"] for name, metric in metrics.items()} == {name: unit_of(name) for name in metrics}
     assert all(metric["evaluation"] for metric in metrics.values())
     absent = {name for name, metric in metrics.items() if metric["value"] is None}
@@ -80,18 +80,6 @@ def test_run_writes_events_and_pictures_at_points_of_its_curve(finished, tiny):
 def test_saved_weights_and_tokenizer_load(finished, tiny):
     EncoderDecoder(tiny.model).load_state_dict(load_file(finished.file("weights.safetensors")), strict=True)
     assert CaptionTokenizer.load(finished.file("tokenizer.json")).end_id == 1
-
-
-def test_tokenizer_is_stored_once_for_all_runs(tiny, tmp_path):
-    files = []
-    for seed in (0, 1):
-        config = untrained(replace(tiny, seed=seed))
-        run = RunFolder(tmp_path, signature(config))
-        assert execute(run.acquire(config), config, evaluate=unevaluated) is None
-        files.append(run.file("tokenizer.json"))
-    (stored,) = (tmp_path / "tokenizers").iterdir()
-    assert stored.stem == json.loads(run.file("manifest.json").read_text())["tokenizer"]
-    assert all(path.samefile(stored) for path in files)
 
 
 def test_compiled_run_fails_before_its_first_step_where_no_compiler_is(tiny, tmp_path, monkeypatch):
