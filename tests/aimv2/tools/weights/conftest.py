@@ -7,9 +7,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models import save_for_hf
 from timm.models.vision_transformer import _convert_aimv2
-from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
+from transformers import Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.base.errors import UsageError
 from aimv2.model.network import build
@@ -40,18 +39,10 @@ def make_transformers(folder, width, num_heads, depth, **more):
     return lambda image: model(pixel_values=image).last_hidden_state
 
 
-def timm_model(width, num_heads, depth, **more):
-    sizes = {"embed_dim": width, "num_heads": num_heads, "depth": depth}
+def timm_model(width, num_heads, depth, image_px=IMAGE_PX, patch_px=14):
+    sizes = {"img_size": image_px, "patch_size": patch_px, "embed_dim": width, "num_heads": num_heads, "depth": depth}
     sizes["mlp_ratio"] = (FFN_HIDDEN[width] + 0.5) / width  # timm rounds down
-    return randomise(
-        timm.create_model("aimv2_large_patch14_224", img_size=IMAGE_PX, **({"num_classes": 0} | sizes | more))
-    )
-
-
-def make_timm(folder, width, num_heads, depth, **more):
-    model = timm_model(width, num_heads, depth, **more)
-    save_for_hf(model, folder, safe_serialization=True)
-    return model.forward_features
+    return randomise(timm.create_model("aimv2_large_patch14_224", num_classes=0, **sizes))
 
 
 def ml_aim_name(name):
@@ -82,17 +73,11 @@ def load_transformers(folder):
     return lambda image: model(pixel_values=image).last_hidden_state
 
 
-def load_timm(folder):
-    config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], **config["model_args"])
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    return model.eval().forward_features
-
-
 def load_ml_aim(folder):
     """Load with timm's converter into timm's model of these sizes."""
     state, config = load_file(folder / "weights.safetensors"), json.loads((folder / "config.json").read_text())
-    model = timm_model(config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"])
+    sizes = ("hidden_size", "num_attention_heads", "num_hidden_layers", "image_size", "patch_size")
+    model = timm_model(*(config[key] for key in sizes))
     model.load_state_dict(_convert_aimv2(state, model), strict=True)
     return model.forward_features
 
@@ -100,38 +85,21 @@ def load_ml_aim(folder):
 @pytest.fixture(scope="session")
 def make():
     """By layout: make a folder of an encoder with these sizes, and return the function from images to features."""
-    return {"transformers": make_transformers, "timm": make_timm, "ml-aim": make_ml_aim}
+    return {"transformers": make_transformers, "ml-aim": make_ml_aim}
 
 
 @pytest.fixture(scope="session")
 def load():
     """By layout: load a folder as its users do, and return the function from images to features."""
-    return {"transformers": load_transformers, "timm": load_timm, "ml-aim": load_ml_aim}
+    return {"transformers": load_transformers, "ml-aim": load_ml_aim}
 
 
 @pytest.fixture(scope="session")
-def make_pair():
-    """Make a folder of transformers' pair of encoders: 50 tokens, of which 7 ends a text, and texts of 9."""
-
-    def make(folder, *, log_scale=2.5):
-        text = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
-        text |= {"vocab_size": 50, "max_position_embeddings": 9, "eos_token_id": 7}
-        vision = vision_config(128, 2, 2, use_head=True)
-        model = Aimv2Model(Aimv2Config(text_config=text, vision_config=vision.to_dict(), projection_dim=24))
-        randomise(model).logit_scale.data.fill_(log_scale)
-        model.save_pretrained(folder)
-        return model
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def templates(tmp_path_factory, make_pair):
-    """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block; and a pair."""
+def templates(tmp_path_factory):
+    """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block."""
     folder = tmp_path_factory.mktemp("templates")
-    for name, make in (("transformers", make_transformers), ("timm", make_timm), ("ml-aim", make_ml_aim)):
+    for name, make in (("transformers", make_transformers), ("ml-aim", make_ml_aim)):
         make(folder / name, 128, 1, 1)
-    make_pair(folder / "pair")
     return folder
 
 
@@ -145,7 +113,7 @@ def copy_of(template):
     return folder
 
 
-foreign, foreign_timm, pair = copy_of("transformers"), copy_of("timm"), copy_of("pair")
+foreign = copy_of("transformers")
 foreign_ml_aim = copy_of("ml-aim")  # without a config.json
 
 
@@ -155,8 +123,6 @@ def initialised_run():
 
     def make(runs_dir, config):
         network = build(config).eval()
-        if hasattr(network, "similarity"):
-            network.similarity.logit_scale.data.fill_(2.5)
         return finished_run(runs_dir, config, network).path, network
 
     return make
@@ -180,7 +146,7 @@ def refusal():
 
 @pytest.fixture(scope="session")
 def edit_json():
-    """Change a config.json in place: ``edit_json(folder, {"text_config.vocab_size": 51})``."""
+    """Change a config.json in place: ``edit_json(folder, {"encoder.width": 51})``."""
 
     def edit(folder, changes):
         path = folder / "config.json"
@@ -194,31 +160,3 @@ def edit_json():
         path.write_text(json.dumps(values))
 
     return edit
-
-
-@pytest.fixture(scope="session")
-def assert_same_pair():
-    """Assert that embeddings and logits of our pair of encoders equal those of transformers."""
-
-    def close(actual, expected):
-        assert (actual - expected).norm() <= 1e-5 * expected.norm()
-
-    def compare(ours, theirs, *, end_id, num_tokens, vocab_size, image_px, padding):
-        image = torch.randn(3, 3, image_px, image_px)
-        # Captions of 1 to T tokens, end-of-text included, and padding behind.
-        token_BT = torch.randint(end_id + 1, vocab_size, (num_tokens, num_tokens))
-        text_len_B = torch.arange(1, num_tokens + 1)
-        for row, length in enumerate(text_len_B.tolist()):
-            token_BT[row, length - 1] = end_id
-            token_BT[row, length:] = padding
-        image_BS, text_BS = ours.embed_images(image), ours.embed_texts(token_BT, text_len_B)
-        # transformers 5.24 drops a mask that hides nothing, and with it causality, when it computes attention by SDPA.
-        not_padding_BT = (torch.arange(num_tokens) < text_len_B[:, None]).long()
-        for implementation, mask_BT in (("eager", torch.ones_like(token_BT)), ("sdpa", not_padding_BT)):
-            theirs.set_attn_implementation(implementation)
-            out = theirs(input_ids=token_BT, pixel_values=image, attention_mask=mask_BT)
-            close(image_BS, out.image_embeds)
-            close(text_BS, out.text_embeds)
-            close(ours.similarity(image_BS, text_BS), out.logits_per_image)
-
-    return compare
