@@ -28,15 +28,12 @@ from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
 from aimv2.tools.evaluate.models import Model, load_model
 from aimv2.tools.evaluate.options import EvaluateOptions
-from aimv2.tools.evaluate.recipes import Recipe, print_recipes, recipe_of
 from aimv2.tools.evaluate.results import print_results
 from aimv2.training.world import ALONE, World
 
-LINE = """python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]
-       python -m aimv2 evaluate --recipes"""
+LINE = "python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]"
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
---recipes lists the sets of the paper's Table 3: what to put where, and the published accuracies. docs/evaluate.md
-describes the rest.
+docs/evaluate.md describes the methods.
 
 With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH data=FILE.yaml"""
 TIMEOUT = timedelta(hours=24)  # ranks wait for the slowest one, which may read a slower disk
@@ -54,17 +51,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(usage(LINE, SUMMARY, EvaluateOptions), end="")
         return 0 if arguments else 2
-    if "--recipes" in arguments:
-        print_recipes(Console())
-        return 0
-    description = read_labelled(Path(options_with(None, arguments).data))
-    options = options_with(recipe_of(description.recipe), arguments)
+    options = read_options(EvaluateOptions, arguments, needs="evaluate needs")
+    description = read_labelled(Path(options.data))
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     with _ranks(device) as world:
-        tokenizer = Path(options.tokenizer) if options.tokenizer else None
-        model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
+        model = load_model(Path(options.weights), image_px=options.image_px)
         model.network.to(device)
         writable_folder(options.to, "to")
         extraction = Extraction(
@@ -85,16 +78,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if outcome is not None:
         _report(outcome, evaluation)
     return 0
-
-
-def options_with(recipe: Recipe | None, arguments: Sequence[str]) -> EvaluateOptions:
-    """Read the options, with the recipe's for the attentive probe where none are given."""
-    given = {argument.partition("=")[0] for argument in arguments}
-    defaults = {} if recipe is None else {"probe.batch_size": recipe.batch_size}
-    if recipe is not None and "probe.epochs" not in given:
-        defaults["probe.warmup_epochs"] = recipe.warmup_epochs
-    more = [f"{key}={value}" for key, value in defaults.items() if key not in given]
-    return read_options(EvaluateOptions, [*arguments, *more], needs="evaluate needs")
 
 
 @contextmanager
@@ -149,7 +132,6 @@ def _report(outcome: Outcome, evaluation: Evaluation) -> None:
         for split, found in outcome.unusable.items()
         if found
     ]
-    notes += [f"warning: {sentence}" for sentence in outcome.warnings]
     file_name = "-".join([*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8]])
     path = Path(evaluation.options.to) / f"{file_name}.json"
     record = _record(outcome, evaluation)
@@ -172,7 +154,6 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "set": description.name,
         "description": str(Path(options.data).absolute()),
-        "recipe": description.recipe,
         "licence": description.licence,
         "weights": {
             "path": str(Path(options.weights).absolute()),
@@ -190,7 +171,6 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             for split, found in outcome.unusable.items()
         },
         "results": {result.name: result.to_json() for result in outcome.results},
-        "warnings": outcome.warnings,
         "options": asdict(options),
         "computation": {
             "device": extraction.device,

@@ -11,7 +11,6 @@ Letters: N rows, B images of a batch, I patches, D width, S width of the space o
 import hashlib
 import json
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,7 +40,7 @@ from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 
 VERSION = 1  # of what is computed; another number makes other folders
-UNUSABLE, FACTS = "bad.json", "features.json"
+UNUSABLE = "bad.json"
 DTYPES: dict[FeatureKind, type[np.floating]] = {"patches": np.float16, "mean": np.float32, "embedding": np.float32}
 REFRESH_PER_SECOND = 2  # a thread draws, and takes time from the computation
 
@@ -168,7 +167,7 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> None:
     """Encode this rank's part of the rows; rank 0 then gives the files of all ranks their names."""
-    world, folder, started = extraction.world, extraction.folder(split), time.monotonic()
+    world, folder = extraction.world, extraction.folder(split)
     is_first = world.rank == 0
     partial = folder / world.of(0, f".partial-{uuid.uuid4().hex}")
     try:
@@ -182,7 +181,6 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind])
             check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
             for kind in kinds:
                 (partial / f"{kind}.npy").replace(folder / f"{kind}.npy")
-            write_json(folder / FACTS, _facts(extraction, split, time.monotonic() - started))
             write_json(folder / UNUSABLE, unusable)
         world.of(0, "the files have their names")
     finally:
@@ -239,17 +237,3 @@ def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[Feature
         found.append(own)
     order = torch.cat([places for places, _ in batch.by_size]).argsort()
     return {kind: torch.cat([own[kind] for own in found])[order.to(extraction.device)] for kind in kinds}
-
-
-def _facts(extraction: Extraction, split: Split, seconds: float) -> dict[str, object]:
-    return {
-        "weights": extraction.model.name,
-        "weights_digest": extraction.model.digest,
-        "split": split.name,
-        "images": len(split.records),
-        "shape": extraction.shape._asdict(),
-        "precision": extraction.precision,
-        "device": extraction.device,
-        "seconds": seconds,
-        "ranks": extraction.world.size,
-    }
