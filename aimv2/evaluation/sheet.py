@@ -1,7 +1,7 @@
-"""A sheet of pictures in columns, each row with a written caption beside the true one, as PNG."""
+"""A sheet of pictures in columns, each row with captions beside them, as PNG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
@@ -18,17 +18,16 @@ LINE = 19
 MAX_LINES = 5  # of a caption
 
 
-class Shown(NamedTuple):
-    """A row of the sheet: pictures uint8 [S, S, 3], and two captions or none."""
-
-    pictures: Sequence[np.ndarray]
-    reference: str | None
-    written: str | None
-
-
 class Word(NamedTuple):
     text: str
     is_right: bool
+
+
+class Shown(NamedTuple):
+    """A row of the sheet: pictures uint8 [S, S, 3], and the words of captions by their label."""
+
+    pictures: Sequence[np.ndarray]
+    captions: Mapping[str, Sequence[Word]]
 
 
 def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
@@ -68,17 +67,19 @@ def compared(reference: str, written: str) -> list[Word]:
     return [Word(word, place in right) for place, word in enumerate(words)]
 
 
+def comparison(reference: str, written: str) -> dict[str, list[Word]]:
+    """Return a true caption and a written one with its wrong words, by their labels."""
+    return {
+        "true caption": [Word(word, True) for word in reference.split()],
+        "written, wrong words underlined": compared(reference, written) or [Word("(nothing)", False)],
+    }
+
+
 def _lines(row: Shown) -> list[tuple[str, list[Word]]]:
     """Return the lines beside the pictures: labels, each with the lines of its words below it."""
-    if row.reference is None or row.written is None:
-        return []
     found: list[tuple[str, list[Word]]] = []
-    captions = {
-        "true caption": [Word(word, True) for word in row.reference.split()],
-        "written, wrong words underlined": compared(row.reference, row.written),
-    }
-    for label, words in captions.items():
-        found += [(label, []), *(("", line) for line in _wrapped(words or [Word("(nothing)", False)]))]
+    for label, words in row.captions.items():
+        found += [(fitted(label, TEXT_WIDTH, LABEL_PX), []), *(("", line) for line in _wrapped(words))]
     return found
 
 

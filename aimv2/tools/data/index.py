@@ -13,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, is_described
+from aimv2.config.data_config import CHECKED, DataConfig, is_described
 from aimv2.config.options import defaults_of, options_of, read_options, usage
-from aimv2.config.run_config import RunConfig
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
@@ -39,9 +38,9 @@ class IndexOptions:
     )
     audit: bool = Field(
         default=False,
-        description="also report formats and sizes of images, lengths and scripts of captions, what cannot be used,"
-        " duplicates, near copies, and images that training shares with held-out sides or evaluation sets; the findings"
-        " are written to FILE.audit.json. Built-in sources may be named too.",
+        description="also report what cannot be used, copies and near copies, and images that training shares with"
+        " held-out sides or evaluation sets; the findings are written to FILE.audit.json. Built-in sources may be named"
+        " too.",
     )
     num: PositiveInt = Field(
         default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
@@ -54,8 +53,7 @@ USAGE = usage(
     "Index the data of descriptions, or tar shards: {00000..00331} stands for a range of numbers, * for any text."
     " Shards that have not changed since the last time are not read again.",
     IndexOptions,
-    "  data.tokenizer=PATH          of an audit: count tokens of this tokenizer.json instead of one trained on these\n"
-    "                               captions; other values of a run as in train",
+    "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
 )
 console = Console()
 
@@ -78,7 +76,7 @@ def index_command(arguments: Sequence[str]) -> int:
         options = options_of(IndexOptions, values)
     workers = options.workers or len(os.sched_getaffinity(0))
     if options.audit:
-        _audit(names, run_config(values), options.num, workers)
+        _audit(names, run_config(values).data, options.num, workers)
         return 0
     if any(text.startswith("num=") for text in given):
         raise UsageError(f"num={options.num} is of an audit; add audit=true")
@@ -100,17 +98,17 @@ def _index_description(path: Path, workers: int) -> None:
         _index(str(path), read_source(path), workers)
 
 
-def _audit(names: Sequence[str], config: RunConfig, num: int, workers: int) -> None:
+def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int) -> None:
     """Index descriptions, and report what is in them and in built-in sources."""
-    from aimv2.tools.data.audit import findings
+    from aimv2.tools.data import audit
 
-    findings.check_names(names)
+    audit.check_names(names)
     for name in filter(is_described, names):
         _index_description(Path(name), workers)
-    values = findings.audit(names, config, num, workers, console)
+    values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
-    console.print("\n".join([*findings.lines(values), f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join([*values["summary"], f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
 
 
 def _index_pattern(pattern: str, to: str | None, workers: int) -> None:

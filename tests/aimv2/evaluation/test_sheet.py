@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, compared, sheet
+from aimv2.evaluation.sheet import Shown, Word, compared, comparison, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -23,7 +23,7 @@ def has(image, colour):
 
 
 def test_pictures_stand_in_their_columns_and_rows():
-    rows = [Shown([grey(60), grey(90)], None, None), Shown([grey(120), grey(150)], None, None)]
+    rows = [Shown([grey(60), grey(90)], {}), Shown([grey(120), grey(150)], {})]
     image = pixels(sheet(rows, "title", ["left", "right"]))
     corners = {}
     for level in (60, 90, 120, 150):
@@ -36,7 +36,7 @@ def test_pictures_stand_in_their_columns_and_rows():
 
 def test_wrong_words_are_coloured():
     right, wrong = (
-        pixels(sheet([Shown([grey(60)], "a red heart", written)], "title", ["image"]))
+        pixels(sheet([Shown([grey(60)], comparison("a red heart", written))], "title", ["image"]))
         for written in ("a red heart", "a blue heart")
     )
     assert not has(right, WRONG)
@@ -45,15 +45,19 @@ def test_wrong_words_are_coloured():
 
 
 def test_nothing_written_is_wrong():
-    assert has(pixels(sheet([Shown([grey(60)], "a red heart", "")], "title", ["image"])), WRONG)
+    assert has(pixels(sheet([Shown([grey(60)], comparison("a red heart", ""))], "title", ["image"])), WRONG)
 
 
 def test_captions_take_a_column_of_their_own():
     without, with_one = (
-        pixels(sheet([Shown([grey(60)], *captions)], "t", ["image"])) for captions in ((None, None), ("a", "b"))
+        pixels(sheet([Shown([grey(60)], captions)], "t", ["image"])) for captions in ({}, comparison("a", "b"))
     )
     assert with_one.shape[1] > without.shape[1] + 300
-    long = pixels(sheet([Shown([grey(60)], "word " * 500, "x" * 5000)], "t", ["image"]))
+    long = pixels(
+        sheet(
+            [Shown([grey(60)], {"label" * 500: [*[Word("word", True)] * 500, Word("x" * 5000, True)]})], "t", ["image"]
+        )
+    )
     assert long.shape[1] == with_one.shape[1]
     assert long.shape[0] < 2 * with_one.shape[0], "a long caption is cut"
 

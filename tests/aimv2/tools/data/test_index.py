@@ -128,13 +128,8 @@ def test_what_is_planted_is_found(described, tmp_path, cache_dir, capsys):
     printed = capsys.readouterr().out
     values = json.loads((tmp_path / "mine.audit.json").read_text())
     mine, evaluation = values["sources"]
-    assert mine["images"]["problems"] == {"undecodable image": 1}
-    assert mine["images"]["formats"] == {"PNG": 22, "JPEG": 1, "WEBP": 1, "other": 1}
+    assert mine["unusable"]["reasons"] == {"undecodable image": 1}
     assert (mine["images"]["exact copies"], mine["images"]["with a near copy"]) == (2, 4)
-    frequent = {row["caption"]: row["times"] for row in mine["captions"]["short"]["most frequent"]}
-    assert sorted(frequent.values()) == [2, 2]
-    assert frequent["picture p02"] == 2
-    assert evaluation["captions"] == {}
     opened = open_source(read_source(described))
     held_out = {opened.records.key(int(row)) for row in opened.held_out_M}
     originals = {"same.png": "p00.png", "same2.png": "p01.png", "near.jpg": "p02.png", "grey.webp": "p03.png"}
@@ -143,15 +138,12 @@ def test_what_is_planted_is_found(described, tmp_path, cache_dir, capsys):
     leak = leaks["mine held-out", "mine train"]
     assert leak["near"] == len(split)
     assert leak["exact"] == sum(copy.startswith("same") for copy, _ in split)
-    assert leak["near_and_caption"] == sum(copy == "near.jpg" for copy, _ in split)
+    assert {frozenset(keys) for keys in leak["first"]} == set(map(frozenset, split))
     in_train, in_held_out = (leaks["eval test", f"mine {side}"] for side in ("train", "held-out"))
     assert (in_train["exact"] + in_held_out["exact"], in_train["near"] + in_held_out["near"]) == (1, 2)
     unusable = "unusable: 1, such as broken.jpg (undecodable image)"
     assert f"mine: read 25 of 25 pairs; {unusable}; exact copies: 2, images with a near copy: 4" in printed
-    assert "mine: images\n  problems: undecodable image 1\n  formats: PNG 22, JPEG 1, WEBP 1, other 1" in printed
-    examples = [{key.partition(": ")[2] for key in pair["keys"]} for pair in values["near_copies"]["examples"]]
-    planted = [{"near.jpg", "p02.png"}, {"grey.webp", "p03.png"}, {"a/x.jpg", "p05.png"}]
-    assert sorted(map(sorted, examples)) == sorted(map(sorted, planted))
+    assert (evaluation["name"], evaluation["sides"]) == ("eval", [{"side": "test", "pairs": 3, "read": 3}])
 
 
 def test_an_audit_of_built_in_pairs_says_what_it_sampled(tmp_path, cache_dir, capsys, monkeypatch):
@@ -159,6 +151,3 @@ def test_an_audit_of_built_in_pairs_says_what_it_sampled(tmp_path, cache_dir, ca
     keys = [f"data.cache_dir={cache_dir}", "num=30", "data.scenes.num_objects=5", "data.scenes.num_unseen=4"]
     assert index_command(["openmoji_scenes", "audit=true", "workers=1", *keys]) == 0
     assert "read 60 of 1,100,000 pairs, a random sample, which underestimates copies" in capsys.readouterr().out
-    values = json.loads((tmp_path / "openmoji_scenes.audit.json").read_text())
-    assert values["sources"][0]["captions"].keys() == {"short", "dense"}
-    assert values["tokenizer"]["origin"] == "trained on these captions"
