@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from rich.console import Console
@@ -18,21 +17,13 @@ from aimv2.config.options import defaults_of, options_of, read_options, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.shards.patterns import expand, is_url
 from aimv2.request.compose import compose, run_config
-
-CAPTIONS = ("txt", "json", "caption", "text")  # members that usually have the caption
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class IndexOptions:
     """The options of ``data index``."""
 
-    to: str | None = Field(
-        default=None,
-        examples=["FOLDER"],
-        description="the folder of the index (PATTERN only; a description has the key index)",
-    )
     workers: PositiveInt | None = Field(
         default=None, examples=["N"], description="processes that read (default: one for each core)"
     )
@@ -48,10 +39,8 @@ class IndexOptions:
 
 
 USAGE = usage(
-    "python -m aimv2 data index FILE.yaml ... [key=value ...]\n"
-    "       python -m aimv2 data index PATTERN to=FOLDER [key=value ...]",
-    "Index the data of descriptions, or tar shards: {00000..00331} stands for a range of numbers, * for any text."
-    " Shards that have not changed since the last time are not read again.",
+    "python -m aimv2 data index FILE.yaml ... [key=value ...]",
+    "Index the data of descriptions. Shards that have not changed since the last time are not read again.",
     IndexOptions,
     "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
 )
@@ -59,7 +48,7 @@ console = Console()
 
 
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of descriptions or of a pattern, print a summary, and audit the data on request.
+    """Index the data of descriptions, print a summary, and audit the data on request.
 
     Raises:
         UsageError: the arguments or a description are invalid, or data are missing or broken.
@@ -81,10 +70,12 @@ def index_command(arguments: Sequence[str]) -> int:
     if any(text.startswith("num=") for text in given):
         raise UsageError(f"num={options.num} is of an audit; add audit=true")
     for name in names:
-        if is_described(name) and options.to is None:
-            _index_description(Path(name), workers)
-        else:
-            _index_pattern(name, options.to, workers)
+        if not is_described(name):
+            raise UsageError(
+                f"{name!r} is no description ({' or '.join(SUFFIXES)}); write one with a line: shards: {name}"
+            )
+    for name in names:
+        _index_description(Path(name), workers)
     return 0
 
 
@@ -111,24 +102,6 @@ def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int) -> 
     console.print("\n".join([*values["summary"], f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
 
 
-def _index_pattern(pattern: str, to: str | None, workers: int) -> None:
-    if is_described(pattern):
-        raise UsageError(f"to={to}: the index of a description is where its key index says")
-    if to is None:
-        raise UsageError(f"{pattern!r} is no description ({' or '.join(SUFFIXES)}), and shards need to=FOLDER")
-    full = pattern if is_url(pattern) or pattern.startswith("pipe:") else os.path.abspath(pattern)
-    expand([full])  # before a location is made of it: its errors name the pattern
-    location = Location(shards=(full,), index=os.path.abspath(to))
-    _index(pattern, location, workers)
-    console.print(
-        f"\nA description to save as FILE.yaml; python -m aimv2 data index FILE.yaml then completes the index:\n\n"
-        f"{_description(location)}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
-
-
 def _index(title: str, location: Location, workers: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
@@ -140,14 +113,3 @@ def _index(title: str, location: Location, workers: int) -> None:
         indexed = prepare_location(location, workers, show)
     lines = (f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
-
-
-def _description(location: Location) -> str:
-    """Return the shortest description of shards that are indexed."""
-    from aimv2.datasets.shards.index import open_index
-
-    extensions = open_index(location).extensions
-    found = next((extension for extension in CAPTIONS if extension in extensions), "txt")
-    caption = f"{found}.caption" if found == "json" else found
-    values = {"shards": location.shards[0], "index": location.index, "short": caption}
-    return str(yaml.safe_dump(values, sort_keys=False))

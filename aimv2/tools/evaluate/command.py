@@ -1,20 +1,16 @@
 """``python -m aimv2 evaluate``: measure a frozen encoder on a labelled set in files."""
 
 import json
-import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 
 from aimv2.base.errors import UsageError
@@ -29,14 +25,10 @@ from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
 from aimv2.tools.evaluate.models import Model, load_model
 from aimv2.tools.evaluate.options import EvaluateOptions
 from aimv2.tools.evaluate.results import print_results
-from aimv2.training.world import ALONE, World
 
 LINE = "python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]"
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
-docs/evaluate.md describes the methods.
-
-With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH data=FILE.yaml"""
-TIMEOUT = timedelta(hours=24)  # ranks wait for the slowest one, which may read a slower disk
+docs/evaluate.md describes the methods."""
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file
 
@@ -56,45 +48,24 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with _ranks(device) as world:
-        model = load_model(Path(options.weights), image_px=options.image_px)
-        model.network.to(device)
-        writable_folder(options.to, "to")
-        extraction = Extraction(
-            model=model,
-            shape=_shape(options, model),
-            device=device,
-            precision=_precision(options, device),
-            cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
-            console=Console(quiet=world.rank > 0),
-            batch_size=options.batch_size,
-            workers=options.workers,
-            max_bad_rate=options.max_bad_rate,
-            world=world,
-        )
-        methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
-        evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
-        outcome = evaluation.run()
-    if outcome is not None:
-        _report(outcome, evaluation)
+    model = load_model(Path(options.weights), image_px=options.image_px)
+    model.network.to(device)
+    writable_folder(options.to, "to")
+    extraction = Extraction(
+        model=model,
+        shape=_shape(options, model),
+        device=device,
+        precision=_precision(options, device),
+        cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
+        console=Console(),
+        batch_size=options.batch_size,
+        workers=options.workers,
+        max_bad_rate=options.max_bad_rate,
+    )
+    methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
+    evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
+    _report(evaluation.run(), evaluation)
     return 0
-
-
-@contextmanager
-def _ranks(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started, if there are any, and select this rank's GPU."""
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if device == "cuda":
-        # Some launchers show each process all GPUs of its host, others only its own.
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
-    if size == 1:
-        yield ALONE
-        return
-    dist.init_process_group("gloo", timeout=TIMEOUT)  # only counts are exchanged
-    try:
-        yield World(size, rank=rank)
-    finally:
-        dist.destroy_process_group()
 
 
 def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:

@@ -105,8 +105,8 @@ class Evaluation:
     methods: Sequence[Method]
     options: EvaluateOptions
 
-    def run(self) -> Outcome | None:
-        """Compute features with all ranks, and measure on rank 0; None on the others.
+    def run(self) -> Outcome:
+        """Compute features that are not saved, and measure.
 
         Raises:
             UsageError: the data are not as described, or the disk has no room.
@@ -114,15 +114,11 @@ class Evaluation:
         """
         splits = self._splits()
         kinds = {name: self._kinds(name) for name in splits}
-        is_first = self.extraction.world.rank == 0
         # Before hours of encoding, because labels may be wrong.
-        labels = {name: self._labels(split) for name, split in splits.items()} if is_first else {}
-        numbers = self._class_numbers(labels) if is_first else {}
-        if is_first:
-            check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
+        labels = {name: self._labels(split) for name, split in splits.items()}
+        numbers = self._class_numbers(labels)
+        check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
         features = {name: saved(self.extraction, split, kinds[name]) for name, split in splits.items()}
-        if not is_first:
-            return None
         unusable = {name: sorted({*features[name].unusable, *labels[name].unusable}) for name in splits}
         parts = {name: _usable(features[name], labels[name], unusable[name], numbers) for name in splits}
         results = self._with_training(splits["train"], parts, len(numbers)) if "train" in splits else []

@@ -25,7 +25,7 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     does not, heads are 128 wide, as in all published models. A head of transformers is omitted.
 
     Args:
-        path: a .safetensors file or the index of several, a checkpoint of ``torch.save``, or a folder with one of them.
+        path: a .safetensors file, the index of several, or a folder with one of them.
         layout: one of LAYOUTS; ``auto`` detects it by the names of the tensors.
 
     Raises:

@@ -43,43 +43,19 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
     assert texts == ["text 000000", "text 000005", "text 000010"]
 
 
-def test_a_pattern_is_indexed_and_described(tmp_path, capsys):
-    write_shards(tmp_path)
-    pattern, index = f"{tmp_path}/{{00000..00002}}.tar", tmp_path / "my.index"
-    assert index_command([pattern, f"to={index}", "workers=1"]) == 0
-    description = capsys.readouterr().out.partition("completes the index:")[2]
-    path = tmp_path / "pasted.yaml"
-    path.write_text(description)
-    assert yaml.safe_load(description) == {"shards": pattern, "index": str(index), "short": "txt"}
-    assert index_command([str(path), "workers=1"]) == 0
-    assert "read 0 shards" in capsys.readouterr().out
-    assert len(open_source(read_source(path)).records) == 15
-
-
-def test_relative_patterns_are_those_of_the_working_folder(tmp_path, capsys, monkeypatch):
-    write_shards(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert index_command(["*.tar", "to=my.index", "workers=1"]) == 0
-    assert (tmp_path / "my.index" / "rows.bin").exists()
-    assert yaml.safe_load(capsys.readouterr().out.partition("index:\n\n")[2])["shards"] == f"{tmp_path}/*.tar"
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none.yaml"], r"none\.yaml cannot be read"),
-        (["none.tar"], "shards need to=FOLDER"),
-        (["none.tar", "to=x"], r"none\.tar does not exist"),
-        (["pipe:cat x.tar", "to=x"], "is a pipe"),
-        (["none.yaml", "to=x"], "to=x: the index of a description is where its key index says"),
-        (["none.tar", "to=x", "workers=0"], "workers.*greater than 0"),
+        (["none.tar"], "'none.tar' is no description .*write one with a line: shards: none.tar"),
+        (["none.yaml", "workers=0"], "workers.*greater than 0"),
         (["none.yaml", "num=5"], "num=5 is of an audit; add audit=true"),
-        (["none.tar", "to=x", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
+        (["none.yaml", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
         (["openmoji_scene", "audit=true"], "unknown source 'openmoji_scene'.*Did you mean"),
         (["openmoji", "openmoji", "audit=true"], "each source is needed once"),
         (["openmoji", "audit=true", "num=0"], "num: .*greater than 0"),
         (["openmoji", "audit=true", "nom=3"], "unknown key 'nom'"),
-        (["none.tar", "to=x", "workers=two"], "workers"),
+        (["none.yaml", "workers=two"], "workers"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments, message, tmp_path, monkeypatch):

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +16,6 @@ from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed
 from tests.helpers.native import at_native
-from tests.helpers.pages import ROOT
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
 QUICK += ["knn.neighbours=[1,3]"]
@@ -154,16 +150,3 @@ def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits,
         status, shown, _ = own(weights, digits, "area=30", *arguments)
         assert status == 2
         assert message in shown
-
-
-@pytest.mark.exhaustive
-def test_two_ranks_of_torchrun_have_the_results_of_one(digits, public, tmp_path):
-    arguments = [f"weights={public[0]}", f"data={digits}", "methods=[linear,knn]", "threads=1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    for name, start in (("one", [sys.executable, "-m"]), ("two", torchrun)):
-        command = [*start, "aimv2", "evaluate", *arguments, f"cache_dir={tmp_path / name}", f"to={tmp_path / name}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, two = (json.loads(next((tmp_path / name).glob("*.json")).read_text()) for name in ("one", "two"))
-    assert one["results"] == two["results"]
