@@ -18,7 +18,7 @@ SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
-READER, HAS_TABLE = "reader", "has_table"  # metadata of the places of a location
+READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
@@ -46,13 +46,9 @@ class Filter:
             raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
-def _read_by(reader: str, default: Any = None, *, has_table: bool = False) -> Any:
-    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``.
-
-    Args:
-        has_table: True if the key ``table`` may be given with it.
-    """
-    return dataclasses.field(default=default, metadata={READER: reader, HAS_TABLE: has_table})
+def _read_by(reader: str, default: Any = None) -> Any:
+    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``."""
+    return dataclasses.field(default=default, metadata={READER: reader})
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -75,7 +71,7 @@ class Location:
     """
 
     shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
-    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords", has_table=True)
+    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords")
     dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
     table: str | None = None
     image: str | None = None
@@ -86,8 +82,8 @@ class Location:
         given = [place for place in PLACES if getattr(self, place)]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
-        if self.table and not PLACES[given[0]][HAS_TABLE]:
-            raise ValueError(f"table needs {' or '.join(name for name, place in PLACES.items() if place[HAS_TABLE])}")
+        if self.table and not self.folder:
+            raise ValueError("table needs folder")
         if any(name.startswith(PIPE) for name in self.shards):
             raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
         for name in (self.image, *self.filters):

@@ -13,7 +13,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED, DataConfig, is_described
-from aimv2.config.options import defaults_of, options_of, read_options, usage
+from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
@@ -58,17 +58,12 @@ def index_command(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
     given = [text for text in arguments if text not in names]
-    if not any(text.startswith("audit=") for text in given):
-        options, values = read_options(IndexOptions, given), {}
-    else:
-        values = compose(given, defaults={}, values=defaults_of(IndexOptions))
-        options = options_of(IndexOptions, values)
+    values = compose(given, defaults={}, values=defaults_of(IndexOptions))
+    options = options_of(IndexOptions, values)
     workers = options.workers or len(os.sched_getaffinity(0))
     if options.audit:
         _audit(names, run_config(values).data, options.num, workers)
         return 0
-    if any(text.startswith("num=") for text in given):
-        raise UsageError(f"num={options.num} is of an audit; add audit=true")
     for name in names:
         if not is_described(name):
             raise UsageError(

@@ -2,10 +2,11 @@
 
 import io
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, compared, comparison, sheet
+from aimv2.evaluation.sheet import Shown, Word, compared, comparison, enlarged, fitted, font, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -68,3 +69,29 @@ def test_words_are_compared_in_order():
         Word("a", True), Word("red", True), Word("leaf", False), Word("left", True), Word("of", True),
         Word("a", True), Word("heart", False),
     ]  # fmt: skip
+
+
+def test_fonts_are_matplotlibs():
+    for style in ("", "-Bold"):
+        assert font(12, style).path.startswith(matplotlib.get_data_path())
+
+
+def test_text_that_is_too_long_loses_its_middle():
+    assert fitted("short", 500, 12) == "short"
+    text = fitted("the beginning " + "x" * 500 + " the end", 200, 12)
+    assert text.startswith("the begin")
+    assert text.endswith("the end")
+    assert "…" in text
+    assert font(12).getlength(text) <= 200
+
+
+def test_text_is_one_line_that_can_be_encoded():
+    assert fitted("two\nlines \udce9", 500, 12) == "two lines ?"
+
+
+def test_picture_is_enlarged_by_whole_pixels():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    large = np.asarray(enlarged(picture, 7))
+    assert large.shape == (8, 8, 3)
+    assert (large[::4, ::4] == picture).all()
+    assert (large[3, 3] == picture[0, 0]).all()

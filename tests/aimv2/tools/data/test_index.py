@@ -49,8 +49,6 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
         (["none.yaml"], r"none\.yaml cannot be read"),
         (["none.tar"], "'none.tar' is no description .*write one with a line: shards: none.tar"),
         (["none.yaml", "workers=0"], "workers.*greater than 0"),
-        (["none.yaml", "num=5"], "num=5 is of an audit; add audit=true"),
-        (["none.yaml", "data.tokenizer=x"], "unknown key 'data.tokenizer'"),
         (["openmoji_scene", "audit=true"], "unknown source 'openmoji_scene'.*Did you mean"),
         (["openmoji", "openmoji", "audit=true"], "each source is needed once"),
         (["openmoji", "audit=true", "num=0"], "num: .*greater than 0"),
