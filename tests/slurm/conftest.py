@@ -21,6 +21,7 @@ from aimv2.request.resolve import resolve
 
 HERE = Path(__file__).parent
 SWEEPS = HERE.parents[1] / "sweeps"
+MAX_WAIT_S = 600  # only what hangs takes so long
 NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 # Runs of the demo's model that take seconds each.
 SMALL = (
@@ -50,21 +51,21 @@ class Slurm:
     folder: Path
 
     def __call__(self, *words: str) -> str:
-        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=MAX_WAIT_S).stdout
 
     def queue(self) -> list[list[str]]:
         """Return the id and the reason of every job and array element in the queue."""
         return [line.split("|") for line in self("squeue", "--noheader", "--array", "--format=%i|%r").splitlines()]
 
-    def wait_until_empty(self, seconds: float = 600) -> None:
-        _wait_for(lambda: not self.queue(), seconds)
+    def wait_until_empty(self) -> None:
+        _wait_for(lambda: not self.queue())
 
 
-def _wait_for(find: Callable[[], Any], seconds: float = 120) -> Any:
+def _wait_for(find: Callable[[], Any]) -> Any:
     """Return what ``find`` returns once that is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + MAX_WAIT_S
     while not (found := find()):
-        assert time.monotonic() < deadline, f"nothing after {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"nothing after {MAX_WAIT_S} s"
         time.sleep(0.2)
     return found
 
@@ -79,7 +80,7 @@ def slurm():
     if os.geteuid() != 0 or not all(map(shutil.which, NEEDED)):
         pytest.exit("these tests need root, and: apt-get install slurm-wlm munge slurmdbd mariadb-server", returncode=2)
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # the database's user cannot read pytest's folders
-    subprocess.run([HERE / "one_host.sh", "start", folder], check=True, timeout=120)
+    subprocess.run([HERE / "one_host.sh", "start", folder], check=True, timeout=MAX_WAIT_S)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     found, is_over = Slurm(folder), threading.Event()
     administrator = threading.Thread(target=_hurry, args=(found, is_over))
@@ -87,7 +88,7 @@ def slurm():
     yield found
     is_over.set()
     administrator.join()
-    subprocess.run([HERE / "one_host.sh", "stop", folder], check=True, timeout=120)
+    subprocess.run([HERE / "one_host.sh", "stop", folder], check=True, timeout=MAX_WAIT_S)
     shutil.rmtree(folder)
 
 
@@ -120,6 +121,6 @@ def typed(cache_dir, prepared):
             small = [word for word in SMALL if word.partition("=")[0] not in replaced]
             words = (f"data.cache_dir={cache_dir}", *small, *words)
         command = [sys.executable, str(SWEEPS / script), *words]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, **options)
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=MAX_WAIT_S, **options)
 
     return run

@@ -28,11 +28,11 @@ def interrupted(slurm, typed, wait_for, tmp_path_factory):
         """Return the parts of the latest attempt once it has some; the run may be done before."""
         return run.is_done or sorted(path.name for path in latest_attempt(run.path).glob(PARTS))
 
-    while (parts := wait_for(saved, seconds=300)) is not True:
+    while (parts := wait_for(saved)) is not True:
         attempt = latest_attempt(run.path)
         with contextlib.suppress(ProcessLookupError):
             os.kill(json.loads((attempt / "holder.json").read_text())["pid"], signal.SIGUSR2)  # as before a time limit
-        wait_for(lambda attempt=attempt: run.is_done or latest_attempt(run.path) != attempt, seconds=300)
+        wait_for(lambda attempt=attempt: run.is_done or latest_attempt(run.path) != attempt)
         found.append(sorted(path.name for path in attempt.glob(PARTS)) or parts)
     slurm.wait_until_empty()
     return run, found

@@ -143,7 +143,7 @@ def story(slurm, typed, wait_for, tmp_path_factory):
     deaths = [disturbed["killed"]]
     for _ in range(MAX_STALLED):
         os.kill(deaths[-1].pid, signal.SIGKILL)
-        deaths.append(wait_for(lambda: (worker := worker_of(run, after=deaths[-1])) and worker, seconds=300))
+        deaths.append(wait_for(lambda: (worker := worker_of(run, after=deaths[-1])) and worker))
     os.kill(deaths[-1].pid, signal.SIGKILL)
 
     num_checkpoints = 0
