@@ -1,10 +1,11 @@
-"""Images of a split as squares, read by worker processes, and those that cannot be used.
+"""Images of a split as squares or in their own sizes, read by worker processes, and those that cannot be used.
 
 Letters: B images, P side of the network's input, in pixels.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aimv2.base.errors import BadSampleError, RunFailedError
-from aimv2.data.decode import square
+from aimv2.config.native import own_size
+from aimv2.data.decode import square, whole
 from aimv2.datasets.records import Records
 
 
@@ -56,8 +58,32 @@ class Shape(NamedTuple):
         return resized[start : start + self.image_px, start : start + self.image_px]
 
 
-def pictures(records: Records, rows: Sequence[int], shape: Shape, unusable: list[Unusable]) -> Iterator[np.ndarray]:
-    """Yield the image of each row, uint8 [P, P, 3]: black where it cannot be used.
+class OwnShape(NamedTuple):
+    """How an image keeps its own size and aspect ratio: all of it is shown, in whole patches.
+
+    Attributes:
+        area: patches of an image; larger ones are made smaller.
+        patch_px: side of a patch.
+        max_pixels: the largest image to decode.
+    """
+
+    area: int
+    patch_px: int
+    max_pixels: int
+
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        return self.patch_px, 2 * self.patch_px, 3
+
+    def shown(self, content: bytes) -> np.ndarray:
+        """Return the image: uint8 [height, width, 3]; BadSampleError if it cannot be decoded."""
+        return whole(content, partial(own_size, patch_px=self.patch_px, area=self.area), self.max_pixels)
+
+
+def pictures(
+    records: Records, rows: Sequence[int], shape: Shape | OwnShape, unusable: list[Unusable]
+) -> Iterator[np.ndarray]:
+    """Yield the image of each row, uint8 [height, width, 3]: black where it cannot be used.
 
     Args:
         unusable: rows that cannot be used are appended.
@@ -74,16 +100,20 @@ def pictures(records: Records, rows: Sequence[int], shape: Shape, unusable: list
 
 
 class PictureBatch(NamedTuple):
-    """Images of a batch of B rows, uint8 [B, P, P, 3], and those that cannot be used, which are black."""
+    """Images of a batch of B rows, by size, and those that cannot be used, which are black.
 
-    images: Tensor
+    Attributes:
+        by_size: places in the batch, int64, and their images, uint8 [some, height, width, 3].
+    """
+
+    by_size: list[tuple[Tensor, Tensor]]
     unusable: list[Unusable]
 
 
 class PictureBatches(Dataset[PictureBatch]):
     """The images of rows by the number of the batch."""
 
-    def __init__(self, records: Records, rows: Sequence[int], shape: Shape, batch_size: int) -> None:
+    def __init__(self, records: Records, rows: Sequence[int], shape: Shape | OwnShape, batch_size: int) -> None:
         self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
 
     def __len__(self) -> int:
@@ -92,8 +122,15 @@ class PictureBatches(Dataset[PictureBatch]):
     def __getitem__(self, number: int) -> PictureBatch:
         rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
         unusable: list[Unusable] = []
-        images = np.stack(list(pictures(self._records, rows, self._shape, unusable)))
-        return PictureBatch(torch.from_numpy(images), unusable)
+        found = list(pictures(self._records, rows, self._shape, unusable))
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(found):
+            places.setdefault(image.shape, []).append(place)
+        by_size = [
+            (torch.tensor(some), torch.from_numpy(np.stack([found[place] for place in some])))
+            for some in places.values()
+        ]
+        return PictureBatch(by_size, unusable)
 
 
 def counts(unusable: Sequence[Unusable]) -> str:

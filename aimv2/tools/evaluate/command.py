@@ -19,10 +19,10 @@ from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options, usage
 from aimv2.datasets.description import read_labelled
-from aimv2.datasets.images import Shape, counts
+from aimv2.datasets.images import OwnShape, Shape, counts
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
-from aimv2.tools.evaluate.models import load_model
+from aimv2.tools.evaluate.models import Model, load_model
 from aimv2.tools.evaluate.options import EvaluateOptions
 from aimv2.tools.evaluate.results import print_results
 
@@ -53,7 +53,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     writable_folder(options.to, "to")
     extraction = Extraction(
         model=model,
-        shape=Shape(model.config.image_px, options.crop, options.max_pixels),
+        shape=_shape(options, model),
         device=device,
         precision=_precision(options, device),
         cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
@@ -62,10 +62,23 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         workers=options.workers,
         max_bad_rate=options.max_bad_rate,
     )
-    methods = chosen_methods(description, model, options.methods)
+    methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
     evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
     _report(evaluation.run(), evaluation)
     return 0
+
+
+def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
+    """Return how images are shown.
+
+    Raises:
+        UsageError: the encoder cannot read images of other shapes.
+    """
+    if options.area is None:
+        return Shape(model.config.image_px, options.crop, options.max_pixels)
+    if model.config.encoder.positions != "sincos" or model.config.patch_order != "raster":
+        raise UsageError(f"area={options.area}: only encoders with sin-cos positions, in raster order, read any shape")
+    return OwnShape(options.area, model.config.patch_px, options.max_pixels)
 
 
 def _device(options: EvaluateOptions) -> str:
@@ -108,7 +121,7 @@ def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
     extraction, description, options = evaluation.extraction, evaluation.description, evaluation.options
-    model = extraction.model
+    shape, model = extraction.shape._asdict(), extraction.model
     return {
         "set": description.name,
         "description": str(Path(options.data).absolute()),
@@ -118,7 +131,7 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             "digest": model.digest,
             "config": asdict(model.config),
         },
-        "images": {"image_px": extraction.shape.image_px, "crop": extraction.shape.crop},
+        "images": {name: value for name, value in shape.items() if name in ("image_px", "crop", "area")},
         "classes": outcome.num_classes,
         "splits": {
             split: {

@@ -31,7 +31,7 @@ from aimv2.base.files import write_json
 from aimv2.data.batches.loader import loaded
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.images import PictureBatches, Shape, Unusable, check_rate
+from aimv2.datasets.images import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
 from aimv2.datasets.records import Records
 from aimv2.evaluation.features import encode_batch
 from aimv2.tools.evaluate.models import Model
@@ -68,7 +68,7 @@ class Extraction:
     """
 
     model: Model
-    shape: Shape
+    shape: Shape | OwnShape
     device: str
     precision: str
     cache_dir: Path
@@ -181,8 +181,8 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind])
         for batch in loaded(dataset, range(len(dataset)), num_workers=extraction.workers, pin_memory=is_pinned):
             unusable += batch.unusable
             check_rate(unusable, num_rows, extraction.max_bad_rate, split.name)
-            number = len(batch.images)
-            for kind, value in encoded(extraction, batch.images, kinds).items():
+            number = sum(len(images) for _, images in batch.by_size)
+            for kind, value in encoded(extraction, batch, kinds).items():
                 array = (value.half() if kind == "patches" else value).cpu().numpy()
                 if not np.isfinite(array).all():
                     raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
@@ -196,13 +196,20 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind])
 
 
 @torch.no_grad()
-def encoded(extraction: Extraction, images: Tensor, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
-    """Return the features of images, uint8 [B, P, P, 3], with full attention in the encoder, float32 each."""
-    image = network_input(images.to(extraction.device, non_blocking=True))
-    feature_BID = encode_batch(extraction.model.encoder, image, extraction)
-    found: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
-    if "embedding" in kinds:
-        assert extraction.model.pair is not None, "only a pair of encoders is asked for embeddings"
-        with autocast(extraction):
-            found["embedding"] = F.normalize(extraction.model.pair.image_head(feature_BID).float(), dim=-1)
-    return {kind: found[kind] for kind in kinds}
+def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[FeatureKind]) -> dict[FeatureKind, Tensor]:
+    """Return the features of the images of a batch, with full attention in the encoder, float32 each.
+
+    Only images of equal sizes have equal numbers of patches, and so features of patches together.
+    """
+    model, found = extraction.model, list[dict[FeatureKind, Tensor]]()
+    for _, images in batch.by_size:
+        image = network_input(images.to(extraction.device, non_blocking=True))
+        feature_BID = encode_batch(model.encoder, image, extraction)
+        own: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
+        if "embedding" in kinds:
+            assert model.pair is not None, "only a pair of encoders is asked for embeddings"
+            with autocast(extraction):
+                own["embedding"] = F.normalize(model.pair.image_head(feature_BID).float(), dim=-1)
+        found.append(own)
+    order = torch.cat([places for places, _ in batch.by_size]).argsort()
+    return {kind: torch.cat([own[kind] for own in found])[order.to(extraction.device)] for kind in kinds}

@@ -69,8 +69,13 @@ class Usable(NamedTuple):
         return Features(mean_ND[:, None], self.class_N[:, None].to(device))
 
 
-def chosen_methods(description: LabelledDescription, model: Model, wanted: Sequence[Method] | None) -> list[Method]:
+def chosen_methods(
+    description: LabelledDescription, model: Model, wanted: Sequence[Method] | None, *, has_area: bool = False
+) -> list[Method]:
     """Return the methods to measure: those that are wanted, or all that set and weights allow.
+
+    Args:
+        has_area: images keep their own sizes, and so have no equal numbers of patches.
 
     Raises:
         UsageError: a method that is wanted is not possible, or none is.
@@ -78,6 +83,8 @@ def chosen_methods(description: LabelledDescription, model: Model, wanted: Seque
     why_not = dict[Method, str]()
     if description.train is None:
         why_not |= dict.fromkeys(("probe", "linear", "knn"), f"{description.name} has no train")
+    if has_area:
+        why_not["probe"] = "with area=, images have different numbers of patches; linear and knn read their means"
     if model.pair is None:
         why_not["zero_shot"] = f"{model.name} has an image encoder but no text encoder"
     for method in wanted or ():

@@ -7,10 +7,12 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.evaluation_config import ProbeConfig
+from aimv2.config.native import MAX_AREA, MIN_AREA
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FeatureKind = Literal["patches", "mean", "embedding"]
+CROP = 0.875
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -86,8 +88,14 @@ class EvaluateOptions:
         description="resample learned positions for this image size; default: that of the weights",
         examples=[336],
     )
+    area: Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)] | None = Field(
+        default=None,
+        description="show each image whole, in its own size and aspect ratio, in at most so many patches; for encoders"
+        " with sin-cos positions, and all methods but probe",
+        examples=[4096],
+    )
     crop: float = Field(
-        default=0.875,
+        default=CROP,
         gt=0,
         le=1,
         description="share of the shorter side in the centre crop; 1 shows all of a square image",
@@ -112,3 +120,7 @@ class EvaluateOptions:
         default="auto", description="float32 or bfloat16; auto is bfloat16 on CUDA"
     )
     seed: int = Field(default=0, ge=0, description="of the attentive probe's weights and batches")
+
+    def __post_init__(self) -> None:
+        if self.area is not None and (self.image_px is not None or self.crop != CROP):
+            raise ValueError("area= shows each image whole and in its own size; remove image_px= and crop=")

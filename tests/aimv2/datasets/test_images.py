@@ -14,8 +14,8 @@ def test_batches_hold_the_rows_in_order_whatever_reads_them(workers):
     files[5] = None
     batches = PictureBatches(MemoryRecords(files), range(2, 9), Shape(IMAGE_PX, 0.875, 10**6), 3)
     found = list(loaded(batches, range(len(batches)), num_workers=workers, pin_memory=False))
-    squares = [batch.images for batch in found]
-    assert [len(images) for images in squares] == [3, 3, 1]
+    squares = [images for batch in found for _, images in batch.by_size]
+    assert [len(images) for images in squares] == [3, 3, 1], "one size in each batch"
     expected = [
         square(files[row], 32, 10**6)[2:30, 2:30] if files[row] else np.zeros((28, 28, 3)) for row in range(2, 9)
     ]

@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from aimv2.cli import main
 from aimv2.data.decode import square
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import network_input
+from aimv2.model.network import build
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed
+from tests.helpers.native import at_native
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
 QUICK += ["knn.neighbours=[1,3]"]
@@ -127,3 +131,22 @@ def test_help_is_printed(capsys):
     assert "weights=PATH" in capsys.readouterr().out
     assert main(["evaluate", "methods=[knn]"]) == 2
     assert "evaluate needs weights=PATH and data=FILE.yaml" in capsys.readouterr().err
+
+
+def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits, public, tiny, tmp_path):
+    """The attentive probe, which needs as many patches in each image, is left out."""
+    config = at_native(tiny)
+    run = finished_run(tmp_path / "runs", config, build(config))
+    own = partial(evaluate, quick=QUICK[1:])  # without crop=1
+    status, shown, (record,) = own(run.path, digits, "area=30")
+    assert status == 0, shown
+    assert set(record["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
+    assert record["images"] == {"area": 30}
+    for weights, arguments, message in (
+        (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
+        (run.path, ["crop=1"], "area= shows each image whole and in its own size; remove image_px= and crop="),
+        (public[0], [], "area=30: only encoders with sin-cos positions"),
+    ):
+        status, shown, _ = own(weights, digits, "area=30", *arguments)
+        assert status == 2
+        assert message in shown

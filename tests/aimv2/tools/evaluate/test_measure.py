@@ -16,6 +16,7 @@ def test_methods_are_those_that_set_and_weights_allow(public, pair):
     alone, both, trained = load_model(public[0]), load_model(pair[0]), described(train=PLACE)
     assert chosen_methods(trained, both, None) == ["probe", "linear", "knn", "zero_shot"]
     assert chosen_methods(trained, alone, None) == ["probe", "linear", "knn"]
+    assert chosen_methods(trained, both, None, has_area=True) == ["linear", "knn", "zero_shot"]
     assert chosen_methods(described(), both, None) == ["zero_shot"]
     assert chosen_methods(trained, both, ["zero_shot", "knn", "knn"]) == ["knn", "zero_shot"]
     with pytest.raises(UsageError, match="nothing can be measured: things has no train; aimv2-tiny has an image"):
