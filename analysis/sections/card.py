@@ -44,6 +44,7 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
         metrics=_rows(findings, arm),
         record=record,
         verdicts=_verdicts(findings),
+        has_text_tower=config.objective.name == "clip" and layout == "transformers",
     )
 
 

@@ -1,18 +1,20 @@
-"""Convert the weights of an encoder between our layout and those in which AIMv2 is published.
+"""Convert weights between our layout and those in which AIMv2 is published.
 
-``transformers`` is ``Aimv2VisionModel``; ``ml-aim`` has Apple's names, which timm's ``aimv2_*`` read too. Ours is a
-folder with ``weights.safetensors``, float32 under the names ``encoder.*``, and ``config.json``, a ``WeightsConfig``.
+``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``ml-aim`` has Apple's names,
+which timm's ``aimv2_*`` read too. Ours is a folder with ``weights.safetensors``, float32 under the names of
+``DualEncoder`` (only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``.
 Files are untrusted: no code in them is run, and every difference from what is expected is an error. How to normalise
 pixels: docs/weights.md.
 """
 
 from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled
-from aimv2.tools.weights.own import load_encoder, read_weights, write_weights
+from aimv2.tools.weights.own import load_dual_encoder, load_encoder, read_weights, write_weights
 from aimv2.tools.weights.published import read_published, write_published
 
 __all__ = [
     "Weights",
     "WeightsConfig",
+    "load_dual_encoder",
     "load_encoder",
     "read_published",
     "read_weights",

@@ -26,8 +26,8 @@ ONE_RUN = (
 )
 
 
-def run_card(folder: Path, layout: str, omitted: str = "") -> str:
-    """Return the card of a finished run; the arguments are as in ``render``.
+def run_card(folder: Path, layout: str, **facts: Any) -> str:
+    """Return the card of a finished run; the arguments, ``omitted`` and ``has_text_tower`` are as in ``render``.
 
     Raises:
         UsageError: the run's files cannot be read.
@@ -39,7 +39,6 @@ def run_card(folder: Path, layout: str, omitted: str = "") -> str:
     return render(
         config,
         layout,
-        omitted=omitted,
         name=run.name,
         seeds=[config.seed],
         sources=credits_of([config])["sources"],
@@ -56,15 +55,17 @@ def run_card(folder: Path, layout: str, omitted: str = "") -> str:
         verdicts=[
             "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
         ],
+        **facts,
     )
 
 
-def render(config: RunConfig, layout: str, *, omitted: str = "", **values: Any) -> str:
+def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower: bool = False, **values: Any) -> str:
     """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text.
 
     Args:
         layout: of the weights, one of ``published.LAYOUTS``.
         omitted: parts of the run's network that the weights lack.
+        has_text_tower: True for a pair of encoders.
         values: ``name``: of the model; ``seeds``: of the runs that the values rest on; ``sources``: of the data, each
             with its licence; ``note``: on the metrics; ``metrics``: a row each, name, value, unit, how it was measured;
             ``record``: where the weights come from, Markdown; ``verdicts``: what a study concludes about the model, a
@@ -90,6 +91,7 @@ def render(config: RunConfig, layout: str, *, omitted: str = "", **values: Any) 
         "datasets": [source_name(source) for source in config.data.sources],
     }
     values |= {"config": config, "layout": layout, "omitted": omitted, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    values["model"] = "Aimv2Model" if has_text_tower else "Aimv2VisionModel"
     metadata_text = yaml.safe_dump(metadata, sort_keys=False)
     return environment.get_template("card.md.j2").render(metadata=metadata_text, **values)
 

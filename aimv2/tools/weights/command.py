@@ -16,7 +16,7 @@ from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.published import LayoutName, read_published, write_published
+from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -65,9 +65,11 @@ def weights_command(arguments: Sequence[str]) -> int:
     source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes
     if isinstance(options, ExportOptions):
-        weights = read_weights(source)
+        weights = expressible(read_weights(source), options.layout)
         is_run = weights.config.source.layout == "run"  # published weights have the card of their publisher
-        card = {README: run_card(source.resolve(), options.layout, weights.omitted)} if is_run else {}
+        has_text_tower = weights.config.text_tower is not None
+        facts = {"omitted": weights.omitted, "has_text_tower": has_text_tower}
+        card = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
         write_published(weights, target, options.layout, card)
     else:
         weights = read_published(source, options.layout)
@@ -87,6 +89,11 @@ def _summary(weights: Weights, source: Path) -> list[str]:
         f" {sum(value.numel() for value in weights.tensors.values()) / 1e6:,.1f} M parameters",
         f"images: {config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
     ]
+    if tower := config.text_tower:
+        lines.append(
+            f"text tower: width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')},"
+            f" {tower.vocab_size} tokens, texts of {tower.max_text_tokens}, embeddings of {tower.embed_dim}"
+        )
     if origin.resampled_from_px is not None:
         before, after = (px // config.patch_px for px in (origin.resampled_from_px, config.image_px))
         lines.append(f"resampled: positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing")

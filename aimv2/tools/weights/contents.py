@@ -13,12 +13,40 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
-from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
+from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
+from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.network import Network
 from aimv2.model.positions import resample
+from aimv2.objectives.contrastive import MAX_SCALE
 
 MAX_GRID = 256  # patches along a side after resampling
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TextTowerSizes:
+    """The text tower of a pair of encoders.
+
+    Attributes:
+        embed_dim: of the space that images and texts share.
+        end_id: end-of-text; a caption is pooled at its first one.
+    """
+
+    width: int = Field(gt=0)
+    depth: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    embed_dim: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    max_text_tokens: int = Field(gt=0)
+    end_id: int = Field(ge=0)
+
+    def __post_init__(self) -> None:
+        if self.end_id >= self.vocab_size:
+            raise ValueError(f"end_id={self.end_id} is not below vocab_size={self.vocab_size}")
+
+
+# A placeholder where there is none, as small as a ModelConfig allows; the image encoder does not read it.
+NO_TEXT_TOWER = TextTowerSizes(width=1, depth=1, num_heads=1, embed_dim=1, vocab_size=3, max_text_tokens=2, end_id=0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -46,7 +74,7 @@ class WeightsConfig:
         encoder: its ``attention`` is that of training, ``auto`` for published weights; inference uses full attention.
         image_px: side of the square image that a learned table of positions is for. Sin-cos positions take any size;
             then this is the size that the source names, or 16 patches.
-        text_tower: always None; folders of earlier versions state it.
+        text_tower: None if there is only an image encoder.
     """
 
     layout_version: Literal[1] = 1
@@ -55,21 +83,25 @@ class WeightsConfig:
     patch_px: int = Field(gt=0)
     patch_order: Literal["raster", "spiral", "random"] = "raster"
     encoder: EncoderConfig
-    text_tower: None = None
+    text_tower: TextTowerSizes | None = None
 
     def __post_init__(self) -> None:
         _ = self.model  # a ModelConfig checks its values
 
     @property
     def model(self) -> ModelConfig:
-        """The config from which the encoder is built."""
+        """The config from which the network is built; it has no decoder."""
+        tower = self.text_tower or NO_TEXT_TOWER
         return ModelConfig(
             encoder=self.encoder,
-            decoder=DecoderConfig(width=1, depth=1, num_heads=1),  # as small as is allowed, and not read
+            decoder=DecoderConfig(width=1, depth=1, num_heads=1),
+            text_tower=TextTowerConfig(
+                width=tower.width, depth=tower.depth, num_heads=tower.num_heads, embed_dim=tower.embed_dim
+            ),
             image_px=self.image_px,
             patch_px=self.patch_px,
-            vocab_size=3,
-            max_text_tokens=2,
+            vocab_size=tower.vocab_size,
+            max_text_tokens=tower.max_text_tokens,
             patch_order=self.patch_order,
         )
 
@@ -89,16 +121,24 @@ def weights_config(where: Path | str, values: Mapping[str, Any]) -> WeightsConfi
 
 
 def empty_network(config: WeightsConfig) -> Network:
-    """Return a network with only the encoder, on torch's meta device, so without memory for its tensors."""
-    network = Network()
+    """Return the network of the config on torch's meta device, so without memory for its tensors."""
     with torch.device("meta"):
+        if config.text_tower is not None:
+            return DualEncoder(config.model, temperature=1.0, max_scale=MAX_SCALE)
+        network = Network()
         network.encoder = Encoder(config.model)
-    return network
+        return network
 
 
 def dtypes(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the dtypes of the tensors by name: ``float32``, ``bfloat16``."""
     return sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()})
+
+
+def split_off_encoder(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return the encoder's tensors, and the names of the other parts of the network."""
+    others = {name.partition(".")[0] for name in tensors} - {"encoder"}
+    return {name: value for name, value in tensors.items() if name.startswith("encoder.")}, ", ".join(sorted(others))
 
 
 def resampled(weights: Weights, image_px: int) -> Weights:

@@ -1,7 +1,7 @@
 """Detect, read and write weights in a published layout."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError, short, some
 from aimv2.base.files import read_object
-from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, weights_config
+from aimv2.tools.weights.contents import Weights, dtypes, split_off_encoder, weights_config
 from aimv2.tools.weights.files import find, read_tensors, write_folder
-from aimv2.tools.weights.layouts import PUBLISHED, Layout
+from aimv2.tools.weights.layouts import PUBLISHED, Layout, PairLayout
 from aimv2.tools.weights.tensors import FFN, PATCHES, measured, their_names, to_ours, to_theirs
 
 LayoutName = Literal["transformers", "ml-aim"]
@@ -52,7 +52,7 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
 def write_published(
     weights: Weights, folder: str | Path, layout: str = "transformers", texts: Mapping[str, str] | None = None
 ) -> None:
-    """Write weights in a published layout, with a ``config.json``.
+    """Write weights in a published layout, with a ``config.json``; parts that the layout lacks are omitted.
 
     Args:
         texts: further files by name, such as the model card.
@@ -60,8 +60,9 @@ def write_published(
     Raises:
         UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
-    check_expressible(weights.config, layout)
-    target = next(each for each in PUBLISHED if each.name == layout)
+    weights = expressible(weights, layout)
+    kind = Layout if weights.config.text_tower is None else PairLayout
+    target = next(each for each in PUBLISHED if each.name == layout and type(each) is kind)
     tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
     write_folder(Path(folder), target.file, tensors, description, texts)
 
@@ -80,13 +81,18 @@ def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
     raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
 
 
-def check_expressible(config: WeightsConfig, layout: str) -> None:
-    """Refuse an encoder that the published layouts do not have.
+def expressible(weights: Weights, layout: str) -> Weights:
+    """Return the parts that a layout has: only that of transformers has a text tower.
 
     Raises:
-        UsageError: naming the values that differ.
+        UsageError: no layout has such an encoder; the values that differ are named.
     """
+    config = weights.config
     wanted = {"norm": "rms", "ffn": "swiglu", "patch_order": "raster"}
     have = {**asdict(config.encoder), "patch_order": config.patch_order}
     if reasons := [f"{key}={have[key]!r} in place of {only!r}" for key, only in wanted.items() if have[key] != only]:
         raise UsageError(f"layout={layout} has no encoder with {' and '.join(reasons)}")
+    if config.text_tower is None or layout == "transformers":
+        return weights
+    encoder, others = split_off_encoder(weights.tensors)
+    return Weights(replace(config, text_tower=None), encoder, f"{others}: layout={layout} has no such parts")

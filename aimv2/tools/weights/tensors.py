@@ -34,10 +34,28 @@ ENCODER = {  # ours: transformers, ml-aim
 }
 TRANSFORMERS: Names = {f"encoder.{ours}": theirs for ours, (theirs, _) in ENCODER.items()}
 ML_AIM: Names = {f"encoder.{ours}": theirs for ours, (_, theirs) in ENCODER.items()}
+TRANSFORMERS_PAIR: Names = {
+    **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
+    "image_head.query": "vision_model.head.cls_token",
+    "image_head.key_value": "vision_model.head.{k,v}_proj",
+    "image_head.out": "vision_model.head.output_proj",
+    "image_head.proj": "visual_projection",
+    "text_tower.text_embed": "text_model.embeddings.token_embedding",
+    "text_tower.text_pos_embed": "text_model.embeddings.position_embedding.weight",
+    **{f"text_tower.{ours}": f"text_model.{theirs}" for ours, (theirs, _) in ENCODER.items() if "#" in ours},
+    "text_tower.norm": "text_model.rms_norm",
+    "text_tower.proj": "text_projection",
+    "similarity.logit_scale": "logit_scale",
+}
+TEXT_SIZES = {  # of the text tower, as its shapes show them
+    "text_tower.text_embed.weight": ("vocab_size", "width"),
+    "text_tower.text_pos_embed": ("max_text_tokens", "width"),
+    "text_tower.proj.weight": ("embed_dim", "width"),
+}
 
 PATCHES, POSITIONS = "encoder.patch_embed.weight", "encoder.pos_embed"
 FFN = "encoder.blocks.0.ffn.gate_up.weight"
-FLAT_TABLE = TRANSFORMERS[POSITIONS]  # [I, D]; ours and Apple's are [1, I, D]
+FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and Apple's are [1, I, D]
 
 
 def their_names(names: Names, ours: str) -> list[str]:
@@ -75,11 +93,20 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names) -> dict[st
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise mismatch(file, {"of another shape": [f"{patches!r} {shape}, expected [D, 3, P, P]: square patches"]})
     width, patch_px = shape[0], shape[2]
-    encoder = {"width": width, "depth": _depth(tensors, names), "positions": "sincos"}
+    encoder = {"width": width, "depth": _depth(tensors, names, "encoder"), "positions": "sincos"}
     shown: dict[str, Any] = {"patch_px": patch_px, "encoder": encoder}
     if table in tensors:
         encoder["positions"] = "learned"
         shown["image_px"] = patch_px * _grid(file, table, list(tensors[table].shape), width)
+    if not TEXT_SIZES.keys().isdisjoint(tensors) or names is TRANSFORMERS_PAIR:
+        shown["text_tower"] = {"depth": _depth(tensors, names, "text_tower")}
+        for ours, sizes in TEXT_SIZES.items():
+            name = their_names(names, ours)[0]
+            if name not in tensors:
+                raise mismatch(file, {"missing": [short(name)]})
+            if tensors[name].ndim != len(sizes):
+                raise mismatch(file, {"of another shape": [f"{name!r} {list(tensors[name].shape)}, expected 2 sizes"]})
+            shown["text_tower"] |= zip(sizes, tensors[name].shape, strict=True)
     return shown
 
 
@@ -88,14 +115,14 @@ def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
     num_positions = shape[-2] if len(shape) > 1 else 0
     grid = math.isqrt(num_positions)
     if grid < 2 or grid**2 != num_positions:
-        expected = f"[{'' if table == FLAT_TABLE else '1, '}N, {width}] with N = 4, 9, 16, … patches"
+        expected = f"[{'' if table in FLAT_TABLES else '1, '}N, {width}] with N = 4, 9, 16, … patches"
         raise mismatch(file, {"of another shape": [f"{table!r} {shape}, expected {expected}"]})
     return grid
 
 
-def _depth(tensors: Mapping[str, Tensor], names: Names) -> int:
+def _depth(tensors: Mapping[str, Tensor], names: Names, stack: str) -> int:
     """Return the number of blocks, at least 1, so that without any the first one's tensors are reported as missing."""
-    stem = their_names(names, "encoder.blocks.0.norm1.weight")[0].partition(".0.")[0]
+    stem = their_names(names, f"{stack}.blocks.0.norm1.weight")[0].partition(".0.")[0]
     block = re.compile(re.escape(stem) + r"\.([0-9]+)\.")
     return max(1, len({found[1] for name in tensors if (found := block.match(name))}))
 
@@ -116,7 +143,7 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     """Return the tensors under our names, float32.
 
     Raises:
-        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite.
+        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite, or the logit scale is negative.
     """
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
@@ -136,6 +163,8 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     for ours, value in network.items():
         parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]
         whole[ours] = (torch.cat(parts) if len(parts) > 1 else parts[0]).view(value.shape)
+    if (scale := whole.get("similarity.logit_scale", torch.zeros(()))) < 0:
+        raise UsageError(f"{file}: logit_scale={scale:.4g} is below 0; transformers would raise it to 0, we do not")
     return whole
 
 
@@ -146,5 +175,5 @@ def to_theirs(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
         theirs = their_names(names, ours)
         parts = whole.chunk(len(theirs)) if len(theirs) > 1 else [whole]
         for name, value in zip(theirs, parts, strict=True):
-            renamed[name] = value[0] if name == FLAT_TABLE else value
+            renamed[name] = value[0] if name in FLAT_TABLES else value
     return renamed

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import _convert_aimv2
-from transformers import Aimv2VisionConfig, Aimv2VisionModel
+from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.base.errors import UsageError
 from aimv2.model.network import build
@@ -95,11 +95,28 @@ def load():
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory):
-    """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block."""
+def make_pair():
+    """Make a folder of transformers' pair of encoders: 50 tokens, of which 7 ends a text, and texts of 9."""
+
+    def make(folder, *, log_scale=2.5):
+        text = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+        text |= {"vocab_size": 50, "max_position_embeddings": 9, "eos_token_id": 7}
+        vision = vision_config(128, 2, 2, use_head=True)
+        model = Aimv2Model(Aimv2Config(text_config=text, vision_config=vision.to_dict(), projection_dim=24))
+        randomise(model).logit_scale.data.fill_(log_scale)
+        model.save_pretrained(folder)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory, make_pair):
+    """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block; and a pair."""
     folder = tmp_path_factory.mktemp("templates")
     for name, make in (("transformers", make_transformers), ("ml-aim", make_ml_aim)):
         make(folder / name, 128, 1, 1)
+    make_pair(folder / "pair")
     return folder
 
 
@@ -113,7 +130,7 @@ def copy_of(template):
     return folder
 
 
-foreign = copy_of("transformers")
+foreign, pair = copy_of("transformers"), copy_of("pair")
 foreign_ml_aim = copy_of("ml-aim")  # without a config.json
 
 
@@ -123,6 +140,8 @@ def initialised_run():
 
     def make(runs_dir, config):
         network = build(config).eval()
+        if hasattr(network, "similarity"):
+            network.similarity.logit_scale.data.fill_(2.5)
         return finished_run(runs_dir, config, network).path, network
 
     return make
@@ -160,3 +179,31 @@ def edit_json():
         path.write_text(json.dumps(values))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def assert_same_pair():
+    """Assert that embeddings and logits of our pair of encoders equal those of transformers."""
+
+    def close(actual, expected):
+        assert (actual - expected).norm() <= 1e-5 * expected.norm()
+
+    def compare(ours, theirs, *, end_id, num_tokens, vocab_size, image_px, padding):
+        image = torch.randn(3, 3, image_px, image_px)
+        # Captions of 1 to T tokens, end-of-text included, and padding behind.
+        token_BT = torch.randint(end_id + 1, vocab_size, (num_tokens, num_tokens))
+        text_len_B = torch.arange(1, num_tokens + 1)
+        for row, length in enumerate(text_len_B.tolist()):
+            token_BT[row, length - 1] = end_id
+            token_BT[row, length:] = padding
+        image_BS, text_BS = ours.embed_images(image), ours.embed_texts(token_BT, text_len_B)
+        # transformers 5.24 drops a mask that hides nothing, and with it causality, when it computes attention by SDPA.
+        not_padding_BT = (torch.arange(num_tokens) < text_len_B[:, None]).long()
+        for implementation, mask_BT in (("eager", torch.ones_like(token_BT)), ("sdpa", not_padding_BT)):
+            theirs.set_attn_implementation(implementation)
+            out = theirs(input_ids=token_BT, pixel_values=image, attention_mask=mask_BT)
+            close(image_BS, out.image_embeds)
+            close(text_BS, out.text_embeds)
+            close(ours.similarity(image_BS, text_BS), out.logits_per_image)
+
+    return compare

@@ -29,7 +29,13 @@ def test_import_and_export_print_a_summary(foreign, tmp_path, capsys):
     assert load_file(tmp_path / "there/weights.safetensors")["preprocessor.pos_embed"].shape == (1, 4, 128)
 
 
-def test_omitted_parts_are_printed(initialised_run, tiny, tmp_path, capsys):
+def test_omitted_parts_are_printed(pair, initialised_run, tiny, tmp_path, capsys):
+    assert weights_command(["import", f"from={pair}", f"to={tmp_path / 'ours'}"]) == 0
+    tower = "text tower: width 32, depth 2, 2 heads, 50 tokens, texts of 9, embeddings of 24"
+    assert tower in capsys.readouterr().out
+    assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}", "layout=ml-aim"]) == 0
+    omitted = "omitted: image_head, similarity, text_tower: layout=ml-aim has no such parts"
+    assert omitted in capsys.readouterr().out
     run, _ = initialised_run(tmp_path / "runs", tiny)
     assert weights_command(["export", f"from={run}", f"to={tmp_path / 'encoder'}"]) == 0
     assert "omitted: decoder" in capsys.readouterr().out

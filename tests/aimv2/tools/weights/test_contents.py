@@ -51,17 +51,25 @@ def test_impossible_image_sizes_are_refused(image_px, message, foreign, refusal)
         ({"encoder": {"width": 128, "depth": 1, "num_heads": 3}}, "width=128 is not divisible by num_heads=3"),
         ({"encoder": {"width": 128, "depth": 1, "num_heads": 1, "more": 1}}, "encoder.more"),
         ({"\x1b[31m\n": 1}, r"unknown key '\x1b[31m\n'. Allowed: encoder, image_px"),
-        ({"text_tower": {"width": 1}}, "text_tower"),  # of a pair of encoders, which earlier versions imported
+        ({"text_tower": {"width": 1}}, "text_tower"),
         ({"source": None}, "source"),
+        ({"text_tower.vocab_size": 2}, "vocab_size"),
+        ({"text_tower.end_id": 50}, "end_id=50 is not below vocab_size=50"),
+        ({"text_tower.num_heads": 3}, "width=32 is not divisible by num_heads=3"),
     ],
 )
 def test_invalid_config_is_refused(changes, message, refusal):
+    tower = {"width": 32, "depth": 1, "num_heads": 2, "embed_dim": 8}
+    tower |= {"vocab_size": 50, "max_text_tokens": 9, "end_id": 1}
     values = {
         "source": {"layout": "ml-aim", "file": "x", "dtypes": ["float32"]},
         "image_px": 56,
         "patch_px": 14,
         "encoder": {"width": 128, "depth": 1, "num_heads": 1},
-        "text_tower": None,
+        "text_tower": tower,
     }
     assert weights_config("config.json", values).encoder.width == 128
-    assert message in refusal(weights_config, "config.json", values | changes)
+    for key, value in changes.items():
+        owner, _, last = key.rpartition(".")
+        (values[owner] if owner else values)[last] = value
+    assert message in refusal(weights_config, "config.json", values)

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from transformers import Aimv2VisionConfig, Aimv2VisionModel
+from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.tools.weights import load_encoder, read_published, write_weights
-from aimv2.tools.weights.layouts import VISION_DEFAULTS
+from aimv2.tools.weights.layouts import PAIR_DEFAULTS, TEXT_DEFAULTS, VISION_DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,45 @@ def test_ffn_of_another_width_is_refused(foreign, edit_json, refusal, tmp_path):
     assert "[128, 128], expected [512, 128]" in refusal(read_published, tmp_path / "narrow")
 
 
-def test_missing_values_are_the_defaults_of_transformers(foreign, refusal):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model_type", "clip", "model_type='clip' must be 'aimv2'"),
+        ("text_config.model_type", "x", "text_config: model_type='x' must be 'aimv2_text_model'"),
+        ("vision_config.model_type", "x", "vision_config: model_type='x' must be 'aimv2_vision_model'"),
+        ("text_config.intermediate_size", 128, "text_config: intermediate_size=128, but with hidden_size=32 AIMv2 has"),
+        ("projection_dim", 32, "projection_dim=32"),
+        ("max_logit_scale", 50.0, "max_logit_scale=50.0"),
+        ("text_config", [1], "text_config"),
+        ("text_config.eos_token_id", 50, "end_id=50 is not below"),
+        ("text_config.eos_token_id", [7, 8], "end_id"),
+        ("text_config.eos_token_id", None, "end_id"),
+        ("text_config.vocab_size", 51, "vocab_size=51"),
+        ("text_config.max_position_embeddings", 77, "max_position_embeddings=77"),
+        ("text_config.num_attention_heads", 5, "num_heads=5"),
+        ("text_config.hidden_act", "gelu", "hidden_act='gelu'"),
+        ("vision_config.hidden_size", 1024, "vision_config: hidden_size=1024"),
+    ],
+)
+def test_config_of_a_pair_that_contradicts_the_tensors_is_refused(key, value, message, pair, edit_json, refusal):
+    edit_json(pair, {key: value})
+    assert message in refusal(read_published, pair)
+
+
+def test_missing_values_are_the_defaults_of_transformers(foreign, pair, refusal):
     assert VISION_DEFAULTS.items() <= Aimv2VisionConfig().to_dict().items()
+    assert TEXT_DEFAULTS.items() <= Aimv2TextConfig().to_dict().items()
+    assert PAIR_DEFAULTS.items() <= Aimv2Config().to_dict().items()
     values = json.loads((foreign / "config.json").read_text())
     del values["num_attention_heads"]
     (foreign / "config.json").write_text(json.dumps(values))
     assert read_published(foreign).config.encoder.num_heads == 8
     (foreign / "config.json").write_text("{}")
     assert "hidden_size=1024" in refusal(read_published, foreign)
+    values = json.loads((pair / "config.json").read_text())
+    del values["text_config"]["eos_token_id"]
+    (pair / "config.json").write_text(json.dumps(values))
+    assert "end_id=49407" in refusal(read_published, pair)
 
 
 @pytest.mark.parametrize(("image_size", "image_px"), [(84, 84), (97, 84), (10**9, 224), ("any", 224), (None, 224)])
@@ -83,6 +114,16 @@ def test_image_size_of_a_native_model_is_not_checked(image_size, image_px, make,
     edit_json(tmp_path / "native", {"image_size": image_size})
     config = read_published(tmp_path / "native").config
     assert (config.image_px, config.encoder.positions) == (image_px, "sincos")
+
+
+def test_pair_without_config_is_refused(pair, refusal):
+    (pair / "config.json").unlink()
+    assert "needs a config.json" in refusal(read_published, pair)
+
+
+def test_pair_with_a_negative_logit_scale_is_refused(make_pair, refusal, tmp_path):
+    make_pair(tmp_path / "pair", log_scale=-1.0)
+    assert "logit_scale=-1 is below 0" in refusal(read_published, tmp_path / "pair")
 
 
 @torch.no_grad()

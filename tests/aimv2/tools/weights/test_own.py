@@ -6,11 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import Aimv2Model
 
+from aimv2.config.model_config import DecoderConfig
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights import load_encoder, read_published, read_weights, write_published, write_weights
+from aimv2.tools.weights import (
+    load_dual_encoder,
+    load_encoder,
+    read_published,
+    read_weights,
+    write_published,
+    write_weights,
+)
 
 
 @pytest.fixture
@@ -89,6 +98,10 @@ def test_loaded_encoder_is_in_eval_mode_and_trainable(ours):
     assert torch.equal(encoder.norm.weight, before), "the network is still in the file"
 
 
+def test_dual_encoder_needs_a_text_tower(ours, refusal):
+    assert "no text tower" in refusal(load_dual_encoder, ours)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
 def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, images, load, tmp_path):
@@ -103,12 +116,38 @@ def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, im
     assert torch.equal(load_encoder(tmp_path / "ours")(images), expected)
 
 
+def clip(tiny, name="clip", **decoder):
+    model = replace(tiny.model, decoder=DecoderConfig(width=32, depth=1, num_heads=2, **decoder))
+    return replace(tiny, model=model, objective=ObjectiveConfig(name=name))
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_run_with_a_text_tower_exports_its_encoder(name, initialised_run, tiny, images, load, tmp_path):
-    folder, network = initialised_run(tmp_path / "runs", replace(tiny, objective=ObjectiveConfig(name=name)))
+def test_run_of_clip_is_exported_with_both_towers(initialised_run, tiny, assert_same_pair, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny))
+    write_published(read_weights(folder), tmp_path / "there")
+    theirs = Aimv2Model.from_pretrained(tmp_path / "there").eval()
+    write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
+    sizes = {"end_id": 1, "num_tokens": 12, "vocab_size": tiny.model.vocab_size, "image_px": 16, "padding": 1}
+    for ours in (network, load_dual_encoder(folder), load_dual_encoder(tmp_path / "ours")):
+        assert_same_pair(ours, theirs, **sizes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"name": "siglip"}, "a bias of the similarity"),
+        ({"norm": "layer"}, "a text tower with the decoder's norm and ffn"),
+        ({"ffn": "gelu"}, "a text tower with the decoder's norm and ffn"),
+    ],
+)
+def test_pair_that_no_layout_has_exports_its_encoder(
+    config, reason, initialised_run, tiny, images, load, refusal, tmp_path
+):
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny, **config))
     run = read_weights(folder)
-    assert run.omitted == "image_head, similarity, text_tower"
+    assert run.omitted == f"image_head, similarity, text_tower: no layout has {reason}"
+    assert reason in refusal(load_dual_encoder, folder)
     write_published(run, tmp_path / "there")
     torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
 

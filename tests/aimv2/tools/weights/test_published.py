@@ -4,9 +4,16 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Aimv2VisionModel
+from transformers import Aimv2Model, Aimv2VisionModel
 
-from aimv2.tools.weights import load_encoder, read_published, read_weights, write_published, write_weights
+from aimv2.tools.weights import (
+    load_dual_encoder,
+    load_encoder,
+    read_published,
+    read_weights,
+    write_published,
+    write_weights,
+)
 
 SIZES = [  # width, heads and depth here; heads are 128 wide in all
     pytest.param(768, 6, 2, id="base"),
@@ -111,6 +118,32 @@ def test_shards_of_transformers_are_read_as_one(foreign, tmp_path):
     to_ours(foreign, tmp_path / "whole")
     for number, source in enumerate(["shards", "shards/model.safetensors.index.json"]):
         assert_equal_files(to_ours(tmp_path / source, tmp_path / f"ours{number}"), tmp_path / "whole")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
+def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
+    theirs = make_pair(tmp_path / "foreign", log_scale=log_scale)
+    ours = load_dual_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))
+    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
+    for padding in (0, 7):
+        assert_same_pair(ours, theirs, end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=padding)
+    to_others(tmp_path / "ours", tmp_path / "back")
+    back, info = Aimv2Model.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert_same_pair(ours, back.eval(), end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=0)
+    assert_equal_files(tmp_path / "foreign", tmp_path / "back")
+
+
+@torch.no_grad()
+def test_layout_without_text_tower_gets_only_the_encoder(make_pair, load, tmp_path):
+    theirs = make_pair(tmp_path / "foreign")
+    ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
+    to_others(ours, tmp_path / "there", "ml-aim")
+    image = torch.randn(1, 3, 56, 56)
+    expected = theirs.vision_model(pixel_values=image).last_hidden_state
+    assert_same(load_encoder(ours)(image), expected)
+    assert_same(load["ml-aim"](tmp_path / "there")(image), expected)
 
 
 @torch.no_grad()

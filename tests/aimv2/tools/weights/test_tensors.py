@@ -80,6 +80,26 @@ def test_tensors_of_another_encoder_are_refused(edit, message, foreign, refusal)
     assert message in refusal(read_published, foreign)
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without("vision_model.embeddings.patch_embed.weight"), f"1 missing ('vision_model.{PATCHES}')"),
+        (without("vision_model.embeddings.pos"), f"lack the table of positions, 'vision_model.{TABLE}'"),
+        (without("text_model.encoder.layers.0."), "num_hidden_layers=2, but with these tensors it must be 1"),
+        (without("token_embedding"), "1 missing ('text_model.embeddings.token_embedding.weight')"),
+        (without("text_projection"), "1 missing ('text_projection.weight')"),
+        (without("text_model.encoder"), "num_hidden_layers=2, but with these tensors it must be 1"),
+        (without("logit_scale"), "1 missing ('logit_scale')"),
+        (with_one("text_projection.weight", torch.zeros(24)), "[24], expected 2 sizes"),
+        (with_one("logit_scale", torch.zeros(1)), "[1], expected []"),
+        (with_one("logit_bias", torch.zeros(())), "1 unexpected ('logit_bias')"),
+    ],
+)
+def test_tensors_of_another_pair_are_refused(edit, message, pair, refusal):
+    change(pair, edit)
+    assert message in refusal(read_published, pair)
+
+
 def test_long_list_is_shortened_with_its_count(foreign, refusal):
     change(foreign, lambda state: state.update({f"more.{i}." + "x" * 300: torch.zeros(1) for i in range(200)}))
     assert "200 unexpected (" in refusal(read_published, foreign)
