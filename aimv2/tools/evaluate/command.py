@@ -48,7 +48,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = load_model(Path(options.weights), image_px=options.image_px)
+    tokenizer = Path(options.tokenizer) if options.tokenizer else None
+    model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
     model.network.to(device)
     writable_folder(options.to, "to")
     extraction = Extraction(

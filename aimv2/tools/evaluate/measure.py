@@ -85,8 +85,10 @@ def chosen_methods(
         why_not |= dict.fromkeys(("probe", "linear", "knn"), f"{description.name} has no train")
     if has_area:
         why_not["probe"] = "with area=, images have different numbers of patches; linear and knn read their means"
-    if model.pair is None:
-        why_not["zero_shot"] = f"{model.name} has an image encoder but no text encoder"
+    if model.tokenizer is None:
+        lacks = "a text encoder but no tokenizer.json beside it; give tokenizer=PATH"
+        lacks = lacks if model.pair else "an image encoder but no text encoder"
+        why_not["zero_shot"] = f"{model.name} has {lacks}"
     for method in wanted or ():
         if method in why_not:
             raise UsageError(f"methods: {method} is not possible, because {why_not[method]}")

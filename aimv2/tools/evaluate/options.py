@@ -100,6 +100,11 @@ class EvaluateOptions:
         le=1,
         description="share of the shorter side in the centre crop; 1 shows all of a square image",
     )
+    tokenizer: str | None = Field(
+        default=None,
+        description="tokenizer.json of a text encoder; default: the one in the folder of the weights",
+        examples=["PATH"],
+    )
     probe: ProbeOptions = ProbeOptions()
     linear: LinearOptions = LinearOptions()
     knn: NeighbourOptions = NeighbourOptions()

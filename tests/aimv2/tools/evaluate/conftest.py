@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from rich.console import Console
-from transformers import Aimv2VisionConfig, Aimv2VisionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
@@ -27,14 +28,41 @@ def randomise(module, seed=0):
     return module.eval()
 
 
+def vision_config(**more):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+    return Aimv2VisionConfig(**(sizes | {"image_size": IMAGE_PX, "patch_size": 14, "use_head": False} | more))
+
+
 @pytest.fixture(scope="session")
 def public(tmp_path_factory):
     """A folder of a public checkpoint with random weights, and transformers' model."""
     folder = tmp_path_factory.mktemp("public") / "aimv2-tiny"
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
-    config = Aimv2VisionConfig(image_size=IMAGE_PX, patch_size=14, use_head=False, **sizes)
-    model = randomise(Aimv2VisionModel(config))
+    model = randomise(Aimv2VisionModel(vision_config()))
     model.save_pretrained(folder)
+    return folder, model
+
+
+@pytest.fixture(scope="session")
+def public_pair(tmp_path_factory):
+    """A folder of a public pair of encoders with a tokenizer like CLIP's, and transformers' model."""
+    folder = tmp_path_factory.mktemp("public_pair") / "aimv2-tiny-lit"
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    words = ["<start>", "<end>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=words, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(["a photo of a digit zero one two three four five six seven eight nine"], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
+    )
+    text = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 16, "eos_token_id": 1}
+    vision = vision_config(use_head=True).to_dict()
+    model = randomise(Aimv2Model(Aimv2Config(text_config=text, vision_config=vision, projection_dim=24)))
+    model.logit_scale.data.fill_(2.5)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder, model
 
 

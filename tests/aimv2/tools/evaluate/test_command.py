@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
+from PIL import Image
 
 from aimv2.cli import main
 from aimv2.data.decode import square
@@ -16,6 +18,7 @@ from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed
 from tests.helpers.native import at_native
+from tests.helpers.public_encoders import network_inputs, their_texts
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
 QUICK += ["knn.neighbours=[1,3]"]
@@ -66,6 +69,23 @@ def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, pub
     path.write_text(json.dumps(both | {"images": both["images"] | {"crop": 0.5}}))
     _, _, (alone,) = evaluate(public[0], digits, "methods=[knn]")
     assert set(alone["results"]) == {"knn", "knn_mean_per_class"}, "those of other crops are replaced"
+
+
+def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
+    folder, theirs = public_pair
+    status, _, (record,) = evaluate(folder, digits, "methods=[zero_shot]")
+    assert status == 0
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    prompts = [their_texts(folder, theirs, [f"a photo of a {name}", f"a {name}"]).mean(dim=0) for name in names]
+    class_CS = F.normalize(torch.stack(prompts), dim=-1)
+    paths = sorted((digits.parent / "test").rglob("*.png"))
+    with torch.no_grad():
+        out = theirs.get_image_features(
+            pixel_values=network_inputs([Image.open(each).convert("RGB") for each in paths], 1)
+        )
+    image_NS = getattr(out, "pooler_output", out)
+    is_right = (image_NS @ class_CS.T).argmax(dim=1) == torch.tensor([int(path.parent.name) for path in paths])
+    assert record["results"]["zero_shot"]["value"] == pytest.approx(is_right.double().mean().item(), abs=1e-9)
 
 
 def test_zero_shot_takes_the_class_of_the_nearest_mean_of_prompts(evaluate, digits, pair):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from aimv2.base.errors import UsageError
 from aimv2.tools.evaluate import language
 from aimv2.tools.evaluate.models import load_model
+from tests.helpers.public_encoders import their_texts
 
 
 def test_texts_are_embedded_as_in_training(pair, extraction):
@@ -20,6 +21,13 @@ def test_texts_are_embedded_as_in_training(pair, extraction):
     with torch.no_grad():
         expected = network.embed_texts(torch.from_numpy(token_BT), length_B)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_texts_are_embedded_as_by_transformers(public_pair, extraction):
+    folder, theirs = public_pair
+    texts = ["a photo of a zero", "seven", "a digit one two", "nine"]
+    found = language.embed(replace(extraction, model=load_model(folder)), texts, batch_size=3)
+    torch.testing.assert_close(found, their_texts(folder, theirs, texts), atol=1e-5, rtol=1e-4)
 
 
 def test_classes_are_the_means_of_their_prompts():

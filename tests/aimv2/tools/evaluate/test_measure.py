@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from aimv2.base.errors import UsageError
@@ -21,5 +23,7 @@ def test_methods_are_those_that_set_and_weights_allow(public, pair):
     assert chosen_methods(trained, both, ["zero_shot", "knn", "knn"]) == ["knn", "zero_shot"]
     with pytest.raises(UsageError, match="nothing can be measured: things has no train; aimv2-tiny has an image"):
         chosen_methods(described(), alone, None)
+    with pytest.raises(UsageError, match=r"a text encoder but no tokenizer\.json beside it; give tokenizer=PATH"):
+        chosen_methods(trained, replace(both, tokenizer=None), ["zero_shot"])
     with pytest.raises(UsageError, match="methods: linear is not possible, because things has no train"):
         chosen_methods(described(), both, ["linear"])

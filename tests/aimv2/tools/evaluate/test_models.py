@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -80,12 +81,54 @@ def test_what_is_no_weights_is_refused(tmp_path, digits):
         load_model(digits.parent)
 
 
-def test_a_run_whose_text_encoder_is_broken_is_refused(pair):
-    folder, network = pair
+@pytest.mark.parametrize(
+    ("objective", "message"), [("clip", "are not those of an AIMv2 encoder"), ("siglip", "are not those of the run's")]
+)
+def test_a_run_whose_text_encoder_is_broken_is_refused(objective, message, tiny, tmp_path):
+    config = replace(tiny, objective=ObjectiveConfig(name=objective))
+    network = build(config)
+    folder = finished_run(tmp_path / "runs", config, network).path
     state = network.state_dict()
     del state["text_tower.norm.weight"]
     save_file(state, next(folder.rglob("weights.safetensors")))
-    with pytest.raises(
-        UsageError, match=r"(?s)the tensors are not those of the run's config.*text_tower\.norm\.weight"
-    ):
+    with pytest.raises(UsageError, match=rf"(?s){message}.*text_tower\.norm\.weight"):
         load_model(folder)
+
+
+def test_a_pair_without_its_tokenizer_reads_no_texts(public_pair, tmp_path):
+    folder, _ = public_pair
+    write_weights(read_published(folder), tmp_path / "imported")
+    model = load_model(tmp_path / "imported")
+    assert model.pair is not None
+    assert model.tokenizer is None
+    assert load_model(tmp_path / "imported", tokenizer=folder / "tokenizer.json").tokenizer is not None
+
+
+def test_a_long_text_is_cut_and_ends(public_pair):
+    tokenizer = load_model(public_pair[0]).tokenizer
+    token_BT = tokenizer.encode(["xyz " * 30, "one"], 16)
+    length_B = tokenizer.lengths(token_BT)
+    assert token_BT.shape == (2, 16)
+    assert length_B[0] == 16
+    assert (token_BT[np.arange(2), length_B - 1] == 1).all()
+    assert token_BT[1, 0] == 0  # the start that the tokenizer's file adds
+
+
+def test_a_tokenizer_of_our_runs_is_used_as_in_training(public_pair, tmp_path):
+    tokenizer = CaptionTokenizer.train(["a red heart"], 260)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
+    found = load_model(public_pair[0], tokenizer=tmp_path / "tokenizer.json").tokenizer
+    texts = ["  A red\nheart", "red"]
+    assert found.encode(texts, 6).tolist() == tokenizer.encode(texts, 6).tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is not the tokenizer of these weights"), ("{}", r"is not a readable tokenizer\.json")],
+)
+def test_a_tokenizer_of_other_weights_or_none_is_refused(content, message, public_pair, tmp_path):
+    words = "a red heart and a blue star with some green leaves on yellow paper by an unknown painter"
+    content = content or CaptionTokenizer.train([words], 400).to_json()
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        load_model(public_pair[0], tokenizer=tmp_path / "tokenizer.json")
