@@ -24,8 +24,8 @@ from aimv2.cost.parts import forward_flops
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.tools.weights.contents import Source, WeightsConfig
-from aimv2.tools.weights.layouts import Timm, VisionModel
-from aimv2.tools.weights.tensors import TIMM, TRANSFORMERS, to_theirs
+from aimv2.tools.weights.layouts import PUBLISHED
+from aimv2.tools.weights.tensors import ML_AIM, TRANSFORMERS, to_theirs
 from analysis.costs.ratios import relative
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.results import Cell, Table
@@ -100,6 +100,7 @@ def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable
     try:
         import timm
         import transformers
+        from timm.models.vision_transformer import checkpoint_filter_fn
     except ImportError as error:
         raise UsageError(
             f"the benchmark compares with timm and transformers, but: {error}; install them with:"
@@ -112,12 +113,23 @@ def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable
         patch_order=config.patch_order,
         encoder=config.encoder,
     )
-    for_timm, for_transformers = Timm().description(sizes), VisionModel().description(sizes)
-    of_timm: Any = timm.create_model(for_timm["architecture"], **for_timm["model_args"])
-    of_transformers: Any = transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**for_transformers))
+    of_timm: Any = timm.create_model(
+        "aimv2_large_patch14_224",
+        img_size=config.image_px,
+        patch_size=config.patch_px,
+        embed_dim=config.encoder.width,
+        depth=config.encoder.depth,
+        num_heads=config.encoder.num_heads,
+        mlp_ratio=(config.encoder.ffn_hidden + 0.5) / config.encoder.width,  # timm rounds down
+        num_classes=0,
+    )
+    of_transformers: Any = transformers.Aimv2VisionModel(
+        transformers.Aimv2VisionConfig(**PUBLISHED[0].description(sizes))
+    )
     ours = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    for other, names in ((of_timm, TIMM), (of_transformers, TRANSFORMERS)):
-        other.load_state_dict(to_theirs(ours, names), strict=True, assign=True)
+    of_apple = checkpoint_filter_fn(to_theirs(ours, ML_AIM), of_timm)  # timm renames Apple's tensors
+    for other, state in ((of_timm, of_apple), (of_transformers, to_theirs(ours, TRANSFORMERS))):
+        other.load_state_dict(state, strict=True, assign=True)
         other.to(encoder.norm.weight.device).eval()  # buffers are not in the state
     return {
         "ours": encoder,

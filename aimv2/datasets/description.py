@@ -4,35 +4,22 @@ A field of ``Location`` with a ``reader`` is a kind of place, and its line regis
 """
 
 import dataclasses
-import re
-import reprlib
-import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import read_yaml
+from aimv2.config.arguments import checked
 
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
-READER, HAS_TABLE = "reader", "has_table"  # metadata of the places of a location
+READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
-
-# pydantic's words for what YAML calls otherwise
-PLAIN = {
-    r"^Input should be": "must be",
-    r"a valid dictionary|a dictionary or an instance of \w+": "keys with values",
-    r"a valid tuple": "a list",
-    r", unable to parse .*": "",
-}
-UNION_TYPES = ("str", "int", "float", "bool")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
 
@@ -59,13 +46,9 @@ class Filter:
             raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
-def _read_by(reader: str, default: Any = None, *, has_table: bool = False) -> Any:
-    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``.
-
-    Args:
-        has_table: True if the key ``table`` may be given with it.
-    """
-    return dataclasses.field(default=default, metadata={READER: reader, HAS_TABLE: has_table})
+def _read_by(reader: str, default: Any = None) -> Any:
+    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``."""
+    return dataclasses.field(default=default, metadata={READER: reader})
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -88,7 +71,7 @@ class Location:
     """
 
     shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
-    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords", has_table=True)
+    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords")
     dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
     table: str | None = None
     image: str | None = None
@@ -99,8 +82,8 @@ class Location:
         given = [place for place in PLACES if getattr(self, place)]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
-        if self.table and not PLACES[given[0]][HAS_TABLE]:
-            raise ValueError(f"table needs {' or '.join(name for name, place in PLACES.items() if place[HAS_TABLE])}")
+        if self.table and not self.folder:
+            raise ValueError("table needs folder")
         if any(name.startswith(PIPE) for name in self.shards):
             raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
         for name in (self.image, *self.filters):
@@ -181,8 +164,6 @@ class LabelledDescription:
         label: field of the class; ``folder`` is the name of the folder that contains an image.
         classes: names of the classes for zero-shot classification, by label; default: the labels themselves.
         prompts: sentences for zero-shot classification, with ``{}`` in the place of the class.
-        captions: field of the captions of ``test``, for retrieval.
-        recipe: name of a recipe of ``python -m aimv2 evaluate --recipes``, whose published accuracies are shown beside.
         licence: a line for reports.
     """
 
@@ -190,16 +171,12 @@ class LabelledDescription:
     test: Location
     validation: Location | None = None
     name: str = ""
-    label: str | None = None
+    label: str = Field(min_length=1)
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     prompts: tuple[str, ...] = ("a photo of a {}",)
-    captions: str | None = None
-    recipe: str = ""
     licence: str = ""
 
     def __post_init__(self) -> None:
-        if not self.label and not self.captions:
-            raise ValueError("label or captions is needed")
         for prompt in self.prompts:
             if prompt.count("{}") != 1:
                 raise ValueError(f"prompts: {prompt!r} must contain {{}} once")
@@ -217,7 +194,7 @@ def read_source(path: Path) -> SourceDescription:
     path = path.expanduser()
     values = read_yaml(path)
     values["short"], values["dense"] = (_weighted(values.get(key)) for key in ("short", "dense"))
-    described: SourceDescription = _checked(path, SourceDescription, _located(path, values))
+    described: SourceDescription = checked(str(path), SourceDescription, _located(path, values))
     return described
 
 
@@ -231,7 +208,7 @@ def read_labelled(path: Path) -> LabelledDescription:
         if isinstance(values.get(key), dict):
             index = values[key].get("index") or f"{path.stem}-{key}{INDEX_SUFFIX}"
             values[key] = _located(path, values[key] | {"index": index})
-    described: LabelledDescription = _checked(path, LabelledDescription, values)
+    described: LabelledDescription = checked(str(path), LabelledDescription, values)
     return described if described.name else dataclasses.replace(described, name=path.stem)
 
 
@@ -269,39 +246,6 @@ def _weighted(value: Any) -> Any:
     names = [value] if isinstance(value, str) else value
     is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return dict.fromkeys(names, 1.0) if is_names else value
-
-
-def _checked(path: Path, kind: type, values: Mapping[str, Any]) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, _place(first["loc"])))
-        if first["type"] == "unexpected_keyword_argument":
-            raise UsageError(f"{path}: {unknown('key', where, _allowed(kind, first['loc'][:-1]))}") from error
-        if first["type"] == "missing":
-            raise UsageError(f"{path}: {where} is missing") from error
-        message = first["msg"].removeprefix("Value error, ")
-        for pattern, plain in PLAIN.items():
-            message = re.sub(pattern, plain, message)
-        seen = "" if first["type"] == "value_error" else f" (got {reprlib.repr(first['input'])})"
-        raise UsageError(f"{path}: {where + ': ' if where else ''}{message}{seen}") from error
-
-
-def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Return the place of a value without what pydantic adds: the type it tried, or a sign for keys."""
-    is_added = where[-1:] == ("[key]",) or (len(where) > 1 and where[-1] in UNION_TYPES and isinstance(where[-2], int))
-    return where[:-1] if is_added else where
-
-
-def _allowed(kind: Any, where: tuple[int | str, ...]) -> list[str]:
-    """Return the full names of the keys that are allowed at a place within a description."""
-    for part in where:
-        inner = typing.get_type_hints(kind)[str(part)] if dataclasses.is_dataclass(kind) else typing.get_args(kind)[-1]
-        kind = next((each for each in typing.get_args(inner) if dataclasses.is_dataclass(each)), inner)
-        if typing.get_origin(inner) is dict:
-            kind = inner
-    return [".".join((*map(str, where), field.name)) for field in dataclasses.fields(kind)]
 
 
 def _check_field(name: str | None) -> None:

@@ -19,7 +19,7 @@ from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.evaluation.losses import predicted_patches
 from aimv2.evaluation.prepare import of_split
-from aimv2.evaluation.sheet import Shown, sheet
+from aimv2.evaluation.sheet import Shown, Word, comparison, sheet
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order
@@ -58,15 +58,15 @@ def drawn_predictions(
             return
         model = cast(EncoderDecoder, network)
         here = columns
-        captioned: list[tuple[str | None, str | None]] = [(None, None)] * len(image)
+        captioned: list[dict[str, list[Word]]] = [{}] * len(image)
         if "pixels" in predicts:
             rest_BIP = predicted_patches(model, image.to(config.device), short, prefix_len, config).cpu()
             predicted = completed(image, with_contrast(rest_BIP, image, prefix_len, config), prefix_len, config.model)
             here = columns | {f"first {prefix_len} of {num_patches} patches": seen, "predicted after them": predicted}
         if "captions" in predicts:
             written = written_captions(model, image, captions["dense"], data.tokenizer, config)
-            captioned = [(true.text, found) for true, found in zip(captions["dense"], written, strict=True)]
-        rows = [Shown(pictures, *texts) for *pictures, texts in zip(*here.values(), captioned, strict=True)]
+            captioned = [comparison(true.text, found) for true, found in zip(captions["dense"], written, strict=True)]
+        rows = [Shown(pictures, texts) for *pictures, texts in zip(*here.values(), captioned, strict=True)]
         title = f"predictions on held-out images, step {step:,} of {config.budget.num_steps:,}"
         write(sheet(rows, title, list(here)), step)
 

@@ -1,14 +1,15 @@
-"""A sheet of pictures in columns, each row with a written caption beside the true one, as PNG."""
+"""A sheet of pictures in columns, each row with captions beside them, as PNG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
-
-from aimv2.base.drawing import EDGE, INK, LINE_COLOUR, PAPER, SOFT, enlarged, fitted, font
+from PIL import Image, ImageDraw, ImageFont
 
 PICTURE_PX = 128  # side of a picture on the sheet, about
 PADDING, GAP = 18, 10
@@ -16,19 +17,21 @@ TEXT_WIDTH = 330
 TEXT_PX, LABEL_PX = 14, 11
 LINE = 19
 MAX_LINES = 5  # of a caption
-
-
-class Shown(NamedTuple):
-    """A row of the sheet: pictures uint8 [S, S, 3], and two captions or none."""
-
-    pictures: Sequence[np.ndarray]
-    reference: str | None
-    written: str | None
+MAX_TEXT = 200  # characters, more than fit a line
+PAPER, INK, SOFT, LINE_COLOUR = "#ffffff", "#1c1e21", "#5c636b", "#d9dde2"
+EDGE = "#d55e00"  # of wrong words
 
 
 class Word(NamedTuple):
     text: str
     is_right: bool
+
+
+class Shown(NamedTuple):
+    """A row of the sheet: pictures uint8 [S, S, 3], and the words of captions by their label."""
+
+    pictures: Sequence[np.ndarray]
+    captions: Mapping[str, Sequence[Word]]
 
 
 def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
@@ -68,17 +71,19 @@ def compared(reference: str, written: str) -> list[Word]:
     return [Word(word, place in right) for place, word in enumerate(words)]
 
 
+def comparison(reference: str, written: str) -> dict[str, list[Word]]:
+    """Return a true caption and a written one with its wrong words, by their labels."""
+    return {
+        "true caption": [Word(word, True) for word in reference.split()],
+        "written, wrong words underlined": compared(reference, written) or [Word("(nothing)", False)],
+    }
+
+
 def _lines(row: Shown) -> list[tuple[str, list[Word]]]:
     """Return the lines beside the pictures: labels, each with the lines of its words below it."""
-    if row.reference is None or row.written is None:
-        return []
     found: list[tuple[str, list[Word]]] = []
-    captions = {
-        "true caption": [Word(word, True) for word in row.reference.split()],
-        "written, wrong words underlined": compared(row.reference, row.written),
-    }
-    for label, words in captions.items():
-        found += [(label, []), *(("", line) for line in _wrapped(words or [Word("(nothing)", False)]))]
+    for label, words in row.captions.items():
+        found += [(fitted(label, TEXT_WIDTH, LABEL_PX), []), *(("", line) for line in _wrapped(words))]
     return found
 
 
@@ -106,3 +111,30 @@ def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: 
         if not word.is_right:
             draw.line((left, top + TEXT_PX + 3, left + width, top + TEXT_PX + 3), EDGE)
         left += width + font(TEXT_PX).getlength(" ")
+
+
+@lru_cache
+def font(px: int, style: str = "") -> ImageFont.FreeTypeFont:
+    """Return matplotlib's own font, which has Latin, Greek, Cyrillic and Arabic letters."""
+    matplotlib = find_spec("matplotlib")  # its folder is enough: to import it takes longer than to draw a sheet
+    assert matplotlib is not None, "pyproject.toml requires it"
+    assert matplotlib.origin is not None, "it is a package"
+    return ImageFont.truetype(str(Path(matplotlib.origin).parent / f"mpl-data/fonts/ttf/DejaVuSans{style}.ttf"), px)
+
+
+def enlarged(picture: np.ndarray, side: int) -> Image.Image:
+    """Return a square picture, uint8 [S, S, 3], at about ``side`` pixels, by whole ones, so that its own are seen."""
+    times = max(1, round(side / len(picture)))
+    return Image.fromarray(picture.repeat(times, axis=0).repeat(times, axis=1))
+
+
+def fitted(text: str, width: float, px: int) -> str:
+    """Return a text that fits a width at a size of the font, without its middle if it is too long."""
+    text = text.encode("utf-8", "replace").decode().replace("\n", " ")
+    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT // 2] + text[-MAX_TEXT // 2 :]
+    if font(px).getlength(text) <= width:
+        return text
+    kept = len(text)
+    while kept > 2 and font(px).getlength(text[: kept // 2] + "…" + text[-(kept // 2) :]) > width:
+        kept -= 1
+    return text[: kept // 2] + "…" + text[-(kept // 2) :]

@@ -61,10 +61,6 @@ class World:
         dist.all_gather_object(parts, found, group=self.host)
         return [each for part in parts for each in part]
 
-    def share(self, num_rows: int) -> range:
-        """Return a contiguous part of the rows for each rank, so that each reads a file from its start."""
-        return range(num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size)
-
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over the ranks, without gradients."""
         if self.size == 1:

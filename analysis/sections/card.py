@@ -3,7 +3,7 @@
 from ablations.claims import CLAIMS
 from aimv2.base.errors import unknown
 from aimv2.base.markdown import escape
-from aimv2.tools.weights.card import Card, render
+from aimv2.tools.weights.card import render
 from analysis.document.model import code_span
 from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
 from analysis.judgement.compare import reasons_to_withhold
@@ -35,17 +35,16 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
         f" {seen(findings.evidence, 'hardware')}.",
     ]
     return render(
-        Card(
-            name=f"{findings.request.folder}: {study.label(arm)}",
-            layout=layout,
-            seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
-            sources=findings.evidence.credits["sources"],
-            evaluation=(_note(findings, arm), _rows(findings, arm)),
-            record=record,
-            verdicts=_verdicts(findings),
-            has_text_tower=config.objective.name == "clip" and layout == "transformers",
-        ),
         config,
+        layout,
+        name=f"{findings.request.folder}: {study.label(arm)}",
+        seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
+        sources=findings.evidence.credits["sources"],
+        note=_note(findings, arm),
+        metrics=_rows(findings, arm),
+        record=record,
+        verdicts=_verdicts(findings),
+        has_text_tower=config.objective.name == "clip" and layout == "transformers",
     )
 
 

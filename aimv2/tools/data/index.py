@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from rich.console import Console
@@ -13,35 +12,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, is_described
-from aimv2.config.options import defaults_of, options_of, read_options, usage
-from aimv2.config.run_config import RunConfig
+from aimv2.config.data_config import CHECKED, DataConfig, is_described
+from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.shards.patterns import expand, is_url
 from aimv2.request.compose import compose, run_config
-
-CAPTIONS = ("txt", "json", "caption", "text")  # members that usually have the caption
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class IndexOptions:
     """The options of ``data index``."""
 
-    to: str | None = Field(
-        default=None,
-        examples=["FOLDER"],
-        description="the folder of the index (PATTERN only; a description has the key index)",
-    )
     workers: PositiveInt | None = Field(
         default=None, examples=["N"], description="processes that read (default: one for each core)"
     )
     audit: bool = Field(
         default=False,
-        description="also report formats and sizes of images, lengths and scripts of captions, what cannot be used,"
-        " duplicates, near copies, and images that training shares with held-out sides or evaluation sets; the findings"
-        " are written to FILE.audit.json. Built-in sources may be named too.",
+        description="also report what cannot be used, copies and near copies, and images that training shares with"
+        " held-out sides or evaluation sets; the findings are written to FILE.audit.json. Built-in sources may be named"
+        " too.",
     )
     num: PositiveInt = Field(
         default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
@@ -49,19 +39,16 @@ class IndexOptions:
 
 
 USAGE = usage(
-    "python -m aimv2 data index FILE.yaml ... [key=value ...]\n"
-    "       python -m aimv2 data index PATTERN to=FOLDER [key=value ...]",
-    "Index the data of descriptions, or tar shards: {00000..00331} stands for a range of numbers, * for any text."
-    " Shards that have not changed since the last time are not read again.",
+    "python -m aimv2 data index FILE.yaml ... [key=value ...]",
+    "Index the data of descriptions. Shards that have not changed since the last time are not read again.",
     IndexOptions,
-    "  data.tokenizer=PATH          of an audit: count tokens of this tokenizer.json instead of one trained on these\n"
-    "                               captions; other values of a run as in train",
+    "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
 )
 console = Console()
 
 
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of descriptions or of a pattern, print a summary, and audit the data on request.
+    """Index the data of descriptions, print a summary, and audit the data on request.
 
     Raises:
         UsageError: the arguments or a description are invalid, or data are missing or broken.
@@ -71,22 +58,19 @@ def index_command(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
     given = [text for text in arguments if text not in names]
-    if not any(text.startswith("audit=") for text in given):
-        options, values = read_options(IndexOptions, given), {}
-    else:
-        values = compose(given, defaults={}, values=defaults_of(IndexOptions))
-        options = options_of(IndexOptions, values)
+    values = compose(given, defaults={}, values=defaults_of(IndexOptions))
+    options = options_of(IndexOptions, values)
     workers = options.workers or len(os.sched_getaffinity(0))
     if options.audit:
-        _audit(names, run_config(values), options.num, workers)
+        _audit(names, run_config(values).data, options.num, workers)
         return 0
-    if any(text.startswith("num=") for text in given):
-        raise UsageError(f"num={options.num} is of an audit; add audit=true")
     for name in names:
-        if is_described(name) and options.to is None:
-            _index_description(Path(name), workers)
-        else:
-            _index_pattern(name, options.to, workers)
+        if not is_described(name):
+            raise UsageError(
+                f"{name!r} is no description ({' or '.join(SUFFIXES)}); write one with a line: shards: {name}"
+            )
+    for name in names:
+        _index_description(Path(name), workers)
     return 0
 
 
@@ -100,35 +84,17 @@ def _index_description(path: Path, workers: int) -> None:
         _index(str(path), read_source(path), workers)
 
 
-def _audit(names: Sequence[str], config: RunConfig, num: int, workers: int) -> None:
+def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int) -> None:
     """Index descriptions, and report what is in them and in built-in sources."""
-    from aimv2.tools.data.audit import findings
+    from aimv2.tools.data import audit
 
-    findings.check_names(names)
+    audit.check_names(names)
     for name in filter(is_described, names):
         _index_description(Path(name), workers)
-    values = findings.audit(names, config, num, workers, console)
+    values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
-    console.print("\n".join([*findings.lines(values), f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
-
-
-def _index_pattern(pattern: str, to: str | None, workers: int) -> None:
-    if is_described(pattern):
-        raise UsageError(f"to={to}: the index of a description is where its key index says")
-    if to is None:
-        raise UsageError(f"{pattern!r} is no description ({' or '.join(SUFFIXES)}), and shards need to=FOLDER")
-    full = pattern if is_url(pattern) or pattern.startswith("pipe:") else os.path.abspath(pattern)
-    expand([full])  # before a location is made of it: its errors name the pattern
-    location = Location(shards=(full,), index=os.path.abspath(to))
-    _index(pattern, location, workers)
-    console.print(
-        f"\nA description to save as FILE.yaml; python -m aimv2 data index FILE.yaml then completes the index:\n\n"
-        f"{_description(location)}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    console.print("\n".join([*values["summary"], f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
 
 
 def _index(title: str, location: Location, workers: int) -> None:
@@ -142,14 +108,3 @@ def _index(title: str, location: Location, workers: int) -> None:
         indexed = prepare_location(location, workers, show)
     lines = (f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
-
-
-def _description(location: Location) -> str:
-    """Return the shortest description of shards that are indexed."""
-    from aimv2.datasets.shards.index import open_index
-
-    extensions = open_index(location).extensions
-    found = next((extension for extension in CAPTIONS if extension in extensions), "txt")
-    caption = f"{found}.caption" if found == "json" else found
-    values = {"shards": location.shards[0], "index": location.index, "short": caption}
-    return str(yaml.safe_dump(values, sort_keys=False))

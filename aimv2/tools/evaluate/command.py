@@ -1,20 +1,16 @@
 """``python -m aimv2 evaluate``: measure a frozen encoder on a labelled set in files."""
 
 import json
-import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 
 from aimv2.base.errors import UsageError
@@ -28,18 +24,11 @@ from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
 from aimv2.tools.evaluate.models import Model, load_model
 from aimv2.tools.evaluate.options import EvaluateOptions
-from aimv2.tools.evaluate.recipes import Recipe, print_recipes, recipe_of
 from aimv2.tools.evaluate.results import print_results
-from aimv2.training.world import ALONE, World
 
-LINE = """python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]
-       python -m aimv2 evaluate --recipes"""
+LINE = "python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]"
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
---recipes lists the sets of the paper's Table 3: what to put where, and the published accuracies. docs/evaluate.md
-describes the rest.
-
-With several GPUs: torchrun --nproc-per-node 8 -m aimv2 evaluate weights=PATH data=FILE.yaml"""
-TIMEOUT = timedelta(hours=24)  # ranks wait for the slowest one, which may read a slower disk
+docs/evaluate.md describes the methods."""
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file
 
@@ -54,64 +43,30 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(usage(LINE, SUMMARY, EvaluateOptions), end="")
         return 0 if arguments else 2
-    if "--recipes" in arguments:
-        print_recipes(Console())
-        return 0
-    description = read_labelled(Path(options_with(None, arguments).data))
-    options = options_with(recipe_of(description.recipe), arguments)
+    options = read_options(EvaluateOptions, arguments, needs="evaluate needs")
+    description = read_labelled(Path(options.data))
     device = _device(options)
     if options.threads:
         torch.set_num_threads(options.threads)
-    with _ranks(device) as world:
-        tokenizer = Path(options.tokenizer) if options.tokenizer else None
-        model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
-        model.network.to(device)
-        writable_folder(options.to, "to")
-        extraction = Extraction(
-            model=model,
-            shape=_shape(options, model),
-            device=device,
-            precision=_precision(options, device),
-            cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
-            console=Console(quiet=world.rank > 0),
-            batch_size=options.batch_size,
-            workers=options.workers,
-            max_bad_rate=options.max_bad_rate,
-            world=world,
-        )
-        methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
-        evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
-        outcome = evaluation.run()
-    if outcome is not None:
-        _report(outcome, evaluation)
+    tokenizer = Path(options.tokenizer) if options.tokenizer else None
+    model = load_model(Path(options.weights), image_px=options.image_px, tokenizer=tokenizer)
+    model.network.to(device)
+    writable_folder(options.to, "to")
+    extraction = Extraction(
+        model=model,
+        shape=_shape(options, model),
+        device=device,
+        precision=_precision(options, device),
+        cache_dir=writable_folder(str(Path(options.cache_dir) / "features"), "cache_dir"),
+        console=Console(),
+        batch_size=options.batch_size,
+        workers=options.workers,
+        max_bad_rate=options.max_bad_rate,
+    )
+    methods = chosen_methods(description, model, options.methods, has_area=options.area is not None)
+    evaluation = Evaluation(description=description, extraction=extraction, methods=methods, options=options)
+    _report(evaluation.run(), evaluation)
     return 0
-
-
-def options_with(recipe: Recipe | None, arguments: Sequence[str]) -> EvaluateOptions:
-    """Read the options, with the recipe's for the attentive probe where none are given."""
-    given = {argument.partition("=")[0] for argument in arguments}
-    defaults = {} if recipe is None else {"probe.batch_size": recipe.batch_size}
-    if recipe is not None and "probe.epochs" not in given:
-        defaults["probe.warmup_epochs"] = recipe.warmup_epochs
-    more = [f"{key}={value}" for key, value in defaults.items() if key not in given]
-    return read_options(EvaluateOptions, [*arguments, *more], needs="evaluate needs")
-
-
-@contextmanager
-def _ranks(device: str) -> Iterator[World]:
-    """Join the processes that torchrun started, if there are any, and select this rank's GPU."""
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if device == "cuda":
-        # Some launchers show each process all GPUs of its host, others only its own.
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
-    if size == 1:
-        yield ALONE
-        return
-    dist.init_process_group("gloo", timeout=TIMEOUT)  # only counts are exchanged
-    try:
-        yield World(size, rank=rank)
-    finally:
-        dist.destroy_process_group()
 
 
 def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
@@ -149,7 +104,6 @@ def _report(outcome: Outcome, evaluation: Evaluation) -> None:
         for split, found in outcome.unusable.items()
         if found
     ]
-    notes += [f"warning: {sentence}" for sentence in outcome.warnings]
     file_name = "-".join([*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8]])
     path = Path(evaluation.options.to) / f"{file_name}.json"
     record = _record(outcome, evaluation)
@@ -172,7 +126,6 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "set": description.name,
         "description": str(Path(options.data).absolute()),
-        "recipe": description.recipe,
         "licence": description.licence,
         "weights": {
             "path": str(Path(options.weights).absolute()),
@@ -190,7 +143,6 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             for split, found in outcome.unusable.items()
         },
         "results": {result.name: result.to_json() for result in outcome.results},
-        "warnings": outcome.warnings,
         "options": asdict(options),
         "computation": {
             "device": extraction.device,

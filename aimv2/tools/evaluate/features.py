@@ -11,13 +11,12 @@ Letters: N rows, B images of a batch, I patches, D width, S width of the space o
 import hashlib
 import json
 import shutil
-import time
-import uuid
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,10 +37,9 @@ from aimv2.evaluation.features import encode_batch
 from aimv2.tools.evaluate.models import Model
 from aimv2.tools.evaluate.options import FeatureKind
 from aimv2.training.device import autocast
-from aimv2.training.world import ALONE, World
 
 VERSION = 1  # of what is computed; another number makes other folders
-UNUSABLE, FACTS = "bad.json", "features.json"
+UNUSABLE = "bad.json"
 DTYPES: dict[FeatureKind, type[np.floating]] = {"patches": np.float16, "mean": np.float32, "embedding": np.float32}
 REFRESH_PER_SECOND = 2  # a thread draws, and takes time from the computation
 
@@ -78,7 +76,6 @@ class Extraction:
     batch_size: int = 64
     workers: int = 0
     max_bad_rate: float = 0.01
-    world: World = ALONE
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -150,14 +147,13 @@ def gigabytes(size: int) -> str:
 
 
 def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> Saved:
-    """Return the features of a split, computed by all ranks unless they are saved.
+    """Return the features of a split, computed unless they are saved.
 
     Raises:
         RunFailedError: too many images cannot be used, or features are not finite.
     """
     folder = extraction.folder(split)
-    missing: list[FeatureKind] = extraction.world.of(0, extraction.missing(split, kinds))
-    if missing:
+    if missing := extraction.missing(split, kinds):
         _compute(extraction, split, missing)
     unusable = [Unusable(*row) for row in json.loads((folder / UNUSABLE).read_text())]
     check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
@@ -167,58 +163,36 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
 
 
 def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> None:
-    """Encode this rank's part of the rows; rank 0 then gives the files of all ranks their names."""
-    world, folder, started = extraction.world, extraction.folder(split), time.monotonic()
-    is_first = world.rank == 0
-    partial = folder / world.of(0, f".partial-{uuid.uuid4().hex}")
-    try:
-        if is_first:
-            partial.mkdir(parents=True)
-            for kind, shape in extraction.shapes(split, kinds).items():
-                open_memmap(partial / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=shape)
-        world.of(0, "the files exist")
-        unusable = world.gather(_encode(extraction, split, kinds, partial))
-        if is_first:
-            check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
-            for kind in kinds:
-                (partial / f"{kind}.npy").replace(folder / f"{kind}.npy")
-            write_json(folder / FACTS, _facts(extraction, split, time.monotonic() - started))
-            write_json(folder / UNUSABLE, unusable)
-        world.of(0, "the files have their names")
-    finally:
-        if is_first:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _encode(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], partial: Path) -> list[Unusable]:
-    """Write the features of this rank's rows into the files, and return the rows that cannot be used."""
-    num_rows = len(split.records)
-    rows = extraction.world.share(num_rows)
-    dataset = PictureBatches(split.records, rows, extraction.shape, extraction.batch_size)
-    numbers, is_pinned = range(len(dataset)), extraction.device == "cuda"
-    unusable: list[Unusable] = []
-    with ExitStack() as opened:
-        advance = opened.enter_context(extraction.progress(f"encoding {split.name}", len(rows)))
-        files = {kind: opened.enter_context(_rows_from(partial / f"{kind}.npy", rows.start)) for kind in kinds}
-        for batch in loaded(dataset, numbers, num_workers=extraction.workers, pin_memory=is_pinned):
+    """Encode all rows, and give the files their names when they are complete."""
+    folder, num_rows = extraction.folder(split), len(split.records)
+    dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    unusable, done = list[Unusable](), 0
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial,
+        extraction.progress(f"encoding {split.name}", num_rows) as advance,
+    ):
+        paths = {kind: Path(partial) / f"{kind}.npy" for kind in kinds}
+        arrays = {
+            kind: open_memmap(paths[kind], mode="w+", dtype=DTYPES[kind], shape=shape)
+            for kind, shape in extraction.shapes(split, kinds).items()
+        }
+        is_pinned = extraction.device == "cuda"
+        for batch in loaded(dataset, range(len(dataset)), num_workers=extraction.workers, pin_memory=is_pinned):
             unusable += batch.unusable
             check_rate(unusable, num_rows, extraction.max_bad_rate, split.name)
+            number = sum(len(images) for _, images in batch.by_size)
             for kind, value in encoded(extraction, batch, kinds).items():
                 array = (value.half() if kind == "patches" else value).cpu().numpy()
                 if not np.isfinite(array).all():
                     raise RunFailedError("data", f"{kind} features of {split.name} are not finite in {array.dtype}")
-                array.tofile(files[kind])
-            advance(sum(len(images) for _, images in batch.by_size))
-    return unusable
-
-
-@contextmanager
-def _rows_from(path: Path, row: int) -> Iterator[IO[bytes]]:
-    """Open an array file to write rows from this one on, while other processes write theirs."""
-    array = np.load(path, mmap_mode="r")
-    with path.open("r+b", buffering=0) as file:
-        file.seek(array.offset + row * array[:1].nbytes)
-        yield file
+                arrays[kind][done : done + number] = array
+            done += number
+            advance(number)
+        for kind, path in paths.items():
+            arrays[kind].flush()
+            path.replace(folder / path.name)
+        write_json(folder / UNUSABLE, unusable)
 
 
 @torch.no_grad()
@@ -239,17 +213,3 @@ def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[Feature
         found.append(own)
     order = torch.cat([places for places, _ in batch.by_size]).argsort()
     return {kind: torch.cat([own[kind] for own in found])[order.to(extraction.device)] for kind in kinds}
-
-
-def _facts(extraction: Extraction, split: Split, seconds: float) -> dict[str, object]:
-    return {
-        "weights": extraction.model.name,
-        "weights_digest": extraction.model.digest,
-        "split": split.name,
-        "images": len(split.records),
-        "shape": extraction.shape._asdict(),
-        "precision": extraction.precision,
-        "device": extraction.device,
-        "seconds": seconds,
-        "ranks": extraction.world.size,
-    }

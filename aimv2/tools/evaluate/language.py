@@ -1,39 +1,35 @@
-"""The methods that need a text encoder: zero-shot classification and retrieval.
+"""Zero-shot classification: each class has the mean vector of its prompts.
 
-Letters: N images, M texts, U different texts, C classes, P prompts, T tokens, S width of the space.
+Letters: N images, M texts, C classes, P prompts, T tokens, S width of the space.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets.images import Unusable
+from aimv2.base.errors import UsageError
 from aimv2.datasets.labelled import NAMED
-from aimv2.datasets.records import Records
-from aimv2.spec.metrics import RECALL_AT
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.training.device import autocast
 
-CHUNK = 1024  # queries whose similarities to all keys are in memory at once
+CHUNK = 1024  # images whose similarities to all classes are in memory at once
 
 
 @torch.no_grad()
 def embed(extraction: Extraction, texts: Sequence[str], batch_size: int = 256) -> Tensor:
     """Return the unit vectors of texts: float32 [M, S] on the extraction's device."""
-    model, device = extraction.model, extraction.device
-    assert model.pair is not None, "a text encoder"
-    assert model.texts is not None, "a tokenizer"
+    pair, tokenizer, device = extraction.model.pair, extraction.model.tokenizer, extraction.device
+    assert pair is not None, "a text encoder"
+    assert tokenizer is not None, "which has a tokenizer"
     found = []
     with extraction.progress("encoding texts", len(texts)) as advance:
         for start in range(0, len(texts), batch_size):
-            token_BT, length_B = map(torch.from_numpy, model.texts.encode(texts[start : start + batch_size]))
+            token_BT = tokenizer.encode(texts[start : start + batch_size], len(pair.text_tower.text_pos_embed))
+            length_B = torch.from_numpy(tokenizer.lengths(token_BT))
             with autocast(extraction):
-                found.append(model.pair.embed_texts(token_BT.to(device), length_B.to(device)))
+                found.append(pair.embed_texts(torch.from_numpy(token_BT).to(device), length_B.to(device)))
             advance(len(token_BT))
     return torch.cat(found)
 
@@ -43,68 +39,9 @@ def class_vectors(text_CPS: Tensor) -> Tensor:
     return F.normalize(text_CPS.mean(dim=1), dim=-1)
 
 
-def nearest(query_NS: Tensor, key_MS: Tensor, k: int) -> Tensor:
-    """Return the k keys that are most similar to each query, the most similar first: int64 [N, k] on the CPU."""
-    k = min(k, len(key_MS))
-    return torch.cat([(chunk @ key_MS.T).topk(k, dim=1).indices.cpu() for chunk in query_NS.split(CHUNK)])
-
-
-class Hits(NamedTuple):
-    """Hits of an image's queries, and their number: int64 [N] each. Their ratio of sums is the recall."""
-
-    num_hits_N: np.ndarray
-    num_queries_N: np.ndarray
-
-
-def retrieval(image_NS: Tensor, text_US: Tensor, text_of: Sequence[Sequence[int]]) -> dict[str, Hits]:
-    """Return the hits of retrieval at 1 and 5 both ways.
-
-    An image's query is a hit if one of its own captions is among the k most similar texts. A caption's is a hit if an
-    image with this caption is among the k most similar images. Equal captions are one text.
-
-    Args:
-        text_of: of each image its captions, as rows of ``text_US``, at least one.
-    """
-    own = [frozenset(texts) for texts in text_of]
-    most = max(RECALL_AT)
-    near_text_Nk = nearest(image_NS, text_US, most).tolist()
-    near_image_Uk = nearest(text_US, image_NS, most).tolist()
-    found = {}
-    for k in RECALL_AT:
-        is_hit_N = [not own[image].isdisjoint(texts[:k]) for image, texts in enumerate(near_text_Nk)]
-        is_hit_U = [any(text in own[image] for image in images[:k]) for text, images in enumerate(near_image_Uk)]
-        hits_N = [sum(is_hit_U[text] for text in texts) for texts in text_of]
-        found[f"image_to_text_recall_{k}"] = Hits(np.array(is_hit_N, dtype=np.int64), np.ones(len(own), np.int64))
-        found[f"text_to_image_recall_{k}"] = Hits(
-            np.array(hits_N, dtype=np.int64), np.array([len(texts) for texts in text_of], dtype=np.int64)
-        )
-    return found
-
-
-def read_captions(records: Records, field: str, rows: Iterable[int]) -> tuple[dict[int, list[str]], list[Unusable]]:
-    """Return the captions of each row that has any, and the rows without usable ones.
-
-    Raises:
-        UsageError: the field holds neither text nor a list of texts.
-    """
-    captions, unusable = {}, []
-    for row in rows:
-        try:
-            value = records.field(row, field)
-            if value is None:
-                raise BadSampleError("missing caption", field)
-            texts = value if isinstance(value, list) else [value]
-            if not all(isinstance(text, str) for text in texts):
-                raise UsageError(
-                    f"captions: {field} of sample {records.key(row)!r} is {value!r}; it must be text or a list of texts"
-                )
-            captions[row] = [text.strip() for text in texts if text.strip()]
-            if not captions[row]:
-                del captions[row]
-                raise BadSampleError("empty caption", field)
-        except BadSampleError as error:
-            unusable.append(Unusable.of(records, row, error))
-    return captions, unusable
+def nearest(image_NS: Tensor, class_CS: Tensor) -> Tensor:
+    """Return the class whose vector is most similar to each image: int64 [N] on the CPU."""
+    return torch.cat([(chunk @ class_CS.T).argmax(dim=1).cpu() for chunk in image_NS.split(CHUNK)])
 
 
 def class_names(classes: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from aimv2.tools.evaluate import language
 from aimv2.tools.evaluate.features import Extraction, Saved, Split, check_room, saved
 from aimv2.tools.evaluate.linear import linear_probe
 from aimv2.tools.evaluate.models import Model
-from aimv2.tools.evaluate.options import METHODS, NEEDS, EvaluateOptions, FeatureKind, Method
-from aimv2.tools.evaluate.recipes import recipe_of
-from aimv2.tools.evaluate.results import Result, accuracies, ratio
+from aimv2.tools.evaluate.options import METHODS, EvaluateOptions, FeatureKind, Method
+from aimv2.tools.evaluate.results import Result, accuracies
 
 HOW = {
     "probe": "attentive probe of {epochs} epochs, without augmentation, lr {learning_rate:g} and weight decay"
@@ -36,13 +35,12 @@ HOW = {
 
 
 class Outcome(NamedTuple):
-    """Results, numbers of images and unusable images by split, the number of classes, and sentences of warning."""
+    """Results, numbers of images and unusable images by split, and the number of classes."""
 
     results: list[Result]
     totals: dict[str, int]
     unusable: dict[str, list[Unusable]]
     num_classes: int
-    warnings: list[str]
 
 
 class Usable(NamedTuple):
@@ -82,28 +80,22 @@ def chosen_methods(
     Raises:
         UsageError: a method that is wanted is not possible, or none is.
     """
-    why_not = {method: _why_not(method, description, model) for method in METHODS}
+    why_not = dict[Method, str]()
+    if description.train is None:
+        why_not |= dict.fromkeys(("probe", "linear", "knn"), f"{description.name} has no train")
     if has_area:
         why_not["probe"] = "with area=, images have different numbers of patches; linear and knn read their means"
-    if wanted is None:
-        found = [method for method in METHODS if not why_not[method]]
-        if not found:
-            raise UsageError(f"nothing can be measured: {'; '.join(dict.fromkeys(why_not.values()))}")
-        return found
-    for method in wanted:
-        if why_not[method]:
+    if model.tokenizer is None:
+        lacks = "a text encoder but no tokenizer.json beside it; give tokenizer=PATH"
+        lacks = lacks if model.pair else "an image encoder but no text encoder"
+        why_not["zero_shot"] = f"{model.name} has {lacks}"
+    for method in wanted or ():
+        if method in why_not:
             raise UsageError(f"methods: {method} is not possible, because {why_not[method]}")
-    return list(dict.fromkeys(wanted))
-
-
-def _why_not(method: Method, description: LabelledDescription, model: Model) -> str:
-    if method == "retrieval" and not description.captions:
-        return f"{description.name} has no captions"
-    if method != "retrieval" and not description.label:
-        return f"{description.name} has no label"
-    if NEEDS[method] == "embedding":
-        return "" if model.texts else model.no_texts
-    return "" if description.train else f"{description.name} has no train"
+    found = [method for method in METHODS if method not in why_not and method in (wanted or METHODS)]
+    if not found:
+        raise UsageError(f"nothing can be measured: {'; '.join(dict.fromkeys(why_not.values()))}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +107,8 @@ class Evaluation:
     methods: Sequence[Method]
     options: EvaluateOptions
 
-    def run(self) -> Outcome | None:
-        """Compute features with all ranks, and measure on rank 0; None on the others.
+    def run(self) -> Outcome:
+        """Compute features that are not saved, and measure.
 
         Raises:
             UsageError: the data are not as described, or the disk has no room.
@@ -124,35 +116,33 @@ class Evaluation:
         """
         splits = self._splits()
         kinds = {name: self._kinds(name) for name in splits}
-        is_first = self.extraction.world.rank == 0
         # Before hours of encoding, because labels may be wrong.
-        labels = {name: self._labels(split) for name, split in splits.items()} if is_first else {}
+        labels = {name: self._labels(split) for name, split in splits.items()}
         numbers = self._class_numbers(labels)
-        if is_first:
-            check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
+        check_room(self.extraction, [(split, kinds[name]) for name, split in splits.items()])
         features = {name: saved(self.extraction, split, kinds[name]) for name, split in splits.items()}
-        return self._measured(splits, features, labels, numbers) if is_first else None
+        unusable = {name: sorted({*features[name].unusable, *labels[name].unusable}) for name in splits}
+        parts = {name: _usable(features[name], labels[name], unusable[name], numbers) for name in splits}
+        results = self._with_training(splits["train"], parts, len(numbers)) if "train" in splits else []
+        if "zero_shot" in self.methods:
+            results += self._zero_shot(parts["test"], numbers)
+        return Outcome(results, {name: len(split.records) for name, split in splits.items()}, unusable, len(numbers))
 
     def _splits(self) -> dict[str, Split]:
-        described = self.description
         cache = str(Path(self.options.cache_dir) / "shards"), int(self.options.cache_gb * 1e9)
-        places = {"test": described.test}
-        if described.train and any(NEEDS[method] != "embedding" for method in self.methods):
-            places |= {"train": described.train}
-            places |= {"validation": described.validation} if described.validation else {}
+        names = ("test",) if self.methods == ["zero_shot"] else ("test", "train", "validation")
+        places = {name: place for name in names if (place := getattr(self.description, name))}
         return {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
 
     def _kinds(self, split: str) -> list[FeatureKind]:
         kinds: list[FeatureKind] = ["mean"]
         if "probe" in self.methods:
             kinds.append("patches")
-        if split == "test" and any(NEEDS[method] == "embedding" for method in self.methods):
+        if split == "test" and "zero_shot" in self.methods:
             kinds.append("embedding")
         return kinds
 
     def _labels(self, split: Split) -> Labels:
-        if not self.description.label or self.methods == ["retrieval"]:
-            return Labels([], [])
         rows, console = range(len(split.records)), self.extraction.console
         is_hidden = console.quiet or not console.is_terminal
         title = f"reading labels of {split.name}"
@@ -163,47 +153,16 @@ class Evaluation:
 
     def _class_numbers(self, labels: dict[str, Labels]) -> dict[str, int]:
         """Return the number of each class: of the training images, or else of those that are named or tested."""
-        if not labels or not labels["test"].text_N:
-            return {}
         others = [text for name, found in labels.items() if name != "train" for text in found.text_N]
         if "train" in labels:
             return class_numbers(labels["train"].text_N, others)
         return {name: number for number, name in enumerate(sorted({*self.description.classes, *others} - {""}))}
 
-    def _measured(
-        self,
-        splits: dict[str, Split],
-        features: dict[str, Saved],
-        labels: dict[str, Labels],
-        numbers: dict[str, int],
-    ) -> Outcome:
-        unusable = {name: sorted({*features[name].unusable, *labels[name].unusable}) for name in splits}
-        totals = {name: len(split.records) for name, split in splits.items()}
-        parts = {
-            name: _usable(features[name], labels[name], totals[name], unusable[name], numbers)
-            for name in splits
-            if labels[name].text_N
-        }
-        results = self._with_training(splits, parts, len(numbers)) if "train" in parts else []
-        if "zero_shot" in self.methods:
-            results += self._zero_shot(parts["test"], numbers)
-        if "retrieval" in self.methods:
-            row_N, field = _rows_without(features["test"].unusable, totals["test"]), self.description.captions
-            captions, without = language.read_captions(splits["test"].records, field or "", row_N.tolist())
-            unusable["test"] = sorted({*unusable["test"], *without})
-            check_rate(without, totals["test"], self.options.max_bad_rate, "test")
-            results += self._retrieval(features["test"], captions)
-        doubts = []
-        if (recipe := recipe_of(self.description.recipe)) is not None:
-            num_train = sum(totals.get(name, 0) for name in ("train", "validation"))
-            doubts = recipe.warnings(num_train=num_train, num_test=totals["test"], num_classes=len(numbers))
-        return Outcome(results, totals, unusable, len(numbers), doubts)
-
-    def _with_training(self, splits: dict[str, Split], parts: dict[str, Usable], num_classes: int) -> list[Result]:
+    def _with_training(self, split: Split, parts: dict[str, Usable], num_classes: int) -> list[Result]:
         train, test = parts["train"], parts["test"]
         validation = parts.get("validation")
         if validation is None:
-            is_validation_N = torch.from_numpy(is_validation(splits["train"].records, train.row_N.numpy()))
+            is_validation_N = torch.from_numpy(is_validation(split.records, train.row_N.numpy()))
             train, validation = train.only(~is_validation_N), train.only(is_validation_N)
         sizes = tuple(len(part.row_N) for part in (train, validation, test))
         if not all(sizes):
@@ -222,7 +181,7 @@ class Evaluation:
                     found = measure(advance)
                 how = HOW[method].format(epochs=self.options.probe.epochs, **found.settings)
                 facts = {"how": f"{how}, {size}", "settings": found.settings, "warning": found.warning}
-                results += self._accuracies(method, found.score.num_right_N > 0, test, **facts)
+                results += accuracies(method, found.score.num_right_N > 0, test.class_N.numpy(), **facts)
         return results
 
     def _measures(
@@ -262,38 +221,14 @@ class Evaluation:
         text_XS = language.embed(self.extraction, texts)
         class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
         image_NS = test.features["embedding"][test.row_N].to(class_CS.device)
-        is_right_N = (language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N).numpy()
+        is_right_N = (language.nearest(image_NS, class_CS) == test.class_N).numpy()
         how = (
             f"zero-shot with {count(len(prompts), 'prompt')}, {len(is_right_N):,} test images, {len(numbers):,} classes"
         )
-        return self._accuracies("zero_shot", is_right_N, test, how=how)
-
-    def _accuracies(self, method: Method, is_right_N: np.ndarray, test: Usable, **facts: Any) -> list[Result]:
-        recipe = recipe_of(self.description.recipe)
-        beside = recipe.beside(method, self.extraction.model.config.encoder.width) if recipe else {}
-        return accuracies(method, is_right_N, test.class_N.numpy(), published=beside, **facts)
-
-    def _retrieval(self, features: Saved, captions: dict[int, list[str]]) -> list[Result]:
-        every = dict.fromkeys(text for texts in captions.values() for text in texts)
-        unique = {text: number for number, text in enumerate(every)}
-        text_US = language.embed(self.extraction, list(unique))
-        image_NS = features.features["embedding"][torch.tensor(list(captions))].to(text_US.device)
-        text_of = [[unique[text] for text in texts] for texts in captions.values()]
-        how = f"{len(text_of):,} test images, {sum(map(len, text_of)):,} captions, {len(unique):,} different"
-        return [
-            Result(name=name, estimate=ratio(hits.num_hits_N, hits.num_queries_N), how=how)
-            for name, hits in language.retrieval(image_NS, text_US, text_of).items()
-        ]
+        return accuracies("zero_shot", is_right_N, test.class_N.numpy(), how=how)
 
 
-def _usable(
-    features: Saved, labels: Labels, num_rows: int, unusable: Sequence[Unusable], numbers: dict[str, int]
-) -> Usable:
-    row_N = _rows_without(unusable, num_rows)
+def _usable(features: Saved, labels: Labels, unusable: Sequence[Unusable], numbers: dict[str, int]) -> Usable:
+    row_N = np.delete(np.arange(len(labels.text_N)), [each.row for each in unusable])
     class_N = torch.tensor([numbers[labels.text_N[row]] for row in row_N.tolist()], dtype=torch.int64)
     return Usable(features.features, torch.from_numpy(row_N), class_N)
-
-
-def _rows_without(unusable: Sequence[Unusable], num_rows: int) -> np.ndarray:
-    """Return the other rows: int64, ascending."""
-    return np.delete(np.arange(num_rows), [each.row for each in unusable])

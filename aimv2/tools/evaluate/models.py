@@ -1,79 +1,42 @@
-"""The frozen network that is evaluated: of a finished run, of imported weights or of a public checkpoint.
-
-Letters: B texts, T tokens.
-"""
+"""The frozen network that is evaluated: of a finished run, of imported weights or of a public checkpoint."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from aimv2.base.errors import UsageError
-from aimv2.config.serialization import from_dict
+from aimv2.base.files import read_object
+from aimv2.config.paths import replaced
 from aimv2.data.tokenizer import END_OF_TEXT, CaptionTokenizer
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import Network
-from aimv2.runs.record import RunFolder
-from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled
-from aimv2.tools.weights.files import read_object, read_tensors
-from aimv2.tools.weights.own import FILE, load_network, read_weights
+from aimv2.model.network import Network, build_empty
+from aimv2.start.origin import TOKENIZER, read_origin
+from aimv2.tools.weights.contents import Weights, WeightsConfig, empty_network, resampled
+from aimv2.tools.weights.files import read_tensors
+from aimv2.tools.weights.own import read_weights, with_tensors
 from aimv2.tools.weights.published import read_published
 
-TOKENIZER = "tokenizer.json"
 
+class PublishedTokenizer(CaptionTokenizer):
+    """A tokenizer that adds its own special tokens, by the rule in its file, such as LiT's."""
 
-class Texts:
-    """The tokenizer of a text encoder.
+    def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
+        self._tokenizer, self.end_id = tokenizer, end_id
 
-    One with the end-of-text of our runs is used as in training. Any other, such as LiT's, adds its own special tokens,
-    by the rule in its file.
-    """
-
-    def __init__(self, path: Path, *, max_tokens: int, end_id: int, vocab_size: int) -> None:
-        """Read a ``tokenizer.json``.
-
-        Args:
-            max_tokens: T.
-            end_id: end-of-text, at which the text encoder is pooled.
-            vocab_size: of the text encoder.
-
-        Raises:
-            UsageError: the file is missing, is not a tokenizer, or is that of another text encoder.
-        """
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises a bare Exception
-            raise UsageError(f"{path} is not a readable tokenizer.json ({error})") from error
-        largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-        if largest >= vocab_size or self._tokenizer.id_to_token(end_id) is None:
-            raise UsageError(
-                f"{path} is not the tokenizer of these weights: its ids end at {largest}, and they have {vocab_size}"
-                f" tokens, of which {end_id} ends a text"
-            )
-        self._max_tokens, self._end_id = max_tokens, end_id
-        is_ours = self._tokenizer.token_to_id(END_OF_TEXT) == end_id
-        self._ours = CaptionTokenizer(self._tokenizer) if is_ours else None
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return tokens, int64 [B, T], padded with end-of-text, and the number of them up to the first: int64 [B]."""
-        if self._ours is not None:
-            token_BT = self._ours.encode(texts, self._max_tokens)
-        else:
-            token_BT = np.full((len(texts), self._max_tokens), self._end_id, dtype=np.int64)
-            for row, encoding in zip(token_BT, self._tokenizer.encode_batch(list(texts)), strict=True):
-                ids = encoding.ids[: self._max_tokens]
-                row[: len(ids)] = ids
-            token_BT[:, -1] = self._end_id  # of a text that is cut
-        return token_BT, (token_BT == self._end_id).argmax(axis=1) + 1
+    def encode(self, captions: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Tokenize, truncate so that end-of-text fits, and pad: int64 [B, max_tokens]."""
+        self._tokenizer.enable_truncation(max_tokens)
+        self._tokenizer.enable_padding(length=max_tokens, pad_id=self.end_id)
+        token_BT = np.array([each.ids for each in self._tokenizer.encode_batch(list(captions))], dtype=np.int64)
+        token_BT[:, -1] = self.end_id
+        return token_BT
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +45,17 @@ class Model:
 
     Attributes:
         name: the name of the run, folder or file.
+        network: both encoders of a run or a pair, else only that of images.
         config: sizes of the encoder; ``image_px`` is that of the evaluation.
         digest: of the tensors and of the sizes, equal for the same weights in any layout.
-        texts: the tokenizer of a pair of encoders; None if there is none.
-        no_texts: why there are no texts.
+        tokenizer: of the text encoder; None if there is none, and so no texts can be read.
     """
 
     name: str
     network: Network
     config: WeightsConfig
     digest: str
-    texts: Texts | None
-    no_texts: str
+    tokenizer: CaptionTokenizer | None
 
     @property
     def encoder(self) -> Encoder:
@@ -118,65 +80,63 @@ def load_model(path: Path, *, image_px: int | None = None, tokenizer: Path | Non
     """
     if not path.exists():
         raise UsageError(f"weights={str(path)!r}: there is no such file or folder")
-    run = _finished_run(path)
-    weights = read_weights(path) if run or _is_ours(path) else read_published(path)
+    description = path / "config.json"
+    is_ours = description.is_file() and bool({"budget", "layout_version"} & read_object(description).keys())
+    weights = read_weights(path) if is_ours else read_published(path)
     if image_px is not None:
         weights = resampled(weights, image_px)
-    network = load_network(weights) if run is None else _network_of_run(run, weights)
-    texts, no_texts = None, f"{path} has an image encoder but no text encoder"
-    if isinstance(network, DualEncoder):
-        beside = run.file(TOKENIZER) if run else (path if path.is_dir() else path.parent) / TOKENIZER
-        texts, no_texts = _texts(network, weights.config, tokenizer or beside)
-    tensors = network.state_dict() if isinstance(network, DualEncoder) else weights.tensors
-    return Model(path.resolve().name, network.eval(), weights.config, _digest(weights.config, tensors), texts, no_texts)
+    found = _run_pair(path, weights, tokenizer) if is_ours else None
+    if found is None:
+        beside = (path if path.is_dir() else path.parent) / TOKENIZER
+        texts = _published_tokenizer(tokenizer or (beside if beside.is_file() else None), weights.config)
+        found = with_tensors(empty_network(weights.config), weights.tensors), texts
+    network, texts = found
+    digest = _digest(weights.config, network.state_dict())
+    return Model(path.resolve().name, network, weights.config, digest, texts)
 
 
-def _is_ours(path: Path) -> bool:
-    return (path / "config.json").is_file() and "layout_version" in read_object(path / "config.json")
+def _published_tokenizer(path: Path | None, config: WeightsConfig) -> CaptionTokenizer | None:
+    """Return the tokenizer of a pair of encoders; one of our runs, by its end-of-text, is used as in training.
 
-
-def _finished_run(path: Path) -> RunFolder | None:
-    where = path / "config.json"
-    if not where.is_file() or "budget" not in read_object(where):
+    Raises:
+        UsageError: the file is missing, is no tokenizer, or is that of another text encoder.
+    """
+    tower = config.text_tower
+    if path is None or tower is None:
         return None
-    folder = path.resolve()  # the folder's name is the run's
-    return RunFolder(folder.parent, folder.name)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises a bare Exception
+        raise UsageError(f"{path} is not a readable tokenizer.json ({error})") from error
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= tower.vocab_size or tokenizer.id_to_token(tower.end_id) is None:
+        raise UsageError(
+            f"{path} is not the tokenizer of these weights: its ids end at {largest}, and they have {tower.vocab_size}"
+            f" tokens, of which {tower.end_id} ends a text"
+        )
+    is_ours = tokenizer.token_to_id(END_OF_TEXT) == tower.end_id
+    return CaptionTokenizer(tokenizer) if is_ours else PublishedTokenizer(tokenizer, tower.end_id)
 
 
-def _network_of_run(run: RunFolder, weights: Weights) -> Network:
-    """Return the run's network: both encoders if it has two, also of objectives that no published layout can express.
+def _run_pair(path: Path, weights: Weights, tokenizer: Path | None) -> tuple[Network, CaptionTokenizer | None] | None:
+    """Return both encoders and the tokenizer of a run that trained a text encoder.
 
     Args:
-        weights: of the run, whose encoder has been checked and may be resampled.
+        weights: of the run's image encoder, which have been checked and may be resampled.
     """
-    tensors = read_tensors(run.file(FILE))
-    if "similarity.logit_scale" not in tensors:
-        return load_network(weights)
-    model = replace(from_dict(read_object(run.path / "config.json")).model, image_px=weights.config.image_px)
-    bias = 0.0 if "similarity.logit_bias" in tensors else None
-    with torch.device("meta"):
-        network = DualEncoder(model, temperature=1.0, bias=bias)
-    encoder = {name: value for name, value in weights.tensors.items() if name.startswith("encoder.")}
-    copies = {name: value.clone() for name, value in (tensors | encoder).items()}  # a memory-mapped file may change
+    origin = read_origin(str(path), "weights")
+    if origin.run is None or "text_tower" not in origin.parts:
+        return None
+    px = weights.config.image_px
+    config = replaced(origin.run, {"model.image_px": px, "data.render_px": max(px, origin.run.data.render_px)})
     try:
-        network.load_state_dict(copies, strict=True, assign=True)
+        network = with_tensors(build_empty(config), read_tensors(origin.file) | weights.tensors)
     except RuntimeError as error:
-        raise UsageError(f"{run.path}: the tensors are not those of the run's config: {error}") from error
-    return network
+        raise UsageError(f"{path}: the tensors are not those of the run's config: {error}") from error
+    return network, CaptionTokenizer.load(tokenizer or origin.tokenizer)
 
 
-def _texts(network: DualEncoder, config: WeightsConfig, path: Path) -> tuple[Texts | None, str]:
-    """Return the tokenizer at a path, or None and the reason if there is no file."""
-    if not path.is_file():
-        return None, f"there is no {path}, the tokenizer of the text encoder; give tokenizer=PATH"
-    tower = network.text_tower
-    vocab_size, max_tokens = len(tower.text_embed.weight), len(tower.text_pos_embed)
-    end_id = config.text_tower.end_id if config.text_tower else CaptionTokenizer.load(path).end_id
-    assert end_id is not None, "a tokenizer without end-of-text is not loaded"
-    return Texts(path, max_tokens=max_tokens, end_id=end_id, vocab_size=vocab_size), ""
-
-
-def _digest(config: WeightsConfig, tensors: dict[str, Tensor]) -> str:
+def _digest(config: WeightsConfig, tensors: Mapping[str, Tensor]) -> str:
     sizes = {key: value for key, value in asdict(config).items() if key not in ("source", "text_tower")}
     found = hashlib.sha256(json.dumps(sizes, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):

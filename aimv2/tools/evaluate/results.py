@@ -8,13 +8,11 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
 from aimv2.base import address
-from aimv2.tools.evaluate.recipes import LIT, PUBLISHED_PX
 
 RESAMPLES = 9999
-BATCH = 100  # resamples at once, which bounds the memory
 MEAN_PER_CLASS = "_mean_per_class"  # end of the name of a result
 
 
@@ -46,24 +44,6 @@ def mean_per_class(is_right_N: np.ndarray, class_N: np.ndarray) -> Estimate:
     return Estimate(float(share_C.mean()), float(low), float(high))
 
 
-def ratio(total_N: np.ndarray, weight_N: np.ndarray) -> Estimate:
-    """Return sum(total) / sum(weight) with a bootstrap interval that resamples images, such as hits by captions."""
-    value = float(total_N.sum() / weight_N.sum())
-    if len(total_N) < 2 or np.ptp(total_N / weight_N) == 0:  # all resamples are equal
-        return Estimate(value, value, value)
-    interval = bootstrap(
-        (total_N, weight_N),
-        lambda total, weight, axis: total.sum(axis=axis) / weight.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=BATCH,
-        method="percentile",
-        random_state=address.generator(seed=0, purpose="ratio"),
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """A measured share.
@@ -73,7 +53,6 @@ class Result:
         how: how it was measured.
         settings: chosen on validation.
         warning: what makes it doubtful; empty if nothing does.
-        published: accuracies of the paper in percent, by model.
     """
 
     name: str
@@ -81,12 +60,16 @@ class Result:
     how: str
     settings: dict[str, float] = field(default_factory=dict)
     warning: str = ""
-    published: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         value, low, high = self.estimate
-        shown = {"how": self.how, "settings": self.settings, "warning": self.warning}
-        return {"value": value, "interval_95": [low, high], **shown, "published_percent": self.published}
+        return {
+            "value": value,
+            "interval_95": [low, high],
+            "how": self.how,
+            "settings": self.settings,
+            "warning": self.warning,
+        }
 
 
 def accuracies(method: str, is_right_N: np.ndarray, class_N: np.ndarray, **facts: Any) -> list[Result]:
@@ -99,28 +82,14 @@ def accuracies(method: str, is_right_N: np.ndarray, class_N: np.ndarray, **facts
 
 
 def print_results(results: Sequence[Result], title: str, console: Console) -> None:
-    """Print a row for each result."""
-    has_published = any(result.published for result in results)
-    table = Table("measure", "result", "95 % interval", title=title, box=SIMPLE)
-    if has_published:
-        table.add_column("published")
-    table.add_column("chosen on validation")
+    """Print a row for each result, and how it was measured."""
+    table = Table("measure", "result", "95 % interval", "chosen on validation", title=title, box=SIMPLE)
     for result in results:
         value, low, high = (f"{100 * number:.2f}" for number in result.estimate)
-        row = [result.name, f"{value} %", f"{low} to {high}"]
-        if has_published:
-            row.append(", ".join(f"{name} {accuracy:.1f}" for name, accuracy in result.published.items()))
-        table.add_row(*row, ", ".join(f"{name} {chosen:g}" for name, chosen in result.settings.items()))
+        settings = ", ".join(f"{name} {chosen:g}" for name, chosen in result.settings.items())
+        table.add_row(result.name, f"{value} %", f"{low} to {high}", settings)
     console.print(table)
-    for how in dict.fromkeys(result.how for result in results if not result.name.endswith(MEAN_PER_CLASS)):
-        console.print(how, highlight=False, soft_wrap=True)
-    for result in results:
-        if result.warning:
-            console.print(f"warning: {result.name}: {result.warning}", highlight=False, soft_wrap=True)
-    if has_published:
-        console.print(
-            f"Published: paper Table 3 at {PUBLISHED_PX} px, a probe trained with augmentation, the best of its grid,"
-            f" apparently by the test set; {LIT}: Table 5, with prompts that the paper does not list.",
-            highlight=False,
-            soft_wrap=True,
-        )
+    hows = dict.fromkeys(result.how for result in results if not result.name.endswith(MEAN_PER_CLASS))
+    doubts = [f"warning: {result.name}: {result.warning}" for result in results if result.warning]
+    for line in (*hows, *doubts):
+        console.print(line, highlight=False, soft_wrap=True)

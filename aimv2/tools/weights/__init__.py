@@ -1,9 +1,10 @@
 """Convert weights between our layout and those in which AIMv2 is published.
 
-``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``timm`` is its ``aimv2_*``;
-``ml-aim`` has Apple's names. Ours is a folder with ``weights.safetensors``, float32 under the names of ``DualEncoder``
-(only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``. Files are untrusted: no code in
-them is run, and every difference from what is expected is an error. How to normalise pixels: docs/weights.md.
+``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``ml-aim`` has Apple's names,
+which timm's ``aimv2_*`` read too. Ours is a folder with ``weights.safetensors``, float32 under the names of
+``DualEncoder`` (only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``.
+Files are untrusted: no code in them is run, and every difference from what is expected is an error. How to normalise
+pixels: docs/weights.md.
 """
 
 from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled

@@ -3,8 +3,7 @@
 Source: the format of huggingface.co/docs/hub/model-cards; the sections follow Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +26,8 @@ ONE_RUN = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a card says besides the run's config.
-
-    Attributes:
-        name: of the model.
-        layout: of the weights, one of ``published.LAYOUTS``.
-        seeds: of the runs that the values rest on.
-        sources: of the data, each with its licence.
-        evaluation: a note on the values, and a row per metric: name, value, unit, how it was measured.
-        record: where the weights come from: run, code, hardware; Markdown.
-        verdicts: what a study concludes about the model; a line each, Markdown.
-        has_text_tower: True for a pair of encoders.
-        omitted: parts of the run's network that the weights lack.
-    """
-
-    name: str
-    layout: str
-    seeds: Sequence[int]
-    sources: Sequence[str]
-    evaluation: tuple[str, Sequence[Sequence[str]]]
-    record: Sequence[str]
-    verdicts: Sequence[str]
-    has_text_tower: bool = False
-    omitted: str = ""
-
-
-def run_card(folder: Path, layout: str, *, has_text_tower: bool = False, omitted: str = "") -> str:
-    """Return the card of a finished run; the arguments are as in ``Card``.
+def run_card(folder: Path, layout: str, **facts: Any) -> str:
+    """Return the card of a finished run; the arguments, ``omitted`` and ``has_text_tower`` are as in ``render``.
 
     Raises:
         UsageError: the run's files cannot be read.
@@ -63,35 +35,42 @@ def run_card(folder: Path, layout: str, *, has_text_tower: bool = False, omitted
     run = RunFolder(folder.parent, folder.name)
     result, path = run.result(), run.file("manifest.json")
     manifest = read_json(path) if path.exists() else {}
-    rows = [
-        [name, f"{metric['value']:.4g}", metric["unit"], _described(metric)]
-        for name, metric in result["metrics"].items()
-        if metric["value"] is not None
-    ]
-    record = [
-        f"Run `{run.name}`, code {_known(manifest, 'code')} (commit {_known(manifest, 'commit')}).",
-        f"PyTorch {_known(manifest.get('versions', {}), 'torch')} on {_known(manifest, 'hardware')}.",
-    ]
-    verdicts = [
-        "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
-    ]
     config = from_dict(read_json(folder / "config.json"))
-    card = Card(
+    return render(
+        config,
+        layout,
         name=run.name,
-        layout=layout,
         seeds=[config.seed],
         sources=credits_of([config])["sources"],
-        evaluation=(ONE_RUN, rows),
-        record=record,
-        verdicts=verdicts,
-        has_text_tower=has_text_tower,
-        omitted=omitted,
+        note=ONE_RUN,
+        metrics=[
+            [name, f"{metric['value']:.4g}", metric["unit"], _described(metric)]
+            for name, metric in result["metrics"].items()
+            if metric["value"] is not None
+        ],
+        record=[
+            f"Run `{run.name}`, code {_known(manifest, 'code')} (commit {_known(manifest, 'commit')}).",
+            f"PyTorch {_known(manifest.get('versions', {}), 'torch')} on {_known(manifest, 'hardware')}.",
+        ],
+        verdicts=[
+            "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
+        ],
+        **facts,
     )
-    return render(card, config)
 
 
-def render(card: Card, config: RunConfig) -> str:
-    """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text."""
+def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower: bool = False, **values: Any) -> str:
+    """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text.
+
+    Args:
+        layout: of the weights, one of ``published.LAYOUTS``.
+        omitted: parts of the run's network that the weights lack.
+        has_text_tower: True for a pair of encoders.
+        values: ``name``: of the model; ``seeds``: of the runs that the values rest on; ``sources``: of the data, each
+            with its licence; ``note``: on the metrics; ``metrics``: a row each, name, value, unit, how it was measured;
+            ``record``: where the weights come from, Markdown; ``verdicts``: what a study concludes about the model, a
+            line each, Markdown. An omitted one is an error.
+    """
     environment = Environment(
         loader=PackageLoader("aimv2.tools.weights", "."),
         undefined=StrictUndefined,
@@ -100,14 +79,8 @@ def render(card: Card, config: RunConfig) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["escape_markdown"] = escape
-    metadata = yaml.safe_dump(_metadata(card, config), sort_keys=False)
-    normalisation = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
-    return environment.get_template("card.md.j2").render(card=card, config=config, metadata=metadata, **normalisation)
-
-
-def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:
-    library = {} if card.layout == "ml-aim" else {"library_name": card.layout}
-    return {
+    library = {} if layout == "ml-aim" else {"library_name": layout}
+    metadata = {
         # Who publishes the weights chooses their licence, with regard to those of the data below.
         "license": "other",
         "license_name": "not-chosen-yet",
@@ -117,6 +90,10 @@ def _metadata(card: Card, config: RunConfig) -> dict[str, Any]:
         "tags": list(dict.fromkeys(["aimv2", "vision-encoder", "ablation", config.objective.name])),
         "datasets": [source_name(source) for source in config.data.sources],
     }
+    values |= {"config": config, "layout": layout, "omitted": omitted, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    values["model"] = "Aimv2Model" if has_text_tower else "Aimv2VisionModel"
+    metadata_text = yaml.safe_dump(metadata, sort_keys=False)
+    return environment.get_template("card.md.j2").render(metadata=metadata_text, **values)
 
 
 def _described(metric: Mapping[str, Any]) -> str:

@@ -1,27 +1,22 @@
 """``python -m aimv2 weights``: import and export published weights."""
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from aimv2.base.errors import count, unknown
 from aimv2.base.files import check_new
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
+from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.published import LayoutName, read_published, write_published
-from aimv2.tools.weights.tensors import MismatchError
+from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -30,8 +25,8 @@ class ImportOptions:
 
     source: str = Field(alias="from", description="published weights, a file or a folder", examples=["PATH"])
     to: str = Field(description="a new folder", examples=["FOLDER"])
-    layout: Literal["auto", "transformers", "timm", "ml-aim"] = Field(
-        default="auto", description="transformers, timm or ml-aim; auto detects it by the names of the tensors"
+    layout: Literal["auto", "transformers", "ml-aim"] = Field(
+        default="auto", description="transformers or ml-aim; auto detects it by the names of the tensors"
     )
     image_px: int | None = Field(
         default=None, description="resample learned positions for images of another size", examples=[336]
@@ -46,7 +41,7 @@ class ExportOptions:
         alias="from", description="a folder of: weights import, or of a finished run", examples=["PATH"]
     )
     to: str = Field(description="a new folder", examples=["FOLDER"])
-    layout: LayoutName = Field(default="transformers", description="transformers, timm or ml-aim")
+    layout: LayoutName = Field(default="transformers", description="transformers or ml-aim")
 
 
 ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}
@@ -54,8 +49,6 @@ ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptio
 
 def weights_command(arguments: Sequence[str]) -> int:
     """Import or export weights and print a summary.
-
-    If tensors differ from those expected, all their names are printed to stderr before the error is raised.
 
     Raises:
         UsageError: the arguments, the source or the target are invalid.
@@ -71,61 +64,37 @@ def weights_command(arguments: Sequence[str]) -> int:
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes
-    try:
-        is_export = isinstance(options, ExportOptions)
-        weights = read_weights(source) if is_export else read_published(source, options.layout)
-    except MismatchError as error:
-        for kind, texts in error.names.items():
-            print(f"{kind}:", *texts, sep="\n  ", file=sys.stderr)
-        raise
     if isinstance(options, ExportOptions):
-        weights = write_published(weights, target, options.layout, _card(weights, source, options.layout))
+        weights = expressible(read_weights(source), options.layout)
+        is_run = weights.config.source.layout == "run"  # published weights have the card of their publisher
+        has_text_tower = weights.config.text_tower is not None
+        facts = {"omitted": weights.omitted, "has_text_tower": has_text_tower}
+        card = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
+        write_published(weights, target, options.layout, card)
     else:
+        weights = read_published(source, options.layout)
         weights = weights if options.image_px is None else resampled(weights, options.image_px)
         write_weights(weights, target)
-    written = options.layout if isinstance(options, ExportOptions) else "ours"
-    Console().print(_summary(weights, source, target, to_layout=written))
+    print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
 
 
-def _card(weights: Weights, source: Path, layout: str) -> Callable[[Weights], str] | None:
-    """Return the card of a run; published weights have the card of their publisher."""
-    if weights.config.source.layout != "run":
-        return None
-
-    def card(written: Weights) -> str:
-        has_text_tower = written.config.text_tower is not None
-        return run_card(source.resolve(), layout, has_text_tower=has_text_tower, omitted=written.omitted)
-
-    return card
-
-
-def _summary(weights: Weights, source: Path, target: Path, to_layout: str) -> Table:
-    config, encoder, tower = weights.config, weights.config.encoder, weights.config.text_tower
-    origin = config.source
+def _summary(weights: Weights, source: Path) -> list[str]:
+    """Return what was read, a line each."""
+    config, encoder, origin = weights.config, weights.config.encoder, weights.config.source
     heads = count(encoder.num_heads, "head")
-    rows = {
-        "read": str(source),
-        "origin": f"{origin.layout}: {origin.file}, {' and '.join(origin.dtypes)}",
-        "encoder": f"width {encoder.width}, depth {encoder.depth}, {heads}, FFN {encoder.ffn_hidden}",
-        "images": f"{config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
-    }
+    lines = [
+        f"read {source} ({origin.layout}: {origin.file}, {' and '.join(origin.dtypes)})",
+        f"encoder: width {encoder.width}, depth {encoder.depth}, {heads}, FFN {encoder.ffn_hidden},"
+        f" {sum(value.numel() for value in weights.tensors.values()) / 1e6:,.1f} M parameters",
+        f"images: {config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
+    ]
+    if tower := config.text_tower:
+        lines.append(
+            f"text tower: width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')},"
+            f" {tower.vocab_size} tokens, texts of {tower.max_text_tokens}, embeddings of {tower.embed_dim}"
+        )
     if origin.resampled_from_px is not None:
         before, after = (px // config.patch_px for px in (origin.resampled_from_px, config.image_px))
-        rows["resampled"] = f"positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing"
-    if tower is not None:
-        rows["text tower"] = (
-            f"width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')}, {tower.vocab_size} tokens,"
-            f" texts of {tower.max_text_tokens}, shares {tower.embed_dim} dimensions with images"
-        )
-    sizes: Counter[str] = Counter()
-    for name, value in weights.tensors.items():
-        sizes[name.partition(".")[0]] += value.numel()
-    rows["parameters"] = ", ".join(f"{part} {size / 1e6:,.1f} M" for part, size in sizes.items() if size > 1)
-    if weights.omitted:
-        rows["omitted"] = weights.omitted
-    rows["wrote"] = f"{target} ({to_layout}, float32)"
-    table = Table.grid(padding=(0, 2))
-    for name, text in rows.items():
-        table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
-    return table
+        lines.append(f"resampled: positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing")
+    return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines

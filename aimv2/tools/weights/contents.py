@@ -60,7 +60,7 @@ class Source:
         resampled_from_px: image size of the original positions, if they were resampled.
     """
 
-    layout: Literal["transformers", "timm", "ml-aim", "run"]
+    layout: str
     file: str
     dtypes: tuple[str, ...]
     resampled_from_px: int | None = None
@@ -74,7 +74,7 @@ class WeightsConfig:
         encoder: its ``attention`` is that of training, ``auto`` for published weights; inference uses full attention.
         image_px: side of the square image that a learned table of positions is for. Sin-cos positions take any size;
             then this is the size that the source names, or 16 patches.
-        text_tower: None for a vision model.
+        text_tower: None if there is only an image encoder.
     """
 
     layout_version: Literal[1] = 1
@@ -90,7 +90,7 @@ class WeightsConfig:
 
     @property
     def model(self) -> ModelConfig:
-        """The config from which the networks are built; they have no decoder."""
+        """The config from which the network is built; it has no decoder."""
         tower = self.text_tower or NO_TEXT_TOWER
         return ModelConfig(
             encoder=self.encoder,

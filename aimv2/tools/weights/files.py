@@ -1,14 +1,13 @@
 """Read untrusted files of weights, and write folders completely or not at all."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimv2.base.errors import UsageError, short, some
 from aimv2.base.files import check_new, replacing, write_json, write_text
@@ -17,9 +16,8 @@ from aimv2.runs.lease import latest_attempt
 from aimv2.runs.tensor_file import read_tensors as read_safetensors
 from aimv2.runs.tensor_file import save_tensors
 
-FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors", "pytorch_model.bin")
+FILES = ("model.safetensors", "model.safetensors.index.json", "weights.safetensors")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-NESTED = ("state_dict", "model")  # keys under which training checkpoints hold the weights
 
 
 def find(path: Path) -> Path:
@@ -44,8 +42,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """Read tensors by name: of the types in DTYPES, on the CPU, not empty.
 
     Args:
-        file: .safetensors, the index of several of them, or a ``state_dict()`` saved by ``torch.save``, which may be
-            under one of the keys in NESTED.
+        file: .safetensors, or the index of several of them.
 
     Raises:
         UsageError: the file is of another kind, incomplete, or holds anything else.
@@ -54,10 +51,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         tensors = _read_shards(file)
     elif file.suffix == ".safetensors":
         tensors = read_safetensors(file)
-    elif file.suffix in (".pth", ".pt", ".bin"):
-        tensors = _read_checkpoint(file)
     else:
-        raise UsageError(f"{file} must be a .safetensors, .safetensors.index.json, .pth, .pt or .bin file")
+        raise UsageError(
+            f"{file} must be a .safetensors or .safetensors.index.json file; convert one of torch.save, which may hold"
+            " code, with: safetensors.torch.save_file(torch.load(FILE, weights_only=True), FILE.safetensors)"
+        )
     for name, value in tensors.items():
         if value.dtype not in DTYPES:
             raise UsageError(f"{file}: {short(name)} is {value.dtype}; weights are float32, float16 or bfloat16")
@@ -83,32 +81,6 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise UsageError(f"{index.parent / shard} does not hold the tensors that the index lists: {names}")
         tensors |= read
     return tensors
-
-
-def _read_checkpoint(file: Path) -> dict[str, Tensor]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-        size = file.stat().st_size
-        # torch.save does not compress: an archive that unpacks to more than the file is made to fill the memory.
-        if sum(entry.file_size for entry in entries) > size:
-            raise UsageError(f"{file} unpacks to more than its size, which no checkpoint of torch.save does")
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except UsageError:
-        raise
-    except Exception as error:  # a parser may fail in any way on untrusted bytes
-        raise UsageError(f"{file} is not a checkpoint of torch.save (1.6 or later) without code in it") from error
-    if isinstance(state, Mapping):
-        state = next((state[key] for key in NESTED if isinstance(state.get(key), Mapping)), state)
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise UsageError(f"{file} must be a state_dict() saved by torch.save: names and tensors")
-    for name, value in state.items():
-        if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided or value.device.type != "cpu":
-            raise UsageError(f"{file}: {short(name)} is not a plain tensor")
-    # A view with strides of 0 may have more values than its storage.
-    if sum(value.numel() * value.element_size() for value in state.values()) > size:
-        raise UsageError(f"{file} has tensors of more values than the file can hold")
-    return {name: value.detach().clone() for name, value in state.items()}  # two names may be views of one storage
 
 
 def write_folder(

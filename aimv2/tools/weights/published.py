@@ -1,6 +1,6 @@
 """Detect, read and write weights in a published layout."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,13 +9,12 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError, short, some
 from aimv2.base.files import read_object
-from aimv2.tools.weights.card import FILE as README
-from aimv2.tools.weights.contents import Weights, WeightsConfig, dtypes, split_off_encoder, weights_config
+from aimv2.tools.weights.contents import Weights, dtypes, split_off_encoder, weights_config
 from aimv2.tools.weights.files import find, read_tensors, write_folder
-from aimv2.tools.weights.layouts import PUBLISHED, Layout
+from aimv2.tools.weights.layouts import PUBLISHED, Layout, PairLayout
 from aimv2.tools.weights.tensors import FFN, PATCHES, measured, their_names, to_ours, to_theirs
 
-LayoutName = Literal["transformers", "timm", "ml-aim"]
+LayoutName = Literal["transformers", "ml-aim"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
@@ -23,10 +22,10 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     """Read published weights, under our names.
 
     Sizes come from the tensors; a ``config.json`` beside them has to agree. Only it states the number of heads; if it
-    does not, heads are 128 wide, as in all published models. A head of transformers or timm is omitted.
+    does not, heads are 128 wide, as in all published models. A head of transformers is omitted.
 
     Args:
-        path: a .safetensors file or the index of several, a checkpoint of ``torch.save``, or a folder with one of them.
+        path: a .safetensors file, the index of several, or a folder with one of them.
         layout: one of LAYOUTS; ``auto`` detects it by the names of the tensors.
 
     Raises:
@@ -36,7 +35,7 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     file = find(Path(path))
     tensors = read_tensors(file)
     found = _detect(file, tensors, layout)
-    shown = measured(file, tensors, found.names, has_text_tower=found.has_text_tower)
+    shown = measured(file, tensors, found.names)
     where, stated = str(file), {}
     if (description := file.with_name("config.json")).exists():
         where = str(description)
@@ -46,39 +45,26 @@ def read_published(path: str | Path, layout: str = "auto") -> Weights:
     found.check(where, stated, config)
     encoder = {name: value for name, value in tensors.items() if name not in found.head}
     head = ", ".join(sorted(tensors.keys() - encoder.keys()))
-    omitted = f"{head}: our encoder has no attention-pooling or classifier head" if head else ""
-    weights = Weights(config, to_ours(file, encoder, found.names, config), omitted)
-    _check_scale(file, weights)
-    return weights
+    omitted = f"{head}: our encoder has no attention-pooling head" if head else ""
+    return Weights(config, to_ours(file, encoder, found.names, config), omitted)
 
 
 def write_published(
-    weights: Weights, folder: str | Path, layout: str = "transformers", card: Callable[[Weights], str] | None = None
-) -> Weights:
+    weights: Weights, folder: str | Path, layout: str = "transformers", texts: Mapping[str, str] | None = None
+) -> None:
     """Write weights in a published layout, with a ``config.json``; parts that the layout lacks are omitted.
 
-    ``timm.create_model`` takes the config's ``architecture`` and ``model_args``, or ``local-dir:`` and the folder.
-
     Args:
-        card: returns the model card of the weights that are written; None for none.
-
-    Returns:
-        the weights that were written, under our names.
+        texts: further files by name, such as the model card.
 
     Raises:
         UsageError: the layout has no such encoder, or the folder is not empty, or cannot be written.
     """
-    check_expressible(weights.config, layout)
-    if weights.config.text_tower is not None and layout != "transformers":
-        encoder, others = split_off_encoder(weights.tensors)
-        config = replace(weights.config, text_tower=None)
-        weights = Weights(config, encoder, f"{others}: layout={layout} has no such parts")
-    _check_scale(weights.config.source.file, weights)
-    has_text_tower = weights.config.text_tower is not None
-    target = next(each for each in PUBLISHED if (each.name, each.has_text_tower) == (layout, has_text_tower))
+    weights = expressible(weights, layout)
+    kind = Layout if weights.config.text_tower is None else PairLayout
+    target = next(each for each in PUBLISHED if each.name == layout and type(each) is kind)
     tensors, description = to_theirs(weights.tensors, target.names), target.description(weights.config)
-    write_folder(Path(folder), target.file, tensors, description, {} if card is None else {README: card(weights)})
-    return weights
+    write_folder(Path(folder), target.file, tensors, description, texts)
 
 
 def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
@@ -95,21 +81,18 @@ def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
     raise UsageError(f"{file} is not an AIMv2 in layout={layout}, which has {patches}; {actual}")
 
 
-def check_expressible(config: WeightsConfig, layout: str) -> None:
-    """Refuse an encoder that a layout does not have.
+def expressible(weights: Weights, layout: str) -> Weights:
+    """Return the parts that a layout has: only that of transformers has a text tower.
 
     Raises:
-        UsageError: naming the values that differ.
+        UsageError: no layout has such an encoder; the values that differ are named.
     """
+    config = weights.config
     wanted = {"norm": "rms", "ffn": "swiglu", "patch_order": "raster"}
-    if layout == "timm":
-        wanted["positions"] = "learned"
     have = {**asdict(config.encoder), "patch_order": config.patch_order}
     if reasons := [f"{key}={have[key]!r} in place of {only!r}" for key, only in wanted.items() if have[key] != only]:
         raise UsageError(f"layout={layout} has no encoder with {' and '.join(reasons)}")
-
-
-def _check_scale(where: Path | str, weights: Weights) -> None:
-    scale = weights.tensors.get("similarity.logit_scale")
-    if scale is not None and scale < 0:
-        raise UsageError(f"{where}: logit_scale={scale:.4g} is below 0; transformers would raise it to 0, we do not")
+    if config.text_tower is None or layout == "transformers":
+        return weights
+    encoder, others = split_off_encoder(weights.tensors)
+    return Weights(replace(config, text_tower=None), encoder, f"{others}: layout={layout} has no such parts")

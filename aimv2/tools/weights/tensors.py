@@ -6,42 +6,34 @@ block. If one of our tensors is several of theirs, stacked, braces list the diff
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aimv2.base.errors import UsageError, count, short, some
+from aimv2.base.errors import UsageError, short, some
 from aimv2.runs.tensor_file import check_finite
 from aimv2.tools.weights.contents import WeightsConfig, empty_network
 
 Names = Mapping[str, str]
 
 OURS: Names = {}  # a name that is not in a table stays as it is
-ENCODER = {  # ours: transformers, timm, ml-aim
-    "patch_embed": ("embeddings.patch_embed", "patch_embed.proj", "preprocessor.patchifier.proj"),
-    "patch_norm": ("embeddings.rms_norm", "patch_embed.norm", "preprocessor.patchifier.norm"),
-    "pos_embed": ("embeddings.position_embedding.weight", "pos_embed", "preprocessor.pos_embed"),
-    "blocks.#.norm1": ("encoder.layers.#.rms_norm1", "blocks.#.norm1", "trunk.blocks.#.norm_1"),
-    "blocks.#.attn.qkv": ("encoder.layers.#.attention.{q,k,v}_proj", "blocks.#.attn.qkv", "trunk.blocks.#.attn.qkv"),
-    "blocks.#.attn.out": ("encoder.layers.#.attention.out_proj", "blocks.#.attn.proj", "trunk.blocks.#.attn.proj"),
-    "blocks.#.norm2": ("encoder.layers.#.rms_norm2", "blocks.#.norm2", "trunk.blocks.#.norm_2"),
-    "blocks.#.ffn.gate_up": (
-        "encoder.layers.#.ffn.{gate,up}_proj",
-        "blocks.#.mlp.fc1_{g,x}",
-        "trunk.blocks.#.mlp.{fc1,fc3}",
-    ),
-    "blocks.#.ffn.down": ("encoder.layers.#.ffn.down_proj", "blocks.#.mlp.fc2", "trunk.blocks.#.mlp.fc2"),
-    "norm": ("rms_norm", "norm", "trunk.post_trunk_norm"),
+ENCODER = {  # ours: transformers, ml-aim
+    "patch_embed": ("embeddings.patch_embed", "preprocessor.patchifier.proj"),
+    "patch_norm": ("embeddings.rms_norm", "preprocessor.patchifier.norm"),
+    "pos_embed": ("embeddings.position_embedding.weight", "preprocessor.pos_embed"),
+    "blocks.#.norm1": ("encoder.layers.#.rms_norm1", "trunk.blocks.#.norm_1"),
+    "blocks.#.attn.qkv": ("encoder.layers.#.attention.{q,k,v}_proj", "trunk.blocks.#.attn.qkv"),
+    "blocks.#.attn.out": ("encoder.layers.#.attention.out_proj", "trunk.blocks.#.attn.proj"),
+    "blocks.#.norm2": ("encoder.layers.#.rms_norm2", "trunk.blocks.#.norm_2"),
+    "blocks.#.ffn.gate_up": ("encoder.layers.#.ffn.{gate,up}_proj", "trunk.blocks.#.mlp.{fc1,fc3}"),
+    "blocks.#.ffn.down": ("encoder.layers.#.ffn.down_proj", "trunk.blocks.#.mlp.fc2"),
+    "norm": ("rms_norm", "trunk.post_trunk_norm"),
 }
-TRANSFORMERS: Names
-TIMM: Names
-ML_AIM: Names
-TRANSFORMERS, TIMM, ML_AIM = (
-    {f"encoder.{ours}": theirs[column] for ours, theirs in ENCODER.items()} for column in range(3)
-)
+TRANSFORMERS: Names = {f"encoder.{ours}": theirs for ours, (theirs, _) in ENCODER.items()}
+ML_AIM: Names = {f"encoder.{ours}": theirs for ours, (_, theirs) in ENCODER.items()}
 TRANSFORMERS_PAIR: Names = {
     **{ours: f"vision_model.{theirs}" for ours, theirs in TRANSFORMERS.items()},
     "image_head.query": "vision_model.head.cls_token",
@@ -50,21 +42,20 @@ TRANSFORMERS_PAIR: Names = {
     "image_head.proj": "visual_projection",
     "text_tower.text_embed": "text_model.embeddings.token_embedding",
     "text_tower.text_pos_embed": "text_model.embeddings.position_embedding.weight",
-    **{f"text_tower.{ours}": f"text_model.{theirs[0]}" for ours, theirs in ENCODER.items() if "#" in ours},
+    **{f"text_tower.{ours}": f"text_model.{theirs}" for ours, (theirs, _) in ENCODER.items() if "#" in ours},
     "text_tower.norm": "text_model.rms_norm",
     "text_tower.proj": "text_projection",
     "similarity.logit_scale": "logit_scale",
 }
-
-# Heads that their models may have behind the encoder, and ours do not.
-TRANSFORMERS_HEAD = tuple(
-    f"head.{name}" for name in ("cls_token", "k_proj.weight", "v_proj.weight", "output_proj.weight", "output_proj.bias")
-)
-TIMM_HEAD = ("head.weight", "head.bias")
+TEXT_SIZES = {  # of the text tower, as its shapes show them
+    "text_tower.text_embed.weight": ("vocab_size", "width"),
+    "text_tower.text_pos_embed": ("max_text_tokens", "width"),
+    "text_tower.proj.weight": ("embed_dim", "width"),
+}
 
 PATCHES, POSITIONS = "encoder.patch_embed.weight", "encoder.pos_embed"
 FFN = "encoder.blocks.0.ffn.gate_up.weight"
-FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and the others' are [1, I, D]
+FLAT_TABLES = {TRANSFORMERS[POSITIONS], TRANSFORMERS_PAIR[POSITIONS]}  # [I, D]; ours and Apple's are [1, I, D]
 
 
 def their_names(names: Names, ours: str) -> list[str]:
@@ -77,27 +68,17 @@ def their_names(names: Names, ours: str) -> list[str]:
     return [(start + part + end).replace("#", number) for part in parts.split(",")]
 
 
-class MismatchError(UsageError):
-    """Tensors differ from those expected. The message counts them and names the first.
+def mismatch(file: Path, kinds: Mapping[str, Sequence[str]]) -> UsageError:
+    """Return the error for tensors that are not those expected, which counts them and names the first.
 
     Args:
-        kinds: by kind (``missing``, ``unexpected``, ``of another shape``) the names, each with text to follow it.
-
-    Attributes:
-        names: all of them by kind, one line of escaped text each.
+        kinds: by kind (``missing``, ``unexpected``, ``of another shape``) the tensors, escaped.
     """
-
-    def __init__(self, file: Path, kinds: Mapping[str, Mapping[str, str]]) -> None:
-        found = {kind: names for kind, names in kinds.items() if names}
-        counts = ", ".join(
-            f"{len(names)} {kind} ({some([short(name) + more for name, more in names.items()])})"
-            for kind, names in found.items()
-        )
-        super().__init__(f"{file}: the tensors are not those of an AIMv2 encoder: {counts}")
-        self.names = {kind: [repr(name) + more for name, more in names.items()] for kind, names in found.items()}
+    counts = ", ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names)
+    return UsageError(f"{file}: the tensors are not those of an AIMv2 encoder: {counts}")
 
 
-def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_text_tower: bool) -> dict[str, Any]:
+def measured(file: Path, tensors: Mapping[str, Tensor], names: Names) -> dict[str, Any]:
     """Return the values of a WeightsConfig that shapes show, with ``image_px`` if there is a table of positions.
 
     No memory is allocated for these sizes, so a file cannot claim more than it holds.
@@ -105,37 +86,28 @@ def measured(file: Path, tensors: Mapping[str, Tensor], names: Names, *, has_tex
     Raises:
         UsageError: a tensor that shows a size is missing, or has a shape that none of ours can have.
     """
-    width, num_channels, num_rows, num_columns = _shape(file, tensors, names, PATCHES, num_dims=4)
-    if num_channels != 3 or num_rows != num_columns:
-        raise UsageError(
-            f"{file}: patches are {num_rows} x {num_columns} with {count(num_channels, 'channel')}, not square with 3"
-        )
+    patches, table = (their_names(names, ours)[0] for ours in (PATCHES, POSITIONS))
+    if patches not in tensors:
+        raise mismatch(file, {"missing": [short(patches)]})
+    shape = list(tensors[patches].shape)
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise mismatch(file, {"of another shape": [f"{patches!r} {shape}, expected [D, 3, P, P]: square patches"]})
+    width, patch_px = shape[0], shape[2]
     encoder = {"width": width, "depth": _depth(tensors, names, "encoder"), "positions": "sincos"}
-    shown: dict[str, Any] = {"patch_px": num_rows, "encoder": encoder, "text_tower": None}
-    table = their_names(names, POSITIONS)[0]
+    shown: dict[str, Any] = {"patch_px": patch_px, "encoder": encoder}
     if table in tensors:
         encoder["positions"] = "learned"
-        shown["image_px"] = num_rows * _grid(file, table, list(tensors[table].shape), width)
-    if has_text_tower:
-        vocab_size, text_width = _shape(file, tensors, names, "text_tower.text_embed.weight", num_dims=2)
-        shown["text_tower"] = {
-            "width": text_width,
-            "depth": _depth(tensors, names, "text_tower"),
-            "embed_dim": _shape(file, tensors, names, "text_tower.proj.weight", num_dims=2)[0],
-            "vocab_size": vocab_size,
-            "max_text_tokens": _shape(file, tensors, names, "text_tower.text_pos_embed", num_dims=2)[0],
-        }
+        shown["image_px"] = patch_px * _grid(file, table, list(tensors[table].shape), width)
+    if not TEXT_SIZES.keys().isdisjoint(tensors) or names is TRANSFORMERS_PAIR:
+        shown["text_tower"] = {"depth": _depth(tensors, names, "text_tower")}
+        for ours, sizes in TEXT_SIZES.items():
+            name = their_names(names, ours)[0]
+            if name not in tensors:
+                raise mismatch(file, {"missing": [short(name)]})
+            if tensors[name].ndim != len(sizes):
+                raise mismatch(file, {"of another shape": [f"{name!r} {list(tensors[name].shape)}, expected 2 sizes"]})
+            shown["text_tower"] |= zip(sizes, tensors[name].shape, strict=True)
     return shown
-
-
-def _shape(file: Path, tensors: Mapping[str, Tensor], names: Names, ours: str, num_dims: int) -> torch.Size:
-    name = their_names(names, ours)[0]
-    if name not in tensors:
-        raise MismatchError(file, {"missing": {name: ""}})
-    shape = tensors[name].shape
-    if len(shape) != num_dims:
-        raise MismatchError(file, {"of another shape": {name: f" {list(shape)}, expected {num_dims} dimensions"}})
-    return shape
 
 
 def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
@@ -144,7 +116,7 @@ def _grid(file: Path, table: str, shape: list[int], width: int) -> int:
     grid = math.isqrt(num_positions)
     if grid < 2 or grid**2 != num_positions:
         expected = f"[{'' if table in FLAT_TABLES else '1, '}N, {width}] with N = 4, 9, 16, … patches"
-        raise MismatchError(file, {"of another shape": {table: f" {shape}, expected {expected}"}})
+        raise mismatch(file, {"of another shape": [f"{table!r} {shape}, expected {expected}"]})
     return grid
 
 
@@ -171,26 +143,28 @@ def to_ours(file: Path, tensors: Mapping[str, Tensor], names: Names, config: Wei
     """Return the tensors under our names, float32.
 
     Raises:
-        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite.
+        UsageError: a tensor is missing, unexpected, of the wrong shape, or not finite, or the logit scale is negative.
     """
     network = empty_network(config).state_dict()
     expected = {name: list(value.shape) for name, value in to_theirs(network, names).items()}
     differing = {
-        "missing": {name: "" for name in expected if name not in tensors},
-        "unexpected": {name: "" for name in tensors if name not in expected},
-        "of another shape": {
-            name: f" {list(tensors[name].shape)}, expected {shape}"
+        "missing": [short(name) for name in expected if name not in tensors],
+        "unexpected": [short(name) for name in tensors if name not in expected],
+        "of another shape": [
+            f"{short(name)} {list(tensors[name].shape)}, expected {shape}"
             for name, shape in expected.items()
             if name in tensors and list(tensors[name].shape) != shape
-        },
+        ],
     }
     if any(differing.values()):
-        raise MismatchError(file, differing)
+        raise mismatch(file, differing)
     check_finite(file, tensors)
     whole = {}
     for ours, value in network.items():
         parts = [tensors[name].float().contiguous() for name in their_names(names, ours)]
         whole[ours] = (torch.cat(parts) if len(parts) > 1 else parts[0]).view(value.shape)
+    if (scale := whole.get("similarity.logit_scale", torch.zeros(()))) < 0:
+        raise UsageError(f"{file}: logit_scale={scale:.4g} is below 0; transformers would raise it to 0, we do not")
     return whole
 
 

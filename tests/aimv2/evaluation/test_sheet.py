@@ -2,10 +2,11 @@
 
 import io
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, compared, sheet
+from aimv2.evaluation.sheet import Shown, Word, compared, comparison, enlarged, fitted, font, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -23,7 +24,7 @@ def has(image, colour):
 
 
 def test_pictures_stand_in_their_columns_and_rows():
-    rows = [Shown([grey(60), grey(90)], None, None), Shown([grey(120), grey(150)], None, None)]
+    rows = [Shown([grey(60), grey(90)], {}), Shown([grey(120), grey(150)], {})]
     image = pixels(sheet(rows, "title", ["left", "right"]))
     corners = {}
     for level in (60, 90, 120, 150):
@@ -36,7 +37,7 @@ def test_pictures_stand_in_their_columns_and_rows():
 
 def test_wrong_words_are_coloured():
     right, wrong = (
-        pixels(sheet([Shown([grey(60)], "a red heart", written)], "title", ["image"]))
+        pixels(sheet([Shown([grey(60)], comparison("a red heart", written))], "title", ["image"]))
         for written in ("a red heart", "a blue heart")
     )
     assert not has(right, WRONG)
@@ -45,15 +46,19 @@ def test_wrong_words_are_coloured():
 
 
 def test_nothing_written_is_wrong():
-    assert has(pixels(sheet([Shown([grey(60)], "a red heart", "")], "title", ["image"])), WRONG)
+    assert has(pixels(sheet([Shown([grey(60)], comparison("a red heart", ""))], "title", ["image"])), WRONG)
 
 
 def test_captions_take_a_column_of_their_own():
     without, with_one = (
-        pixels(sheet([Shown([grey(60)], *captions)], "t", ["image"])) for captions in ((None, None), ("a", "b"))
+        pixels(sheet([Shown([grey(60)], captions)], "t", ["image"])) for captions in ({}, comparison("a", "b"))
     )
     assert with_one.shape[1] > without.shape[1] + 300
-    long = pixels(sheet([Shown([grey(60)], "word " * 500, "x" * 5000)], "t", ["image"]))
+    long = pixels(
+        sheet(
+            [Shown([grey(60)], {"label" * 500: [*[Word("word", True)] * 500, Word("x" * 5000, True)]})], "t", ["image"]
+        )
+    )
     assert long.shape[1] == with_one.shape[1]
     assert long.shape[0] < 2 * with_one.shape[0], "a long caption is cut"
 
@@ -64,3 +69,29 @@ def test_words_are_compared_in_order():
         Word("a", True), Word("red", True), Word("leaf", False), Word("left", True), Word("of", True),
         Word("a", True), Word("heart", False),
     ]  # fmt: skip
+
+
+def test_fonts_are_matplotlibs():
+    for style in ("", "-Bold"):
+        assert font(12, style).path.startswith(matplotlib.get_data_path())
+
+
+def test_text_that_is_too_long_loses_its_middle():
+    assert fitted("short", 500, 12) == "short"
+    text = fitted("the beginning " + "x" * 500 + " the end", 200, 12)
+    assert text.startswith("the begin")
+    assert text.endswith("the end")
+    assert "…" in text
+    assert font(12).getlength(text) <= 200
+
+
+def test_text_is_one_line_that_can_be_encoded():
+    assert fitted("two\nlines \udce9", 500, 12) == "two lines ?"
+
+
+def test_picture_is_enlarged_by_whole_pixels():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    large = np.asarray(enlarged(picture, 7))
+    assert large.shape == (8, 8, 3)
+    assert (large[::4, ::4] == picture).all()
+    assert (large[3, 3] == picture[0, 0]).all()

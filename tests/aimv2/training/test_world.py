@@ -1,13 +1,10 @@
 """Collectives of 1, 2 and 4 ranks."""
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from aimv2.training.world import ALONE, World
+from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool)
@@ -65,10 +62,3 @@ def test_all_ranks_get_the_weights_and_buffers_of_rank_0(tmp_path):
     own = nn.BatchNorm1d(3).double().state_dict().values()
     for value, expected in zip(on_ranks(2, tmp_path, equal_weights), [*own, *own], strict=True):
         assert torch.equal(value, expected + 1)
-
-
-@given(num_rows=st.integers(0, 1000), size=st.integers(1, 17))
-def test_shares_cover_all_rows_once(num_rows, size):
-    shares = [World(size, rank=rank).share(num_rows) for rank in range(size)]
-    assert np.concatenate(shares).tolist() == list(range(num_rows))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1

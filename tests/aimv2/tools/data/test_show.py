@@ -1,4 +1,4 @@
-import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,70 +13,68 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.tools.data.show import cells, pieces, show_command
+from aimv2.evaluation.sheet import Word
+from aimv2.tools.data.show import divided, show_command, shown
+
+PALE = np.array([255 - (255 - level) // 3 for level in range(256)], dtype=np.uint8)
 
 
-def word_tokenizer(words, unknown="<unk>"):
-    vocab = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: number for number, word in enumerate(words, 3)}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return CaptionTokenizer(tokenizer)
-
-
-def test_cells_show_the_batches_of_training(tiny, pairs):
-    num_bad, found = cells(tiny, step=1, num=11)
+def test_rows_show_the_batches_of_training(tiny, pairs):
+    num_bad, found = shown(tiny, step=1, num=11)
     batches = TrainBatches(tiny, pairs.train, pairs.tokenizer)
     assert num_bad == 0
-    assert [cell.place for cell in found] == list(range(8, 19))
-    for number, cell in enumerate(found):
+    assert len(found) == 11
+    for number, row in enumerate(found):
         batch, index = batches[1 + number // 8], number % 8
-        assert np.array_equal(cell.image, unnormalise(batch.image[index]))
-        assert cell.target is None
-        assert cell.in_prefix_GG.ravel().tolist() == [patch < batch.prefix_len_B[index] for patch in range(16)]
-        tokens = batch.token_BT[index].tolist()
-        seen = [piece.text for piece in cell.pieces if not piece.is_truncated]
-        assert "".join(seen) == pairs.tokenizer.decode(tokens).replace(" ", "")
-        source, side, row = cell.key.rsplit("-", 2)
-        assert (f"{source}_scenes", side) == (cell.source, "train")
-        scene = pairs.train.parts[cell.source]
-        caption = scene.caption(int(row), cell.kind)
-        assert [piece.starts_word for piece in cell.pieces].count(True) == len(caption.words)
-        assert "".join(piece.text for piece in cell.pieces) == "".join(caption.words)
+        (picture,), image = row.pictures, unnormalise(batch.image[index])
+        is_seen = np.array([patch < batch.prefix_len_B[index] for patch in range(16)]).reshape(4, 4)
+        assert np.array_equal(
+            picture, np.where(np.repeat(np.repeat(is_seen, 4, 0), 4, 1)[..., None], image, PALE[image])
+        )
+        ((label, words),) = row.captions.items()
+        assert f"prefix {batch.prefix_len_B[index]} of 16" in label
+        text = pairs.tokenizer.decode(batch.token_BT[index].tolist())
+        assert "".join(word.text.replace("·", "") for word in words if word.is_right) == text.replace(" ", "")
+        kind, key = re.match(r"(\w+), \w+ (\S+),", label).groups()
+        source, _, place = key.rsplit("-", 2)
+        caption = pairs.train.parts[f"{source}_scenes"].caption(int(place), kind)
+        assert len(words) == len(caption.words)
 
 
-def test_patches_of_the_prefix_follow_the_reading_order(tiny):
+def test_patches_of_the_prefix_follow_the_reading_order(tiny, pairs):
     config = replace(tiny, model=replace(tiny.model, patch_order="spiral"))
-    _, found = cells(config, step=0, num=8)
+    _, found = shown(config, step=0, num=8)
+    batch = TrainBatches(config, *(getattr(pairs, name) for name in ("train", "tokenizer")))[0]
     spiral = [5, 6, 10, 9, 8, 4, 0, 1, 2, 3, 7, 11, 15, 14, 13, 12]
-    for cell in found:
-        assert set(np.flatnonzero(cell.in_prefix_GG)) == set(spiral[: cell.prefix_len])
+    for index, row in enumerate(found):
+        is_same = (row.pictures[0] == unnormalise(batch.image[index])).all(axis=2)
+        is_same_GG = is_same.reshape(4, 4, 4, 4).all(axis=(1, 3))
+        assert is_same_GG.ravel()[spiral[: batch.prefix_len_B[index]]].all()
 
 
 def test_shuffled_pixels_show_the_targets(tiny):
     config = replace(tiny, data=replace(tiny.data, pixels="shuffled"))
-    _, found = cells(config, step=0, num=3)
-    assert all(cell.target is not None and not np.array_equal(cell.target, cell.image) for cell in found)
+    _, found = shown(config, step=0, num=3)
+    assert all(not np.array_equal(*row.pictures) for row in found)
 
 
-def test_unknown_and_truncated_tokens_are_marked():
-    tokenizer = word_tokenizer(["red", "star"])
+def test_unknown_and_truncated_words_are_marked():
+    vocab = {"<pad>": 0, "</s>": 1, "<unk>": 2, "red": 3, "star": 4}
+    raw = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.add_special_tokens(["<unk>"])
+    tokenizer = CaptionTokenizer(raw)
     captions = ['"Red" moon, star!', "Star."]  # the tokenizer cleans them
-    (first, second) = pieces(tokenizer, captions, tokenizer.encode(captions, 3))
-    assert [(piece.text, piece.is_unknown, piece.is_truncated) for piece in first] == [
-        ("red", False, False),
-        ("moon", True, False),
-        ("star", False, True),
-    ]
-    assert [(piece.text, piece.is_truncated) for piece in second] == [("star", False)]
+    first, second = (divided(tokenizer, caption, tokenizer.encode([caption], 3)[0]) for caption in captions)
+    assert first == [Word("red", True), Word("?", True), Word("star", False)]
+    assert second == [Word("star", True)]
 
 
-def test_parts_of_words_are_told_from_words():
+def test_words_are_divided_into_tokens():
     tokenizer = CaptionTokenizer.train(["red star"] * 5, 262)
-    (found,) = pieces(tokenizer, ["red stars"], tokenizer.encode(["red stars"], 30))
-    assert sum(piece.starts_word for piece in found) == 2
-    assert "".join(piece.text for piece in found) == "redstars"
-    (found,) = pieces(tokenizer, ["шар"], tokenizer.encode(["шар"], 30))  # two bytes a letter
-    assert "".join(piece.text for piece in found) == "ш·а·р·"
+    first, second = divided(tokenizer, "red stars", tokenizer.encode(["red stars"], 30)[0])
+    assert "·" in second.text
+    assert (first.text + second.text).replace("·", "") == "redstars"
 
 
 @pytest.fixture
@@ -95,14 +93,14 @@ def described(tmp_path):
 
 def test_files_show_their_own_kind_of_captions_and_replaced_samples(tiny, described, cache_dir):
     data = DataConfig(sources=(str(described),), cache_dir=cache_dir, render_px=24, dense_fraction=0.9)
-    num_bad, found = cells(replace(tiny, data=data), step=0, num=32)
-    assert {cell.kind for cell in found} == {"short"}
-    assert {cell.source for cell in found} == {"mine"}
-    for cell in found:
-        number = int(cell.key.removesuffix(".png"))
-        assert np.abs(cell.image.astype(int) - (number, 0, 0)).max() <= 1
-        assert "".join(piece.text for piece in cell.pieces) == f"picture{number}"
-    epochs = {cell.epoch for cell in found}
+    num_bad, found = shown(replace(tiny, data=data), step=0, num=32)
+    epochs = set()
+    for row in found:
+        ((label, words),) = row.captions.items()
+        number, epoch = map(int, re.match(r"short, mine (\d+)\.png, epoch (\d+)", label).groups())
+        epochs.add(epoch)
+        assert np.abs(row.pictures[0][0, 0].astype(int) - (number, 0, 0)).max() <= 1
+        assert "".join(word.text.replace("·", "") for word in words) == f"picture{number}"
     assert len(epochs) > 1
     assert (num_bad > 0) == ("broken.png" in _training_keys(described, data))
 
@@ -121,7 +119,7 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
     assert show_command([f"to={to}", "num=3", *keys]) == 0
     with Image.open(to) as picture:
         assert picture.format == "PNG"
-        assert picture.width > 3 * 200
+        assert picture.height > 3 * 100
     assert "3 samples from step 0 on" in capsys.readouterr().out
     assert [path.name for path in to.parent.iterdir()] == ["sheet.png"]
 
@@ -131,7 +129,7 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
     [
         (["to=a.jpg"], "must end in .png"),
         (["num=0"], "num: .*greater than 0"),
-        (["num=401"], "num: .*less than or equal to 400"),
+        (["num=101"], "num: .*less than or equal to 100"),
         (["step=-1"], "step: .*greater than or equal to 0"),
         (["objective=clip"], "write objective.name=clip"),
         (["native.areas=[16]", "model.encoder.positions=sincos"], r"squares of one size; type native.areas=\[\]"),
@@ -140,11 +138,3 @@ def test_the_command_writes_a_picture(tmp_path, cache_dir, capsys):
 def test_wrong_arguments_give_one_sentence(arguments, sentence):
     with pytest.raises(UsageError, match=sentence):
         show_command(arguments)
-
-
-def test_the_unknown_token_of_a_unigram_model_is_found():
-    model = models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("red", -1.0)], unk_id=2)
-    tokenizer = CaptionTokenizer(Tokenizer(model))
-    assert json.loads(tokenizer.to_json())["model"]["unk_id"] == 2
-    (found,) = pieces(tokenizer, ["redx"], tokenizer.encode(["redx"], 5))
-    assert [(piece.text, piece.is_unknown) for piece in found] == [("red", False), ("x", True)]

@@ -1,4 +1,6 @@
-"""A set of handwritten digits in a folder, and public checkpoints with random weights."""
+"""A set of handwritten digits in a folder, and networks with random weights."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,9 +8,13 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
+from aimv2.config.run_config import ObjectiveConfig
+from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.images import Shape
+from aimv2.model.network import build
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.models import load_model
+from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import labelled_digits
 from tests.helpers.public_encoders import IMAGE_PX
 
@@ -58,6 +64,15 @@ def public_pair(tmp_path_factory):
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder, model
+
+
+@pytest.fixture
+def pair(tiny, tmp_path):
+    """The folder of a finished run with a text encoder, and its network with random weights."""
+    config = replace(tiny, objective=ObjectiveConfig(name="clip"))
+    network = randomise(build(config))
+    tokenizer = CaptionTokenizer.train(["a photo of a zero one two three four five six seven eight nine"], 300)
+    return finished_run(tmp_path / "runs", config, network, tokenizer=tokenizer).path, network
 
 
 @pytest.fixture(scope="session")

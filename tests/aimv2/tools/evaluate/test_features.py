@@ -1,5 +1,4 @@
 import io
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from aimv2.tools.evaluate.models import load_model
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures
 from tests.helpers.public_encoders import network_inputs
-from tests.helpers.ranks import on_ranks
 
 PICTURES = random_pictures()
 FILES = [png(picture) for picture in PICTURES]
@@ -70,14 +68,14 @@ def test_only_features_that_are_missing_are_computed(extraction):
     torch.testing.assert_close(both.features["patches"].float().mean(dim=1), both.features["mean"], atol=2e-3, rtol=0)
 
 
-def test_another_computation_has_another_folder(extraction, public_pair):
+def test_another_computation_has_another_folder(extraction, pair):
     others = [
         replace(extraction, shape=Shape(28, 1.0, 10**6)),
         replace(extraction, shape=Shape(42, 0.875, 10**6)),
         replace(extraction, shape=OwnShape(100, 14, 10**6)),
         replace(extraction, shape=OwnShape(200, 14, 10**6)),
         replace(extraction, precision="bfloat16"),
-        replace(extraction, model=load_model(public_pair[0])),
+        replace(extraction, model=load_model(pair[0])),
     ]
     splits = [split_of(FILES, filters={"width": Filter(min=1)}), split_of(FILES[:-1])]
     names = [each.folder(SPLIT) for each in (extraction, *others)] + [extraction.folder(each) for each in splits]
@@ -124,26 +122,6 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(extraction):
     shown = Console(record=True, width=200)
     check_room(replace(extraction, console=shown), [(SPLIT, ["mean"])])
     assert f"take {10 * 32 * 4 / 1e6:.1f} MB" in shown.export_text()
-
-
-def together(world, extraction):
-    found = saved(replace(extraction, world=world, console=Console(quiet=True)), SPLIT, ["mean", "patches"])
-    world.of(0, None)
-    return {"unusable": len(found.unusable), **found.features} if world.rank == 0 else None
-
-
-@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
-def test_shares_of_ranks_write_one_file(ranks, extraction, tmp_path):
-    """The oracle is one process; ranks have other batches, so that last digits may differ."""
-    alone = saved(extraction, SPLIT, ["mean", "patches"])
-    (tmp_path / "ranks").mkdir()
-    shared = replace(extraction, cache_dir=tmp_path / "shared", console=None)  # which cannot be sent to a process
-    found = on_ranks(ranks, tmp_path / "ranks", together, shared)
-    assert found.pop("unusable") == 0
-    for kind, value in alone.features.items():
-        torch.testing.assert_close(found[kind], value, atol=1e-5, rtol=1e-3)
-    facts = json.loads((shared.folder(SPLIT) / "features.json").read_text())
-    assert (facts["ranks"], facts["images"]) == (ranks, 10)
 
 
 @pytest.mark.parametrize("area", [60, 200])

@@ -9,7 +9,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.network import build
-from aimv2.tools.evaluate.models import Texts, load_model
+from aimv2.tools.evaluate.models import load_model
 from aimv2.tools.weights import read_published, write_weights
 from tests.helpers.finished_runs import finished_run
 
@@ -29,8 +29,7 @@ def test_a_public_checkpoint_is_that_of_transformers_in_any_of_its_forms(public,
     # Only the file without its folder's config.json has the published width of heads in place of the stated one.
     assert models[0].digest == models[2].digest
     assert (models[0].name, models[2].name) == ("aimv2-tiny", "imported")
-    assert models[0].pair is None
-    assert "no text encoder" in models[0].no_texts
+    assert (models[0].pair, models[0].tokenizer) == (None, None)
 
 
 def test_other_weights_have_another_digest(public, tmp_path):
@@ -65,9 +64,9 @@ def test_a_finished_run_is_the_trained_network(objective, tiny, tmp_path):
         if objective == "aimv2":
             assert found.pair is None
             return
-        token_BT, length_B = map(torch.from_numpy, found.texts.encode(["a red heart", "heart"]))
-        assert token_BT.tolist() == tokenizer.encode(["a red heart", "heart"], 12).tolist()
-        assert length_B.tolist() == tokenizer.lengths(token_BT.numpy()).tolist()
+        assert found.tokenizer.to_json() == tokenizer.to_json()
+        token_BT = torch.from_numpy(tokenizer.encode(["a red heart", "heart"], 12))
+        length_B = torch.from_numpy(tokenizer.lengths(token_BT.numpy()))
         torch.testing.assert_close(found.pair.embed_images(image(16)), network.embed_images(image(16)))
         torch.testing.assert_close(found.pair.embed_texts(token_BT, length_B), network.embed_texts(token_BT, length_B))
         larger = load_model(run.path, image_px=32)
@@ -82,43 +81,54 @@ def test_what_is_no_weights_is_refused(tmp_path, digits):
         load_model(digits.parent)
 
 
-def test_a_pair_without_its_tokenizer_has_no_texts(public_pair, tmp_path):
+@pytest.mark.parametrize(
+    ("objective", "message"), [("clip", "are not those of an AIMv2 encoder"), ("siglip", "are not those of the run's")]
+)
+def test_a_run_whose_text_encoder_is_broken_is_refused(objective, message, tiny, tmp_path):
+    config = replace(tiny, objective=ObjectiveConfig(name=objective))
+    network = build(config)
+    folder = finished_run(tmp_path / "runs", config, network).path
+    state = network.state_dict()
+    del state["text_tower.norm.weight"]
+    save_file(state, next(folder.rglob("weights.safetensors")))
+    with pytest.raises(UsageError, match=rf"(?s){message}.*text_tower\.norm\.weight"):
+        load_model(folder)
+
+
+def test_a_pair_without_its_tokenizer_reads_no_texts(public_pair, tmp_path):
     folder, _ = public_pair
     write_weights(read_published(folder), tmp_path / "imported")
     model = load_model(tmp_path / "imported")
-    assert model.texts is None
-    assert "give tokenizer=PATH" in model.no_texts
-    assert load_model(tmp_path / "imported", tokenizer=folder / "tokenizer.json").texts is not None
+    assert model.pair is not None
+    assert model.tokenizer is None
+    assert load_model(tmp_path / "imported", tokenizer=folder / "tokenizer.json").tokenizer is not None
 
 
 def test_a_long_text_is_cut_and_ends(public_pair):
-    model = load_model(public_pair[0])
-    token_BT, length_B = model.texts.encode(["xyz " * 30, "one"])
+    tokenizer = load_model(public_pair[0]).tokenizer
+    token_BT = tokenizer.encode(["xyz " * 30, "one"], 16)
+    length_B = tokenizer.lengths(token_BT)
     assert token_BT.shape == (2, 16)
     assert length_B[0] == 16
     assert (token_BT[np.arange(2), length_B - 1] == 1).all()
     assert token_BT[1, 0] == 0  # the start that the tokenizer's file adds
 
 
-def test_a_tokenizer_of_our_runs_is_used_as_in_training(tmp_path):
-    tokenizer = CaptionTokenizer.train(["a red heart"], 300)
+def test_a_tokenizer_of_our_runs_is_used_as_in_training(public_pair, tmp_path):
+    tokenizer = CaptionTokenizer.train(["a red heart"], 260)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
-    texts = Texts(tmp_path / "tokenizer.json", max_tokens=6, end_id=1, vocab_size=400)
-    token_BT, length_B = texts.encode(["  A red\nheart", "red"])
-    assert token_BT.tolist() == tokenizer.encode(["  A red\nheart", "red"], 6).tolist()
-    assert length_B.tolist() == tokenizer.lengths(token_BT).tolist()
+    found = load_model(public_pair[0], tokenizer=tmp_path / "tokenizer.json").tokenizer
+    texts = ["  A red\nheart", "red"]
+    assert found.encode(texts, 6).tolist() == tokenizer.encode(texts, 6).tolist()
 
 
 @pytest.mark.parametrize(
-    ("content", "end_id", "vocab_size", "message"),
-    [
-        (None, 1, 100, "is not the tokenizer of these weights"),
-        (None, 5000, 400, "is not the tokenizer of these weights"),
-        ("{}", 1, 400, r"is not a readable tokenizer\.json"),
-    ],
+    ("content", "message"),
+    [(None, "is not the tokenizer of these weights"), ("{}", r"is not a readable tokenizer\.json")],
 )
-def test_a_tokenizer_of_other_weights_or_none_is_refused(content, end_id, vocab_size, message, tmp_path):
-    content = content or CaptionTokenizer.train(["a red heart"], 300).to_json()
+def test_a_tokenizer_of_other_weights_or_none_is_refused(content, message, public_pair, tmp_path):
+    words = "a red heart and a blue star with some green leaves on yellow paper by an unknown painter"
+    content = content or CaptionTokenizer.train([words], 400).to_json()
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UsageError, match=message):
-        Texts(tmp_path / "tokenizer.json", max_tokens=6, end_id=end_id, vocab_size=vocab_size)
+        load_model(public_pair[0], tokenizer=tmp_path / "tokenizer.json")

@@ -1,6 +1,7 @@
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.options import read_options
 from aimv2.tools.evaluate.options import EvaluateOptions
 
@@ -33,3 +34,10 @@ def test_a_wrong_argument_is_one_sentence(argument, message):
         read_options(EvaluateOptions, [*NEEDED, argument])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_default_grid_is_the_papers():
+    options = EvaluateOptions(weights="", data="").probe
+    assert options.learning_rates == (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3)
+    assert (options.weight_decays, options.epochs, options.batch_size) == ((0.05, 0.1), 100, 512)
+    assert set(options.learning_rates) <= set(ProbeConfig().learning_rates)

@@ -7,7 +7,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models import save_for_hf
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
@@ -40,18 +39,10 @@ def make_transformers(folder, width, num_heads, depth, **more):
     return lambda image: model(pixel_values=image).last_hidden_state
 
 
-def timm_model(width, num_heads, depth, **more):
-    sizes = {"embed_dim": width, "num_heads": num_heads, "depth": depth}
+def timm_model(width, num_heads, depth, image_px=IMAGE_PX, patch_px=14):
+    sizes = {"img_size": image_px, "patch_size": patch_px, "embed_dim": width, "num_heads": num_heads, "depth": depth}
     sizes["mlp_ratio"] = (FFN_HIDDEN[width] + 0.5) / width  # timm rounds down
-    return randomise(
-        timm.create_model("aimv2_large_patch14_224", img_size=IMAGE_PX, **({"num_classes": 0} | sizes | more))
-    )
-
-
-def make_timm(folder, width, num_heads, depth, **more):
-    model = timm_model(width, num_heads, depth, **more)
-    save_for_hf(model, folder, safe_serialization=True)
-    return model.forward_features
+    return randomise(timm.create_model("aimv2_large_patch14_224", num_classes=0, **sizes))
 
 
 def ml_aim_name(name):
@@ -82,17 +73,11 @@ def load_transformers(folder):
     return lambda image: model(pixel_values=image).last_hidden_state
 
 
-def load_timm(folder):
-    config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], **config["model_args"])
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    return model.eval().forward_features
-
-
 def load_ml_aim(folder):
     """Load with timm's converter into timm's model of these sizes."""
     state, config = load_file(folder / "weights.safetensors"), json.loads((folder / "config.json").read_text())
-    model = timm_model(config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"])
+    sizes = ("hidden_size", "num_attention_heads", "num_hidden_layers", "image_size", "patch_size")
+    model = timm_model(*(config[key] for key in sizes))
     model.load_state_dict(_convert_aimv2(state, model), strict=True)
     return model.forward_features
 
@@ -100,13 +85,13 @@ def load_ml_aim(folder):
 @pytest.fixture(scope="session")
 def make():
     """By layout: make a folder of an encoder with these sizes, and return the function from images to features."""
-    return {"transformers": make_transformers, "timm": make_timm, "ml-aim": make_ml_aim}
+    return {"transformers": make_transformers, "ml-aim": make_ml_aim}
 
 
 @pytest.fixture(scope="session")
 def load():
     """By layout: load a folder as its users do, and return the function from images to features."""
-    return {"transformers": load_transformers, "timm": load_timm, "ml-aim": load_ml_aim}
+    return {"transformers": load_transformers, "ml-aim": load_ml_aim}
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +114,7 @@ def make_pair():
 def templates(tmp_path_factory, make_pair):
     """Folders made once, to be copied: of each layout an encoder of width 128, one head, one block; and a pair."""
     folder = tmp_path_factory.mktemp("templates")
-    for name, make in (("transformers", make_transformers), ("timm", make_timm), ("ml-aim", make_ml_aim)):
+    for name, make in (("transformers", make_transformers), ("ml-aim", make_ml_aim)):
         make(folder / name, 128, 1, 1)
     make_pair(folder / "pair")
     return folder
@@ -145,7 +130,7 @@ def copy_of(template):
     return folder
 
 
-foreign, foreign_timm, pair = copy_of("transformers"), copy_of("timm"), copy_of("pair")
+foreign, pair = copy_of("transformers"), copy_of("pair")
 foreign_ml_aim = copy_of("ml-aim")  # without a config.json
 
 
@@ -180,7 +165,7 @@ def refusal():
 
 @pytest.fixture(scope="session")
 def edit_json():
-    """Change a config.json in place: ``edit_json(folder, {"text_config.vocab_size": 51})``."""
+    """Change a config.json in place: ``edit_json(folder, {"encoder.width": 51})``."""
 
     def edit(folder, changes):
         path = folder / "config.json"

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import timm
 import torch
 import transformers
 from huggingface_hub import ModelCard
@@ -12,7 +11,7 @@ from huggingface_hub import ModelCard
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.data.sources.credits import credits_of
-from aimv2.tools.weights.card import Card, render
+from aimv2.tools.weights.card import render
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
 
@@ -34,7 +33,7 @@ def exported(initialised_run, tiny, tmp_path):
 def use(card, folder):
     """Run the card's example of use and return its model."""
     code = card.partition("```python\n")[2].partition("```")[0]
-    namespace = {"transformers": transformers, "timm": timm}
+    namespace = {"transformers": transformers}
     exec(code.replace("FOLDER", str(folder)), namespace)
     return namespace["model"]
 
@@ -55,12 +54,6 @@ def test_example_of_use_loads_the_weights(exported, tiny):
     assert type(model).__name__ == "Aimv2VisionModel"
     px = tiny.model.image_px
     assert model(pixel_values=torch.zeros(1, 3, px, px)).last_hidden_state.shape[-1] == tiny.model.encoder.width
-
-
-def test_example_of_use_of_timm_loads_the_weights(exported):
-    folder, text = exported("timm")
-    assert use(text, folder).num_features
-    assert ModelCard(text).data.to_dict()["library_name"] == "timm"
 
 
 def test_pair_of_encoders_is_loaded_as_a_pair(exported, tiny):
@@ -101,16 +94,17 @@ def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
 def test_own_sources_have_their_licences_and_controls_a_warning(tiny, tmp_path):
     path = own_source(tmp_path, "my_birds", num_pairs=10, licence="CC BY 4.0, by *me*")
     config = replaced(tiny, {"data.sources": (path,), "data.captions": "shuffled"})
-    card = Card(
+    text = render(
+        config,
+        "ml-aim",
         name="a_b",
-        layout="timm",
         seeds=[3, 4],
         sources=credits_of([config])["sources"],
-        evaluation=("none", []),
+        note="none",
+        metrics=[],
         record=[],
         verdicts=["one"],
     )
-    text = render(card, config)
     assert r"# a\_b" in text
     assert r"- my\_birds (CC BY 4.0, by \*me\*)" in text
     assert "this is a control, not a useful model" in text

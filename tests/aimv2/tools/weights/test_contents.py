@@ -62,7 +62,7 @@ def test_invalid_config_is_refused(changes, message, refusal):
     tower = {"width": 32, "depth": 1, "num_heads": 2, "embed_dim": 8}
     tower |= {"vocab_size": 50, "max_text_tokens": 9, "end_id": 1}
     values = {
-        "source": {"layout": "timm", "file": "x", "dtypes": ["float32"]},
+        "source": {"layout": "ml-aim", "file": "x", "dtypes": ["float32"]},
         "image_px": 56,
         "patch_px": 14,
         "encoder": {"width": 128, "depth": 1, "num_heads": 1},

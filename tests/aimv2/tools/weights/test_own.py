@@ -103,7 +103,7 @@ def test_dual_encoder_needs_a_text_tower(ours, refusal):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layout", ["transformers", "timm"])
+@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
 def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, images, load, tmp_path):
     folder, network = initialised_run(tmp_path / "runs", tiny)
     expected = network.encoder(images)
@@ -153,7 +153,7 @@ def test_pair_that_no_layout_has_exports_its_encoder(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layout", ["transformers", "timm", "ml-aim"])
+@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
 @pytest.mark.parametrize(
     ("encoder", "model", "reason"),
     [

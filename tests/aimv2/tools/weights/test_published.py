@@ -64,32 +64,25 @@ def test_every_size_keeps_its_features_from_and_to_transformers(width, num_heads
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layout", ["timm", "ml-aim"])
-def test_other_layouts_keep_features_both_ways(layout, make, load, tmp_path):
-    check_both_ways(make, load, tmp_path, layout, 256, 2, 2)
+def test_layout_of_apple_keeps_features_both_ways(make, load, tmp_path):
+    check_both_ways(make, load, tmp_path, "ml-aim", 256, 2, 2)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("layout", "option"), [("transformers", {"use_head": True}), ("timm", {"num_classes": 10})])
-def test_head_is_omitted(layout, option, make, tmp_path):
-    theirs = make[layout](tmp_path / "foreign", 256, 2, 1, **option)
+def test_head_is_omitted(make, tmp_path):
+    theirs = make["transformers"](tmp_path / "foreign", 256, 2, 1, use_head=True)
     head = sorted(name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head."))
     omitted = read_published(tmp_path / "foreign").omitted
-    assert omitted == f"{', '.join(head)}: our encoder has no attention-pooling or classifier head"
+    assert omitted == f"{', '.join(head)}: our encoder has no attention-pooling head"
     image = torch.randn(2, 3, 56, 56)
     assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
-
-
-def test_attention_pooling_of_timm_is_refused(make, refusal, tmp_path):
-    make["timm"](tmp_path / "foreign", 256, 2, 1, num_classes=10, global_pool="map")
-    assert "unexpected ('attn_pool." in refusal(read_published, tmp_path / "foreign")
 
 
 @torch.no_grad()
 def test_conversion_through_all_layouts_returns_the_same_file(make, load, tmp_path):
     expected = make["transformers"](tmp_path / "transformers", 32, 4, 12)  # twelve blocks: 10 sorts before 2 as text
     at = tmp_path / "transformers"
-    for step, layout in enumerate(["timm", "ml-aim", "transformers"]):
+    for step, layout in enumerate(["ml-aim", "transformers"]):
         ours = to_ours(at, tmp_path / f"ours{step}")
         assert_equal_files(ours, tmp_path / "ours0")
         at = tmp_path / f"there{step}"
@@ -101,13 +94,17 @@ def test_conversion_through_all_layouts_returns_the_same_file(make, load, tmp_pa
 
 
 @torch.no_grad()
-def test_timm_loads_an_exported_folder_by_its_path(foreign, tmp_path):
-    ours = to_ours(foreign, tmp_path / "ours")
-    to_others(ours, tmp_path / "timm", "timm")
-    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+def test_timm_loads_an_export_in_the_layout_of_apple(make, tmp_path):
+    make["transformers"](tmp_path / "foreign", 1024, 8, 1)
+    ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
+    to_others(ours, tmp_path / "apple", "ml-aim")
+    overlay = {"file": str(tmp_path / "apple/weights.safetensors"), "num_classes": 0}
+    sizes = {"img_size": 56, "depth": 1, "num_classes": 0}
+    model = timm.create_model(
+        "aimv2_large_patch14_224", pretrained=True, pretrained_cfg_overlay=overlay, **sizes
+    ).eval()
     image = torch.randn(1, 3, 56, 56)
     assert_same(model.forward_features(image), load_encoder(ours)(image))
-    assert model.num_classes == 0
 
 
 def test_permissions_of_written_files_follow_the_umask(foreign, assert_shared, tmp_path):
@@ -139,21 +136,19 @@ def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, asse
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layout", ["timm", "ml-aim"])
-def test_layout_without_text_tower_gets_only_the_encoder(layout, make_pair, load, tmp_path):
+def test_layout_without_text_tower_gets_only_the_encoder(make_pair, load, tmp_path):
     theirs = make_pair(tmp_path / "foreign")
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
-    written = to_others(ours, tmp_path / "there", layout)
-    assert written.omitted == f"image_head, similarity, text_tower: layout={layout} has no such parts"
+    to_others(ours, tmp_path / "there", "ml-aim")
     image = torch.randn(1, 3, 56, 56)
     expected = theirs.vision_model(pixel_values=image).last_hidden_state
     assert_same(load_encoder(ours)(image), expected)
-    assert_same(load[layout](tmp_path / "there")(image), expected)
+    assert_same(load["ml-aim"](tmp_path / "there")(image), expected)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
-def test_native_resolution_takes_images_of_any_shape(layout, make, load, refusal, tmp_path):
+def test_native_resolution_takes_images_of_any_shape(layout, make, load, tmp_path):
     theirs = make["transformers"](tmp_path / "foreign", 128, 1, 2, is_native=True, image_size=84)
     ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
     to_others(ours, tmp_path / "there", layout)
@@ -167,8 +162,6 @@ def test_native_resolution_takes_images_of_any_shape(layout, make, load, refusal
         assert_same(load_encoder(again)(image), expected)
         assert_same(back(image), expected)
     assert read_weights(again).config.image_px == 84
-    assert "positions='sincos'" in refusal(to_others, ours, tmp_path / "timm", "timm")
-    assert not (tmp_path / "timm").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -187,7 +180,7 @@ def test_weights_in_no_published_layout_are_refused(foreign, refusal, tmp_path):
     save_file({"some.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     message = refusal(read_published, tmp_path / "other.safetensors")
     assert "'some.weight'" in message
-    assert "patch_embed.proj.weight" in message
-    message = refusal(read_published, foreign, "timm")
-    assert "not an AIMv2 in layout=timm, which has patch_embed.proj.weight;" in message
+    assert "embeddings.patch_embed.weight or preprocessor.patchifier.proj.weight" in message
+    message = refusal(read_published, foreign, "ml-aim")
+    assert "not an AIMv2 in layout=ml-aim, which has preprocessor.patchifier.proj.weight;" in message
     assert "our names already" in refusal(read_published, to_ours(foreign, tmp_path / "ours"))

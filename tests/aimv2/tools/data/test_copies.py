@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
-from aimv2.tools.data.audit.copies import THRESHOLD, look, near_pairs
+from aimv2.tools.data.copies import THRESHOLD, look, near_pairs
 
 
 def resized(picture):

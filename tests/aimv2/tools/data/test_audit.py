@@ -1,0 +1,221 @@
+import io
+import itertools
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from aimv2.config.data_config import DataConfig
+from aimv2.data.pairs import Pairs
+from aimv2.datasets.description import read_source
+from aimv2.datasets.file_pairs import FilePairs
+from aimv2.datasets.open import open_location, prepare_location
+from aimv2.tools.data.audit import (
+    SCHEMA,
+    AuditedSide,
+    audit,
+    chosen_rows,
+    facts_of,
+    images,
+    leaks,
+    near_looks,
+    sides_of,
+)
+from aimv2.tools.data.index import index_command
+from tests.helpers.own_data import source
+
+THRESHOLD = 6
+LOOKS = [0, 0b1, 0b111111, 2**60 - 1, 2**60 - 2, 2**63]
+
+
+def facts(*sides):
+    """Return facts of images, given by side as (content, look); content 0 is a missing image."""
+    rows = [
+        {
+            "side": side,
+            "row": row,
+            "problem": None if content else "missing image",
+            "content": content or None,
+            "look": look if content else None,
+        }
+        for side, images in enumerate(sides)
+        for row, (content, look) in enumerate(images)
+    ]
+    return pl.DataFrame(rows, SCHEMA)
+
+
+def near(one, other):
+    (content, look), (other_content, other_look) = one, other
+    if not content or not other_content or look is None or other_look is None:
+        return False
+    return (look ^ other_look).bit_count() <= THRESHOLD
+
+
+# A file has one perceptual hash, so the content is drawn with it.
+IMAGE = st.tuples(st.sampled_from([0, 1, 2, 3]), st.sampled_from([*LOOKS, None])).map(
+    lambda found: (0 if not found[0] else 1 + found[0] + 10 * [*LOOKS, None].index(found[1]), found[1])
+)
+ROWS = st.lists(IMAGE, min_size=1, max_size=12)
+
+
+class Numbered(Pairs):
+    """Pairs whose keys are their rows."""
+
+    def __len__(self):
+        return 100
+
+    def keys(self, row_B):
+        return list(map(str, row_B.tolist()))
+
+    def sample_ids(self, row_B):
+        return row_B
+
+    def picture(self, row):
+        raise AssertionError("findings read no pictures")
+
+    def caption(self, row, kind, choice=0.0):
+        raise AssertionError("or captions")
+
+
+def sides(*names):
+    return [AuditedSide(*name.split(), Numbered(), ()) for name in names]
+
+
+@settings(max_examples=60)
+@given(ROWS, ROWS)
+def test_leaks_are_those_of_the_obvious_loop(held_out, train):
+    fact_N = facts(held_out, train)
+    (leak,) = leaks(sides("mine held-out", "mine train"), fact_N, near_looks(fact_N))
+    present = [row for row in held_out if row[0]]
+    same = [any(row[0] == other[0] for other in train) for row in present]
+    like = [any(near(row, other) for other in train) for row in present]
+    assert (leak["of"], leak["within"], leak["num"]) == ("mine held-out", "mine train", len(present))
+    assert leak["exact"] == sum(same)
+    assert leak["near"] == sum(one or other for one, other in zip(same, like, strict=True))
+    assert len(leak["first"]) == len({key for key, _ in leak["first"]}) == leak["near"]
+    for key, other_key in leak["first"]:
+        one, other = held_out[int(key)], train[int(other_key)]
+        assert one[0] == other[0] or near(one, other)
+
+
+@settings(max_examples=60)
+@given(ROWS)
+def test_copies_are_those_of_the_obvious_loop(rows):
+    fact_N = facts(rows)
+    found = images(fact_N, near_looks(fact_N))
+    present = [row for row in rows if row[0]]
+    assert found["exact copies"] == len(present) - len({row[0] for row in present})
+    assert found["with a near copy"] == sum(
+        any(near(row, other) and row[0] != other[0] for other in rows) for row in rows
+    )
+    assert found["one colour"] == sum(look is None for _, look in present)
+
+
+def test_every_side_is_compared_with_every_other():
+    names = ["a train", "a held-out", "b train", "b test"]
+    fact_N = facts(*[[(1, 5)]] * 4)
+    found = leaks(sides(*names), fact_N, near_looks(fact_N))
+    pairs = {frozenset((leak["of"], leak["within"])) for leak in found}
+    assert pairs == set(map(frozenset, itertools.combinations(names, 2)))
+    assert all(leak["within"].endswith("train") for leak in found if "train" in leak["of"])
+    assert {(leak["exact"], leak["near"]) for leak in found} == {(1, 1)}
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_sides_without_a_usable_image_have_no_copies(num):
+    fact_N = facts([(0, None)] * num)
+    assert images(fact_N, near_looks(fact_N)) == {"exact copies": 0, "with a near copy": 0, "one colour": 0}
+
+
+def encoded(picture, name, **options):
+    content = io.BytesIO()
+    picture.save(content, name, **options)
+    return content.getvalue()
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Return the description of 12 pairs, of which the first three are bad in different ways."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        name = f"{number:02d}"
+        picture = Image.effect_noise((40 + number, 30), 90).convert("RGB")
+        (folder / f"{name}.jpg").write_bytes(encoded(picture, "JPEG"))
+        (folder / f"{name}.txt").write_text(f"picture number {number}" if number != 1 else "...")
+    (folder / "00.jpg").write_bytes(b"<html>gone</html>")
+    (folder / "02.txt").unlink()
+    (tmp_path / "mine.yaml").write_text("folder: pictures\nshort: txt\nheld_out: {fraction: 0.4}\n")
+    prepare_location(read_source(tmp_path / "mine.yaml"))
+    return str(tmp_path / "mine.yaml")
+
+
+def test_facts_are_those_of_the_files(described):
+    found = {}
+    for side in sides_of(described, DataConfig()):
+        assert side.kinds == ("short",)
+        found |= {side.key(row)[:2]: facts_of(side, row, 10**6) for row in range(len(side.pairs))}
+    assert len(found) == len({facts["content"] for facts in found.values()}) == 12
+    problems = {key: facts["problem"] for key, facts in found.items() if facts["problem"]}
+    assert problems == {"00": "undecodable image", "01": "empty caption", "02": "missing caption"}
+    assert [key for key, facts in found.items() if facts.get("look") is None] == ["00"]
+
+
+@pytest.mark.exhaustive
+def test_processes_find_the_same(described):
+    one, two = (audit([described], DataConfig(), 100, workers, Console(quiet=True)) for workers in (1, 2))
+    assert one == two
+
+
+def test_drawn_pictures_have_facts_too(tiny):
+    (train, _) = sides_of("openmoji_scenes", tiny.data)
+    found = [facts_of(train, row, 10**6) for row in range(10)]
+    assert [facts["problem"] for facts in found] == [None] * 10
+    assert len({facts["content"] for facts in found}) == 10
+
+
+def test_a_sample_of_rows_is_without_repetition_and_over_all_rows(tiny):
+    pairs = sides_of("openmoji_scenes", tiny.data)[0].pairs
+    row_N = chosen_rows(pairs, 100)
+    assert len(set(row_N.tolist())) == 100
+    assert row_N.tolist() == sorted(row_N.tolist())
+    assert 120 < row_N.mean() < 280  # of 400
+    assert chosen_rows(pairs, 400).tolist() == list(range(400))
+
+
+def test_splits_of_a_labelled_set_are_its_sides(described, tmp_path):
+    path = tmp_path / "labelled.yaml"
+    path.write_text("train: {folder: pictures}\ntest: {folder: pictures}\nlabel: folder\n")
+    assert index_command([str(path)]) == 0
+    found = sides_of(str(path), DataConfig())
+    assert [(side.name, len(side.pairs)) for side in found] == [("labelled train", 12), ("labelled test", 12)]
+    assert facts_of(found[1], 3, 10**6)["problem"] is None
+
+
+def test_images_are_compared_upright_and_within_the_limit(tmp_path):
+    picture = Image.effect_noise((8, 8), 90).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name, image, options in (
+        ("a", picture, {}),
+        ("b", picture.rotate(180), {"exif": exif}),
+        ("c", picture.rotate(180), {}),
+        ("d", picture.resize((80, 80)), {}),
+    ):
+        (tmp_path / f"{name}.png").write_bytes(encoded(image, "PNG", **options))
+    side = AuditedSide("mine", "train", FilePairs(*opened(tmp_path), DataConfig()), ())
+    upright, turned, other, large = (facts_of(side, row, 64 * 64) for row in range(4))
+    assert (upright["look"] ^ turned["look"]).bit_count() <= 2
+    assert (upright["look"] ^ other["look"]).bit_count() > 10
+    assert (large["problem"], large.get("look")) == ("image over the pixel limit", None)
+
+
+def opened(folder):
+    """Index a folder and return the arguments of its pairs."""
+    description = source(folder, folder=".", held_out={"fraction": 0.5})
+    prepare_location(description)
+    records = open_location(description)
+    return records, range(len(records)), description
