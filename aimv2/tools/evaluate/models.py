@@ -35,6 +35,7 @@ class PublishedTokenizer(CaptionTokenizer):
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(length=max_tokens, pad_id=self.end_id)
         token_BT = np.array([each.ids for each in self._tokenizer.encode_batch(list(captions))], dtype=np.int64)
+        assert self.end_id is not None, "it was given"
         token_BT[:, -1] = self.end_id
         return token_BT
 
