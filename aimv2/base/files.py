@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -96,24 +95,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     with replacing(path) as partial:
         partial.write_bytes(content)
-
-
-def link_text(path: Path, text: str, stored: Path) -> None:
-    """Write a file as a hard link to ``stored``, which is written if it is missing.
-
-    Files with the same text then share its space on the disk. Where that cannot be, because the stored file was changed
-    or cannot be linked, the file is an ordinary one.
-    """
-    with contextlib.suppress(OSError):  # of another owner, linked too often, or no place for it
-        stored.parent.mkdir(exist_ok=True)
-        if not stored.exists():
-            write_text(stored, text)
-        if stored.read_bytes() == text.encode():
-            path.unlink(missing_ok=True)
-            os.link(stored, path)
-            return
-        print(f"{stored} is not used: it was changed; delete it", file=sys.stderr)
-    write_text(path, text)
 
 
 def sync(path: Path) -> None:

@@ -1,11 +1,8 @@
 """The name of a run, which is a hash of its config."""
 
-import dataclasses
 import hashlib
 import json
-import operator
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from aimv2.config.data_config import DataConfig, source_name
@@ -51,8 +48,6 @@ ADDED: dict[str, Any] = {
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
 }
-PARTS = tuple(field.name for field in dataclasses.fields(RunConfig) if field.name != "seed")
-parts_of = operator.attrgetter(*PARTS)
 DESCRIBED = ("data.sources", "evaluation.sets")  # paths of descriptions
 
 
@@ -73,33 +68,13 @@ def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, A
 
 def signature(config: RunConfig) -> str:
     """Return the name of a run. The whole resolved config is hashed, so a name stays valid when a default changes."""
-    before, after = _around_seed(_SameParts(parts_of(config)))
-    digest = hashlib.sha256(f"{before}{config.seed}{after}".encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
     return f"v{SIGNATURE_VERSION}-{digest[:12]}"
 
 
 def is_name(text: str) -> bool:
     """True if the text has the form of a run's name."""
     return text.startswith(f"v{SIGNATURE_VERSION}-")
-
-
-class _SameParts(tuple[Any, ...]):
-    """Parts of a config, equal to others if they are the same objects. Equal values could differ in type."""
-
-    def __hash__(self) -> int:
-        return hash(tuple(map(id, self)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SameParts) and all(map(operator.is_, self, other))
-
-
-@lru_cache(maxsize=1024)
-def _around_seed(parts: _SameParts) -> tuple[str, str]:
-    """Return the hashed text before and after the seed. A sweep has many seeds of a config, which share its parts."""
-    config = RunConfig(seed=0, **dict(zip(PARTS, parts, strict=True)))
-    before, seed, after = json.dumps(identity(config), sort_keys=True).partition('"seed": 0')
-    assert seed, "the seed is part of the name"
-    return before + '"seed": ', after
 
 
 def untrained(config: RunConfig) -> RunConfig:

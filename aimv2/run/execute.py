@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.base.files import link_text, write_json
+from aimv2.base.files import write_json, write_text
 from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.base.interrupt import Interrupts
@@ -46,7 +46,6 @@ from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 
-TOKENIZERS = "tokenizers"  # a folder beside the runs, with each tokenizer once
 Lead = Callable[..., AbstractContextManager[World]]
 Evaluate = Callable[..., dict[str, Metric]]
 
@@ -83,11 +82,11 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(cause_of(error, attempt.run.path), sentence_of(error))
+                failure = Failure(cause_of(error, attempt.run), sentence_of(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # from the attempt's folder: nothing can be recorded there
-        return Failure(cause_of(error, attempt.run.path), sentence_of(error))
+        return Failure(cause_of(error, attempt.run), sentence_of(error))
     return None
 
 
@@ -183,8 +182,7 @@ def _train_and_evaluate(
         shown = data.held_out.subset(config.evaluation.num_examples)
         written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
-    stored = attempt.run.path.parent / TOKENIZERS / f"{data.tokenizer.fingerprint}.json"
-    link_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json(), stored)
+    write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
     write_tensors(weights, attempt.folder / "weights.safetensors")
     attempt.sync_rows()
     attempt.publish(
@@ -214,7 +212,7 @@ def _train(
     goal = objective(config.objective.name)
     model = start_network(config, data.tokenizer).to(config.device)
     start = checkpoint.resume(attempt)
-    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.path.parent)})
+    attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())
     timer = SaveTimer(config.checkpoint.every_seconds)
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
+from aimv2.runs import index
 from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
@@ -21,10 +22,8 @@ from aimv2.runs.rows import read_rows
 from aimv2.spec.items import table
 from aimv2.spec.metrics import Metric
 
-if TYPE_CHECKING:
-    from aimv2.runs.record import RunFolder
-
 LAYOUT_VERSION = 2
+RESULT = "result.json"
 ITEMS = "items.parquet"
 BAD = "bad_samples.jsonl"
 MAX_BAD = 10_000  # lines of that file; the result has the counts of all
@@ -40,12 +39,13 @@ class Attempt:
     """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
     Attributes:
+        run: the run's folder.
         working_seconds: wall time that this attempt spent in training and evaluation.
     """
 
-    def __init__(self, run: "RunFolder", lease: Lease, config: RunConfig) -> None:
-        self.run = run
+    def __init__(self, lease: Lease, config: RunConfig) -> None:
         self.folder = lease.folder
+        self.run = self.folder.parents[1]
         self._lease = lease
         self._config = config
         self._started = time.perf_counter()
@@ -60,7 +60,7 @@ class Attempt:
 
     def __enter__(self) -> Self:
         try:
-            write_json(self.run.path / "config.json", to_dict(self._config))
+            write_json(self.run / "config.json", to_dict(self._config))
             self._rows = (self.folder / "metrics.jsonl").open("a")
         except OSError:
             self._lease.release()
@@ -74,7 +74,10 @@ class Attempt:
             with contextlib.suppress(OSError):  # a full disk; these files are for displays
                 if kind is KeyboardInterrupt:
                     (self.folder / "interrupted").touch()
-                self.run.write_entry(self.run.entry() if self.run.is_done else self._entry)
+                if self._is_published:
+                    self._entry = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
+                if self._is_published or not (self.run / RESULT).exists():
+                    index.write(self.run.parent, self.run.name, self._entry)
             self._rows.close()  # retries the write that a full disk refused
         finally:
             self._lease.__exit__(kind, *error)
@@ -100,7 +103,7 @@ class Attempt:
     def earlier(self) -> list[Path]:
         """Return the folders of the run's earlier attempts, newest first."""
         numbers = range(self._lease.number - 1, 0, -1)
-        return [path for number in numbers if (path := attempt_folder(self.run.path, number)).is_dir()]
+        return [path for number in numbers if (path := attempt_folder(self.run, number)).is_dir()]
 
     def resume_from(
         self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, attempt: int | None = None
@@ -113,7 +116,7 @@ class Attempt:
         self.write_rows(rows)
         if attempt is not None:
             steps = {row["step"] for row in rows}
-            for step, picture in pictures_of(attempt_folder(self.run.path, attempt)).items():
+            for step, picture in pictures_of(attempt_folder(self.run, attempt)).items():
                 with contextlib.suppress(OSError):  # the run does without it
                     if step in steps:
                         self.write_picture(picture.read_bytes(), step)
@@ -187,7 +190,7 @@ class Attempt:
             table(items).to_parquet(self.folder / ITEMS, compression="zstd")
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(
-            self.folder / "result.json",
+            self.folder / RESULT,
             {
                 "layout_version": LAYOUT_VERSION,
                 "signature": self.run.name,
@@ -203,14 +206,18 @@ class Attempt:
                 sync(path)
         sync(self.folder)
         self._lease.check()
-        own, published = self.folder / "result.json", self.run.path / "result.json"
         try:
-            os.link(own, published)  # fails if there is a result
+            os.link(self.folder / RESULT, self.run / RESULT)  # fails if there is a result
         except FileExistsError as error:
-            if not own.samefile(published):  # NFS may repeat a link that was made
+            if not self._is_published:  # NFS may repeat a link that was made
                 raise LeaseLostError(self.folder) from error
-        self._entry = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
-        sync(self.run.path)
+        sync(self.run)
+
+    @property
+    def _is_published(self) -> bool:
+        """True if the run's result is that of this attempt."""
+        own, published = self.folder / RESULT, self.run / RESULT
+        return own.exists() and published.exists() and own.samefile(published)
 
     def fail(self, failure: Failure, traceback_text: str) -> None:
         self._entry = Entry("failed", self._lease.number, failure.cause)

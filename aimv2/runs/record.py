@@ -117,7 +117,7 @@ class RunFolder:
             self.write_entry(Entry("running", lease.number), has_no_result=True)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
-        return Attempt(self, lease, config)
+        return Attempt(lease, config)
 
     def write_entry(self, entry: Entry | None, *, has_no_result: bool = False) -> None:
         """Write this run's entry to the index; the flag as in ``index.write``."""

@@ -75,7 +75,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
     """Read what is at the path of weights.
 
     Args:
-        key: of the config that gave the path.
+        key: the name under which the path was given.
 
     Raises:
         UsageError: there is neither a finished run nor a folder of ``weights import``.

@@ -143,7 +143,7 @@ def train(
         if done in curve_steps or done % config.log.every_steps == 0 or done == num_steps or is_due():
             rows = _read_back(pending, world)
             seconds = attempt.seconds
-            of_machine = {
+            of_machine: Row = {
                 "seconds": seconds,
                 "images_per_second": len(rows) * batch_size / (seconds - read_at),
                 "step_cpu_seconds": (attempt.cpu_seconds - cpu_read_at) / len(rows),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import link_text, read_json, read_object, replacing, share, user, writable_folder
+from aimv2.base.files import read_json, read_object, replacing, share, user, writable_folder
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -94,34 +94,6 @@ def test_file_without_a_json_object_is_refused(content, tmp_path):
     with pytest.raises(UsageError, match=r"config\.json") as caught:
         read_object(path)
     assert len(str(caught.value)) < 1000
-
-
-def test_link_text_stores_equal_files_once(tmp_path):
-    stored = tmp_path / "stored" / "a.json"
-    for name in ("one", "other"):
-        link_text(tmp_path / name, "text", stored)
-    assert {path.stat().st_ino for path in (tmp_path / "one", tmp_path / "other")} == {stored.stat().st_ino}
-    assert (tmp_path / "one").read_text() == "text"
-
-
-def test_link_text_uses_no_stored_file_that_was_changed(tmp_path, capsys):
-    stored = tmp_path / "stored" / "a.json"
-    link_text(tmp_path / "one", "text", stored)
-    stored.write_text("changed")
-    link_text(tmp_path / "other", "text", stored)
-    assert (tmp_path / "other").read_text() == "text"
-    assert stored.read_text() == "changed", "it is not ours to repair"
-    assert f"{stored} is not used" in capsys.readouterr().err
-
-
-def test_link_text_writes_an_ordinary_file_where_it_cannot_link(tmp_path, monkeypatch):
-    def refused(*paths):
-        raise OSError(errno.EMLINK, "Too many links")
-
-    monkeypatch.setattr(os, "link", refused)
-    link_text(tmp_path / "one", "text", tmp_path / "stored" / "a.json")
-    assert (tmp_path / "one").read_text() == "text"
-    assert (tmp_path / "one").stat().st_nlink == 1
 
 
 def test_writable_folder_creates_the_folder_and_leaves_it_empty(tmp_path):
