@@ -135,17 +135,17 @@ def test_card_of_an_arm_is_printed_from_runs_and_from_records(request_of, runs_d
     arguments = ["card", request_of.folder, "causal", f"reports_dir={tmp_path}"]
     assert report.main([*arguments, f"runs_dir={runs_dir}"]) == 0
     from_runs = capsys.readouterr().out
-    assert report.main([*arguments, "--from-records", "layout=timm"]) == 0
+    assert report.main([*arguments, "--from-records", "layout=ml-aim"]) == 0
     from_records = capsys.readouterr().out
     row = next(line for line in from_runs.splitlines() if line.startswith(r"| content\_loss"))
     assert ", n = 4; Δ -" in row
     assert row in from_records
-    assert "library_name: timm" in from_records
-    assert report.main([*arguments, "layout=tim"]) == 2
+    assert "library_name" not in from_records
+    assert report.main([*arguments, "layout=ml-aims"]) == 2
     assert report.main(["card", request_of.folder]) == 2
     assert report.main(["card", request_of.folder, "casual", f"reports_dir={tmp_path}", "--from-records"]) == 2
     layout, usage, arm = capsys.readouterr().err.splitlines()
-    assert "unknown layout 'tim'. Did you mean 'timm'" in layout
+    assert "unknown layout 'ml-aims'. Did you mean 'ml-aim'" in layout
     assert "Name a study and an arm" in usage
     assert "Did you mean 'causal'" in arm
 

@@ -34,10 +34,8 @@ class PublishedTokenizer(CaptionTokenizer):
         """Tokenize, truncate so that end-of-text fits, and pad: int64 [B, max_tokens]."""
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(length=max_tokens, pad_id=self.end_id)
-        token_BT = np.array([each.ids for each in self._tokenizer.encode_batch(list(captions))], dtype=np.int64)
-        assert self.end_id is not None, "it was given"
-        token_BT[:, -1] = self.end_id
-        return token_BT
+        encodings = self._tokenizer.encode_batch(list(captions))
+        return np.array([[*each.ids[:-1], self.end_id] for each in encodings], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
