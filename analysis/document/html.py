@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -34,7 +33,6 @@ INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
 TALL = 15  # rows, from which a table scrolls below its header
 LONG = 60  # characters, from which a cell needs room
-MAX_ROWS = 300  # of a figure's data that the page has too
 
 # Colours of figures that the page sets, so that they can be read in the dark.
 PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
@@ -59,8 +57,6 @@ def to_html(document: Document, folder: Path) -> str:
         js=Markup((HERE / "page.js").read_text()),
         classes=_classes,
         is_prose=_is_prose,
-        max_rows=MAX_ROWS,
-        shown=_shown,
         slug=slug,
     )
 
@@ -184,12 +180,6 @@ def _is_prose(table: Table) -> bool:
     """True for a table of sentences, which a phone shows one cell below the other."""
     num_long = sum(any(map(_is_long, row)) for row in table.rows)
     return 2 * num_long > len(table.rows) and len(table.columns) < WIDE
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.5g}"
-    return str(value)
 
 
 def inline_svg(svg: str, prefix: str, alt: str) -> Markup:

@@ -179,17 +179,9 @@ def test_links_to_other_reports_lead_to_their_pages(tmp_path):
     assert 'href="b.md"' in page
 
 
-def test_data_of_a_figure_are_escaped_and_long_ones_are_cut(folder):
-    def shown(data):
-        return to_html(document(replace(figure(), data=pd.DataFrame(data))), folder)
-
-    page = shown({"arm": ["<b>", "c"], "mean": [0.123456789, float("nan")]})
-    assert "<tr><td>&lt;b&gt;</td><td>0.12346</td></tr>\n<tr><td>c</td><td></td></tr>" in page
+def test_figure_links_to_its_data_and_files(folder):
+    page = to_html(document(figure()), folder)
     assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg", "pdf"))
-    page = shown({"n": range(1000)})
-    assert "The first 300 of 1000 rows." in page
-    assert "<td>299</td>" in page
-    assert "<td>300</td>" not in page
 
 
 def test_width_becomes_a_hint_and_the_text_an_attribute():
