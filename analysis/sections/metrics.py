@@ -1,7 +1,5 @@
 """All metrics of all arms."""
 
-from collections.abc import Sequence
-
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from analysis.judgement.conclusions import code_note, warnings
@@ -10,10 +8,10 @@ from analysis.judgement.findings import Findings
 from analysis.sections.words import metric_title, runs_of, withheld
 
 
-def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
-    """Return the figures, what is detected in all metrics, and the table."""
+def section(findings: Findings) -> Section:
+    """Return what is detected in all metrics, and the table."""
     study, evidence = findings.study, findings.evidence
-    blocks: list[Block] = [*figures, *_doubtful(findings)]
+    blocks = _doubtful(findings)
     if found := detected(study, evidence):
         have_passed = all(outcome.result == "passed" for outcome in findings.controls)
         blocks += [

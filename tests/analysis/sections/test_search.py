@@ -9,8 +9,6 @@ from aimv2.config.recipes.scales import demo
 from analysis.document.data import to_json
 from analysis.document.latex import tables_of
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Figure, walk
-from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
 from analysis.sections import search
@@ -38,12 +36,7 @@ def findings_of(values, *, effect=-0.2, has_winner=True):
 
 
 def section_of(values, **more):
-    with style():
-        return search.section(findings_of(values, **more))
-
-
-def figures(section):
-    return [block.name for block in walk([section]) if isinstance(block, Figure)]
+    return search.section(findings_of(values, **more))
 
 
 def test_a_study_without_a_search_has_no_section(findings):
@@ -71,11 +64,6 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
     mean = found.evidence.values("content_loss")[WINNER].mean()
     assert f"{mean:.3f} [" in text
     assert "has no controls of its own" in text
-
-
-def test_figures_of_one_metric_and_of_two():
-    assert figures(section_of(typical())) == ["search_history"]
-    assert figures(section_of(typical(metrics=(LOSS, FLOPS)))) == ["pareto_front"]
 
 
 def test_pareto_front_is_a_table_of_its_trials_best_first():
@@ -175,5 +163,4 @@ def test_section_without_a_confirmation_says_nothing_of_one():
     assert "fresh seeds" not in won
     section = section_of(without_a_finished_trial(), has_winner=False)
     assert "It has no winner, since no trial has finished." in text_of(section)
-    assert figures(section) == [], "there is no value to draw"
     assert set(tables(section)) == {"search_cost", "search_trials"}
