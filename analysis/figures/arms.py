@@ -3,13 +3,10 @@
 Functions return a figure and its data, and are called in the context ``style``.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,10 +20,7 @@ from analysis.judgement.controls import NULL_LEVEL
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
-MANY = 12
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
-MIN_LABELS = 4  # for which small multiples have room, with titles and ticks
-NUM_COLUMNS = (3, 4)  # of small multiples, few and many
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -73,68 +67,35 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
     column = evidence.curve
-    points = evidence.curves.dropna(subset=[column])
     limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
-    data = _over_seeds(study, points, column, limits)
-    arms = list(dict.fromkeys(data["arm"]))
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+    data = _over_seeds(study, evidence.curves.dropna(subset=[column]), column, limits)
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
-    late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
-    for axis, (chosen, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
-        part = points[points["arm"].isin(chosen) & points["samples"].between(start, end)]
-        shown = [arm for arm in chosen if arm in set(part["arm"])]  # shorter runs are not in the second half
-        sns.lineplot(
-            part,
-            x="samples",
-            y=column,
-            hue="arm",
-            hue_order=shown,
-            palette={arm: looks(study)[arm].color for arm in shown},
-            errorbar=partial(_interval, limits=limits),
-            err_kws={"alpha": 0.13, "lw": 0},
-            legend=False,
-            ax=axis,
-        )
-        for line, arm in zip(axis.lines, shown, strict=True):
-            end_of = data[data["arm"] == arm].iloc[-1]
-            line.set(linestyle=looks(study)[arm].linestyle, label=study.label(arm))
-            show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
+    late = data[data["arm"].isin(list(study.arms)) & data["samples"].between(0.5 * budget, budget)]
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+    for axis, part in zip(axes, (data, late), strict=True):
+        for arm, points in part.groupby("arm", sort=False):
+            look, end = looks(study)[str(arm)], points.iloc[-1]
+            (line,) = axis.plot(
+                points["samples"], points["mean"], color=look.color, linestyle=look.linestyle, label=end["label"]
+            )
+            show_on_hover(line, f"{end['label']}: {end['mean']:.4g} after {end['samples']:,} samples")
+            low, high = (points[name].fillna(points["mean"]) for name in ("low", "high"))
+            axis.fill_between(points["samples"], low, high, color=look.color, alpha=0.13, lw=0)
     axes[0].set(title="whole run", xlabel="samples seen", ylabel=CURVE_TITLES[column])
     axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
     figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
     return figure, data
 
 
-def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure of small multiples, whose rows have the same labels in all."""
-    num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
-    num_rows = max(1, -(-number // num_columns))
-    size = (
-        0.07 * max(map(len, labels), default=0) + 1.9 * num_columns,
-        num_rows * (0.17 * max(len(labels), MIN_LABELS) + 0.55),
-    )
-    figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
-    for unused in axes.flat[number:]:
-        unused.set_axis_off()
-    for axis in axes[:, 0]:
-        axis.set_yticks(range(len(labels)), labels)
-    axes[0, 0].set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    for axis in axes.flat:
-        axis.grid(visible=False, axis="y")
-        axis.spines["left"].set_visible(False)
-        axis.tick_params(axis="y", length=0)
-    return figure, list(axes.flat[:number])
-
-
-def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str, *, size: float = 6) -> None:
+def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str) -> None:
     """Draw a mean with its interval in a row; the text is shown on hover."""
     (line,) = axis.plot(
         [estimate.low, estimate.mean, estimate.high],
         [row] * 3,
         color=look.color,
-        lw=size / 3,
+        lw=2,
         marker=look.marker,
-        ms=size,
+        ms=6,
         markevery=[1],
         solid_capstyle="butt",
     )
@@ -191,8 +152,3 @@ def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[f
             mean = arm_mean(values, limits)
             rows.append({"arm": arm, "label": study.label(arm), "samples": samples, **estimate_row(mean)})
     return pd.DataFrame(rows)
-
-
-def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
-    estimate = arm_mean(values, limits)
-    return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
