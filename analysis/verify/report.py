@@ -17,10 +17,9 @@ from analysis.document.model import Block, Cell, Code, Document, Figure, Section
 from analysis.document.style import style
 from analysis.document.template import blocks_of
 from analysis.sections.runs import credits_text
-from analysis.verify.balance import Balance
-from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
+from analysis.verify.captions import Captions
 from analysis.verify.check import Check
-from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
+from analysis.verify.figures import draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.pixels import Pixels
 from analysis.verify.prefix import PrefixLengths
 from analysis.verify.trained_run import TrainedRun
@@ -31,14 +30,14 @@ class Outcomes(NamedTuple):
 
     prefix_lengths: PrefixLengths
     masks: list[Check]
-    balance: Balance
+    balance: list[Check]
     pixels: Pixels
     pictures: dict[str, list[np.ndarray]]
     captions: Captions
 
     @property
     def checks(self) -> list[Check]:
-        losses = [*self.balance.checks, self.pixels.check, *self.captions.checks]
+        losses = [*self.balance, self.pixels.check, *self.captions.checks]
         return [self.prefix_lengths.check, *self.masks, *losses]
 
 
@@ -95,8 +94,8 @@ def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> D
 
 def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
     """Yield the tables and figures by their names in the template; those that do not apply are left out."""
-    config, lengths, balance = run.config, findings.prefix_lengths, findings.balance
-    alpha, unit = config.objective.pixel_weight, "steps" if config.prefix.per == "batch" else "samples"
+    config, lengths = run.config, findings.prefix_lengths
+    unit = "steps" if config.prefix.per == "batch" else "samples"
     rows: list[list[str | Cell]] = [
         [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
     ]
@@ -110,17 +109,6 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         )
         alt = "Prefix lengths drawn in training, and their distribution"
         yield "prefix_lengths", Figure("prefix_lengths", alt, caption, *draw_prefix_lengths(lengths, unit))
-    if not (balance.recorded.empty and balance.at_end.empty):
-        caption = (
-            "Left: L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine"
-            " between the two, at the points that training recorded, one batch each. Right: the weighted ratio on the"
-            " last training batches with the trained weights; the line is the mean over batches, the band their range."
-            f" The weights were trained with alpha {alpha:g}. Training with another alpha would give other weights, so"
-            " the line shows how another alpha would weigh the two gradients from here on, not the result of training"
-            " with it."
-        )
-        alt = "Gradients of both losses on the shared decoder"
-        yield "balance", Figure("balance", alt, caption, *draw_balance(balance, alpha))
     yield "pixels", _pixels(findings.pixels)
     yield "captions", _captions(findings.captions)
 
@@ -136,12 +124,10 @@ def _pixels(pixels: Pixels) -> Table:
 
 
 def _captions(captions: Captions) -> Table:
-    columns = ["image", "caption", "its perplexity", "greedy", f"beam ({NUM_BEAMS})", f"nucleus ({TOP_P:g})"]
-    table = Table(columns, name="captions")
+    table = Table(["image", "caption", "its perplexity", "written by the network"], name="captions")
     for number, one in enumerate(captions.shown, 1):
-        written = map(escape, (one.greedy, one.beam, one.nucleus))
         image = f"![image {number}]({_example(number)})"
-        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", *written])
+        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", escape(one.written)])
     return table
 
 

@@ -4,14 +4,12 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
 from analysis.document.style import style
-from analysis.verify.balance import COLUMNS, Balance
 from analysis.verify.check import Check
-from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
+from analysis.verify.figures import draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.prefix import PrefixLengths
 
 
@@ -26,18 +24,6 @@ def test_prefix_lengths_are_drawn_for_few_and_many_patches(num_patches):
     assert axis.get_ylabel() == f"share of {5 * num_patches:,} steps"
     assert [bar.get_height() for bar in axis.patches] == pytest.approx([1 / num_patches] * num_patches)
     assert data["drawn"].tolist() == count_I.tolist()
-
-
-@pytest.mark.parametrize(("num_recorded", "num_batches"), [(0, 2), (3, 0), (3, 2)])
-def test_balance_is_drawn_with_what_there_is(num_recorded, num_batches):
-    recorded = pd.DataFrame(0.5, index=range(num_recorded), columns=["samples", *COLUMNS])
-    at_end = pd.DataFrame(0.5, index=range(num_batches), columns=COLUMNS)
-    with style():
-        figure, data = draw_balance(Balance([], recorded, at_end), 0.3)
-    norms, _, ratio = figure.axes
-    assert ("not recorded" in [text.get_text() for text in norms.texts]) == (num_recorded == 0)
-    assert ("this run's alpha, 0.3" in ratio.get_legend_handles_labels()[1]) == (num_batches > 0)
-    assert len(data) == num_recorded + num_batches
 
 
 def test_pictures_are_drawn_in_columns():
