@@ -160,16 +160,12 @@ class _Power:
         if noise is None:
             return f"  {compared}: its noise was not measured"
         shown, what = aim.detectable(noise, num_seeds), self._what(one)
-        detected = f"  {compared}, expected {one.relation}: {num_seeds} seeds {what} {shown:.3g}"
-        if not aim.distance > 0:
-            return f"{detected} with {100 * POWER:.0f} % power"
-        seeds = self.seeds(one)
-        many = "no number of" if seeds == math.inf else f"more than {MAX_NAMED}"
-        enough = f"{seeds:g} seeds" if seeds <= MAX_NAMED else f"{many} seeds"
-        claims_effect = one.effect is not None and one.relation in ("better", "worse", "wider", "far worse")
-        named = "the claimed excess" if one.relation == "far worse" else "the claimed effect"
-        size = named if claims_effect else "the margin"
-        return f"{detected} with {100 * POWER:.0f} % power; {size} of {aim.distance:g} takes {enough}"
+        power = f"{num_seeds} seeds {what} {shown:.3g} with {100 * POWER:.0f} % power"
+        if aim.distance > 0:
+            seeds = self.seeds(one)
+            many = "no number of" if seeds == math.inf else f"more than {MAX_NAMED}"
+            power += f"; one of {aim.distance:g} takes {f'{seeds:g}' if seeds <= MAX_NAMED else many} seeds"
+        return f"  {compared}, expected {one.relation}: {power}"
 
     def _what(self, one: Expected) -> str:
         """Return what seeds do to the distance of an aim (``aim_of``)."""
