@@ -13,7 +13,7 @@ from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.load import Evidence
 from analysis.judgement.findings import Findings
-from analysis.judgement.guards import COSTS, MAX_EPOCHS, arm_notes, is_unequal, relative_cost
+from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
 from analysis.sections.words import runs_of, seen, with_limits
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
@@ -26,11 +26,6 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
-REPEATS_NOTE = (
-    f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
-    " this is not known of pairs."
-)
-
 ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
 
 
@@ -130,8 +125,6 @@ def setup_section(findings: Findings) -> Section:
     mixture = mixture_table(findings.study, findings.evidence)
     if mixture.rows:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
-        if notes := repeats(findings.study, findings.evidence):
-            blocks.append(Paragraph(" ".join(notes)))
     return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
 
 
@@ -196,18 +189,6 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
         arms = "all" if len(groups) == 1 else "; ".join(labels)
         table.rows.extend([[arms if not number else "", *row] for number, row in enumerate(rows)])
     return table
-
-
-def repeats(study: Study, evidence: Evidence) -> list[str]:
-    """Return a sentence for each source that an arm has seen too often."""
-    sentences = []
-    means = evidence.mixture.groupby(["source", "arm"], sort=False)["epochs"].mean()
-    often = means[means > MAX_EPOCHS]
-    for source, epochs in often.groupby("source", sort=False):
-        arms = [study.label(arm) for arm in study.conditions if arm in epochs.index.get_level_values("arm")]
-        times = f"{epochs.min():.3g}" if epochs.min() == epochs.max() else f"{epochs.min():.3g} to {epochs.max():.3g}"
-        sentences.append(f"{escape(str(source))} was shown {times} times, in these arms: {'; '.join(arms)}.")
-    return [*sentences, REPEATS_NOTE] if sentences else []
 
 
 def _source_row(runs: pd.DataFrame) -> tuple[str, ...]:
