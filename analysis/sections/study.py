@@ -17,7 +17,6 @@ from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
 from analysis.sections import (
-    checklist,
     claims,
     convergence,
     examples,
@@ -75,7 +74,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             cost_section(findings),
             setup_section(findings),
             methods.section(findings),
-            checklist.section(findings),
             runs_section(findings),
         ]
     return Document(
@@ -106,7 +104,6 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
             None if findings.evidence.runs.empty else cost_section(findings),
             setup_section(findings),
             methods.section(findings),
-            checklist.section(findings),
             runs_section(findings),
         ]
     return Document(
