@@ -114,10 +114,10 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
 
 
 def _pixels(pixels: Pixels) -> Table:
-    columns = ["prefix", "network", "mean", "previous patch", "network minus mean", "images better than the mean"]
+    columns = ["prefix", "network", "mean", "network minus mean", "images better than the mean"]
     table = Table(columns, name="pixels")
     for fraction, errors in pixels.errors.items():
-        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N, errors.previous_N)]
+        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N)]
         better = f"{100 * (errors.model_N < errors.mean_N).mean():.0f} %"
         table.rows.append([f"{fraction:g}", *means, pixels.advantage[fraction].text(), better])
     return table

@@ -58,9 +58,7 @@ def test_the_level_is_that_of_the_next_look(tmp_path):
 
 def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     without = plan_of(CLAIM, tmp_path)
-    assert without.text[-1].endswith("adds one that more seeds do not reduce.")
     some = plan_of(CLAIM, tmp_path, items_error=0.01)
-    assert some.text[-1] == "Each line takes its comparison by itself, at the level of the next look."
     assert some.num_seeds >= without.num_seeds
     # 0.1 is excluded with 80 % power if the error is below 0.1 / (2.50 + 0.84), at 97.5 % over four claims
     much = plan_of(CLAIM, tmp_path, items_error=0.031)
