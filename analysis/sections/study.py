@@ -21,7 +21,6 @@ from analysis.sections import (
     convergence,
     examples,
     factors,
-    methods,
     metrics,
     primary,
     search,
@@ -73,7 +72,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             shown,
             cost_section(findings),
             setup_section(findings),
-            methods.section(findings),
             runs_section(findings),
         ]
     return Document(
@@ -103,7 +101,6 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
             metrics.of_baseline(findings),
             None if findings.evidence.runs.empty else cost_section(findings),
             setup_section(findings),
-            methods.section(findings),
             runs_section(findings),
         ]
     return Document(
