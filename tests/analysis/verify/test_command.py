@@ -22,7 +22,6 @@ from analysis.verify.prefix import NAME as PREFIX
 CHECKS = [PREFIX, ENCODER, DECODER, TRAINING, END, PIXELS, UNIGRAM, IMAGE]
 PICTURES = {
     "figures/prefix_lengths.svg",
-    "figures/balance.svg",
     "pixels.png",
     *(f"example_{n:02d}.png" for n in range(1, 9)),
 }
