@@ -22,12 +22,10 @@ from analysis.document.model import (
     Figure,
     Table,
     lines_of,
-    walk,
 )
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
-RUNS = "runs"  # the name of the table whose rows the cells of others link to, and which has a column "run"
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]")
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
@@ -41,8 +39,7 @@ PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", P
 def to_html(document: Document, folder: Path) -> str:
     """Return a document as a page.
 
-    HTML in its text is escaped, and images that are not in ``document.files`` become their text. Cells link to their
-    runs if a table of the name ``runs`` has these runs in its column ``run``.
+    HTML in its text is escaped, and images that are not in ``document.files`` become their text.
 
     Args:
         folder: the report's folder, with its figures in ``figures/``.
@@ -66,29 +63,24 @@ class _ShownCell(NamedTuple):
 
     Attributes:
         value: as text, for sorting; empty if there is none.
-        runs: those that the page lists.
         number: of the note.
     """
 
     lines: Sequence[Markup]
     is_long: bool
     value: str
-    runs: Sequence[str]
     note: str
     number: int
 
 
 class _Page:
-    """What the template asks for that depends on the whole page: its runs, and the numbers of figures and notes."""
+    """What the template asks for that depends on the whole page: the numbers of figures and notes, and its images."""
 
     def __init__(self, document: Document, folder: Path) -> None:
         self._document = document
         self._folder = folder
         self._markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Inline).enable("strikethrough")
         self._num_figures = self._num_notes = 0
-        self._anchored: set[str] = set()  # a run that is in two arms has two rows
-        tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
-        self.runs = {_run_of(table, row) for table in tables for row in table.rows}
 
     def inline(self, text: str) -> Markup:
         """Return inline Markdown as HTML."""
@@ -100,16 +92,7 @@ class _Page:
         path = self._folder / "figures" / f"{figure.name}.svg"
         return inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt)
 
-    def anchor(self, table: Table, row: Sequence[str | Cell]) -> Markup:
-        """Return the attributes of a row of the table of runs, to which cells link; none for other tables."""
-        if table.name != RUNS:
-            return Markup("")
-        run = _run_of(table, row)
-        form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
-        self._anchored.add(run)
-        return Markup(form).format(run)
-
-    def cell(self, cell: str | Cell, *, has_links: bool) -> _ShownCell:
+    def cell(self, cell: str | Cell) -> _ShownCell:
         """Return a cell as the template reads it."""
         if isinstance(cell, str):
             cell = Cell((cell,))
@@ -119,7 +102,6 @@ class _Page:
             lines=[self.inline(line) for line in cell.lines or ("",)],
             is_long=_is_long(cell),
             value=f"{cell.value:.{DIGITS}g}" if is_number else "",
-            runs=[run for run in cell.runs if run in self.runs] if has_links else [],
             note=cell.note,
             number=self._num_notes,
         )
@@ -153,10 +135,6 @@ class _Inline(RendererHTML):
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return str(env["image"](str(tokens[idx].attrs["src"]), tokens[idx].content))
-
-
-def _run_of(table: Table, row: Sequence[str | Cell]) -> str:
-    return "".join(lines_of(row[table.columns.index("run")])).strip("`")
 
 
 def _is_long(cell: str | Cell) -> bool:

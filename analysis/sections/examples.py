@@ -3,7 +3,7 @@
 import base64
 
 from aimv2.base.markdown import escape
-from analysis.document.model import Cell, Paragraph, Section, Table
+from analysis.document.model import Paragraph, Section, Table
 from analysis.judgement.findings import Findings
 
 INTRODUCTION = (
@@ -25,11 +25,8 @@ def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
     for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):
         path = f"figures/example_{number:02d}.png"
         images[path] = base64.b64decode(examples[0]["png"])
-        row: list[str | Cell] = [f"![image {number}]({path})", escape(examples[0]["reference"])]
-        for arm, example in zip(arms, examples, strict=True):
-            first = tuple(evidence.runs.loc[evidence.runs["arm"] == arm, "run"].head(1))
-            row.append(Cell((escape(example["written"]) or "*nothing*",), first))
-        table.rows.append(row)
+        written = [escape(example["written"]) or "*nothing*" for example in examples]
+        table.rows.append([f"![image {number}]({path})", escape(examples[0]["reference"]), *written])
     if not table.rows:
         return None, {}
     introduction = INTRODUCTION + CUT * (not findings.config.objective.supervise_eos)

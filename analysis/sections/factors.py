@@ -12,7 +12,7 @@ from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import metric_notes
 from analysis.sections.numbers import estimate
-from analysis.sections.words import metric_title, runs_of
+from analysis.sections.words import metric_title
 
 
 def section(findings: Findings) -> Section | None:
@@ -119,19 +119,9 @@ def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     table = Table(columns, name=f"factor_effects_{metric}")
     for effect in one.effects:
         known = effect.estimate
-        difference = Cell((known.text("+.4f"),), _runs_behind(findings, effect), known.basis, known.mean)
+        difference = Cell((known.text("+.4f"),), known.basis, known.mean)
         table.rows.append([escape(effect.term), escape(effect.name), difference])
     return table
-
-
-def _runs_behind(findings: Findings, effect: Effect) -> tuple[str, ...]:
-    """Return the runs at the levels that an effect compares."""
-    arms = [
-        arm
-        for arm, levels in findings.study.design.levels.items()
-        if all(levels[factor] in pair for factor, pair in effect.levels.items())
-    ]
-    return runs_of(findings.evidence, *arms)
 
 
 def _values(effect: Effect, unit: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Ta
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
 from analysis.judgement.findings import Findings
-from analysis.sections.words import metric_title, runs_of, withheld
+from analysis.sections.words import metric_title, withheld
 
 
 def section(findings: Findings) -> Section:
@@ -66,6 +66,6 @@ def _table(findings: Findings) -> Table:
             lines = [mean.text(".3f")]
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
-            cells.append(Cell(tuple(lines), runs_of(evidence, arm), mean.basis, mean.mean))
+            cells.append(Cell(tuple(lines), mean.basis, mean.mean))
         table.rows.append(cells)
     return table

@@ -14,7 +14,7 @@ from analysis.document.model import Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.load import Evidence
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
-from analysis.sections.words import runs_of, seen, with_limits
+from analysis.sections.words import seen, with_limits
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -52,7 +52,7 @@ def _finished(findings: Findings) -> Table:
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
             [
-                Cell((code_span(run["run"]),), (run["run"],)),
+                code_span(run["run"]),
                 study.label(run["arm"]),
                 str(run["seed"]),
                 "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),
@@ -96,8 +96,7 @@ def _costs(findings: Findings) -> Table:
     for arm in arms:
         own = runs[runs["arm"] == arm]
         relative = [_relative(findings, arm, unit) for unit in COSTS]
-        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
-        table.rows.append([label, *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
+        table.rows.append([study.label(arm), *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
     table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in COSTS)])
     return with_limits(table, [*(arm_notes(findings, arm) for arm in arms), ()])
 

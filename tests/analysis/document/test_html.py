@@ -61,14 +61,13 @@ class Checker(HTMLParser):
 
 
 def test_every_block_is_well_formed_and_every_reference_has_its_target(folder):
-    runs = Table(["run", "arm"], [["`v2-a`", "one"], ["`v2-b`", "two"], ["`v2-a`", "three"]], name="runs")
-    numbers = Table(["arm", "loss"], [["one", Cell(("1", "2"), ("v2-a", "v2-b"), "a <note>", 1.0)]], caption="Numbers.")
+    numbers = Table(["arm", "loss"], [["one", Cell(("1", "2"), "a <note>", 1.0)]], caption="Numbers.")
     blocks = [Paragraph("*text*"), Bullets(["one", "two"]), Code("a < b"), figure(), figure(), numbers]
-    page = to_html(document(*blocks, Section("Runs", [runs], is_folded=True), lead=figure()), folder)
+    page = to_html(document(*blocks, Section("More", [Paragraph("folded")], is_folded=True), lead=figure()), folder)
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
-    assert len(set(checker.ids)) == len(checker.ids), "a figure or a run that is shown twice has ids of its own"
+    assert len(set(checker.ids)) == len(checker.ids), "a figure that is shown twice has ids of its own"
     assert set(checker.targets) <= set(checker.ids)
     assert "a &lt; b" in page
     assert "a &lt;note&gt;" in page
@@ -121,25 +120,6 @@ def test_no_text_becomes_markup(folder, text):
 def test_intervals_and_units_do_not_wrap(folder, interval):
     page = to_html(document(Paragraph(f"It is {interval} at 95 %")), folder)
     assert f'<p>It is <span class="number">{interval}</span> at 95\u00a0%</p>' in page
-
-
-def test_cells_link_to_the_runs_that_the_page_lists(folder):
-    runs = Table(["arm", "run"], [["one", Cell(("`v2-a`",), ("v2-a",))], ["two", "v2-b"]], name="runs")
-    cells = [
-        Cell(("0.5", "second"), ("v2-a", "v2-b")),
-        Cell(("[a](b.csv)",), ("v2-b",)),
-        Cell(("0.6",), ("v2-unknown",)),
-    ]
-    page = to_html(document(Table(["x"], [[cell] for cell in cells]), runs), folder)
-    assert '<a class="runs" href="#run-v2-a" data-runs="v2-a v2-b">0.5</a><br>second' in page
-    assert '<a href="b.csv">a</a> <a class="runs" href="#run-v2-b" data-runs="v2-b">1 run</a>' in page
-    assert "v2-unknown" not in page
-    assert '<tr id="run-v2-a"' in page
-    assert '<tr id="run-v2-b"' in page
-    assert "Underlined values" in page
-    without = to_html(document(Table(["x"], [[cell] for cell in cells])), folder)
-    assert "#run-" not in without
-    assert "Underlined values" not in without
 
 
 def test_values_are_for_sorting_if_they_are_finite(folder):

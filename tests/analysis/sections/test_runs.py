@@ -22,7 +22,7 @@ from tests.helpers.specimen import STUDY
 
 def test_each_run_has_a_row_with_its_name_and_value(findings):
     table = tables(runs_section(findings))["runs"]
-    assert [row[0].runs for row in table.rows] == [(name,) for name in findings.evidence.runs["run"]]
+    assert [row[0] for row in table.rows] == [f"`{name}`" for name in findings.evidence.runs["run"]]
     row = next(row for row in table.rows if row[1] == "causal (prefix of 1 patch)" and row[2] == "2")
     assert row[3].value == findings.evidence.value("content_loss", "causal")[2]
     assert "No run is missing" in text_of(runs_section(findings))
