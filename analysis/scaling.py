@@ -73,7 +73,7 @@ class FitOptions:
         examples=["FOLDER"],
         description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
     )
-    latex: bool = Field(False, description="true to write the tables as LaTeX too, to FOLDER/tables")
+    latex: bool = Field(False, description="true to write tables as LaTeX and figures as PDF too")
 
     @property
     def columns(self) -> dict[str, str]:

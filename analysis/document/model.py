@@ -66,7 +66,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: ``figures/NAME.svg`` and ``.pdf``, and its data in ``figures/NAME.csv``.
+    """A figure: ``figures/NAME.svg``, and its data in ``figures/NAME.csv``.
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.

@@ -69,13 +69,11 @@ class FactorAnalysis:
     """The effects of factors on a metric.
 
     Attributes:
-        factors: the levels that ran, of each factor with two or more; the first is the reference.
         effects: of every identified term, its levels against the reference levels.
         sd: the standard deviation of the error within seeds; NaN if there is none to estimate it from.
         notes: what limits the analysis, a sentence each.
     """
 
-    factors: Levels
     tests: tuple[TermTest, ...]
     effects: tuple[Effect, ...]
     sd: float
@@ -99,10 +97,9 @@ def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     varied = {name: levels for name, levels in present.items() if name not in constant}
     terms, refused = identified(data, varied) if varied else ([], [])
     if not terms:
-        return FactorAnalysis(varied, (), (), math.nan, (*notes, *refused))
+        return FactorAnalysis((), (), math.nan, (*notes, *refused))
     fit = Fit(data, varied, terms)
     return FactorAnalysis(
-        varied,
         tuple(_tests(fit)),
         tuple(effect for term in fit.terms for effect in _effects(fit, term)),
         fit.sd,

@@ -161,7 +161,7 @@ def test_links_to_other_reports_lead_to_their_pages(tmp_path):
 
 def test_figure_links_to_its_data_and_files(folder):
     page = to_html(document(figure()), folder)
-    assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg", "pdf"))
+    assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg"))
 
 
 def test_width_becomes_a_hint_and_the_text_an_attribute():
