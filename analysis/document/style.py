@@ -106,7 +106,7 @@ def show_on_hover(artist: Artist, text: str) -> None:
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, pdf: bool = False) -> None:
-    """Write a figure as ``NAME.svg`` and its data as ``NAME.csv``, and ``NAME.pdf`` on request; always the same bytes."""
+    """Write a figure as ``NAME.svg`` (and ``.pdf``) and its data as ``NAME.csv``, the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
     if engine := figure.get_layout_engine():  # it takes longest, so it runs once
         with style():
