@@ -1,6 +1,9 @@
 """The look of all figures, and their files: SVG, the data as CSV, and PDF for papers."""
 
+import base64
 import hashlib
+import html
+import io
 import itertools
 import re
 from collections import Counter
@@ -15,6 +18,9 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
@@ -29,9 +35,8 @@ GREYS = ("#a5a5a5", "#808080")
 MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
 
 FONT = "DejaVu Sans"  # comes with Matplotlib
-FALLBACK = "Verdana, sans-serif"  # Verdana is as wide, so that labels fit where a reader has no DejaVu
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text
+    "svg.fonttype": "none",  # text stays text; its font is embedded
     "svg.hashsalt": "aimv2",
     "pdf.fonttype": 42,  # TrueType, which journals require
     "font.family": FONT,
@@ -122,7 +127,7 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, pdf: bo
 
 
 def _compact(svg: str) -> str:
-    """Shorten an SVG to what can be seen, and turn ids that are texts into titles.
+    """Shorten an SVG to what can be seen, turn ids that are texts into titles, and embed the font.
 
     Styles that repeat become classes. They and ids get names that no other figure of a page has, and that follow from
     what can be seen: matplotlib's ids change with the last digits of a number.
@@ -147,6 +152,22 @@ def _compact(svg: str) -> str:
     svg = svg.replace(ID, f"{prefix}-i")
     classes = {text: f"{prefix}-{number}" for number, text in enumerate(repeated)}
     svg = STYLES.sub(lambda found: f'class="{classes[found[1]]}"' if found[1] in classes else found[0], svg)
-    rules = "\n".join(f".{name} {{ {text} }}" for text, name in classes.items())
-    svg = svg.replace("<defs>", f"<defs>\n<style>{rules}</style>", 1)
-    return svg.replace(f"'{FONT}'", f"'{FONT}', {FALLBACK}")
+    rules = [f".{name} {{ {text} }}" for text, name in classes.items()]
+    if characters := html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, flags=re.S))):
+        rules.append(_font_face(characters))
+    return svg.replace("<defs>", "<defs>\n<style>{}</style>".format("\n".join(rules)), 1)
+
+
+def _font_face(characters: str) -> str:
+    """Return the rule that embeds the font with these characters, and without hints for small screens."""
+    options = subset.Options(
+        flavor="woff", hinting=False, layout_features=[], drop_tables=["FFTM", "MATH", "GPOS", "GSUB", "GDEF"]
+    )
+    # Without its time of writing, so that the same figure has the same bytes.
+    with TTFont(font_manager.findfont(FONT), recalcTimestamp=False) as font, io.BytesIO() as file:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(text=characters)
+        subsetter.subset(font)
+        subset.save_font(font, file, options)
+        data = base64.b64encode(file.getvalue()).decode()
+    return f'@font-face {{ font-family: "{FONT}"; src: url(data:font/woff;base64,{data}) }}'

@@ -6,18 +6,21 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.document.model import Block, Bullets, Paragraph, Section
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Paragraph, Section, code_span
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
+ENVIRONMENT.filters |= {"md": escape, "code": code_span}
 
 
 def blocks_of(template: str, named: Mapping[str, Block] | None = None, /, **values: Any) -> list[Block]:
     """Fill in a template of ``analysis/templates`` and return it as blocks.
 
     Empty lines separate paragraphs, in which line breaks are spaces. Paragraphs that start with ``## `` are headings of
-    sections, those that start with ``- `` are lists, and ``{name}`` is the block of that name.
+    sections, those that start with ``- `` are lists, and ``{name}`` is the block of that name. Values in their text are
+    escaped by the filter ``md``, or become code by ``code``.
 
     Args:
         named: blocks by name, of which the template may use some; it refers to all as ``named``.

@@ -41,6 +41,25 @@ def section(findings: Findings) -> Section:
     return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)], is_folded=True)])
 
 
+def of_baseline(findings: Findings) -> Section | None:
+    """Return the metrics of the baseline on fresh seeds, for a search that compares nothing with it; None without
+    runs."""
+    evidence, metric = findings.evidence, findings.metric
+    if evidence.runs.empty:
+        return None
+    seeds, split = sorted(evidence.runs["seed"]), escape(findings.config.evaluation.split)
+    about = (
+        f"The baseline, *{findings.study.label(findings.study.baseline)}*, was also measured on the {split} split, with"
+        f" {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, which no trial has seen. Nothing is"
+        " compared with it."
+    )
+    if measured := evidence.evaluation(metric):
+        about += f" The {metric_title(metric)} is measured on {escape(measured)}."
+    blocks: list[Block] = [Paragraph(about), *_doubtful(findings)]
+    explained = Paragraph("Means over seeds, from three seeds on with 95 % intervals, which cover seeds only.")
+    return Section("Baseline on fresh seeds", [*blocks, explained, _table(findings)])
+
+
 def _doubtful(findings: Findings) -> list[Block]:
     found = warnings(findings.study, findings.evidence)
     return [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in found])] if found else []

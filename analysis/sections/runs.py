@@ -76,29 +76,33 @@ def _missing(findings: Findings) -> list[Paragraph | Table]:
 
 
 def cost_section(findings: Findings) -> Section:
-    """Return the cost of each arm and of all."""
-    note = (
-        "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). The study holds"
-        f" {COSTS[findings.study.equal][0]} equal across arms; an arm that deviates is marked as unequal."
-    )
-    return Section("Cost", [_costs(findings), Paragraph(note)])
+    """Return the cost of each arm and of all; of the baseline alone if nothing is compared with it."""
+    note = "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add)."
+    if findings.compares:
+        equal = COSTS[findings.study.equal][0]
+        note += f" The study holds {equal} equal across arms; an arm that deviates is marked as unequal."
+    title = "Cost" if findings.compares else "Cost of the baseline's runs"
+    return Section(title, [_costs(findings), Paragraph(note)])
 
 
 def _costs(findings: Findings) -> Table:
     """Return the costs, marked where the study holds one equal to the baseline and it is not."""
-    study, runs = findings.study, findings.evidence.runs
+    study, runs, units = findings.study, findings.evidence.runs, COSTS if findings.compares else {}
     table = Table(
-        ["arm", *COSTS_PER_ARM, *(f"{title} relative to baseline" for title, _ in COSTS.values())], name="cost"
+        ["arm", *COSTS_PER_ARM, *(f"{title} relative to baseline" for title, _ in units.values())], name="cost"
     )
     if runs.empty:
         return table
     arms = findings.present(list(runs["arm"].unique()))
     for arm in arms:
         own = runs[runs["arm"] == arm]
-        relative = [_relative(findings, arm, unit) for unit in COSTS]
+        relative = [_relative(findings, arm, unit) for unit in units]
         table.rows.append([study.label(arm), *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
-    table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in COSTS)])
-    return with_limits(table, [*(arm_notes(findings, arm) for arm in arms), ()])
+    limits = [arm_notes(findings, arm) for arm in arms]
+    if findings.compares:
+        table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in units)])
+        limits.append(())
+    return with_limits(table, limits)
 
 
 def _minutes(seconds: "pd.Series[float]") -> str:

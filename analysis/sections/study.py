@@ -95,7 +95,14 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
 
 def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
     """Return the report on a search that compares nothing: it has no winner, or the baseline won it."""
-    sections = [search.section(findings), setup_section(findings), runs_section(findings)]
+    with style():
+        sections = [
+            search.section(findings),
+            metrics.of_baseline(findings),
+            None if findings.evidence.runs.empty else cost_section(findings),
+            setup_section(findings),
+            runs_section(findings),
+        ]
     return Document(
         title=findings.request.folder,
         question=findings.study.question,

@@ -93,7 +93,8 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     if has_runs:
         write_confirmation(request, tmp_path)
     report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
-    assert [section.title for section in report.sections] == ["Search", "Setup", "Runs"]
+    of_runs = ["Baseline on fresh seeds", "Cost of the baseline's runs"] * has_runs
+    assert [section.title for section in report.sections] == ["Search", *of_runs, "Setup", "Runs"]
     assert report.conclusion.startswith(conclusion)
     assert report.lead is None
     tables = [block for block in walk(report.sections) if isinstance(block, Table)]
