@@ -17,10 +17,12 @@ from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
 from analysis.judgement.sensitivity import FILE, ladder_text
 from analysis.sections import (
+    checklist,
     claims,
     convergence,
     examples,
     factors,
+    methods,
     metrics,
     primary,
     search,
@@ -72,6 +74,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             shown,
             cost_section(findings),
             setup_section(findings),
+            methods.section(findings),
+            checklist.section(findings),
             runs_section(findings),
         ]
     return Document(
@@ -101,6 +105,8 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
             metrics.of_baseline(findings),
             None if findings.evidence.runs.empty else cost_section(findings),
             setup_section(findings),
+            methods.section(findings),
+            checklist.section(findings),
             runs_section(findings),
         ]
     return Document(

@@ -151,5 +151,5 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
             Path(path).write_text(content)
         found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
         pages.append(to_markdown(document(found, {})))
-    assert "Images: birds (CC0)." in pages[0]
+    assert pages[0].count("Images: birds (CC0).") == 2, "setup and checklist"
     assert pages[0] == pages[1]

@@ -94,7 +94,8 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
         write_confirmation(request, tmp_path)
     report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
     of_runs = ["Baseline on fresh seeds", "Cost of the baseline's runs"] * has_runs
-    assert [section.title for section in report.sections] == ["Search", *of_runs, "Setup", "Runs"]
+    last = ["Setup", "Methods, to paste into a paper", "Reproducibility checklist", "Runs"]
+    assert [section.title for section in report.sections] == ["Search", *of_runs, *last]
     assert report.conclusion.startswith(conclusion)
     assert report.lead is None
     tables = [block for block in walk(report.sections) if isinstance(block, Table)]
