@@ -18,6 +18,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 from fontTools import subset
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
@@ -28,9 +29,10 @@ from ablations.study import Study
 
 # Pages replace these four by their own, light or dark.
 INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
-# Seaborn's colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are
-# hard to see on white, and the grey, which controls have.
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9")
+# Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
+# on white, and the grey, which controls have.
+LEFT_OUT = {"#fbafe4", "#ece133", "#949494"}
+COLOURS = tuple(color for color in sns.color_palette("colorblind").as_hex() if color not in LEFT_OUT)
 GREYS = ("#a5a5a5", "#808080")
 MARKERS = ("o", "s", "^", "v", "P", "X", "p", "*", "<", ">")
 

@@ -3,10 +3,13 @@
 Functions return a figure and its data, and are called in the context ``style``.
 """
 
+import math
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -67,20 +70,32 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     Lines are means over seeds with 95 % intervals. Arms without the value are left out.
     """
     column = evidence.curve
+    points = evidence.curves.dropna(subset=[column])
     limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
-    data = _over_seeds(study, evidence.curves.dropna(subset=[column]), column, limits)
-    budget = data.loc[data["arm"] == study.baseline, "samples"].max()
-    late = data[data["arm"].isin(list(study.arms)) & data["samples"].between(0.5 * budget, budget)]
+    data = _over_seeds(study, points, column, limits)
+    arms = list(dict.fromkeys(data["arm"]))
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
-    for axis, part in zip(axes, (data, late), strict=True):
-        for arm, points in part.groupby("arm", sort=False):
-            look, end = looks(study)[str(arm)], points.iloc[-1]
-            (line,) = axis.plot(
-                points["samples"], points["mean"], color=look.color, linestyle=look.linestyle, label=end["label"]
-            )
-            show_on_hover(line, f"{end['label']}: {end['mean']:.4g} after {end['samples']:,} samples")
-            low, high = (points[name].fillna(points["mean"]) for name in ("low", "high"))
-            axis.fill_between(points["samples"], low, high, color=look.color, alpha=0.13, lw=0)
+    budget = data.loc[data["arm"] == study.baseline, "samples"].max()
+    late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
+    for axis, (chosen, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
+        part = points[points["arm"].isin(chosen) & points["samples"].between(start, end)]
+        shown = [arm for arm in chosen if arm in set(part["arm"])]  # shorter runs are not in the second half
+        sns.lineplot(
+            part,
+            x="samples",
+            y=column,
+            hue="arm",
+            hue_order=shown,
+            palette={arm: looks(study)[arm].color for arm in shown},
+            errorbar=partial(_interval, limits=limits),
+            err_kws={"alpha": 0.13, "lw": 0},
+            legend=False,
+            ax=axis,
+        )
+        for line, arm in zip(axis.lines, shown, strict=True):
+            end_of = data[data["arm"] == arm].iloc[-1]
+            line.set(linestyle=looks(study)[arm].linestyle, label=study.label(arm))
+            show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
     axes[0].set(title="whole run", xlabel="samples seen", ylabel=CURVE_TITLES[column])
     axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
     figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
@@ -152,3 +167,8 @@ def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[f
             mean = arm_mean(values, limits)
             rows.append({"arm": arm, "label": study.label(arm), "samples": samples, **estimate_row(mean)})
     return pd.DataFrame(rows)
+
+
+def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
+    estimate = arm_mean(values, limits)
+    return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
