@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from aimv2.base.markdown import escape
+from analysis.costs.figures import draw_encoders
 from analysis.costs.measurements import ARCHITECTURES, FILE, OURS, Measurements, to_json
 from analysis.costs.ratios import Median, relative
-from analysis.costs.tables import encoders_section, flops_section, training_section
-from analysis.document.model import Code, Document, Paragraph, Section
+from analysis.costs.tables import INTERVALS, encoders_section, flops_section, training_section
+from analysis.document.model import Code, Document, Figure, Paragraph, Section
+from analysis.document.style import style
 from analysis.document.template import blocks_of
 
 QUESTION = (
@@ -28,6 +30,7 @@ def document(measurements: Measurements) -> Document:
         title="Costs of encoders and objectives",
         question=QUESTION,
         conclusion=conclusion(measurements),
+        lead=_lead(measurements),
         introduction=[Paragraph(_where(measurements))],
         sections=sections,
         numbers={
@@ -64,6 +67,15 @@ def _each(ratios: dict[str, Median]) -> str:
     return ", ".join(
         f"{name} {one.text}" + (" (not told apart)" if one.includes_1 else "") for name, one in ratios.items()
     )
+
+
+def _lead(measurements: Measurements) -> Figure | None:
+    if all(len(setting.encoders) == 1 for setting in measurements.encoders):
+        return None
+    alt = "Time of each encoder relative to AIMv2, by patches, precision and batch"
+    caption = f"Time per image relative to AIMv2, and FLOPs relative to AIMv2 (grey). {INTERVALS}"
+    with style():
+        return Figure("encoders", alt, caption, *draw_encoders(measurements.encoders))
 
 
 def _where(measurements: Measurements) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 from ablations.study import WINNER
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
+from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span
 from analysis.evidence.searches import Dimension, Search, State, Trial
+from analysis.figures.trials import pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
 from analysis.sections.numbers import estimate
@@ -20,7 +21,7 @@ CONTROLS = (
 
 
 def section(findings: Findings) -> Section | None:
-    """Return what the search did and found; None for a study that is none."""
+    """Return what the search did and found; None for a study that is none. Called in the context ``style``."""
     search = findings.search
     if search is None:
         return None
@@ -30,7 +31,7 @@ def section(findings: Findings) -> Section | None:
     if not search.trials:
         return Section("Search", blocks)
     if search.finished:
-        blocks += [*([_front(search)] if len(search.metrics) > 1 else []), *_importances(search)]
+        blocks += [*(_front(search) if len(search.metrics) > 1 else []), *_importances(search)]
     return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
 
 
@@ -121,15 +122,17 @@ def _importances(search: Search) -> list[Block]:
     return [Table(["importance", "of"], rows, "search_importances", about)]
 
 
-def _front(search: Search) -> Table:
-    """Return the trials that no other one beats in every metric, the best in the first one on top."""
+def _front(search: Search) -> list[Block]:
+    """Return the trials that no other one beats in every metric as a figure, and as a table, the best one on top."""
+    names = [escape(one.name) for one in search.metrics]
     caption = (
-        "The Pareto front: no other trial is at least as good in every metric and better in one. The winner is the best"
-        f" in {escape(search.metric.name)}."
+        f"Finished trials in {names[0]} and {names[1]}. No other trial is at least as good as one of the Pareto front"
+        f" in every metric and better in one. The winner is the best of the front in {names[0]}."
     )
+    figure = Figure("pareto_front", "Pareto front of the trials", caption, *pareto_front(search))
     on_front = sorted((one for one in search.finished if one.number in search.front), key=search.cost)
     rows = [_row(search, one) for one in on_front]
-    return Table(["trial", *_columns(search)], rows, "pareto_front", caption)
+    return [figure, Table(["trial", *_columns(search)], rows, "pareto_front", "The Pareto front.")]
 
 
 def _cost(search: Search) -> list[Block]:
