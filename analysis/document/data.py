@@ -1,4 +1,4 @@
-"""A document as JSON: what it found, for programs.
+"""A document as JSON: its findings and tables, for programs.
 
 Numbers have the digits on which processors agree. They add in different orders, and so differ in the last of the 17
 digits of a float. A committed report must be the same everywhere.
@@ -8,22 +8,38 @@ import json
 import math
 from typing import Any
 
-from analysis.document.model import Document
+from analysis.document.model import Cell, Document, Table, walk
 
 VERSION = 2
 DIGITS = 8
 
 
 def to_json(document: Document) -> str:
-    """Return the findings of a document as JSON values (``numbers``), beside its title, question and conclusion."""
+    """Return the title, question and conclusion of a document, its findings (``numbers``) and its ``tables`` by name.
+
+    A cell is its text, or an object of its text, the value behind it and a note.
+    """
+    blocks = [*walk(document.introduction), *walk(document.sections)]
+    tables = [block for block in blocks if isinstance(block, Table) and block.name]
     values = {
         "version": VERSION,
         "title": document.title,
         "question": document.question,
         "conclusion": document.conclusion,
         "numbers": document.numbers,
+        "tables": {
+            one.name: {"columns": one.columns, "rows": [[_cell(cell) for cell in row] for row in one.rows]}
+            for one in tables
+        },
     }
     return json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _cell(cell: str | Cell) -> str | dict[str, Any]:
+    if isinstance(cell, str):
+        return cell
+    found = {"text": "\n".join(cell.lines), "value": cell.value, "note": cell.note}
+    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,8 @@ The model is value = seed + effects of factors + error, fitted by least squares 
 factor is thus a difference of means that weigh all levels of the other factors equally, however many seeds they have,
 and a test is one of type III. Adding a number to all values of a seed changes no effect.
 
-Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Holm 1979.
+Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Steiger 2004 (intervals of effects in
+standard deviations); Holm 1979.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from analysis.inference.contrasts import spreads
 from analysis.inference.factor_model import Fit, Levels, Term, identified, is_at
@@ -31,11 +32,15 @@ class Effect:
         term: the factors, joined by ``TIMES``.
         levels: by factor, the level and the reference level that it is compared with.
         estimate: in the metric's unit; its interval holds for this effect alone.
+        size: the estimate in standard deviations of the error, with its interval; NaN without an interval.
     """
 
     term: str
     levels: Mapping[str, tuple[str, str]]
     estimate: Estimate
+    size: float
+    size_low: float
+    size_high: float
 
     @property
     def name(self) -> str:
@@ -136,10 +141,20 @@ def _effects(fit: Fit, term: Term) -> list[Effect]:
         mean = float(weight_K @ fit.effect_K)
         num_seeds = min(map(fit.num_seeds, corners))
         has_interval = num_seeds > 1 and not math.isnan(fit.sd)
-        error = fit.sd * math.sqrt(weight_K @ fit.covariance_KK @ weight_K) if has_interval else 0.0
+        scale = math.sqrt(weight_K @ fit.covariance_KK @ weight_K)  # standard error / sd
+        error = scale * fit.sd if has_interval else 0.0
         estimate = Estimate(mean, error, fit.df, num_seeds, error_from="pooled")
-        found.append(Effect(TIMES.join(term), pairs, estimate))
+        found.append(Effect(TIMES.join(term), pairs, estimate, *_size(estimate, scale)))
     return found
+
+
+def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
+    """Return the effect in standard deviations of the error, and its interval from the noncentral t distribution."""
+    if not estimate.has_interval:
+        return math.nan, math.nan, math.nan
+    statistic, alpha = estimate.mean / estimate.error, 1 - estimate.level
+    low, high = (float(special.nctdtrinc(estimate.df, p, statistic)) for p in (1 - alpha / 2, alpha / 2))
+    return statistic * scale, low * scale, high * scale
 
 
 def _notes(fit: Fit) -> list[str]:

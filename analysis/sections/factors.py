@@ -1,5 +1,6 @@
 """Factorial studies: main effects and interactions."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,7 @@ from aimv2.base.markdown import escape
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
 from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
+from analysis.inference.intervals import with_interval
 from analysis.judgement.compare import reasons_to_withhold
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import metric_notes
@@ -115,15 +117,17 @@ def _p(p: float) -> str:
 
 def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     unit = findings.evidence.unit(metric)
-    columns = ["effect of", "difference", f"estimate [95 % interval], {escape(unit)}"]
+    columns = ["effect of", "difference", f"estimate [95 % interval], {escape(unit)}", "d [95 % interval]"]
     table = Table(columns, name=f"factor_effects_{metric}")
     for effect in one.effects:
-        known = effect.estimate
+        known, sizes = effect.estimate, (effect.size, effect.size_low, effect.size_high)
         difference = Cell((known.text("+.4f"),), known.basis, known.mean)
-        table.rows.append([escape(effect.term), escape(effect.name), difference])
+        size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
+        table.rows.append([escape(effect.term), escape(effect.name), difference, Cell((size,), value=effect.size)])
     return table
 
 
 def _values(effect: Effect, unit: str) -> dict[str, Any]:
+    size = {"mean": effect.size, "low": effect.size_low, "high": effect.size_high}
     found = {"term": effect.term, "levels": {factor: list(pair) for factor, pair in effect.levels.items()}}
-    return found | {"estimate": estimate(effect.estimate, unit)}
+    return found | {"estimate": estimate(effect.estimate, unit), "size": size}

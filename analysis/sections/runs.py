@@ -176,7 +176,8 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
 
     Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
     """
-    table = Table(["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"])
+    columns = ["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"]
+    table = Table(columns, name="mixture")
     shown = evidence.mixture
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for arm in study.conditions:

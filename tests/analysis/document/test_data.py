@@ -5,12 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.document.data import plain, to_json
-from analysis.document.model import Document, Section, Table
+from analysis.document.model import Cell, Document, Section, Table
 
 
-def test_json_has_the_findings():
-    table = Table(["a"], [["1"]], name="numbers")
+def test_json_has_the_findings_and_the_tables():
+    table = Table(["a", "b"], [["1", Cell(("2", "[1, 3]"), "a note", 2.0)]], name="effects")
     found = json.loads(to_json(Document("t", "q", "c", [Section("s", [table])], numbers={"n": 1.0})))
+    assert found.pop("tables") == {
+        "effects": {"columns": ["a", "b"], "rows": [["1", {"text": "2\n[1, 3]", "value": 2.0, "note": "a note"}]]}
+    }
     assert found == {"version": 2, "title": "t", "question": "q", "conclusion": "c", "numbers": {"n": 1.0}}
 
 

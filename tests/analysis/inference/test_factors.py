@@ -112,16 +112,22 @@ def test_factor_of_two_levels_is_the_paired_t_test():
     assert (interval.low, interval.high) == pytest.approx(tuple(oracle.confidence_interval()))
 
 
-def test_p_values_are_corrected_by_holm():
+def test_p_values_are_corrected_by_holm_and_sizes_have_their_intervals():
     found = analyse(table(effect=1.0), FACTORS)
     expected = multipletests([one.p for one in found.tests], method="holm")[1]
     assert [one.adjusted_p for one in found.tests] == pytest.approx(expected)
+    effect = found.effects[0]
+    scale = effect.estimate.error / found.sd
+    assert effect.size == pytest.approx(effect.estimate.mean / found.sd)
+    for end, probability in ((effect.size_low, 0.975), (effect.size_high, 0.025)):
+        assert stats.nct.cdf(effect.size / scale, 20, end / scale) == pytest.approx(probability, abs=1e-5)
 
 
 def test_one_seed_gives_estimates_without_intervals_and_tests():
     found = analyse(table(seeds=1), FACTORS)
     assert not any(one.has_test for one in found.tests)
     assert not any(one.estimate.has_interval for one in found.effects)
+    assert all(math.isnan(one.size) for one in found.effects)
     assert len(found.effects) == 5
     assert "One seed only" in found.notes[0]
 
@@ -176,11 +182,15 @@ def test_combination_that_spreads_more_is_named():
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("missing", [(), {(0, 1), (2, 3), (3, 5)}])
 def test_intervals_and_tests_have_their_error_rates(missing):
-    """Without an effect of B and with one of A: coverage of the effect, and size of the F test."""
+    """Without an effect of B and with one of A: coverage of effect and size, and size of the F test."""
     num, effect = 600, 1.0
-    hits = np.zeros(2)
+    hits = np.zeros(3)
     for rng in range(num):
         found = analyse(table(rng, missing=missing, effect=effect), FACTORS)
         first, of_b = found.effects[0], found.tests[1]
-        hits += [first.estimate.low < effect < first.estimate.high, of_b.p < 0.05]
-    assert hits / num == pytest.approx([0.95, 0.05], abs=3.5 * math.sqrt(0.05 * 0.95 / num))
+        hits += [
+            first.estimate.low < effect < first.estimate.high,
+            first.size_low < effect < first.size_high,
+            of_b.p < 0.05,
+        ]
+    assert hits / num == pytest.approx([0.95, 0.95, 0.05], abs=3.5 * math.sqrt(0.05 * 0.95 / num))
