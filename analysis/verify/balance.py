@@ -1,31 +1,44 @@
 """Balance of the two losses: their gradients on the decoder that they share."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
+from aimv2.memory import setup_of
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.training.engine import Engine
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
 PIXEL, TEXT, COSINE = "pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"
 COLUMNS = [PIXEL, TEXT, COSINE]
 MIN_RATIO = 0.01  # of the smaller weighted gradient to the larger; below, one loss hardly trains the decoder
+NUM_BATCHES = 8  # last training batches, on which gradients are taken again
 TRAINING = "both losses train the shared decoder throughout"
 END = "neither loss drowns out the other at the end"
 
 
-def balance(run: TrainedRun) -> list[Check]:
-    """Compare the norms of both losses' gradients on the decoder's blocks, as training recorded them.
+class Balance(NamedTuple):
+    """The checks; the gradients that training recorded, a row per point with ``samples`` and COLUMNS; and those at the
+    trained weights, a row per batch. A table is empty if its check does not apply."""
 
-    They must be finite and above 0 at every point. At the last one, neither weighted norm (alpha times the pixel
+    checks: list[Check]
+    recorded: pd.DataFrame
+    at_end: pd.DataFrame
+
+
+def balance(run: TrainedRun) -> Balance:
+    """Compare the norms of both losses' gradients on the decoder's blocks, and the cosine between them.
+
+    At the end, on the trained weights and the last training batches, neither weighted norm (alpha times the pixel
     loss's, and the text loss's) may be less than 1 % of the other.
     """
     if why := _why_not(run):
-        return [Check(name, None, why) for name in (TRAINING, END)]
-    recorded = _recorded(run.metrics)
-    if recorded.empty:
-        return [Check(name, None, "the run recorded no gradient norms of its losses") for name in (TRAINING, END)]
-    return [_check_training(recorded), _check_end(recorded.iloc[-1], run.config.objective.pixel_weight)]
+        none = pd.DataFrame(columns=["samples", *COLUMNS], dtype=float)
+        return Balance([Check(name, None, why) for name in (TRAINING, END)], none, none)
+    found = Balance([], _recorded(run.metrics), _gradients(run))
+    return found._replace(checks=[_check_training(found), _check_end(found, run.config.objective.pixel_weight)])
 
 
 def _why_not(run: TrainedRun) -> str:
@@ -48,19 +61,44 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
     return table.loc[is_due | has_gradients, :][["samples", *COLUMNS]]
 
 
-def _check_training(recorded: pd.DataFrame) -> Check:
+def _gradients(run: TrainedRun) -> pd.DataFrame:
+    config, model, batches = run.config, run.model, run.batches
+    engine = Engine(run.objective.load()(model, config), config, setup_of(config))
+    rows = []
+    for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
+        measured = engine.gradient_balance(batches[step])
+        if measured:  # a batch without a patch to predict has one loss
+            rows.append({name: float(value) for name, value in measured.items()})
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=float)
+
+
+def _num_broken(table: pd.DataFrame) -> int:
+    """Count the rows with a norm of 0 or a value that is not finite."""
+    is_finite_R = np.isfinite(table[COLUMNS].to_numpy(dtype=float)).all(axis=1)
+    return len(table) - int((is_finite_R & (table[[PIXEL, TEXT]] > 0).all(axis=1)).sum())
+
+
+def _check_training(balance: Balance) -> Check:
+    recorded = balance.recorded
+    if recorded.empty:
+        return Check(TRAINING, None, "the run recorded no gradient norms of its losses")
     ranges = ", ".join(
         f"{label} {recorded[name].min():.3g} to {recorded[name].max():.3g}"
         for name, label in ((PIXEL, "norm of pixel gradient"), (TEXT, "of text gradient"), (COSINE, "cosine"))
     )
-    is_finite_R = np.isfinite(recorded[COLUMNS].to_numpy(dtype=float)).all(axis=1)
-    num_broken = len(recorded) - int((is_finite_R & (recorded[[PIXEL, TEXT]] > 0).all(axis=1)).sum())
+    num_broken = _num_broken(recorded)
     broken = f"; {num_broken} with a norm of 0 or a value that is not finite" if num_broken else ""
     found = f"{len(recorded)} points, {ranges}{broken}"
     return Check(TRAINING, not num_broken, found, "norms finite and above 0 at every point")
 
 
-def _check_end(last: "pd.Series[float]", alpha: float) -> Check:
-    ratio = alpha * float(last[PIXEL]) / float(last[TEXT]) if last[TEXT] else np.inf
-    found = f"alpha x pixel / text gradient = {ratio:.3f} at alpha {alpha:g}, cosine {last[COSINE]:+.3f}"
-    return Check(END, MIN_RATIO <= ratio <= 1 / MIN_RATIO, found, f"ratio {MIN_RATIO:g} to {1 / MIN_RATIO:g}")
+def _check_end(balance: Balance, alpha: float) -> Check:
+    at_end, ratio_R = balance.at_end, alpha * balance.at_end[PIXEL] / balance.at_end[TEXT]
+    if at_end.empty:
+        return Check(END, None, "the last training batches have no patch to predict")
+    passes = not _num_broken(at_end) and bool(MIN_RATIO <= ratio_R.mean() <= 1 / MIN_RATIO)
+    found = (
+        f"alpha x pixel / text gradient = {ratio_R.mean():.3f} at alpha {alpha:g} ({len(ratio_R)} batches,"
+        f" {ratio_R.min():.3f} to {ratio_R.max():.3f}), cosine {at_end[COSINE].mean():+.3f}"
+    )
+    return Check(END, passes, found, f"norms finite and above 0, ratio {MIN_RATIO:g} to {1 / MIN_RATIO:g}")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.document.style import COLOURS, style
+from analysis.verify.balance import COSINE, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 
 CELL_INCHES = 1.05
@@ -34,6 +35,19 @@ def draw_prefix_lengths(found: PrefixLengths, unit: str) -> tuple[Figure, pd.Dat
     axis.grid(False, axis="x")
     axis.legend(loc="upper right", ncols=2)
     return figure, pd.DataFrame({"prefix_length": length_I, "drawn": found.count_I, "configured": found.pmf_I})
+
+
+def draw_balance(found: Balance) -> tuple[Figure, pd.DataFrame]:
+    """Draw the norms of both losses' gradients and the cosine between them, as training recorded them."""
+    figure, (norms, cosine) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharex=True)
+    for name, label in ((PIXEL, "pixel loss"), (TEXT, "text loss")):
+        norms.plot(found.recorded["samples"], found.recorded[name], "o-", ms=4, label=label)
+    norms.set(yscale="log", xlabel="samples seen", ylabel="gradient norm")
+    norms.legend()
+    cosine.plot(found.recorded["samples"], found.recorded[COSINE], "o-", ms=4, color="0.3")
+    cosine.axhline(0, color="0.6", lw=1)
+    cosine.set(xlabel="samples seen", ylabel="cosine of the gradients")
+    return figure, found.recorded
 
 
 def draw_pictures(columns: dict[str, list[np.ndarray]]) -> bytes:

@@ -17,9 +17,10 @@ from analysis.document.model import Block, Cell, Code, Document, Figure, Section
 from analysis.document.style import style
 from analysis.document.template import blocks_of
 from analysis.sections.runs import credits_text
+from analysis.verify.balance import Balance
 from analysis.verify.captions import Captions
 from analysis.verify.check import Check
-from analysis.verify.figures import draw_pictures, draw_prefix_lengths, thumbnail
+from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.pixels import Pixels
 from analysis.verify.prefix import PrefixLengths
 from analysis.verify.trained_run import TrainedRun
@@ -30,14 +31,14 @@ class Outcomes(NamedTuple):
 
     prefix_lengths: PrefixLengths
     masks: list[Check]
-    balance: list[Check]
+    balance: Balance
     pixels: Pixels
     pictures: dict[str, list[np.ndarray]]
     captions: Captions
 
     @property
     def checks(self) -> list[Check]:
-        losses = [*self.balance, self.pixels.check, *self.captions.checks]
+        losses = [*self.balance.checks, self.pixels.check, *self.captions.checks]
         return [self.prefix_lengths.check, *self.masks, *losses]
 
 
@@ -109,6 +110,13 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         )
         alt = "Prefix lengths drawn in training, and their distribution"
         yield "prefix_lengths", Figure("prefix_lengths", alt, caption, *draw_prefix_lengths(lengths, unit))
+    if not findings.balance.recorded.empty:
+        caption = (
+            "L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine between the"
+            " two, at the points that training recorded, one batch each."
+        )
+        alt = "Gradients of both losses on the shared decoder"
+        yield "balance", Figure("balance", alt, caption, *draw_balance(findings.balance))
     yield "pixels", _pixels(findings.pixels)
     yield "captions", _captions(findings.captions)
 

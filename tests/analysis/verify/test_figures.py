@@ -4,12 +4,14 @@ from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from analysis.document.style import style
+from analysis.verify.balance import COLUMNS, Balance
 from analysis.verify.check import Check
-from analysis.verify.figures import draw_pictures, draw_prefix_lengths, thumbnail
+from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.prefix import PrefixLengths
 
 
@@ -24,6 +26,16 @@ def test_prefix_lengths_are_drawn_for_few_and_many_patches(num_patches):
     assert axis.get_ylabel() == f"share of {5 * num_patches:,} steps"
     assert [bar.get_height() for bar in axis.patches] == pytest.approx([1 / num_patches] * num_patches)
     assert data["drawn"].tolist() == count_I.tolist()
+
+
+def test_balance_has_two_norms_and_the_cosine():
+    recorded = pd.DataFrame({name: [0.5, 0.25] for name in ("samples", *COLUMNS)})
+    with style():
+        figure, data = draw_balance(Balance([], recorded, recorded))
+    norms, cosine = figure.axes
+    assert [line.get_label() for line in norms.lines] == ["pixel loss", "text loss"]
+    assert list(cosine.lines[0].get_ydata()) == [0.5, 0.25]
+    assert len(data) == 2
 
 
 def test_pictures_are_drawn_in_columns():

@@ -34,7 +34,9 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
     text = write(document(run, findings, []), tmp_path / "out").read_text()
     absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
     assert re.search(rf"^> \d+ checks: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
-    assert text.count("\nNot applicable: ") == (not findings.pixels.errors) + (not findings.captions.shown)
+    assert text.count("\nNot applicable: ") == sum(
+        [findings.balance.recorded.empty, not findings.pixels.errors, not findings.captions.shown]
+    )
     shown = set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", text))
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.[ps][nv]g")}
     assert shown == written
