@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting
@@ -36,7 +37,7 @@ def draw_encoders(settings: Sequence[EncoderSetting]) -> tuple[Figure, pd.DataFr
         axis.tick_params(axis="y", length=0)
     axes[0, 0].set_yticks(range(len(rows)), [ARCHITECTURES[encoder].title for encoder in rows])
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    found, legend = [], {}
+    found, legend = [], dict[str, Artist]()
     for setting in settings:
         axis, number = axes.flat[names.index(_panel(setting))], sizes.index(setting.batch_size)
         ours = next(one for one in setting.encoders if one.encoder == OURS)
@@ -58,7 +59,7 @@ def draw_encoders(settings: Sequence[EncoderSetting]) -> tuple[Figure, pd.DataFr
             place["series"] = f"batch {setting.batch_size}"
             show_on_hover(line, f"{place['row']}, {place['panel']}, {place['series']}: {time.text} times AIMv2")
             found.append(place | asdict(time) | {"flops_ratio": flops})
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend))
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=len(legend))
     return figure, pd.DataFrame(found).rename(columns={"median": "time_ratio", "n": "rounds"})
 
 

@@ -21,6 +21,7 @@ from analysis.verify.prefix import NAME as PREFIX
 
 CHECKS = [PREFIX, ENCODER, DECODER, TRAINING, END, PIXELS, UNIGRAM, IMAGE]
 PICTURES = {
+    "figures/balance.svg",
     "figures/prefix_lengths.svg",
     "pixels.png",
     *(f"example_{n:02d}.png" for n in range(1, 9)),
