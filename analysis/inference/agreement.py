@@ -22,12 +22,14 @@ class Share:
 
     Attributes:
         n: what it is a share or correlation of: pairs, arms or runs.
+        num_seeds: seeds that were resampled, those of the scale with fewer.
     """
 
     value: float
     low: float
     high: float
     n: int
+    num_seeds: int
 
     def text(self, form: str = ".2f") -> str:
         """Return the value and its interval, or why there is none."""
@@ -112,19 +114,19 @@ def _over_seeds(
     num_draws: int,
 ) -> dict[str, Share]:
     """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, has_spread = np.random.default_rng(0), min(len(one_SA), len(other_SA)) > 1
+    rng, num_seeds = np.random.default_rng(0), min(len(one_SA), len(other_SA))
     is_paired = bool(one_SA.index.isin(other_SA.index).any())
     if is_paired:
         seeds = one_SA.index.union(other_SA.index)
         one_SA, other_SA = one_SA.reindex(seeds), other_SA.reindex(seeds)
     one, other = one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
     values, rows = statistics(one, other), []
-    for _ in range(num_draws if has_spread else 0):
+    for _ in range(num_draws if num_seeds > 1 else 0):
         picked = rng.integers(len(one), size=len(one))
         also = picked if is_paired else rng.integers(len(other), size=len(other))
         rows.append(statistics(one[picked], other[also]))
     draws = {name: np.array([row[name] for row in rows]) for name in values}
-    return {name: _share(value, draws[name], counts[name]) for name, value in values.items()}
+    return {name: _share(value, draws[name], counts[name], num_seeds) for name, value in values.items()}
 
 
 def _mean(values_SA: np.ndarray) -> np.ndarray:
@@ -158,9 +160,9 @@ def _deviations(values_SA: np.ndarray, mean_A: np.ndarray) -> np.ndarray:
     return merged(np.where(is_rounding(np.abs(deviations), size_of(values_SA)), 0.0, deviations))
 
 
-def _share(value: float, draws: np.ndarray, n: int) -> Share:
+def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
     low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(draws)
-    return Share(value, low, high, n)
+    return Share(value, low, high, n, num_seeds)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_a_seed_without_runs_at_one_scale_leaves_the_others_paired():
     effects = scale_of([1.0, 1.0, 1.0, 1.0], noise=1.0, num_seeds=5)
     effects.loc[4] = 0.0
     found = agreement(effects, effects.drop(index=4), num_draws=300)
-    assert (found.accuracy.low, found.accuracy.value) == (1, 1)
+    assert (found.accuracy.low, found.accuracy.value, found.accuracy.num_seeds) == (1, 1, 4)
 
 
 def test_one_seed_gives_no_interval():
@@ -126,7 +126,7 @@ def test_correlations_across_and_within_arms_are_told_apart():
     assert found.within_pearson.value == pytest.approx(stats.pearsonr(centred["loss"], centred["probe"]).statistic)
     assert found.within_spearman.value == pytest.approx(stats.spearmanr(centred["loss"], centred["probe"]).statistic)
     assert found.across_pearson.high < 0 < found.within_pearson.low
-    assert (found.across_pearson.n, found.within_pearson.n) == (4, 16)
+    assert (found.across_pearson.n, found.within_pearson.n, found.within_pearson.num_seeds) == (4, 16, 4)
 
 
 def test_runs_that_lack_a_column_are_left_out():
