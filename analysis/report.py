@@ -40,7 +40,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then the claims; with --from-records the costs too
-  latex=true                   write the tables as LaTeX too, to reports_dir/STUDY/tables
+  latex=true                   write tables as LaTeX and figures as PDF too, to tables/ and figures/ of the report
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
@@ -120,7 +120,7 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = 
     """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all.
 
     Args:
-        latex: True to write the tables as LaTeX too.
+        latex: True to write tables as LaTeX and figures as PDF too.
 
     Returns:
         The path of ``report.md``.

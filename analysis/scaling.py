@@ -21,7 +21,7 @@ from aimv2.config.arguments import HELP, guarded
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Figure, Section
+from analysis.document.model import Document, Section
 from analysis.document.style import style
 from analysis.document.write import check_replaceable, write
 from analysis.inference.scaling.assess import assess
@@ -73,7 +73,7 @@ class FitOptions:
         examples=["FOLDER"],
         description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
     )
-    latex: bool = Field(False, description="true to write the tables as LaTeX too, to FOLDER/tables")
+    latex: bool = Field(False, description="true to write tables as LaTeX and figures as PDF too")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -112,16 +112,10 @@ def _fit(arguments: Sequence[str]) -> int:
     if options.out:
         check_replaceable(Path(options.out))
     document = report(Path(arguments[1]), options)
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
-    shown = [
-        replace(part, blocks=[one for one in part.blocks if not isinstance(one, Figure)]) for part in document.sections
-    ]
-    console.print(Markdown(to_markdown(replace(document, sections=shown))))
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(Markdown(to_markdown(replace(document, lead=None))))
     if options.out:
-        path = write(document, Path(options.out), latex=options.latex)
-        console.print(f"report: {path}", soft_wrap=True, highlight=False, markup=False)
+        print(f"report: {write(document, Path(options.out), latex=options.latex)}")
     return 0
 
 

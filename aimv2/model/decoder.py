@@ -28,11 +28,6 @@ class Cache:
         """Return the state of these rows of the batch, which this one keeps too."""
         return Cache([[tensor[row_B] for tensor in layer] for layer in self.layers], self.num_tokens)
 
-    def select(self, row_B: Tensor) -> None:
-        """Keep these rows of the batch, in this order."""
-        for layer in self.layers:
-            layer[:] = [tensor[row_B] for tensor in layer]
-
 
 class Decoder(nn.Module):
     """Map image features and caption tokens to hidden states; a head for each prediction reads them.

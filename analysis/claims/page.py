@@ -9,24 +9,21 @@ from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expand import expand
-from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from analysis.claims.paper import paper_section
-from analysis.document.model import Cell, Document, Paragraph, Section, Table, code_span
+from analysis.document.model import Cell, Document, Section, Table
 from analysis.document.template import blocks_of
 from analysis.evidence.records import recorded_names
 from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
 from analysis.judgement.findings import Findings, findings_in
-from analysis.judgement.sensitivity import Ladder, nearest_ladder
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
 
 TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
-FULL_COLUMNS = ["claim and study", "contradicted if", "published", "comparisons", "sensitivity", "command"]
-MAX_SHOWN = 3  # comparisons of a claim in the short table
+MAX_SHOWN = 3  # comparisons of a claim
 
 
 def claims_document(reports_dir: Path) -> Document:
@@ -36,15 +33,14 @@ def claims_document(reports_dir: Path) -> Document:
     """
     found = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
     studies = {name: one for name, one in found.items() if not one.study.is_search}
-    return document(studies, nearest_ladder(reports_dir, with_attention(demo())))
+    return document(studies)
 
 
-def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Document:
+def document(findings: Mapping[str, Findings]) -> Document:
     """Return the page.
 
     Args:
         findings: those of all reports, by folder.
-        ladder: what the sensitivity study found at the default scale, for the noise of our probe.
     """
     answers = {
         name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
@@ -52,18 +48,14 @@ def document(findings: Mapping[str, Findings], ladder: Ladder | None) -> Documen
     }
     words = {name: overall([one for one in own if one.claim.id == name]) for name, own in answers.items()}
     table = Table(COLUMNS, name="claims", is_filterable=True)
-    full = Table(FULL_COLUMNS, name="full", is_filterable=True)
     for name, own in answers.items():
         table.rows.extend(_rows(own, words[name]))
-        full.rows.extend(map(_full_row, own))
     scales = scales_section(findings.values())
     sections = [
         Section("Verdicts", [table]),
-        Section("Every claim in full", [full], is_folded=True),
         Section("How to read this page", blocks_of("claims_reading")),
-        paper_section(findings, ladder),
+        paper_section(findings),
         *([scales] if scales else []),
-        Section("Runs", [_runs([one for own in answers.values() for one in own])], is_folded=True),
     ]
     return Document(
         title=TITLE,
@@ -86,7 +78,7 @@ def _conclusion(words: Mapping[str, str]) -> str:
 
 
 def _rows(answers: Sequence[Answer], word: str) -> list[list[str | Cell]]:
-    """Return the rows of a claim in the short table: one for each study with a report, or one for all that have none.
+    """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
     Args:
         word: the verdict of all studies together.
@@ -112,20 +104,6 @@ def _row(answer: Answer, word: str, studies: tuple[str, ...], *, is_first: bool)
     ]
 
 
-def _full_row(answer: Answer) -> list[str | Cell]:
-    claim = answer.claim
-    limits = [f"Limits: {claim.limits}."] if claim.limits else []
-    published = (_numbers_of(*one) for one in claim.published.items())
-    return [
-        Cell((claim.id, answer.report or answer.study)),
-        Cell((f"{claim.contradicted_if}.", *limits)),
-        Cell((claim.claimed, *published, f"Evidence: {claim.evidence}.")),
-        Cell(_deciding(answer), answer.runs),
-        Cell(tuple(answer.verdict.sensitivity) if answer.verdict else ()),
-        Cell(_command(answer)),
-    ]
-
-
 def _intervals(answer: Answer) -> str | Cell:
     """Return the differences that decide, with their intervals; their basis is a note."""
     if answer.findings is None or answer.verdict is None:
@@ -137,7 +115,7 @@ def _intervals(answer: Answer) -> str | Cell:
     note = "; ".join(
         f"{compared_in_words(study, one.expected)} ({one.difference.basis})" for one in deciding[:MAX_SHOWN]
     )
-    return Cell((*shown, *more), answer.runs, note)
+    return Cell((*shown, *more), note=note)
 
 
 def _reasons(answer: Answer) -> tuple[str, ...]:
@@ -145,24 +123,6 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     if answer.verdict is None:
         return (answer.claim.why_not,) if answer.claim.why_not else ()
     return tuple(filter(None, (*answer.verdict.qualifications, seeds_in_words(answer.seeds_to_decide))))
-
-
-def _deciding(answer: Answer) -> tuple[str, ...]:
-    """Return the comparisons that decide; those that are planned if there are no runs."""
-    if answer.verdict is not None:
-        return answer.verdict.evidence
-    if not answer.study:
-        return ()
-    study = STUDIES[answer.study]
-    return tuple(
-        f"{compared_in_words(study, one)}: expected {one.relation}" for one in study.claims.get(answer.claim.id, ())
-    )
-
-
-def _numbers_of(metric: str, values: Mapping[str, float]) -> str:
-    """Return a metric with its values, all with the decimals of the most precise one, as a table prints them."""
-    decimals = max(len(f"{value:g}".partition(".")[2]) for value in values.values())
-    return f"{metric}: {', '.join(f'{condition} {value:.{decimals}f}' for condition, value in values.items())}"
 
 
 def _scale(answer: Answer) -> str:
@@ -186,38 +146,11 @@ def _study(answer: Answer) -> tuple[str, ...]:
     return (answer.study, f"{num_runs} runs at demo, at most {flops:.2g} training FLOPs")
 
 
-def _command(answer: Answer) -> tuple[str, ...]:
-    """Return what runs the study of an answer for this claim."""
-    if not answer.study:
-        return ()
-    chosen = "" if answer.study == answer.claim.studies[0] else f" study={answer.study}"
-    return (f"`python analysis/report.py check {answer.claim.id}{chosen}`",)
-
-
 @cache
 def price(slug: str) -> tuple[int, float]:
     """Return the runs of a study at the default scale, and an upper bound of their training FLOPs."""
     cells = expand(STUDIES[slug], with_attention(demo()))
     return len(cells), float(sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells))
-
-
-def _runs(answers: Sequence[Answer]) -> Table | Paragraph:
-    """Return the runs behind the verdicts."""
-    table, seen = Table(["run", "study", "arm", "seed", "code", "hardware"], name="runs", is_filterable=True), set()
-    for answer in answers:
-        if answer.findings is None:
-            continue
-        rows = answer.findings.evidence.runs
-        for run in rows[rows["run"].isin(answer.runs)].to_dict("records"):
-            if run["run"] in seen:
-                continue
-            seen.add(run["run"])
-            label = answer.findings.study.label(run["arm"])
-            origin = [escape(str(run.get(name, ""))) for name in ("code", "hardware")]
-            table.rows.append(
-                [Cell((code_span(run["run"]),), (run["run"],)), answer.report, label, str(run["seed"]), *origin]
-            )
-    return table if table.rows else Paragraph("No study has a report yet.")
 
 
 def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:

@@ -28,8 +28,6 @@ from analysis.judgement.verdicts import compared_in_words
 
 MAX_SEEDS = 16
 OWN_KEYS = {"limit": "2h", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false"}
-ABOUT = "Each line takes its comparison by itself, at the level of the next look."
-SEEDS_ONLY = "Errors are those over seeds. The choice of evaluation items adds one that more seeds do not reduce."
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
         f"  python sweeps/launch.py {shlex.join(launched)}",
         *(power.text(one, num_seeds) for one in expectations),
-        ABOUT if power.covers_items else f"{ABOUT} {SEEDS_ONLY}",
+        "Each line takes its comparison by itself, at the level of the next look.",
     )
     blind = _blind(expectations, ladder, baseline, checks_dir)
     return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind)
@@ -160,16 +158,12 @@ class _Power:
         if noise is None:
             return f"  {compared}: its noise was not measured"
         shown, what = aim.detectable(noise, num_seeds), self._what(one)
-        detected = f"  {compared}, expected {one.relation}: {num_seeds} seeds {what} {shown:.3g}"
-        if not aim.distance > 0:
-            return f"{detected} with {100 * POWER:.0f} % power"
-        seeds = self.seeds(one)
-        many = "no number of" if seeds == math.inf else f"more than {MAX_NAMED}"
-        enough = f"{seeds:g} seeds" if seeds <= MAX_NAMED else f"{many} seeds"
-        claims_effect = one.effect is not None and one.relation in ("better", "worse", "wider", "far worse")
-        named = "the claimed excess" if one.relation == "far worse" else "the claimed effect"
-        size = named if claims_effect else "the margin"
-        return f"{detected} with {100 * POWER:.0f} % power; {size} of {aim.distance:g} takes {enough}"
+        power = f"{num_seeds} seeds {what} {shown:.3g} with {100 * POWER:.0f} % power"
+        if aim.distance > 0:
+            seeds = self.seeds(one)
+            many = "no number of" if seeds == math.inf else f"more than {MAX_NAMED}"
+            power += f"; one of {aim.distance:g} takes {f'{seeds:g}' if seeds <= MAX_NAMED else many} seeds"
+        return f"  {compared}, expected {one.relation}: {power}"
 
     def _what(self, one: Expected) -> str:
         """Return what seeds do to the distance of an aim (``aim_of``)."""
@@ -183,13 +177,6 @@ class _Power:
         if isinstance(one, Ranges):
             level = bonferroni(num_contrasts(one.range_arms, one.than_arms), level)
         return aim_of(one.relation, self._study.margin_of(one), one.effect, level)
-
-    @property
-    def covers_items(self) -> bool:
-        """True if the sensitivity study measured the items' part of every metric's error."""
-        metrics = {one.metric for expectations in self._study.claims.values() for one in expectations}
-        known = self._ladder.metrics if self._ladder else {}
-        return all(metric in known and known[metric].items_error is not None for metric in metrics)
 
     def _noise(self, one: Expected) -> Noise | None:
         """Return the two parts of the error; None if the noise was not measured.

@@ -1,13 +1,15 @@
 """The report of a cost study, from its measurements alone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from aimv2.base.markdown import escape
-from analysis.costs.figures import encoder_points, objective_points
-from analysis.costs.measurements import FILE, Measurements, to_json
-from analysis.costs.ratios import Median
-from analysis.costs.tables import encoders_section, figure, flops_section, training_section
+from analysis.costs.figures import draw_encoders
+from analysis.costs.measurements import ARCHITECTURES, FILE, OURS, Measurements, to_json
+from analysis.costs.ratios import Median, relative
+from analysis.costs.tables import INTERVALS, encoders_section, flops_section, training_section
 from analysis.document.model import Code, Document, Figure, Paragraph, Section
+from analysis.document.style import style
 from analysis.document.template import blocks_of
 
 QUESTION = (
@@ -45,14 +47,19 @@ def conclusion(measurements: Measurements) -> str:
     last = {setting.patches: setting for setting in measurements.encoders}
     sentences = []
     for setting in last.values():
-        ratios = {point.row: point.time for point in encoder_points([setting])}
+        seconds = {ARCHITECTURES[one.encoder].title: one.seconds for one in setting.encoders}
         place = f"{setting.patches} patches, {setting.precision} and batch {setting.batch_size}"
-        sentences += [f"Time per image relative to AIMv2 at {place}: {_each(ratios)}."] if ratios else []
-    for timed in (setting for setting in measurements.training if setting.cpu_share is not None):
-        ratios = {f"`{point.row}`": point.time for point in objective_points([timed])}
-        place = f"`{timed.scale}`"
-        sentences += [f"Time of a training step relative to `aimv2` at {place}: {_each(ratios)}."] if ratios else []
+        sentences += _relative(f"Time per image relative to AIMv2 at {place}", seconds, ARCHITECTURES[OURS].title)
+    for timed in measurements.training:
+        seconds = {f"`{one.objective}`": one.seconds for one in timed.objectives if one.seconds}
+        sentences += _relative(f"Time of a training step relative to `aimv2` at `{timed.scale}`", seconds, f"`{OURS}`")
     return " ".join(sentences)
+
+
+def _relative(about: str, seconds: Mapping[str, Sequence[float]], ours: str) -> list[str]:
+    """Return a sentence with the ratios of all timings to ours; none if there are no others."""
+    ratios = {name: relative(theirs, seconds[ours]) for name, theirs in seconds.items() if name != ours}
+    return [f"{about}: {_each(ratios)}."] if ratios else []
 
 
 def _each(ratios: dict[str, Median]) -> str:
@@ -63,10 +70,12 @@ def _each(ratios: dict[str, Median]) -> str:
 
 
 def _lead(measurements: Measurements) -> Figure | None:
-    points = encoder_points(measurements.encoders)
+    if all(len(setting.encoders) == 1 for setting in measurements.encoders):
+        return None
     alt = "Time of each encoder relative to AIMv2, by patches, precision and batch"
-    caption = "Time per image relative to AIMv2, and FLOPs relative to AIMv2 (grey)."
-    return figure("encoders", points, alt, caption) if points else None
+    caption = f"Time per image relative to AIMv2, and FLOPs relative to AIMv2 (grey). {INTERVALS}"
+    with style():
+        return Figure("encoders", alt, caption, *draw_encoders(measurements.encoders))
 
 
 def _where(measurements: Measurements) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from analysis.costs.figures import Point, draw_ratios, objective_points
 from analysis.costs.measurements import (
     ARCHITECTURES,
     OURS,
@@ -13,8 +12,7 @@ from analysis.costs.measurements import (
     TrainingSetting,
 )
 from analysis.costs.ratios import Median, percentile, relative
-from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table
-from analysis.document.style import style
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"
@@ -87,12 +85,8 @@ def flops_section(settings: Sequence[EncoderSetting]) -> Section:
 
 
 def training_section(measurements: Measurements) -> Section:
-    """Return a table for each scale, and the figure of the timed ones."""
+    """Return a table for each scale."""
     unit, blocks = _unit(measurements), list[Block]()
-    if points := objective_points(measurements.training):
-        alt = "Time of a training step of each objective relative to aimv2, by scale"
-        caption = "Time of a training step relative to `aimv2`, and FLOPs relative to `aimv2` (grey)."
-        blocks.append(figure("objectives", points, alt, caption))
     for setting in measurements.training:
         is_timed = setting.cpu_share is not None
         columns = ["objective", "parameters, M", "GFLOPs / sample", "FLOPs / aimv2"]
@@ -120,11 +114,6 @@ def _objective_row(setting: TrainingSetting, one: ObjectiveCost) -> list[str | C
             _number(one.peak_bytes / 1e6, ",.0f"),
         ]
     return row
-
-
-def figure(name: str, points: Sequence[Point], alt: str, caption: str) -> Figure:
-    with style():
-        return Figure(name, alt, f"{caption} {INTERVALS}", *draw_ratios(points))
 
 
 def _unit(measurements: Measurements) -> str:

@@ -1,4 +1,4 @@
-"""A document as JSON: everything that it says, for programs.
+"""A document as JSON: its findings and tables, for programs.
 
 Numbers have the digits on which processors agree. They add in different orders, and so differ in the last of the 17
 digits of a float. A committed report must be the same everywhere.
@@ -6,63 +6,40 @@ digits of a float. A committed report must be the same everywhere.
 
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from analysis.document.model import Block, Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
+from analysis.document.model import Cell, Document, Table, walk
 
-VERSION = 1
+VERSION = 2
+DIGITS = 8
 
 
 def to_json(document: Document) -> str:
-    """Return a document as JSON; numbers are as ``analysis.document.data`` has them.
+    """Return the title, question and conclusion of a document, its findings (``numbers``) and its ``tables`` by name.
 
-    ``numbers`` are the findings as values. ``sections`` are the text, with the cells of tables as text, value and runs.
+    A cell is its text, or an object of its text, the value behind it and a note.
     """
+    blocks = [*walk(document.introduction), *walk(document.sections)]
+    tables = [block for block in blocks if isinstance(block, Table) and block.name]
     values = {
         "version": VERSION,
         "title": document.title,
         "question": document.question,
         "conclusion": document.conclusion,
         "numbers": document.numbers,
-        "lead": _figure(document.lead) if document.lead else None,
-        "introduction": _blocks(document.introduction),
-        "sections": _blocks(document.sections),
+        "tables": {
+            one.name: {"columns": one.columns, "rows": [[_cell(cell) for cell in row] for row in one.rows]}
+            for one in tables
+        },
     }
     return json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _blocks(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    return [_block(block) for block in blocks]
-
-
-def _block(block: Block) -> dict[str, Any]:
-    match block:
-        case Section(title, inner):
-            return {"section": title, "blocks": _blocks(inner)}
-        case Paragraph(text) | Code(text):
-            return {"text": text}
-        case Bullets(items):
-            return {"list": items}
-        case Table(columns, rows):
-            cells = [[_cell(cell) for cell in row] for row in rows]
-            return {"table": block.name, "columns": columns, "rows": cells, "caption": block.caption}
-        case Figure():
-            return _figure(block)
-
-
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {"figure": figure.name, "alt": figure.alt, "caption": figure.caption, "data": f"figures/{figure.name}.csv"}
-
-
-def _cell(cell: str | Cell) -> dict[str, Any] | str:
+def _cell(cell: str | Cell) -> str | dict[str, Any]:
     if isinstance(cell, str):
         return cell
-    found = {"text": "\n".join(cell.lines), "value": cell.value, "runs": list(cell.runs), "note": cell.note}
-    return {key: value for key, value in found.items() if value not in (None, "", [])}
-
-
-DIGITS = 8
+    found = {"text": "\n".join(cell.lines), "value": cell.value, "note": cell.note}
+    return {key: value for key, value in found.items() if value not in (None, "")}
 
 
 def plain(value: Any) -> Any:

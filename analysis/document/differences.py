@@ -6,15 +6,13 @@ come out as either. So long numbers agree if they are neighbours, whatever the k
 
 import math
 import re
-import zlib
 from itertools import zip_longest
 from pathlib import Path
 
-SAME = 1e-9  # relative difference of numbers that agree, with all their digits, as PDF has them
+SAME = 1e-9  # relative difference of numbers that agree, with all their digits
 LONG = 5  # significant digits of a number that may be rounded otherwise; a shorter one, and a count, must be the same
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 SVG_NAME = re.compile(r"\bf[0-9a-f]{6}-")  # starts the names in a figure, and follows from its digits
-STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
 SHOWN = 60  # characters of a text
 
 
@@ -48,13 +46,10 @@ def _of_files(one: Path, other: Path) -> list[str]:
 
 
 def _text(content: bytes) -> str | None:
-    """Return what a file says; None if it is no text. A PDF says what its figure draws, not where its parts begin."""
+    """Return what a file says; None if it is no text."""
     try:
-        if content.startswith(b"%PDF"):
-            streams = [zlib.decompress(stream).decode("latin-1") for stream in STREAM.findall(content)]
-            return "\n".join(" ".join(streams).split())  # Matplotlib breaks lines by the lengths of numbers
         return SVG_NAME.sub("", content.decode())
-    except (UnicodeDecodeError, zlib.error):
+    except UnicodeDecodeError:
         return None
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -23,18 +22,15 @@ from analysis.document.model import (
     Figure,
     Table,
     lines_of,
-    walk,
 )
 from analysis.document.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
-RUNS = "runs"  # the name of the table whose rows the cells of others link to, and which has a column "run"
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]")
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
 TALL = 15  # rows, from which a table scrolls below its header
 LONG = 60  # characters, from which a cell needs room
-MAX_ROWS = 300  # of a figure's data that the page has too
 
 # Colours of figures that the page sets, so that they can be read in the dark.
 PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
@@ -43,8 +39,7 @@ PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", P
 def to_html(document: Document, folder: Path) -> str:
     """Return a document as a page.
 
-    HTML in its text is escaped, and images that are not in ``document.files`` become their text. Cells link to their
-    runs if a table of the name ``runs`` has these runs in its column ``run``.
+    HTML in its text is escaped, and images that are not in ``document.files`` become their text.
 
     Args:
         folder: the report's folder, with its figures in ``figures/``.
@@ -59,8 +54,6 @@ def to_html(document: Document, folder: Path) -> str:
         js=Markup((HERE / "page.js").read_text()),
         classes=_classes,
         is_prose=_is_prose,
-        max_rows=MAX_ROWS,
-        shown=_shown,
         slug=slug,
     )
 
@@ -70,29 +63,24 @@ class _ShownCell(NamedTuple):
 
     Attributes:
         value: as text, for sorting; empty if there is none.
-        runs: those that the page lists.
         number: of the note.
     """
 
     lines: Sequence[Markup]
     is_long: bool
     value: str
-    runs: Sequence[str]
     note: str
     number: int
 
 
 class _Page:
-    """What the template asks for that depends on the whole page: its runs, and the numbers of figures and notes."""
+    """What the template asks for that depends on the whole page: the numbers of figures and notes, and its images."""
 
     def __init__(self, document: Document, folder: Path) -> None:
         self._document = document
         self._folder = folder
         self._markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Inline).enable("strikethrough")
         self._num_figures = self._num_notes = 0
-        self._anchored: set[str] = set()  # a run that is in two arms has two rows
-        tables = [block for block in walk(document.sections) if isinstance(block, Table) and block.name == RUNS]
-        self.runs = {_run_of(table, row) for table in tables for row in table.rows}
 
     def inline(self, text: str) -> Markup:
         """Return inline Markdown as HTML."""
@@ -104,16 +92,7 @@ class _Page:
         path = self._folder / "figures" / f"{figure.name}.svg"
         return inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt)
 
-    def anchor(self, table: Table, row: Sequence[str | Cell]) -> Markup:
-        """Return the attributes of a row of the table of runs, to which cells link; none for other tables."""
-        if table.name != RUNS:
-            return Markup("")
-        run = _run_of(table, row)
-        form = ' data-run="{0}"' if run in self._anchored else ' id="run-{0}" data-run="{0}"'
-        self._anchored.add(run)
-        return Markup(form).format(run)
-
-    def cell(self, cell: str | Cell, *, has_links: bool) -> _ShownCell:
+    def cell(self, cell: str | Cell) -> _ShownCell:
         """Return a cell as the template reads it."""
         if isinstance(cell, str):
             cell = Cell((cell,))
@@ -123,7 +102,6 @@ class _Page:
             lines=[self.inline(line) for line in cell.lines or ("",)],
             is_long=_is_long(cell),
             value=f"{cell.value:.{DIGITS}g}" if is_number else "",
-            runs=[run for run in cell.runs if run in self.runs] if has_links else [],
             note=cell.note,
             number=self._num_notes,
         )
@@ -159,10 +137,6 @@ class _Inline(RendererHTML):
         return str(env["image"](str(tokens[idx].attrs["src"]), tokens[idx].content))
 
 
-def _run_of(table: Table, row: Sequence[str | Cell]) -> str:
-    return "".join(lines_of(row[table.columns.index("run")])).strip("`")
-
-
 def _is_long(cell: str | Cell) -> bool:
     return any(len(line) >= LONG for line in lines_of(cell))
 
@@ -184,12 +158,6 @@ def _is_prose(table: Table) -> bool:
     """True for a table of sentences, which a phone shows one cell below the other."""
     num_long = sum(any(map(_is_long, row)) for row in table.rows)
     return 2 * num_long > len(table.rows) and len(table.columns) < WIDE
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.5g}"
-    return str(value)
 
 
 def inline_svg(svg: str, prefix: str, alt: str) -> Markup:

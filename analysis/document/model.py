@@ -21,13 +21,11 @@ class Cell:
 
     Attributes:
         lines: lines of inline Markdown.
-        runs: names of the runs that the value rests on; HTML links them to the table of runs.
         note: shown on hover; plain text.
         value: the number behind the text, for sorting and for programs.
     """
 
     lines: tuple[str, ...]
-    runs: tuple[str, ...] = ()
     note: str = ""
     value: float | None = None
 
@@ -68,7 +66,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: ``figures/NAME.svg`` and ``.pdf``, and its data in ``figures/NAME.csv``.
+    """A figure: ``figures/NAME.svg``, and its data in ``figures/NAME.csv``.
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.

@@ -53,19 +53,10 @@ function filterable(block, number) {
   apply();
 }
 
-// Open the folds around an element, clear a filter that hides it, and go there.
+// Open the folds around an element, and go there.
 function reveal(element) {
   for (let fold = element.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
-  if (element.hidden) {
-    const input = element.closest(".table").querySelector(".filter input");
-    input.value = "";
-    input.dispatchEvent(new Event("input"));
-  }
-  element.scrollIntoView({ block: element.matches("tr") ? "center" : "start" });
-}
-
-function mark(runs) {
-  document.querySelectorAll("tr[data-run]").forEach(row => row.classList.toggle("marked", runs.includes(row.dataset.run)));
+  element.scrollIntoView();
 }
 
 function revealHash() {
@@ -90,7 +81,6 @@ addEventListener("keydown", event => event.key === "Escape" && document.body.cla
 addEventListener("click", event => {
   const link = event.target.closest('a[href^="#"]');
   if (!link) return;
-  mark(link.dataset.runs?.split(" ") ?? []);
   if (link.hash === location.hash) revealHash();
 });
 addEventListener("hashchange", revealHash);

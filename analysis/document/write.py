@@ -19,7 +19,7 @@ def write(document: Document, target: Path, *, latex: bool = False) -> Path:
     The folder is replaced. The same document gives the same bytes.
 
     Args:
-        latex: True to write the tables as LaTeX too, as ``tables/NAME.tex``.
+        latex: True to write what papers include too: tables as ``tables/NAME.tex``, figures as ``figures/NAME.pdf``.
 
     Returns:
         The path of ``report.md``.
@@ -49,7 +49,7 @@ def _write(document: Document, folder: Path, *, latex: bool) -> None:
     figures = folder / "figures"
     figures.mkdir(parents=True)
     for figure in document.figures():
-        save(figure.picture, figure.data, figures, figure.name)
+        save(figure.picture, figure.data, figures, figure.name, pdf=latex)
     tables = {name: text.encode() for name, text in tables_of(document).items()} if latex else {}
     for name, content in {**document.files, **tables}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ Functions return a figure and its data, and are called in the context ``style``.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -23,10 +23,7 @@ from analysis.judgement.controls import NULL_LEVEL
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
-MANY = 12
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
-MIN_LABELS = 4  # for which small multiples have room, with titles and ticks
-NUM_COLUMNS = (3, 4)  # of small multiples, few and many
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -105,36 +102,15 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
     return figure, data
 
 
-def panels(number: int, labels: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Return a figure of small multiples, whose rows have the same labels in all."""
-    num_columns = max(1, min(number, NUM_COLUMNS[number > MANY]))
-    num_rows = max(1, -(-number // num_columns))
-    size = (
-        0.07 * max(map(len, labels), default=0) + 1.9 * num_columns,
-        num_rows * (0.17 * max(len(labels), MIN_LABELS) + 0.55),
-    )
-    figure, axes = plt.subplots(num_rows, num_columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
-    for unused in axes.flat[number:]:
-        unused.set_axis_off()
-    for axis in axes[:, 0]:
-        axis.set_yticks(range(len(labels)), labels)
-    axes[0, 0].set_ylim(max(1, len(labels)) - 0.5, -0.5)
-    for axis in axes.flat:
-        axis.grid(visible=False, axis="y")
-        axis.spines["left"].set_visible(False)
-        axis.tick_params(axis="y", length=0)
-    return figure, list(axes.flat[:number])
-
-
-def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str, *, size: float = 6) -> None:
+def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str) -> None:
     """Draw a mean with its interval in a row; the text is shown on hover."""
     (line,) = axis.plot(
         [estimate.low, estimate.mean, estimate.high],
         [row] * 3,
         color=look.color,
-        lw=size / 3,
+        lw=2,
         marker=look.marker,
-        ms=size,
+        ms=6,
         markevery=[1],
         solid_capstyle="butt",
     )

@@ -4,7 +4,7 @@ Functions are called in the context ``style``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,8 +22,7 @@ MAX_NAMED = 7  # sizes with a curve and a colour of their own
 Labels = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class _Series:
+class _Series(NamedTuple):
     """The runs of one curve: one size, or all."""
 
     runs: pd.DataFrame
@@ -78,14 +77,11 @@ def _series(runs: pd.DataFrame, labels: Labels, *, by_size: bool) -> Iterator[_S
         yield _Series(runs, COLOURS[0], MARKERS[0], labels["loss"])
         return
     sizes = np.sort(runs["n"].unique())
-    if len(sizes) <= MAX_NAMED:
-        for size, color, marker in zip(sizes, COLOURS, MARKERS, strict=False):
-            yield _Series(runs[runs["n"] == size], color, marker, f"{size:.3g} {labels['n']}")
-        return
-    yield _Series(runs, SOFT, MARKERS[0], f"runs of {len(sizes)} sizes", has_curve=False)
-    nearest = sizes[np.unique(np.linspace(0, len(sizes) - 1, MAX_NAMED).round().astype(int))]
-    for size, color in zip(nearest, COLOURS, strict=True):
-        yield _Series(runs[runs["n"] == size], color, MARKERS[0], f"{size:.3g} {labels['n']}")
+    shown = sizes[np.unique(np.linspace(0, len(sizes) - 1, MAX_NAMED).round().astype(int))]
+    if len(shown) < len(sizes):
+        yield _Series(runs, SOFT, MARKERS[0], f"runs of {len(sizes)} sizes", has_curve=False)
+    for size, color, marker in zip(shown, COLOURS, MARKERS, strict=False):
+        yield _Series(runs[runs["n"] == size], color, marker, f"{size:.3g} {labels['n']}")
 
 
 def _draw_runs(axis: Axes, series: _Series, name: str, values: "pd.Series[float]") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import LEVEL, is_rounding, mean_interval, merged, size_of, with_interval
+from analysis.inference.intervals import is_rounding, mean_interval, merged, percentiles, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
@@ -161,11 +161,8 @@ def _deviations(values_SA: np.ndarray, mean_A: np.ndarray) -> np.ndarray:
 
 
 def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
-    finite = draws[~np.isnan(draws)]
-    if math.isnan(value) or not len(finite):
-        return Share(value, math.nan, math.nan, n, num_seeds)
-    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(value, float(low), float(high), n, num_seeds)
+    low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(draws)
+    return Share(value, low, high, n, num_seeds)
 
 
 @dataclass(frozen=True)

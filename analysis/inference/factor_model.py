@@ -5,7 +5,6 @@ Letters: N runs, K columns of the design, of which the last are those of the ter
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -75,12 +74,6 @@ class Fit:
         residual = float(((value_N - self.design_NK @ self.effect_K) ** 2).sum())
         sd = math.sqrt(residual / self.df) if self.df > 0 else math.nan
         return math.nan if is_rounding(sd, size_of(value_N)) else sd
-
-    @cached_property
-    def of_seed_N(self) -> np.ndarray:
-        """What each run's seed adds to the mean of all."""
-        columns = slice(1, self.data["seed"].nunique())
-        return np.asarray(self.design_NK[:, columns] @ self.effect_K[columns])
 
     def contrasts(self, term: Term) -> dict[tuple[str, ...], np.ndarray]:
         """Return, by levels other than the reference levels, the weights [K] of their contrast with those."""
@@ -153,23 +146,3 @@ def _why_left_out(data: pd.DataFrame, factors: Levels, order: int) -> str:
 def _difference(levels: Sequence[str], one: str) -> np.ndarray:
     code = _code(len(levels))
     return np.asarray(code[list(levels).index(one)] - code[0])
-
-
-def mixed_model_difference(fit: Fit) -> float | None:
-    """Return the largest difference between the effects and those of a mixed model with random seeds (REML).
-
-    None if that model does not converge, or its seeds do not vary.
-    """
-    from statsmodels.regression.mixed_linear_model import MixedLM  # here, as it loads slowly and is rarely needed
-
-    num_seeds = fit.data["seed"].nunique()
-    fixed_NK = np.hstack([fit.design_NK[:, :1], fit.design_NK[:, num_seeds:]])
-    model = MixedLM(fit.data["value"].to_numpy(float), fixed_NK, groups=fit.data["seed"].to_numpy())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # statsmodels reports a failure to converge as a warning
-        try:
-            mixed_K = np.concatenate([np.zeros(num_seeds), model.fit(reml=True).fe_params[1:]])
-        except (Warning, np.linalg.LinAlgError):
-            return None
-    contrasts = [weight_K for term in fit.terms for weight_K in fit.contrasts(term).values()]
-    return max(abs(float(weight_K @ (mixed_K - fit.effect_K))) for weight_K in contrasts)

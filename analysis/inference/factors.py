@@ -4,12 +4,8 @@ The model is value = seed + effects of factors + error, fitted by least squares 
 factor is thus a difference of means that weigh all levels of the other factors equally, however many seeds they have,
 and a test is one of type III. Adding a number to all values of a seed changes no effect.
 
-Where all combinations ran with all seeds, a mixed model with random seeds has the same tests. Where runs are missing,
-it also uses differences between seeds, but its intervals are asymptotic, and too narrow with few seeds. It is then
-fitted as a check of the estimates only, where it converges.
-
-Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Olejnik and Algina 2003 (partial
-omega squared); Steiger 2004 (its interval); Holm 1979.
+Sources: Yates 1940 (incomplete blocks); Scheffé 1959, chapter 4 (the hypotheses); Steiger 2004 (intervals of effects in
+standard deviations); Holm 1979.
 """
 
 import itertools
@@ -19,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from analysis.inference.contrasts import spreads
-from analysis.inference.factor_model import Fit, Levels, Term, identified, is_at, mixed_model_difference
-from analysis.inference.intervals import LEVEL, Estimate
+from analysis.inference.factor_model import Fit, Levels, Term, identified, is_at
+from analysis.inference.intervals import Estimate
 
 TIMES = " × "
 
@@ -59,8 +55,6 @@ class TermTest:
     Attributes:
         statistic: F, with ``df`` and ``error_df`` degrees of freedom; NaN if the term has no test.
         adjusted_p: corrected by Holm for all terms of the analysis.
-        omega, low, high: partial omega squared, the share of the variance within seeds that the term explains beside
-            the other terms, not below 0, and the interval of that share.
     """
 
     term: str
@@ -69,9 +63,6 @@ class TermTest:
     statistic: float = math.nan
     p: float = math.nan
     adjusted_p: float = math.nan
-    omega: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
 
     @property
     def has_test(self) -> bool:
@@ -83,18 +74,13 @@ class FactorAnalysis:
     """The effects of factors on a metric.
 
     Attributes:
-        factors: the levels that ran, of each factor with two or more; the first is the reference.
         effects: of every identified term, its levels against the reference levels.
-        cells: by combination of levels, its mean once seeds are adjusted for. The interval leaves out what a seed adds
-            to all combinations, as only their differences matter; a combination with one seed has none.
         sd: the standard deviation of the error within seeds; NaN if there is none to estimate it from.
         notes: what limits the analysis, a sentence each.
     """
 
-    factors: Levels
     tests: tuple[TermTest, ...]
     effects: tuple[Effect, ...]
-    cells: Mapping[tuple[str, ...], Estimate]
     sd: float
     notes: tuple[str, ...]
 
@@ -116,13 +102,11 @@ def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     varied = {name: levels for name, levels in present.items() if name not in constant}
     terms, refused = identified(data, varied) if varied else ([], [])
     if not terms:
-        return FactorAnalysis(varied, (), (), {}, math.nan, (*notes, *refused))
+        return FactorAnalysis((), (), math.nan, (*notes, *refused))
     fit = Fit(data, varied, terms)
     return FactorAnalysis(
-        varied,
         tuple(_tests(fit)),
         tuple(effect for term in fit.terms for effect in _effects(fit, term)),
-        _cells(fit),
         fit.sd,
         (*notes, *refused, *_notes(fit)),
     )
@@ -140,40 +124,12 @@ def _tests(fit: Fit) -> list[TermTest]:
             continue
         effect, covariance = fit.effect_K[columns], fit.covariance_KK[columns, columns] * fit.sd**2
         statistic = float(effect @ np.linalg.solve(covariance, effect)) / df
-        tests.append(_test(name, df, fit.df, statistic, len(fit.data)))
+        p = float(stats.f.sf(statistic, df, fit.df))
+        tests.append(TermTest(name, df, fit.df, statistic, p))
     ordered = sorted((one.p, one.term) for one in tests if one.has_test)
     steps = [min(p * (len(ordered) - place), 1.0) for place, (p, _) in enumerate(ordered)]
     adjusted = dict(zip([term for _, term in ordered], itertools.accumulate(steps, max), strict=True))
     return [replace(one, adjusted_p=adjusted.get(one.term, math.nan)) for one in tests]
-
-
-def _test(name: str, df: int, error_df: int, statistic: float, num_runs: int) -> TermTest:
-    excess = df * (statistic - 1)
-    low, high = (_noncentrality(statistic, df, error_df, p) for p in ((1 + LEVEL) / 2, (1 - LEVEL) / 2))
-    return TermTest(
-        name,
-        df,
-        error_df,
-        statistic,
-        p=float(stats.f.sf(statistic, df, error_df)),
-        omega=max(excess / (excess + num_runs), 0.0),
-        low=low / (low + num_runs),
-        high=high / (high + num_runs),
-    )
-
-
-def _noncentrality(statistic: float, df: int, error_df: int, p: float) -> float:
-    """Return the noncentrality with which F stays below the statistic with a probability p; 0 if there is none."""
-
-    def excess(noncentrality: float) -> float:
-        return float(special.ncfdtr(df, error_df, noncentrality, statistic)) - p
-
-    if excess(0.0) <= 0:
-        return 0.0
-    high = 4 * df * (statistic + 1)
-    while excess(high) > 0:
-        high *= 2
-    return float(optimize.brentq(excess, 0.0, high))
 
 
 def _effects(fit: Fit, term: Term) -> list[Effect]:
@@ -183,16 +139,13 @@ def _effects(fit: Fit, term: Term) -> list[Effect]:
         pairs = {name: (one, fit.factors[name][0]) for name, one in zip(term, levels, strict=True)}
         corners = [dict(zip(term, corner, strict=True)) for corner in itertools.product(*pairs.values())]
         mean = float(weight_K @ fit.effect_K)
+        num_seeds = min(map(fit.num_seeds, corners))
+        has_interval = num_seeds > 1 and not math.isnan(fit.sd)
         scale = math.sqrt(weight_K @ fit.covariance_KK @ weight_K)  # standard error / sd
-        estimate = _estimate(fit, mean, scale, min(map(fit.num_seeds, corners)))
+        error = scale * fit.sd if has_interval else 0.0
+        estimate = Estimate(mean, error, fit.df, num_seeds, error_from="pooled")
         found.append(Effect(TIMES.join(term), pairs, estimate, *_size(estimate, scale)))
     return found
-
-
-def _estimate(fit: Fit, mean: float, scale: float, num_seeds: int) -> Estimate:
-    has_interval = num_seeds > 1 and not math.isnan(fit.sd)
-    error = scale * fit.sd if has_interval else 0.0
-    return Estimate(mean, error, fit.df, num_seeds, error_from="pooled")
 
 
 def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
@@ -202,17 +155,6 @@ def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
     statistic, alpha = estimate.mean / estimate.error, 1 - estimate.level
     low, high = (float(special.nctdtrinc(estimate.df, p, statistic)) for p in (1 - alpha / 2, alpha / 2))
     return statistic * scale, low * scale, high * scale
-
-
-def _cells(fit: Fit) -> dict[tuple[str, ...], Estimate]:
-    """Return the mean of each combination that ran, without what its seeds add to the mean of all."""
-    adjusted_N = fit.data["value"].to_numpy(float) - fit.of_seed_N
-    found = {}
-    for levels in itertools.product(*fit.factors.values()):
-        own = adjusted_N[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
-        if len(own):
-            found[levels] = _estimate(fit, float(own.mean()), 1 / math.sqrt(len(own)), len(own))
-    return found
 
 
 def _notes(fit: Fit) -> list[str]:
@@ -229,22 +171,10 @@ def _notes(fit: Fit) -> list[str]:
         notes.append(f"One seed only, so nothing that rests on it alone has an interval or a test: {'; '.join(alone)}.")
     if wide.isna().to_numpy().any():
         numbers = "; ".join(f"{name}: {count}" for name, count in counts.items())
-        notes += [f"Runs are missing, but levels weigh equally all the same. Seeds: {numbers}.", _check(fit)]
-        notes.append(
-            "Means of combinations are adjusted for seeds, whose own error their intervals leave out, so these are too"
-            " narrow; those of differences are not."
-        )
+        notes.append(f"Runs are missing, but levels weigh equally all the same. Seeds: {numbers}.")
     if math.isnan(fit.sd):
         notes.append("There is no spread between seeds to judge effects by, so no effect has an interval or a test.")
     elif apart := spreads(wide.to_numpy(float)).apart:
         wider = "; ".join(names[number] for number in sorted(apart))
         notes.append(f"All share one error, although the spread of some is clearly larger: {wider}.")
     return notes
-
-
-def _check(fit: Fit) -> str:
-    """Say how far the effects of a mixed model differ, or that it does not converge."""
-    difference = mixed_model_difference(fit)
-    if difference is None:
-        return "A mixed model with random seeds does not converge, so there is no such check of the estimates."
-    return f"A mixed model with random seeds (REML) changes no effect by more than {difference:.2g}."

@@ -210,6 +210,15 @@ def mean_interval(
     return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level, limits=limits)
 
 
+def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return the ends of the percentile interval of the values that are not NaN; NaN without any."""
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return math.nan, math.nan
+    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def arm_mean(values: "pd.Series[float] | np.ndarray", limits: tuple[float, float] = UNLIMITED) -> Estimate:
     """Return the mean of an arm's values over seeds, as tables and figures show it.
 

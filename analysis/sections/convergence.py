@@ -11,7 +11,7 @@ from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import COSTS, arm_notes, metric_notes
 from analysis.sections.numbers import estimate
-from analysis.sections.words import runs_of, with_limits, withheld
+from analysis.sections.words import with_limits, withheld
 
 UNITS: Mapping[Equal, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
 
@@ -73,21 +73,20 @@ def _table(findings: Findings, curves: Curves, cost: Equal) -> Table:
         if len(known) < len(FRACTIONS):
             continue
         hidden = withheld(findings, arm)
-        reached = [hidden or _reached(findings, arm, one, cost) for one in known]
+        reached = [hidden or _reached(one, cost) for one in known]
         ahead = [hidden or _lead(findings, arm, one, cost) for one in known]
         table.rows.append([findings.study.label(arm), *reached, *ahead])
         limits.append(arm_notes(findings, arm))
     return with_limits(table, limits)
 
 
-def _reached(findings: Findings, arm: str, one: Convergence, cost: Equal) -> Cell:
+def _reached(one: Convergence, cost: Equal) -> Cell:
     reached, form = one.reached, _form(cost)
     mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
-    runs = runs_of(findings.evidence, arm, findings.study.baseline)
     note = f"restricted mean, horizon {reached.horizon:{form}}; {mean.basis}"
     if not reached.num_reached:
-        return Cell((f"> {mean.mean:{form}}", count), runs, note, mean.mean)
-    return Cell(("≥ " * reached.is_lower_bound + mean.text(form), count), runs, note, mean.mean)
+        return Cell((f"> {mean.mean:{form}}", count), note, mean.mean)
+    return Cell(("≥ " * reached.is_lower_bound + mean.text(form), count), note, mean.mean)
 
 
 def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | Cell:
@@ -95,10 +94,7 @@ def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | 
         return "baseline"
     if not one.lead.n:
         return "other seeds"
-    form = f"+{_form(cost)}"
-    return Cell(
-        (one.lead.text(form),), runs_of(findings.evidence, arm, findings.study.baseline), one.lead.basis, one.lead.mean
-    )
+    return Cell((one.lead.text(f"+{_form(cost)}"),), one.lead.basis, one.lead.mean)
 
 
 def _form(cost: Equal) -> str:

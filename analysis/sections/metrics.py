@@ -1,19 +1,17 @@
 """All metrics of all arms."""
 
-from collections.abc import Sequence
-
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from analysis.judgement.conclusions import code_note, warnings
 from analysis.judgement.conclusions import findings as detected
 from analysis.judgement.findings import Findings
-from analysis.sections.words import metric_title, runs_of, withheld
+from analysis.sections.words import metric_title, withheld
 
 
-def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
-    """Return the figures, what is detected in all metrics, and the table."""
+def section(findings: Findings) -> Section:
+    """Return what is detected in all metrics, and the table."""
     study, evidence = findings.study, findings.evidence
-    blocks: list[Block] = [*figures, *_doubtful(findings)]
+    blocks = _doubtful(findings)
     if found := detected(study, evidence):
         have_passed = all(outcome.result == "passed" for outcome in findings.controls)
         blocks += [
@@ -87,6 +85,6 @@ def _table(findings: Findings) -> Table:
             lines = [mean.text(".3f")]
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
-            cells.append(Cell(tuple(lines), runs_of(evidence, arm), mean.basis, mean.mean))
+            cells.append(Cell(tuple(lines), mean.basis, mean.mean))
         table.rows.append(cells)
     return table

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from analysis.evidence.load import Evidence
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.inference.ranges import Bracket
 from analysis.judgement.findings import Findings
 from analysis.judgement.verdicts import Verdict
-from analysis.sections.words import runs_of
 
 
 def numbers_of(findings: Findings) -> Mapping[str, Any]:
@@ -42,7 +42,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
                 "observed": one.observed.text,
                 "outcome": one.outcome.word if one.outcome else None,
                 "withheld": one.withheld,
-                "runs": list(runs_of(evidence, arm, study.baseline)),
+                "runs": _runs_of(evidence, arm, study.baseline),
             }
             for arm, one in findings.comparisons.items()
         },
@@ -73,3 +73,8 @@ def _means(findings: Findings) -> dict[str, dict[str, Any]]:
         arms = findings.present([str(arm) for arm in values.columns])
         found[metric] = {arm: estimate(evidence.mean(metric, arm), unit) for arm in arms}
     return found
+
+
+def _runs_of(evidence: Evidence, *arms: str) -> list[str]:
+    """Return the names of the finished runs of these arms, each once."""
+    return list(dict.fromkeys(evidence.runs.loc[evidence.runs["arm"].isin(arms), "run"]))

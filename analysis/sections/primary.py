@@ -11,7 +11,7 @@ from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes
 from analysis.judgement.sensitivity import not_measured
-from analysis.sections.words import metric_title, runs_of, with_limits, withheld
+from analysis.sections.words import metric_title, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 
@@ -59,18 +59,17 @@ def _table(findings: Findings) -> Table:
             continue
         compared, hidden = findings.comparisons.get(arm), withheld(findings, arm)
         alone, mean = findings.differences.separately(metric, arm, covers_items=True), evidence.mean(metric, arm)
-        own, both = runs_of(evidence, arm), runs_of(evidence, arm, study.baseline)
         difference: str | Cell = "baseline"
         if arm != study.baseline:
-            difference = Cell((hidden or alone.text("+.4f"),), both, alone.basis, alone.mean)
+            difference = Cell((hidden or alone.text("+.4f"),), alone.basis, alone.mean)
         table.rows.append(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
                 observed.get(arm, ""),
-                Cell((mean.text(".4f"),), own, mean.basis, mean.mean),
+                Cell((mean.text(".4f"),), mean.basis, mean.mean),
                 difference,
-                _interval(compared, both) if compared and not hidden else "",
+                _interval(compared) if compared and not hidden else "",
                 f"{detectable_difference(compared.difference):.4f}" if compared and not hidden else "",
             ]
         )
@@ -99,9 +98,9 @@ def _observed(comparison: Comparison, why_not: str) -> str | Cell:
     return Cell((comparison.observed.text, judged))
 
 
-def _interval(comparison: Comparison, runs: tuple[str, ...]) -> str | Cell:
+def _interval(comparison: Comparison) -> str | Cell:
     """Return the simultaneous interval, and what it rests on."""
     estimate = comparison.difference
     if not estimate.has_interval:
         return estimate.bounds()
-    return Cell((estimate.bounds("+.4f"), estimate.basis), runs, value=estimate.mean)
+    return Cell((estimate.bounds("+.4f"), estimate.basis), value=estimate.mean)

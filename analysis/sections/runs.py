@@ -13,8 +13,8 @@ from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.load import Evidence
 from analysis.judgement.findings import Findings
-from analysis.judgement.guards import COSTS, MAX_EPOCHS, arm_notes, is_unequal, relative_cost
-from analysis.sections.words import runs_of, seen, with_limits
+from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
+from analysis.sections.words import seen, with_limits
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -26,11 +26,6 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
-REPEATS_NOTE = (
-    f"Up to {MAX_EPOCHS} epochs of repeated text are nearly as good as new text for language models (arXiv 2305.16264);"
-    " this is not known of pairs."
-)
-
 ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
 
 
@@ -57,7 +52,7 @@ def _finished(findings: Findings) -> Table:
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
             [
-                Cell((code_span(run["run"]),), (run["run"],)),
+                code_span(run["run"]),
                 study.label(run["arm"]),
                 str(run["seed"]),
                 "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),
@@ -102,8 +97,7 @@ def _costs(findings: Findings) -> Table:
     for arm in arms:
         own = runs[runs["arm"] == arm]
         relative = [_relative(findings, arm, unit) for unit in units]
-        label = Cell((study.label(arm),), runs_of(findings.evidence, arm))
-        table.rows.append([label, *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
+        table.rows.append([study.label(arm), *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
     limits = [arm_notes(findings, arm) for arm in arms]
     if findings.compares:
         table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in units)])
@@ -130,8 +124,6 @@ def setup_section(findings: Findings) -> Section:
     mixture = mixture_table(findings.study, findings.evidence)
     if mixture.rows:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
-        if notes := repeats(findings.study, findings.evidence):
-            blocks.append(Paragraph(" ".join(notes)))
     return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
 
 
@@ -184,7 +176,8 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
 
     Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
     """
-    table = Table(["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"])
+    columns = ["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"]
+    table = Table(columns, name="mixture")
     shown = evidence.mixture
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for arm in study.conditions:
@@ -196,18 +189,6 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
         arms = "all" if len(groups) == 1 else "; ".join(labels)
         table.rows.extend([[arms if not number else "", *row] for number, row in enumerate(rows)])
     return table
-
-
-def repeats(study: Study, evidence: Evidence) -> list[str]:
-    """Return a sentence for each source that an arm has seen too often."""
-    sentences = []
-    means = evidence.mixture.groupby(["source", "arm"], sort=False)["epochs"].mean()
-    often = means[means > MAX_EPOCHS]
-    for source, epochs in often.groupby("source", sort=False):
-        arms = [study.label(arm) for arm in study.conditions if arm in epochs.index.get_level_values("arm")]
-        times = f"{epochs.min():.3g}" if epochs.min() == epochs.max() else f"{epochs.min():.3g} to {epochs.max():.3g}"
-        sentences.append(f"{escape(str(source))} was shown {times} times, in these arms: {'; '.join(arms)}.")
-    return [*sentences, REPEATS_NOTE] if sentences else []
 
 
 def _source_row(runs: pd.DataFrame) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from ablations.study import WINNER
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span
 from analysis.evidence.searches import Dimension, Search, State, Trial
-from analysis.figures.trials import history, pareto_front
+from analysis.figures.trials import pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
 from analysis.sections.numbers import estimate
@@ -30,8 +30,8 @@ def section(findings: Findings) -> Section | None:
         blocks.append(Paragraph(CONTROLS))
     if not search.trials:
         return Section("Search", blocks)
-    if search.finished:  # else there is no value to draw
-        blocks += [*(_front(search) if len(search.metrics) > 1 else [_history(search)]), *_importances(search)]
+    if search.finished:
+        blocks += [*(_front(search) if len(search.metrics) > 1 else []), *_importances(search)]
     return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
 
 
@@ -108,16 +108,6 @@ def _chosen(findings: Findings, search: Search) -> str:
     return text
 
 
-def _history(search: Search) -> Figure:
-    caption = (
-        "The search's history. Circles are finished trials. Crosses on the axis are pruned ones, and strokes are failed"
-        " ones. The line is the best finished value so far, which is too good to be believed: it is the best of many."
-    )
-    return Figure(
-        "search_history", "Value of each trial by its number, with the best so far", caption, *history(search)
-    )
-
-
 def _importances(search: Search) -> list[Block]:
     name = escape(search.metric.name)
     if len(search.space) == 1:
@@ -133,16 +123,16 @@ def _importances(search: Search) -> list[Block]:
 
 
 def _front(search: Search) -> list[Block]:
+    """Return the trials that no other one beats in every metric as a figure, and as a table, the best one on top."""
     names = [escape(one.name) for one in search.metrics]
     caption = (
         f"Finished trials in {names[0]} and {names[1]}. No other trial is at least as good as one of the Pareto front"
         f" in every metric and better in one. The winner is the best of the front in {names[0]}."
     )
     figure = Figure("pareto_front", "Pareto front of the trials", caption, *pareto_front(search))
-    table = Table(["trial", *_columns(search)], name="pareto_front", caption="The Pareto front.")
-    on_front = [one for one in search.finished if one.number in search.front]
-    table.rows.extend(_row(search, one) for one in sorted(on_front, key=search.cost))
-    return [figure, table]
+    on_front = sorted((one for one in search.finished if one.number in search.front), key=search.cost)
+    rows = [_row(search, one) for one in on_front]
+    return [figure, Table(["trial", *_columns(search)], rows, "pareto_front", "The Pareto front.")]
 
 
 def _cost(search: Search) -> list[Block]:

@@ -8,7 +8,6 @@ from aimv2.base.markdown import escape
 from analysis.document.model import Block, Document, Figure, Paragraph, code_span
 from analysis.document.style import style
 from analysis.figures import arms
-from analysis.figures.forest import forest
 from analysis.figures.ladder import draw_ladder
 from analysis.inference.intervals import percent
 from analysis.judgement import confirmation
@@ -69,7 +68,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             factors.section(findings),
             convergence.section(findings),
             sensitivity.section(findings, _ladder(findings)),
-            metrics.section(findings, _metrics(findings)),
+            metrics.section(findings),
             association_section(study, evidence),
             claims.controls_section(findings) if findings.controls or findings.search is None else None,
             shown,
@@ -172,15 +171,3 @@ def _ladder(findings: Findings) -> list[Block]:
         " outside the dashed lines is detected in at least 4 of 5 cases."
     )
     return [Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder))]
-
-
-def _metrics(findings: Findings) -> list[Block]:
-    drawn = forest(findings.study, findings.evidence, findings.sensitivity)
-    if drawn[1].empty:
-        return []
-    caption = (
-        "Arms and controls minus the baseline in every metric, with separate 95 % intervals. The grey band is the"
-        " equivalence margin. Metrics with grey titles are not sensitive at this scale. Controls off the scale are"
-        " cut off."
-    )
-    return [Figure("forest", "Differences from the baseline in every metric", caption, *drawn)]

@@ -24,11 +24,6 @@ def metric_title(metric: str) -> str:
     return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
 
 
-def runs_of(evidence: Evidence, *arms: str) -> tuple[str, ...]:
-    """Return the names of the finished runs of these arms, each once."""
-    return tuple(dict.fromkeys(evidence.runs.loc[evidence.runs["arm"].isin(arms), "run"]))
-
-
 def seen(evidence: Evidence, column: str) -> str:
     """Return what the finished runs recorded in a column, each value once, as Markdown."""
     values = dict.fromkeys(evidence.runs[column]) if column in evidence.runs else {}

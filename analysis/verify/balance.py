@@ -15,8 +15,6 @@ PIXEL, TEXT, COSINE = "pixel_loss_gradient", "text_loss_gradient", "gradient_cos
 COLUMNS = [PIXEL, TEXT, COSINE]
 MIN_RATIO = 0.01  # of the smaller weighted gradient to the larger; below, one loss hardly trains the decoder
 NUM_BATCHES = 8  # last training batches, on which gradients are taken again
-PAPER_ALPHAS = (0.2, 0.4, 0.6)  # Table 9c
-ALPHAS = (0.05, 0.1, *PAPER_ALPHAS, 1.0, 2.0)
 TRAINING = "both losses train the shared decoder throughout"
 END = "neither loss drowns out the other at the end"
 
@@ -28,11 +26,6 @@ class Balance(NamedTuple):
     checks: list[Check]
     recorded: pd.DataFrame
     at_end: pd.DataFrame
-
-    @property
-    def end_ratio_R(self) -> "pd.Series[float]":
-        """|g_pixel| / |g_text| at the trained weights, for each batch."""
-        return self.at_end[PIXEL] / self.at_end[TEXT]
 
 
 def balance(run: TrainedRun) -> Balance:
@@ -100,7 +93,7 @@ def _check_training(balance: Balance) -> Check:
 
 
 def _check_end(balance: Balance, alpha: float) -> Check:
-    at_end, ratio_R = balance.at_end, alpha * balance.end_ratio_R
+    at_end, ratio_R = balance.at_end, alpha * balance.at_end[PIXEL] / balance.at_end[TEXT]
     if at_end.empty:
         return Check(END, None, "the last training batches have no patch to predict")
     passes = not _num_broken(at_end) and bool(MIN_RATIO <= ratio_R.mean() <= 1 / MIN_RATIO)

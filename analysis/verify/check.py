@@ -4,8 +4,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.inference.intervals import Estimate
+from analysis.inference.items import influence
 
 
 class Check(NamedTuple):
@@ -44,10 +46,7 @@ def clustered_mean(total_N: np.ndarray, weight_N: np.ndarray, cluster_N: np.ndar
 
     Source: Cochran 1977, chapters 6 (ratios) and 9A (clusters).
     """
-    mean = float(total_N.sum() / weight_N.sum())
-    residual_C = pd.Series(total_N - mean * weight_N).groupby(cluster_N).sum().to_numpy()
-    num_clusters = len(residual_C)
-    error = 0.0
-    if num_clusters > 1:
-        error = float(np.sqrt(num_clusters / (num_clusters - 1) * np.square(residual_C).sum()) / weight_N.sum())
-    return Estimate(mean, error, num_clusters - 1, num_clusters)
+    total_C, weight_C = (pd.Series(part_N).groupby(cluster_N).sum().to_numpy() for part_N in (total_N, weight_N))
+    part_C, num_clusters = influence(total_C, weight_C), len(total_C)
+    error = float(stats.sem(part_C)) if num_clusters > 1 else 0.0
+    return Estimate(float(total_N.sum() / weight_N.sum()), error, num_clusters - 1, num_clusters)

@@ -1,18 +1,15 @@
 """The figures of the verification report: charts with their data, in the context ``style``, and pictures as PNG."""
 
 from io import BytesIO
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from analysis.document.style import COLOURS, style
-from analysis.verify.balance import ALPHAS, COSINE, PAPER_ALPHAS, PIXEL, TEXT, Balance
+from analysis.verify.balance import COSINE, PIXEL, TEXT, Balance
 from analysis.verify.prefix import PrefixLengths
 
 CELL_INCHES = 1.05
@@ -40,57 +37,17 @@ def draw_prefix_lengths(found: PrefixLengths, unit: str) -> tuple[Figure, pd.Dat
     return figure, pd.DataFrame({"prefix_length": length_I, "drawn": found.count_I, "configured": found.pmf_I})
 
 
-def draw_balance(found: Balance, alpha: float) -> tuple[Figure, pd.DataFrame]:
-    """Draw norms and cosine over training, and the ratio of the weighted norms at the trained weights by alpha."""
-    figure = plt.figure(figsize=(10.5, 4.4), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=(2, 1.2))
-    norms = figure.add_subplot(grid[0, 0])
-    _draw_training(norms, figure.add_subplot(grid[1, 0], sharex=norms), found)
-    _draw_ratio(figure.add_subplot(grid[:, 1]), found, alpha)
-    figure.align_ylabels()
-    parts = {"during training": found.recorded, "at the trained weights": found.at_end}
-    return figure, pd.concat([part.assign(when=when) for when, part in parts.items() if len(part)])
-
-
-def _draw_training(norms: Axes, cosine: Axes, found: Balance) -> None:
-    table, colours = found.recorded, COLOURS[:2]
-    for name, label, colour in zip((PIXEL, TEXT), ("pixel loss", "text loss"), colours, strict=True):
-        norms.plot(table["samples"], table[name], "o-", ms=4, color=colour, label=label)
-    norms.set(yscale="log", ylabel="gradient norm", title="during training")
-    norms.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    norms.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    norms.yaxis.set_minor_formatter(NullFormatter())
-    norms.tick_params(labelbottom=False)
-    if table.empty:
-        norms.text(0.5, 0.5, "not recorded", transform=norms.transAxes, ha="center")
-        norms.set(xticks=[], yticks=[])
-    else:
-        norms.legend()
-    cosine.plot(table["samples"], table[COSINE], "o-", ms=4, color="0.3")
+def draw_balance(found: Balance) -> tuple[Figure, pd.DataFrame]:
+    """Draw the norms of both losses' gradients and the cosine between them, as training recorded them."""
+    figure, (norms, cosine) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharex=True)
+    for name, label in ((PIXEL, "pixel loss"), (TEXT, "text loss")):
+        norms.plot(found.recorded["samples"], found.recorded[name], "o-", ms=4, label=label)
+    norms.set(yscale="log", xlabel="samples seen", ylabel="gradient norm")
+    norms.legend()
+    cosine.plot(found.recorded["samples"], found.recorded[COSINE], "o-", ms=4, color="0.3")
     cosine.axhline(0, color="0.6", lw=1)
-    limit = max(0.2, 1.15 * float(table[COSINE].abs().max())) if len(table) else 1.0
-    cosine.set(xlabel="samples seen", ylabel="cosine", ylim=(-limit, limit))
-    cosine.xaxis.set_major_locator(MaxNLocator(6))
-    cosine.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def _draw_ratio(axis: Axes, found: Balance, alpha: float) -> None:
-    paper, _, own = COLOURS[:3]
-    ratio_R, alpha_A, paper_A = found.end_ratio_R, np.geomspace(0.05, 2, 50), np.array(PAPER_ALPHAS)
-    if len(ratio_R):
-        mean = ratio_R.mean()
-        axis.fill_between(alpha_A, alpha_A * ratio_R.min(), alpha_A * ratio_R.max(), color="0.5", alpha=0.2, lw=0)
-        axis.plot(alpha_A, alpha_A * mean, color="0.2", lw=1.8)
-        axis.plot(paper_A, paper_A * mean, "o", ms=7, color=paper, label="alphas of the paper's Table 9c")
-        marker: dict[str, Any] = {"mfc": "none", "mec": own, "mew": 2}
-        axis.plot(alpha, alpha * mean, "D", ms=11, label=f"this run's alpha, {alpha:g}", **marker)
-    axis.axhline(1, color="0.3", ls="--", lw=1.2, label="both losses pull equally")
-    axis.set(xscale="log", yscale="log", xlabel="alpha", ylabel="alpha × pixel gradient / text gradient")
-    axis.set_title("at the trained weights")
-    axis.set_xticks(ALPHAS, [f"{tick:g}" for tick in ALPHAS])
-    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.minorticks_off()
-    axis.legend(loc="lower right")
+    cosine.set(xlabel="samples seen", ylabel="cosine of the gradients")
+    return figure, found.recorded
 
 
 def draw_pictures(columns: dict[str, list[np.ndarray]]) -> bytes:

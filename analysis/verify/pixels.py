@@ -31,7 +31,6 @@ class Errors(NamedTuple):
 
     model_N: np.ndarray
     mean_N: np.ndarray
-    previous_N: np.ndarray
 
 
 class Pixels(NamedTuple):
@@ -61,8 +60,7 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     """Compare the pixel loss at three prefixes with two baselines on the same patches.
 
     The mean predicts, for standardised targets, each patch's own, which is 0 after standardisation; for raw targets the
-    best constant patch, the mean patch of these images. Repeating the previous patch in reading order is reported, not
-    judged. Differences are paired over images, and their intervals are over items.
+    best constant patch, the mean patch of these images. Differences are paired over images, with intervals over items.
     """
     if "pixels" not in run.objective.reports:
         return Pixels(Check(NAME, None, f"objective {run.config.objective.name} predicts no pixels"), {}, {})
@@ -74,7 +72,7 @@ def pixels(run: TrainedRun, predict: Predict = predict) -> Pixels:
     }
     found = "; ".join(
         f"prefix {fraction:g}: {here.model_N.mean():.3f} against {here.mean_N.mean():.3f} for the mean"
-        f" (difference {advantage[fraction].text()}) and {here.previous_N.mean():.3f} for the previous patch"
+        f" (difference {advantage[fraction].text()})"
         for fraction, here in errors.items()
     )
     passes = all(estimate.high < 0 for estimate in advantage.values())
@@ -93,8 +91,8 @@ def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
         target_BIP = pixel_targets(run.image[rows].to(config.device), config)
         scored_BIP = target_BIP[:, prefix_len:]
         predicted_BIP = predict(run, rows, prefix_len)[:, prefix_len - 1 :]
-        guesses = (predicted_BIP, constant_P, target_BIP[:, prefix_len - 1 : -1])
-        parts.append([(guess - scored_BIP).square().mean(dim=(1, 2)).double().cpu().numpy() for guess in guesses])
+        errors = ((guess - scored_BIP).square().mean(dim=(1, 2)) for guess in (predicted_BIP, constant_P))
+        parts.append([error_B.double().cpu().numpy() for error_B in errors])
     return Errors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

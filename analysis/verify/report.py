@@ -18,7 +18,7 @@ from analysis.document.style import style
 from analysis.document.template import blocks_of
 from analysis.sections.runs import credits_text
 from analysis.verify.balance import Balance
-from analysis.verify.captions import NUM_BEAMS, TOP_P, Captions
+from analysis.verify.captions import Captions
 from analysis.verify.check import Check
 from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
 from analysis.verify.pixels import Pixels
@@ -95,8 +95,8 @@ def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> D
 
 def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
     """Yield the tables and figures by their names in the template; those that do not apply are left out."""
-    config, lengths, balance = run.config, findings.prefix_lengths, findings.balance
-    alpha, unit = config.objective.pixel_weight, "steps" if config.prefix.per == "batch" else "samples"
+    config, lengths = run.config, findings.prefix_lengths
+    unit = "steps" if config.prefix.per == "batch" else "samples"
     rows: list[list[str | Cell]] = [
         [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
     ]
@@ -110,38 +110,32 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         )
         alt = "Prefix lengths drawn in training, and their distribution"
         yield "prefix_lengths", Figure("prefix_lengths", alt, caption, *draw_prefix_lengths(lengths, unit))
-    if not (balance.recorded.empty and balance.at_end.empty):
+    if not findings.balance.recorded.empty:
         caption = (
-            "Left: L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine"
-            " between the two, at the points that training recorded, one batch each. Right: the weighted ratio on the"
-            " last training batches with the trained weights; the line is the mean over batches, the band their range."
-            f" The weights were trained with alpha {alpha:g}. Training with another alpha would give other weights, so"
-            " the line shows how another alpha would weigh the two gradients from here on, not the result of training"
-            " with it."
+            "L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine between the"
+            " two, at the points that training recorded, one batch each."
         )
         alt = "Gradients of both losses on the shared decoder"
-        yield "balance", Figure("balance", alt, caption, *draw_balance(balance, alpha))
+        yield "balance", Figure("balance", alt, caption, *draw_balance(findings.balance))
     yield "pixels", _pixels(findings.pixels)
     yield "captions", _captions(findings.captions)
 
 
 def _pixels(pixels: Pixels) -> Table:
-    columns = ["prefix", "network", "mean", "previous patch", "network minus mean", "images better than the mean"]
+    columns = ["prefix", "network", "mean", "network minus mean", "images better than the mean"]
     table = Table(columns, name="pixels")
     for fraction, errors in pixels.errors.items():
-        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N, errors.previous_N)]
+        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N)]
         better = f"{100 * (errors.model_N < errors.mean_N).mean():.0f} %"
         table.rows.append([f"{fraction:g}", *means, pixels.advantage[fraction].text(), better])
     return table
 
 
 def _captions(captions: Captions) -> Table:
-    columns = ["image", "caption", "its perplexity", "greedy", f"beam ({NUM_BEAMS})", f"nucleus ({TOP_P:g})"]
-    table = Table(columns, name="captions")
+    table = Table(["image", "caption", "its perplexity", "written by the network"], name="captions")
     for number, one in enumerate(captions.shown, 1):
-        written = map(escape, (one.greedy, one.beam, one.nucleus))
         image = f"![image {number}]({_example(number)})"
-        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", *written])
+        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", escape(one.written)])
     return table
 
 

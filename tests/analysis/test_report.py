@@ -285,8 +285,6 @@ def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(ti
     path.unlink()
     assert report.main([*arguments, "--check"]) == 0
     found = files(reports / request.folder)
-    names = [f"search_history.{kind}" for kind in ("svg", "pdf", "csv")]
-    assert {f"figures/{name}" for name in names} <= set(found)
     assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
 
 

@@ -36,7 +36,7 @@ def test_a_law_is_printed_and_written(table, tmp_path, capsys):
     assert 'n is column "params"' in printed
     assert "![" not in printed
     names = {path.name for path in out.rglob("*")}
-    assert {"report.md", "report.html", "report.json", "scaling_law.svg", "scaling_law.pdf"} <= names
+    assert {"report.md", "report.html", "report.json", "scaling_law.svg"} <= names
     numbers = json.loads((out / "report.json").read_text())["numbers"]
     for name, value in BESIROGLU.items():
         assert numbers["parameters"][name]["low"] < value < numbers["parameters"][name]["high"]

@@ -10,8 +10,6 @@ from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
 from analysis.inference.scaling.comparison import FormTrial, LackOfFit, Split, compare, lack_of_fit
 from analysis.inference.scaling.power_law import FitError, Law, Variable
 
-PREFERRED = 4.0  # difference of AICc from which another form has considerably more support (Burnham and Anderson 2002)
-
 
 @dataclass(frozen=True, eq=False)
 class ScalingLaw:
@@ -47,12 +45,6 @@ class ScalingLaw:
             difference = trial.minus(self.chosen) if trial.error.n and self.chosen.error.n else None
             if difference and difference.has_interval and difference.high < 0:
                 found.append(f"{trial.form.text} predicts the held-out runs better than {self.law.form.text}.")
-        best = min(others, key=lambda trial: trial.aicc, default=self.chosen)
-        if best.aicc < self.chosen.aicc - PREFERRED:
-            gain = self.chosen.aicc - best.aicc
-            found.append(f"AICc prefers {best.form.text} to {self.law.form.text}, by {gain:.1f}.")
-        if math.isinf(self.chosen.aicc):
-            found.append(f"{len(self.runs)} runs are too few for AICc.")
         return found
 
     def _on_noise(self) -> list[str]:

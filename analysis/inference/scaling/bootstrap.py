@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import LEVEL
+from analysis.inference.intervals import LEVEL, percentiles
 from analysis.inference.scaling.comparison import seed_effects, shares_seeds
 from analysis.inference.scaling.power_law import (
     BOUNDS,
@@ -145,15 +145,6 @@ def resample(
         else:
             rows.append(refit.parameters)
     return Bootstrap(law, runs, pd.DataFrame(rows, columns=list(law.form.parameters)), num_failed)
-
-
-def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the percentile interval of the values that are not NaN; NaN without any."""
-    present = values[~np.isnan(values)]
-    if not len(present):
-        return math.nan, math.nan
-    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def bounds(low: float, high: float) -> str:

@@ -1,4 +1,4 @@
-"""Which form predicts: its error on the largest scale, which the fit has not seen, and AICc."""
+"""Which form predicts: its error on the largest scale, which the fit has not seen."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import stats
 
 from analysis.inference.contrasts import Blocks
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.scaling.power_law import (
-    HUBER_SCALES,
     LEAST_SQUARES,
     FitError,
     Form,
@@ -51,7 +50,6 @@ class FormTrial:
         error: root mean square of log residuals on the held-out runs, of a fit to the others; its interval is that of
             the jackknife over seeds, and missing if settings do not share seeds. ``NO_ESTIMATE`` if it was not tested.
         error_S: the same without each seed in turn.
-        aicc: the smaller, the better; only differences between forms mean something.
         reason: why a fit is missing; empty if none is.
     """
 
@@ -59,7 +57,6 @@ class FormTrial:
     law: Law | None
     error: Estimate
     error_S: np.ndarray
-    aicc: float
     reason: str = ""
     tested: Law | None = None
 
@@ -116,8 +113,8 @@ def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) ->
     try:
         law = fit(form, runs, huber=huber)
     except FitError as reason:
-        return FormTrial(form, None, NO_ESTIMATE, np.array([]), math.nan, str(reason))
-    untested = FormTrial(form, law, NO_ESTIMATE, np.array([]), aicc(law), "nothing is held out")
+        return FormTrial(form, None, NO_ESTIMATE, np.array([]), str(reason))
+    untested = FormTrial(form, law, NO_ESTIMATE, np.array([]), "nothing is held out")
     if not len(split.held_out):
         return untested
     seeds = split.fitted["seed"].unique().tolist() if shares_seeds(runs) else []
@@ -137,26 +134,6 @@ def jackknife(value: float, value_S: np.ndarray) -> Estimate:
     if num < 2:
         return Estimate(value, 0.0, 0, 1)
     return Estimate(value, math.sqrt((num - 1) * float(np.var(value_S))), num - 1, num)
-
-
-def aicc(law: Law) -> float:
-    """Return Akaike's criterion, corrected for few runs; infinity if there are too few for it.
-
-    The likelihood is that of Huber's least favourable distribution, so that outliers do not choose the form. Runs count
-    as independent.
-
-    Source: Hurvich and Tsai 1989; Huber 1964.
-    """
-    num, count = len(law.residual_R), len(law.form.parameters) + 1  # and the residuals' scale
-    if num <= count + 1:
-        return math.inf
-
-    def deviance(log_scale: float) -> float:
-        losses = special.huber(HUBER_SCALES, law.residual_R / math.exp(log_scale))
-        return float(2 * np.sum(losses) + 2 * num * log_scale)
-
-    found = optimize.minimize_scalar(deviance, bounds=(-30, 5), method="bounded")
-    return float(found.fun) + 2 * count + 2 * count * (count + 1) / (num - count - 1)
 
 
 def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:

@@ -68,9 +68,8 @@ def law_figure(fitted: Fitted) -> Figure:
 
 
 def _forms(law: ScalingLaw) -> Table:
-    """Return every form with its error on the held-out runs and its AICc."""
-    table = Table(["form", "parameters", "held-out error", "AICc above the smallest", "note"], name="scaling_forms")
-    smallest = min(trial.aicc for trial in law.trials)
+    """Return every form with its error on the held-out runs."""
+    table = Table(["form", "parameters", "held-out error", "note"], name="scaling_forms")
     for trial in law.trials:
         name = f"`{trial.form.text}`"
         table.rows.append(
@@ -78,13 +77,12 @@ def _forms(law: ScalingLaw) -> Table:
                 f"**{name}**" if trial is law.chosen else name,
                 str(len(trial.form.parameters)),
                 Cell((_error(trial.error),), value=trial.error.mean) if trial.error.n else "",
-                Cell((f"{trial.aicc - smallest:.1f}",), value=trial.aicc) if trial.aicc < float("inf") else "",
                 trial.reason,
             ]
         )
     held_out = f"Held out: runs with {law.split.text}; the forms are fitted to the {len(law.split.fitted)} others."
     caption = (held_out if law.split.text else "No run is held out: too few levels would remain.") + (
-        f"{_on_errors(law)} AICc of all runs takes them as independent. The bold form was named before the fit."
+        f"{_on_errors(law)} The bold form was named before the fit."
     )
     if not math.isnan(law.misfit.p):
         caption += f" One run's noise in a setting is {100 * law.misfit.noise_sd:.2f} %."
@@ -193,7 +191,7 @@ def law_numbers(fitted: Fitted) -> dict[str, Any]:
         "held_out": {"runs": law.split.text, "num_runs": len(law.split.held_out)},
         "forms": {
             trial.form.text: value(trial.error.mean, trial.error.low, trial.error.high, "log loss")
-            | {"aicc": trial.aicc, "reason": trial.reason}
+            | {"reason": trial.reason}
             for trial in law.trials
         },
         "lack_of_fit": {"noise": law.misfit.noise_sd, "misfit": law.misfit.misfit_sd, "p": law.misfit.p},

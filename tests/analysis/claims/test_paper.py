@@ -4,16 +4,11 @@ from ablations.catalogue import STUDIES
 from ablations.expectations import PROBE
 from ablations.paper_tables import paper_tables
 from ablations.request import Request
-from analysis.claims.paper import MARK, paper_section
-from analysis.document.model import Paragraph, Table, lines_of
+from analysis.claims.paper import paper_section
+from analysis.document.model import Table, lines_of
 from analysis.inference.looks import Look
 from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder, Seen
 from tests.helpers.evidence import evidence_of
-
-LADDER = Ladder(
-    base={"scale": "demo"}, rungs={}, metrics={PROBE: Seen(unit="accuracy", seed_sd=0.002, paired_sd=0.004, effects={})}
-)
 
 
 def found(slug, effects):
@@ -36,31 +31,22 @@ def rows_of(section, name):
     return table, {lines_of(row[0])[0]: [" / ".join(lines_of(cell)) for cell in row[1:]] for row in table.rows}
 
 
-def test_published_differences_below_the_noise_are_marked():
-    _, rows = rows_of(paper_section({}, LADDER), "table-9e")
-    assert rows["width 512"][:3] == ["85.3 (-0.3) " + MARK, "76.2 (-0.7)", "35.9 (-1.6)"]  # noise: 0.4 points
+def test_published_values_have_their_difference_from_the_reference():
+    _, rows = rows_of(paper_section({}), "table-9e")
+    assert rows["width 512"][:3] == ["85.3 (-0.3)", "76.2 (-0.7)", "35.9 (-1.6)"]
     assert rows["width 1024 (reference)"][:3] == ["85.6", "76.9", "37.5"]
-    assert rows["width 1536"][0] == "85.1 (-0.5)"
 
 
-def test_without_a_measured_noise_nothing_is_marked():
-    section = paper_section({}, None)
-    assert all(MARK not in line for _, row in rows_of(section, "table-9e")[1].items() for line in row)
-    (introduction,) = [block.text for block in section.blocks if isinstance(block, Paragraph)]
-    assert "was not measured" in introduction
-
-
-def test_our_means_stand_beside_with_their_differences_and_runs():
+def test_our_means_stand_beside_with_their_differences():
     findings = {"decoder_width": found("decoder_width", {"width_050": -0.02})}
-    table, rows = rows_of(paper_section(findings, LADDER), "table-9e")
+    table, rows = rows_of(paper_section(findings), "table-9e")
     assert table.columns[-1] == f"ours: {PROBE} (decoder_width)"
     assert rows["width 512"][3] == "28.0 [28.0, 28.0], n = 4 / Δ -2.0 [-2.0, -2.0]"
     assert rows["width 1024 (reference)"][3] == "30.0 [30.0, 30.0], n = 4"
-    assert table.rows[0][4].runs == tuple(f"{arm}{seed}" for arm in ("width_050", "width_100") for seed in range(4))
 
 
 def test_rows_without_a_counterpart_or_a_report_say_so():
-    _, rows = rows_of(paper_section({}, LADDER), "v1-table-3b")
+    _, rows = rows_of(paper_section({}), "v1-table-3b")
     assert rows["checkerboard"][-1] == "no such arm"
     assert rows["spiral"][-1] == "not run yet"
 
@@ -68,10 +54,10 @@ def test_rows_without_a_counterpart_or_a_report_say_so():
 def test_reports_at_other_budgets_do_not_stand_beside_the_paper():
     one = found("decoder_width", {})
     one = replace(one, study=replace(one.study, equal="flops"))
-    _, rows = rows_of(paper_section({"decoder_width_equal_flops": one}, LADDER), "table-9e")
+    _, rows = rows_of(paper_section({"decoder_width_equal_flops": one}), "table-9e")
     assert rows["width 512"][3] == "not run yet"
 
 
 def test_every_table_of_the_paper_is_there():
-    names = [block.name for block in paper_section({}, LADDER).blocks if isinstance(block, Table)]
+    names = [block.name for block in paper_section({}).blocks if isinstance(block, Table)]
     assert names == [table.id for table in paper_tables()]

@@ -11,12 +11,11 @@ from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without
 
-NAMES = ["v2-aaaaaaaaaaaa", "v2-bbbbbbbbbbbb", "v2-cccccccccccc"]
 NUMBERS = Table(
     ["name", "number"],
     [
-        ["ten", Cell(("10.0 [9.0, 11.0]",), tuple(NAMES[:2]), "a note on ten", 10.0)],
-        ["nine", Cell(("9.0",), (NAMES[2],), "", 9.0)],
+        ["ten", Cell(("10.0 [9.0, 11.0]",), "a note on ten", 10.0)],
+        ["nine", Cell(("9.0",), "", 9.0)],
         ["none", ""],
         ["minus one", Cell(("-1",), note="a note on minus one", value=-1.0)],
     ],
@@ -48,9 +47,6 @@ def page(findings, tmp_path_factory):
         Section("Numbers", [NUMBERS, Section("More", [Paragraph("folded text")], is_folded=True)]),
         Section("Wide", [WIDE, PROSE, LONG, Bullets(["word" * 60])]),
     ]
-    runs = next(one for one in report.sections if one.title == "Runs")
-    table = next(block for block in runs.blocks if isinstance(block, Table) and block.name == "runs")
-    table.rows.extend([[name if column == "run" else "" for column in table.columns] for name in NAMES])
     report = replace(report, sections=[*more, *report.sections])
     for figure in report.figures():
         save(figure.picture, figure.data, folder / "figures", figure.name)
@@ -141,19 +137,17 @@ def test_filter_shows_the_rows_that_match_and_their_number(browser, page):
     assert browser.run(type_in.format("")) == "4 rows"
 
 
-def test_a_cell_links_to_its_runs_in_the_fold(browser, page):
+def test_a_link_to_a_folded_section_opens_it(browser, page):
     browser.open(page)
     shown = """
         await new Promise(done => setTimeout(done, 50));
-        const row = document.getElementById("run-v2-aaaaaaaaaaaa"), at = row.getBoundingClientRect();
-        return [row.closest("details").open, at.top > 0 && at.bottom < innerHeight,
-          [...document.querySelectorAll("tr.marked")].map(row => row.dataset.run)]
+        const fold = document.getElementById("runs"), at = fold.getBoundingClientRect();
+        return [fold.open, at.top >= 0 && at.top < innerHeight]
     """
-    assert browser.run(shown) == [False, False, []]
-    browser.run("document.querySelector('#table-numbers tbody a.runs').focus()")
+    assert browser.run(shown) == [False, False]
+    browser.run("document.querySelector('nav a[href=\"#runs\"]').focus()")
     browser.press("Enter")
-    assert browser.run(shown) == [True, True, NAMES[:2]]
-    assert browser.run("return location.hash") == "#run-v2-aaaaaaaaaaaa"
+    assert browser.run(shown) == [True, True]
 
 
 def test_notes_show_on_focus_and_hide_on_escape(browser, page):
@@ -164,11 +158,9 @@ def test_notes_show_on_focus_and_hide_on_escape(browser, page):
     """
     assert browser.run(visible) == []
     browser.run("document.querySelector('#table-numbers .note[tabindex]').focus()")
-    assert browser.run(visible) == [["a note on minus one", True]]
+    assert browser.run(visible) == [["a note on ten", True]]
     browser.press("Escape")
     assert browser.run(visible) == []
-    browser.run("document.querySelector('#table-numbers .note a.runs').focus()")
-    assert browser.run(visible) == [["a note on ten", True]]
 
 
 @pytest.mark.parametrize("is_dark", [False, True])
@@ -188,7 +180,7 @@ def test_text_has_the_contrast_of_wcag_aa(browser, page, is_dark):
           const [a, b] = [light(getComputedStyle(element)[name]), paper].sort((a, b) => b - a);
           return (a + 0.05) / (b + 0.05);
         };
-        const texts = ["h1", ".question", ".conclusion p", "nav a", "figcaption", "thead th", "td", "s", "a.runs"]
+        const texts = ["h1", ".question", ".conclusion p", "nav a", "figcaption", "thead th", "td"]
           .map(name => [name, of(document.querySelector(name), "color")]);
         return [...texts, ["svg text", of(document.querySelector("svg text"), "fill")]]
     """

@@ -13,7 +13,7 @@ DOCUMENT = Document(
             "One",
             [
                 Paragraph("text"),
-                Table(["a", "b"], [["1", Cell(("2", "3"), ("v2-0",), "a note", 2.0)]], name="numbers", caption="below"),
+                Table(["a", "b"], [["1", Cell(("2", "3"), "a note", 2.0)]], name="numbers", caption="below"),
                 Section("Inner", [Bullets(["x", "y"]), Code("k: v", "yaml")]),
             ],
         )

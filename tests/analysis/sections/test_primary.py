@@ -36,14 +36,10 @@ def test_table_gives_expectation_observation_difference_and_power(findings):
     assert "untrained" not in rows
 
 
-def test_each_number_names_its_runs_and_its_value(findings):
+def test_each_number_has_its_value(findings):
     table = tables(primary.section(findings))["primary"]
     row = next(row for row in table.rows if row[0] == CAUSAL)
     mean, difference = row[3], row[4]
-    own = {cell.name for cell in findings.cells if cell.arm == "causal"}
-    base = {cell.name for cell in findings.cells if cell.arm == "uniform"}
-    assert set(mean.runs) == own
-    assert set(difference.runs) == own | base
     assert f"{mean.value:.4f}" == mean.lines[0].split()[0]
     assert difference.value == findings.comparisons["causal"].difference.mean
 

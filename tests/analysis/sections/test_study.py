@@ -58,7 +58,7 @@ def test_conclusion_command_and_figures_come_first(findings):
     command = "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`"
     assert command in report.introduction[0].text
     assert {"results.csv", "more.txt"} <= set(report.files)
-    assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves", "forest"}
+    assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves"}
 
 
 def test_names_of_tables_and_figures_are_unique(findings):

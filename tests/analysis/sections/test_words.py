@@ -1,12 +1,7 @@
 from dataclasses import replace
 
 from analysis.document.model import Table
-from analysis.sections.words import runs_of, seen, with_limits
-
-
-def test_runs_of_arms_are_named_once(findings):
-    names = runs_of(findings.evidence, "causal", "uniform", "causal")
-    assert sorted(names) == sorted(cell.name for cell in findings.cells if cell.arm in ("causal", "uniform"))
+from analysis.sections.words import seen, with_limits
 
 
 def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):

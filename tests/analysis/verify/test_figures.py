@@ -28,16 +28,14 @@ def test_prefix_lengths_are_drawn_for_few_and_many_patches(num_patches):
     assert data["drawn"].tolist() == count_I.tolist()
 
 
-@pytest.mark.parametrize(("num_recorded", "num_batches"), [(0, 2), (3, 0), (3, 2)])
-def test_balance_is_drawn_with_what_there_is(num_recorded, num_batches):
-    recorded = pd.DataFrame(0.5, index=range(num_recorded), columns=["samples", *COLUMNS])
-    at_end = pd.DataFrame(0.5, index=range(num_batches), columns=COLUMNS)
+def test_balance_has_two_norms_and_the_cosine():
+    recorded = pd.DataFrame({name: [0.5, 0.25] for name in ("samples", *COLUMNS)})
     with style():
-        figure, data = draw_balance(Balance([], recorded, at_end), 0.3)
-    norms, _, ratio = figure.axes
-    assert ("not recorded" in [text.get_text() for text in norms.texts]) == (num_recorded == 0)
-    assert ("this run's alpha, 0.3" in ratio.get_legend_handles_labels()[1]) == (num_batches > 0)
-    assert len(data) == num_recorded + num_batches
+        figure, data = draw_balance(Balance([], recorded, recorded))
+    norms, cosine = figure.axes
+    assert [line.get_label() for line in norms.lines] == ["pixel loss", "text loss"]
+    assert list(cosine.lines[0].get_ydata()) == [0.5, 0.25]
+    assert len(data) == 2
 
 
 def test_pictures_are_drawn_in_columns():

@@ -11,8 +11,8 @@ from analysis.verify.command import check
 from analysis.verify.report import document, summary
 
 KINDS = {
-    "image_only": ({"objective": {"name": "image_only"}}, 5),
-    "clip": ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, 9),
+    "image_only": ({"objective": {"name": "image_only"}}, 4),
+    "clip": ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, 8),
     "text first": ({"decoder": {"order": "text_first"}}, 1),
     "raw spiral with ends": (
         {
@@ -29,7 +29,7 @@ KINDS = {
 def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applicable):
     run = variant(**kind)
     findings = check(run)
-    assert len(findings.checks) == 9
+    assert len(findings.checks) == 8
     assert [outcome.verdict for outcome in findings.checks].count("NOT APPLICABLE") == num_not_applicable
     text = write(document(run, findings, []), tmp_path / "out").read_text()
     absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
@@ -46,7 +46,7 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, num_not_applica
 
 def test_captions_are_escaped(captioner):
     run, findings = captioner
-    shown = [findings.captions.shown[0]._replace(greedy="a | <b> `c`\nd")]
+    shown = [findings.captions.shown[0]._replace(written="a | <b> `c`\nd")]
     findings = findings._replace(captions=findings.captions._replace(shown=shown))
     assert r"a \| \<b\> \`c\` d |" in to_markdown(document(run, findings, []))
 
@@ -62,7 +62,7 @@ def test_summary_of_a_contrastive_run_names_what_is_verified(variant, attention,
     run = variant(objective={"name": "siglip"}, encoder={"attention": attention})
     counts, objective, *rest = summary(run, check(run))
     num_verified = verified.count(",") + (verified != "nothing")
-    assert counts == f"9 checks: {num_verified} PASS, 0 FAIL, {9 - num_verified} NOT APPLICABLE."
+    assert counts == f"8 checks: {num_verified} PASS, 0 FAIL, {8 - num_verified} NOT APPLICABLE."
     assert objective.startswith("Objective siglip predicts neither pixels nor captions")
     assert f"; verified: {verified}. " in objective
     assert not rest
