@@ -64,7 +64,9 @@ class CostOptions(TimedOnDevice):
         description="timings of each encoder with one image, and of each objective; an interval needs 6",
     )
     batch_repeats: int = Field(default=6, ge=2, description="timings of each encoder with the larger batch")
-    train_batch: int = Field(default=2, gt=0, description="samples of a training step in the proportions of ViT-L")
+    train_batch: int = Field(
+        default=2, ge=0, description="samples of a training step in the proportions of ViT-L; 0 times none"
+    )
     depth: int = Field(default=DEPTH, gt=0, description="blocks of the encoders; fewer for a quick look")
     reports_dir: str = Field(default="reports", description="the folder of reports")
 
@@ -123,7 +125,7 @@ def measure_encoders(
         sizes: dict[str, int] = {name: math.isqrt(patches) * ARCHITECTURES[name].patch_px for name in options.models}
         models = {name: BUILD[name](px, options.depth).eval() for name, px in sizes.items()}
         flops = {name: counted_flops(name, px, options.depth) for name, px in sizes.items()}
-        config = encoder_config("vit_l", options.depth, sizes[OURS])
+        config = encoder_config(options.depth, sizes[OURS])
         for precision in options.precisions:
             for batch_size, repeats in {1: options.repeats, options.batch: options.batch_repeats}.items():
                 print(f"encoders, {patches} patches, {precision}, batch {batch_size}", file=sys.stderr, flush=True)

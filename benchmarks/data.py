@@ -8,7 +8,6 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,25 +45,12 @@ DRAFTS = (8, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LoadingOptions(Timed):
-    """Options of benchmarks that load samples."""
+class DataOptions(Timed):
+    """What to load, and where."""
 
     batch_size: int = Field(default=64, gt=0, description="images per batch")
     threads: int = Field(default=1, gt=0, description="CPU threads; loader workers have one")
     folder: str = Field(default=tempfile.gettempdir(), description="where a temporary folder is made")
-
-    @contextmanager
-    def temporary(self) -> Iterator[Path]:
-        """Make a temporary folder; a UsageError if that is not possible."""
-        writable_folder(self.folder, "folder")
-        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(self.folder).absolute()) as name:
-            yield Path(name)
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DataOptions(LoadingOptions):
-    """What to load, and where."""
-
     batches: int = Field(
         default=4,
         gt=0,
@@ -80,8 +66,9 @@ def measure(options: DataOptions) -> Iterator[Table]:
         UsageError: the folder cannot be written.
         RunFailedError: a loader returns another number of images, or images of another shape.
     """
-    with options.temporary() as folder:
-        yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(folder, kind, options)])
+    writable_folder(options.folder, "folder")
+    with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(options.folder).absolute()) as name:
+        yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(Path(name), kind, options)])
 
 
 def rates(folder: Path, kind: Pictures, options: DataOptions) -> Iterator[dict[str, Cell]]:
@@ -143,20 +130,13 @@ class Bench:
             raise RunFailedError("bug", f"{name} loads {num_images} of {self.num_images} images")
 
 
-def run_config(
-    description: Path, kind: Pictures, *, batch_size: int, samples: int, tokenizer: Path | None = None
-) -> RunConfig:
-    """Return a run on a described source; only what its loader computes matters here.
-
-    Args:
-        tokenizer: a file; None trains one on the captions.
-    """
+def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: int) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here."""
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(description.parent / "cache"),
         "data.dense_fraction": 0.33,
         "data.render_px": kind.image_px,
-        "data.tokenizer": None if tokenizer is None else str(tokenizer),
         "model.image_px": kind.image_px,
         "model.patch_px": kind.patch_px,
         "model.max_text_tokens": 64,

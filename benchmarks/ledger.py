@@ -50,7 +50,7 @@ ROOT = Path(__file__).parents[1]
 Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
-NUM_STATUS = 5
+NUM_STATUS = 3
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
 
