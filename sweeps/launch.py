@@ -1,10 +1,6 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
-import shlex
-import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -18,13 +14,11 @@ from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
-from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
-from sweeps.plan import Plan
-from sweeps.plan_display import Planned, PlannedSweep, described_sweeps, report_note
+from sweeps.plan_display import Planned, PlannedSweep
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
@@ -36,12 +30,12 @@ USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 Execute the runs of a study and write its report. A run is named by its config and executed once. Launch again, here or
 on another machine, to execute the runs that are missing.
 
-sweeps, with their price at scale=demo:
+sweeps:
 {sweeps}
 
   sweep.arms=[a,b]             run only these arms
   sweep.seeds=5                seeds 0 to 4, or a list of seeds
-  sweep.equal=flops|seconds    what is equal in all arms; the default is samples
+  sweep.equal=flops            equal training FLOPs in all arms; the default is equal samples
   sweep.controls=[]            leave out the null control and the positive control
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
                                other values of the study
@@ -57,8 +51,7 @@ sweeps, with their price at scale=demo:
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=, repeats=, storage=
+                               search.trials=24, sampler=, pruner=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}   worker processes, this process, or a SLURM job array
@@ -66,7 +59,6 @@ sweeps, with their price at scale=demo:
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
-  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   dry_run=true                 only print the plan and its price
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
@@ -75,10 +67,7 @@ sweeps, with their price at scale=demo:
 Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
 """
 
-RUNS_PER_GPU = "executor.runs_per_gpu"
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
-
-DETACH_POLL_SECONDS = 0.2
 
 console = Console(highlight=False)
 
@@ -92,8 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         winner; a failed trial that another one has replaced does not count.
     """
     if not arguments or HELP & set(arguments):
-        shown = {"sweeps": described_sweeps(STUDIES.values()), "executors": "|".join(EXECUTORS)}
-        print(USAGE.format(**shown), end="")
+        sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
+        print(USAGE.format(sweeps=sweeps, executors="|".join(EXECUTORS)), end="")
         return 0 if arguments else 2
 
     def launch_by_code(words: Sequence[str]) -> int:
@@ -117,8 +106,6 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     """
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
-    for note in filter(None, (*parsed.notes, report_note(plan, parsed.reports_dir))):
-        Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
@@ -136,8 +123,6 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    if work.tasks and parsed.is_detached:
-        return detach(arguments, plan)
     return _execute(parsed, work)
 
 
@@ -165,50 +150,13 @@ def _execute(parsed: LaunchRequest, work: Work) -> int:
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 
 
-def detach(arguments: Sequence[str], plan: Plan) -> int:
-    """Start the same launch in a session of its own, without a terminal; print how to watch and end it.
-
-    Returns:
-        0 as soon as the launch is registered, or its exit status if it fails before.
-    """
-    words = [argument for argument in arguments if not argument.startswith("detach=")]
-    before = {one.folder for one in active_launches(plan.runs_dir)}
-    log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
-    command = [sys.executable, __file__, *words]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
-    while process.poll() is None and all(one.folder in before for one in active_launches(plan.runs_dir)):
-        time.sleep(DETACH_POLL_SECONDS)  # until it can be cancelled
-    if process.poll():
-        console.print(log.read_text(), soft_wrap=True, markup=False)
-        return process.returncode
-    for name in ("status", "cancel"):
-        typed = ["python", str(Path(__file__).with_name("manage.py")), name, plan.title, f"runs_dir={plan.runs_dir}"]
-        console.print(shlex.join(typed), soft_wrap=True, markup=False)
-    return 0
-
-
-def relaunch(request: Request, typed: Mapping[str, str], *, halve: bool = False) -> list[str]:
-    """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``.
-
-    Args:
-        halve: halve ``executor.runs_per_gpu``, or replace ``auto`` by 1, unless another value is typed.
-    """
+def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
-    if halve and before != "1" and "executor" not in new:
-        new.setdefault(RUNS_PER_GPU, "1" if before == "auto" else str(int(before) // 2))
-    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug", "detach"}]
+    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, "dry_run", "debug"}]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0]
 
 
 if __name__ == "__main__":

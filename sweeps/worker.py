@@ -23,7 +23,6 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
-from sweeps.machine.holders import holders, in_use
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
 from sweeps.tasks import Task, TaskList, Work, read_work
@@ -41,22 +40,18 @@ OnRows = Callable[[list[dict[str, Any]]], None]
 
 @dataclass
 class WorkerReport:
-    """The runs that a worker did, and the time that it took.
+    """The runs that a worker did, and why it ended.
 
     Attributes:
         done: names of the runs.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
-        seconds: wall time since the worker was requested, as its launcher saw it.
-        working_seconds: the part of it spent in training and evaluation.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None
     was_out_of_time: bool = False
-    seconds: float = 0.0
-    working_seconds: float = 0.0
     problem: str = ""
 
 
@@ -96,11 +91,6 @@ class Worker:
     @property
     def runs_dir(self) -> Path:
         return runs_dir_of(self.launch_dir)
-
-    @property
-    def described(self) -> str:
-        """What this worker works on, for processes that wait for its slots."""
-        return f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
 
     @cached_property
     def task_list(self) -> TaskList:
@@ -143,7 +133,7 @@ class Worker:
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as has_slots:
+                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
                     _show_waiting(waiting_file(folder), not has_slots)
                     while has_slots and self._do_one():
                         if config.ranks > 1:
@@ -181,8 +171,6 @@ class Worker:
                     if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
                         raise
                     return True
-                finally:
-                    self.report.working_seconds += attempt.working_seconds
             if failure is None:
                 self.report.done.append(task.name)
             elif failure.cause == "no space":
@@ -267,8 +255,7 @@ def _show_waiting(file: Path, is_waiting: bool) -> None:
     with contextlib.suppress(OSError):  # a full disk
         if is_waiting:
             if not file.exists():
-                used = in_use(holders())
-                print("waiting for a free core, GPU or memory" + f"; in use: {used}" * bool(used), file=sys.stderr)
+                print("waiting for a free core, GPU or memory", file=sys.stderr)
                 file.parent.mkdir(exist_ok=True)
             file.touch()
         else:

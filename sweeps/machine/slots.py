@@ -7,13 +7,13 @@ process ends, however it ends.
 
 import fcntl
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aimv2.config.run_config import RunConfig
-from sweeps.machine.holders import sign, slots_folder
 from sweeps.machine.room import HERE, Machine
 
 
@@ -23,7 +23,6 @@ def run_slots(
     memory_needed: Callable[[], int],
     runs_per_gpu: int | None = 1,
     machine: Machine = HERE,
-    work: str = "",
 ) -> Iterator[bool]:
     """Try to hold the slots of a worker for the length of the context: a core per thread, and memory, or with CUDA a
     GPU, which becomes this process's device. Yields False when too little is free.
@@ -31,17 +30,16 @@ def run_slots(
     Args:
         memory_needed: returns the bytes that the largest run takes; called once there are cores.
         runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
-        work: what this process works on, which others that wait for a slot show (``sweeps.machine.holders``).
     """
     if runs_per_gpu is None:
         yield True
         return
     with ExitStack() as held:
-        is_free = held.enter_context(core_slots(run.threads, machine, work))
+        is_free = held.enter_context(core_slots(run.threads, machine))
         if is_free and run.device == "cuda":
             import torch
 
-            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine, work))
+            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine))
             is_free = gpu is not None
             if gpu is not None:
                 torch.cuda.set_device(gpu)
@@ -51,19 +49,19 @@ def run_slots(
 
 
 @contextmanager
-def core_slots(wanted: int, machine: Machine = HERE, work: str = "") -> Iterator[bool]:
+def core_slots(wanted: int, machine: Machine = HERE) -> Iterator[bool]:
     """Try to hold this many cores. Yields False, and holds none, when too few are free."""
     with ExitStack() as held:
         found = 0
         for number in range(machine.num_cores()):
-            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX, work)
+            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX)
         if found < wanted:
             held.close()  # leave them to others
         yield found == wanted
 
 
 @contextmanager
-def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> Iterator[int | None]:
+def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | None]:
     """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
 
     A whole GPU and shares of it exclude each other. Launches that request different shares have at most the larger
@@ -72,8 +70,8 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> 
     for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
         for gpu in range(machine.num_gpus()):
             with ExitStack() as held:
-                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH, work)
-                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX, work)):
+                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
+                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
                     yield gpu
                     return
     yield None
@@ -116,21 +114,20 @@ def _reserved(folder: Path, machine: Machine) -> int:
     return reserved
 
 
-def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
+def _lock(held: ExitStack, name: str, kind: int) -> bool:
     """Try to lock a file until ``held`` is closed."""
-    file = (_folder() / name).open("a+")  # not "w", which would empty a file that another process has signed
+    file = (_folder() / name).open("w")
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return False
     held.enter_context(file)
-    if kind == fcntl.LOCK_EX:
-        sign(file, work)
     return True
 
 
 def _folder() -> Path:
-    folder = slots_folder()
+    """Return the folder of this user's slots."""
+    folder = Path(tempfile.gettempdir()) / f"aimv2-slots-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder

@@ -132,16 +132,6 @@ class MachineClock:
         curve_seconds = curve_pairs * times[1].get("curve_seconds_per_pair", 0.0)
         return RunSeconds(config.budget.samples / times[1]["images_per_second"], curve_seconds + evaluation_seconds)
 
-    def images_per_second(self, config: RunConfig) -> float | None:
-        """Return the speed of training, or None if the model is too large to train here.
-
-        Recorded runs do not count: with ``sweep.equal=seconds`` it decides the samples of a run and so its name, and
-        their median changes with every run.
-        """
-        _, training = shapes(to_dict(config), hardware(config.device))
-        found = self._measurement(config, training)
-        return None if found is None else found["images_per_second"]
-
     @cached_property
     def _recorded(self) -> dict[str, Times]:
         return recorded_times(self._runs_dir)

@@ -13,7 +13,7 @@ from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.plan_display import Planned, price_of, print_study
 from sweeps.pricing.price import Clock
-from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
+from sweeps.search.config import NO_PRUNER, journal_path
 from sweeps.search.journal import failed
 from sweeps.search.outcome import winner_cells
 from sweeps.search.space import SPLIT, Search
@@ -28,7 +28,7 @@ class PlannedSearch(Planned):
 
     Attributes:
         request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing, not even an empty journal. What is in a database is not known then.
+        is_dry_run: write nothing, not even an empty journal.
     """
 
     search: Search
@@ -39,7 +39,7 @@ class PlannedSearch(Planned):
     @cached_property
     def work(self) -> SearchWork:
         search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
-        if self.is_dry_run and (search.config.storage is not None or not path.exists()):
+        if self.is_dry_run and not path.exists():
             new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
             plan = Plan(request.folder, request.cells, self.runs_dir)
             return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
@@ -58,12 +58,10 @@ class PlannedSearch(Planned):
         print_study(console, search.name, study)
         for name, factor in study.design.space.items():
             console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
-        goals = [f"{direction} {metric}" for direction, metric in zip(search.directions, search.metrics, strict=True)]
-        sampler = with_arguments(config.sampler, config.sampler_args)
-        pruner = with_arguments(search.pruner, config.pruner_args)
-        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {pruner} on {search.curve}"
+        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {search.pruner} on {search.curve}"
         console.print(
-            f"{' and '.join(goals)} on the {SPLIT} split; sampler {sampler}, {pruning}, trials with seed {config.seed}",
+            f"{search.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning}, trials with"
+            f" seed {config.seed}",
             soft_wrap=True,
         )
         console.print(
@@ -72,13 +70,9 @@ class PlannedSearch(Planned):
             soft_wrap=True,
         )
         done = trials_of(self.runs_dir, search.name).described or "none yet"
-        counted = f": {done}" if config.storage is None else f", which are in {config.storage}"
-        console.print(f"scale {search.base.scale}, {search.num_trials} trials{counted}", soft_wrap=True)
+        console.print(f"scale {search.base.scale}, {search.num_trials} trials: {done}", soft_wrap=True)
         if search.num_trials < config.trials:
-            console.print(
-                f"note: the space has {search.num_trials} points, and each is tried once, unless search.repeats=true",
-                soft_wrap=True,
-            )
+            console.print(f"note: the space has {search.num_trials} points, and each is tried once", soft_wrap=True)
         left = self.work.priced
         console.print(price_of(left, clock, executor) if left else "nothing is left to do", soft_wrap=True)
 

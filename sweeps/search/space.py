@@ -26,7 +26,6 @@ from aimv2.spec.metrics import (
     metric_names,
     not_applicable,
     set_names,
-    unit_of,
 )
 from aimv2.spec.objectives import Report, objective
 from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
@@ -44,7 +43,6 @@ LEARN_FROM_PRUNED = (
     "random",
     "bruteforce",
 )  # or learn nothing; with the others pruning would leave random points
-COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
     "captions": ("held_out_caption_loss", "minimize"),
@@ -79,14 +77,8 @@ class Search:
         sweep, config = self.study.slug, self.config
         if not self.study.design.space or all(_size(factor) == 1 for factor in self.study.design.space.values()):
             raise UsageError(f"search=optuna has nothing to vary: the factors of sweep={sweep} have one level each")
-        if self.study.equal == "seconds":
-            raise UsageError("search=optuna compares at equal samples or FLOPs; sweep.equal=seconds is not possible")
-        allowed = [*tunable(self.base), *COSTS]
-        for metric in self.metrics:
-            if metric not in allowed:
-                raise unknown("search.metrics", metric, allowed)
-        if all(metric in COSTS for metric in self.metrics):
-            raise UsageError(f"search.metrics={list(self.metrics)} has costs only; add a metric such as content_loss")
+        if self.metric not in (allowed := tunable(self.base)):
+            raise unknown("sweep.primary_metric of a search", self.metric, allowed)
         ranges = [factor for factor in self.study.design.space.values() if isinstance(factor, Range)]
         if config.sampler == "cmaes" and (len(ranges) < 2 or len(ranges) < len(self.study.design.space)):
             raise UsageError(
@@ -100,17 +92,14 @@ class Search:
         if not self.examples:  # it raises itself if the ends of ranges are impossible
             raise UsageError(f"no point of the space of sweep={sweep} is a possible run")
 
-    @cached_property
-    def metrics(self) -> tuple[str, ...]:
-        return self.config.metrics or (self.study.primary_metric,)
+    @property
+    def metric(self) -> str:
+        """The final metric that trials improve: the primary metric of the study."""
+        return self.study.primary_metric
 
     @property
-    def directions(self) -> list[Direction]:
-        return ["minimize" if metric in COSTS or lower_is_better(metric) else "maximize" for metric in self.metrics]
-
-    @property
-    def units(self) -> list[str]:
-        return [COSTS.get(metric) or unit_of(metric) for metric in self.metrics]
+    def direction(self) -> Direction:
+        return "minimize" if lower_is_better(self.metric) else "maximize"
 
     @property
     def curve(self) -> str | None:
@@ -124,8 +113,8 @@ class Search:
 
     @property
     def sign(self) -> float:
-        """The factor of a curve that is reported: Optuna compares it in the direction of the first metric."""
-        return 1.0 if self._report is None or CURVES[self._report][1] == self.directions[0] else -1.0
+        """The factor of a curve that is reported: Optuna compares it in the direction of the metric."""
+        return 1.0 if self._report is None or CURVES[self._report][1] == self.direction else -1.0
 
     @property
     def pruner(self) -> str:
@@ -136,8 +125,6 @@ class Search:
     @property
     def _unpruned(self) -> str:
         """Why no trial can be pruned; empty if it can."""
-        if len(self.metrics) > 1:
-            return f"Optuna prunes no search of several metrics, here {', '.join(self.metrics)}"
         if self.config.sampler not in LEARN_FROM_PRUNED:
             return f"search.sampler={self.config.sampler} learns from finished trials only"
         if self.curve is None:
@@ -167,7 +154,7 @@ class Search:
         try:
             changed = self.study.design.point(point).change(self.base)
             baseline = self.study.arms[self.study.baseline].change(self.base)
-            run = matched(changed, baseline, self.study.equal, lambda run: None)
+            run = matched(changed, baseline, self.study.equal)
             seed = self.config.seed if seed is None else seed
             run = replaced(replace(run, seed=seed), {"evaluation.split": SPLIT})
             objective(run.objective.name).check(run)
@@ -198,8 +185,8 @@ class Search:
 
     @property
     def num_trials(self) -> int:
-        """The number of trials in all, since a point is tried once unless it may repeat."""
-        return self.config.trials if self.config.repeats else int(min(self.config.trials, self.num_points))
+        """The number of trials in all, since a point is tried once."""
+        return int(min(self.config.trials, self.num_points))
 
     @cached_property
     def baseline(self) -> Point | None:
@@ -237,17 +224,15 @@ class Search:
     def definition(self) -> dict[str, Any]:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
         arms = {name: signature(replace(arm.change(self.base), seed=0)) for name, arm in self.study.arms.items()}
-        arguments = {"search.sampler_args": self.config.sampler_args, "search.pruner_args": self.config.pruner_args}
         return {
             "base run": {key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
             "arms": arms,
-            "search.metrics": list(self.metrics),
+            "search.metrics": [self.metric],
             "search.sampler": self.config.sampler,
             "search.pruner": self.pruner,
             "search.seed": self.config.seed,
-            **{key: values for key, values in arguments.items() if values},  # searches of older versions have none
-            "search.repeats": self.config.repeats,
+            "search.repeats": False,  # older versions could try a point again
             "sweep.equal": self.study.equal,
         }
 

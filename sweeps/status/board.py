@@ -25,7 +25,7 @@ MAX_SHOWN_RUNNING = 20
 WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 ADVICE: dict[Cause, str] = {
-    "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
+    "out of memory": "retry with a smaller executor.runs_per_gpu or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
     "no space": "free space or raise the quota (manage.py prune deletes what is no longer needed), then retry",
     "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run",
@@ -75,8 +75,7 @@ class Board:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            lines = "\n  ".join([f"{status.name}: {headline(status)}", *_in_use(status)])
-            self.console.print(lines, highlight=False, soft_wrap=True, markup=False)
+            self.console.print(f"{status.name}: {headline(status)}", highlight=False, soft_wrap=True, markup=False)
             failed = [run for run in status.runs if run.state == "failed"]
             if len(failed) > self._num_failed:
                 self.console.print(reasons(failed), soft_wrap=True)
@@ -104,7 +103,7 @@ def rendered(sweeps: list[SweepStatus]) -> RenderableType:
         by_state = {state: [run for run in sweep.runs if run.state == state] for state in STATE_STYLES}
         question = f": {escape(sweep.question)}" if sweep.question else ""
         parts.append(Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"))
-        parts += [*map(Text, [headline(sweep), *_in_use(sweep), *sweep.queue]), _arms(sweep)]
+        parts += [*map(Text, [headline(sweep), *sweep.queue]), _arms(sweep)]
         if running := by_state["running"]:
             parts.append(_running(running))
         parts.append(reasons([*by_state["failed"], *by_state["waiting"]], sweep.waits))
@@ -126,10 +125,6 @@ def headline(sweep: SweepStatus) -> str:
         launches += f"; about {duration((budget - samples) / speed)} of training left"
     trials = f"trials: {sweep.trials}; " if sweep.trials else ""
     return f"{trials}{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
-
-
-def _in_use(sweep: SweepStatus) -> list[str]:
-    return [f"in use on this host: {sweep.in_use}"] if sweep.in_use else []
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:

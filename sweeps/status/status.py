@@ -1,7 +1,6 @@
 """Progress of a sweep, read from its run folders and, for a launch on a scheduler, from the queue. Nothing is
 written."""
 
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from ablations.request import Request
 from aimv2.runs.record import entries
 from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches, num_waiting
-from sweeps.machine.holders import holders, in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
 from sweeps.tasks import Trials
@@ -28,7 +26,6 @@ class SweepStatus:
     question: str = ""  # of its study
     num_launches: int  # active ones
     num_waiting: int = 0  # workers of these that wait for a free core, GPU or memory
-    in_use: str = ""  # what other processes of this host hold, if workers here wait
     queue: list[str]  # state of the jobs of each launch on a scheduler, in words
     trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
@@ -68,13 +65,10 @@ def plan_status(
     active = [one for one in launches if queues.get(one.folder) != []]
     found = entries(plan.runs_dir)
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
-    waiting = {one.folder: num_waiting(one) for one in active}
-    is_here = any(waiting[one.folder] and one.host == socket.gethostname() for one in active)
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
-        num_waiting=sum(waiting.values()),
-        in_use=in_use(holders()) if is_here else "",
+        num_waiting=sum(map(num_waiting, active)),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),

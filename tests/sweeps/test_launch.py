@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 
 from ablations.catalogue import STUDIES
 from aimv2.config.recipes.scales import demo
-from aimv2.runs.lease import process_start
 from aimv2.runs.record import RunFolder
 from sweeps import launch
 from tests.helpers.sweeps import small_sweep
@@ -49,7 +47,6 @@ def attempts(folder):
 def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_path):
     status, shown, error = here("dry_run=true", "scale=demo", f"budget.samples={demo().budget.samples}")
     assert status == 0, error
-    assert error.startswith(f"note: budget.samples={demo().budget.samples} is the default of scale=demo\n")
     assert "causal" in shown
     assert "20 runs, 20 to do" in shown, "four arms and the untrained encoder with four seeds"
     assert "training FLOPs" in shown
@@ -82,7 +79,6 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     status, shown, _ = here(*ONE_ARM)
     assert status == 0
     assert "2 runs done" in shown
-    assert "of the workers' wall time was training or evaluation" in shown
     assert len(results(tmp_path)) == len(attempts(tmp_path)) == 2
     report = tmp_path / "reports" / "prefix_ratio"
     for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):
@@ -186,34 +182,6 @@ def test_a_launch_after_a_closed_terminal_completes_the_runs(closed, started, tm
     assert again.returncode == 0, output
     assert len(results(tmp_path)) == 2
     assert json.loads((run.path / "attempts/0002/manifest.json").read_text())["resumed"]["step"] > 0
-
-
-@pytest.mark.exhaustive
-def test_a_detached_launch_continues_in_a_session_of_its_own(started, tmp_path):
-    process = started(*ONE_ARM, "executor=debug", "detach=true")
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    assert "2 runs, 2 to do" in output, "the plan is shown in the foreground"
-    pid, log = re.search(r"process (\d+) continues in the background; its log is (\S+)", output).groups()
-    try:
-        assert os.getsid(int(pid)) == int(pid)
-        while process_start(int(pid)) not in (None, "ended"):
-            time.sleep(0.1)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(pid), signal.SIGKILL)
-    shown = (tmp_path / log).read_text()
-    assert "2 runs done" in shown, shown
-    assert (tmp_path / "reports/prefix_ratio/report.md").exists()
-    for command in ("status", "cancel"):
-        assert f"sweeps/manage.py {command} prefix_ratio " in output
-
-
-def test_a_detached_launch_is_refused_in_the_foreground(here, tmp_path):
-    status, _, error = here("detach=true", "limit=1s")
-    assert status == 2
-    assert "times limit=1s; nothing was started" in error
-    assert not (tmp_path / "runs/workers").exists()
 
 
 @pytest.mark.exhaustive

@@ -1,7 +1,6 @@
 """Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
 import errno
-import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,6 @@ from aimv2.config.signature import signature
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from sweeps.active_launches import new_launch
-from sweeps.machine.holders import slots_folder
 from sweeps.tasks import Task, Work, write_work
 from sweeps.worker import (
     RESERVE_SECONDS,
@@ -83,16 +81,6 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-def test_a_worker_signs_the_slots_that_it_holds(tasks, tmp_path, launch_dir):
-    signed = []
-
-    def read(rows):
-        signed.append(json.loads((slots_folder() / "core-0").read_text()))
-
-    Worker(Work(tasks[:1]), launch_dir, read).work()
-    assert signed[0] == {"pid": os.getpid(), "work": f"a test in {tmp_path}"}
 
 
 def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):

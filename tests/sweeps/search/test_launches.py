@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from sweeps import launch
 from sweeps.parse import parse
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.outcome import winner_cells
 from tests.helpers.evidence import write_run
 from tests.helpers.sweeps import small_sweep
@@ -77,11 +77,11 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     journal = Journal(parsed.search, tmp_path / "before", failed_before=range(len(lost)))
     for task in lost:
         do(runs_dir, task, caption_loss=1.0)
-        journal.tell(journal.trials[task.trial], TrialState.FAIL)
+        journal.tell(journal.trials[task.trial], Ending(TrialState.FAIL))
     again, good = journal.ask(), journal.ask()
     assert again.name == lost[0].name, "the baseline"
     do(runs_dir, good, content_loss=1.0)
-    journal.tell(journal.trials[good.trial], TrialState.COMPLETE, [1.0])
+    journal.tell(journal.trials[good.trial], Ending(TrialState.COMPLETE, [1.0]))
     for cell in [*parsed.request.cells, *winner_cells(journal)]:
         write_run(cell, runs_dir, 3.0)
 
@@ -123,14 +123,6 @@ def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(st
     assert [trial.number for trial in trials] == list(range(6))
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
     assert len({trial.user_attrs["run"] for trial in trials}) == 6
-
-
-@pytest.mark.exhaustive
-def test_a_search_of_two_metrics_has_a_front(here, tmp_path):
-    status, out, err = here("search.metrics=[content_loss,train_flops]", "search.trials=3")
-    assert status == 0, out + err
-    assert "minimize content_loss and minimize train_flops on the validation split; sampler random, no pruning" in out
-    assert "Pareto front of content_loss and train_flops: trials 0" in out
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from aimv2.base.errors import UsageError
 from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
 from tests.helpers.trials import BOX, do, search
 
@@ -43,13 +43,13 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.classes)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
     one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
     check_sampler(one)
     journal = Journal(one, tmp_path)
     while (task := journal.ask()) is not None:
-        do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
+        do(tmp_path, task, **{one.metric: float(task.trial)})
         journal.settle()
     assert {trial.user_attrs["run"] for trial in journal.trials} == set(one.points)
     assert len(journal.trials) == len(one.points) == 4
@@ -64,13 +64,13 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
-    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9)
+    journal.study.pruner = pruner_of(one.pruner, num_points=9)
     for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
         trial = journal.trial(journal.ask().trial)
         for point in range(1, 10):
             trial.report(level + 0.01 * point, point)
             trial.should_prune()  # pruners keep what they see
-        journal.tell(journal.trials[trial.number], TrialState.COMPLETE, [level])
+        journal.tell(journal.trials[trial.number], Ending(TrialState.COMPLETE, [level]))
     bad = journal.trial(journal.ask().trial)
     stopped = False
     for point in range(1, 10):

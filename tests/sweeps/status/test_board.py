@@ -56,7 +56,7 @@ def test_failures_are_grouped_by_cause_with_advice():
     memory = {"cause": "out of memory", "note": "CUDA out of memory [tried 2 GB]"}
     shown = text(sweep(run("failed", **memory), run("failed", 1, **memory), run("failed", 2, cause="bug", note="oh")))
     first = "causal, seed 0 (v2-000000000000) and 1 more failed, out of memory: CUDA out of memory [tried 2 GB]"
-    assert f"{first} retry, which halves executor.runs_per_gpu;" in shown
+    assert f"{first} retry with a smaller executor.runs_per_gpu" in shown
     assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
 
 
@@ -80,10 +80,8 @@ def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
 
 def test_workers_that_wait_for_resources_are_in_the_progress_line():
     """Of a launch that waits for cores which another one holds."""
-    found = sweep(run("waiting"), num_waiting=2, in_use="2 cores by other in /runs (process 7)")
+    found = sweep(run("waiting"), num_waiting=2)
     assert "1 active launch; workers waiting for a free core, GPU or memory: 2" in headline(found)
-    assert "GPU or memory: 2 in use on this host: 2 cores by other in /runs (process 7) arm " in text(found)
-    assert "in use" not in text(sweep(run("waiting")))
 
 
 def test_a_slow_reading_is_repeated_rarely(plan):

@@ -1,6 +1,5 @@
 """Progress of a sweep, from folders with a known history."""
 
-import fcntl
 import json
 import os
 import time
@@ -17,9 +16,8 @@ from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from sweeps.active_launches import at_work, waiting_file, worker_of
+from sweeps.active_launches import at_work
 from sweeps.executors.registry import queue_of
-from sweeps.machine.holders import slots_folder
 from sweeps.status import status
 from sweeps.status.board import headline
 
@@ -167,20 +165,3 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
     assert state() == "failed"
     with at_work(tmp_path, prefix_request.folder, []):
         assert state() == "waiting"
-
-
-def test_what_holds_the_cores_is_named_while_workers_wait_for_them(prefix_request, tmp_path):
-    folder = slots_folder()
-    folder.mkdir()
-    with (folder / "core-0").open("w") as file, at_work(tmp_path, prefix_request.folder, []) as launch_dir:
-        file.write(json.dumps({"pid": 7, "work": "other in /runs"}))
-        file.flush()
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with worker_of(launch_dir, "one") as worker:
-            assert sweep_status(prefix_request, tmp_path).in_use == "", "no worker waits"
-            waiting_file(worker).parent.mkdir()
-            waiting_file(worker).touch()
-            assert sweep_status(prefix_request, tmp_path).in_use == "1 core by other in /runs (process 7)"
-            about = json.loads((launch_dir / "launch.json").read_text())
-            (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
-            assert sweep_status(prefix_request, tmp_path).in_use == "", "the slots of another host are not seen"
