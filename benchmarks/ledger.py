@@ -154,9 +154,10 @@ def measure_worker(
     seen: list[tuple[float, Counter[str]]] = []  # at each group of rows
 
     def on_rows(rows: list[dict[str, Any]]) -> None:
-        if rows[-1]["step"] and not interrupts.is_out_of_time:
+        if rows[-1]["step"] and not interrupts.is_requested:
             seen.append((time.monotonic(), counts.copy()))
-            interrupts.until(seen[0][0] + steady_seconds)
+            if seen[-1][0] > seen[0][0] + steady_seconds:
+                interrupts.stop()
 
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:

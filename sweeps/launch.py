@@ -56,7 +56,6 @@ sweeps:
                                space (MB to TB)
   executor={executors}   worker processes, this process, or a SLURM job array
   executor.workers=4           number of workers
-  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   dry_run=true                 only print the plan and its price

@@ -39,8 +39,8 @@ from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               show progress, time left, loss against other seeds, stragglers, failures by cause, and
-                               why runs wait; --watch refreshes, --json prints everything
+  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
+                               refreshes, --json prints everything
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, can be overridden, here and in extend

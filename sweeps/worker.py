@@ -30,7 +30,6 @@ from sweeps.tasks import Task, TaskList, Work, read_work
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
-RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 REPORT = "report.json"  # in the worker's folder
 
@@ -45,13 +44,11 @@ class WorkerReport:
     Attributes:
         done: names of the runs.
         signal: the signal that interrupted the worker, or None.
-        was_out_of_time: True if the worker ended because its time was nearly up.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None
-    was_out_of_time: bool = False
     problem: str = ""
 
 
@@ -70,7 +67,6 @@ class Worker:
         work_to_do: its first task decides which slots the worker takes.
         launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         on_rows: called with each group of new metric rows, for a display in the same process.
-        minutes: the worker's time; None is no limit.
         runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
             takes no slots.
         name: unique in its launch.
@@ -80,7 +76,6 @@ class Worker:
     work_to_do: Work
     launch_dir: Path
     on_rows: OnRows = lambda rows: None
-    minutes: float | None = None
     runs_per_gpu: int | None = 1
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -103,23 +98,19 @@ class Worker:
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
 
-        After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
-        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
+        After a signal (``aimv2.base.interrupt.SIGNALS``) the worker saves a checkpoint, releases its run and returns.
         """
         report = self.report
         share(self.runs_dir)
         try:
             # submitit ignores SIGTERM and SIGUSR2 until we listen.
             with self.interrupts.listening(), worker_of(self.launch_dir, self.name) as folder:
-                if self.minutes is not None:
-                    self.interrupts.until(time.monotonic() + seconds_to_work(self.minutes))
                 self._work(folder)
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
             report.problem = str(error)
         report.signal = self.interrupts.signal
-        report.was_out_of_time = self.interrupts.is_out_of_time
         with contextlib.suppress(OSError):  # a full disk
             write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
         return report
@@ -139,12 +130,8 @@ class Worker:
                         if config.ranks > 1:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
-                        # Asked after a run and not before it: however short its time, a worker takes a run a step
-                        # further.
-                        if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
+                        if self.interrupts.was_signalled or cancelled(self.launch_dir) is not None:
                             break
-            if self.interrupts.is_out_of_time:
-                return
             time.sleep(pause)
 
     def _do_one(self) -> bool:
@@ -168,7 +155,7 @@ class Worker:
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
-                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
+                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.was_signalled:
                         raise
                     return True
             if failure is None:
@@ -233,11 +220,6 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     has_died = dead and not interrupts.was_signalled
     problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
     return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
-
-
-def seconds_to_work(minutes: float) -> float:
-    """Return the part of a worker's time after which it ends its run."""
-    return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
 
 
 def both(one: OnRows, other: OnRows) -> OnRows:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,17 +32,6 @@ MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
 Calibration = Callable[[RunConfig, Path | None], Times | None]
 
 
-@cache
-def _announce() -> None:
-    """Say once what the next seconds are for, on stderr, as the notes of a launch are."""
-    Console(stderr=True).print(
-        f"measuring the speed of this machine, once for each shape of a model: {STEPS} training steps and an"
-        " evaluation each",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
 def calibrate(
     config: RunConfig,
     cache_dir: Path | None = None,
@@ -63,7 +52,6 @@ def calibrate(
     short = _short(config)
     if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
-    _announce()
     from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute
 
@@ -73,7 +61,9 @@ def calibrate(
         run = RunFolder(Path(folder), signature(config))
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
-        with Console(stderr=True).status("measuring the speed of this model"):
+        with Console(stderr=True).status(
+            f"measuring the speed of this model: {STEPS} training steps and an evaluation"
+        ):
             failure = execute(attempt, config)
         return run_times(run.path) if failure is None else None
 

@@ -155,13 +155,12 @@ def _arms(sweep: SweepStatus) -> Table:
 
 
 def _running(running: list[RunStatus]) -> Group:
-    right = ("done", "images/s", "left", "loss", "± seeds")
+    right = ("done", "images/s", "left", "loss")
     columns = [Column("running", no_wrap=True), Column("run", no_wrap=True, min_width=WIDTHS["run"])]
     columns += [Column(name, justify="right", no_wrap=name != "loss", min_width=WIDTHS.get(name)) for name in right]
     table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = sorted(running, key=lambda run: not run.note)[:MAX_SHOWN_RUNNING]  # what looks wrong comes first
     for run in shown:
-        against = run.loss_against_other_seeds
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
@@ -169,7 +168,6 @@ def _running(running: list[RunStatus]) -> Group:
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
             "" if run.seconds_left is None else duration(run.seconds_left),
             run.losses,
-            "" if against is None else f"{against:+.3f}",
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
     notes = [f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}" for run in shown if run.note]

@@ -54,7 +54,7 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
         pytest.param(
             "data",
             "batches=1 batch_size=8 repeats=2 max_workers=1",
-            ["photographs"] * 6 + ["scenes"] * 6,
+            ["photographs"] * 4 + ["scenes"] * 4,
             marks=exhaustive,
         ),
         pytest.param(

@@ -45,10 +45,10 @@ def test_headline_counts_runs_samples_launches_and_time_left():
 def test_running_run_shows_progress_losses_and_notes():
     active = run(
         "running", samples=40, images_per_second=20.0, seconds_left=3.0, losses="text 3.100  pixel 0.900",
-        loss_against_other_seeds=-0.25, host="node7", note="no heartbeat for 60 s",
+        host="node7", note="no heartbeat for 60 s",
     )  # fmt: skip
     shown = text(sweep(active))
-    assert "causal, 0 v2-000000000000 40% 20 3 s text 3.100 pixel 0.900 -0.250" in shown
+    assert "causal, 0 v2-000000000000 40% 20 3 s text 3.100 pixel 0.900" in shown
     assert "causal, 0 on node7: no heartbeat for 60 s" in shown
 
 
