@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,12 +19,15 @@ from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
-from sweeps.plan_display import Planned, PlannedSweep
+from sweeps.plan_display import PlannedSweep
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, plan_status
 from sweeps.tasks import Work
+
+if TYPE_CHECKING:
+    from sweeps.search.planned import PlannedSearch
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -125,7 +129,7 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     return _execute(parsed, work)
 
 
-def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> Planned:
+def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> "PlannedSweep | PlannedSearch":
     if parsed.search is None:
         return PlannedSweep(parsed.request.study, parsed.plan, only, is_dry_run=parsed.is_dry_run)
     from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load

@@ -1,6 +1,5 @@
 """What a launch will do, as it shows that before it starts: arms, what is done, and the price of the rest."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,22 +27,9 @@ MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
 
 
-class Planned(ABC):
-    """What a launch will do."""
-
-    @property
-    @abstractmethod
-    def work(self) -> Work:
-        """What its workers will do."""
-
-    @abstractmethod
-    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
-        """Print what will be done, and its price."""
-
-
 @dataclass(frozen=True)
-class PlannedSweep(Planned):
-    """The missing runs of a study.
+class PlannedSweep:
+    """What the launch of a study will do: its missing runs.
 
     Attributes:
         only: names of the runs to execute; None is all that are missing.

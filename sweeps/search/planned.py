@@ -11,7 +11,7 @@ from ablations.request import Request
 from aimv2.runs.record import RunFolder
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan
-from sweeps.plan_display import Planned, price_of, print_study
+from sweeps.plan_display import price_of, print_study
 from sweeps.pricing.price import Clock
 from sweeps.search.config import NO_PRUNER, journal_path
 from sweeps.search.journal import failed
@@ -23,8 +23,8 @@ from sweeps.tasks import Task
 
 
 @dataclass(frozen=True)
-class PlannedSearch(Planned):
-    """The trials that are left of a search, and the runs that confirm the winner.
+class PlannedSearch:
+    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner.
 
     Attributes:
         request: the baseline's runs that confirm the winner.

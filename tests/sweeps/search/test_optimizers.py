@@ -60,7 +60,10 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
         check_sampler(search(tiny, design=BOX, sampler="bruteforce"))
 
 
-@pytest.mark.parametrize("name", [AUTO, "asha", "hyperband", "median", "none", "wilcoxon"])
+@pytest.mark.parametrize(
+    "name",
+    [AUTO, "none", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("hyperband", "median", "wilcoxon"))],
+)
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
