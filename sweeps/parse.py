@@ -139,7 +139,7 @@ def _clock(values: Mapping[str, Any], executor: Executor, *, is_measured: bool) 
     if executor.speed_unknown:
         return lambda config: None
     keep = not values["dry_run"] or Path(values["data"]["cache_dir"]).is_dir()  # a dry run makes no folder
-    return MachineClock(Path(values["runs_dir"]), keep=keep, measure=calibrate if is_measured else None)
+    return MachineClock(keep=keep, measure=calibrate if is_measured else None)
 
 
 def _requested(

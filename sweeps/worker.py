@@ -25,6 +25,7 @@ from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
+from sweeps.pricing.recorded import remember
 from sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
@@ -160,6 +161,7 @@ class Worker:
                     return True
             if failure is None:
                 self.report.done.append(task.name)
+                remember(task.config, attempt.run.path)
             elif failure.cause == "no space":
                 self.num_without_space += 1
                 if self.num_without_space == MAX_WITHOUT_SPACE:

@@ -1,17 +1,13 @@
-"""Time of a run on this machine, from its records or from a short run that measures it."""
+"""Time of a run on this machine, from an earlier run or from a short one that measures it."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from ablations.budget import max_train_flops
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
 from aimv2.config.serialization import to_dict
@@ -20,7 +16,7 @@ from aimv2.memory.machine import available_memory
 from aimv2.runs.record import RunFolder
 from sweeps.machine.room import largest_bytes
 from sweeps.pricing.price import RunSeconds
-from sweeps.pricing.recorded import Times, recorded_times, run_times, shapes
+from sweeps.pricing.recorded import Times, keep_times, kept_times, run_times, shapes
 
 STEPS = 8
 CURVE_POINTS = 3
@@ -85,26 +81,14 @@ def _short(config: RunConfig) -> RunConfig:
 
 
 class MachineClock:
-    """Time of a run on this machine, from the first source that knows it.
+    """Time of a run on this machine: that of the last run of its shape in the cache folder, or of a calibration run."""
 
-    1. Finished runs of that shape on that hardware in the runs folder: their median.
-    2. A measurement in the cache folder, made once per machine and shape.
-    3. A calibration run, which makes that measurement.
-    """
-
-    def __init__(
-        self,
-        runs_dir: Path,
-        *,
-        keep: bool = False,
-        measure: Calibration | None = calibrate,
-    ) -> None:
+    def __init__(self, *, keep: bool = False, measure: Calibration | None = calibrate) -> None:
         """
         Args:
             keep: write to the run's cache folder; otherwise a calibration run leaves nothing behind.
             measure: does a calibration run; None does none.
         """
-        self._runs_dir = runs_dir
         self._keep = keep
         self._measure = measure
         self._measured: dict[str, Times | None] = {}
@@ -112,7 +96,7 @@ class MachineClock:
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
         names = shapes(to_dict(config), hardware(config.device))
-        times = [found for name in names if (found := self._recorded.get(name) or self._measurement(config, name))]
+        times = [found for name in names if (found := self._measurement(config, name))]
         if len(times) < len(names):
             return None
         evaluation_seconds = times[0]["evaluation_seconds"]
@@ -122,13 +106,9 @@ class MachineClock:
         curve_seconds = curve_pairs * times[1].get("curve_seconds_per_pair", 0.0)
         return RunSeconds(config.budget.samples / times[1]["images_per_second"], curve_seconds + evaluation_seconds)
 
-    @cached_property
-    def _recorded(self) -> dict[str, Times]:
-        return recorded_times(self._runs_dir)
-
     def _measurement(self, config: RunConfig, shape: str) -> Times | None:
         if shape not in self._measured:
-            self._measured[shape] = _read(_file(config, shape))
+            self._measured[shape] = kept_times(config, shape)
             if self._measured[shape] is None and self._measure is not None:
                 self._calibrate(config, self._measure)
         return self._measured[shape]
@@ -136,21 +116,6 @@ class MachineClock:
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
         times = measure(config, Path(config.data.cache_dir) if self._keep else None)
         for shape in shapes(to_dict(config), hardware(config.device)):
-            path = _file(config, shape)
-            self._measured[shape] = self._measured.get(shape) or _read(path) or times
+            self._measured[shape] = self._measured.get(shape) or kept_times(config, shape) or times
             if self._keep and self._measured[shape] is times is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, times)
-
-
-def _file(config: RunConfig, shape: str) -> Path:
-    return Path(config.data.cache_dir) / "speed" / f"{shape}.json"
-
-
-def _read(path: Path) -> Times | None:
-    """Return an earlier measurement, or None if there is none or it is broken."""
-    with contextlib.suppress(UsageError):
-        found = read_json(path)
-        if isinstance(found, dict) and found:
-            return found
-    return None
+                keep_times(config, shape, times)

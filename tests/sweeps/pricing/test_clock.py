@@ -30,7 +30,7 @@ def clock(tmp_path):
             measured.append(config)
             return times
 
-        return MachineClock(tmp_path / "runs", keep=keep, measure=measure), measured
+        return MachineClock(keep=keep, measure=measure), measured
 
     return make
 
@@ -87,9 +87,9 @@ def test_an_unknown_time_is_none_and_is_not_measured_twice(base, clock):
 
 
 def test_a_clock_without_measure_knows_recorded_numbers_only(base, clock, tmp_path):
-    assert MachineClock(tmp_path / "runs", measure=None)(base) is None
+    assert MachineClock(measure=None)(base) is None
     time = clock()[0](base)
-    assert MachineClock(tmp_path / "runs", measure=None)(base) == time
+    assert MachineClock(measure=None)(base) == time
 
 
 @pytest.mark.parametrize("name", ["aimv2", "clip"])
