@@ -22,7 +22,7 @@ from aimv2.base.files import read_json, share, write_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import run_slots
 from sweeps.pricing.recorded import remember
@@ -105,8 +105,8 @@ class Worker:
         share(self.runs_dir)
         try:
             # submitit ignores SIGTERM and SIGUSR2 until we listen.
-            with self.interrupts.listening(), worker_of(self.launch_dir, self.name) as folder:
-                self._work(folder)
+            with self.interrupts.listening(), worker_of(self.launch_dir, self.name):
+                self._work()
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
@@ -116,9 +116,9 @@ class Worker:
             write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
         return report
 
-    def _work(self, folder: Path) -> None:
-        """Work until nothing is free; ``folder`` is that of the worker."""
-        config = self.work_to_do.configs[0]
+    def _work(self) -> None:
+        """Work until nothing is free."""
+        config, was_told = self.work_to_do.configs[0], False
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
@@ -126,7 +126,9 @@ class Worker:
             if now.free:
                 pause = SLOT_POLL_SECONDS
                 with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
-                    _show_waiting(waiting_file(folder), not has_slots)
+                    if not has_slots and not was_told:
+                        print("waiting for a free core, GPU or memory", file=sys.stderr)
+                        was_told = True
                     while has_slots and self._do_one():
                         if config.ranks > 1:
                             return  # the other ranks have ended too; only a new job starts all of them
@@ -232,18 +234,6 @@ def both(one: OnRows, other: OnRows) -> OnRows:
         other(rows)
 
     return on_rows
-
-
-def _show_waiting(file: Path, is_waiting: bool) -> None:
-    """Tell other processes, and once the user, whether this worker waits for a slot."""
-    with contextlib.suppress(OSError):  # a full disk
-        if is_waiting:
-            if not file.exists():
-                print("waiting for a free core, GPU or memory", file=sys.stderr)
-                file.parent.mkdir(exist_ok=True)
-            file.touch()
-        else:
-            file.unlink(missing_ok=True)
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:

@@ -118,8 +118,6 @@ def headline(sweep: SweepStatus) -> str:
     counts = ", ".join(f"{count[state]} {state}" for state in STATE_STYLES if count[state])
     samples, budget = sum(run.samples for run in sweep.runs), sum(run.budget for run in sweep.runs)
     launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
-    if sweep.num_waiting:
-        launches += f"; workers waiting for a free core, GPU or memory: {sweep.num_waiting}"
     # Running runs keep their speed, and the others follow them.
     if speed := sum(run.images_per_second or 0.0 for run in sweep.runs if run.state == "running"):
         launches += f"; about {duration((budget - samples) / speed)} of training left"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.request import Request
 from aimv2.runs.record import entries
-from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches, num_waiting
+from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
 from sweeps.tasks import Trials
@@ -25,7 +25,6 @@ class SweepStatus:
     name: str
     question: str = ""  # of its study
     num_launches: int  # active ones
-    num_waiting: int = 0  # workers of these that wait for a free core, GPU or memory
     queue: list[str]  # state of the jobs of each launch on a scheduler, in words
     trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
@@ -68,11 +67,10 @@ def plan_status(
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
-        num_waiting=sum(map(num_waiting, active)),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
-        waits="no free worker yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
+        waits="no worker, core, GPU or memory is free yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
 

@@ -78,12 +78,6 @@ def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
     assert "causal, 25 on node7: no new step" in shown
 
 
-def test_workers_that_wait_for_resources_are_in_the_progress_line():
-    """Of a launch that waits for cores which another one holds."""
-    found = sweep(run("waiting"), num_waiting=2)
-    assert "1 active launch; workers waiting for a free core, GPU or memory: 2" in headline(found)
-
-
 def test_a_slow_reading_is_repeated_rarely(plan):
     ticks = iter([0, 0, 3, 59, 60, 61, 61])  # at the start; a reading of 3 s; too early; the next one
 

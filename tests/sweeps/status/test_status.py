@@ -96,7 +96,7 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     with at_work(tmp_path, prefix_request.folder, []):
         found = sweep_status(prefix_request, tmp_path)
     assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
-    assert found.waits == "no free worker yet"
+    assert found.waits == "no worker, core, GPU or memory is free yet"
 
 
 def test_status_writes_nothing(prefix_request, tmp_path, attempts):
