@@ -188,7 +188,7 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     fail(copied, failed, Failure("out of memory", "CUDA out of memory"))
     status, shown = command("retry", "prefix_ratio")
     assert status == 0, shown
-    assert "executor.runs_per_gpu;" in shown
+    assert "retry with a smaller executor.runs_per_gpu" in shown
     assert RunFolder(copied, failed.name).is_done
     assert RunFolder(copied, failed.name).num_attempts == 2
     assert RunFolder(copied, waiting.name).state() == "new"
