@@ -128,7 +128,7 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
         groups={
             "executor": default_values(),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},
-            "search": search_values(),
+            "search": search_values(words),
         },
     )
     return values | {name: checked(name, str, values[name]) for name in ("runs_dir", "reports_dir")}

@@ -34,7 +34,7 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
     if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
         return search.baseline, run
     seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
-    sampler = sampler_of(config.sampler, seed=seed, first_seed=config.seed)
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=seed, first_seed=config.seed)
     for _ in range(DRAWS):
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
@@ -55,9 +55,9 @@ def check_sampler(search: Search) -> None:
     """
     config = search.config
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction=search.direction)
+    study = optuna.create_study(directions=search.directions)
     study.ask()
-    sampler = sampler_of(config.sampler, seed=config.seed, first_seed=config.seed)
+    sampler = sampler_of(config.sampler, config.sampler_args, seed=config.seed, first_seed=config.seed)
     try:
         _drawn(search, study, sampler, study.trials[0])
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:

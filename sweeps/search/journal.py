@@ -40,10 +40,10 @@ class Ending(NamedTuple):
     """How a trial ended.
 
     Attributes:
-        values: that of the metric, alone; None unless it is complete.
+        values: of the metrics; None unless it is complete.
         note: why it has none; empty if that needs no reason.
         cost: the samples, training FLOPs and seconds that its run has cost.
-        curve: values by the number of the point, in the direction of the metric.
+        curve: values by the number of the point, in the direction of the first metric.
     """
 
     state: TrialState
@@ -84,7 +84,7 @@ class Journal:
         if not is_read_only:
             self.path.parent.mkdir(exist_ok=True)
         self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=ask_seconds)
-        pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+        pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
         with readable(self.path), nullcontext() if is_read_only else self._locked():
             self._storage = open_storage(self.path)
             opened: dict[str, Any] = {
@@ -96,7 +96,7 @@ class Journal:
             if is_read_only:
                 self.study = optuna.load_study(**opened)
             else:
-                self.study = optuna.create_study(**opened, direction=search.direction, load_if_exists=True)
+                self.study = optuna.create_study(**opened, directions=search.directions, load_if_exists=True)
             self._check_definition()
             self._study_id = self._storage.get_study_id_from_name(search.name)
 
@@ -104,6 +104,12 @@ class Journal:
     def trials(self) -> list[FrozenTrial]:
         with readable(self.path):
             return self.study.get_trials(deepcopy=False)
+
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The finished trials that no other one dominates, in the order of their numbers; with one metric, the best."""
+        with readable(self.path):
+            return sorted(self.study.best_trials, key=lambda trial: trial.number)
 
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials can still be drawn, those that no worker has completed the drawing of included."""
@@ -203,14 +209,17 @@ class Journal:
             return _failed_ending(run) if is_over else None
         result, rows = run.result(), run.rows()
         cost = _spent(rows, result["seconds"])
-        if (value := result["metrics"].get(search.metric, {}).get("value")) is None:
-            return Ending(TrialState.FAIL, note=f"its run has no {search.metric}", cost=cost)
+        measured = {name: one["value"] for name, one in result["metrics"].items()}
+        values = {name: measured.get(name, result.get(name)) for name in search.metrics}  # a cost is no metric
+        if None in values.values():
+            missing = [name for name, value in values.items() if value is None]
+            return Ending(TrialState.FAIL, note=f"its run has no {', '.join(missing)}", cost=cost)
         curve = {}
-        if search.curve is not None:
+        if search.curve is not None and len(search.metrics) == 1:
             places = {step: number for number, step in enumerate(task.config.curve_steps) if number}
             found = {row["step"]: row[search.curve] for row in rows if row.get(search.curve) is not None}
             curve = {number: search.sign * found[step] for step, number in places.items() if step in found}
-        return Ending(TrialState.COMPLETE, [float(value)], cost=cost, curve=curve)
+        return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], cost=cost, curve=curve)
 
     def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""

@@ -1,4 +1,4 @@
-"""The outcome of a search: the winner, what is confirmed, and the file that its report reads."""
+"""The outcome of a search: its front, the winner, what is confirmed, and the file that its report reads."""
 
 import dataclasses
 import warnings
@@ -14,18 +14,17 @@ from ablations.request import Request, write_request
 from ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
-from aimv2.spec.metrics import unit_of
 from analysis.evidence.searches import VERSION, path_of
-from sweeps.search.config import NOTE, RUN, SPENT, STATES
+from sweeps.search.config import NOTE, RUN, SPENT, STATES, with_arguments
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.space import SPLIT, described
 
 
 def winner(journal: Journal) -> FrozenTrial | None:
-    """Return the best trial, the first of equal ones; None if no trial has finished."""
-    sign = 1 if journal.search.direction == "minimize" else -1
-    finished = [trial for trial in journal.trials if trial.state == TrialState.COMPLETE]
-    return min(finished, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+    """Return the trial of the Pareto front that is best in the first metric, the first of equal ones; None if no trial
+    has finished."""
+    sign = 1 if journal.search.directions[0] == "minimize" else -1
+    return min(journal.front, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
 def winner_cells(journal: Journal) -> list[Cell]:
@@ -70,15 +69,18 @@ def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     return {
         "version": VERSION,
         "study": search.study.slug,
-        "sampler": search.config.sampler,
-        "pruner": search.pruner,
+        "sampler": with_arguments(search.config.sampler, search.config.sampler_args),
+        "pruner": with_arguments(search.pruner, search.config.pruner_args),
         "seed": search.config.seed,
         "split": SPLIT,
-        "metrics": [{"name": search.metric, "direction": search.direction, "unit": unit_of(search.metric)}],
-        "curve": search.curve,
+        "metrics": [
+            {"name": name, "direction": direction, "unit": unit}
+            for name, direction, unit in zip(search.metrics, search.directions, search.units, strict=True)
+        ],
+        "curve": search.curve if len(search.metrics) == 1 else None,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
         "trials": [_trial(journal, trial) for trial in trials if RUN in trial.user_attrs],
-        "front": [] if best is None else [best.number],
+        "front": [trial.number for trial in journal.front],
         "winner": None if best is None else best.number,
         "is_baseline": best is not None and not winner_cells(journal),
         "importances": importances(journal.study),
@@ -109,7 +111,7 @@ def _trial(journal: Journal, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Return the share of the variance of the metric that each factor explains (fANOVA, Hutter et al. 2014).
+    """Return the share of the variance of the first metric that each factor explains (fANOVA, Hutter et al. 2014).
 
     Returns:
         empty with fewer than two factors, or where too few trials differ.
@@ -121,14 +123,16 @@ def importances(study: optuna.Study) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            found = optuna.importance.get_param_importances(
+                study, evaluator=evaluator, target=lambda trial: trial.values[0]
+            )
     except (RuntimeError, ValueError):  # all values are equal
         return {}
     return {name: float(share) for name, share in found.items()}
 
 
 def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Console) -> None:
-    """Print why trials have no result, and the winner. The report lists all trials."""
+    """Print why trials have no result, and the front or the winner. The report lists all trials."""
     search, num_ended, num_failed = journal.search, _num_ended(trials), len(failed(trials))
     for trial in trials:
         if (note := trial.user_attrs.get(NOTE)) and (run := trial.user_attrs.get(RUN)):
@@ -141,10 +145,13 @@ def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Cons
             style="red",
             soft_wrap=True,
         )
+    if len(search.metrics) > 1:
+        numbers = ", ".join(str(trial.number) for trial in journal.front)
+        console.print(f"Pareto front of {' and '.join(search.metrics)}: trials {numbers or 'none'}", soft_wrap=True)
     if (found := winner(journal)) is None:
         console.print("no trial has finished, so there is no winner", style="red")
         return
-    measured = f"{search.metric} {found.values[0]:.4g}"
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in zip(search.metrics, found.values, strict=True))
     best = f"best of {sum(trial.state == TrialState.COMPLETE for trial in trials)} finished: trial {found.number}"
     if winner_cells(journal):
         seeds = ", ".join(map(str, search.seeds))

@@ -13,7 +13,7 @@ from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.plan_display import price_of, print_study
 from sweeps.pricing.price import Clock
-from sweeps.search.config import NO_PRUNER, journal_path
+from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
 from sweeps.search.journal import failed
 from sweeps.search.outcome import winner_cells
 from sweeps.search.space import SPLIT, Search
@@ -58,10 +58,12 @@ class PlannedSearch:
         print_study(console, search.name, study)
         for name, factor in study.design.space.items():
             console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
-        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {search.pruner} on {search.curve}"
+        goals = [f"{direction} {metric}" for direction, metric in zip(search.directions, search.metrics, strict=True)]
+        sampler = with_arguments(config.sampler, config.sampler_args)
+        pruner = with_arguments(search.pruner, config.pruner_args)
+        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {pruner} on {search.curve}"
         console.print(
-            f"{search.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning}, trials with"
-            f" seed {config.seed}",
+            f"{' and '.join(goals)} on the {SPLIT} split; sampler {sampler}, {pruning}, trials with seed {config.seed}",
             soft_wrap=True,
         )
         console.print(

@@ -26,6 +26,7 @@ from aimv2.spec.metrics import (
     metric_names,
     not_applicable,
     set_names,
+    unit_of,
 )
 from aimv2.spec.objectives import Report, objective
 from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
@@ -43,6 +44,7 @@ LEARN_FROM_PRUNED = (
     "random",
     "bruteforce",
 )  # or learn nothing; with the others pruning would leave random points
+COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
     "captions": ("held_out_caption_loss", "minimize"),
@@ -77,8 +79,12 @@ class Search:
         sweep, config = self.study.slug, self.config
         if not self.study.design.space or all(_size(factor) == 1 for factor in self.study.design.space.values()):
             raise UsageError(f"search=optuna has nothing to vary: the factors of sweep={sweep} have one level each")
-        if self.metric not in (allowed := tunable(self.base)):
-            raise unknown("sweep.primary_metric of a search", self.metric, allowed)
+        allowed = [*tunable(self.base), *COSTS]
+        for metric in self.metrics:
+            if metric not in allowed:
+                raise unknown("search.metrics", metric, allowed)
+        if all(metric in COSTS for metric in self.metrics):
+            raise UsageError(f"search.metrics={list(self.metrics)} has costs only; add a metric such as content_loss")
         ranges = [factor for factor in self.study.design.space.values() if isinstance(factor, Range)]
         if config.sampler == "cmaes" and (len(ranges) < 2 or len(ranges) < len(self.study.design.space)):
             raise UsageError(
@@ -93,13 +99,16 @@ class Search:
             raise UsageError(f"no point of the space of sweep={sweep} is a possible run")
 
     @property
-    def metric(self) -> str:
-        """The final metric that trials improve: the primary metric of the study."""
-        return self.study.primary_metric
+    def metrics(self) -> tuple[str, ...]:
+        return self.config.metrics or (self.study.primary_metric,)
 
     @property
-    def direction(self) -> Direction:
-        return "minimize" if lower_is_better(self.metric) else "maximize"
+    def directions(self) -> list[Direction]:
+        return ["minimize" if metric in COSTS or lower_is_better(metric) else "maximize" for metric in self.metrics]
+
+    @property
+    def units(self) -> list[str]:
+        return [COSTS.get(metric) or unit_of(metric) for metric in self.metrics]
 
     @property
     def curve(self) -> str | None:
@@ -113,8 +122,8 @@ class Search:
 
     @property
     def sign(self) -> float:
-        """The factor of a curve that is reported: Optuna compares it in the direction of the metric."""
-        return 1.0 if self._report is None or CURVES[self._report][1] == self.direction else -1.0
+        """The factor of a curve that is reported: Optuna compares it in the direction of the first metric."""
+        return 1.0 if self._report is None or CURVES[self._report][1] == self.directions[0] else -1.0
 
     @property
     def pruner(self) -> str:
@@ -125,6 +134,8 @@ class Search:
     @property
     def _unpruned(self) -> str:
         """Why no trial can be pruned; empty if it can."""
+        if len(self.metrics) > 1:
+            return f"Optuna prunes no search of several metrics, here {', '.join(self.metrics)}"
         if self.config.sampler not in LEARN_FROM_PRUNED:
             return f"search.sampler={self.config.sampler} learns from finished trials only"
         if self.curve is None:
@@ -224,14 +235,16 @@ class Search:
     def definition(self) -> dict[str, Any]:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
         arms = {name: signature(replace(arm.change(self.base), seed=0)) for name, arm in self.study.arms.items()}
+        arguments = {"search.sampler_args": self.config.sampler_args, "search.pruner_args": self.config.pruner_args}
         return {
             "base run": {key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
             "arms": arms,
-            "search.metrics": [self.metric],
+            "search.metrics": list(self.metrics),
             "search.sampler": self.config.sampler,
             "search.pruner": self.pruner,
             "search.seed": self.config.seed,
+            **{key: values for key, values in arguments.items() if values},  # searches of older versions have none
             "search.repeats": False,  # older versions could try a point again
             "sweep.equal": self.study.equal,
         }

@@ -43,7 +43,7 @@ class TrialFollower:
     def on_rows(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             number = self._steps.get(row["step"])
-            if number and self._column in row and not self.is_stopped:
+            if number and self._column in row and len(self._trial.study.directions) == 1 and not self.is_stopped:
                 try:
                     self._report(row, number)
                 except (UsageError, RuntimeError) as error:  # of the journal, which must not fail the run

@@ -20,10 +20,9 @@ BOX = latin_hypercube(
 )
 
 
-def search(base, *, sweep="loss_weight", name="a_search", seeds=(0, 1), design=None, metric=None, **values):
-    """Return a search over the factors of a study, or of this design in its place, by its metric or by this one."""
+def search(base, *, sweep="loss_weight", name="a_search", seeds=(0, 1), design=None, **values):
+    """Return a search over the factors of a study, or of this design in its place."""
     study = STUDIES[sweep]
-    study = replace(study, primary_metric=metric or study.primary_metric)
     if design is not None:
         study = replace(study, design=design, baseline=next(iter(design.arms)), expected={}, claims={})
     return Search(name, study, base, SearchConfig(**values), seeds)

@@ -13,7 +13,7 @@ SWITCH = factorial({"on": setting("on", {}), "off": setting("off", {"objective.p
 
 
 def drawn(one, used, number=7):
-    study = optuna.create_study(direction=one.direction)
+    study = optuna.create_study(directions=one.directions)
     for _ in range(number):
         study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
     trial = study.ask()

@@ -120,11 +120,11 @@ def test_an_unfinished_trial_keeps_its_run(tiny, tmp_path):
 
 
 def test_a_run_that_another_sweep_has_done_is_told(tiny, tmp_path):
-    one = search(tiny, trials=1)
+    one = search(tiny, trials=1, metrics=["content_loss", "train_flops"])
     task = Journal(one, tmp_path).ask()
     do(tmp_path, task, content_loss=2.5, train_flops=123)
     (trial,) = Journal(one, tmp_path).settle()
-    assert (trial.state, trial.values) == (TrialState.COMPLETE, [2.5])
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [2.5, 123.0])
     assert trial.user_attrs[SPENT]["samples"] == 16
     assert trial.user_attrs[SPENT]["flops"] == 123
 

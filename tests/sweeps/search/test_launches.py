@@ -125,6 +125,14 @@ def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(st
     assert len({trial.user_attrs["run"] for trial in trials}) == 6
 
 
+@pytest.mark.exhaustive
+def test_a_search_of_two_metrics_has_a_front(here, tmp_path):
+    status, out, err = here("search.metrics=[content_loss,train_flops]", "search.trials=3")
+    assert status == 0, out + err
+    assert "minimize content_loss and minimize train_flops on the validation split; sampler random, no pruning" in out
+    assert "Pareto front of content_loss and train_flops: trials 0" in out
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -49,13 +49,15 @@ def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, t
     check_sampler(one)
     journal = Journal(one, tmp_path)
     while (task := journal.ask()) is not None:
-        do(tmp_path, task, **{one.metric: float(task.trial)})
+        do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
         journal.settle()
     assert {trial.user_attrs["run"] for trial in journal.trials} == set(one.points)
     assert len(journal.trials) == len(one.points) == 4
 
 
 def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
+    with pytest.raises(UsageError, match=r"^search.sampler=tpe cannot draw"):
+        check_sampler(search(tiny, sampler_args={"n_startup_trials": "many"}))
     with pytest.raises(UsageError, match=r"^search.sampler=bruteforce cannot draw objective.pixel_weight, .*: [^\n]*$"):
         check_sampler(search(tiny, design=BOX, sampler="bruteforce"))
 
@@ -67,7 +69,7 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
-    journal.study.pruner = pruner_of(one.pruner, num_points=9)
+    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9)
     for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
         trial = journal.trial(journal.ask().trial)
         for point in range(1, 10):

@@ -1,4 +1,4 @@
-"""The outcome of a search: the winner, and the file for the report."""
+"""The outcome of a search: its front, the winner, and the file for the report."""
 
 import json
 
@@ -42,8 +42,9 @@ def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
 
 @pytest.fixture
 def journal(tiny, tmp_path):
-    """A search of three finished trials, one that was pruned, and one that failed."""
-    one = search(tiny, trials=5, name="loss_weight_test_search")
+    """A search by two metrics: three finished trials, of which two are on the front, one that was pruned, and one that
+    failed."""
+    one = search(tiny, trials=5, metrics=["content_loss", "train_flops"], name="loss_weight_test_search")
     for loss, flops in ((3.0, 10), (1.0, 30), (4.0, 20)):
         do(tmp_path, Journal(one, tmp_path).ask(), content_loss=loss, train_flops=flops)
         Journal(one, tmp_path).settle()
@@ -58,19 +59,19 @@ def journal(tiny, tmp_path):
 def test_the_file_has_what_the_report_says(journal):
     found = to_json(journal, journal.trials)
     assert json.loads(json.dumps(found)) == found
-    assert (found["front"], found["winner"]) == ([1], 1)
+    assert (found["front"], found["winner"]) == ([0, 1], 1)
     assert [trial["state"] for trial in found["trials"]] == ["finished"] * 3 + ["pruned", "failed"]
-    assert [trial["values"] for trial in found["trials"]] == [[3.0], [1.0], [4.0], None, None]
-    assert found["metrics"] == [{"name": "content_loss", "direction": "minimize", "unit": "nats/token"}]
+    assert [trial["values"] for trial in found["trials"]] == [[3.0, 10.0], [1.0, 30.0], [4.0, 20.0], None, None]
+    assert found["metrics"][1] == {"name": "train_flops", "direction": "minimize", "unit": "FLOPs"}
     assert found["space"] == [{"name": "objective.pixel_weight", "low": 0.0, "high": 2.0, "log": False}]
     assert [trial["flops"] for trial in found["trials"]][:3] == [10, 30, 20]
     assert {trial["budget"] for trial in found["trials"]} == {16}
     assert found["importances"] == {}, "there is one factor"
-    assert found["curve"] == "held_out_caption_loss"
+    assert found["curve"] is None, "it has none, as no trial is pruned"
 
 
 def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
-    one = search(tiny, metric="probe_object")
+    one = search(tiny, metrics=["probe_object"])
     found = Journal(one, tmp_path)
     found.trial(found.ask().trial).report(-2.5, 1)  # the loss, where a larger value is better
     found.tell(found.trials[0], Ending(TrialState.PRUNED))
@@ -83,8 +84,12 @@ def test_the_outcome_is_printed_with_the_notes_of_trials(journal):
     console = Console(record=True, width=300)
     print_outcome(journal, journal.trials, console)
     printed = console.export_text()
+    assert "Pareto front of content_loss and train_flops: trials 0, 1" in printed
     assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
-    assert ", with content_loss 1. The report compares it with the baseline on seeds 0, 1, which" in printed
+    assert (
+        ", with content_loss 1, train_flops 30. The report compares it with the baseline on seeds 0, 1, which"
+        in printed
+    )
     assert "trial 3, pruned: not finite: a test; python sweeps/manage.py logs v2-" in printed
     assert "trial 4, failed: bug: a test; python sweeps/manage.py logs v2-" in printed
 
@@ -120,7 +125,7 @@ def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none
             journal = Journal(one, folder)
             task = journal.ask()
             loss = float(is_equal or journal.trials[task.trial].params["norm"] == "rms")
-            do(folder, task, **{one.metric: loss})
+            do(folder, task, **dict.fromkeys(one.metrics, loss))
         journal = Journal(one, folder)
         journal.settle()
         found = importances(journal.study)
