@@ -18,7 +18,7 @@ DEPTH = 24  # of all four
 
 
 def _aimv2(image_px: int, depth: int) -> nn.Module:
-    encoder = Encoder(encoder_config(depth, image_px).model)
+    encoder = Encoder(encoder_config("vit_l", depth, image_px).model)
     init_weights_(encoder, seed=0)
     return encoder
 

@@ -125,7 +125,7 @@ def measure_encoders(
         sizes: dict[str, int] = {name: math.isqrt(patches) * ARCHITECTURES[name].patch_px for name in options.models}
         models = {name: BUILD[name](px, options.depth).eval() for name, px in sizes.items()}
         flops = {name: counted_flops(name, px, options.depth) for name, px in sizes.items()}
-        config = encoder_config(options.depth, sizes[OURS])
+        config = encoder_config("vit_l", options.depth, sizes[OURS])
         for precision in options.precisions:
             for batch_size, repeats in {1: options.repeats, options.batch: options.batch_repeats}.items():
                 print(f"encoders, {patches} patches, {precision}, batch {batch_size}", file=sys.stderr, flush=True)

@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch.optim import Optimizer
 
+from aimv2.base.errors import unknown
+from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.scales import demo, tiny, vit_l
+from aimv2.config.recipes.scales import SCALES, demo, tiny, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.batch import Batch
@@ -26,7 +30,7 @@ from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.rate import product_shape
-from benchmarks.options import Precision
+from benchmarks.options import Precision, Repeated
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 
 NUM_SAMPLES = 64
@@ -57,10 +61,42 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def encoder_config(depth: int, image_px: int) -> RunConfig:
-    """Return the run of ``vit_l`` with an encoder of this depth, for images of this size."""
-    config = with_attention(vit_l())
-    model = replace(config.model, image_px=image_px, encoder=replace(config.model.encoder, depth=depth))
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ModelOptions(Repeated):
+    """Options of benchmarks of training steps."""
+
+    model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(
+        default=None,
+        description="demo, tiny or vit_l_shape (ViT-L with 4 + 2 blocks); the default is all",
+        examples=["vit_l_shape"],
+    )
+    precision: Precision | None = Field(
+        default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
+    )
+    batch: int = Field(default=16, gt=0, description="images per step")
+
+    @property
+    def cases(self) -> list[tuple[str, Precision]]:
+        precisions = [self.precision] if self.precision else list(PRECISIONS)
+        return [(model, precision) for model in ([self.model] if self.model else CASES) for precision in precisions]
+
+
+def recipe(scale: str) -> RunConfig:
+    """Return the run of a scale.
+
+    Raises:
+        UsageError: the scale is unknown.
+    """
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    return SCALES[scale]()
+
+
+def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
+    """Return the run of a scale, with an encoder of another depth or for images of another size if they are given."""
+    config = with_attention(recipe(scale))
+    image_px, encoder = image_px or config.model.image_px, config.model.encoder
+    model = replace(config.model, image_px=image_px, encoder=replace(encoder, depth=depth or encoder.depth))
     return replace(config, model=model, data=replace(config.data, render_px=image_px))
 
 

@@ -10,6 +10,7 @@ from aimv2.base.errors import UsageError
 from benchmarks.command import BENCHMARKS, benchmarks_command
 from benchmarks.results import FILE, PAGE, read_results
 
+STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
 exhaustive = pytest.mark.exhaustive
 ROOT = Path(__file__).parents[2]
 
@@ -31,12 +32,13 @@ def test_help_has_every_option(capsys, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cost"], "unknown benchmark 'cost'. Did you mean 'costs'?"),
-        (["costs", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
-        (["costs", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
+        (["decoder"], "unknown benchmark 'decoder'. Did you mean 'encoder'?"),
+        (["encoder", "scale=dem"], "unknown scale 'dem'. Did you mean 'demo'?"),
+        (["encoder", "dept=2"], "unknown key 'dept'. Did you mean 'depth'?"),
+        (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
         (["step", "precision=half"], "precision: Input should be 'float32' or 'bfloat16' (got 'half')"),
         (["step", "json=nowhere/step.json"], "json=nowhere/step.json: there is no such folder"),
-        (["ledger", "clock=cpu"], "unknown key 'clock'."),
+        (["reference", "clock=cpu"], "unknown key 'clock'."),
         (["data", "folder=/proc/nowhere"], "folder='/proc/nowhere' cannot be written"),
     ],
 )
@@ -50,13 +52,19 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
 @pytest.mark.parametrize(
     ("name", "arguments", "rows"),
     [
-        ("step", "model=demo precision=float32 batch=2 repeats=2 threads=1", ["demo"]),
+        ("encoder", "scale=demo depth=1 repeats=2 device=cpu threads=1", ["ours", "timm", "transformers", "torch.mm"]),
+        ("step", STEP, ["demo"]),
+        pytest.param("reference", STEP, ["demo"] * 3, marks=exhaustive),
         pytest.param(
             "data",
             "batches=1 batch_size=8 repeats=2 max_workers=1",
             ["photographs"] * 4 + ["scenes"] * 4,
             marks=exhaustive,
         ),
+        pytest.param(
+            "loop", "repeats=2 samples=640", ["bare", "the loop", "the loop, and making its batch"], marks=exhaustive
+        ),
+        pytest.param("first_step", "repeats=1", ["the run's attempt", "training"], marks=exhaustive),
         pytest.param(
             "costs",
             "repeats=2 device=cpu models=[aimv2] patches=[16] batch=2 batch_repeats=2 train_batch=0 depth=1 threads=1",
