@@ -1,6 +1,10 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
+import shlex
+import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +19,12 @@ from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
+from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
+from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
@@ -55,13 +61,16 @@ sweeps:
   evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, pruner=, seed=
+                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
+                               seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}   worker processes, this process, or a SLURM job array
   executor.workers=4           number of workers
+  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
+  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   dry_run=true                 only print the plan and its price
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
@@ -71,6 +80,8 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 """
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
+
+DETACH_POLL_SECONDS = 0.2
 
 console = Console(highlight=False)
 
@@ -126,6 +137,8 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
+    if work.tasks and parsed.is_detached:
+        return detach(arguments, plan)
     return _execute(parsed, work)
 
 
@@ -153,10 +166,36 @@ def _execute(parsed: LaunchRequest, work: Work) -> int:
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 
 
+def detach(arguments: Sequence[str], plan: Plan) -> int:
+    """Start the same launch in a session of its own, without a terminal; print how to watch and end it.
+
+    Returns:
+        0 as soon as the launch is registered, or its exit status if it fails before.
+    """
+    words = [argument for argument in arguments if not argument.startswith("detach=")]
+    before = {one.folder for one in active_launches(plan.runs_dir)}
+    log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
+    command = [sys.executable, __file__, *words]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
+    while process.poll() is None and all(one.folder in before for one in active_launches(plan.runs_dir)):
+        time.sleep(DETACH_POLL_SECONDS)  # until it can be cancelled
+    if process.poll():
+        console.print(log.read_text(), soft_wrap=True, markup=False)
+        return process.returncode
+    for name in ("status", "cancel"):
+        typed = ["python", str(Path(__file__).with_name("manage.py")), name, plan.title, f"runs_dir={plan.runs_dir}"]
+        console.print(shlex.join(typed), soft_wrap=True, markup=False)
+    return 0
+
+
 def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, "dry_run", "debug"}]
+    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, "dry_run", "debug", "detach"}]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]

@@ -60,6 +60,7 @@ class LaunchRequest:
     clock: Clock
     reports_dir: Path
     is_dry_run: bool
+    is_detached: bool
 
 
 def parse(arguments: Sequence[str]) -> LaunchRequest:
@@ -92,6 +93,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         clock=_clock(values, executor, is_measured=is_dry_run or bool(limits)),
         reports_dir=Path(values["reports_dir"]),
         is_dry_run=is_dry_run,
+        is_detached=checked("detach", bool, values["detach"]),
     )
 
 
@@ -124,7 +126,7 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     values = compose(
         words,
         defaults={"executor": "local", "sweep": study.slug, "search": NONE},
-        values={"dry_run": False, "runs_dir": "runs", "reports_dir": "reports"},
+        values={"dry_run": False, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
         groups={
             "executor": default_values(),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},

@@ -221,6 +221,7 @@ def test_relaunch_repeats_a_request_with_the_typed_values(typed, again):
         "executor.minutes=60",
         "executor.mem=8GB",
         "dry_run=true",
+        "detach=true",
     )
     more = ("limit=2h", "limit=1TB", "runs_dir=elsewhere")
     found = relaunch(Request(study=STUDY, cells=[], arguments=(*more, *before)), {"runs_dir": "here", **typed})
