@@ -24,13 +24,14 @@ from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
-from sweeps.machine.slots import run_slots
+from sweeps.machine.slots import in_use, run_slots
 from sweeps.pricing.recorded import remember
 from sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
+RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
 REPORT = "report.json"  # in the worker's folder
 
@@ -45,11 +46,13 @@ class WorkerReport:
     Attributes:
         done: names of the runs.
         signal: the signal that interrupted the worker, or None.
+        was_out_of_time: True if the worker ended because its time was nearly up.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None
+    was_out_of_time: bool = False
     problem: str = ""
 
 
@@ -68,6 +71,7 @@ class Worker:
         work_to_do: its first task decides which slots the worker takes.
         launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         on_rows: called with each group of new metric rows, for a display in the same process.
+        minutes: the worker's time; None is no limit.
         runs_per_gpu: workers that may share a GPU; None where a scheduler assigns cores and GPUs, so that the worker
             takes no slots.
         name: unique in its launch.
@@ -77,6 +81,7 @@ class Worker:
     work_to_do: Work
     launch_dir: Path
     on_rows: OnRows = lambda rows: None
+    minutes: float | None = None
     runs_per_gpu: int | None = 1
     interrupts: Interrupts = field(default_factory=Interrupts)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -87,6 +92,11 @@ class Worker:
     @property
     def runs_dir(self) -> Path:
         return runs_dir_of(self.launch_dir)
+
+    @property
+    def described(self) -> str:
+        """What this worker works on, for processes that wait for its slots."""
+        return f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
 
     @cached_property
     def task_list(self) -> TaskList:
@@ -99,19 +109,24 @@ class Worker:
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
 
-        After a signal (``aimv2.base.interrupt.SIGNALS``) the worker saves a checkpoint, releases its run and returns.
+        After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
+        releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
         """
         report = self.report
         share(self.runs_dir)
         try:
             # submitit ignores SIGTERM and SIGUSR2 until we listen.
             with self.interrupts.listening(), worker_of(self.launch_dir, self.name):
+                if self.minutes is not None:
+                    seconds = 60 * self.minutes
+                    self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)
                 self._work()
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
             report.problem = str(error)
         report.signal = self.interrupts.signal
+        report.was_out_of_time = self.interrupts.ends_process and report.signal is None
         with contextlib.suppress(OSError):  # a full disk
             write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
         return report
@@ -125,16 +140,21 @@ class Worker:
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu) as has_slots:
+                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as has_slots:
                     if not has_slots and not was_told:
-                        print("waiting for a free core, GPU or memory", file=sys.stderr)
+                        used = in_use() or "no core and no GPU"
+                        print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
                         was_told = True
                     while has_slots and self._do_one():
                         if config.ranks > 1:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
-                        if self.interrupts.was_signalled or cancelled(self.launch_dir) is not None:
+                        # Asked after a run and not before it: however short its time, a worker takes a run a step
+                        # further.
+                        if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
                             break
+            if self.interrupts.ends_process:
+                return
             time.sleep(pause)
 
     def _do_one(self) -> bool:
@@ -158,7 +178,7 @@ class Worker:
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
-                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.was_signalled:
+                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
                         raise
                     return True
             if failure is None:

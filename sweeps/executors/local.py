@@ -52,11 +52,13 @@ class LocalExecutor(Executor):
 
     Attributes:
         workers: by default as many as fit the machine (cores, memory, GPUs). Each does one run after the other.
+        minutes: a worker's time; None is no limit.
         runs_per_gpu: workers that share a GPU; ``auto`` is as many as its memory holds, by prediction.
     """
 
     cluster: Literal["debug", "local"] = "local"
     workers: int | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
     runs_per_gpu: RunsPerGpu = 1
 
     @property
@@ -117,7 +119,7 @@ class LocalExecutor(Executor):
             # The import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
             environment = os.environ | worker_environment(work.configs[0]) | {"PYTHONPATH": path}
-            values = {"name": name, "log": str(log), "runs_per_gpu": runs_per_gpu}
+            values = {"name": name, "log": str(log), "minutes": self.minutes, "runs_per_gpu": runs_per_gpu}
             with log.open("w") as output:
                 process = start_worker(launch_dir, output=output, environment=environment, **values)
             processes.append(process)
@@ -151,7 +153,7 @@ class DebugExecutor(LocalExecutor):
 
         def start(name: str) -> Callable[[], int]:
             worker = partial(Worker, work, launch_dir, lambda rows: board.update(), name=name)
-            if worker(runs_per_gpu=runs_per_gpu).work().signal is not None:
+            if worker(minutes=self.minutes, runs_per_gpu=runs_per_gpu).work().signal is not None:
                 raise KeyboardInterrupt
             return lambda: 0
 
@@ -176,7 +178,9 @@ def keep_workers(work: Work, launch_dir: Path, num_workers: int, start: Start, b
             reports.append(report)
             if report.problem:
                 raise UsageError(report.problem)
-            is_idle = now.free and now.num_attempts == worker.num_attempts and not is_cancelled
+            # A worker that ran out of time without a try waited for a slot.
+            is_excused = is_cancelled or report.was_out_of_time
+            is_idle = now.free and now.num_attempts == worker.num_attempts and not is_excused
             num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
                 logs = runs_dir_of(launch_dir) / LOGS

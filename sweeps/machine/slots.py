@@ -23,6 +23,7 @@ def run_slots(
     memory_needed: Callable[[], int],
     runs_per_gpu: int | None = 1,
     machine: Machine = HERE,
+    work: str = "",
 ) -> Iterator[bool]:
     """Try to hold the slots of a worker for the length of the context: a core per thread, and memory, or with CUDA a
     GPU, which becomes this process's device. Yields False when too little is free.
@@ -30,16 +31,17 @@ def run_slots(
     Args:
         memory_needed: returns the bytes that the largest run takes; called once there are cores.
         runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
+        work: what this process works on, for those that wait for its slots.
     """
     if runs_per_gpu is None:
         yield True
         return
     with ExitStack() as held:
-        is_free = held.enter_context(core_slots(run.threads, machine))
+        is_free = held.enter_context(core_slots(run.threads, machine, work))
         if is_free and run.device == "cuda":
             import torch
 
-            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine))
+            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine, work))
             is_free = gpu is not None
             if gpu is not None:
                 torch.cuda.set_device(gpu)
@@ -49,19 +51,19 @@ def run_slots(
 
 
 @contextmanager
-def core_slots(wanted: int, machine: Machine = HERE) -> Iterator[bool]:
+def core_slots(wanted: int, machine: Machine = HERE, work: str = "") -> Iterator[bool]:
     """Try to hold this many cores. Yields False, and holds none, when too few are free."""
     with ExitStack() as held:
         found = 0
         for number in range(machine.num_cores()):
-            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX)
+            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX, work)
         if found < wanted:
             held.close()  # leave them to others
         yield found == wanted
 
 
 @contextmanager
-def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | None]:
+def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> Iterator[int | None]:
     """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
 
     A whole GPU and shares of it exclude each other. Launches that request different shares have at most the larger
@@ -70,8 +72,8 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE) -> Iterator[int | N
     for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
         for gpu in range(machine.num_gpus()):
             with ExitStack() as held:
-                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH)
-                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX)):
+                is_free = _lock(held, f"gpu-{gpu}", fcntl.LOCK_EX if runs_per_gpu == 1 else fcntl.LOCK_SH, work)
+                if is_free and (runs_per_gpu == 1 or _lock(held, f"gpu-{gpu}-share-{share}", fcntl.LOCK_EX, work)):
                     yield gpu
                     return
     yield None
@@ -114,15 +116,33 @@ def _reserved(folder: Path, machine: Machine) -> int:
     return reserved
 
 
-def _lock(held: ExitStack, name: str, kind: int) -> bool:
-    """Try to lock a file until ``held`` is closed."""
-    file = (_folder() / name).open("w")
+def in_use() -> str:
+    """Return in words which cores and GPUs other processes hold; empty if there are none."""
+    held: dict[str, list[str]] = {}
+    for path in sorted([*_folder().glob("core-*"), *_folder().glob("gpu-*")]):
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.setdefault(file.read(), []).append(path.name)
+    own = f"process {os.getpid()} "
+    found = (f"{', '.join(names)} by {holder}" for holder, names in held.items() if not holder.startswith(own))
+    return "; ".join(found)
+
+
+def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
+    """Try to lock a file until ``held`` is closed; a file that is this process's alone names it."""
+    file = (_folder() / name).open("a+")  # not "w", which would empty a file that another process has signed
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return False
     held.enter_context(file)
+    if kind == fcntl.LOCK_EX:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} ({work})")
+        file.flush()
     return True
 
 

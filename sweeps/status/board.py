@@ -75,7 +75,10 @@ class Board:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            self.console.print(f"{status.name}: {headline(status)}", highlight=False, soft_wrap=True, markup=False)
+            is_idle = status.num_launches and all(run.state != "running" for run in status.runs)
+            waits = f"\n  not done: {status.waits}" if is_idle else ""
+            line = f"{status.name}: {headline(status)}{waits}"
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
             failed = [run for run in status.runs if run.state == "failed"]
             if len(failed) > self._num_failed:
                 self.console.print(reasons(failed), soft_wrap=True)

@@ -1,6 +1,7 @@
 """Progress of a sweep, read from its run folders and, for a launch on a scheduler, from the queue. Nothing is
 written."""
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from ablations.request import Request
 from aimv2.runs.record import entries
 from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
+from sweeps.machine.slots import in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
 from sweeps.tasks import Trials
@@ -70,7 +72,7 @@ def plan_status(
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
-        waits="no worker, core, GPU or memory is free yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
+        waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
 
@@ -89,6 +91,11 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     )
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return f"{workers}: {states or 'ended, the finalizer job writes the report'}"
+
+
+def _waits(active: Sequence[ActiveLaunch]) -> str:
+    held = in_use() if any(one.jobs is None and one.host == socket.gethostname() for one in active) else ""
+    return "no worker, core, GPU or memory is free yet" + f"; in use on this host: {held}" * bool(held)
 
 
 def _no_launch(logs: Path, name: str) -> str:

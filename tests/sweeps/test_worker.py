@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +58,7 @@ def test_a_signal_makes_a_worker_save_a_checkpoint_and_release_its_run(tasks, tm
 
     if number == signal.SIGTERM:
         again = Worker(Work(tasks), launch_dir).work()
-        assert again.signal is None
+        assert (again.signal, again.was_out_of_time) == (None, False)
         assert again.done == [task.name for task in tasks]
         assert list(released.metrics()["step"]) == [0, 1, 2]
 
@@ -79,6 +81,25 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
     run = RunFolder(tmp_path, signature(config))
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
+
+
+def test_a_worker_signs_the_slots_that_it_holds(tasks, tmp_path, launch_dir):
+    signed = []
+
+    def read(rows):
+        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
+        signed.append(core.read_text())
+
+    Worker(Work(tasks[:1]), launch_dir, read).work()
+    assert signed[0] == f"process {os.getpid()} (a test in {tmp_path})"
+
+
+def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, launch_dir):
+    report = Worker(Work(tasks), launch_dir, minutes=1e-6).work()
+    assert (report.was_out_of_time, report.signal, report.done) == (True, None, [])
+    run = RunFolder(tmp_path, tasks[0].name)
+    assert (run.state(), run.num_attempts, run.num_stalled()) == ("new", 1, 0)
+    assert (run.rows() or [{}])[-1]["step"] == 1
 
 
 def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):

@@ -12,6 +12,7 @@ from ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
+from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.executors.local import (
     MAX_IDLE,
@@ -30,6 +31,17 @@ DEBUG = DebugExecutor()
 @pytest.fixture
 def plan(tiny, tmp_path):
     return Plan("a test", [Cell(arm="one", seed=seed, config=replace(tiny, seed=seed)) for seed in (0, 1)], tmp_path)
+
+
+def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
+    DebugExecutor(minutes=1e-6).complete(plan, plan.work(plan.remaining()), board_of(plan))
+    assert plan.remaining() == []
+    num_attempts = [run.num_attempts for run in plan.runs.values()]
+    assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
+    for run in plan.runs.values():
+        assert list(run.metrics()["step"]) == [0, 1, 2]
+    DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
+    assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
 def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):
@@ -70,6 +82,23 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, l
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
         keep(num_workers=1, start=start)
     assert len(names) == MAX_IDLE
+
+
+def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
+    reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
+
+    def start(name):
+        if reports:
+            return ended(launch_dir, name, reports.pop())
+        for run in plan.runs.values():
+            for _ in range(MAX_STALLED):
+                with run.acquire(plan.cell_of[run.name].config):
+                    pass  # workers die
+        return ended(launch_dir, name, WorkerReport())
+
+    keep(num_workers=1, start=start)
+    assert not reports
+    assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
 
 
 def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from sweeps.active_launches import at_work
 from sweeps.executors.registry import queue_of
+from sweeps.machine.slots import core_slots
 from sweeps.status import status
 from sweeps.status.board import headline
 
@@ -97,6 +100,20 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
         found = sweep_status(prefix_request, tmp_path)
     assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
     assert found.waits == "no worker, core, GPU or memory is free yet"
+
+
+def test_what_holds_the_cores_is_named_while_runs_wait(prefix_request, tmp_path):
+    with at_work(tmp_path, prefix_request.folder, []) as launch_dir, core_slots(1):
+        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
+        core.write_text("process 7 (other in /runs)")
+        assert sweep_status(prefix_request, tmp_path).waits.endswith(
+            "on this host: core-0 by process 7 (other in /runs)"
+        )
+        about = json.loads((launch_dir / "launch.json").read_text())
+        (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
+        assert sweep_status(prefix_request, tmp_path).waits.endswith("free yet"), (
+            "the slots of another host are not seen"
+        )
 
 
 def test_status_writes_nothing(prefix_request, tmp_path, attempts):
