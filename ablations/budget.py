@@ -1,38 +1,28 @@
-"""Matched budgets: equal samples, training FLOPs or training seconds."""
+"""Matched budgets: equal samples or training FLOPs."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal
 
-from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, train_flops
 
-Equal = Literal["samples", "flops", "seconds"]
+Equal = Literal["samples", "flops"]  # what arms can share with the baseline
+Cost = Literal["samples", "flops", "seconds"]  # what reports compare
 
 UNEQUAL = 0.01  # relative deviation from the matched quantity above which an arm is marked as unequal
 
 
-def matched(
-    run: RunConfig, baseline: RunConfig, equal: Equal, images_per_second: Callable[[RunConfig], float | None]
-) -> RunConfig:
-    """Return the run with the samples that match the baseline's FLOPs or seconds, in whole batches and at least one.
+def matched(run: RunConfig, baseline: RunConfig, equal: Equal) -> RunConfig:
+    """Return the run with the samples that match the baseline's training FLOPs, in whole batches and at least one.
 
     With equal samples a run is unchanged, so an arm can vary its samples.
 
     Raises:
-        UsageError: equal seconds are requested, and this machine cannot train these models; or equal FLOPs, and the
-            training captions cannot be read.
+        UsageError: equal FLOPs are requested, and the training captions cannot be read.
     """
     if equal == "samples" or run == baseline:
         return run
-    if equal == "flops":
-        ratio = flops_per_sample(baseline) / flops_per_sample(run)
-    else:
-        speed, baseline_speed = images_per_second(run), images_per_second(baseline)
-        if speed is None or baseline_speed is None:
-            raise UsageError("sweep.equal=seconds needs a machine that can train these models to measure their speed")
-        ratio = speed / baseline_speed
+    ratio = flops_per_sample(baseline) / flops_per_sample(run)
     batch_size = run.budget.batch_size
     num_batches = max(round(baseline.budget.samples * ratio / batch_size), 1)
     return dataclasses.replace(run, budget=dataclasses.replace(run.budget, samples=num_batches * batch_size))

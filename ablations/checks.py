@@ -51,10 +51,11 @@ def check_effect(
     recipe: RunConfig,
     resolved: Callable[[RunConfig], RunConfig],
     cells_of: Callable[[RunConfig], list[Cell]],
-) -> list[str]:
+) -> None:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
-    Each override is left out alone, and all of a part together, since another may need it.
+    Each override is left out alone, and all of a part together, since another may need it. One that repeats a default
+    of the scale is no mistake.
 
     Args:
         typed: the arguments, by key.
@@ -63,22 +64,16 @@ def check_effect(
         resolved: resolves a base run.
         cells_of: returns the study's cells, given its resolved base run.
 
-    Returns:
-        A note on each override that repeats a default of the scale.
-
     Raises:
         UsageError: naming the overrides.
     """
     base = resolved(run)
-    notes: list[str] = []
     by_part: dict[str, list[str]] = {}
-    for key, word in typed.items():
+    for key in typed:
         if (part := key.partition(".")[0]) not in RUN_KEYS or key in ("scale", "start.weights"):
             continue
         with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
             if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
-                own = f"scale={run.scale}" if run.start.weights is None else f"a start from {run.start.weights}"
-                notes.append(f"{word} is the default of {own}")
                 continue
         by_part.setdefault(part, []).append(key)
     cells, single = cells_of(base), [[key] for keys in by_part.values() for key in keys]
@@ -90,4 +85,3 @@ def check_effect(
         if others == cells:
             text, own = " ".join(typed[key] for key in keys), keys[0] if len(keys) == 1 else keys[0].partition(".")[0]
             raise UsageError(f"{text} has no effect: every arm of the sweep sets its own {own}")
-    return notes

@@ -6,7 +6,7 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -204,26 +204,6 @@ def _combined(one: Arm, other: Arm) -> Arm:
         change=lambda run: other.change(one.change(run)),
         ratios={**one.ratios, **other.ratios},
     )
-
-
-def fractional(*factors: Factor, names: Sequence[str] = ()) -> Design:
-    """Return a regular fraction of the factorial: the combinations whose level numbers add up to a multiple of n.
-
-    With factors of n levels each, this is 1/n of all combinations. With three factors or more, every two levels of two
-    factors occur together equally often, so main effects can be separated if factors do not interact.
-
-    Source: Fisher 1942; Montgomery, Design and Analysis of Experiments, chapter 8.
-    """
-    num_levels = len(factors[0])
-    assert len(factors) > 2, "a fraction needs three factors or more"
-    assert all(len(factor) == num_levels for factor in factors), "a regular fraction needs factors of as many levels"
-
-    def is_outside(*names: str) -> bool:
-        numbers = (list(factor).index(name) for factor, name in zip(factors, names, strict=True))
-        return sum(numbers) % num_levels != 0
-
-    design = factorial(*factors, names=names, exclude=is_outside, kind=f"fractional factorial, 1/{num_levels}")
-    return replace(design, excludes=lambda *names: False)  # a search may try every combination
 
 
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:

@@ -1,6 +1,6 @@
 """From a study to its runs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -36,14 +36,12 @@ def expand(
     base: RunConfig,
     arms: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
-    images_per_second: Callable[[RunConfig], float | None] = lambda run: None,
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then the untrained encoder with every seed.
 
     Args:
         base: the run that arms change.
         arms, seeds: those of the study by default.
-        images_per_second: training speed of a run on this machine, if it can train it; needed for equal seconds.
 
     Raises:
         UsageError: an arm is unknown, cannot be built or equals another; or the baseline is not among the arms.
@@ -58,8 +56,7 @@ def expand(
         changed, ": the base run is too small to tell their levels apart, or an override sets what one of them changes"
     )
     runs = {
-        name: run if name in study.controls else matched(run, baseline, study.equal, images_per_second)
-        for name, run in changed.items()
+        name: run if name in study.controls else matched(run, baseline, study.equal) for name, run in changed.items()
     }
     _check_distinct(runs, f" once sweep.equal={study.equal} has changed their samples")
     # The offset is beyond every seed, so that the null control shares none with the baseline.

@@ -37,8 +37,8 @@ class StudyValues:
         claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds.
         seeds: every arm runs with each. Arms with the same seed see the same images, order, crops and initial weights,
             so differences are paired by seed.
-        equal: what arms share with the baseline: ``samples``, training ``flops``, or training ``seconds`` on the
-            launching machine. The samples of other arms are changed to match.
+        equal: what arms share with the baseline: ``samples``, or training ``flops``, to which the samples of other
+            arms are matched.
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
             ``positive_control`` is the baseline with shuffled captions and must be worse.
         allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).

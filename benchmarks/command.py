@@ -28,9 +28,7 @@ BENCHMARKS = {
     "reference": "the training step beside a straightforward one, and what both consist of",
     "loop": "the training loop beside bare steps, and stalls by checkpoints",
     "first_step": "from the typed command to the first step of a run",
-    "data": "the loading of shards beside webdataset and a bare loop",
-    "scale": "the start on billions of samples, and indexing",
-    "load": "the loading of thousands of runs as tables",
+    "data": "the loading of shards beside webdataset",
     "ledger": "file operations of workers, boards and status",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]

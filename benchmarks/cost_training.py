@@ -38,7 +38,7 @@ class Scale:
 
 
 def scales(batch_size: int) -> list[Scale]:
-    """Return the scales of the study; the second has this batch size."""
+    """Return the scales of the study; the second has this batch size, and is not timed if that is 0."""
     small, large = demo(), vit_l()
     model = large.model
     proportion = (
@@ -47,7 +47,7 @@ def scales(batch_size: int) -> list[Scale]:
     )
     return [
         Scale(small.scale, "the recipe `demo`", small, small.budget.batch_size),
-        Scale(PROPORTION, proportion, in_proportion(large), batch_size),
+        Scale(PROPORTION, proportion, in_proportion(large), batch_size or None),
         Scale(large.scale, "the recipe `vit_l`, not timed", large, None),
     ]
 

@@ -64,7 +64,9 @@ class CostOptions(TimedOnDevice):
         description="timings of each encoder with one image, and of each objective; an interval needs 6",
     )
     batch_repeats: int = Field(default=6, ge=2, description="timings of each encoder with the larger batch")
-    train_batch: int = Field(default=2, gt=0, description="samples of a training step in the proportions of ViT-L")
+    train_batch: int = Field(
+        default=2, ge=0, description="samples of a training step in the proportions of ViT-L; 0 times none"
+    )
     depth: int = Field(default=DEPTH, gt=0, description="blocks of the encoders; fewer for a quick look")
     reports_dir: str = Field(default="reports", description="the folder of reports")
 

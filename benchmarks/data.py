@@ -1,18 +1,11 @@
-"""Time the loading of made-up shards beside plain webdataset and a bare loop of reading, decoding and cropping.
+"""Time the loading of made-up shards beside plain webdataset. Files are in the page cache. Letters: P output side."""
 
-The bare loop reads and crops the images, and nothing else: no captions, no random order. Files are in the page cache.
-Letters: B images, P output side.
-"""
-
-import io
-import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +13,7 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.files import writable_folder
@@ -41,30 +34,17 @@ from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 from benchmarks.timing import CLOCKS, interleaved
 
-OURS, WEBDATASET, BARE = "ours", "webdataset", "bare loop"
+OURS, WEBDATASET = "ours", "webdataset"
 DRAFTS = (8, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LoadingOptions(Timed):
-    """Options of benchmarks that load samples."""
+class DataOptions(Timed):
+    """What to load, and where."""
 
     batch_size: int = Field(default=64, gt=0, description="images per batch")
     threads: int = Field(default=1, gt=0, description="CPU threads; loader workers have one")
     folder: str = Field(default=tempfile.gettempdir(), description="where a temporary folder is made")
-
-    @contextmanager
-    def temporary(self) -> Iterator[Path]:
-        """Make a temporary folder; a UsageError if that is not possible."""
-        writable_folder(self.folder, "folder")
-        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(self.folder).absolute()) as name:
-            yield Path(name)
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DataOptions(LoadingOptions):
-    """What to load, and where."""
-
     batches: int = Field(
         default=4,
         gt=0,
@@ -80,12 +60,13 @@ def measure(options: DataOptions) -> Iterator[Table]:
         UsageError: the folder cannot be written.
         RunFailedError: a loader returns another number of images, or images of another shape.
     """
-    with options.temporary() as folder:
-        yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(folder, kind, options)])
+    writable_folder(options.folder, "folder")
+    with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-", dir=Path(options.folder).absolute()) as name:
+        yield Table("loading", [row for kind in (PHOTOGRAPHS, SCENES) for row in rates(Path(name), kind, options)])
 
 
 def rates(folder: Path, kind: Pictures, options: DataOptions) -> Iterator[dict[str, Cell]]:
-    """Yield the rates of the three loaders, for each number of loader workers."""
+    """Yield the rates of both loaders, for each number of loader workers."""
     bench = Bench(folder, kind, options)
     for workers in range(options.max_workers + 1):
         seconds = bench.time(workers)
@@ -100,7 +81,7 @@ def rates(folder: Path, kind: Pictures, options: DataOptions) -> Iterator[dict[s
 
 
 class Bench:
-    """Shards of one kind of pictures, written and opened, and the three loaders of them.
+    """Shards of one kind of pictures, written and opened, and the loaders of them.
 
     Attributes:
         num_images: in a timing.
@@ -110,7 +91,6 @@ class Bench:
         self.num_images = options.batches * options.batch_size * kind.per_photograph
         self._kind, self._options = kind, options
         self._shards = write_shards(folder / kind.name, kind, self.num_images)
-        self._places = places(self._shards, kind.extension)
         description = describe(folder / kind.name)
         prepare_location(read_source(description))
         self._config = run_config(description, kind, batch_size=options.batch_size, samples=self.num_images)
@@ -123,7 +103,6 @@ class Bench:
         calls: dict[str, Callable[[], Iterator[Tensor]]] = {
             OURS: partial(load_ours, config, self._data),
             WEBDATASET: partial(load_webdataset, self._shards, *sizes),
-            BARE: partial(load_bare, self._places, *sizes),
         }
         counted = {name: partial(self.load_all, name, load) for name, load in calls.items()}
         return interleaved(counted, self._options.repeats, clock=CLOCKS[self._options.clock])
@@ -143,20 +122,13 @@ class Bench:
             raise RunFailedError("bug", f"{name} loads {num_images} of {self.num_images} images")
 
 
-def run_config(
-    description: Path, kind: Pictures, *, batch_size: int, samples: int, tokenizer: Path | None = None
-) -> RunConfig:
-    """Return a run on a described source; only what its loader computes matters here.
-
-    Args:
-        tokenizer: a file; None trains one on the captions.
-    """
+def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: int) -> RunConfig:
+    """Return a run on a described source; only what its loader computes matters here."""
     values: dict[str, Any] = {
         "data.sources": (str(description),),
         "data.cache_dir": str(description.parent / "cache"),
         "data.dense_fraction": 0.33,
         "data.render_px": kind.image_px,
-        "data.tokenizer": None if tokenizer is None else str(tokenizer),
         "model.image_px": kind.image_px,
         "model.patch_px": kind.patch_px,
         "model.max_text_tokens": 64,
@@ -186,31 +158,8 @@ def load_webdataset(
         .map_tuple(partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0)), str)
         .batched(batch_size, collation_fn=_collate)
     )
-    for images, _ in _torch_loader(dataset, workers):
+    for images, _ in DataLoader(dataset, batch_size=None, num_workers=workers):
         yield images
-
-
-def load_bare(
-    files: Sequence["Place"], augment: AugmentConfig, px: int, batch_size: int, workers: int
-) -> Iterator[Tensor]:
-    """Load images in the order of the shards, with no captions and no more work than their pixels need."""
-    return iter(_torch_loader(_Bare(files, augment, px, batch_size), workers))
-
-
-class Place(NamedTuple):
-    """Where an image file is within a shard."""
-
-    shard: Path
-    offset: int
-    size: int
-
-
-def places(shards: Sequence[Path], extension: str) -> list[Place]:
-    found = []
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            found += [Place(shard, each.offset_data, each.size) for each in tar if each.name.endswith(extension)]
-    return found
 
 
 def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: np.random.Generator) -> np.ndarray:
@@ -227,30 +176,6 @@ def crop_pixels(image: Image.Image, augment: AugmentConfig, px: int, generator: 
     box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)
     picture = image.convert("RGB").crop(box).resize((px, px), Image.Resampling.BICUBIC)
     return np.asarray(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if drawn.is_flipped else picture)
-
-
-class _Bare(IterableDataset[Tensor]):
-    def __init__(self, files: Sequence[Place], augment: AugmentConfig, px: int, batch_size: int) -> None:
-        self._files, self._batch_size = files, batch_size
-        self._crop = partial(crop_pixels, augment=augment, px=px, generator=np.random.default_rng(0))
-
-    def __iter__(self) -> Iterator[Tensor]:
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        streams = {shard: shard.open("rb") for shard in {place.shard for place in self._files}}
-        starts = range(0, len(self._files), self._batch_size)
-        for start in starts[number::workers]:
-            pictures = []
-            for shard, offset, size in self._files[start : start + self._batch_size]:
-                streams[shard].seek(offset)
-                pictures.append(self._crop(Image.open(io.BytesIO(streams[shard].read(size)))))
-            yield network_input(torch.from_numpy(np.stack(pictures)))
-        for stream in streams.values():
-            stream.close()
-
-
-def _torch_loader(dataset: Any, workers: int) -> Iterable[Any]:
-    return DataLoader(dataset, batch_size=None, num_workers=workers)
 
 
 def _collate(samples: Sequence[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:

@@ -50,7 +50,7 @@ ROOT = Path(__file__).parents[1]
 Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
-NUM_STATUS = 5
+NUM_STATUS = 3
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
 
@@ -154,9 +154,10 @@ def measure_worker(
     seen: list[tuple[float, Counter[str]]] = []  # at each group of rows
 
     def on_rows(rows: list[dict[str, Any]]) -> None:
-        if rows[-1]["step"] and not interrupts.is_out_of_time:
+        if rows[-1]["step"] and not interrupts.is_requested:
             seen.append((time.monotonic(), counts.copy()))
-            interrupts.until(seen[0][0] + steady_seconds)
+            if seen[-1][0] > seen[0][0] + steady_seconds:
+                interrupts.stop()
 
     hook = register_optimizer_step_post_hook(lambda *_: time.sleep(STEP_SECONDS))
     try:

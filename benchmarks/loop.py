@@ -52,6 +52,12 @@ class LoopOptions(Timed):
     repeats: int = Field(default=30, ge=2, description="blocks that are timed; an interval needs 6")
     threads: int = Field(default=1, gt=0, description="CPU threads of the run")
     scale: str = Field(default="demo", description="scale of the run")
+    samples: int | None = Field(
+        default=None,
+        gt=0,
+        description="budget of the run with checkpoints; the default is the scale's",
+        examples=["640"],
+    )
 
 
 def measure(options: LoopOptions) -> Iterator[Table]:
@@ -71,7 +77,8 @@ def measure(options: LoopOptions) -> Iterator[Table]:
             for name, seconds_R in seconds.items()
         ]
         yield Table(f"steps of {config.scale}", rows)
-        stalls, whole = time_stalls(config, Path(folder))
+        budget = replace(config.budget, samples=options.samples or config.budget.samples)
+        stalls, whole = time_stalls(replace(config, budget=budget), Path(folder))
     row: dict[str, Cell] = {
         "checkpoints": len(stalls),
         "seconds of training": whole,

@@ -49,11 +49,9 @@ def compare(model: str, precision: Precision, options: ModelOptions) -> Iterator
     """Yield the name of each of the other steps, and its time over that of ours."""
     steps = {kind: partial(make_step, kind, model, precision, options.batch) for kind in (OURS, REFERENCE)}
     threads = torch.get_num_threads()
-    for kind, keeps_memory in ((REFERENCE, True), (REFERENCE, False), (OURS, False)):
-        with (
-            closing(Remote(steps[OURS], keeps_memory=True, threads=threads)) as ours,
-            closing(Remote(steps[kind], keeps_memory=keeps_memory, threads=threads)) as other,
-        ):
-            seconds = interleaved({"ours": ours, "other": other}, options.repeats, clock=perf_counter)
-        name = f"{kind}, malloc {'as ours' if keeps_memory else 'by default'}"
-        yield name, relative(seconds["other"], seconds["ours"])
+    with closing(Remote(steps[OURS], keeps_memory=True, threads=threads)) as ours:
+        for kind, keeps_memory in ((REFERENCE, True), (REFERENCE, False), (OURS, False)):
+            with closing(Remote(steps[kind], keeps_memory=keeps_memory, threads=threads)) as other:
+                seconds = interleaved({"ours": ours, "other": other}, options.repeats, clock=perf_counter)
+            name = f"{kind}, malloc {'as ours' if keeps_memory else 'by default'}"
+            yield name, relative(seconds["other"], seconds["ours"])

@@ -3,9 +3,6 @@
 import io
 import itertools
 import json
-import os
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,19 +10,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from aimv2.base.order import sample_order
-from aimv2.datasets.description import read_source
-from aimv2.datasets.index_folder import write_facts, writing
-from aimv2.datasets.records import DataPart
-from aimv2.datasets.selection import Selection, save
-from aimv2.datasets.shards.index import ROWS, write_versions
-from aimv2.datasets.shards.records import ShardRecords, block_rows_of
-from aimv2.datasets.shards.scan import Scan, scan
-
 WORDS = ("red", "green", "blue", "small", "large", "old", "dog", "house", "river", "cup", "street", "two", "near", "a")
 NUM_PICTURES = 64  # different ones; samples repeat them
 NUM_SHARDS = 4
-NUM_HELD_OUT = 1000  # about so many of a huge index
 OCTAVES = ((2, 60), (8, 50), (32, 30), (128, 12), (400, 6))  # (cells along the width, standard deviation of a level)
 
 
@@ -99,75 +86,10 @@ def sample(number: int, kind: Pictures, file: bytes, generator: np.random.Genera
     return {"__key__": f"{number:09d}", kind.extension: file, "txt": short, "json": content.encode()}
 
 
-def link_shards(folder: Path, shards: Sequence[Path], num_shards: int) -> list[Path]:
-    """Fill a new folder with names for shards, as hard links, each shard equally often, and return them."""
-    folder.mkdir()
-    links = [folder / f"{number:05d}.tar" for number in range(num_shards)]
-    for link, shard in zip(links, itertools.cycle(shards)):
-        os.link(shard, link)
-    return links
-
-
-def write_huge(folder: Path, *, num_shards: int, shard_rows: int, num_samples: int, seed: int) -> Path:
-    """Index scenes in equal shards, of which only the first samples of a run are written, and return the description.
-
-    The rows of the samples are a sparse file, so that two billion take little disk. Some samples are held out.
-
-    Args:
-        shard_rows: samples of each shard.
-        num_samples, seed: of the run.
-    """
-    folder.mkdir()
-    description = describe(folder)
-    location, total = read_source(description), num_shards * shard_rows
-    held_out_M = np.arange(0, total, max(2, total // NUM_HELD_OUT))
-    _, row_B = sample_order(
-        np.arange(num_samples),
-        seed=seed,
-        num_rows=total - len(held_out_M),
-        block_rows=block_rows_of(np.full(num_shards, shard_rows)),
-    )
-    # Training counts the samples that are not held out: the number of one is its row and the held-out ones before it.
-    record_B = np.unique(row_B + np.searchsorted(held_out_M - np.arange(len(held_out_M)), row_B, side="right"))
-    parts = [DataPart(f"{shard:06d}.tar", shard_rows, 0) for shard in range(num_shards)]
-    versions = [""] * num_shards
-    extensions: tuple[str, ...] = ()
-    with writing(location) as index:
-        with (index / ROWS).open("wb") as file:
-            for shard in np.unique(record_B // shard_rows).tolist():
-                here_B = record_B[record_B // shard_rows == shard]
-                scanned = _write_scenes(folder / parts[shard].name, here_B)
-                parts[shard] = parts[shard]._replace(size=scanned.size, checksum=scanned.checksum)
-                versions[shard] = scanned.version
-                extensions, row_bytes = scanned.extensions, scanned.rows.itemsize
-                for record, row in zip(here_B.tolist(), scanned.rows, strict=True):
-                    file.seek(record * row_bytes)
-                    file.write(row.tobytes())
-            file.truncate(total * row_bytes)
-        write_versions(index, versions, [Counter()] * num_shards)
-        names = {"base": f"{folder}/", "shards": ["*.tar"]}
-        write_facts(index, location, total, parts, **names, extensions=dict.fromkeys(extensions, total), notes={})
-    save(Selection(None, held_out_M), ShardRecords(location), location)
-    return description
-
-
-def _write_scenes(shard: Path, number_B: np.ndarray) -> Scan:
-    """Write a shard with these samples, each with its own picture, and scan it."""
-    import webdataset as wds
-
-    with wds.TarWriter(str(shard)) as writer:
-        for number in number_B.tolist():
-            generator = np.random.default_rng(number)
-            writer.write(sample(number, SCENES, draw(SCENES, generator), generator))
-    scanned = scan(str(shard))
-    assert scanned is not None, "only known shards are skipped"
-    return scanned
-
-
 def describe(folder: Path) -> Path:
     """Write the description of a folder of shards beside it, and return its path."""
     path = folder.with_suffix(".yaml")
     values: dict[str, object] = {"shards": f"{folder}/*.tar", "short": "txt", "dense": "json.caption"}
-    values |= {"held_out": {"fraction": 0.2}}  # of linked shards, whose keys are equal, a small share may be none
+    values |= {"held_out": {"fraction": 0.2}}
     path.write_text(json.dumps(values))  # JSON is YAML
     return path

@@ -26,7 +26,6 @@ ABOUT = "launch.json"
 CANCELLED = "cancelled.json"
 JOBS = "jobs.json"
 WORKERS = "workers"
-WAITING = "waiting"  # a folder with a file for each worker that waits for a slot, so that one listing tells them
 LOGS = "workers"  # in the runs folder
 LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
@@ -177,16 +176,6 @@ def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) 
     """
     folders = [path for path in (runs_dir / FOLDER).glob("*") if NAME.fullmatch(path.name) and (path / ABOUT).is_file()]
     return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
-
-
-def num_waiting(active: ActiveLaunch) -> int:
-    """Return the number of a launch's workers that wait for a free core, GPU or memory."""
-    return sum(is_held(active.folder / WORKERS / file.name) for file in active.folder.glob(f"{WAITING}/*"))
-
-
-def waiting_file(worker: Path) -> Path:
-    """Return the file that exists while a worker, which has this folder, waits for a slot."""
-    return worker.parents[1] / WAITING / worker.name
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> None:

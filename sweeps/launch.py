@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,24 +25,27 @@ from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
-from sweeps.plan_display import Planned, PlannedSweep, described_sweeps, report_note
+from sweeps.plan_display import PlannedSweep
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, plan_status
 from sweeps.tasks import Work
 
+if TYPE_CHECKING:
+    from sweeps.search.planned import PlannedSearch
+
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
 Execute the runs of a study and write its report. A run is named by its config and executed once. Launch again, here or
 on another machine, to execute the runs that are missing.
 
-sweeps, with their price at scale=demo:
+sweeps:
 {sweeps}
 
   sweep.arms=[a,b]             run only these arms
   sweep.seeds=5                seeds 0 to 4, or a list of seeds
-  sweep.equal=flops|seconds    what is equal in all arms; the default is samples
+  sweep.equal=flops            equal training FLOPs in all arms; the default is equal samples
   sweep.controls=[]            leave out the null control and the positive control
   sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
                                other values of the study
@@ -58,7 +62,7 @@ sweeps, with their price at scale=demo:
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
                                search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=, repeats=, storage=
+                               seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}   worker processes, this process, or a SLURM job array
@@ -75,7 +79,6 @@ sweeps, with their price at scale=demo:
 Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
 """
 
-RUNS_PER_GPU = "executor.runs_per_gpu"
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
 
 DETACH_POLL_SECONDS = 0.2
@@ -92,8 +95,8 @@ def main(arguments: Sequence[str]) -> int:
         winner; a failed trial that another one has replaced does not count.
     """
     if not arguments or HELP & set(arguments):
-        shown = {"sweeps": described_sweeps(STUDIES.values()), "executors": "|".join(EXECUTORS)}
-        print(USAGE.format(**shown), end="")
+        sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
+        print(USAGE.format(sweeps=sweeps, executors="|".join(EXECUTORS)), end="")
         return 0 if arguments else 2
 
     def launch_by_code(words: Sequence[str]) -> int:
@@ -117,8 +120,6 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     """
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
-    for note in filter(None, (*parsed.notes, report_note(plan, parsed.reports_dir))):
-        Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
@@ -141,7 +142,7 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     return _execute(parsed, work)
 
 
-def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> Planned:
+def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> "PlannedSweep | PlannedSearch":
     if parsed.search is None:
         return PlannedSweep(parsed.request.study, parsed.plan, only, is_dry_run=parsed.is_dry_run)
     from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
@@ -191,24 +192,13 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
     return 0
 
 
-def relaunch(request: Request, typed: Mapping[str, str], *, halve: bool = False) -> list[str]:
-    """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``.
-
-    Args:
-        halve: halve ``executor.runs_per_gpu``, or replace ``auto`` by 1, unless another value is typed.
-    """
+def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    before = {_key(word): word.partition("=")[2] for word in request.arguments}.get(RUNS_PER_GPU, "1")
-    if halve and before != "1" and "executor" not in new:
-        new.setdefault(RUNS_PER_GPU, "1" if before == "auto" else str(int(before) // 2))
-    kept = [word for word in request.arguments if _key(word) not in {*new, "dry_run", "debug", "detach"}]
+    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, "dry_run", "debug", "detach"}]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0]
 
 
 if __name__ == "__main__":

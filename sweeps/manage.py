@@ -39,19 +39,18 @@ from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
-  status [SWEEP]               show progress, time left, loss against other seeds, stragglers, failures by cause, and
-                               why runs wait; --watch refreshes, --json prints everything
+  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
+                               refreshes, --json prints everything
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
-  retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice;
-                               after a failure out of memory, with half of executor.runs_per_gpu. Executor keys, such
-                               as executor.minutes=90, can be overridden, here and in extend
+  retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
+                               Executor keys, such as executor.minutes=90, can be overridden, here and in extend
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
                                every arm and seed, since a run is named by its config
   replay RUN                   execute a finished run again and compare it with its record, step by step
-  export SWEEP|RUN to=wandb    copy what is recorded to wandb, mlflow, trackio or tensorboard; later exports add what is
-                               new. project= is its name there, by default the sweep's
+  export SWEEP|RUN             copy what is recorded to W&B; later exports add what is new. project= is its name there,
+                               by default the sweep's
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists
@@ -159,8 +158,7 @@ def retry_command(arguments: Arguments) -> int:
             console.print(f"failed trials: {num_failed}; if the search lacks trials, launch it again")
         return 0
     console.print(reasons(failed))
-    is_out = any(run.cause == "out of memory" for run in failed)
-    return launch(relaunch(request, arguments.values, halve=is_out), only={run.run for run in failed})
+    return launch(relaunch(request, arguments.values), only={run.run for run in failed})
 
 
 def extend_command(arguments: Arguments) -> int:
@@ -223,15 +221,12 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def export_command(arguments: Arguments) -> int:
-    from sweeps.export.exporters import EXPORTERS, export  # here, because status loads faster without it
-    from sweeps.export.record import BEGINNING, records
+    from sweeps.export import BEGINNING, export, records  # here, because status loads faster without it
 
-    if "to" not in arguments.values:
-        raise UsageError(f"to= is missing; type one of {', '.join(f'to={name}' for name in EXPORTERS)}")
     name = Path(arguments.names[0]).name
     found = records(arguments.runs_dir, name)
     project = arguments.values.get("project", "aimv2" if BEGINNING.fullmatch(name) else name)
-    console.print(export(found, arguments.values["to"], project, arguments.runs_dir), soft_wrap=True, markup=False)
+    console.print(export(found, project, arguments.runs_dir), soft_wrap=True, markup=False)
     return 0
 
 
@@ -250,7 +245,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
     "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
     "replay": (replay_command, "run", set()),
-    "export": (export_command, "sweep or run", {"to", "project"}),
+    "export": (export_command, "sweep or run", {"project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
 

@@ -50,7 +50,6 @@ class LaunchRequest:
         request: of a search, the runs of the baseline that confirm its winner.
         search: None without ``search=``.
         plan: the runs of the request.
-        notes: sentences on overrides that repeat a default.
     """
 
     request: Request
@@ -62,7 +61,6 @@ class LaunchRequest:
     reports_dir: Path
     is_dry_run: bool
     is_detached: bool
-    notes: list[str]
 
 
 def parse(arguments: Sequence[str]) -> LaunchRequest:
@@ -80,8 +78,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     executor = executor_of(values["executor"])
     is_dry_run = checked("dry_run", bool, values["dry_run"])
     overrides = overrides_from(values["sweep"])
-    clock = _clock(values, executor, overrides, is_measured=is_dry_run or bool(limits))
-    request, base, notes = _requested(tuple(arguments), typed, own, overrides, values, executor, clock)
+    request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
     if not is_dry_run:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search = None
@@ -93,11 +90,10 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         plan=Plan(request.folder, request.cells, Path(values["runs_dir"])),
         executor=executor,
         limits=limits,
-        clock=(lambda config: None) if executor.speed_unknown else clock,
+        clock=_clock(values, executor, is_measured=is_dry_run or bool(limits)),
         reports_dir=Path(values["reports_dir"]),
         is_dry_run=is_dry_run,
         is_detached=checked("detach", bool, values["detach"]),
-        notes=notes,
     )
 
 
@@ -140,16 +136,12 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     return values | {name: checked(name, str, values[name]) for name in ("runs_dir", "reports_dir")}
 
 
-def _clock(
-    values: Mapping[str, Any], executor: Executor, overrides: StudyOverrides, *, is_measured: bool
-) -> MachineClock:
-    """Return the clock of this machine. A calibration run takes a while, so only where the time decides something or is
-    requested."""
-    if executor.speed_unknown and overrides.equal == "seconds":
-        raise UsageError(f"sweep.equal=seconds needs the workers' speed, but {executor.speed_unknown}")
+def _clock(values: Mapping[str, Any], executor: Executor, *, is_measured: bool) -> Clock:
+    """Return the clock of this machine. A calibration run takes a while, so only where the time is requested."""
+    if executor.speed_unknown:
+        return lambda config: None
     keep = not values["dry_run"] or Path(values["data"]["cache_dir"]).is_dir()  # a dry run makes no folder
-    measure = calibrate if is_measured or overrides.equal == "seconds" else None
-    return MachineClock(Path(values["runs_dir"]), keep=keep, measure=measure)
+    return MachineClock(keep=keep, measure=calibrate if is_measured else None)
 
 
 def _requested(
@@ -159,13 +151,8 @@ def _requested(
     overrides: StudyOverrides,
     values: Mapping[str, Any],
     executor: Executor,
-    clock: MachineClock,
-) -> tuple[Request, RunConfig, list[str]]:
-    """Expand the study and check its cells.
-
-    Returns:
-        the request, its base run, and a note on each override that repeats a default.
-    """
+) -> tuple[Request, RunConfig]:
+    """Expand the study and check its cells; return the request and its base run."""
     run, study = run_config(values), overrides.apply(own)
     if study.adapts and run.start.weights is None:
         raise UsageError(
@@ -177,15 +164,15 @@ def _requested(
         return resolve(config, available=executor.device)
 
     def cells_of(base: RunConfig, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
-        return expand(study, base, arms=overrides.arms, seeds=seeds, images_per_second=clock.images_per_second)
+        return expand(study, base, arms=overrides.arms, seeds=seeds)
 
     base = resolved(run)
     cells = cells_of(base, overrides.seeds)
     executor.check(list({cell.arm: cell.config for cell in cells}.values()))
     check_arms(cells)
-    notes = check_effect(typed, run, base_run(values), resolved, cells_of)
+    check_effect(typed, run, base_run(values), resolved, cells_of)
     check_metrics(study, base)
-    return Request(study=study, cells=cells, arguments=arguments), base, notes
+    return Request(study=study, cells=cells, arguments=arguments), base
 
 
 def _searched(

@@ -1,11 +1,8 @@
 """What a launch will do, as it shows that before it starts: arms, what is done, and the price of the rest."""
 
-import csv
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,18 +10,15 @@ from rich.table import Column, Table
 
 from ablations.adapt import announcements
 from ablations.budget import UNEQUAL, Equal, flops_per_sample
-from ablations.expand import Cell, expand, off_ratios
+from ablations.expand import Cell, off_ratios
 from ablations.study import UNTRAINED, Study
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
-from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
-from aimv2.request.resolve import resolve
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import entries
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan, code_note, restart_note
-from sweeps.pricing.clock import MachineClock
 from sweeps.pricing.price import Clock, Price, price
 from sweeps.status.runs import duration
 from sweeps.tasks import Work
@@ -33,53 +27,9 @@ MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
 
 
-def described_sweeps(studies: Iterable[Study]) -> str:
-    """Return each study's question and its price at scale=demo, with its time if that is known; nothing is measured."""
-    base, clock = resolve(SCALES["demo"]()), MachineClock(Path("runs"), measure=None)
-    lines = []
-    for study in studies:
-        configs = [cell.config for cell in expand(study, base)]
-        cost = price(configs, clock)
-        time = "" if cost.seconds is None else f", {duration(cost.seconds)} on one worker"
-        runs = f"{len(configs)} runs, {cost.flops:.1e} training FLOPs{time}"
-        lines += [f"  {study.slug}", f"    {study.question}", f"    {runs}"]
-    return "\n".join(lines)
-
-
-def report_note(plan: Plan, reports_dir: Path) -> str:
-    """Return which report the launch will replace; empty unless there is one of other runs with the same seeds."""
-    path = reports_dir / plan.title / "results.csv"
-    if not path.is_file():
-        return ""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file, restval="")
-        reported = {(row.get("arm", ""), row.get("seed", "")): row.get("run") for row in rows}
-    requested = {(cell.arm, str(cell.seed)): cell.name for cell in plan.cells if cell.arm != UNTRAINED}
-    shared = reported.keys() & requested.keys()
-    if not shared or any(reported[one] == requested[one] for one in shared):
-        return ""
-    return (
-        f"{path.parent} is the report of runs with other values, and will be replaced; sweep.suffix=NAME gives the new"
-        " one a folder of its own"
-    )
-
-
-class Planned(ABC):
-    """What a launch will do."""
-
-    @property
-    @abstractmethod
-    def work(self) -> Work:
-        """What its workers will do."""
-
-    @abstractmethod
-    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
-        """Print what will be done, and its price."""
-
-
 @dataclass(frozen=True)
-class PlannedSweep(Planned):
-    """The missing runs of a study.
+class PlannedSweep:
+    """What the launch of a study will do: its missing runs.
 
     Attributes:
         only: names of the runs to execute; None is all that are missing.
@@ -170,27 +120,25 @@ def _arms_table(
     numbers = ("runs", "done", "samples", "FLOPs a run", "time", "MB")
     columns = (Column(name, justify="right") for name in numbers)
     table = Table("arm", *columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    baseline_cost = _compared(study.equal, baseline, clock)
+    baseline_cost = _compared(study.equal, baseline)
     for arm, cells in by_arm.items():
         config, cost = cells[0].config, price([cells[0].config], clock)
-        own = _compared(study.equal, config, clock)
+        own = _compared(study.equal, config)
         flops = own if study.equal == "flops" else cost.flops
-        shown: dict[Equal, str] = {
+        shown = {
             "samples": f"{config.budget.samples:,}",
             "flops": f"{flops:.2e}" if flops else "0",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
-        if arm != UNTRAINED and own is not None and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
+        if arm != UNTRAINED and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
             shown[study.equal] += f", {own / baseline_cost:.2f} x"
         done = sum(cell.name not in remaining for cell in cells)
         table.add_row(arm, str(len(cells)), str(done), *shown.values(), f"{cost.weights_bytes / 1e6:,.1f}")
     return table
 
 
-def _compared(equal: Equal, config: RunConfig, clock: Clock) -> float | None:
-    """Return the cost of a run that a study holds equal: samples, expected training FLOPs or seconds of training."""
-    if equal == "seconds":
-        return None if (time := clock(config)) is None else time.training
+def _compared(equal: Equal, config: RunConfig) -> float:
+    """Return the cost of a run that a study holds equal: samples or expected training FLOPs."""
     samples = config.budget.samples
     return samples if equal == "samples" else samples * flops_per_sample(config)
 

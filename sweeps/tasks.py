@@ -1,6 +1,6 @@
 """The runs of a launch, and which of them a worker can take."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,10 +191,6 @@ class Work:
         """
         own, *others = [*self.tasks[start:], *self.tasks[:start]]
         return replace(self, tasks=[own, *(task for task in others if task.config.ranks == own.config.ranks == 1)])
-
-    def without(self, runs: Collection[str]) -> Self:
-        """Return the work without the tasks of these runs."""
-        return replace(self, tasks=[task for task in self.tasks if task.name not in runs])
 
     def task_list(self, runs_dir: Path, watch: Watch | None = None) -> TaskList:
         """Return the tasks, whose state can be read again and again."""

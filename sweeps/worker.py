@@ -22,10 +22,10 @@ from aimv2.base.files import read_json, share, write_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, waiting_file, worker_of
-from sweeps.machine.holders import holders, in_use
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
-from sweeps.machine.slots import run_slots
+from sweeps.machine.slots import in_use, run_slots
+from sweeps.pricing.recorded import remember
 from sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
@@ -41,22 +41,18 @@ OnRows = Callable[[list[dict[str, Any]]], None]
 
 @dataclass
 class WorkerReport:
-    """The runs that a worker did, and the time that it took.
+    """The runs that a worker did, and why it ended.
 
     Attributes:
         done: names of the runs.
         signal: the signal that interrupted the worker, or None.
         was_out_of_time: True if the worker ended because its time was nearly up.
-        seconds: wall time since the worker was requested, as its launcher saw it.
-        working_seconds: the part of it spent in training and evaluation.
         problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
     """
 
     done: list[str] = field(default_factory=list)
     signal: int | None = None
     was_out_of_time: bool = False
-    seconds: float = 0.0
-    working_seconds: float = 0.0
     problem: str = ""
 
 
@@ -120,23 +116,24 @@ class Worker:
         share(self.runs_dir)
         try:
             # submitit ignores SIGTERM and SIGUSR2 until we listen.
-            with self.interrupts.listening(), worker_of(self.launch_dir, self.name) as folder:
+            with self.interrupts.listening(), worker_of(self.launch_dir, self.name):
                 if self.minutes is not None:
-                    self.interrupts.until(time.monotonic() + seconds_to_work(self.minutes))
-                self._work(folder)
+                    seconds = 60 * self.minutes
+                    self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)
+                self._work()
         except KeyboardInterrupt:
             pass
         except (UsageError, OSError) as error:
             report.problem = str(error)
         report.signal = self.interrupts.signal
-        report.was_out_of_time = self.interrupts.is_out_of_time
+        report.was_out_of_time = self.interrupts.ends_process and report.signal is None
         with contextlib.suppress(OSError):  # a full disk
             write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
         return report
 
-    def _work(self, folder: Path) -> None:
-        """Work until nothing is free; ``folder`` is that of the worker."""
-        config = self.work_to_do.configs[0]
+    def _work(self) -> None:
+        """Work until nothing is free."""
+        config, was_told = self.work_to_do.configs[0], False
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
@@ -144,7 +141,10 @@ class Worker:
             if now.free:
                 pause = SLOT_POLL_SECONDS
                 with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as has_slots:
-                    _show_waiting(waiting_file(folder), not has_slots)
+                    if not has_slots and not was_told:
+                        used = in_use() or "no core and no GPU"
+                        print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
+                        was_told = True
                     while has_slots and self._do_one():
                         if config.ranks > 1:
                             return  # the other ranks have ended too; only a new job starts all of them
@@ -153,7 +153,7 @@ class Worker:
                         # further.
                         if self.interrupts.ends_process or cancelled(self.launch_dir) is not None:
                             break
-            if self.interrupts.is_out_of_time:
+            if self.interrupts.ends_process:
                 return
             time.sleep(pause)
 
@@ -181,10 +181,9 @@ class Worker:
                     if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
                         raise
                     return True
-                finally:
-                    self.report.working_seconds += attempt.working_seconds
             if failure is None:
                 self.report.done.append(task.name)
+                remember(task.config, attempt.run)
             elif failure.cause == "no space":
                 self.num_without_space += 1
                 if self.num_without_space == MAX_WITHOUT_SPACE:
@@ -247,11 +246,6 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
 
 
-def seconds_to_work(minutes: float) -> float:
-    """Return the part of a worker's time after which it ends its run."""
-    return 60 * minutes - min(RESERVE_SECONDS, 0.1 * 60 * minutes)
-
-
 def both(one: OnRows, other: OnRows) -> OnRows:
     """Return a function that calls both."""
 
@@ -260,19 +254,6 @@ def both(one: OnRows, other: OnRows) -> OnRows:
         other(rows)
 
     return on_rows
-
-
-def _show_waiting(file: Path, is_waiting: bool) -> None:
-    """Tell other processes, and once the user, whether this worker waits for a slot."""
-    with contextlib.suppress(OSError):  # a full disk
-        if is_waiting:
-            if not file.exists():
-                used = in_use(holders())
-                print("waiting for a free core, GPU or memory" + f"; in use: {used}" * bool(used), file=sys.stderr)
-                file.parent.mkdir(exist_ok=True)
-            file.touch()
-        else:
-            file.unlink(missing_ok=True)
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:

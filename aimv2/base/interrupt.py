@@ -28,19 +28,14 @@ class Interrupts:
 
     def __init__(self, *, poll_seconds: float = 5.0) -> None:
         self.signal: int | None = None
+        self.deadline = math.inf  # of time.monotonic; no timer fires: a loop has to check
         self._is_deferring = False
-        self._deadline = math.inf
         self._poll_seconds = poll_seconds
         self.also_when(lambda: False)
 
     @property
     def was_signalled(self) -> bool:
         return self.signal is not None
-
-    @property
-    def is_out_of_time(self) -> bool:
-        """True after the deadline. No timer fires: a loop has to check."""
-        return time.monotonic() >= self._deadline
 
     @property
     def is_requested(self) -> bool:
@@ -50,7 +45,7 @@ class Interrupts:
     @property
     def ends_process(self) -> bool:
         """True after a signal or the deadline: the process shall do nothing else."""
-        return self.was_signalled or self.is_out_of_time
+        return self.was_signalled or time.monotonic() >= self.deadline
 
     def also_when(self, predicate: Callable[[], bool]) -> None:
         """Count a true predicate as a request too. It replaces the predicate of an earlier call."""
@@ -64,10 +59,6 @@ class Interrupts:
         if not self._was_true and time.monotonic() - self._polled_at >= self._poll_seconds:
             self._polled_at, self._was_true = time.monotonic(), self._predicate()
         return self._was_true
-
-    def until(self, deadline: float) -> None:
-        """Set the deadline, in seconds of ``time.monotonic``."""
-        self._deadline = deadline
 
     @contextmanager
     def listening(self) -> Iterator[Self]:

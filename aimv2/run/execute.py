@@ -174,13 +174,12 @@ def _train_and_evaluate(
     trained = _train(attempt, config, data, on_rows, interrupts, lead)
     train_seconds = attempt.seconds
     weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
-    with attempt.working():
-        # A signal does not interrupt the end of the collectives, but what is between them.
-        with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
-            part = parts.Parts(attempt, weights, interrupts, world)
-            metrics = _evaluate_on_all(evaluate, trained.network, data, config, part, world)
-        shown = data.held_out.subset(config.evaluation.num_examples)
-        written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
+    # A signal does not interrupt the end of the collectives, but what is between them.
+    with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
+        part = parts.Parts(attempt, weights, interrupts, world)
+        metrics = _evaluate_on_all(evaluate, trained.network, data, config, part, world)
+    shown = data.held_out.subset(config.evaluation.num_examples)
+    written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
     write_tensors(weights, attempt.folder / "weights.safetensors")
@@ -217,7 +216,6 @@ def _train(
     timer = SaveTimer(config.checkpoint.every_seconds)
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with (
-        attempt.working(),
         interrupts.deferred(),
         lead(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,

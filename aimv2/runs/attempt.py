@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -38,9 +38,7 @@ FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most t
 class Attempt:
     """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
-    Attributes:
-        run: the run's folder.
-        working_seconds: wall time that this attempt spent in training and evaluation.
+    ``run`` is the run's folder.
     """
 
     def __init__(self, lease: Lease, config: RunConfig) -> None:
@@ -50,7 +48,6 @@ class Attempt:
         self._config = config
         self._started = time.perf_counter()
         self._started_cpu = time.process_time()
-        self.working_seconds = 0.0
         self._rows: Any = None
         self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._flushed_at = float("-inf")
@@ -90,15 +87,6 @@ class Attempt:
     @property
     def cpu_seconds(self) -> float:
         return time.process_time() - self._started_cpu
-
-    @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Count the time in the context as training or evaluation."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.working_seconds += time.perf_counter() - started
 
     def earlier(self) -> list[Path]:
         """Return the folders of the run's earlier attempts, newest first."""

@@ -16,18 +16,10 @@ BLOCK = 4096  # bytes; at least twice the longest row
 OF_MACHINE = ("seconds", "images_per_second", "step_cpu_seconds", "gemm_share", "memory_bytes")
 
 
-def loss_of(row: Mapping[str, Any]) -> float | None:
-    """Return the first training loss of a row, by which similar runs are compared; None if there is none."""
-    return next((row[name] for name in _training_losses(row)), None)
-
-
 def losses_of(row: Mapping[str, Any]) -> str:
-    """Return all training losses of a row as text, for a display."""
-    return "  ".join(f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in _training_losses(row))
-
-
-def _training_losses(row: Mapping[str, Any]) -> list[str]:
-    return [name for name in row if name.endswith("_loss") and not name.startswith("held_out_")]
+    """Return the training losses of a row as text, for a display."""
+    names = [name for name in row if name.endswith("_loss") and not name.startswith("held_out_")]
+    return "  ".join(f"{name.removesuffix('_loss')} {row[name]:.3f}" for name in names)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

@@ -144,7 +144,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     if own["dry_run"] not in ("true", "false"):
         raise UsageError(f"dry_run={own['dry_run']} must be true or false")
     others = [word for word in words if word not in mine]
-    set_here = ("sweep=", "sweep.arms=", "sweep.seeds=", "reports_dir=", "detach=")
+    set_here = ("sweep=", "sweep.arms=", "sweep.seeds=", "reports_dir=")
     if taken := [word for word in others if word.startswith(set_here)]:
         raise UsageError(
             f"{taken[0]} is set by the check; type study=NAME, seeds=N or runs_dir=, or use sweeps/launch.py"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ablations.budget import Equal
+from ablations.budget import Cost
 from ablations.study import Study
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
@@ -41,9 +41,9 @@ class Curves:
     def __init__(self, study: Study, evidence: Evidence) -> None:
         self._study = study
         self._evidence = evidence
-        self._by_cost: dict[Equal, dict[str, dict[int, pd.Series[float]]]] = {}
+        self._by_cost: dict[Cost, dict[str, dict[int, pd.Series[float]]]] = {}
 
-    def convergence(self, arm: str, cost: Equal, fraction: float) -> Convergence | None:
+    def convergence(self, arm: str, cost: Cost, fraction: float) -> Convergence | None:
         """Return how soon an arm reaches the baseline's loss; None if a curve or a cost was not measured."""
         own, baseline = self._curves(cost).get(arm, {}), self._curves(cost).get(self._study.baseline, {})
         targets = {seed: loss_at(curve, fraction * curve.index[-1]) for seed, curve in baseline.items()}
@@ -60,12 +60,12 @@ class Curves:
         ahead = np.array([lead(own[seed], baseline[seed], horizon) for seed in shared])
         return Convergence(reached, mean_interval(ahead, size=horizon))
 
-    def _curves(self, cost: Equal) -> Mapping[str, Mapping[int, "pd.Series[float]"]]:
+    def _curves(self, cost: Cost) -> Mapping[str, Mapping[int, "pd.Series[float]"]]:
         if cost not in self._by_cost:
             self._by_cost[cost] = self._scaled(cost)
         return self._by_cost[cost]
 
-    def _scaled(self, cost: Equal) -> dict[str, dict[int, "pd.Series[float]"]]:
+    def _scaled(self, cost: Cost) -> dict[str, dict[int, "pd.Series[float]"]]:
         """Return the curves by arm and seed; runs whose cost was not measured are left out."""
         evidence, column = self._evidence, COSTS[cost][1]
         if not evidence.curve.endswith("_loss") or column not in evidence.runs:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from ablations.budget import UNEQUAL, Equal
+from ablations.budget import UNEQUAL, Cost
 from ablations.study import Study
 from analysis.evidence.load import Evidence
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
@@ -15,8 +15,8 @@ from analysis.judgement.sensitivity import insensitive
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
 MAX_EPOCHS = 4
 
-# By what a study can hold equal, the cost in words and its column in the table of runs.
-COSTS: Mapping[Equal, tuple[str, str]] = {
+# By cost, that in words and its column in the table of runs.
+COSTS: Mapping[Cost, tuple[str, str]] = {
     "samples": ("samples", "samples"),
     "flops": ("FLOPs", "train_flops"),
     "seconds": ("training time", "train_cpu_seconds"),  # the wall time of one run also measures the load of the machine
@@ -58,7 +58,7 @@ def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]
     return (*failed, *_seeds(findings, arm, metric), *budget, *_epochs(evidence, arm))
 
 
-def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Equal) -> float:
+def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Cost) -> float:
     """Return the ratio of an arm's mean cost to the baseline's; NaN if one has none, or it was not measured.
 
     Wall time stands in for CPU time if a device trained.

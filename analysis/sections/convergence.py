@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablations.budget import Equal
+from ablations.budget import Cost
 from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
@@ -13,7 +13,7 @@ from analysis.judgement.guards import COSTS, arm_notes, metric_notes
 from analysis.sections.numbers import estimate
 from analysis.sections.words import with_limits, withheld
 
-UNITS: Mapping[Equal, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
+UNITS: Mapping[Cost, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
 
 
 def section(findings: Findings) -> Section | None:
@@ -60,7 +60,7 @@ def _arms(findings: Findings) -> list[str]:
     return [arm for arm in findings.study.conditions if arm in present]
 
 
-def _table(findings: Findings, curves: Curves, cost: Equal) -> Table:
+def _table(findings: Findings, curves: Curves, cost: Cost) -> Table:
     """Return the table of a cost; without rows if no arm has it."""
     unit = UNITS[cost]
     columns = [f"{unit} to the baseline's loss at {100 * fraction:g} % of its budget" for fraction in FRACTIONS]
@@ -80,7 +80,7 @@ def _table(findings: Findings, curves: Curves, cost: Equal) -> Table:
     return with_limits(table, limits)
 
 
-def _reached(one: Convergence, cost: Equal) -> Cell:
+def _reached(one: Convergence, cost: Cost) -> Cell:
     reached, form = one.reached, _form(cost)
     mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
     note = f"restricted mean, horizon {reached.horizon:{form}}; {mean.basis}"
@@ -89,7 +89,7 @@ def _reached(one: Convergence, cost: Equal) -> Cell:
     return Cell(("≥ " * reached.is_lower_bound + mean.text(form), count), note, mean.mean)
 
 
-def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | Cell:
+def _lead(findings: Findings, arm: str, one: Convergence, cost: Cost) -> str | Cell:
     if arm == findings.study.baseline:
         return "baseline"
     if not one.lead.n:
@@ -97,5 +97,5 @@ def _lead(findings: Findings, arm: str, one: Convergence, cost: Equal) -> str | 
     return Cell((one.lead.text(f"+{_form(cost)}"),), one.lead.basis, one.lead.mean)
 
 
-def _form(cost: Equal) -> str:
+def _form(cost: Cost) -> str:
     return {"samples": ",.0f", "flops": ".3g", "seconds": ".2f"}[cost]

@@ -32,7 +32,6 @@ REFERENCES = {
 EQUAL = {
     "samples": "the same number of training samples",
     "flops": "the same training FLOPs",
-    "seconds": "the same training time on the launching machine",
 }
 
 

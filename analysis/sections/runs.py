@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from ablations.budget import Equal
+from ablations.budget import Cost
 from ablations.study import Study
 from aimv2.base.errors import REASONS
 from aimv2.base.markdown import escape
@@ -109,7 +109,7 @@ def _minutes(seconds: "pd.Series[float]") -> str:
     return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
 
 
-def _relative(findings: Findings, arm: str, unit: Equal) -> str:
+def _relative(findings: Findings, arm: str, unit: Cost) -> str:
     """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
     study, evidence = findings.study, findings.evidence
     ratio = relative_cost(study, evidence, arm, unit)

@@ -22,7 +22,7 @@ from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
-from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room, shortage
+from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.status.runs import duration
@@ -39,10 +39,9 @@ Start = Callable[[str], Callable[[], int | None]]
 
 @dataclass
 class StartedWorker:
-    """A worker of a launch: its state, when it was started, and how many attempts there were then."""
+    """A worker of a launch: its state, and how many attempts there were when it was started."""
 
     name: str
-    started: float
     num_attempts: int
     poll: Callable[[], int | None]
 
@@ -86,8 +85,6 @@ class LocalExecutor(Executor):
         """Do the work, and return when all is over."""
         write_request(plan.runs_dir, request)
         plan.prepare_data()
-        if missing := shortage(work.configs):
-            board.console.print(missing, soft_wrap=True)
         self.complete(plan, work, board)
         return True
 
@@ -109,8 +106,8 @@ class LocalExecutor(Executor):
             self._starting(work, launch_dir, board) as start,
         ):
             reports = keep_workers(work, launch_dir, num_workers, start, board)
-        if any(report.done for report in reports):
-            board.console.print(summary(reports, time.perf_counter() - started), soft_wrap=True)
+        if done := sum(len(report.done) for report in reports):
+            board.console.print(f"{done} run{'s' * (done > 1)} done in {duration(time.perf_counter() - started)}")
 
     @contextmanager
     def _starting(self, work: Work, launch_dir: Path, board: Board) -> Iterator[Start]:
@@ -196,8 +193,8 @@ def keep_workers(work: Work, launch_dir: Path, num_workers: int, start: Start, b
             break
         most = 0 if is_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
         for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
-            name, started = uuid.uuid4().hex[:12], time.time()
-            workers.append(StartedWorker(name, started, now.num_attempts, start(name)))
+            name = uuid.uuid4().hex[:12]
+            workers.append(StartedWorker(name, now.num_attempts, start(name)))
         board.update()
         if not all(worker.poll() is not None for worker in workers) or now.held or now.unsure:
             time.sleep(POLL_SECONDS)
@@ -211,14 +208,6 @@ def _is_stopped(worker: Path, watch: Watch) -> bool:
     return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
 
 
-def summary(reports: Sequence[WorkerReport], wall: float) -> str:
-    """Return a sentence on the time that runs took, and the share of it that was work."""
-    done = sum(len(report.done) for report in reports)
-    working = sum(report.working_seconds for report in reports) / sum(report.seconds for report in reports)
-    share = f"{working:.0%} of the workers' wall time was training or evaluation"
-    return f"{done} run{'s' * (done != 1)} done in {duration(wall)}; {share}"
-
-
 def report_of(worker: StartedWorker, launch_dir: Path, console: Console) -> WorkerReport:
     """Return a worker's report. One that died is taken to have done no work."""
     report = read_report(launch_dir, worker.name)
@@ -226,7 +215,6 @@ def report_of(worker: StartedWorker, launch_dir: Path, console: Console) -> Work
         log = log_of(launch_dir, worker.name)
         console.print(f"a worker ended early; its log is {log}", style="red", soft_wrap=True)
         report = WorkerReport()
-    report.seconds = time.time() - worker.started
     return report
 
 

@@ -14,7 +14,7 @@ from aimv2.config.run_config import RunConfig
 from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
 from sweeps.executors import slurm_commands
 from sweeps.executors.base import Executor, check_gpu_sharing
-from sweeps.executors.slurm_commands import check_accepted, queued_elsewhere
+from sweeps.executors.slurm_commands import check_accepted
 from sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
 from sweeps.executors.slurm_resources import SlurmResources, cores_per_run
 from sweeps.freeze import FOLDER as CODE
@@ -64,37 +64,29 @@ class SlurmExecutor(SlurmResources, Executor):
     def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Submit workers for this work and the finalizer job, and return at once.
 
-        Runs that another launch has in the queue are left to its workers; the report waits for those too.
+        A run that another launch has in the queue too is done by the worker that comes first.
 
         Raises:
             UsageError: SLURM refuses; nothing stays in the queue.
         """
         self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
-        elsewhere = queued_elsewhere(plan.title, work, plan.runs_dir)
-        for sentence in elsewhere.described:
-            board.console.print(
-                f"{sentence}; to run them with other executor keys, cancel that launch first", soft_wrap=True
-            )
-        own = work.without(elsewhere.runs).tasks
-        if own or not elsewhere.is_reported:
-            launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
-            try:
-                write_work(launch_dir, work)
-                absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
-                finalizer = FinalizerJob(launch_dir, absolute, self, reports_dir.resolve())
-                jobs = submit_workers(finalizer, own, elsewhere.arrays)
-            except BaseException:
-                end(launch_dir)
-                with contextlib.suppress(OSError):
-                    (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
-                raise
-            where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
-            board.console.print(
-                f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
-                f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
-                soft_wrap=True,
-            )
+        launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
+        try:
+            write_work(launch_dir, work)
+            absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
+            jobs = submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir.resolve()), work.tasks)
+        except BaseException:
+            end(launch_dir)
+            with contextlib.suppress(OSError):
+                (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
+            raise
+        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+        board.console.print(
+            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
+            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
+            soft_wrap=True,
+        )
         write_request(plan.runs_dir, request)
         return False
 

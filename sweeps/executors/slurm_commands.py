@@ -10,7 +10,6 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import ActiveLaunch, Queued, active_launches, cancelled, end
-from sweeps.tasks import TaskList, Work, read_work
+from sweeps.active_launches import ActiveLaunch, Queued, end
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
 REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
@@ -93,45 +91,6 @@ def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
     except (FileNotFoundError, UsageError):
         is_own = False
     return found if found or is_own else None
-
-
-@dataclass
-class QueuedElsewhere:
-    """Runs that other launches have in the queue.
-
-    Attributes:
-        runs: names of the runs that their workers will do.
-        arrays: ids of those workers' arrays.
-        described: a sentence per launch.
-        is_reported: True if one of them will do all the runs and write the report of the same study.
-    """
-
-    runs: set[str] = field(default_factory=set)
-    arrays: list[str] = field(default_factory=list)
-    described: list[str] = field(default_factory=list)
-    is_reported: bool = False
-
-
-def queued_elsewhere(study: str, work: Work, runs_dir: Path) -> QueuedElsewhere:
-    """Return which runs of this work other launches have in the queue, given the folder name of their study.
-
-    Trials that were not drawn yet are in no queue: launches of one search share them out as they go.
-    """
-    found, names = QueuedElsewhere(), set(work.runs)
-    for active in active_launches(runs_dir):
-        if active.jobs is None or cancelled(active.folder) is not None:
-            continue
-        queued = {job.array for job in queue(active.folder.name) or []}
-        if arrays := [array for array in active.jobs.arrays if array in queued]:
-            common = [task for task in read_work(active.folder).tasks if task.name in names]
-            now = TaskList(common, runs_dir).open_tasks()
-            if shared := {task.name for task in (*now.free, *now.unsure, *now.held)}:
-                are = "run is" if len(shared) == 1 else "runs are"
-                found.described.append(f"{len(shared)} {are} in the queue already, for {active.jobs.described}")
-                found.runs |= shared
-                found.arrays += arrays
-                found.is_reported |= active.study == study and shared == {task.name for task in work.tasks}
-    return found
 
 
 def withdraw(active: ActiveLaunch) -> str:

@@ -154,8 +154,8 @@ class FinalizerJob(Checkpointable):
         return now
 
 
-def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Sequence[str] = ()) -> Jobs:
-    """Submit an array of workers per number of ranks, and the finalizer job, which waits for the arrays ``others`` too.
+def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them.
 
     Raises:
         UsageError: SLURM refuses one of them; those before it are withdrawn.
@@ -173,7 +173,7 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task], others: Seque
             array = slurm_commands.submit(template(group[0].config), workers)
             jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
             write_jobs(launch_dir, jobs)
-        after = template(finalizer.plan.cells[0].config, after=[*jobs.arrays, *others])
+        after = template(finalizer.plan.cells[0].config, after=list(jobs.arrays))
         last = slurm_commands.submit(after, [replace(finalizer, num_attempts=num_attempts)])
         jobs = replace(jobs, finalizer=last)
     except UsageError:

@@ -7,13 +7,13 @@ process ends, however it ends.
 
 import fcntl
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aimv2.config.run_config import RunConfig
-from sweeps.machine.holders import sign, slots_folder
 from sweeps.machine.room import HERE, Machine
 
 
@@ -31,7 +31,7 @@ def run_slots(
     Args:
         memory_needed: returns the bytes that the largest run takes; called once there are cores.
         runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
-        work: what this process works on, which others that wait for a slot show (``sweeps.machine.holders``).
+        work: what this process works on, for those that wait for its slots.
     """
     if runs_per_gpu is None:
         yield True
@@ -116,8 +116,22 @@ def _reserved(folder: Path, machine: Machine) -> int:
     return reserved
 
 
+def in_use() -> str:
+    """Return in words which cores and GPUs other processes hold; empty if there are none."""
+    held: dict[str, list[str]] = {}
+    for path in sorted([*_folder().glob("core-*"), *_folder().glob("gpu-*")]):
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.setdefault(file.read(), []).append(path.name)
+    own = f"process {os.getpid()} "
+    found = (f"{', '.join(names)} by {holder}" for holder, names in held.items() if not holder.startswith(own))
+    return "; ".join(found)
+
+
 def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
-    """Try to lock a file until ``held`` is closed."""
+    """Try to lock a file until ``held`` is closed; a file that is this process's alone names it."""
     file = (_folder() / name).open("a+")  # not "w", which would empty a file that another process has signed
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -126,11 +140,14 @@ def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:
         return False
     held.enter_context(file)
     if kind == fcntl.LOCK_EX:
-        sign(file, work)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} ({work})")
+        file.flush()
     return True
 
 
 def _folder() -> Path:
-    folder = slots_folder()
+    """Return the folder of this user's slots."""
+    folder = Path(tempfile.gettempdir()) / f"aimv2-slots-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,17 +1,13 @@
-"""Time of a run on this machine, from its records or from a short run that measures it."""
+"""Time of a run on this machine, from an earlier run or from a short one that measures it."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from ablations.budget import max_train_flops
-from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
 from aimv2.config.serialization import to_dict
@@ -20,7 +16,7 @@ from aimv2.memory.machine import available_memory
 from aimv2.runs.record import RunFolder
 from sweeps.machine.room import largest_bytes
 from sweeps.pricing.price import RunSeconds
-from sweeps.pricing.recorded import Times, recorded_times, run_times, shapes
+from sweeps.pricing.recorded import Times, keep_times, kept_times, run_times, shapes
 
 STEPS = 8
 CURVE_POINTS = 3
@@ -30,17 +26,6 @@ MAX_STEP_FLOPS = {"cpu": 1e12, "cuda": 1e14}
 MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
 
 Calibration = Callable[[RunConfig, Path | None], Times | None]
-
-
-@cache
-def _announce() -> None:
-    """Say once what the next seconds are for, on stderr, as the notes of a launch are."""
-    Console(stderr=True).print(
-        f"measuring the speed of this machine, once for each shape of a model: {STEPS} training steps and an"
-        " evaluation each",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def calibrate(
@@ -63,7 +48,6 @@ def calibrate(
     short = _short(config)
     if config.device == "cpu" and largest_bytes([short]) > memory():
         return None
-    _announce()
     from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute
 
@@ -73,7 +57,9 @@ def calibrate(
         run = RunFolder(Path(folder), signature(config))
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
-        with Console(stderr=True).status("measuring the speed of this model"):
+        with Console(stderr=True).status(
+            f"measuring the speed of this model: {STEPS} training steps and an evaluation"
+        ):
             failure = execute(attempt, config)
         return run_times(run.path) if failure is None else None
 
@@ -95,26 +81,14 @@ def _short(config: RunConfig) -> RunConfig:
 
 
 class MachineClock:
-    """Time of a run on this machine, from the first source that knows it.
+    """Time of a run on this machine: that of the last run of its shape in the cache folder, or of a calibration run."""
 
-    1. Finished runs of that shape on that hardware in the runs folder: their median.
-    2. A measurement in the cache folder, made once per machine and shape.
-    3. A calibration run, which makes that measurement.
-    """
-
-    def __init__(
-        self,
-        runs_dir: Path,
-        *,
-        keep: bool = False,
-        measure: Calibration | None = calibrate,
-    ) -> None:
+    def __init__(self, *, keep: bool = False, measure: Calibration | None = calibrate) -> None:
         """
         Args:
             keep: write to the run's cache folder; otherwise a calibration run leaves nothing behind.
             measure: does a calibration run; None does none.
         """
-        self._runs_dir = runs_dir
         self._keep = keep
         self._measure = measure
         self._measured: dict[str, Times | None] = {}
@@ -122,7 +96,7 @@ class MachineClock:
     def __call__(self, config: RunConfig) -> RunSeconds | None:
         """Return the time of a run, or None if it is not known and the model is too large to train here."""
         names = shapes(to_dict(config), hardware(config.device))
-        times = [found for name in names if (found := self._recorded.get(name) or self._measurement(config, name))]
+        times = [found for name in names if (found := self._measurement(config, name))]
         if len(times) < len(names):
             return None
         evaluation_seconds = times[0]["evaluation_seconds"]
@@ -132,23 +106,9 @@ class MachineClock:
         curve_seconds = curve_pairs * times[1].get("curve_seconds_per_pair", 0.0)
         return RunSeconds(config.budget.samples / times[1]["images_per_second"], curve_seconds + evaluation_seconds)
 
-    def images_per_second(self, config: RunConfig) -> float | None:
-        """Return the speed of training, or None if the model is too large to train here.
-
-        Recorded runs do not count: with ``sweep.equal=seconds`` it decides the samples of a run and so its name, and
-        their median changes with every run.
-        """
-        _, training = shapes(to_dict(config), hardware(config.device))
-        found = self._measurement(config, training)
-        return None if found is None else found["images_per_second"]
-
-    @cached_property
-    def _recorded(self) -> dict[str, Times]:
-        return recorded_times(self._runs_dir)
-
     def _measurement(self, config: RunConfig, shape: str) -> Times | None:
         if shape not in self._measured:
-            self._measured[shape] = _read(_file(config, shape))
+            self._measured[shape] = kept_times(config, shape)
             if self._measured[shape] is None and self._measure is not None:
                 self._calibrate(config, self._measure)
         return self._measured[shape]
@@ -156,21 +116,6 @@ class MachineClock:
     def _calibrate(self, config: RunConfig, measure: Calibration) -> None:
         times = measure(config, Path(config.data.cache_dir) if self._keep else None)
         for shape in shapes(to_dict(config), hardware(config.device)):
-            path = _file(config, shape)
-            self._measured[shape] = self._measured.get(shape) or _read(path) or times
+            self._measured[shape] = self._measured.get(shape) or kept_times(config, shape) or times
             if self._keep and self._measured[shape] is times is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, times)
-
-
-def _file(config: RunConfig, shape: str) -> Path:
-    return Path(config.data.cache_dir) / "speed" / f"{shape}.json"
-
-
-def _read(path: Path) -> Times | None:
-    """Return an earlier measurement, or None if there is none or it is broken."""
-    with contextlib.suppress(UsageError):
-        found = read_json(path)
-        if isinstance(found, dict) and found:
-            return found
-    return None
+                keep_times(config, shape, times)

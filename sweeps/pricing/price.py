@@ -102,10 +102,11 @@ def _price(run: RunConfig, clock: Clock) -> Price:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a launch may cost; ``text`` is the limit as it was typed."""
+    """The most that a launch may cost; ``text`` is the limit as it was typed, in this unit."""
 
     text: str
     quantity: Quantity
+    unit: str
     amount: float
 
 
@@ -121,10 +122,10 @@ def read_limits(text: str) -> list[Limit]:
         match = re.fullmatch(r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]+)", part.strip())
         if match is None or match[2] not in units:
             raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(units)}")
-        quantity, unit = units[match[2]]
-        if not 0 < (amount := float(match[1]) * unit) < math.inf:
+        quantity, size = units[match[2]]
+        if not 0 < (amount := float(match[1]) * size) < math.inf:
             raise UsageError(f"limit={text}: {part.strip()!r} must be above 0 and finite")
-        limits.append(Limit(part.strip(), quantity, amount))
+        limits.append(Limit(part.strip(), quantity, match[2], amount))
     return limits
 
 
@@ -144,21 +145,8 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
         if cost is None:
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
-            unit, size = _largest_unit(limit.quantity, cost)
             raise UsageError(
-                f"the plan takes {cost / size:.3g} {unit} {what}, {cost / limit.amount:.3g} times limit={limit.text};"
-                f" nothing was started. Raise that limit to {_above(cost / size):g}{unit}, or request fewer or shorter"
-                " runs"
+                f"the plan takes {cost / UNITS[limit.quantity][limit.unit]:.3g} {limit.unit} {what},"
+                f" {cost / limit.amount:.3g} times limit={limit.text}; nothing was started. Raise that limit,"
+                " or request fewer or shorter runs"
             )
-
-
-def _largest_unit(quantity: Quantity, amount: float) -> tuple[str, float]:
-    """Return the name and size of the largest unit that an amount has at least one of, or of the smallest unit."""
-    units = UNITS[quantity].items()
-    return max((one for one in units if one[1] <= amount), key=lambda one: one[1], default=next(iter(units)))
-
-
-def _above(value: float) -> float:
-    """Return the smallest number of two significant digits that is larger."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return (math.floor(value / step) + 1) * step

@@ -1,5 +1,9 @@
-"""Time of finished runs, read from their records. Nothing here imports torch."""
+"""Times of runs by their shape, in the cache folder: of finished runs, and of short ones that measure this machine.
 
+Nothing here imports torch.
+"""
+
+import contextlib
 import hashlib
 import json
 import statistics
@@ -7,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aimv2.base.files import read_json
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
+from aimv2.base.hardware import hardware
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import to_dict
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.record import entries
 from aimv2.runs.rows import last_rows, rows_at
 
-MAX_RUNS = 100  # newest finished runs that are read
-MAX_DATED = 500  # finished runs whose age is read
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
 
 Times = dict[str, float]
@@ -69,28 +74,32 @@ def run_times(run: Path) -> Times:
     }
 
 
-def recorded_times(runs_dir: Path) -> dict[str, Times]:
-    """Return the median times of the newest finished runs, by the name of their shape.
+def remember(config: RunConfig, run: Path) -> None:
+    """Keep the times of a finished run of this process, for plans of runs of its shape on this hardware."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a full disk, or a run of no step
+        times = run_times(run)
+        for shape in shapes(to_dict(config), hardware(config.device)):
+            keep_times(config, shape, times)
 
-    In a folder with more than MAX_DATED finished runs, they are the newest among these many. Names of runs are hashes,
-    so the first names are a sample.
-    """
-    names = sorted(name for name, entry in entries(runs_dir).items() if entry.state == "done")[:MAX_DATED]
-    results = [path for name in names if (path := runs_dir / name / "result.json").exists()]
-    finished = sorted(results, key=lambda path: -path.stat().st_mtime)
-    found: dict[str, list[Times]] = {}
-    for result in finished[:MAX_RUNS]:
-        try:
-            attempt = attempt_folder(result.parent, read_json(result)["attempt"])
-            hardware, times = read_json(attempt / "manifest.json")["hardware"], run_times(result.parent)
-            for name in shapes(read_json(result.parent / "config.json"), hardware):
-                found.setdefault(name, []).append(times)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a record of another version, or a broken one
-    return {
-        name: {key: statistics.median(run[key] for run in runs if key in run) for key in set().union(*runs)}
-        for name, runs in found.items()
-    }
+
+def keep_times(config: RunConfig, shape: str, times: Times) -> None:
+    """Write times to the cache folder of a run, in place of older ones of that shape."""
+    path = _file(config, shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, times)
+
+
+def kept_times(config: RunConfig, shape: str) -> Times | None:
+    """Return the times that a run's cache folder has for a shape; None if there are none, or they are broken."""
+    with contextlib.suppress(UsageError):
+        found = read_json(_file(config, shape))
+        if isinstance(found, dict) and found:
+            return found
+    return None
+
+
+def _file(config: RunConfig, shape: str) -> Path:
+    return Path(config.data.cache_dir) / "speed" / f"{shape}.json"
 
 
 def _hash(*parts: Any) -> str:

@@ -19,7 +19,7 @@ MAX_FAILED = 5  # trials of a search, after which no other one is drawn
 
 # Attributes of a study and of its trials in Optuna's storage.
 DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
-RUN, AFTER, SEED, SPENT, NOTE = "run", "after", "run_seed", "spent", "note"
+RUN, AFTER, SPENT, NOTE = "run", "after", "spent", "note"
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 
 
@@ -38,8 +38,6 @@ class SearchConfig:
             about the winner. None is the primary metric of the study.
         seed: of the sampler, and of the runs of all trials. The seeds of the study, which confirm the winner, are
             others.
-        repeats: True to draw a point of a finite space again, with the next seed.
-        storage: URL of a database for the trials, such as ``postgresql://…``; None is a file in the runs folder.
     """
 
     trials: Annotated[int, Field(gt=0)] = 24
@@ -49,8 +47,6 @@ class SearchConfig:
     pruner_args: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     seed: NonNegativeInt = 500
-    repeats: bool = False
-    storage: str | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.metrics)) < len(self.metrics):
@@ -67,10 +63,10 @@ def search_values(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     values = asdict(SearchConfig())
     typed = {key: value for key, _, value in (word.partition("=") for word in words)}
     if typed.get("search", NONE) != NONE:
-        from sweeps.search.optimizers import PRUNERS, SAMPLERS  # here, since Optuna takes a second to load
+        from sweeps.search.optimizers import arguments_of  # here, since Optuna takes a second to load
 
-        values["sampler_args"] = SAMPLERS.defaults(typed.get("search.sampler", values["sampler"]))
-        values["pruner_args"] = PRUNERS.defaults(typed.get("search.pruner", AUTO))
+        for key in ("sampler", "pruner"):
+            values[f"{key}_args"] = arguments_of(key, typed.get(f"search.{key}", values[key]))
     return {NONE: {}, "optuna": values}
 
 
@@ -80,17 +76,12 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
     Raises:
         UsageError: a value is not allowed; the message starts with its key.
     """
-    from sweeps.search.optimizers import PRUNERS, SAMPLERS
+    from sweeps.search.optimizers import given
 
-    sampler, pruner = SAMPLERS.short(values["sampler"]), PRUNERS.short(values["pruner"])
-    given = {
-        "sampler": sampler,
-        "sampler_args": SAMPLERS.given(sampler, values["sampler_args"]),
-        "pruner": pruner,
-        "pruner_args": PRUNERS.given(pruner, values["pruner_args"]),
-    }
     try:
-        config: SearchConfig = checked("search", SearchConfig, {**values, **given})
+        config: SearchConfig = checked(
+            "search", SearchConfig, {**values, **given("sampler", values), **given("pruner", values)}
+        )
     except UsageError as error:
         raise UsageError(str(error).replace("search: ", "search.", 1)) from error
     return config

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import random
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -20,8 +19,7 @@ DRAWS = 20  # of the sampler, for a point that is new; then one of those that ar
 
 
 def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collection[str]) -> tuple[Point, RunConfig]:
-    """Return a point for a trial, and its run. No other trial has it, unless points may repeat or the other
-    trial failed before this launch.
+    """Return a point for a trial, and its run. No other trial has it, unless that failed before this launch.
 
     The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
     draws a few trials only.
@@ -41,13 +39,12 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
             run = search.run(point)
-            if config.repeats or signature(run) not in used:
-                return point, _unused(search, run, used)
+            if signature(run) not in used:
+                return point, run
     if search.points is None:
         raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
-    left = [name for name in search.points if name not in used] or list(search.points)
-    point = search.points[random.Random(seed).choice(left)]
-    return point, _unused(search, search.run(point), used)
+    point = search.points[random.Random(seed).choice([name for name in search.points if name not in used])]
+    return point, search.run(point)
 
 
 def check_sampler(search: Search) -> None:
@@ -81,10 +78,3 @@ def _drawn(
         value = found[name] if name in found else sampler.sample_independent(study, trial, name, distribution)
         trial.params = {**trial.params, name: value}
     return {name: trial.params[name] for name in wanted}
-
-
-def _unused(search: Search, run: RunConfig, used: Collection[str]) -> RunConfig:
-    """Return the run with the first seed, from its own on, that no other trial has and that confirms no winner."""
-    while signature(run) in used or run.seed in search.seeds:
-        run = replace(run, seed=run.seed + 1)
-    return run

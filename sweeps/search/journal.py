@@ -8,12 +8,13 @@ trial is RUNNING until its run is over: the lease of the run, and not the journa
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -23,7 +24,7 @@ from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
-from sweeps.search.config import AFTER, DEFINITION, MAX_FAILED, NOTE, RUN, SEED, SPENT, WINNERS, journal_path
+from sweeps.search.config import AFTER, DEFINITION, MAX_FAILED, NOTE, RUN, SPENT, WINNERS, journal_path
 from sweeps.search.draw import draw
 from sweeps.search.optimizers import pruner_of
 from sweeps.search.space import Search
@@ -33,6 +34,23 @@ from sweeps.tasks import Task
 # also if it has to break the second, which is held while a line is written.
 ASK_SECONDS, LINE_SECONDS = 60, 20
 OPEN, ENDED = (TrialState.RUNNING,), (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Ending(NamedTuple):
+    """How a trial ended.
+
+    Attributes:
+        values: of the metrics; None unless it is complete.
+        note: why it has none; empty if that needs no reason.
+        cost: the samples, training FLOPs and seconds that its run has cost.
+        curve: values by the number of the point, in the direction of the first metric.
+    """
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    note: str = ""
+    cost: Mapping[str, float] = MappingProxyType({})
+    curve: Mapping[int, float] = MappingProxyType({})
 
 
 class Journal:
@@ -45,7 +63,7 @@ class Journal:
         ask_seconds: after which the lock on asking is broken.
 
     Raises:
-        UsageError: the journal is corrupt, cannot be opened, or is that of another search.
+        UsageError: the journal is corrupt, or is that of another search.
     """
 
     def __init__(
@@ -66,41 +84,31 @@ class Journal:
         if not is_read_only:
             self.path.parent.mkdir(exist_ok=True)
         self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=ask_seconds)
-        with readable(self.where):
-            self._storage = open_storage(self.path, search.config.storage)
-            sampler = optuna.samplers.RandomSampler()  # a point is drawn by ``draw``
-            pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
+        pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
+        with readable(self.path), nullcontext() if is_read_only else self._locked():
+            self._storage = open_storage(self.path)
+            opened: dict[str, Any] = {
+                "study_name": search.name,
+                "storage": self._storage,
+                "sampler": optuna.samplers.RandomSampler(),  # a point is drawn by ``draw``
+                "pruner": pruner,
+            }
             if is_read_only:
-                self.study = optuna.load_study(
-                    study_name=search.name, storage=self._storage, sampler=sampler, pruner=pruner
-                )
-                self._check_definition()
+                self.study = optuna.load_study(**opened)
             else:
-                with self._locked():
-                    self.study = optuna.create_study(
-                        storage=self._storage,
-                        study_name=search.name,
-                        directions=search.directions,
-                        sampler=sampler,
-                        pruner=pruner,
-                        load_if_exists=True,
-                    )
-                    self._check_definition()
+                self.study = optuna.create_study(**opened, directions=search.directions, load_if_exists=True)
+            self._check_definition()
             self._study_id = self._storage.get_study_id_from_name(search.name)
 
     @property
-    def where(self) -> str:
-        return self.search.config.storage or str(self.path)
-
-    @property
     def trials(self) -> list[FrozenTrial]:
-        with readable(self.where):
+        with readable(self.path):
             return self.study.get_trials(deepcopy=False)
 
     @property
     def front(self) -> list[FrozenTrial]:
         """The finished trials that no other one dominates, in the order of their numbers; with one metric, the best."""
-        with readable(self.where):
+        with readable(self.path):
             return sorted(self.study.best_trials, key=lambda trial: trial.number)
 
     def num_new(self, trials: Sequence[FrozenTrial]) -> int:
@@ -109,9 +117,7 @@ class Journal:
         if len(failed(trials) - self.failed_before) >= MAX_FAILED:
             return 0
         left = config.trials - sum(trial.state in OPEN + ENDED and not _is_half_drawn(trial) for trial in trials)
-        if not config.repeats:
-            left = min(left, int(min(self.search.num_points - len(self._used(trials)), config.trials)))
-        return max(left, 0)
+        return max(min(left, int(min(self.search.num_points - len(self._used(trials)), config.trials))), 0)
 
     def ask(self) -> Task | None:
         """Draw a trial and return its run; None if there are enough."""
@@ -119,21 +125,21 @@ class Journal:
             trials = self.trials
             if not self.num_new(trials):
                 return None
-            with readable(self.where):
+            with readable(self.path):
                 trial = next(filter(_is_half_drawn, trials), None) or self._new_trial()
             try:
                 point, config = draw(self.search, self.study, trial, self._used(trials))
             except UsageError as error:
-                self.tell(trial, TrialState.FAIL, note=str(error))
+                self.tell(trial, Ending(TrialState.FAIL, note=str(error)))
                 raise
             name = signature(config)
             task = Task(name, config, RunFolder(self.runs_dir, name).num_attempts, trial.number)
-            with readable(self.where):
+            with readable(self.path):
                 trial_id = self._id(trial.number)
                 for factor, distribution in self.search.distributions.items():
                     internal = distribution.to_internal_repr(point[factor])
                     self._storage.set_trial_param(trial_id, factor, internal, distribution)
-                for key, value in ((AFTER, task.after), (SEED, config.seed), (RUN, task.name)):  # RUN completes it
+                for key, value in ((AFTER, task.after), (RUN, task.name)):  # the latter completes it
                     self._storage.set_trial_user_attr(trial_id, key, value)
             return task
 
@@ -141,7 +147,7 @@ class Journal:
         """Record that trials whose worker died while it drew have failed; for a search that needs no further trial."""
         with self._locked():
             for trial in filter(_is_half_drawn, self.trials):
-                self.tell(trial, TrialState.FAIL, note="its worker died while it drew the point")
+                self.tell(trial, Ending(TrialState.FAIL, note="its worker died while it drew the point"))
 
     def tasks(self, trials: Sequence[FrozenTrial]) -> list[Task]:
         """Return the runs of the trials that are not over."""
@@ -151,7 +157,7 @@ class Journal:
         ]
 
     def config_of(self, trial: FrozenTrial) -> RunConfig:
-        return self.search.run(trial.params, trial.user_attrs[SEED])
+        return self.search.run(trial.params)
 
     def settle(self) -> list[FrozenTrial]:
         """Record the results of the trials whose runs are over, and return all trials."""
@@ -163,47 +169,39 @@ class Journal:
         for task in open_tasks:
             entry = entries.get(task.name)
             if entry is not None and (ending := self._ending(task, entry)) is not None:
-                self.tell(trials[task.trial or 0], *ending)
+                self.tell(trials[task.trial or 0], ending)
         return self.trials
 
     def give_up(self, trial: FrozenTrial) -> None:
         """Record that the run of a trial has failed, because its workers died repeatedly."""
-        self.tell(trial, *_failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
+        self.tell(trial, _failed_ending(RunFolder(self.runs_dir, trial.user_attrs[RUN])))
 
-    def tell(
-        self,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None = None,
-        note: str = "",
-        cost: Mapping[str, float] = MappingProxyType({}),
-        curve: Mapping[int, float] = MappingProxyType({}),
-    ) -> None:
-        """Record how a trial ended, as ``Ending`` has it. If another process did, nothing changes."""
+    def tell(self, trial: FrozenTrial, ending: Ending) -> None:
+        """Record how a trial ended. If another process did, nothing changes."""
         storage, trial_id = self._storage, self._id(trial.number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.where):
-            for number, value in curve.items():  # a follower has told the others
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), readable(self.path):
+            for number, value in ending.curve.items():  # a follower has told the others
                 if number not in trial.intermediate_values:
                     storage.set_trial_intermediate_value(trial_id, number, value)
-            storage.set_trial_user_attr(trial_id, SPENT, dict(cost))
-            if note:
-                storage.set_trial_user_attr(trial_id, NOTE, note)
-            storage.set_trial_state_values(trial_id, state, values)
+            storage.set_trial_user_attr(trial_id, SPENT, dict(ending.cost))
+            if ending.note:
+                storage.set_trial_user_attr(trial_id, NOTE, ending.note)
+            storage.set_trial_state_values(trial_id, ending.state, ending.values)
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
-        with readable(self.where):
+        with readable(self.path):
             if not self._is_read_only and self.study.user_attrs.get(WINNERS, []) != runs:
                 self.study.set_user_attr(WINNERS, runs)
 
     def trial(self, number: int) -> Trial:
-        with readable(self.where):
+        with readable(self.path):
             return Trial(self.study, self._id(number))
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _ending(self, task: Task, entry: Entry) -> "Ending | None":
+    def _ending(self, task: Task, entry: Entry) -> Ending | None:
         """Return how a trial ended, as its run records it; None if it is not over."""
         run, search = RunFolder(self.runs_dir, task.name), self.search
         if entry.state != "done":
@@ -211,15 +209,17 @@ class Journal:
             return _failed_ending(run) if is_over else None
         result, rows = run.result(), run.rows()
         cost = _spent(rows, result["seconds"])
-        values = {metric: _value(result, metric) for metric in search.metrics}
-        if missing := [metric for metric, value in values.items() if value is None]:
-            return Ending(TrialState.FAIL, None, f"its run has no {', '.join(missing)}", cost)
+        measured = {name: one["value"] for name, one in result["metrics"].items()}
+        values = {name: measured.get(name, result.get(name)) for name in search.metrics}  # a cost is no metric
+        if None in values.values():
+            missing = [name for name, value in values.items() if value is None]
+            return Ending(TrialState.FAIL, note=f"its run has no {', '.join(missing)}", cost=cost)
         curve = {}
         if search.curve is not None and len(search.metrics) == 1:
             places = {step: number for number, step in enumerate(task.config.curve_steps) if number}
             found = {row["step"]: row[search.curve] for row in rows if row.get(search.curve) is not None}
             curve = {number: search.sign * found[step] for step, number in places.items() if step in found}
-        return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], "", cost, curve)
+        return Ending(TrialState.COMPLETE, [float(value or 0.0) for value in values.values()], cost=cost, curve=curve)
 
     def _used(self, trials: Sequence[FrozenTrial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""
@@ -240,7 +240,7 @@ class Journal:
             self.study.set_user_attr(DEFINITION, new)
         elif changed := _changes(old, new):
             raise UsageError(
-                f"{self.where} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
+                f"{self.path} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
                 " sweep.suffix=, or move the journal away"
             )
 
@@ -254,53 +254,25 @@ class Journal:
                 self._lock.release()
 
 
-def open_storage(path: Path, url: str | None, *, line_seconds: int = LINE_SECONDS) -> BaseStorage:
-    """Open the file at a path, or a database.
-
-    Args:
-        line_seconds: after which the lock on writing a line is broken.
-    """
-    if url is not None:
-        return get_storage(url)
+def open_storage(path: Path, *, line_seconds: int = LINE_SECONDS) -> JournalStorage:
+    """Open the file at a path; the lock on writing a line is broken after ``line_seconds``."""
     # Optuna's default is a symbolic link, which dangles if the path is relative: its age is unknown then, so that of a
     # killed process would never be broken.
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path), grace_period=line_seconds)))
 
 
 @contextlib.contextmanager
-def readable(where: str) -> Iterator[None]:
-    """Turn what Optuna raises on a broken journal, or a database that is not there, into one sentence."""
-    import sqlalchemy.exc
-
+def readable(path: Path) -> Iterator[None]:
+    """Turn what Optuna raises on a broken journal into one sentence."""
     try:
         yield
     except (UsageError, optuna.exceptions.UpdateFinishedTrialError):
         raise
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"the trials in {where} cannot be read: {reason}") from error
     except (ValueError, KeyError, TypeError, AssertionError, IndexError) as error:
         raise UsageError(
-            f"{where} is not a journal of Optuna, or it is corrupt ({error}); restore it, or move it away to search"
+            f"{path} is not a journal of Optuna, or it is corrupt ({error}); restore it, or move it away to search"
             " again"
         ) from error
-
-
-class Ending(NamedTuple):
-    """How a trial ended.
-
-    Attributes:
-        values: of the metrics; None unless it is complete.
-        note: why it has none; empty if that needs no reason.
-        cost: the samples, training FLOPs and seconds that its run has cost.
-        curve: values by the number of the point, in the direction of the first metric.
-    """
-
-    state: TrialState
-    values: Sequence[float] | None
-    note: str
-    cost: Mapping[str, float]
-    curve: Mapping[int, float] = MappingProxyType({})
 
 
 def _failed_ending(run: RunFolder) -> Ending:
@@ -316,11 +288,6 @@ def _spent(rows: Sequence[Mapping[str, Any]], seconds: float | None = None) -> d
     last = rows[-1] if rows else {}
     seconds = last.get("seconds", 0.0) if seconds is None else seconds
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": seconds}
-
-
-def _value(result: Mapping[str, Any], metric: str) -> float | None:
-    value = result.get(metric) if metric in result else result["metrics"].get(metric, {}).get("value")
-    return None if value is None else float(value)
 
 
 def failed(trials: Sequence[FrozenTrial]) -> set[int]:

@@ -11,7 +11,7 @@ from ablations.request import Request
 from aimv2.runs.record import RunFolder
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan
-from sweeps.plan_display import Planned, price_of, print_study
+from sweeps.plan_display import price_of, print_study
 from sweeps.pricing.price import Clock
 from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
 from sweeps.search.journal import failed
@@ -23,12 +23,12 @@ from sweeps.tasks import Task
 
 
 @dataclass(frozen=True)
-class PlannedSearch(Planned):
-    """The trials that are left of a search, and the runs that confirm the winner.
+class PlannedSearch:
+    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner.
 
     Attributes:
         request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing, not even an empty journal. What is in a database is not known then.
+        is_dry_run: write nothing, not even an empty journal.
     """
 
     search: Search
@@ -39,7 +39,7 @@ class PlannedSearch(Planned):
     @cached_property
     def work(self) -> SearchWork:
         search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
-        if self.is_dry_run and (search.config.storage is not None or not path.exists()):
+        if self.is_dry_run and not path.exists():
             new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
             plan = Plan(request.folder, request.cells, self.runs_dir)
             return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
@@ -72,13 +72,9 @@ class PlannedSearch(Planned):
             soft_wrap=True,
         )
         done = trials_of(self.runs_dir, search.name).described or "none yet"
-        counted = f": {done}" if config.storage is None else f", which are in {config.storage}"
-        console.print(f"scale {search.base.scale}, {search.num_trials} trials{counted}", soft_wrap=True)
+        console.print(f"scale {search.base.scale}, {search.num_trials} trials: {done}", soft_wrap=True)
         if search.num_trials < config.trials:
-            console.print(
-                f"note: the space has {search.num_trials} points, and each is tried once, unless search.repeats=true",
-                soft_wrap=True,
-            )
+            console.print(f"note: the space has {search.num_trials} points, and each is tried once", soft_wrap=True)
         left = self.work.priced
         console.print(price_of(left, clock, executor) if left else "nothing is left to do", soft_wrap=True)
 

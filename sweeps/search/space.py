@@ -79,8 +79,6 @@ class Search:
         sweep, config = self.study.slug, self.config
         if not self.study.design.space or all(_size(factor) == 1 for factor in self.study.design.space.values()):
             raise UsageError(f"search=optuna has nothing to vary: the factors of sweep={sweep} have one level each")
-        if self.study.equal == "seconds":
-            raise UsageError("search=optuna compares at equal samples or FLOPs; sweep.equal=seconds is not possible")
         allowed = [*tunable(self.base), *COSTS]
         for metric in self.metrics:
             if metric not in allowed:
@@ -100,7 +98,7 @@ class Search:
         if not self.examples:  # it raises itself if the ends of ranges are impossible
             raise UsageError(f"no point of the space of sweep={sweep} is a possible run")
 
-    @cached_property
+    @property
     def metrics(self) -> tuple[str, ...]:
         return self.config.metrics or (self.study.primary_metric,)
 
@@ -167,7 +165,7 @@ class Search:
         try:
             changed = self.study.design.point(point).change(self.base)
             baseline = self.study.arms[self.study.baseline].change(self.base)
-            run = matched(changed, baseline, self.study.equal, lambda run: None)
+            run = matched(changed, baseline, self.study.equal)
             seed = self.config.seed if seed is None else seed
             run = replaced(replace(run, seed=seed), {"evaluation.split": SPLIT})
             objective(run.objective.name).check(run)
@@ -198,8 +196,8 @@ class Search:
 
     @property
     def num_trials(self) -> int:
-        """The number of trials in all, since a point is tried once unless it may repeat."""
-        return self.config.trials if self.config.repeats else int(min(self.config.trials, self.num_points))
+        """The number of trials in all, since a point is tried once."""
+        return int(min(self.config.trials, self.num_points))
 
     @cached_property
     def baseline(self) -> Point | None:
@@ -247,7 +245,7 @@ class Search:
             "search.pruner": self.pruner,
             "search.seed": self.config.seed,
             **{key: values for key, values in arguments.items() if values},  # searches of older versions have none
-            "search.repeats": self.config.repeats,
+            "search.repeats": False,  # older versions could try a point again
             "sweep.equal": self.study.equal,
         }
 

@@ -20,7 +20,7 @@ ARM = "trial"
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
-    """Return the trials of the search with this name, which may not exist. Trials in a database are not shown.
+    """Return the trials of the search with this name, which may not exist.
 
     Raises:
         UsageError: the journal cannot be read.
@@ -30,7 +30,7 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
         return Trials()
     from sweeps.search.journal import readable  # here, since Optuna takes a second to load
 
-    with readable(str(path)):
+    with readable(path):
         if (study := _study(path, name)) is None:
             return Trials()
         trials = study.get_trials(deepcopy=False)
@@ -50,18 +50,13 @@ def _study(path: Path, name: str) -> "optuna.Study | None":
     """Return the study in a journal; None if it is not there yet."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        return optuna.load_study(study_name=name, storage=_storage(path.absolute(), path.stat().st_ino))
-    except KeyError:
-        return None
-
-
-@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
-def _storage(path: Path, inode: int) -> "optuna.storages.BaseStorage":
     from sweeps.search.journal import open_storage
 
-    return open_storage(path, None)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(path))
+    except KeyError:
+        return None
 
 
 @lru_cache(maxsize=10_000)

@@ -19,7 +19,7 @@ from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import RUN
-from sweeps.search.journal import OPEN, Journal, readable
+from sweeps.search.journal import OPEN, Ending, Journal, readable
 from sweeps.search.outcome import finish, is_complete, winner_cells
 from sweeps.search.space import Search
 from sweeps.search.trials import trials_of
@@ -50,14 +50,14 @@ class TrialFollower:
                     print(f"trial {self._trial.number} is not pruned at this point: {error}", file=sys.stderr)
 
     def _report(self, row: dict[str, Any], number: int) -> None:
-        with readable(self._journal.where):
+        with readable(self._journal.path):
             self._trial.report(self._sign * row[str(self._column)], number)
             is_last = number == len(self._steps) - 1
             is_pruned = self._prunes and not is_last and self._trial.should_prune()
         if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             trial = self._journal.trials[self._trial.number]
             cost = {"samples": row["samples"], "flops": row["train_flops"], "seconds": row["seconds"]}
-            self._journal.tell(trial, TrialState.PRUNED, cost=cost)
+            self._journal.tell(trial, Ending(TrialState.PRUNED, cost=cost))
             self.is_stopped = True
             self._stop()
 

@@ -25,7 +25,7 @@ MAX_SHOWN_RUNNING = 20
 WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 ADVICE: dict[Cause, str] = {
-    "out of memory": "retry, which halves executor.runs_per_gpu; or fewer executor.workers; or a smaller"
+    "out of memory": "retry with a smaller executor.runs_per_gpu or fewer executor.workers; or a smaller"
     " budget.batch_size, which makes another run",
     "no space": "free space or raise the quota (manage.py prune deletes what is no longer needed), then retry",
     "not finite": "a lower optimizer.peak_lr or a longer optimizer.warmup_fraction, which makes another run",
@@ -75,8 +75,10 @@ class Board:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            lines = "\n  ".join([f"{status.name}: {headline(status)}", *_in_use(status)])
-            self.console.print(lines, highlight=False, soft_wrap=True, markup=False)
+            is_idle = status.num_launches and all(run.state != "running" for run in status.runs)
+            waits = f"\n  not done: {status.waits}" if is_idle else ""
+            line = f"{status.name}: {headline(status)}{waits}"
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
             failed = [run for run in status.runs if run.state == "failed"]
             if len(failed) > self._num_failed:
                 self.console.print(reasons(failed), soft_wrap=True)
@@ -104,7 +106,7 @@ def rendered(sweeps: list[SweepStatus]) -> RenderableType:
         by_state = {state: [run for run in sweep.runs if run.state == state] for state in STATE_STYLES}
         question = f": {escape(sweep.question)}" if sweep.question else ""
         parts.append(Text.from_markup(f"[bold]{sweep.name}[/bold]{question}"))
-        parts += [*map(Text, [headline(sweep), *_in_use(sweep), *sweep.queue]), _arms(sweep)]
+        parts += [*map(Text, [headline(sweep), *sweep.queue]), _arms(sweep)]
         if running := by_state["running"]:
             parts.append(_running(running))
         parts.append(reasons([*by_state["failed"], *by_state["waiting"]], sweep.waits))
@@ -119,17 +121,11 @@ def headline(sweep: SweepStatus) -> str:
     counts = ", ".join(f"{count[state]} {state}" for state in STATE_STYLES if count[state])
     samples, budget = sum(run.samples for run in sweep.runs), sum(run.budget for run in sweep.runs)
     launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
-    if sweep.num_waiting:
-        launches += f"; workers waiting for a free core, GPU or memory: {sweep.num_waiting}"
     # Running runs keep their speed, and the others follow them.
     if speed := sum(run.images_per_second or 0.0 for run in sweep.runs if run.state == "running"):
         launches += f"; about {duration((budget - samples) / speed)} of training left"
     trials = f"trials: {sweep.trials}; " if sweep.trials else ""
     return f"{trials}{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
-
-
-def _in_use(sweep: SweepStatus) -> list[str]:
-    return [f"in use on this host: {sweep.in_use}"] if sweep.in_use else []
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
@@ -160,13 +156,12 @@ def _arms(sweep: SweepStatus) -> Table:
 
 
 def _running(running: list[RunStatus]) -> Group:
-    right = ("done", "images/s", "left", "loss", "± seeds")
+    right = ("done", "images/s", "left", "loss")
     columns = [Column("running", no_wrap=True), Column("run", no_wrap=True, min_width=WIDTHS["run"])]
     columns += [Column(name, justify="right", no_wrap=name != "loss", min_width=WIDTHS.get(name)) for name in right]
     table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = sorted(running, key=lambda run: not run.note)[:MAX_SHOWN_RUNNING]  # what looks wrong comes first
     for run in shown:
-        against = run.loss_against_other_seeds
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
@@ -174,7 +169,6 @@ def _running(running: list[RunStatus]) -> Group:
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
             "" if run.seconds_left is None else duration(run.seconds_left),
             run.losses,
-            "" if against is None else f"{against:+.3f}",
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
     notes = [f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}" for run in shown if run.note]

@@ -15,7 +15,7 @@ from aimv2.base.errors import Cause
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import ROWS, last_row, loss_of, losses_of, rows_at
+from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from sweeps.plan import Plan
 
 MAX_OTHER_SEEDS = 5
@@ -43,9 +43,7 @@ class RunStatus:
     step: int = -1  # of the last row, as are the speed and the losses
     images_per_second: float | None = None
     seconds_left: float | None = None  # of training
-    loss: float | None = None  # the first training loss
-    losses: str = ""  # all training losses, for display
-    loss_against_other_seeds: float | None = None  # ``loss`` minus their median at that step
+    losses: str = ""  # of training, for display
     host: str = ""  # where its worker runs
     cause: Cause | None = None  # of a failure or an interruption
     note: str = ""  # why it ended, or what looks wrong
@@ -81,7 +79,7 @@ class RunReader:
         self._limit = MAX_READ
         for name in due:
             _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name], is_launched)
-        _compare(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
+        _note_stragglers(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
 
 
@@ -109,7 +107,7 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, is_laun
     if entry.state == "running" and is_held(attempt):
         run.state, run.cause, run.images_per_second = "running", None, row.get("images_per_second")
         run.seconds_left = (run.budget - run.samples) / run.images_per_second if run.images_per_second else None
-        run.loss, run.losses = loss_of(row), losses_of(row)
+        run.losses = losses_of(row)
         run.host = run.host or str(holder(attempt).get("host", "")).partition("/")[0]
         run.note = "; ".join(_notes(run, attempt, row, cell.config.log.every_steps))
     elif entry.state == "running" and folder.is_done:  # since the index was read
@@ -138,8 +136,8 @@ def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], every_steps: i
                 yield f"no new step for {duration(silent)}; a step took {seconds:.2g} s"
 
 
-def _compare(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:
-    """Compare running runs with other seeds of their arms at the same step, finished ones first."""
+def _note_stragglers(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:
+    """Note runs that are slower than other seeds of their arms at the same step, of which finished ones come first."""
     for arm in dict.fromkeys(run.arm for run in running):
         runs = [run for run in running if run.arm == arm]
         tried = [cell.name for cell in plan.cell_of.values() if cell.arm == arm and cell.name in found]
@@ -148,9 +146,6 @@ def _compare(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus
         rows = {name: rows_at(attempt_folder(plan.runs_dir / name, found[name].attempt), steps) for name in seeds}
         for run in runs:
             others = [rows[name][run.step] for name in seeds if name != run.run and run.step in rows[name]]
-            losses = [loss for row in others if (loss := loss_of(row)) is not None]
-            if run.loss is not None:
-                run.loss_against_other_seeds = run.loss - statistics.median(losses) if losses else None
             speeds = [row["images_per_second"] for row in others if "images_per_second" in row]
             if run.images_per_second and speeds and run.images_per_second < SLOW * statistics.median(speeds):
                 slow = f"{run.images_per_second:.0f} images/s, other seeds {statistics.median(speeds):.0f}"

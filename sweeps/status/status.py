@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ablations.request import Request
 from aimv2.runs.record import entries
-from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches, num_waiting
-from sweeps.machine.holders import holders, in_use
+from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
+from sweeps.machine.slots import in_use
 from sweeps.plan import Plan, code_note
 from sweeps.status.runs import RunReader, RunStatus
 from sweeps.tasks import Trials
@@ -27,8 +27,6 @@ class SweepStatus:
     name: str
     question: str = ""  # of its study
     num_launches: int  # active ones
-    num_waiting: int = 0  # workers of these that wait for a free core, GPU or memory
-    in_use: str = ""  # what other processes of this host hold, if workers here wait
     queue: list[str]  # state of the jobs of each launch on a scheduler, in words
     trials: str = ""  # number of a search's trials by state, in words
     runs: list[RunStatus]  # in the order of the sweep's cells
@@ -68,17 +66,13 @@ def plan_status(
     active = [one for one in launches if queues.get(one.folder) != []]
     found = entries(plan.runs_dir)
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
-    waiting = {one.folder: num_waiting(one) for one in active}
-    is_here = any(waiting[one.folder] and one.host == socket.gethostname() for one in active)
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
-        num_waiting=sum(waiting.values()),
-        in_use=in_use(holders()) if is_here else "",
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
         runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
-        waits="no free worker yet" if active else _no_launch(plan.runs_dir / LOGS, plan.title),
+        waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
 
@@ -97,6 +91,11 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     )
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return f"{workers}: {states or 'ended, the finalizer job writes the report'}"
+
+
+def _waits(active: Sequence[ActiveLaunch]) -> str:
+    held = in_use() if any(one.jobs is None and one.host == socket.gethostname() for one in active) else ""
+    return "no worker, core, GPU or memory is free yet" + f"; in use on this host: {held}" * bool(held)
 
 
 def _no_launch(logs: Path, name: str) -> str:

@@ -21,12 +21,12 @@ def effect(base, **values):
     """Check these overrides of a base run."""
     changed = {key.replace("__", "."): value for key, value in values.items()}
     typed = {key: f"{key}={value}" for key, value in changed.items()}
-    return check_effect(typed, replaced(base, changed), base, lambda run: run, cells_of)
+    check_effect(typed, replaced(base, changed), base, lambda run: run, cells_of)
 
 
-def test_an_override_that_reaches_the_arms_is_accepted_and_one_that_repeats_a_default_noted(tiny):
-    assert effect(tiny, budget__samples=32) == []
-    assert effect(tiny, budget__samples=16, log__every_steps=2) == ["budget.samples=16 is the default of scale=test"]
+def test_an_override_that_reaches_the_arms_or_repeats_a_default_is_accepted(tiny):
+    effect(tiny, budget__samples=32)
+    effect(tiny, budget__samples=16, log__every_steps=2)
 
 
 def test_an_override_that_every_arm_replaces_is_refused(tiny):

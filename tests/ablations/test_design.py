@@ -1,7 +1,6 @@
 """Designs against their definitions."""
 
-from collections import Counter
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,6 @@ from ablations.design import (
     Arm,
     Range,
     factorial,
-    fractional,
     ladder,
     latin_hypercube,
     level,
@@ -71,17 +69,6 @@ def test_arms_of_a_factorial_have_the_levels_of_their_factors():
     assert one_factor(**WIDTH).levels == {}
 
 
-@pytest.mark.parametrize("factors", [[ALPHA, SEED, EPS], [ALPHA, SEED, EPS, factor("augment.flip_probability", 0, 1)]])
-def test_fraction_has_every_pair_of_levels_equally_often(factors):
-    names = [name.split("_") for name in fractional(*factors).arms]
-    assert len(names) == 2 ** len(factors) / 2
-    assert [next(iter(levels)) for levels in factors] in names, "the base run is one of them"
-    for one, other in combinations(range(len(factors)), 2):
-        met = Counter((name[one], name[other]) for name in names)
-        assert len(met) == 4
-        assert len(set(met.values())) == 1
-
-
 @given(num_points=st.integers(2, 12), seed=st.integers(0, 5))
 def test_latin_hypercube_has_a_point_in_every_stratum(num_points, seed):
     design = latin_hypercube(
@@ -133,11 +120,6 @@ def test_the_space_of_a_factorial_has_its_factors_and_its_points_are_its_arms():
     for depth, alpha in product(WIDTH, ALPHA):
         point, arm = design.point({"depth": depth, "alpha": alpha}), design.arms[f"{depth}_{alpha}"]
         assert (point.change(demo()), point.label) == (arm.change(demo()), arm.label)
-
-
-def test_the_space_of_a_fraction_has_all_combinations():
-    design = fractional(SEED, EPS, ALPHA)
-    assert not any(design.excludes(*names) for names in product(SEED, EPS, ALPHA))
 
 
 def test_the_space_of_one_factor_has_its_arms():

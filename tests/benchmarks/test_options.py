@@ -9,7 +9,7 @@ from benchmarks.options import Kept, TimedOnDevice, command_of
 
 
 def test_the_command_has_what_is_not_the_default_and_changes_numbers():
-    assert command_of("load", Kept(json="results.json")) == "python -m benchmarks load"
+    assert command_of("ledger", Kept(json="results.json")) == "python -m benchmarks ledger"
     options = CostOptions(patches=(16, 64), clock="cpu", depth=24, reports_dir="elsewhere")
     assert command_of("costs", options) == "python -m benchmarks costs clock=cpu 'patches=[16,64]'"
 

@@ -1,10 +1,10 @@
-"""A run as exporters read it: interrupted, and later resumed and done."""
+"""A run as an export reads it: interrupted, and later resumed and done."""
 
 import io
 
 from PIL import Image
 
-from sweeps.export.record import Record
+from sweeps.export import Record
 
 NAME = "v2-0123456789ab"
 FINAL = {"content_loss": 0.75, "pixel_loss_0.25": 0.5}

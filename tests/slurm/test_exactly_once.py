@@ -160,9 +160,8 @@ def test_launch_returns_before_the_work(story):
     assert "submitted: 12 workers as array" in story.first
 
 
-def test_a_second_launch_leaves_the_runs_to_the_first(story):
-    assert "12 runs are in the queue already" in story.second
-    assert "submitted" not in story.second
+def test_a_second_launch_adds_workers_for_the_same_runs(story):
+    assert "submitted: 12 workers as array" in story.second
 
 
 def test_every_run_has_one_result(story):

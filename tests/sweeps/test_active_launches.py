@@ -18,8 +18,6 @@ from sweeps.active_launches import (
     cancel,
     cancelled,
     new_launch,
-    num_waiting,
-    waiting_file,
     worker_of,
 )
 from sweeps.tasks import Task, Work
@@ -47,17 +45,6 @@ def test_a_folder_that_is_no_launch_is_none(tmp_path):
     (tmp_path / "launches" / "photos").mkdir(parents=True)
     (tmp_path / "launches" / "notes-0123456789ab").mkdir()
     assert active_launches(tmp_path) == []
-
-
-def test_workers_that_wait_for_a_slot_are_counted_while_they_live(tmp_path):
-    with at_work(tmp_path, "one", []) as folder:
-        (launch,) = active_launches(tmp_path)
-        with worker_of(folder, "busy"), worker_of(folder, "idle") as waiting:
-            assert num_waiting(launch) == 0
-            waiting_file(waiting).parent.mkdir()
-            waiting_file(waiting).touch()
-            assert num_waiting(launch) == 1
-        assert num_waiting(launch) == 0, "it has ended"
 
 
 def test_cancel_names_the_runs_to_release(tmp_path):

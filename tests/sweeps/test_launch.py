@@ -49,7 +49,6 @@ def attempts(folder):
 def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_path):
     status, shown, error = here("dry_run=true", "scale=demo", f"budget.samples={demo().budget.samples}")
     assert status == 0, error
-    assert error.startswith(f"note: budget.samples={demo().budget.samples} is the default of scale=demo\n")
     assert "causal" in shown
     assert "20 runs, 20 to do" in shown, "four arms and the untrained encoder with four seeds"
     assert "training FLOPs" in shown
@@ -82,7 +81,6 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     status, shown, _ = here(*ONE_ARM)
     assert status == 0
     assert "2 runs done" in shown
-    assert "of the workers' wall time was training or evaluation" in shown
     assert len(results(tmp_path)) == len(attempts(tmp_path)) == 2
     report = tmp_path / "reports" / "prefix_ratio"
     for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):

@@ -13,7 +13,7 @@ from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
 from sweeps.plan import Plan
-from sweeps.plan_display import PlannedSweep, described_sweeps, report_note
+from sweeps.plan_display import PlannedSweep
 from sweeps.pricing.price import RunSeconds
 from tests.helpers.evidence import write_run
 
@@ -35,25 +35,7 @@ def clock(run):
     return RunSeconds(run.budget.samples / 200, 20.0)
 
 
-def test_a_report_of_other_runs_is_named_before_it_is_replaced(tmp_path, tiny):
-    study = STUDIES["decoder_sharing"]
-    plan, other = (
-        Plan("decoder_sharing", expand(study, replaced(tiny, {"budget.samples": samples}), seeds=[0, 1]), tmp_path)
-        for samples in (16, 32)
-    )
-    assert report_note(plan, tmp_path) == ""
-    (folder := tmp_path / "decoder_sharing").mkdir()
-    rows = [f"{cell.arm},{cell.seed},{cell.name}" for cell in plan.cells]
-    (folder / "results.csv").write_text("\n".join(["arm,seed,run", *rows]))
-    assert report_note(plan, tmp_path) == ""
-    more = Plan(plan.title, expand(study, replaced(tiny, {"budget.samples": 16}), seeds=[1, 2]), tmp_path)
-    assert report_note(more, tmp_path) == "", "more seeds of the same runs"
-    assert report_note(other, tmp_path).startswith(f"{folder} is the report of runs with other values")
-    (folder / "results.csv").write_bytes(b"arm\n")
-    assert report_note(other, tmp_path) == "", "nothing is known of it"
-
-
-@pytest.mark.parametrize("equal", ["samples", "flops", "seconds"])
+@pytest.mark.parametrize("equal", ["samples", "flops"])
 def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, tiny, equal):
     """Half the samples of a network are 0.50 times the baseline by each of the three. The ratio of seconds is that of
     training, though the time shown includes evaluation."""
@@ -107,12 +89,3 @@ def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
     note = f"note: done runs are of code 0123456789ab (1), new ones of {digest()}"
     assert note in console.export_text().replace("\n", " ")
     assert not (tmp_path / cells[1].name).exists()
-
-
-def test_sweeps_are_described_with_their_question_and_price(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    described = described_sweeps([STUDIES["eos"]])
-    assert STUDIES["eos"].question in described
-    assert "training FLOPs" in described
-    assert "on one worker" not in described, "nothing is known here, and nothing is measured"
-    assert not list(tmp_path.iterdir())

@@ -86,11 +86,11 @@ def test_listening_restores_handlers_and_leaves_an_ignored_signal_ignored(number
 def test_deadline_is_a_request_once_it_has_passed():
     interrupts = Interrupts()
     assert not interrupts.is_requested
-    interrupts.until(time.monotonic() + 60)
+    interrupts.deadline = time.monotonic() + 60
     assert not interrupts.is_requested
-    interrupts.until(time.monotonic())
+    interrupts.deadline = time.monotonic()
     assert interrupts.is_requested
-    assert interrupts.is_out_of_time
+    assert interrupts.ends_process
     assert not interrupts.was_signalled
     with interrupts.deferred():
         pass  # a deadline does not raise

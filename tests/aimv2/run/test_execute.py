@@ -291,7 +291,7 @@ def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own,
     config, path = own
     run = RunFolder(tmp_path / "runs", signature(config))
     stopped = Interrupts()
-    stopped.until(0.0)
+    stopped.stop()
     with pytest.raises(KeyboardInterrupt):
         execute(run.acquire(config), config, interrupts=stopped)
     (path.parent / "pictures" / "05.png").unlink()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.runs.rows import last_row, last_rows, loss_of, losses_of, read_rows, rows_at
+from aimv2.runs.rows import last_row, last_rows, losses_of, read_rows, rows_at
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,7 @@ def test_rows_at_parses_few_bytes_of_a_long_run(folder, monkeypatch):
 
 def test_losses_are_those_of_training():
     row = {"step": 3, "held_out_caption_loss": 9.0, "text_loss": 1.5, "pixel_loss": 0.25}
-    assert loss_of(row) == 1.5
     assert losses_of(row) == "text 1.500  pixel 0.250"
-    assert loss_of({"step": 3}) is None
 
 
 def test_missing_and_broken_rows_are_left_out(tmp_path):

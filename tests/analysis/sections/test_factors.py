@@ -4,7 +4,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ablations.design import fractional, setting
+from ablations.design import factorial, setting
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies import norm_ffn
@@ -92,7 +92,7 @@ def test_fraction_has_main_effects_alone(tiny):
         {f"{name}_{n}": setting(f"{name} {n}", {path: value}) for n, value in enumerate(some)}
         for name, path, some in zip(names, paths, values, strict=True)
     ]
-    design = fractional(*parts, names=names)
+    design = factorial(*parts, names=names, exclude=lambda *levels: sum(int(one[-1]) for one in levels) % 2)
     baseline = next(iter(design.arms))
     study = replace(STUDY, design=design, baseline=baseline, expected={}, claims={})
     request = Request(study=study, cells=expand(study, tiny, seeds=range(4)), arguments=())

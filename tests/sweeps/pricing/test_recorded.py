@@ -1,23 +1,21 @@
 """Times of finished runs, against records with known numbers."""
 
 import json
-import os
 from dataclasses import replace
 
 import pytest
 
-from aimv2.base.hardware import hardware
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
 from sweeps.pricing.clock import MachineClock
-from sweeps.pricing.recorded import MAX_RUNS, recorded_times, run_times
+from sweeps.pricing.recorded import remember, run_times
 
 
 @pytest.fixture
 def record(tmp_path):
     """Write the record of a run that started for 1 s, measured a curve, and was evaluated for ``evaluation`` s."""
 
-    def write(config, *, speed=100.0, curve=4.0, evaluation=10.0, machine=None, age=0):
+    def write(config, *, speed=100.0, curve=4.0, evaluation=10.0):
         run = tmp_path / signature(config)
         attempt = run / "attempts" / "0002"
         attempt.mkdir(parents=True)
@@ -28,20 +26,30 @@ def record(tmp_path):
         train_seconds = 1.0 + (samples / speed + curve if samples else 0.0)
         files = {
             run / "config.json": to_dict(config),
-            attempt / "manifest.json": {"hardware": machine or hardware(config.device)},
             run / "result.json": {"attempt": 2, "seconds": train_seconds + evaluation, "train_seconds": train_seconds},
         }
         for path, values in files.items():
             path.write_text(json.dumps(values))
         (attempt / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.utime(run / "result.json", (10**9 - age, 10**9 - age))
         return run
 
     return write
 
 
-def seeds(config, number):
-    return [replace(config, seed=seed) for seed in range(number)]
+@pytest.fixture
+def tiny(tiny, tmp_path):
+    """With a cache folder of its own."""
+    return replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache")))
+
+
+@pytest.fixture
+def remembered(record):
+    """Record a run, and keep its times."""
+
+    def keep(config, **values):
+        remember(config, record(config, **values))
+
+    return keep
 
 
 def test_times_are_those_of_the_record(tiny, record):
@@ -52,14 +60,13 @@ def test_times_are_those_of_the_record(tiny, record):
     assert run_times(record(untrained(tiny))) == pytest.approx({"evaluation_seconds": 11})
 
 
-def test_a_clock_takes_the_median_of_recorded_runs(tiny, record, tmp_path):
-    for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0), (2, 400.0, 90.0)):
-        record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation)
-    here = MachineClock(tmp_path, measure=None)
+def test_a_clock_takes_the_times_of_the_last_run(tiny, remembered):
+    for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0)):
+        remembered(replace(tiny, seed=seed), speed=speed, evaluation=evaluation)
+    here = MachineClock(measure=None)
     double = replace(tiny, budget=replace(tiny.budget, samples=32), seed=9)
     assert here(double) == pytest.approx((32 / 200, 4 + 1 + 20))
     assert here(untrained(double)) == pytest.approx((0, 1 + 20))
-    assert here.images_per_second(double) is None, "an arm's samples and so its name must not move with the median"
 
 
 @pytest.mark.parametrize(
@@ -73,42 +80,34 @@ def test_a_clock_takes_the_median_of_recorded_runs(tiny, record, tmp_path):
         lambda run: replace(run, evaluation=replace(run.evaluation, num_pairs=64)),
     ],
 )
-def test_runs_of_another_shape_do_not_count(tiny, record, tmp_path, other):
-    record(other(tiny))
-    assert MachineClock(tmp_path, measure=None)(tiny) is None
+def test_runs_of_another_shape_do_not_count(tiny, remembered, other):
+    remembered(other(tiny))
+    assert MachineClock(measure=None)(tiny) is None
 
 
-def test_causal_runs_take_the_time_of_prefix_runs(tiny, record, tmp_path):
-    record(tiny)
+def test_causal_runs_take_the_time_of_prefix_runs(tiny, remembered):
+    remembered(tiny)
     encoder = replace(tiny.model.encoder, attention="causal")
     causal = replace(tiny, model=replace(tiny.model, encoder=encoder))
-    assert MachineClock(tmp_path, measure=None)(causal) == MachineClock(tmp_path, measure=None)(tiny) is not None
+    assert MachineClock(measure=None)(causal) == MachineClock(measure=None)(tiny) is not None
 
 
-def test_a_frozen_encoder_takes_a_time_of_its_own(tiny, record, tmp_path):
+def test_a_frozen_encoder_takes_a_time_of_its_own(tiny, remembered):
     frozen = replace(tiny, start=replace(tiny.start, frozen=("encoder",)))
-    record(frozen)
-    assert MachineClock(tmp_path, measure=None)(tiny) is None
-    assert MachineClock(tmp_path, measure=None)(frozen) is not None
+    remembered(frozen)
+    assert MachineClock(measure=None)(tiny) is None
+    assert MachineClock(measure=None)(frozen) is not None
 
 
-def test_runs_on_other_hardware_do_not_count(tiny, record, tmp_path):
-    record(tiny, machine="another CPU")
-    assert MachineClock(tmp_path, measure=None)(tiny) is None
+def test_runs_on_other_hardware_do_not_count(tiny, remembered, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.pricing.recorded.hardware", lambda device: "another CPU")
+        remembered(tiny)
+    assert MachineClock(measure=None)(tiny) is None
 
 
-def test_only_the_newest_runs_are_read(tiny, record, tmp_path):
-    for run in seeds(tiny, MAX_RUNS):
-        record(run, evaluation=10.0)
-    record(replace(tiny, seed=MAX_RUNS), evaluation=1e6, age=60)
-    assert max(times["evaluation_seconds"] for times in recorded_times(tmp_path).values()) == 11
-
-
-def test_broken_records_are_skipped(tiny, record, tmp_path):
-    first, second, third, fourth = (record(run) for run in seeds(tiny, 4))
-    (first / "config.json").write_text("{")
-    (second / "result.json").write_text("[]")
-    (third / "attempts" / "0002" / "manifest.json").unlink()
-    (fourth / "config.json").write_text("{}")
-    assert recorded_times(tmp_path) == {}
-    assert recorded_times(tmp_path / "nowhere") == {}
+def test_a_record_without_times_is_skipped(tiny, record):
+    run = record(tiny)
+    (run / "result.json").write_text("[]")
+    remember(tiny, run)
+    assert MachineClock(measure=None)(tiny) is None

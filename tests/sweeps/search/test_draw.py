@@ -34,21 +34,6 @@ def test_the_only_point_that_is_left_is_drawn(tiny):
     assert signature(drawn(one, [off])[1]) == on
 
 
-def test_a_point_that_repeats_takes_the_next_seed(tiny):
-    one = search(tiny, design=SWITCH, repeats=True)
-    used = list(one.points)
-    for _ in range(4):
-        config = drawn(one, used, number=len(used))[1]
-        assert signature(config) not in used
-        used.append(signature(config))
-    assert config.seed > 500
-
-
-def test_no_seed_that_confirms_the_winner_is_a_trials(tiny):
-    one = search(tiny, design=SWITCH, repeats=True, seeds=(501, 502))
-    assert drawn(one, list(one.points))[1].seed == 503
-
-
 def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):
     one = search(tiny, sampler="random")
     used = [signature(one.run(one.baseline)), "another"]

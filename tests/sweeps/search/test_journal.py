@@ -17,7 +17,7 @@ from aimv2.config.run_config import BudgetConfig
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path
-from sweeps.search.journal import Journal, failed, open_storage
+from sweeps.search.journal import Ending, Journal, failed, open_storage
 from tests.helpers.trials import begin, do, search
 
 LEVELS = tuple("abc")
@@ -95,16 +95,6 @@ def test_a_finite_space_ends_with_its_points(tiny, tmp_path):
     assert drawn == list(range(9))
 
 
-def test_points_repeat_with_other_seeds_if_asked(tiny, tmp_path):
-    one, drawn = search(tiny, design=GRID, trials=20, repeats=True, sampler="random"), []
-    ask_all(one, tmp_path, drawn)
-    assert drawn == list(range(20))
-    journal = Journal(one, tmp_path)
-    assert len({trial.user_attrs[RUN] for trial in journal.trials}) == 20
-    seeds = {journal.config_of(trial).seed for trial in journal.trials}
-    assert seeds > {500, 501}
-
-
 def test_more_trials_continue_a_search(tiny, tmp_path):
     drawn = []
     ask_all(search(tiny, trials=2), tmp_path, drawn)
@@ -179,7 +169,7 @@ def test_a_launch_whose_trials_fail_ends_and_the_next_one_goes_on(tiny, tmp_path
     journal = Journal(search(tiny), tmp_path)
     for number in range(MAX_FAILED):
         assert journal.ask().trial == number
-        journal.tell(journal.trials[number], TrialState.FAIL)
+        journal.tell(journal.trials[number], Ending(TrialState.FAIL))
     assert journal.ask() is None
     assert len({trial.user_attrs[RUN] for trial in journal.trials}) == MAX_FAILED, "no failed point is drawn again"
     assert Journal(search(tiny), tmp_path, failed_before=range(MAX_FAILED)).ask().trial == MAX_FAILED
@@ -216,8 +206,8 @@ def test_two_processes_that_tell_one_trial_do_not_quarrel(tiny, tmp_path):
     journal = Journal(one, tmp_path)
     journal.ask()
     trial = journal.trials[0]
-    journal.tell(trial, TrialState.PRUNED)
-    Journal(one, tmp_path).tell(trial, TrialState.COMPLETE, [1.0])
+    journal.tell(trial, Ending(TrialState.PRUNED))
+    Journal(one, tmp_path).tell(trial, Ending(TrialState.COMPLETE, [1.0]))
     assert journal.trials[0].state == TrialState.PRUNED
 
 
@@ -246,21 +236,6 @@ def test_a_search_that_has_changed_is_refused_and_what_differs_is_named(tiny, tm
         Journal(search(base, **change), tmp_path)
     assert what in str(caught.value)
     assert "move the journal away" in str(caught.value)
-
-
-def test_trials_can_be_in_a_database(tiny, tmp_path):
-    one = search(tiny, trials=2, storage=f"sqlite:///{tmp_path}/trials.db")
-    task = Journal(one, tmp_path).ask()
-    do(tmp_path, task, content_loss=1.0)
-    assert [trial.state for trial in Journal(one, tmp_path).settle()] == [TrialState.COMPLETE]
-    assert Journal(one, tmp_path).ask().trial == 1
-    assert not journal_path(tmp_path, "a_search").exists()
-
-
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nosql://host", "not a url"])
-def test_a_database_that_cannot_be_opened_is_one_sentence(tiny, tmp_path, url):
-    with pytest.raises(UsageError, match=r"cannot be read: |is not a journal"):
-        Journal(search(tiny, storage=url), tmp_path)
 
 
 def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
@@ -302,10 +277,10 @@ def test_the_lock_of_a_process_that_was_killed_while_it_wrote_a_line_is_broken(t
     monkeypatch.chdir(tmp_path)
     path = (tmp_path if is_absolute else Path()) / "searches" / "a.journal"
     path.parent.mkdir()
-    study = optuna.create_study(storage=open_storage(path, None), study_name="a")
+    study = optuna.create_study(storage=open_storage(path), study_name="a")
     killed_in(study.set_user_attr, "key", FatalDict(key=1))
     assert sorted(os.listdir(path.parent)) == ["a.journal", "a.journal.lock"], "it held the lock"
-    again = optuna.load_study(study_name="a", storage=open_storage(path, None, line_seconds=1))
+    again = optuna.load_study(study_name="a", storage=open_storage(path, line_seconds=1))
     again.set_user_attr("key", 2)
     assert study.user_attrs == {"key": 2}
     assert os.listdir(path.parent) == ["a.journal"]

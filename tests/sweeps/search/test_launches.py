@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from sweeps import launch
 from sweeps.parse import parse
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.outcome import winner_cells
 from tests.helpers.evidence import write_run
 from tests.helpers.sweeps import small_sweep
@@ -77,11 +77,11 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     journal = Journal(parsed.search, tmp_path / "before", failed_before=range(len(lost)))
     for task in lost:
         do(runs_dir, task, caption_loss=1.0)
-        journal.tell(journal.trials[task.trial], TrialState.FAIL)
+        journal.tell(journal.trials[task.trial], Ending(TrialState.FAIL))
     again, good = journal.ask(), journal.ask()
     assert again.name == lost[0].name, "the baseline"
     do(runs_dir, good, content_loss=1.0)
-    journal.tell(journal.trials[good.trial], TrialState.COMPLETE, [1.0])
+    journal.tell(journal.trials[good.trial], Ending(TrialState.COMPLETE, [1.0]))
     for cell in [*parsed.request.cells, *winner_cells(journal)]:
         write_run(cell, runs_dir, 3.0)
 

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from aimv2.base.errors import UsageError
 from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
 from tests.helpers.trials import BOX, do, search
 
@@ -43,7 +43,7 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.classes)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
     one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
     check_sampler(one)
@@ -56,11 +56,16 @@ def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, t
 
 
 def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
+    with pytest.raises(UsageError, match=r"^search.sampler=tpe cannot draw"):
+        check_sampler(search(tiny, sampler_args={"n_startup_trials": "many"}))
     with pytest.raises(UsageError, match=r"^search.sampler=bruteforce cannot draw objective.pixel_weight, .*: [^\n]*$"):
         check_sampler(search(tiny, design=BOX, sampler="bruteforce"))
 
 
-@pytest.mark.parametrize("name", [AUTO, "asha", "hyperband", "median", "none", "wilcoxon"])
+@pytest.mark.parametrize(
+    "name",
+    [AUTO, "none", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("hyperband", "median", "wilcoxon"))],
+)
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
@@ -70,7 +75,7 @@ def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
         for point in range(1, 10):
             trial.report(level + 0.01 * point, point)
             trial.should_prune()  # pruners keep what they see
-        journal.tell(journal.trials[trial.number], TrialState.COMPLETE, [level])
+        journal.tell(journal.trials[trial.number], Ending(TrialState.COMPLETE, [level]))
     bad = journal.trial(journal.ask().trial)
     stopped = False
     for point in range(1, 10):

@@ -11,7 +11,7 @@ from ablations.request import read_request
 from ablations.study import WINNER
 from aimv2.base.files import read_json
 from sweeps.search.config import MAX_FAILED, STATES
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
 from tests.helpers.trials import do, requested, search
 
@@ -23,7 +23,7 @@ def test_only_finished_trials_win(tiny, tmp_path):
     assert winner_cells(journal) == []
     for state, loss in ((TrialState.FAIL, None), (TrialState.PRUNED, None), (TrialState.COMPLETE, [2.0])):
         number = journal.ask().trial
-        journal.tell(journal.trials[number], state, loss)
+        journal.tell(journal.trials[number], Ending(state, loss))
     assert winner(journal).number == 2
     assert [(cell.arm, cell.seed) for cell in winner_cells(journal)] == [(WINNER, 0), (WINNER, 1)]
 
@@ -50,9 +50,9 @@ def journal(tiny, tmp_path):
         Journal(one, tmp_path).settle()
     found = Journal(one, tmp_path)
     found.trial(found.ask().trial).set_user_attr("note", "not finite: a test")
-    found.tell(found.trials[3], TrialState.PRUNED)
+    found.tell(found.trials[3], Ending(TrialState.PRUNED))
     found.ask()
-    found.tell(found.trials[4], TrialState.FAIL, note="bug: a test")
+    found.tell(found.trials[4], Ending(TrialState.FAIL, note="bug: a test"))
     return found
 
 
@@ -74,7 +74,7 @@ def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
     one = search(tiny, metrics=["probe_object"])
     found = Journal(one, tmp_path)
     found.trial(found.ask().trial).report(-2.5, 1)  # the loss, where a larger value is better
-    found.tell(found.trials[0], TrialState.PRUNED)
+    found.tell(found.trials[0], Ending(TrialState.PRUNED))
     outcome = to_json(found, found.trials)
     assert outcome["trials"][0]["curve"] == [[16, 2.5]]
     assert outcome["curve"] == "held_out_caption_loss"
@@ -98,7 +98,7 @@ def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
     found, console = Journal(search(tiny), tmp_path), Console(record=True, width=200)
     for _ in range(MAX_FAILED):
         number = found.ask().trial
-        found.tell(found.trials[number], TrialState.FAIL)
+        found.tell(found.trials[number], Ending(TrialState.FAIL))
     print_outcome(found, found.trials, console)
     printed = console.export_text()
     assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
@@ -150,5 +150,5 @@ def test_a_search_is_complete_with_all_its_trials_and_a_winner(tiny, tmp_path, s
     for state in states.split():
         number = journal.ask().trial
         told = {name: key for key, name in STATES.items()}[state]
-        journal.tell(journal.trials[number], TrialState[told], [1.0] if state == "finished" else None)
+        journal.tell(journal.trials[number], Ending(TrialState[told], [1.0] if state == "finished" else None))
     assert is_complete(journal) == expected

@@ -11,8 +11,7 @@ from ablations.design import factorial, latin_hypercube, one_factor, setting
 from ablations.expand import expand
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
-from sweeps.search.config import SearchConfig
-from sweeps.search.space import Search, described
+from sweeps.search.space import described
 from tests.helpers.trials import BOX, search
 
 NORM = {"rms": setting("RMSNorm", {}), "layer": setting("LayerNorm", {"model.encoder.norm": "layer"})}
@@ -114,12 +113,6 @@ def test_a_space_that_no_run_can_have_is_refused(tiny, design, message):
     with pytest.raises(UsageError) as caught:
         search(tiny, design=design).check()
     assert str(caught.value).startswith(message)
-
-
-def test_equal_seconds_are_refused(tiny):
-    study = replace(STUDIES["loss_weight"], equal="seconds")
-    with pytest.raises(UsageError, match="equal=seconds is not possible"):
-        Search("a_search", study, tiny, SearchConfig(), (0,)).check()
 
 
 @pytest.mark.parametrize(

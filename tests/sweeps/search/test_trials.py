@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
 from sweeps.search.config import journal_path
-from sweeps.search.journal import Journal
+from sweeps.search.journal import Ending, Journal
 from sweeps.search.trials import ARM, trials_of
 from sweeps.search.work import SearchTasks
 from tests.helpers.trials import begin, do, search
@@ -76,7 +76,7 @@ def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
 def told(journal, state, **more):
     """Ask for a trial, tell how it ended, and return its run."""
     task = journal.ask()
-    journal.tell(journal.trials[task.trial], state, **more)
+    journal.tell(journal.trials[task.trial], Ending(state, **more))
     return task.name
 
 

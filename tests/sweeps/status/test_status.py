@@ -1,11 +1,12 @@
 """Progress of a sweep, from folders with a known history."""
 
-import fcntl
 import json
 import os
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,9 @@ from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from sweeps.active_launches import at_work, waiting_file, worker_of
+from sweeps.active_launches import at_work
 from sweeps.executors.registry import queue_of
-from sweeps.machine.holders import slots_folder
+from sweeps.machine.slots import core_slots
 from sweeps.status import status
 from sweeps.status.board import headline
 
@@ -77,8 +78,7 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
         **{("untrained", seed): "waiting" for seed in range(3)},
     }
     running = found["uniform", 2]
-    assert (running.samples, running.budget, running.loss) == (16, 80, 3.75)
-    assert running.loss_against_other_seeds == pytest.approx(3.75 - 3.25)
+    assert (running.samples, running.budget, running.losses) == (16, 80, "text 3.750")
     assert running.seconds_left == pytest.approx(64 / 40)
     assert running.note == "a straggler: 40 images/s, other seeds 100"
     assert (found["causal", 0].cause, found["causal", 2].cause) == ("not finite", "node")
@@ -99,22 +99,21 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     with at_work(tmp_path, prefix_request.folder, []):
         found = sweep_status(prefix_request, tmp_path)
     assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
-    assert found.waits == "no free worker yet"
+    assert found.waits == "no worker, core, GPU or memory is free yet"
 
 
-def test_metrics_of_other_seeds_are_read_again_when_they_grow(prefix_request, tmp_path, attempts):
-    def against():
-        (run,) = (run for run in sweep_status(prefix_request, tmp_path).runs if run.state == "running")
-        return run.loss_against_other_seeds
-
-    assert against() == pytest.approx(3.75 - 3.25)
-    attempts.write_rows([{"step": 3, "samples": 24, "text_loss": 3.0, "images_per_second": 40}])
-    attempts.sync_rows()
-    assert against() is None, "no other seed has that step"
-    done = next(cell.name for cell in prefix_request.cells if (cell.arm, cell.seed) == ("uniform", 0))
-    with RunFolder(tmp_path, done).file("metrics.jsonl").open("a") as stream:
-        stream.write('{"step": 3, "text_loss": 2.5}\n')
-    assert against() == pytest.approx(3.0 - 2.5)
+def test_what_holds_the_cores_is_named_while_runs_wait(prefix_request, tmp_path):
+    with at_work(tmp_path, prefix_request.folder, []) as launch_dir, core_slots(1):
+        (core,) = Path(tempfile.gettempdir()).glob("aimv2-slots-*/core-0")
+        core.write_text("process 7 (other in /runs)")
+        assert sweep_status(prefix_request, tmp_path).waits.endswith(
+            "on this host: core-0 by process 7 (other in /runs)"
+        )
+        about = json.loads((launch_dir / "launch.json").read_text())
+        (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
+        assert sweep_status(prefix_request, tmp_path).waits.endswith("free yet"), (
+            "the slots of another host are not seen"
+        )
 
 
 def test_status_writes_nothing(prefix_request, tmp_path, attempts):
@@ -167,20 +166,3 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
     assert state() == "failed"
     with at_work(tmp_path, prefix_request.folder, []):
         assert state() == "waiting"
-
-
-def test_what_holds_the_cores_is_named_while_workers_wait_for_them(prefix_request, tmp_path):
-    folder = slots_folder()
-    folder.mkdir()
-    with (folder / "core-0").open("w") as file, at_work(tmp_path, prefix_request.folder, []) as launch_dir:
-        file.write(json.dumps({"pid": 7, "work": "other in /runs"}))
-        file.flush()
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with worker_of(launch_dir, "one") as worker:
-            assert sweep_status(prefix_request, tmp_path).in_use == "", "no worker waits"
-            waiting_file(worker).parent.mkdir()
-            waiting_file(worker).touch()
-            assert sweep_status(prefix_request, tmp_path).in_use == "1 core by other in /runs (process 7)"
-            about = json.loads((launch_dir / "launch.json").read_text())
-            (launch_dir / "launch.json").write_text(json.dumps(about | {"host": "elsewhere"}))
-            assert sweep_status(prefix_request, tmp_path).in_use == "", "the slots of another host are not seen"

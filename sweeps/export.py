@@ -1,7 +1,10 @@
-"""The record of a run, as exporters read it."""
+"""Copies of what runs have recorded, for Weights & Biases. A run's id is its name, so that a later export adds what is
+new, a run that was interrupted and resumed is one run, and none is there twice."""
 
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +16,10 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.serialization import flatten
 from aimv2.runs.attempt import pictures_of
+from aimv2.runs.events import PICTURES, scalars_of
 from aimv2.runs.record import RunFolder, State
 
-FOLDER = "exports"  # in the runs folder
+FOLDER = "exports/wandb"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name
 
 
@@ -24,7 +28,7 @@ class Record:
     """A run that was started.
 
     Attributes:
-        name: the run's, by which an exporter finds it again.
+        name: of the run.
         arm, seed: its place in the sweep; empty and the run's own seed if it was named alone.
         config: values by path.
         rows: those of the attempt that made the result, or of the latest one.
@@ -46,20 +50,6 @@ class Record:
     @property
     def title(self) -> str:
         return f"{self.arm}, seed {self.seed}" if self.arm else self.name
-
-    @property
-    def final(self) -> dict[str, float]:
-        """The final metrics by tag."""
-        return {f"final/{name}": value for name, value in self.metrics.items()}
-
-    @property
-    def last_step(self) -> int:
-        return max((row["step"] for row in self.rows), default=0)
-
-    @property
-    def ended(self) -> float:
-        """The time of the last row, in seconds since 1970."""
-        return self.time_of(self.rows[-1] if self.rows else {})
 
     def time_of(self, row: Mapping[str, Any]) -> float:
         """Return the time of a row in seconds since 1970."""
@@ -109,3 +99,53 @@ def _record(run: RunFolder, arm: str, seed: int | None) -> Record:
         started=(attempt / "holder.json").stat().st_mtime - before,
         pictures=pictures_of(attempt),
     )
+
+
+def export(records: Sequence[Record], project: str, runs_dir: Path) -> str:
+    """Write an offline run for each record in place of an earlier one, or with WANDB_MODE=online, the steps that the
+    server lacks. Return where the runs are.
+
+    Raises:
+        UsageError: the package wandb is missing.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UsageError(
+            f"export needs the package wandb ({error}); install it: pip install 'aimv2-ablations[exporters]'"
+        ) from error
+    folder, mode = runs_dir / FOLDER, os.environ.get("WANDB_MODE", "offline")
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
+            shutil.rmtree(earlier)
+        _upload(record, project, folder, mode)
+    wandb.teardown()  # waits for its process, which writes the files
+    how = f"send them: wandb sync {folder}/wandb/offline-run-*" if mode == "offline" else f"in the project {project}"
+    return f"{len(records)} runs; {how}"
+
+
+def _upload(record: Record, project: str, folder: Path, mode: Any) -> None:
+    import wandb
+
+    run = wandb.init(
+        project=project,
+        id=record.name,
+        name=record.title,
+        group=record.arm or None,
+        config=dict(record.config),
+        dir=folder,
+        mode=mode,
+        resume="allow" if mode == "online" else None,  # offline there is no server to ask
+        reinit="finish_previous",
+        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
+    )
+    first = run.step if run.resumed else 0
+    for row in record.rows:
+        if row["step"] >= first:
+            values: dict[str, Any] = {**scalars_of(row), "time": record.time_of(row)}
+            if row["step"] in record.pictures:
+                values[PICTURES] = wandb.Image(str(record.pictures[row["step"]]))
+            run.log(values, step=row["step"])
+    run.summary.update({f"final/{name}": value for name, value in record.metrics.items()})
+    run.finish(exit_code=1 if record.state == "failed" else 0)

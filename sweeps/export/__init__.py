@@ -1,1 +1,0 @@
-"""Copies of what runs have recorded, for the trackers of others."""
