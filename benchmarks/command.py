@@ -15,7 +15,7 @@ from aimv2.base.files import write_text
 from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options, usage
-from benchmarks.options import Kept, Repeated, TimedOnDevice, command_of
+from benchmarks.options import Kept, Timed, TimedOnDevice, command_of
 from benchmarks.results import FILE, PAGE, Result, keep, page, read_results, to_markdown, versions
 from benchmarks.timing import limited
 
@@ -25,9 +25,6 @@ BENCHMARKS = {
     "encoder": "the encoder beside timm's and transformers', with the same weights",
     "costs": "encoders of the size of ViT-L and steps of all objectives, for reports/costs/",
     "step": "training steps beside a matrix product, by part",
-    "reference": "the training step beside a straightforward one, and what both consist of",
-    "loop": "the training loop beside bare steps, and stalls by checkpoints",
-    "first_step": "from the typed command to the first step of a run",
     "data": "the loading of shards beside webdataset",
     "ledger": "file operations of workers, boards and status",
 }
@@ -78,7 +75,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"json={options.json}: there is no such folder")
     device = options.found_device if isinstance(options, TimedOnDevice) else "cpu"
     tables = []
-    with limited(options.threads if isinstance(options, Repeated) else None):
+    with limited(options.threads if isinstance(options, Timed) else None):
         for table in module.measure(options):
             tables.append(table)
             print(*filter(None, [to_markdown(table), table.warning]), sep="\n\n", end="\n\n", flush=True)

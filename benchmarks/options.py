@@ -27,17 +27,11 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Repeated(Kept):
+class Timed(Kept):
     """Options of benchmarks that time calls in turn."""
 
     repeats: int = Field(default=10, ge=2, description="timings of each call; an interval needs 6")
     threads: int | None = Field(default=None, gt=0, description="CPU threads; the default is all cores", examples=["2"])
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Timed(Repeated):
-    """Options of those whose calls are all in this process."""
-
     clock: Clock = Field(
         default="wall", description="wall, or cpu: CPU seconds of the process and its workers, for a busy machine"
     )

@@ -6,10 +6,12 @@ pairs that the masks let through. Images / s leave out the data, which loader wo
 the peak of a step, beyond weights and moments.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,7 +32,6 @@ from benchmarks.training import (
     PARTS,
     PRECISIONS,
     PRODUCT,
-    ModelOptions,
     TrainingStep,
     batches_of,
     product,
@@ -42,9 +43,18 @@ WARM_UPS = 2  # calls of ``interleaved`` that are not timed
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class StepOptions(ModelOptions, Timed):
+class StepOptions(Timed):
     """Which steps to time."""
 
+    model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(
+        default=None,
+        description="demo, tiny or vit_l_shape (ViT-L with 4 + 2 blocks); the default is all",
+        examples=["vit_l_shape"],
+    )
+    precision: Precision | None = Field(
+        default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
+    )
+    batch: int = Field(default=16, gt=0, description="images per step")
     compile: bool = Field(default=False, description="true: with compiled blocks, beside the same step without them")
 
 
@@ -58,7 +68,9 @@ def measure(options: StepOptions) -> Iterator[Table]:
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
     rows = []
-    for model, precision in options.cases:
+    models = [options.model] if options.model else list(CASES)
+    precisions = [options.precision] if options.precision else list(PRECISIONS)
+    for model, precision in itertools.product(models, precisions):
         with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
             batches = batches_of(CASES[model](), Path(folder) / "pairs", options.batch)
             rows.append(time_step(batches, precision, options))

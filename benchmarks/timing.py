@@ -1,24 +1,19 @@
-"""Timings of several calls in turn, in this process or in new ones. Letters: R repeats."""
+"""Timings of several calls in turn. Letters: R repeats."""
 
 import math
-import multiprocessing
 import os
 import resource
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from time import process_time
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
-from aimv2.base.heap import keep_freed_memory
 from benchmarks.options import Clock
 
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 Name = TypeVar("Name")
 
 MIN_SECONDS = 0.05  # a timing lasts at least this long, so that the cost of reading the clock does not matter
@@ -89,46 +84,3 @@ def limited(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def fresh(call: Callable[Parameters, Returned], *arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
-    """Call a function in a new process, which has neither memory nor settings of this one."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(call, *arguments, **options).result()
-
-
-class Remote:
-    """A call in a process of its own, with its own settings of malloc and threads. It is made there.
-
-    Args:
-        make: returns the call; it runs in the process.
-        keeps_memory: True: malloc keeps freed memory, as in a run on the CPU.
-
-    Attributes:
-        pid: of the process.
-    """
-
-    def __init__(self, make: Callable[[], Callable[[], object]], *, keeps_memory: bool, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, initializer=_make, initargs=(make, keeps_memory, threads))
-        self.pid = self._pool.submit(os.getpid).result()
-
-    def __call__(self) -> None:
-        self._pool.submit(_call_made).result()
-
-    def close(self) -> None:
-        self._pool.shutdown()
-
-
-_made: list[Callable[[], object]] = []  # in the process of a Remote, its call
-
-
-def _make(make: Callable[[], Callable[[], object]], keeps_memory: bool, threads: int) -> None:
-    if keeps_memory:
-        keep_freed_memory()
-    torch.set_num_threads(threads)
-    _made.append(make())
-
-
-def _call_made() -> None:
-    _made[0]()

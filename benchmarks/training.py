@@ -5,15 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch.optim import Optimizer
 
 from aimv2.base.errors import unknown
-from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import SCALES, demo, tiny, vit_l
 from aimv2.config.run_config import RunConfig
@@ -30,7 +27,7 @@ from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.rate import product_shape
-from benchmarks.options import Precision, Repeated
+from benchmarks.options import Precision
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 
 NUM_SAMPLES = 64
@@ -59,26 +56,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "tiny": lambda: Case(tiny(), SCENES),
     "vit_l_shape": lambda: Case(vit_l_shape(), PHOTOGRAPHS),
 }
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ModelOptions(Repeated):
-    """Options of benchmarks of training steps."""
-
-    model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(
-        default=None,
-        description="demo, tiny or vit_l_shape (ViT-L with 4 + 2 blocks); the default is all",
-        examples=["vit_l_shape"],
-    )
-    precision: Precision | None = Field(
-        default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
-    )
-    batch: int = Field(default=16, gt=0, description="images per step")
-
-    @property
-    def cases(self) -> list[tuple[str, Precision]]:
-        precisions = [self.precision] if self.precision else list(PRECISIONS)
-        return [(model, precision) for model in ([self.model] if self.model else CASES) for precision in precisions]
 
 
 def recipe(scale: str) -> RunConfig:

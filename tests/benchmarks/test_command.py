@@ -38,7 +38,6 @@ def test_help_has_every_option(capsys, name):
         (["encoder", "device=tpu"], "device: Input should be 'auto', 'cpu' or 'cuda' (got 'tpu')"),
         (["step", "precision=half"], "precision: Input should be 'float32' or 'bfloat16' (got 'half')"),
         (["step", "json=nowhere/step.json"], "json=nowhere/step.json: there is no such folder"),
-        (["reference", "clock=cpu"], "unknown key 'clock'."),
         (["data", "folder=/proc/nowhere"], "folder='/proc/nowhere' cannot be written"),
     ],
 )
@@ -54,17 +53,12 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
     [
         ("encoder", "scale=demo depth=1 repeats=2 device=cpu threads=1", ["ours", "timm", "transformers", "torch.mm"]),
         ("step", STEP, ["demo"]),
-        pytest.param("reference", STEP, ["demo"] * 3, marks=exhaustive),
         pytest.param(
             "data",
             "batches=1 batch_size=8 repeats=2 max_workers=1",
             ["photographs"] * 4 + ["scenes"] * 4,
             marks=exhaustive,
         ),
-        pytest.param(
-            "loop", "repeats=2 samples=640", ["bare", "the loop", "the loop, and making its batch"], marks=exhaustive
-        ),
-        pytest.param("first_step", "repeats=1", ["the run's attempt", "training"], marks=exhaustive),
         pytest.param(
             "costs",
             "repeats=2 device=cpu models=[aimv2] patches=[16] batch=2 batch_repeats=2 train_batch=0 depth=1 threads=1",

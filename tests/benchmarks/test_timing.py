@@ -1,18 +1,14 @@
-"""Timings with a simulated clock, and calls in other processes."""
+"""Timings with a simulated clock."""
 
 import os
-import platform
 import subprocess
 import sys
-from contextlib import closing
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.timing import Remote, cpu_seconds, interleaved, limited
+from benchmarks.timing import cpu_seconds, interleaved, limited
 
 
 class Clock:
@@ -99,24 +95,3 @@ def test_threads_are_limited_and_restored():
     with limited(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.exhaustive
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
-def test_each_process_has_its_own_malloc():
-    """Oracle: the kernel's count of pages that it maps for steps after the first ones."""
-    faults = {}
-    for keeps_memory in (True, False):
-        with closing(Remote(allocating, keeps_memory=keeps_memory, threads=1)) as remote:
-            counter = Path(f"/proc/{remote.pid}/stat")
-            for _ in range(3):
-                remote()
-            before = int(counter.read_text().rpartition(")")[2].split()[7])
-            remote()
-            faults[keeps_memory] = int(counter.read_text().rpartition(")")[2].split()[7]) - before
-    assert faults[True] < 16 < 32 <= faults[False]
-
-
-def allocating():
-    """Return a call that allocates 64 MB."""
-    return partial(torch.ones, 2**24)

@@ -1,14 +1,12 @@
-"""A straightforward training step of AIMv2 on the same weights, as an oracle and for comparisons of speed.
+"""A straightforward forward and backward pass of AIMv2 on the same weights, as an oracle.
 
 It is written as the paper is read: padded captions, every patch projected to pixels and every position to the
-vocabulary, norms and gates as plain formulas, a bool mask in every layer, and the loss read back in every step. One
+vocabulary, norms and gates as plain formulas, and a bool mask in every layer. One
 rank, one batch, both terms, image first; raster order. Letters as in ``aimv2.model`` and ``aimv2.objectives.losses``.
 """
 
 import torch
 import torch.nn.functional as F
-
-from benchmarks.training import still_optimizer
 
 
 def rms_norm(x, weight):
@@ -75,23 +73,10 @@ def losses(weights, batch, config):
     return pixel, F.cross_entropy(logits, wanted, ignore_index=-100)
 
 
-class ReferenceStep:
-    """A training step on a network's weights."""
-
-    def __init__(self, model, load, config):
-        self.model, self.load, self.config = model, load, config
-        self.optimizer = still_optimizer(model, config)
-
-    def backward(self, batch):
-        weights = dict(self.model.named_parameters())
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            pixel, text = losses(weights, batch, self.config)
-        total = text + self.config.objective.pixel_weight * pixel
-        total.backward()
-        return {"pixel_loss": pixel.item(), "text_loss": text.item()}
-
-    def __call__(self):
-        self.backward(self.load())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+def reference_backward(model, batch, config):
+    """Compute the gradients of a network's weights, and return the terms of the loss."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+        pixel, text = losses(dict(model.named_parameters()), batch, config)
+    total = text + config.objective.pixel_weight * pixel
+    total.backward()
+    return {"pixel_loss": pixel.item(), "text_loss": text.item()}
