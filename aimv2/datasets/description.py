@@ -164,7 +164,6 @@ class LabelledDescription:
         label: field of the class; ``folder`` is the name of the folder that contains an image.
         classes: names of the classes for zero-shot classification, by label; default: the labels themselves.
         prompts: sentences for zero-shot classification, with ``{}`` in the place of the class.
-        captions: field of the captions of ``test``, for retrieval.
         licence: a line for reports.
     """
 
@@ -172,15 +171,12 @@ class LabelledDescription:
     test: Location
     validation: Location | None = None
     name: str = ""
-    label: str = ""
+    label: str = Field(min_length=1)
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     prompts: tuple[str, ...] = ("a photo of a {}",)
-    captions: str = ""
     licence: str = ""
 
     def __post_init__(self) -> None:
-        if not self.label and not self.captions:
-            raise ValueError("label or captions is needed")
         for prompt in self.prompts:
             if prompt.count("{}") != 1:
                 raise ValueError(f"prompts: {prompt!r} must contain {{}} once")

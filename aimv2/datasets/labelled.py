@@ -32,7 +32,7 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
     quarter of them for the test. Images are squares as of ``python -m aimv2 evaluate``.
 
     Raises:
-        UsageError: a description is wrong, a set has no label, no training split or no index, or its name is taken.
+        UsageError: a description is wrong, a set has no training split or no index, or its name is taken.
         RunFailedError: too many images cannot be used.
     """
     set_names(config)  # refuses names that are taken
@@ -49,8 +49,8 @@ def _labelled_set(
     path: Path, shape: Shape, max_images: int, max_bad_rate: float, cache_dir: str, cache_bytes: int
 ) -> TransferSet:
     described = read_labelled(path)
-    if not described.label or not described.train:
-        raise UsageError(f"{path}: an evaluation of a run needs label and train")
+    if not described.train:
+        raise UsageError(f"{path}: an evaluation of a run needs train")
     records = {
         name: open_location(place, cache_dir, cache_bytes)
         for name in ("train", "validation", "test")

@@ -16,7 +16,7 @@ NUM_DIGITS = 160
 
 
 def labelled_digits(folder):
-    """Return the description of 160 handwritten digits in folders of classes, indexed; the test has 40 with captions.
+    """Return the description of 160 handwritten digits in folders of classes, indexed; the test has 40, in a table.
 
     Args:
         folder: an empty one.
@@ -30,14 +30,13 @@ def labelled_digits(folder):
         (folder / split / digit).mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(np.rint(bunch.images[number] * (255 / 16)).astype(np.uint8))
         picture.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC).save(folder / split / path)
-        rows[split].append({"image": str(path), "caption": f"the digit {names[int(digit)]}"})
+        rows[split].append({"image": str(path)})
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows["test"]))
     description = {
         "train": {"folder": "train"},
         "test": {"folder": "test", "table": "test.jsonl"},
         "name": "written",
         "label": "folder",
-        "captions": "caption",
         "classes": {str(number): name for number, name in enumerate(names)},
         "prompts": ["a photo of a {}", "a {}"],
     }

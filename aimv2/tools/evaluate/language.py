@@ -1,25 +1,20 @@
-"""The methods that need a text encoder: zero-shot classification and retrieval.
+"""Zero-shot classification: each class has the mean vector of its prompts.
 
-Letters: N images, M texts, U different texts, C classes, P prompts, T tokens, S width of the space.
+Letters: N images, M texts, C classes, P prompts, T tokens, S width of the space.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets.images import Unusable
+from aimv2.base.errors import UsageError
 from aimv2.datasets.labelled import NAMED
-from aimv2.datasets.records import Records
-from aimv2.spec.metrics import RECALL_AT
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.training.device import autocast
 
-Hits = tuple[np.ndarray, np.ndarray]  # of each image's queries, and the number of these: int64 [N] each
-CHUNK = 1024  # queries whose similarities to all keys are in memory at once
+CHUNK = 1024  # images whose similarities to all classes are in memory at once
 
 
 @torch.no_grad()
@@ -44,55 +39,9 @@ def class_vectors(text_CPS: Tensor) -> Tensor:
     return F.normalize(text_CPS.mean(dim=1), dim=-1)
 
 
-def nearest(query_NS: Tensor, key_MS: Tensor, k: int) -> Tensor:
-    """Return the k keys that are most similar to each query, the most similar first: int64 [N, k] on the CPU."""
-    k = min(k, len(key_MS))
-    return torch.cat([(chunk @ key_MS.T).topk(k, dim=1).indices.cpu() for chunk in query_NS.split(CHUNK)])
-
-
-def retrieval(image_NS: Tensor, text_US: Tensor, text_of: Sequence[Sequence[int]]) -> dict[str, Hits]:
-    """Return the hits of retrieval at 1 and 5 both ways.
-
-    An image's query is a hit if one of its own captions is among the k most similar texts. A caption's is a hit if an
-    image with this caption is among the k most similar images. Equal captions are one text.
-
-    Args:
-        text_of: of each image its captions, as rows of ``text_US``, at least one.
-    """
-    own, num_captions_N = [frozenset(texts) for texts in text_of], np.array([len(texts) for texts in text_of])
-    near_text_Nk = nearest(image_NS, text_US, max(RECALL_AT)).tolist()
-    near_image_Uk = nearest(text_US, image_NS, max(RECALL_AT)).tolist()
-    found = {}
-    for k in RECALL_AT:
-        hits_N = np.array([not own[image].isdisjoint(near[:k]) for image, near in enumerate(near_text_Nk)], np.int64)
-        is_hit_U = [any(text in own[image] for image in near[:k]) for text, near in enumerate(near_image_Uk)]
-        found[f"image_to_text_recall_{k}"] = hits_N, np.ones_like(hits_N)
-        hits_N = np.array([sum(is_hit_U[text] for text in texts) for texts in text_of])
-        found[f"text_to_image_recall_{k}"] = hits_N, num_captions_N
-    return found
-
-
-def read_captions(records: Records, field: str, rows: Iterable[int]) -> tuple[dict[int, list[str]], list[Unusable]]:
-    """Return the captions of each row that has any, and the rows without usable ones.
-
-    Raises:
-        UsageError: the field holds neither text nor a list of texts.
-    """
-    captions, unusable = {}, []
-    for row in rows:
-        try:
-            value = records.field(row, field)
-            texts = value if isinstance(value, list) else [value or ""]
-            if not all(isinstance(text, str) for text in texts):
-                raise UsageError(
-                    f"captions: {field} of sample {records.key(row)!r} is {value!r}; it must be text or a list of texts"
-                )
-            if not (own := [text.strip() for text in texts if text.strip()]):
-                raise BadSampleError("missing caption" if value is None else "empty caption", field)
-            captions[row] = own
-        except BadSampleError as error:
-            unusable.append(Unusable.of(records, row, error))
-    return captions, unusable
+def nearest(image_NS: Tensor, class_CS: Tensor) -> Tensor:
+    """Return the class whose vector is most similar to each image: int64 [N] on the CPU."""
+    return torch.cat([(chunk @ class_CS.T).argmax(dim=1).cpu() for chunk in image_NS.split(CHUNK)])
 
 
 def class_names(classes: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ from aimv2.tools.evaluate import language
 from aimv2.tools.evaluate.features import Extraction, Saved, Split, check_room, saved
 from aimv2.tools.evaluate.linear import linear_probe
 from aimv2.tools.evaluate.models import Model
-from aimv2.tools.evaluate.options import METHODS, OF_TEXTS, EvaluateOptions, FeatureKind, Method
-from aimv2.tools.evaluate.results import Result, accuracies, ratio
+from aimv2.tools.evaluate.options import METHODS, EvaluateOptions, FeatureKind, Method
+from aimv2.tools.evaluate.results import Result, accuracies
 
 HOW = {
     "probe": "attentive probe of {epochs} epochs, without augmentation, lr {learning_rate:g} and weight decay"
@@ -88,11 +88,7 @@ def chosen_methods(
     if model.tokenizer is None:
         lacks = "a text encoder but no tokenizer.json beside it; give tokenizer=PATH"
         lacks = lacks if model.pair else "an image encoder but no text encoder"
-        why_not |= dict.fromkeys(OF_TEXTS, f"{model.name} has {lacks}")
-    if not description.label:
-        why_not |= dict.fromkeys(("probe", "linear", "knn", "zero_shot"), f"{description.name} has no label")
-    if not description.captions:
-        why_not["retrieval"] = f"{description.name} has no captions"
+        why_not["zero_shot"] = f"{model.name} has {lacks}"
     for method in wanted or ():
         if method in why_not:
             raise UsageError(f"methods: {method} is not possible, because {why_not[method]}")
@@ -130,13 +126,11 @@ class Evaluation:
         results = self._with_training(splits["train"], parts, len(numbers)) if "train" in splits else []
         if "zero_shot" in self.methods:
             results += self._zero_shot(parts["test"], numbers)
-        if "retrieval" in self.methods:
-            results += self._retrieval(splits["test"], parts["test"], unusable["test"])
         return Outcome(results, {name: len(split.records) for name, split in splits.items()}, unusable, len(numbers))
 
     def _splits(self) -> dict[str, Split]:
         cache = str(Path(self.options.cache_dir) / "shards"), int(self.options.cache_gb * 1e9)
-        names = ("test",) if set(self.methods) <= set(OF_TEXTS) else ("test", "train", "validation")
+        names = ("test",) if self.methods == ["zero_shot"] else ("test", "train", "validation")
         places = {name: place for name in names if (place := getattr(self.description, name))}
         return {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
 
@@ -144,14 +138,12 @@ class Evaluation:
         kinds: list[FeatureKind] = ["mean"]
         if "probe" in self.methods:
             kinds.append("patches")
-        if split == "test" and not set(self.methods).isdisjoint(OF_TEXTS):
+        if split == "test" and "zero_shot" in self.methods:
             kinds.append("embedding")
         return kinds
 
     def _labels(self, split: Split) -> Labels:
         rows, console = range(len(split.records)), self.extraction.console
-        if self.methods == ["retrieval"]:
-            return Labels([""] * len(rows), [])
         is_hidden = console.quiet or not console.is_terminal
         title = f"reading labels of {split.name}"
         shown = track(rows, title, console=console, transient=True, disable=is_hidden)
@@ -229,28 +221,14 @@ class Evaluation:
         text_XS = language.embed(self.extraction, texts)
         class_CS = language.class_vectors(text_XS.unflatten(0, (len(numbers), len(prompts))))
         image_NS = test.features["embedding"][test.row_N].to(class_CS.device)
-        is_right_N = (language.nearest(image_NS, class_CS, 1)[:, 0] == test.class_N).numpy()
+        is_right_N = (language.nearest(image_NS, class_CS) == test.class_N).numpy()
         how = (
             f"zero-shot with {count(len(prompts), 'prompt')}, {len(is_right_N):,} test images, {len(numbers):,} classes"
         )
         return accuracies("zero_shot", is_right_N, test.class_N.numpy(), how=how)
 
-    def _retrieval(self, split: Split, test: Usable, unusable: list[Unusable]) -> list[Result]:
-        """Return the recalls; images without usable captions are appended to the unusable ones."""
-        captions, without = language.read_captions(split.records, self.description.captions, test.row_N.tolist())
-        check_rate(without, len(split.records), self.options.max_bad_rate, split.name)
-        unusable += without
-        every = list(dict.fromkeys(text for texts in captions.values() for text in texts))
-        number = {text: row for row, text in enumerate(every)}
-        text_US = language.embed(self.extraction, every)
-        image_NS = test.features["embedding"][list(captions)].to(text_US.device)
-        text_of = [[number[text] for text in texts] for texts in captions.values()]
-        how = f"{len(text_of):,} test images, {sum(map(len, text_of)):,} captions, {len(every):,} different"
-        found = language.retrieval(image_NS, text_US, text_of)
-        return [Result(name=name, estimate=ratio(*hits), how=how) for name, hits in found.items()]
-
 
 def _usable(features: Saved, labels: Labels, unusable: Sequence[Unusable], numbers: dict[str, int]) -> Usable:
     row_N = np.delete(np.arange(len(labels.text_N)), [each.row for each in unusable])
-    class_N = torch.tensor([numbers.get(labels.text_N[row], -1) for row in row_N.tolist()], dtype=torch.int64)
+    class_N = torch.tensor([numbers[labels.text_N[row]] for row in row_N.tolist()], dtype=torch.int64)
     return Usable(features.features, torch.from_numpy(row_N), class_N)

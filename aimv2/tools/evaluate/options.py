@@ -9,9 +9,8 @@ from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.native import MAX_AREA, MIN_AREA
 
-Method = Literal["probe", "linear", "knn", "zero_shot", "retrieval"]
+Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
-OF_TEXTS: tuple[Method, ...] = ("zero_shot", "retrieval")  # they need a text encoder
 FeatureKind = Literal["patches", "mean", "embedding"]
 CROP = 0.875
 

@@ -44,14 +44,6 @@ def mean_per_class(is_right_N: np.ndarray, class_N: np.ndarray) -> Estimate:
     return Estimate(float(share_C.mean()), float(low), float(high))
 
 
-def ratio(total_N: np.ndarray, weight_N: np.ndarray) -> Estimate:
-    """Return sum(total) / sum(weight) with a bootstrap interval that resamples images, such as hits by captions."""
-    generator, num = address.generator(seed=0, purpose="ratio"), len(total_N)
-    drawn = (generator.integers(num, size=num) for _ in range(RESAMPLES))
-    low, high = np.quantile([total_N[row_N].sum() / weight_N[row_N].sum() for row_N in drawn], [0.025, 0.975])
-    return Estimate(float(total_N.sum() / weight_N.sum()), float(low), float(high))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """A measured share.

@@ -146,7 +146,7 @@ def test_each_split_of_a_labelled_set_has_its_own_paths_and_index(tmp_path):
     ("text", "sentence"),
     [
         ("label: a", "test: "),
-        ("test: {folder: a}", "label or captions is needed"),
+        ("test: {folder: a}", "label: "),
         ("test: {foldr: a}\nlabel: a", "unknown key 'test.foldr'. Did you mean 'test.folder'?"),
         ("test: {folder: a, filters: {b: {mi: 1}}}\nlabel: a", "unknown key 'test.filters.b.mi'. Did you mean"),
         ("test: 3\nlabel: a", "test: Input should be a dictionary or an instance of Location (got 3)"),

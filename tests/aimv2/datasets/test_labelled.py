@@ -56,11 +56,9 @@ def test_validation_of_its_own_is_used(tiny, digits):
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 12, 20)
 
 
-def test_sets_without_labels_or_with_a_name_that_is_taken_are_refused(tiny, digits):
+def test_sets_without_training_images_or_with_a_name_that_is_taken_are_refused(tiny, digits):
     cases = {
-        r"without-train\.yaml: an evaluation of a run needs label and train": [
-            changed(digits, "without-train", train=None)
-        ],
+        r"without-train\.yaml: an evaluation of a run needs train": [changed(digits, "without-train", train=None)],
         "a task is called 'written' already": [digits, digits],
         "a task is called 'digits' already": [changed(digits, "digits")],
     }

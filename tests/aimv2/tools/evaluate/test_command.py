@@ -16,7 +16,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import network_input
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
-from tests.helpers.labelled_digits import changed, indexed
+from tests.helpers.labelled_digits import indexed
 from tests.helpers.native import at_native
 from tests.helpers.public_encoders import network_inputs, their_texts
 
@@ -43,8 +43,7 @@ def test_a_run_with_a_text_encoder_is_measured_by_every_method(evaluate, digits,
     assert status == 0, shown
     results = record["results"]
     accuracies = ("probe", "linear", "knn", "zero_shot")
-    recalls = [f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5)]
-    assert set(results) == {*accuracies, *(f"{name}_mean_per_class" for name in accuracies), *recalls}
+    assert set(results) == {*accuracies, *(f"{name}_mean_per_class" for name in accuracies)}
     for name, result in results.items():
         low, high = result["interval_95"]
         assert 0 <= low <= result["value"] <= high <= 1
@@ -70,16 +69,6 @@ def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, pub
     path.write_text(json.dumps(both | {"images": both["images"] | {"crop": 0.5}}))
     _, _, (alone,) = evaluate(public[0], digits, "methods=[knn]")
     assert set(alone["results"]) == {"knn", "knn_mean_per_class"}, "those of other crops are replaced"
-
-
-def test_a_set_needs_no_labels_for_retrieval(evaluate, digits, public_pair):
-    _, _, (labelled,) = evaluate(public_pair[0], digits, "methods=[retrieval]")
-    path = changed(digits, "digits-captions", label=None)
-    status, shown, records = evaluate(public_pair[0], path)
-    assert status == 0, shown
-    assert len(labelled["results"]) == 4
-    assert all(record["results"] == labelled["results"] for record in records)
-    assert "40 test images, 40 captions, 10 different" in shown
 
 
 def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):

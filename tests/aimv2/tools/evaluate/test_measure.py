@@ -11,7 +11,7 @@ PLACE = Location(folder="images")
 
 
 def described(**values):
-    return LabelledDescription(test=PLACE, name="things", **({"label": "folder"} | values))
+    return LabelledDescription(test=PLACE, name="things", label="folder", **values)
 
 
 def test_methods_are_those_that_set_and_weights_allow(public, pair):
@@ -21,11 +21,6 @@ def test_methods_are_those_that_set_and_weights_allow(public, pair):
     assert chosen_methods(trained, both, None, has_area=True) == ["linear", "knn", "zero_shot"]
     assert chosen_methods(described(), both, None) == ["zero_shot"]
     assert chosen_methods(trained, both, ["zero_shot", "knn", "knn"]) == ["knn", "zero_shot"]
-    captioned = described(train=PLACE, label="", captions="txt")
-    assert chosen_methods(captioned, both, None) == ["retrieval"]
-    for method, reason in (("retrieval", "things has no captions"), ("zero_shot", "things has no label")):
-        with pytest.raises(UsageError, match=f"methods: {method} is not possible, because {reason}"):
-            chosen_methods(trained if method == "retrieval" else captioned, both, [method])
     with pytest.raises(UsageError, match="nothing can be measured: things has no train; aimv2-tiny has an image"):
         chosen_methods(described(), alone, None)
     with pytest.raises(UsageError, match=r"a text encoder but no tokenizer\.json beside it; give tokenizer=PATH"):

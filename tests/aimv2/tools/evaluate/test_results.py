@@ -27,18 +27,6 @@ def test_mean_per_class_is_that_of_the_obvious_loop():
     assert found[1:] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.015)
 
 
-def test_ratio_resamples_images_with_all_their_queries():
-    generator = np.random.default_rng(0)
-    num_queries_N = generator.integers(1, 6, size=80)
-    num_hits_N = generator.binomial(num_queries_N, 0.5)
-    found = results.ratio(num_hits_N, num_queries_N)
-    assert found.value == pytest.approx(num_hits_N.sum() / num_queries_N.sum())
-    rows = generator.integers(80, size=(4000, 80))
-    resampled = num_hits_N[rows].sum(axis=1) / num_queries_N[rows].sum(axis=1)
-    assert found[1:] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.015)
-    assert results.ratio(np.ones(5), np.ones(5)) == (1, 1, 1)
-
-
 def test_a_row_shows_result_interval_and_settings():
     console = Console(record=True, width=160)
     result = Result(
