@@ -5,9 +5,8 @@ from typing import Any
 
 from ablations.study import WINNER
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Cell, Figure, Paragraph, Section, Table, code_span
+from analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.searches import Dimension, Search, State, Trial
-from analysis.figures.trials import pareto_front
 from analysis.judgement.confirmation import result
 from analysis.judgement.findings import Findings
 from analysis.sections.numbers import estimate
@@ -123,16 +122,15 @@ def _importances(search: Search) -> list[Block]:
 
 
 def _front(search: Search) -> list[Block]:
-    """Return the trials that no other one beats in every metric as a figure, and as a table, the best one on top."""
-    names = [escape(one.name) for one in search.metrics]
-    caption = (
-        f"Finished trials in {names[0]} and {names[1]}. No other trial is at least as good as one of the Pareto front"
-        f" in every metric and better in one. The winner is the best of the front in {names[0]}."
+    """Return the trials that no other one beats in every metric, the best one on top. Optuna's dashboard draws them."""
+    first, *others = (escape(one.name) for one in search.metrics)
+    about = (
+        f"The Pareto front: no other trial is at least as good in {first}, {', '.join(others)} and better in one. The"
+        f" winner is the best of the front in {first}."
     )
-    figure = Figure("pareto_front", "Pareto front of the trials", caption, *pareto_front(search))
     on_front = sorted((one for one in search.finished if one.number in search.front), key=search.cost)
     rows = [_row(search, one) for one in on_front]
-    return [figure, Table(["trial", *_columns(search)], rows, "pareto_front", "The Pareto front.")]
+    return [Table(["trial", *_columns(search)], rows, "pareto_front", about)]
 
 
 def _cost(search: Search) -> list[Block]:

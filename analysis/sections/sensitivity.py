@@ -3,18 +3,21 @@
 import math
 from collections.abc import Sequence
 
-from analysis.document.model import Block, Cell, Section, Table
+from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER
+from analysis.inference.intervals import POWER, with_interval
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder, Seen, seeds_needed, sensitivity_of, small_step
 
 
 def section(findings: Findings, figures: Sequence[Block] = ()) -> Section | None:
-    """Return the table of the ladder; None for a study that has none."""
+    """Return the tables of the ladder; None for a study that has none."""
     if findings.ladder is None:
         return None
-    return Section("Sensitivity", [*blocks_of("sensitivity"), *figures, _decisions(findings, findings.ladder)])
+    rungs = Section(
+        "All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(findings.ladder)], True
+    )
+    return Section("Sensitivity", [*blocks_of("sensitivity"), *figures, _decisions(findings, findings.ladder), rungs])
 
 
 def _decisions(findings: Findings, ladder: Ladder) -> Table:
@@ -41,6 +44,23 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
                 _seeds(seeds_needed(seen.paired_sd, margin)) if margin else "",
             ]
         )
+    return table
+
+
+def _rungs(ladder: Ladder) -> Table:
+    """Return the size of each known effect on every metric, and in units of noise."""
+    table = Table(["metric", *ladder.rungs.values()], name="rungs", is_filterable=True)
+    for metric, seen in ladder.metrics.items():
+        row: list[str | Cell] = [metric]
+        for rung in ladder.rungs:
+            effect = seen.effects.get(rung)
+            if effect is None:
+                row.append("")
+                continue
+            noise = _in_noise(effect.mean, seen).lines[0]
+            shown = with_interval(effect.mean, effect.low, effect.high, "+.3f")
+            row.append(Cell((shown, f"{noise} x noise"), value=effect.mean))
+        table.rows.append(row)
     return table
 
 

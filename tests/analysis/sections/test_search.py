@@ -9,7 +9,6 @@ from aimv2.config.recipes.scales import demo
 from analysis.document.data import to_json
 from analysis.document.latex import tables_of
 from analysis.document.markdown import to_markdown
-from analysis.document.model import Figure, walk
 from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
@@ -42,10 +41,6 @@ def section_of(values, **more):
         return search.section(findings_of(values, **more))
 
 
-def figures(section):
-    return [block.name for block in walk([section]) if isinstance(block, Figure)]
-
-
 def test_a_study_without_a_search_has_no_section(findings):
     assert search.section(findings) is None
     assert search.numbers(findings) == {}
@@ -71,11 +66,6 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
     mean = found.evidence.values("content_loss")[WINNER].mean()
     assert f"{mean:.3f} [" in text
     assert "has no controls of its own" in text
-
-
-def test_search_of_two_metrics_has_a_figure_of_its_front():
-    assert figures(section_of(typical())) == []
-    assert figures(section_of(typical(metrics=(LOSS, FLOPS)))) == ["pareto_front"]
 
 
 def test_pareto_front_is_a_table_of_its_trials_best_first():

@@ -42,3 +42,11 @@ def test_seeds_for_the_margin_follow_from_the_noise(found):
     """The margin of this study is 0.02, a fifth of the noise: about 2 (1.96 + 0.84)^2 x 25 / 2 seeds."""
     needed = int(by_row(found["decisions"])["content_loss [nats/token]"]["seeds to show a difference of the margin"][0])
     assert needed == pytest.approx((1.96 + 0.84) ** 2 * 25, rel=0.05)
+
+
+def test_rungs_have_effect_and_noise(found):
+    rows = by_row(found["rungs"])
+    assert rows["content_loss"]["half"] == ("+0.400 [+0.300, +0.500]", "4 x noise")
+    assert rows["content_loss"]["twice"] == ("",)
+    values = [cell.value for row in found["rungs"].rows for cell in row[1:] if cell]
+    assert values == [0.4]
