@@ -69,7 +69,7 @@ def test_prepare_data_renders_pictures_and_trains_the_tokenizer(tiny, tmp_path):
     data = replace(tiny.data, sources=("fontawesome",), cache_dir=str(tmp_path / "cache"))
     Plan("a plan", [Cell(arm="a", seed=0, config=replace(tiny, data=data))], tmp_path).prepare_data()
     made = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert {".tar", ".json"} <= made
+    assert {".npy", ".parquet", ".json"} <= made
 
 
 ENTRIES = {
