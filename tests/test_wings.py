@@ -68,6 +68,7 @@ def test_the_tests_of_the_core_pass_without_the_wings(core, tmp_path):
     assert re.search(r"\d\d\d passed", ended.stdout)
 
 
+@pytest.mark.exhaustive
 def test_a_launch_runs_and_reports_without_the_wings(core, tmp_path, cache_dir):
     ended = core("sweeps/launch.py", *small_sweep(cache_dir, "sweep.seeds=2", "executor=debug", sweep="eos"))
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]

@@ -82,12 +82,11 @@ def changed(values, how, rng, constant):
 
 def words_of(one):
     """Return all of an estimate or a bracket that is no measured number."""
-    words = [one.n, one.family, one.error_from, one.covers, one.has_interval, round(one.level, 12)]
-    return [*words, getattr(one, "df", None), getattr(one, "correlation", None)]
+    return [one.n, one.family, one.error_from, one.covers, one.has_interval, round(one.level, 12)]
 
 
 def numbers_of(one):
-    return [one.mean, one.low, one.high]
+    return [one.mean, one.low, one.high, getattr(one, "df", None), getattr(one, "correlation", None)]
 
 
 def assert_same(one, other, size=1.0):
@@ -124,8 +123,10 @@ def estimates_of(values):
 @example(table_of("noise", 3, 16, 0), "noise", 0, 1.0)
 @example(table_of("additive", 4, 5, 0), "noise", 0, 1.0)
 @example(table_of("noise", 3, 16, 0), "arms", 0, 1.0)
+# Degrees of freedom are numbers: after a million is added, the tenth digit of Satterthwaite's differs.
+@example(pd.DataFrame({"a": [3.56, 2.54, 3.87], "b": [3.17, 2.34, 3.97], "c": [3.29, 2.92, 4.21]}), "constant", 0, 1e6)
 @given(tables(), st.sampled_from(CHANGES), st.integers(0, 2**32), SHIFT)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_estimates_and_their_words_stay_the_same(values, how, rng, constant):
     before, after = estimates_of(values), estimates_of(changed(values, how, rng, constant))
     num_means = len(values.columns)

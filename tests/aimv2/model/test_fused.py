@@ -120,6 +120,7 @@ class Copies(TorchDispatchMode):
         return result
 
 
+@pytest.mark.exhaustive  # steps in bfloat16 are slow without AMX
 def test_no_block_copies_whole_activations_to_float32():
     """Their number does not grow with the depth; a norm's backward pass copies blocks of rows."""
     config, found = Case(batch_size=8, micro_batch=8, width=256, precision="bfloat16").config, []
