@@ -13,7 +13,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   train                        train and evaluate one run, and evaluate its untrained encoder
   cost                         print parameters, FLOPs, memory and setup of a run, without training it
   weights import|export        convert public AIMv2 weights (transformers, ml-aim): from=PATH to=FOLDER
-  data index|show              index, check and draw image-text pairs
+  data index|write|show        index, check, write and draw image-text pairs
   evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
 
   COMMAND --help               show the keys of a command

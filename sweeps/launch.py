@@ -25,7 +25,7 @@ from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
-from sweeps.plan_display import PlannedSweep
+from sweeps.plan_display import PlannedSweep, report_note
 from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
@@ -120,6 +120,8 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     """
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
+    if note := report_note(plan, parsed.reports_dir):
+        Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)

@@ -38,9 +38,8 @@ def explain(error: ValidationError, kind: Any = RunConfig) -> UsageError:
     where = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
         for part in where[:-1]:
-            declared = {field.name: field.type for field in dataclasses.fields(kind)}.get(
-                part, kind
-            )  # of a dict, a key
+            fields = {field.name: field.type for field in dataclasses.fields(kind)}
+            declared = fields.get(part, kind)  # the key of a dict is no field
             kind = next(filter(dataclasses.is_dataclass, (declared, *get_args(declared))))  # of a union with None
         allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(kind)]
         return unknown("key", ".".join(where), allowed)

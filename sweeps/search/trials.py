@@ -50,13 +50,18 @@ def _study(path: Path, name: str) -> "optuna.Study | None":
     """Return the study in a journal; None if it is not there yet."""
     import optuna
 
-    from sweeps.search.journal import open_storage
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(path))
+        return optuna.load_study(study_name=name, storage=_storage(path.absolute(), path.stat().st_ino))
     except KeyError:
         return None
+
+
+@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
+def _storage(path: Path, inode: int) -> "optuna.storages.BaseStorage":
+    from sweeps.search.journal import open_storage
+
+    return open_storage(path)
 
 
 @lru_cache(maxsize=10_000)

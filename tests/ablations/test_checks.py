@@ -24,14 +24,11 @@ def effect(base, **values):
     check_effect(typed, replaced(base, changed), base, lambda run: run, cells_of)
 
 
-def test_an_override_that_reaches_the_arms_or_repeats_a_default_is_accepted(tiny):
-    effect(tiny, budget__samples=32)
-    effect(tiny, budget__samples=16, log__every_steps=2)
-
-
 def test_an_override_that_every_arm_replaces_is_refused(tiny):
     with pytest.raises(UsageError, match=r"^objective.pixel_weight=0.1 has no effect: every arm of the sweep sets its"):
         effect(tiny, budget__samples=32, objective__pixel_weight=0.1)
+    effect(tiny, budget__samples=32)  # reaches the arms
+    effect(tiny, objective__pixel_weight=tiny.objective.pixel_weight)  # repeats a default, which is no mistake
 
 
 def test_an_arm_that_its_objective_cannot_train_is_named(tiny):

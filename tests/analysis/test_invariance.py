@@ -5,6 +5,7 @@ out are values at a threshold itself, such as an interval that ends at 0 or a p-
 draws them, as noise, unlike an exact tie of values, makes them with a probability of about 1e-10.
 """
 
+import math
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -126,7 +127,7 @@ def estimates_of(values):
 # Degrees of freedom are numbers: after a million is added, the tenth digit of Satterthwaite's differs.
 @example(pd.DataFrame({"a": [3.56, 2.54, 3.87], "b": [3.17, 2.34, 3.97], "c": [3.29, 2.92, 4.21]}), "constant", 0, 1e6)
 @given(tables(), st.sampled_from(CHANGES), st.integers(0, 2**32), SHIFT)
-@settings(max_examples=30)
+@settings(max_examples=60)
 def test_estimates_and_their_words_stay_the_same(values, how, rng, constant):
     before, after = estimates_of(values), estimates_of(changed(values, how, rng, constant))
     num_means = len(values.columns)
@@ -292,6 +293,7 @@ def test_verdicts_and_all_that_they_rest_on_stay_the_same(slug, size, num_seeds,
     other_study = with_arms_reversed(study) if how == "arms" else study
     one, other = concluded(study, evidence), concluded(other_study, replace(evidence, metrics=rows))
     assert one.keys() == other.keys()
+    np.testing.assert_allclose(other.pop("degrees of freedom"), one.pop("degrees of freedom"), rtol=1e-7)
     for part, words in one.items():
         assert words == other[part], part
 
@@ -306,7 +308,12 @@ def concluded(study, evidence):
     found = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale="demo")
     every = [one for expectations in study.claims.values() for one in expectations]
     text = conclusion(study, comparisons, "nats")
+    judged_by = [
+        *(comparisons[arm] for arm in sorted(comparisons)),
+        *(judged for one in found.values() for judged in one.deciding),
+    ]
     return {
+        "degrees of freedom": [getattr(one.difference, "df", math.nan) for one in judged_by],
         "controls": {(one.control, one.metric, one.result, without_numbers(one.reason)) for one in controls},
         "offsets": [without_numbers(note) for note in offsets(study, evidence, every)],
         "rungs": {metric: sorted(seen.effects) for metric, seen in ladder.metrics.items()},

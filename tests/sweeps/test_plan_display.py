@@ -13,7 +13,7 @@ from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
 from sweeps.plan import Plan
-from sweeps.plan_display import PlannedSweep
+from sweeps.plan_display import PlannedSweep, report_note
 from sweeps.pricing.price import RunSeconds
 from tests.helpers.evidence import write_run
 
@@ -33,6 +33,24 @@ class Workers:
 def clock(run):
     """Every run trains 200 images per second, and its evaluation takes 20 s."""
     return RunSeconds(run.budget.samples / 200, 20.0)
+
+
+def test_a_report_of_other_runs_is_named_before_it_is_replaced(tmp_path, tiny):
+    study = STUDIES["decoder_sharing"]
+    plan, other = (
+        Plan("decoder_sharing", expand(study, replaced(tiny, {"budget.samples": samples}), seeds=[0, 1]), tmp_path)
+        for samples in (16, 32)
+    )
+    assert report_note(plan, tmp_path) == ""
+    (folder := tmp_path / "decoder_sharing").mkdir()
+    rows = [f"{cell.arm},{cell.seed},{cell.name}" for cell in plan.cells]
+    (folder / "results.csv").write_text("\n".join(["arm,seed,run", *rows]))
+    assert report_note(plan, tmp_path) == ""
+    more = Plan(plan.title, expand(study, replaced(tiny, {"budget.samples": 16}), seeds=[1, 2]), tmp_path)
+    assert report_note(more, tmp_path) == "", "more seeds of the same runs"
+    assert report_note(other, tmp_path).startswith(f"{folder} is the report of runs with other values")
+    (folder / "results.csv").write_bytes(b"arm\n")
+    assert report_note(other, tmp_path) == "", "nothing is known of it"
 
 
 @pytest.mark.parametrize("equal", ["samples", "flops"])
