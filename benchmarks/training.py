@@ -58,20 +58,15 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-def recipe(scale: str) -> RunConfig:
-    """Return the run of a scale.
+def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
+    """Return the run of a scale, with an encoder of another depth or for images of another size if they are given.
 
     Raises:
         UsageError: the scale is unknown.
     """
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    return SCALES[scale]()
-
-
-def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
-    """Return the run of a scale, with an encoder of another depth or for images of another size if they are given."""
-    config = with_attention(recipe(scale))
+    config = with_attention(SCALES[scale]())
     image_px, encoder = image_px or config.model.image_px, config.model.encoder
     model = replace(config.model, image_px=image_px, encoder=replace(encoder, depth=depth or encoder.depth))
     return replace(config, model=model, data=replace(config.data, render_px=image_px))

@@ -4,6 +4,7 @@ A field of ``Location`` with a ``reader`` is a kind of place, and its line regis
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -229,14 +230,12 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
             located[key] = str(base / Path(located[key]).expanduser())
     if isinstance(located.get("shards"), list):
         located["shards"] = [
-            name if not isinstance(name, str) or _is_url(name) else str(base / Path(name).expanduser())
+            str(base / Path(name).expanduser())
+            if isinstance(name, str) and not re.match(f"{PIPE}|.*://", name)
+            else name
             for name in located["shards"]
         ]
     return located
-
-
-def _is_url(name: str) -> bool:
-    return "://" in name or name.startswith(PIPE)
 
 
 def _weighted(value: Any) -> Any:

@@ -22,7 +22,7 @@ from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
-from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room, shortage
+from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.status.runs import duration
@@ -85,8 +85,6 @@ class LocalExecutor(Executor):
         """Do the work, and return when all is over."""
         write_request(plan.runs_dir, request)
         plan.prepare_data()
-        if missing := shortage(work.configs):
-            board.console.print(missing, soft_wrap=True)
         self.complete(plan, work, board)
         return True
 

@@ -87,16 +87,6 @@ def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunCon
     return max(largest.usable // largest.memory.total, 1)
 
 
-def shortage(runs: Sequence[RunConfig], machine: Machine = HERE) -> str:
-    """Return a sentence on the memory that workers have to wait for; empty if one of them can start now."""
-    if any(run.device == "cuda" for run in runs):
-        return ""
-    needed, free = largest_bytes(runs, machine), machine.available_memory()
-    if free >= needed:
-        return ""
-    return f"a run needs {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: workers wait for more"
-
-
 def largest_bytes(runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
     """Return the bytes that the largest of these runs, on the CPU, takes on this machine."""
     return largest_run(runs, machine.total_memory()).memory.total

@@ -64,6 +64,8 @@ def index_command(arguments: Sequence[str]) -> int:
     if options.audit:
         _audit(names, run_config(values).data, options.num, workers)
         return 0
+    if of_audit := [text for text in given if text.startswith(("num=", "data."))]:
+        raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
     for name in names:
         if not is_described(name):
             raise UsageError(

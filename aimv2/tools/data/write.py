@@ -28,7 +28,7 @@ from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.sources.version import glyphs_of
-from aimv2.datasets.description import Fields, SourceDescription, read_source
+from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.request.compose import compose, run_config
 
@@ -199,10 +199,17 @@ def _members(side: SourceSide, row: int) -> dict[str, Any]:
 
 
 def _fields(pairs: FilePairs, row: int, description: SourceDescription) -> dict[str, Any]:
-    """Return the values of all fields that the description uses."""
+    """Return the values of all fields that the description uses.
+
+    Raises:
+        UsageError: two of them differ only in dots and underscores.
+    """
     rule = description.held_out
     labels = (*description.filters, *([rule.field] if rule and rule.field else []))
-    values = {_plain(name): pairs.field(row, name) for name in (*description.short, *description.dense, *labels)}
+    names = dict.fromkeys((*description.short, *description.dense, *labels))
+    values = {_plain(name): pairs.field(row, name) for name in names}
+    if len(values) < len(names):
+        raise UsageError(f"the fields {', '.join(names)} cannot be written together: dots become underscores")
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -233,7 +240,11 @@ def _described(sides: Sequence[SourceSide], written: Written) -> str:
             transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
     else:
         kinds = {"short": description.short, "dense": description.dense}
-        values |= {kind: _renamed(fields) for kind, fields in kinds.items() if fields}
+        renamed = {
+            kind: {f"json.fields.{_plain(name)}": weight for name, weight in fields.items()}
+            for kind, fields in kinds.items()
+        }
+        values |= {kind: fields for kind, fields in renamed.items() if fields}
         given = dataclasses.asdict(description.transforms)
         transforms = {name: value for name, value in given.items() if value is not None}
         licence = description.licence
@@ -243,10 +254,6 @@ def _described(sides: Sequence[SourceSide], written: Written) -> str:
     names = ", ".join(dict.fromkeys(side.source for side in sides))
     title = f"# {sum(written.samples.values()):,} pairs of {names}, written by python -m aimv2 data write\n"
     return title + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
-
-
-def _renamed(fields: Fields) -> dict[str, float]:
-    return {f"json.fields.{_plain(name)}": weight for name, weight in fields.items()}
 
 
 def _print(folder: Path, written: Written) -> None:

@@ -54,6 +54,7 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
         (["openmoji", "audit=true", "num=0"], "num: .*greater than 0"),
         (["openmoji", "audit=true", "nom=3"], "unknown key 'nom'"),
         (["none.yaml", "workers=two"], "workers"),
+        (["none.yaml", "num=3", "data.max_pixels=9"], "num=3 data.max_pixels=9: that is of an audit; type audit=true"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(arguments, message, tmp_path, monkeypatch):

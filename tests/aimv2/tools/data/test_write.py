@@ -199,3 +199,18 @@ def test_a_source_without_a_usable_pair_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no pair can be written \(undecodable image 8\)"):
         write_command([f"to={tmp_path / 'to'}", f"data.sources=[{tmp_path / 'mine.yaml'}]"])
     assert not (tmp_path / "to").exists()
+
+
+def test_fields_whose_names_would_be_equal_are_refused(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in "abcdefgh":
+        Image.new("RGB", (20, 20)).save(tmp_path / "pictures" / f"{name}.png")
+    rows = [f"{name}.png,one,other" for name in "abcdefgh"]
+    (tmp_path / "table.csv").write_text("\n".join(["image,x.y,x_y", *rows]) + "\n")
+    (tmp_path / "mine.yaml").write_text(
+        "folder: pictures\ntable: table.csv\nshort: x.y\ndense: x_y\nheld_out: {fraction: 0.5}\n"
+    )
+    prepare_location(read_source(tmp_path / "mine.yaml"))
+    with pytest.raises(UsageError, match=r"x\.y, x_y cannot be written together"):
+        write_command([f"to={tmp_path / 'to'}", f"data.sources=[{tmp_path / 'mine.yaml'}]"])
+    assert not (tmp_path / "to").exists()
