@@ -21,6 +21,7 @@ REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members 
 INDEX_SUFFIX = ".index"
 READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
+NO_PATH = re.compile(f"{PIPE}|.*://")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
 
@@ -230,9 +231,7 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
             located[key] = str(base / Path(located[key]).expanduser())
     if isinstance(located.get("shards"), list):
         located["shards"] = [
-            str(base / Path(name).expanduser())
-            if isinstance(name, str) and not re.match(f"{PIPE}|.*://", name)
-            else name
+            str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
             for name in located["shards"]
         ]
     return located
