@@ -94,7 +94,7 @@ class Bench:
         description = describe(folder / kind.name)
         prepare_location(read_source(description))
         self._config = run_config(description, kind, batch_size=options.batch_size, samples=self.num_images)
-        self._data = prepare(self._config.data, self._config.model)
+        self._data = prepare(self._config.data, self._config.model.vocab_size)
 
     def time(self, workers: int) -> dict[str, np.ndarray]:
         """Return the seconds that each loader takes for all images: float64 [R] each."""
@@ -140,7 +140,7 @@ def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: i
 
 def load_ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
     """Load the images of a run's batches as training does; the data is opened first unless it is given."""
-    data = data or prepare(config.data, config.model)
+    data = data or prepare(config.data, config.model.vocab_size)
     for batch in loader(TrainBatches(config, data.train, data.tokenizer), first_step=0, pin_memory=False):
         yield batch.image
 

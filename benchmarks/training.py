@@ -102,7 +102,7 @@ def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
         "device": "cpu",
     }
     config = with_attention(replaced(case.config, values))
-    data = prepare(config.data, config.model)
+    data = prepare(config.data, config.model.vocab_size)
     return TrainBatches(config, data.train, data.tokenizer)
 
 

@@ -57,8 +57,8 @@ class Plan:
         """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""
         from aimv2.data.prepare import prepare
 
-        for data, model in {(cell.config.data, cell.config.model) for cell in self.cells}:
-            prepare(data, model, show_progress=True)
+        for data, vocab_size in {(cell.config.data, cell.config.model.vocab_size) for cell in self.cells}:
+            prepare(data, vocab_size, show_progress=True)
 
 
 def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "", *, is_allowed: bool = False) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.config.data_config import DataConfig
-from aimv2.config.model_config import ModelConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CaptionKind, Pairs, usable_captions
 from aimv2.data.prepare import mixture, prepare
@@ -24,12 +23,13 @@ def mean_supervised_tokens(config: RunConfig) -> float:
     Raises:
         UsageError: as ``prepare`` and ``mixture``.
     """
-    return _mean_supervised_tokens(config.data, config.model, config.objective.supervise_eos)
+    model, objective = config.model, config.objective
+    return _mean_supervised_tokens(config.data, model.vocab_size, model.max_text_tokens, objective.supervise_eos)
 
 
-@lru_cache(maxsize=64)  # arms of a study
-def _mean_supervised_tokens(data: DataConfig, model: ModelConfig, supervise_eos: bool) -> float:
-    prepared = prepare(data, model)
+@lru_cache(maxsize=64)  # most arms of a study have the same captions
+def _mean_supervised_tokens(data: DataConfig, vocab_size: int, max_tokens: int, supervise_eos: bool) -> float:
+    prepared = prepare(data, vocab_size)
     train, tokenizer = prepared.train, prepared.tokenizer
     mixed = mixture(data, train)
     if mixed is None and data.dense_fractions is None:
@@ -40,7 +40,7 @@ def _mean_supervised_tokens(data: DataConfig, model: ModelConfig, supervise_eos:
             (weight / sum(weights), rows, data.dense_share(number))
             for number, (weight, rows) in enumerate(zip(weights, train.rows.values(), strict=True))
         ]
-    mean = partial(_mean, train, tokenizer=tokenizer, max_tokens=model.max_text_tokens, supervise_eos=supervise_eos)
+    mean = partial(_mean, train, tokenizer=tokenizer, max_tokens=max_tokens, supervise_eos=supervise_eos)
     total = 0.0
     for share, rows, dense in shares:
         kinds: dict[CaptionKind, float] = {"short": 1 - dense, "dense": dense}

@@ -9,7 +9,6 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import write_text
 from aimv2.base.order import Mixture, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
-from aimv2.config.model_config import ModelConfig
 from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
@@ -42,7 +41,7 @@ def render(config: DataConfig) -> None:
             open_source(source, config, show_progress=True)
 
 
-def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = False) -> Data:
+def prepare(config: DataConfig, vocab_size: int, *, show_progress: bool = False) -> Data:
     """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
 
     Raises:
@@ -56,7 +55,7 @@ def prepare(config: DataConfig, model: ModelConfig, *, show_progress: bool = Fal
         train,
         Joined({source: side.held_out for source, side in sides.items()}),
         Joined(unseen) if unseen else None,
-        load_tokenizer(config, model, train),
+        load_tokenizer(config, vocab_size, train),
     )
 
 
@@ -92,21 +91,21 @@ def mixture(config: DataConfig, train: Joined) -> Mixture | None:
     return Mixture(config.names, quotas(weights), tuple(train.rows.values()), tuple(part.block_rows for part in parts))
 
 
-def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> CaptionTokenizer:
+def load_tokenizer(config: DataConfig, vocab_size: int, train: Joined) -> CaptionTokenizer:
     """Return the configured tokenizer, or the cached one that was trained on the training captions.
 
     Raises:
-        UsageError: the tokenizer is missing or broken, or has more tokens than ``model.vocab_size``; or the cache
+        UsageError: the tokenizer is missing or broken, or has more tokens than ``vocab_size``; or the cache
             cannot be written.
     """
     if config.tokenizer is not None:
         tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
     else:
         captions = _tokenizer_captions(train)
-        content = "\n".join([str(model.vocab_size), *captions])
+        content = "\n".join([str(vocab_size), *captions])
         path = Path(config.cache_dir) / "tokenizers" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
         if not path.exists():
-            trained = CaptionTokenizer.train(captions, model.vocab_size)
+            trained = CaptionTokenizer.train(captions, vocab_size)
             with writing(config):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(path, trained.to_json())
@@ -114,10 +113,8 @@ def load_tokenizer(config: DataConfig, model: ModelConfig, train: Joined) -> Cap
             tokenizer = CaptionTokenizer.load(path)
         except UsageError as error:
             raise UsageError(f"{path} cannot be read; delete it and it is trained again") from error
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UsageError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, more than model.vocab_size={model.vocab_size}"
-        )
+    if tokenizer.vocab_size > vocab_size:
+        raise UsageError(f"the tokenizer has {tokenizer.vocab_size} tokens, more than model.vocab_size={vocab_size}")
     return tokenizer
 
 

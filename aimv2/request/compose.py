@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -50,7 +50,6 @@ def compose(
     defaults: Mapping[str, str],
     values: Mapping[str, Any] | None = None,
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
-    conf_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
@@ -59,7 +58,6 @@ def compose(
             ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
         groups: choices by group and name, for groups that are defined in Python.
-        conf_dir: folder of the YAML files of the other groups, one subfolder per group; None if there are none.
 
     Raises:
         UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
@@ -70,7 +68,7 @@ def compose(
     defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
     named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **(groups or {})}
     for key in typed.keys() & defaults:
-        if typed[key] not in (allowed := _choices(named.get(key, ()), key, conf_dir)):
+        if typed[key] not in (allowed := sorted(named[key])):
             raise unknown(key, str(typed[key]), allowed)
     chosen = {key: typed[key] for key in typed if key in defaults}
     nodes = _nodes(typed, groups or {}, defaults | chosen)
@@ -79,9 +77,7 @@ def compose(
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     with (
         _stored(root, nodes),
-        initialize(config_path=None, version_base="1.3")
-        if conf_dir is None
-        else initialize_config_dir(config_dir=str(conf_dir.resolve()), version_base="1.3"),
+        initialize_config_dir(str(Path(__file__).parent), version_base="1.3"),  # `initialize` reads the stack
     ):
         config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
     known = flatten(_plain(config))
@@ -200,8 +196,3 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     composed = OmegaConf.to_container(config, resolve=True)
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
-
-
-def _choices(named: Iterable[str], group: str, conf_dir: Path | None) -> list[str]:
-    files = [] if conf_dir is None else [path.stem for path in (conf_dir / group).glob("*.yaml")]
-    return sorted({*named, *files})

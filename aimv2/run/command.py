@@ -71,7 +71,7 @@ def train_command(overrides: Sequence[str]) -> int:
             return 0
         try:
             render(config.data)
-            prepared(config.data, config.model)  # a wrong config is refused before a run starts
+            prepared(config.data, config.model.vocab_size)  # a wrong config is refused before a run starts
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
                 return 1
         finally:

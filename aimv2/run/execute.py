@@ -116,13 +116,13 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Ev
                 _train_beside(call, interrupts, world)
             else:
                 with interrupts.at_once():
-                    data, model = prepared(call.config.data, call.config.model), build(call.config)
+                    data, model = prepared(call.config.data, call.config.model.vocab_size), build(call.config)
                     _evaluate_on_all(evaluate, model.to(call.config.device), data, call.config, beside(world), world)
 
 
 def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
     config, attempt = call.config, call.attempt
-    data = prepared(config.data, config.model)
+    data = prepared(config.data, config.model.vocab_size)
     with Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver:
         train(
             config,
@@ -168,7 +168,7 @@ def _train_and_evaluate(
         assert rank == 0, "the other ranks call follow"
     config = _set_up(config)
     goal = objective(config.objective.name)
-    data = prepared(config.data, config.model)
+    data = prepared(config.data, config.model.vocab_size)
     if config.data.kind == "files" or config.evaluation.sets:
         described().record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     trained = _train(attempt, config, data, on_rows, interrupts, lead)

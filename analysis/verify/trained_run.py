@@ -127,7 +127,7 @@ def load(folder: RunFolder) -> TrainedRun:
         own = CaptionTokenizer.load(folder.file("tokenizer.json"))
     except UsageError as error:
         raise UsageError(f"run {folder.path} is broken: its tokenizer.json cannot be read") from error
-    data = prepare(config.data, config.model, show_progress=True)
+    data = prepare(config.data, config.model.vocab_size, show_progress=True)
     _check_data(folder, "tokenizer", data.tokenizer.fingerprint, own.fingerprint)
     model, weights = build(config), folder.file("weights.safetensors")
     try:

@@ -53,7 +53,7 @@ def calibrate(
 
     with TemporaryDirectory() as folder:
         config = replace(short, data=replace(short.data, cache_dir=str(cache_dir or Path(folder) / "cache")))
-        prepare(config.data, config.model, show_progress=True)
+        prepare(config.data, config.model.vocab_size, show_progress=True)
         run = RunFolder(Path(folder), signature(config))
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"

@@ -97,7 +97,7 @@ def test_arms_of_the_sensitivity_study_train_on_own_data(arm, own):
     study = adapted(STUDIES["sensitivity"], own)
     config = next(cell.config for cell in expand(study, own, seeds=[0]) if cell.arm == arm)
     config = replace(config, budget=replace(config.budget, samples=2 * config.budget.batch_size))
-    data, record = prepare(config.data, config.model), Rows()
+    data, record = prepare(config.data, config.model.vocab_size), Rows()
     batches = TrainBatches(config, data.train, data.tokenizer)
     train(config, objective(config.objective.name), build(config), batches, attempt=record)
     assert [row["step"] for row in record.rows] == [0, 1, 2]
@@ -153,7 +153,7 @@ def test_three_sources_are_left_out_one_by_one(tiny):
 def test_sources_keep_their_proportions_by_size_when_one_is_left_out(tiny, tmp_path):
     sources = tuple(own_source(tmp_path, name, num_pairs=size) for name, size in (("a", 60), ("b", 30), ("c", 20)))
     base = replaced(tiny, {"data.sources": sources})
-    sizes = [len(part) for part in prepare(base.data, base.model).train.parts.values()]
+    sizes = [len(part) for part in prepare(base.data, base.model.vocab_size).train.parts.values()]
     without_b = weights_of(adapted(STUDIES["data_mix"], base), base)["without_b"]
     assert without_b == (sizes[0], 0, sizes[2])
     assert sizes[0] > sizes[2] > 0

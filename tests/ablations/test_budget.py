@@ -34,7 +34,7 @@ def supervised(data, model, supervise_eos):
         budget=BudgetConfig(samples=4000, batch_size=500),
         objective=ObjectiveConfig(supervise_eos=supervise_eos),
     )
-    pairs = prepare(data, model)
+    pairs = prepare(data, model.vocab_size)
     batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     return sum(batches[step].num_supervised for step in range(len(batches)))
 
@@ -51,6 +51,7 @@ def test_max_train_flops_are_those_of_all_parts_with_full_captions(base):
     assert max_train_flops(base, 320) == train_flops(parts, 320, 320 * 12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("slug", ["objective", "decoder_width", "eos", "synthetic_fraction"])
 def test_equal_flops_are_equal_once_the_captions_are_read(base, slug):
     study = replace(STUDIES[slug], equal="flops")

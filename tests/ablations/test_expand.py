@@ -18,6 +18,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
+from tests.helpers.marks import exhaustive
 
 
 def config_of(study, arm, base, *, seed=0):
@@ -40,7 +41,7 @@ def test_cells_are_conditions_times_seeds_and_one_untrained_encoder_per_seed(stu
     assert expand(study, tiny) == expand(study, tiny, arms=list(study.arms), seeds=study.seeds)
 
 
-@pytest.mark.parametrize("arm", ["positive_control", UNTRAINED])
+@pytest.mark.parametrize("arm", ["positive_control", exhaustive(UNTRAINED)])
 def test_executed_cell_reports_the_primary_metric(study, arm, tiny, tmp_path):
     cell = next(cell for cell in expand(study, tiny, seeds=[0]) if cell.arm == arm)
     run = RunFolder(tmp_path, cell.name)
@@ -72,6 +73,7 @@ def test_cells_are_distinct_runs_for_any_seeds(study, tiny, seeds):
     assert not baseline & {cell.config.seed for cell in cells if cell.arm == "null_control"}
 
 
+@pytest.mark.exhaustive
 def test_null_control_shares_no_seed_with_1200_seeds(study, tiny):
     cells = expand(study, tiny, arms=["uniform"], seeds=range(1200))
     assert {cell.config.seed for cell in cells if cell.arm == "null_control"} == set(range(2000, 3200))
@@ -135,6 +137,7 @@ def test_equal_arms_are_refused_with_the_cause(study, tiny):
         expand(STUDIES["loss_form"], raw)
 
 
+@pytest.mark.exhaustive
 def test_arms_made_equal_by_matching_are_refused_with_the_cause(tiny):
     scaling = replace(STUDIES["scaling"], equal="flops")
     with pytest.raises(

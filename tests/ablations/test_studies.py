@@ -13,7 +13,6 @@ from ablations.claims import CLAIMS
 from ablations.expand import expand
 from ablations.expectations import CONTENT_LOSSES, DIGITS, PROBE, STEP_TIME
 from ablations.studies.objective import RATES
-from ablations.study import CONTROLS
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.recipes.post_training import high_res
@@ -25,29 +24,21 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
+from tests.helpers.marks import exhaustive
 from tests.helpers.training import Rows
+
+TAKEN = {"data_mix": "paper", "sample_efficiency": "siglip_samples_025", "scaling": "size_300_samples_025"}
 
 
 def conditions():
-    """Return every arm and control of every study.
-
-    Everyday tests leave out controls of all studies but one, arms that need pictures or a tokenizer of their own, and
-    arms with other numbers of what a kept arm varies.
-    """
-    cases = []
-    for study in STUDIES.values():
-        for arm in study.conditions:
-            is_left_out = (
-                (arm in CONTROLS and study.slug != "prefix_ratio")
-                or (study.slug == "data_mix" and arm != "paper")
-                or arm == "image_150"
-                or (study.slug == "high_res_adaptation" and arm != "same_size")
-                or (study.slug in ("sample_efficiency", "scaling") and not arm.endswith("_025"))
-                or (study.slug in ("optimizer", "loss_weight") and arm not in (study.baseline, list(study.arms)[-1]))
-            )
-            marks = [pytest.mark.exhaustive] if is_left_out else []
-            cases.append(pytest.param(study, arm, id=f"{study.slug}-{arm}", marks=marks))
-    return cases
+    """Return every arm and control of every study. Everyday tests take the last arm of each, or a cheaper one."""
+    return [
+        (pytest.param if arm == TAKEN.get(study.slug, [*study.arms][-1]) else exhaustive)(
+            study, arm, id=f"{study.slug}-{arm}"
+        )
+        for study in STUDIES.values()
+        for arm in study.conditions
+    ]
 
 
 studies = pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
@@ -73,7 +64,7 @@ def test_every_arm_takes_two_steps_and_can_report_the_primary_metric(study, arm,
     config = replace(config, budget=replace(config.budget, samples=2 * config.budget.batch_size))
     objective(config.objective.name).check(config)
     same = {"weights": None, "captions": "own", "pixels": "own", "dense_fraction": base.data.dense_fraction}
-    data = prepared(replace(config.data, **same), config.model)
+    data = prepared(replace(config.data, **same), config.model.vocab_size)
     record = Rows()
     batches = TrainBatches(config, data.train, data.tokenizer)
     train(config, objective(config.objective.name), build(config), batches, attempt=record)
@@ -132,6 +123,7 @@ OWN_START = {
 }
 
 
+@pytest.mark.exhaustive
 @studies
 def test_arms_start_from_the_same_weights_wherever_name_and_shape_are_equal(study, base):
     base = replaced(base, {"data.sources": SCENE_SOURCES})

@@ -125,6 +125,7 @@ def estimates_of(values):
 @example(table_of("additive", 4, 5, 0), "noise", 0, 1.0)
 @example(table_of("noise", 3, 16, 0), "arms", 0, 1.0)
 # Degrees of freedom are numbers: after a million is added, the tenth digit of Satterthwaite's differs.
+@pytest.mark.exhaustive
 @example(pd.DataFrame({"a": [3.56, 2.54, 3.87], "b": [3.17, 2.34, 3.97], "c": [3.29, 2.92, 4.21]}), "constant", 0, 1e6)
 @given(tables(), st.sampled_from(CHANGES), st.integers(0, 2**32), SHIFT)
 @settings(max_examples=60)
@@ -153,6 +154,7 @@ def test_arms_that_spread_more_stay_the_same(values, how, rng, constant):
     assert named(values) == named(changed(values, how, rng, constant))
 
 
+@pytest.mark.exhaustive
 @given(
     tables(max_arms=8), st.booleans(), st.sampled_from(CHANGES), st.integers(0, 2**32), st.sampled_from([1.0, 1000.0])
 )

@@ -80,6 +80,7 @@ def test_page_and_markdown_have_the_same_text(folder):
             assert " ".join(words).removeprefix("- ") in shown
 
 
+@pytest.mark.exhaustive
 def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, tmp_path, capsys):
     """The report is of another process, which loads no torch."""
     places = [f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
@@ -178,6 +179,7 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path):
     some = [cell for cell in cells if cell.arm in ("uniform", "causal") and cell.seed < 3]
     for cell in some:
@@ -243,6 +245,7 @@ def edited(cells, request_of, tmp_path):
     return text
 
 
+@pytest.mark.exhaustive
 def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, tmp_path):
     """Item 2: the audit's report had 0.988, 0.496 and 0.252, of three versions of a loss, as one arm."""
     text = edited()
@@ -258,6 +261,7 @@ def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, t
     assert set(load(request_of.cells, tmp_path).results["code"]) == {"a" * 12, "b" * 12, ""}
 
 
+@pytest.mark.exhaustive
 def test_mixed_code_is_allowed_on_request_and_reported(edited):
     text = edited(allow_mixed_code=True)
     assert (
@@ -268,6 +272,7 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
     assert "the runs are of 3 codes, which the sweep allows" in text, "it stands beside the numbers that it limits"
 
 
+@pytest.mark.exhaustive
 def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(tiny, tmp_path, capsys):
     request, reports = request_of_search(tiny), tmp_path / "reports"
     write_confirmation(request, tmp_path)
@@ -288,6 +293,7 @@ def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(ti
     assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
 
 
+@pytest.mark.exhaustive
 def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
     alone, both = request_of_search(tiny, has_winner=False), request_of_search(tiny)
     path = path_of(tmp_path, alone.folder)

@@ -42,6 +42,7 @@ def test_a_law_is_printed_and_written(table, tmp_path, capsys):
         assert numbers["parameters"][name]["low"] < value < numbers["parameters"][name]["high"]
 
 
+@pytest.mark.exhaustive
 def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
     """Neither an image that a reader's browser loads, nor a script, nor a formula, nor a column of its own."""
     size, loss = "a|b*<script>", '![x](/etc/hostname) "$\\alpha_'
@@ -59,11 +60,13 @@ def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
     ElementTree.parse(out / "figures" / "scaling_law.svg")
 
 
+@pytest.mark.exhaustive
 def test_flops_of_the_file_replace_six_n_d(table):
     options = FitOptions(n="params", d="tokens", loss="ce", flops="flops", bootstrap=100, form="additive_no_offset")
     assert report(table, options).numbers["cost"]["per_size"] == pytest.approx(6.5)
 
 
+@pytest.mark.exhaustive
 def test_one_variable_and_a_named_form(table):
     found = report(table, FitOptions(d="tokens", loss="ce", bootstrap=100, form="d_no_offset"))
     assert found.numbers["form"] == "B d^-b"
@@ -113,6 +116,7 @@ def test_values_may_have_spaces_and_missing_ones_are_refused(tmp_path, capsys):
     assert read_runs(path, {"n": "n", "loss": "loss"})["loss"].tolist() == [3, 2]
 
 
+@pytest.mark.exhaustive
 def test_the_file_can_be_typed_as_a_path():
     script = Path(__file__).parents[2] / "analysis" / "scaling.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)

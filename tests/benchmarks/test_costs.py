@@ -10,6 +10,8 @@ from analysis.costs.measurements import ARCHITECTURES
 from benchmarks.cost_training import Scale
 from benchmarks.costs import CostOptions, measure_encoders, measured
 
+pytestmark = pytest.mark.exhaustive
+
 SMALL = {"depth": 1, "patches": (16,), "batch": 2, "repeats": 3, "batch_repeats": 2, "device": "cpu"}
 
 

@@ -19,6 +19,7 @@ import pytest
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import demo
 from sweeps.pricing.price import read_limits
+from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
 OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md")  # of these pages
@@ -27,6 +28,10 @@ COMMANDS = [
     words for page in PAGES if page.name not in OWN_TESTS for words in commands(page) if OWN_SOURCE not in words
 ]
 CHEAP = {shlex.join(cheap(words)): cheap(words) for words in COMMANDS}
+CASES = [  # arms of equal FLOPs are planned once thousands of captions are read
+    exhaustive(words, id=name) if "sweep.equal=flops" in words else pytest.param(words, id=name)
+    for name, words in CHEAP.items()
+]
 LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit=")}
 
 
@@ -49,7 +54,7 @@ def entered(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("words", CHEAP.values(), ids=CHEAP)
+@pytest.mark.parametrize("words", CASES)
 def test_command_parses_and_plans(words, entered, tmp_path, cache_dir):
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]

@@ -108,7 +108,7 @@ def prepared(cache_dir):
     """Render the pairs, so that no launch waits for them."""
     run = SCALES["demo"]()
     run = resolve(replace(run, data=replace(run.data, sources=("fontawesome", "openmoji"), cache_dir=cache_dir)))
-    prepare(run.data, run.model)
+    prepare(run.data, run.model.vocab_size)
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,7 @@ def history(found):
     return values
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")  # of its packages
 def test_later_export_replaces_the_run_of_the_same_id(exported, tmp_path):
     exported(record(3, state="new"))
@@ -145,6 +146,7 @@ def test_later_export_replaces_the_run_of_the_same_id(exported, tmp_path):
     assert {f"final/{name}": value for name, value in FINAL.items()}.items() <= summary.items()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")
 def test_other_runs_stay(exported):
     assert len(exported(record(2), record(2, name="v2-ba9876543210"))) == 2

@@ -32,6 +32,7 @@ def test_a_launch_whose_runs_are_done_is_complete(ended):
     assert "missing" not in printed
 
 
+@pytest.mark.exhaustive
 def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
     """As of a retry, which has failed runs only."""
     cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]

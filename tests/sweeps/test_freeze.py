@@ -13,6 +13,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
 from sweeps.freeze import PACKAGES, SOURCE, freeze
+from tests.helpers.marks import exhaustive
 from tests.helpers.sweeps import SMALL, small_sweep
 
 
@@ -87,7 +88,7 @@ def marked(source):
     return source
 
 
-@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", "analysis/report.py"])
+@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", exhaustive("analysis/report.py")])
 def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script):
     """Item 3: another clone is installed, or first in PYTHONPATH, and Python adds no folder of its own to the path."""
     output = typed(marked / script, "--help", cwd=tmp_path)

@@ -55,6 +55,7 @@ def test_a_dry_run_prints_the_plan_and_its_price_and_writes_nothing(here, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_plans_and_status_load_no_torch_once_speeds_are_measured(here, tmp_path, cache_dir):
     """Torch takes longer to load than all the rest."""
     arguments = [*small_sweep(cache_dir, "sweep.seeds=125"), "dry_run=true"]
@@ -92,6 +93,7 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     assert len(attempts(tmp_path)) == 3
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_launch_releases_its_runs_with_a_checkpoint(started, tmp_path):
     """SIGINT reaches the launcher alone, as from a process manager."""
     process = started(*ONE_ARM, "executor.workers=1", "budget.samples=1000000")
@@ -252,6 +254,7 @@ def test_a_killed_worker_loses_no_run(started, tmp_path):
     assert len(attempts(tmp_path)) == 5
 
 
+@pytest.mark.exhaustive
 def test_a_failed_run_is_named_retried_once_per_launch_and_shown_in_the_report(here, tmp_path):
     for number in (1, 2):
         status, shown, _ = here(*ONE_ARM, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")

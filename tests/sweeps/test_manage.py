@@ -133,6 +133,7 @@ def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
     assert "is not done yet; only a finished run can be replayed" in shown
 
 
+@pytest.mark.exhaustive
 def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
     status, shown = command("extend", "prefix_ratio", "seeds=2")
     assert status == 0, shown
@@ -153,6 +154,7 @@ def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     assert all(cell.name in results for cell in last_request(copied).cells), "the report is on the union too"
 
 
+@pytest.mark.exhaustive
 def test_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, monkeypatch):
     """They followed the last launch of all users, whose arguments were another's."""
     runs_dir = folder / "runs"
@@ -195,6 +197,7 @@ def test_retry_does_failed_runs_only(folder, copied, command):
     assert "no worker tried it" not in shown
 
 
+@pytest.mark.exhaustive
 def test_retry_of_a_run_that_fails_again_returns_1(folder, cache_dir, command):
     request = finished(folder / "runs", cache_dir, "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     trained, untrained = (RunFolder(folder / "runs", cell.name) for cell in request.cells)

@@ -28,6 +28,7 @@ def command(cache_dir, tmp_path):
     return arguments
 
 
+@pytest.mark.exhaustive
 def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
     assert launch.main(command("data_mix", "sweep.arms=[mixture,only_boats]")) == 0
     plan = capsys.readouterr().out

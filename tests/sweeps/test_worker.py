@@ -102,6 +102,7 @@ def test_a_worker_out_of_time_releases_its_run_after_a_step(tasks, tmp_path, lau
     assert (run.rows() or [{}])[-1]["step"] == 1
 
 
+@pytest.mark.exhaustive
 def test_a_worker_looks_again_after_each_run(tasks, tmp_path, launch_dir):
     """The run of a worker that was killed waited until all others were done."""
     first, second = (RunFolder(tmp_path, task.name) for task in tasks)
@@ -186,6 +187,7 @@ def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
 
 
+@pytest.mark.exhaustive
 def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
     write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))

@@ -81,7 +81,7 @@ def shown(config: RunConfig, step: int, num: int) -> tuple[int, list[Shown]]:
     from aimv2.data.transforms import unnormalise
     from aimv2.model.positions import reading_order
 
-    data = prepare(config.data, config.model, show_progress=True)
+    data = prepare(config.data, config.model.vocab_size, show_progress=True)
     batches, reader = TrainBatches(config, data.train, data.tokenizer), Reader(config, data.train)
     size, grid = config.budget.batch_size, config.model.grid
     # The prefix matters to the encoder's attention, or to the pixel loss.

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -67,6 +68,7 @@ def test_seeds_purposes_and_epochs_give_different_permutations():
     assert len(found) == len(keys)
 
 
+@pytest.mark.exhaustive
 def test_every_number_comes_to_every_place_equally_often():
     """Oracle: a uniform random permutation. 5 numbers, 5 places, 4000 keys."""
     count = np.zeros((5, 5))

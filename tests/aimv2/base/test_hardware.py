@@ -14,6 +14,7 @@ def test_hardware_of_the_cpu_has_its_number_of_cores():
     assert cores == f"{os.cpu_count()} cores"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="drivers are looked up on Linux only")
 def test_has_cuda_loads_torch_only_where_a_driver_is(tmp_path):
     check = (

@@ -22,6 +22,7 @@ from aimv2.config.data_config import AugmentConfig
 from aimv2.config.native import size_within
 from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
 from aimv2.data.decode import crop, square
+from tests.helpers.marks import everyday, exhaustive
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
 WHOLE = AugmentConfig(min_scale=1, min_ratio=0.01, max_ratio=100, flip_probability=0)
@@ -91,7 +92,7 @@ def test_squares_are_torchvisions(size, side):
     assert difference(square(encoded(image, "PNG"), side, LIMIT), np.asarray(expected)).max() <= 1  # rounding
 
 
-@pytest.mark.parametrize("side", [64, 100, 224])
+@pytest.mark.parametrize("side", everyday([64], [64, 100, 224]))
 def test_drafted_pictures_stay_close_to_undrafted_ones(side):
     image = photograph(1801, 1203)
     content = encoded(image, "JPEG", quality=90)
@@ -428,7 +429,7 @@ def are_pictures(found):
 
 
 @pytest.mark.parametrize("name", REAL)
-@pytest.mark.parametrize("seeds", [range(150), pytest.param(range(150, 5150), marks=pytest.mark.exhaustive)], ids=str)
+@pytest.mark.parametrize("seeds", [range(150), exhaustive(range(150, 5150))], ids=str)
 def test_mutated_files_give_a_picture_or_a_bad_sample(name, seeds):
     found = [decoded(mutated(REAL[name], np.random.default_rng((seed, 7))), seed) for seed in seeds]
     assert all(map(are_pictures, found))

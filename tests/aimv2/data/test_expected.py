@@ -3,6 +3,7 @@ import pytest
 from aimv2.config.paths import replaced
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.expected import mean_supervised_tokens
+from tests.helpers.marks import exhaustive
 
 NUM_SAMPLES = 4000
 
@@ -11,11 +12,11 @@ NUM_SAMPLES = 4000
     "changes",
     [
         {},
-        {"objective.supervise_eos": True},
-        {"data.dense_fraction": 1.0},
-        {"data.dense_fraction": 0.0, "data.weights": (1, 9)},
-        {"data.weights": (3, 1), "data.captions": "shuffled"},
-        {"model.max_text_tokens": 4},
+        exhaustive({"objective.supervise_eos": True}),
+        exhaustive({"data.dense_fraction": 1.0}),
+        exhaustive({"data.dense_fraction": 0.0, "data.weights": (1, 9)}),
+        exhaustive({"data.weights": (3, 1), "data.captions": "shuffled"}),
+        exhaustive({"model.max_text_tokens": 4}),
     ],
     ids=str,
 )

@@ -15,8 +15,9 @@ def test_prepare_joins_the_sides_of_all_sources(pairs):
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
 
 
+@pytest.mark.exhaustive
 def test_glyphs_alone_have_no_unseen_objects(tiny):
-    assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model).unseen is None
+    assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model.vocab_size).unseen is None
 
 
 def test_mixture_has_the_rows_of_each_source(tiny, pairs):
@@ -27,21 +28,21 @@ def test_mixture_has_the_rows_of_each_source(tiny, pairs):
 
 
 def test_load_tokenizer_uses_the_cached_one(tiny, pairs):
-    assert load_tokenizer(tiny.data, tiny.model, pairs.train).fingerprint == pairs.tokenizer.fingerprint
+    assert load_tokenizer(tiny.data, tiny.model.vocab_size, pairs.train).fingerprint == pairs.tokenizer.fingerprint
 
 
 def test_load_tokenizer_refuses_one_larger_than_the_vocabulary(tiny, pairs, tmp_path):
     (tmp_path / "tokenizer.json").write_text(pairs.tokenizer.to_json())
     data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
-    assert load_tokenizer(data, tiny.model, pairs.train).fingerprint == pairs.tokenizer.fingerprint
+    assert load_tokenizer(data, tiny.model.vocab_size, pairs.train).fingerprint == pairs.tokenizer.fingerprint
     with pytest.raises(UsageError, match="vocab_size=300"):
-        load_tokenizer(data, replace(tiny.model, vocab_size=300), pairs.train)
+        load_tokenizer(data, 300, pairs.train)
 
 
 def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
     (tmp_path / "tokenizers").write_text("in the way")
     with pytest.raises(UsageError, match=r"data\.cache_dir=.* cannot be written"):
-        prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model)
+        prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model.vocab_size)
 
 
 def test_scenes_are_not_rendered(tiny, tmp_path):

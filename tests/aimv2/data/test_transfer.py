@@ -18,6 +18,7 @@ def glyphs(tiny):
     return sides.train, sides.held_out
 
 
+@pytest.mark.exhaustive
 def test_emoji_are_tested_on_held_out_concepts(glyphs):
     train, held_out = glyphs
     found = transfer.emoji(train, held_out)
@@ -38,6 +39,7 @@ def test_emoji_are_tested_on_held_out_concepts(glyphs):
         assert set(task.train_NK[:, 0]) == set(range(len(classes)))
 
 
+@pytest.mark.exhaustive
 def test_emoji_task_needs_emoji_in_every_split(glyphs):
     train, held_out = glyphs
     assert transfer.emoji(train, held_out.where(held_out.table["is_variant"])) is None
@@ -82,6 +84,7 @@ def test_scenes_are_tested_on_held_out_pairs(pairs, scene_set):
     assert np.array_equal(np.concatenate([found.train, found.validation]), known)
 
 
+@pytest.mark.exhaustive
 def test_test_images_are_the_given_ones_and_glyphs_among_them_are_left_out(pairs, glyphs):
     images = pairs.held_out.subset(5).images(np.arange(5))
     scenes_only = transfer.scenes(pairs.train.subset(50), transfer.Tested(pairs.held_out.subset(5), images))
@@ -96,6 +99,7 @@ def test_test_images_are_the_given_ones_and_glyphs_among_them_are_left_out(pairs
     assert transfer.scenes(pairs.train.subset(50), transfer.Tested(of_glyphs, images[:2])) is None
 
 
+@pytest.mark.exhaustive
 def test_tasks_are_those_of_the_runs_data(tiny, pairs):
     def names(data):
         tested = data.held_out.subset(12)
@@ -106,7 +110,7 @@ def test_tasks_are_those_of_the_runs_data(tiny, pairs):
     emoji = {"emoji_subcategory", "emoji_category"}
     assert names(pairs) == {"object", "ink", "count", "digits"}
     config = replace(tiny.data, sources=("openmoji",))
-    assert names(prepare(config, tiny.model)) == emoji | {"digits"}
+    assert names(prepare(config, tiny.model.vocab_size)) == emoji | {"digits"}
 
 
 def test_digits_are_all_used_once_in_grey():

@@ -151,6 +151,7 @@ def test_selection_matches_the_obvious_loop(tmp_path_factory, rows, filters, hel
             assert found.kept_N is None
 
 
+@pytest.mark.exhaustive
 def test_several_processes_and_chunks_select_the_same(tmp_path):
     num = selection.CHUNK + 1000
     rows = [{"a": number % 7, "b": str(number % 5)} for number in range(num)]

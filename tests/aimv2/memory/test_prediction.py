@@ -19,11 +19,10 @@ from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from benchmarks.peak import peak_bytes
+from tests.helpers.marks import exhaustive
 from tests.helpers.peak_memory import Case, allocated, resident
 
 GB = 10**9
-
-slow = partial(pytest.param, marks=pytest.mark.exhaustive)
 
 
 def predicted(case):
@@ -36,13 +35,17 @@ def assert_allocations_match(case, rel):
     assert held + allocated(case) == pytest.approx(memory.total - memory.process, rel=rel)
 
 
-@pytest.mark.parametrize(("micro_batch", "saves_inputs"), [(256, False), (64, True), slow(256, True), slow(64, False)])
+@pytest.mark.parametrize(
+    ("micro_batch", "saves_inputs"), [(256, False), exhaustive(64, True), exhaustive(256, True), exhaustive(64, False)]
+)
 def test_prediction_matches_allocations(micro_batch, saves_inputs):
     assert_allocations_match(Case(batch_size=256, micro_batch=micro_batch, saves_inputs=saves_inputs), 0.05)
 
 
-@pytest.mark.parametrize("precision", ["float32", slow("bfloat16")])
-@pytest.mark.parametrize(("micro_batch", "saves_inputs"), [(4, False), (1, True), slow(4, True), slow(1, False)])
+@pytest.mark.parametrize("precision", ["float32", exhaustive("bfloat16")])
+@pytest.mark.parametrize(
+    ("micro_batch", "saves_inputs"), [(4, False), exhaustive(1, True), exhaustive(4, True), exhaustive(1, False)]
+)
 def test_prediction_matches_allocations_in_the_shape_of_vit_l(micro_batch, saves_inputs, precision):
     case = Case(batch_size=4, micro_batch=micro_batch, saves_inputs=saves_inputs, width=256, precision=precision)
     assert_allocations_match(case, 0.05)
@@ -126,7 +129,7 @@ def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_
     config = replace(with_attention(demo()), device="cpu", precision="float32", **setup)
     values = {"native.areas": (8, 16, 64, 256), "model.encoder.positions": "sincos", "data.cache_dir": cache_dir}
     config = replaced(config, values | {"model.max_text_tokens": 4, "objective.supervise_eos": True})
-    data = prepare(config.data, config.model)
+    data = prepare(config.data, config.model.vocab_size)
     batches, model = TrainBatches(config, data.train, data.tokenizer), build(config)
     engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
     optimizer = build_optimizer(model, config.optimizer)

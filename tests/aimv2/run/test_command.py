@@ -73,6 +73,7 @@ def test_train_waits_until_it_knows_whether_a_process_of_another_host_is_alive(t
     assert (attempt.with_name("0002") / "failure.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_path):
     failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     assert "step 0" not in train(*failing)[1]
@@ -82,6 +83,7 @@ def test_run_that_other_code_has_begun_is_announced_to_start_again(train, tmp_pa
     assert "starts again at step 0: its checkpoint is of other code (0123456789ab)" in train(*failing)[1]
 
 
+@pytest.mark.exhaustive
 def test_run_without_samples_has_one_column_and_lists_metrics_that_do_not_apply(train, tmp_path):
     status, printed, _ = train("budget.samples=0", "objective.name=siglip")
     assert status == 0
@@ -94,6 +96,7 @@ def test_run_without_samples_has_one_column_and_lists_metrics_that_do_not_apply(
     assert absent.split(": ")[1].split(", ")[:2] == ["caption_loss", "caption_bits"]
 
 
+@pytest.mark.exhaustive
 def test_warning_of_a_metric_is_printed(train):
     grid = "evaluation.probe.learning_rates=[1e-9,1e-2]"
     status, printed, _ = train("budget.samples=0", grid, "evaluation.probe.epochs=8")

@@ -31,6 +31,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import metric_names, unit_of
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to
+from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import pictured_source
 
 FAMILIES = ("content_loss_", "image_gain_", "choice_accuracy_")
@@ -236,8 +237,8 @@ def loaded(work):
         (loaded(killed), "out of memory"),
         (loaded(exited), "node"),
         (missing, "data"),
-        (loaded(missing), "data"),
-        (loaded(wrong), "bug"),
+        exhaustive(loaded(missing), "data"),  # torch waits five seconds for such a process
+        exhaustive(loaded(wrong), "bug"),
         (wrong, "bug"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

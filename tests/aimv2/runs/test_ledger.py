@@ -20,6 +20,7 @@ from aimv2.config.signature import signature
 from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Timing, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
+from tests.helpers.marks import exhaustive
 
 METRIC = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 TIMING = Timing(heartbeat_seconds=0.03, grace_seconds=0.3)
@@ -53,7 +54,7 @@ def work_through(runs_dir, notes, wanted, held_back, seed):
 
 @pytest.mark.parametrize(
     ("num_processes", "num_runs", "num_each"),
-    [(4, 40, 3), pytest.param(8, 500, 15, marks=pytest.mark.exhaustive)],
+    [(4, 40, 3), exhaustive(8, 500, 15)],
 )
 def test_every_run_has_one_result_when_workers_are_killed_and_stopped(
     tiny, tmp_path, num_processes, num_runs, num_each
@@ -219,7 +220,7 @@ class Interleavings(RuleBasedStateMachine):
             assert self.run(number)[0].result()["maker"] == worker
 
 
-@pytest.mark.parametrize("num_examples", [20, pytest.param(200, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("num_examples", [20, exhaustive(200)])
 def test_one_living_holder_and_one_result_in_any_order_of_operations(tiny, num_examples):
     machine = type("Runs", (Interleavings,), {"configs": configs(tiny, 2)})
     run_state_machine_as_test(machine, settings=settings(max_examples=num_examples, stateful_step_count=30))

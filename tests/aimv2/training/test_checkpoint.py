@@ -42,6 +42,7 @@ from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.shards import read_about, write_about
 from aimv2.training.world import ALONE
 from tests.helpers.files import files_limited_to
+from tests.helpers.marks import everyday
 from tests.helpers.native import at_native
 from tests.helpers.training import Clock, changed, small_run
 from tests.helpers.training import run as uninterrupted
@@ -127,7 +128,7 @@ def attempted(run, config, pairs, *, signal_in=None, save=None, clock=time.monot
     return model, None if trained is None else trained.flops, attempt.folder
 
 
-@pytest.mark.parametrize("name", [*OBJECTIVES[:2], pytest.param(OBJECTIVES[2], marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("name", everyday(["aimv2"], OBJECTIVES))
 @settings(max_examples=5)
 @given(
     stops=st.sets(st.integers(0, NUM_STEPS - 1), min_size=1, max_size=3).map(sorted),
@@ -182,6 +183,7 @@ def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, refer
     assert flops == expected_flops
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])
 def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     config = long(name)
@@ -246,6 +248,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     assert parted.result()["metrics"] == whole.result()["metrics"]
 
 
+@pytest.mark.exhaustive
 def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
     config = with_samples(long(), 9 * long().budget.batch_size)
     run, mapped = RunFolder(tmp_path, signature(config)), []

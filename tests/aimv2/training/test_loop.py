@@ -36,7 +36,7 @@ def golden_rows(cache_dir):
         device="cpu",
         precision="float32",
     )
-    pairs = prepare(config.data, config.model)
+    pairs = prepare(config.data, config.model.vocab_size)
     return [{name: row[name] for name in ("step", *LOSSES)} for row in run(config, pairs)[1] if "text_loss" in row]
 
 
@@ -91,6 +91,7 @@ def test_rows_record_samples_and_flops(tiny, pairs):
     assert rows[-1]["train_flops"] == flops == train_flops(objective("aimv2").cost(tiny), 16, supervised)
 
 
+@pytest.mark.exhaustive
 def test_training_memorises_a_small_set(tiny, pairs, with_samples):
     few = Joined({"few": pairs.train.subset(8)})
     config = with_samples(tiny, 8 * 120)

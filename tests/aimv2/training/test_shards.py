@@ -111,12 +111,14 @@ def saved(tiny, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("ranks", [1, 2, pytest.param(4, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_any_ranks_restore_what_any_others_have_saved(tiny, saved, ranks, tmp_path):
     """Weights and moments are equal bit for bit; each rank compares its own."""
     on_ranks(ranks, tmp_path, restore_on, tiny, saved)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("ranks", "parallel"), WORLDS)
 def test_each_rank_writes_about_an_equal_part(saved, ranks, parallel):
     path = folder_of(saved, ranks, parallel) / checkpoint.FOLDER / "000000012"
@@ -125,6 +127,7 @@ def test_each_rank_writes_about_an_equal_part(saved, ranks, parallel):
     assert max(sizes) < 1.5 * min(sizes)
 
 
+@pytest.mark.exhaustive
 def test_every_file_is_json_or_safetensors(saved):
     """So none is a pickle."""
     files = [path for path in saved.rglob("*") if path.is_file()]

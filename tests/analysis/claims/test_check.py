@@ -19,6 +19,7 @@ from analysis.inference.looks import Look
 from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run
+from tests.helpers.marks import exhaustive
 
 CLAIM = "uniform-prefix-length"  # of fixed_50 and causal against uniform, in content_loss
 DIFFERENCE = {"fixed_50": 0.3, "causal": 0.5, "positive_control": 1.0}
@@ -58,10 +59,10 @@ def words(tmp_path, *more):
 @pytest.mark.parametrize(
     ("effects", "status", "start"),
     [
-        (DIFFERENCE, 0, f"{CLAIM} is supported"),
-        (DIFFERENCE | {"fixed_50": -0.3}, 1, f"{CLAIM} is contradicted"),
+        exhaustive(DIFFERENCE, 0, f"{CLAIM} is supported"),
+        exhaustive(DIFFERENCE | {"fixed_50": -0.3}, 1, f"{CLAIM} is contradicted"),
         (DIFFERENCE | {"fixed_50": -0.1}, 3, f"{CLAIM} is undecided"),
-        (DIFFERENCE | {"positive_control": 0.0}, 3, f"{CLAIM} is not testable (positive control failed"),
+        exhaustive(DIFFERENCE | {"positive_control": 0.0}, 3, f"{CLAIM} is not testable (positive control failed"),
     ],
 )
 def test_the_verdict_is_a_sentence_and_the_exit_status(launcher, tmp_path, capsys, effects, status, start):
@@ -181,6 +182,7 @@ def test_list_has_every_claim_below_its_source(capsys):
     assert capsys.readouterr().out.count("exit status is 0 if") == 2, "the usage"
 
 
+@pytest.mark.exhaustive
 def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, capsys):
     """No sensitivity was measured at scale tiny: the only one lies in the folder of the checks."""
     arguments = words(tmp_path, "scale=tiny")

@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import replace
 
+import pytest
+
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from ablations.expectations import CONTENT, PROBE
@@ -56,6 +58,7 @@ def test_the_level_is_that_of_the_next_look(tmp_path):
     assert f"takes {seeds_for(Noise(noise), aim):g} seeds" in text
 
 
+@pytest.mark.exhaustive
 def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     without = plan_of(CLAIM, tmp_path)
     some = plan_of(CLAIM, tmp_path, items_error=0.01)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from analysis.costs.document import conclusion, document
 from analysis.costs.measurements import read_measurements
 from analysis.document.markdown import to_markdown
@@ -26,6 +28,7 @@ def test_page_says_where_and_how_it_was_measured():
     assert "a depth of 24" in page
 
 
+@pytest.mark.exhaustive
 def test_the_same_measurements_give_the_same_files(tmp_path):
     write(document(measurements()), tmp_path / "one")
     write(document(read_measurements(tmp_path / "one" / "measurements.json")), tmp_path / "two")

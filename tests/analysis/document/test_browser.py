@@ -11,6 +11,8 @@ from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without
 
+pytestmark = pytest.mark.exhaustive
+
 NUMBERS = Table(
     ["name", "number"],
     [

@@ -54,6 +54,7 @@ def test_pairs_that_the_larger_scale_does_not_tell_apart_are_left_out():
     assert found.distinguishable.value == pytest.approx(np.mean(right))
 
 
+@pytest.mark.exhaustive
 def test_intervals_shrink_with_noise_and_hold_the_value():
     means = [1.0, 1.2, 1.1, 1.5]
     sure, unsure = (
@@ -65,6 +66,7 @@ def test_intervals_shrink_with_noise_and_hold_the_value():
     assert unsure.low <= unsure.value <= unsure.high
 
 
+@pytest.mark.exhaustive
 def test_the_same_seeds_are_resampled_together():
     """What a seed adds to an arm at both scales moves both orders alike, so they always agree."""
     effects = scale_of([1.0, 1.0, 1.0, 1.0], noise=1.0, num_seeds=5)
@@ -88,6 +90,7 @@ def test_one_seed_gives_no_interval():
     assert found.distinguishable.text() == "no value"
 
 
+@pytest.mark.exhaustive
 def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed():
     small, large = scale_of([1, 2, 3, 4]), scale_of([1.0, 2.0, 3.0])
     large.loc[0, "b"] = 9.0
@@ -116,6 +119,7 @@ def table_of(across, within, num_seeds=4, rng=0):
     return pd.DataFrame(rows)
 
 
+@pytest.mark.exhaustive
 def test_correlations_across_and_within_arms_are_told_apart():
     table = table_of(across=-0.1, within=0.2)
     found = association(table, "loss", "probe")

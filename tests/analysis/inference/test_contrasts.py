@@ -128,6 +128,7 @@ def test_arms_without_shared_seeds_or_spread_have_no_interval():
     assert SharedError(pd.DataFrame()).contrasts([], "a") == {}
 
 
+@pytest.mark.exhaustive
 def test_spread_test_has_its_size():
     """The p-value of each arm is uniform if spreads are equal: at 5 %, five in a hundred arms are wider."""
     rng = np.random.default_rng(0)

@@ -29,6 +29,7 @@ def share_supported(relation, true, num_seeds, *, margin, effect, sd, items=0.0,
     return supported / num
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("relation", "true", "margin", "effect"),
     [
@@ -50,6 +51,7 @@ def test_that_many_seeds_support_a_true_relation_four_times_in_five(relation, tr
     assert few < enough
 
 
+@pytest.mark.exhaustive
 def test_the_items_part_of_the_error_stays():
     """With the items' part as large as that of 20 seeds, more seeds are needed; the power is that of a simulation."""
     aim = aim_of("better", 0.05, 0.05, LEVEL)

@@ -45,6 +45,7 @@ def test_ladders_change_sides():
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
 
 
+@pytest.mark.exhaustive
 def test_bounds_hold_simulated_ranges_although_noise_widens_the_observed_ones():
     """One range is 0 and the other 1: the observed difference is too small on average, and a t interval of differences
     by seed misses the truth in most studies. The bounds miss it in at most 5 %."""

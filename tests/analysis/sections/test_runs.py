@@ -123,6 +123,7 @@ def test_arms_that_differ_have_rows_of_their_own(evidence_with):
     assert evidence.dense_share("causal") == 0
 
 
+@pytest.mark.exhaustive
 def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of):
     some, evidence = evidence_with(lambda cell: {"a": shown(50, 10)})
     text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
@@ -139,6 +140,7 @@ def test_credits_are_no_markup():
     )
 
 
+@pytest.mark.exhaustive
 def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path):
     """It opens no description, which may be another one on another machine."""
     some, evidence = evidence_with(lambda cell: None)

@@ -97,6 +97,7 @@ trials = st.lists(
 )
 
 
+@pytest.mark.exhaustive
 @given(trials)
 def test_cost_adds_up_and_pruning_saved_what_pruned_trials_did_not_train(rows):
     values = [

@@ -24,6 +24,7 @@ from tests.helpers.searches import (
 )
 
 
+@pytest.mark.exhaustive
 def test_report_has_its_sections_in_the_order_of_reading(findings):
     report = document(findings, {})
     titles = [section.title for section in report.sections]
@@ -51,6 +52,7 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
         assert "Confirmed: on 4" in written
 
 
+@pytest.mark.exhaustive
 def test_conclusion_command_and_figures_come_first(findings):
     report = document(findings, {"more.txt": b"more"})
     assert report.title == "prefix_ratio_test"
@@ -61,6 +63,7 @@ def test_conclusion_command_and_figures_come_first(findings):
     assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves"}
 
 
+@pytest.mark.exhaustive
 def test_names_of_tables_and_figures_are_unique(findings):
     blocks = [block for block in walk(document(findings, {}).sections) if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]

@@ -20,6 +20,7 @@ def with_record(run, change):
     return replace(run, metrics=metrics)
 
 
+@pytest.mark.exhaustive
 def test_trained_run_passes_both_checks(small):
     found = balance(small)
     assert [check.verdict for check in found.checks] == ["PASS", "PASS"]

@@ -28,6 +28,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.exhaustive
 def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsys):
     out = tmp_path / "reports" / "verify"
     assert verify_command([str(finished.path), f"out={out}"]) == 0

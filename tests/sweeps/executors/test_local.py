@@ -33,6 +33,7 @@ def plan(tiny, tmp_path):
     return Plan("a test", [Cell(arm="one", seed=seed, config=replace(tiny, seed=seed)) for seed in (0, 1)], tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
     DebugExecutor(minutes=1e-6).complete(plan, plan.work(plan.remaining()), board_of(plan))
     assert plan.remaining() == []

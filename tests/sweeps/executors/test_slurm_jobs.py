@@ -50,6 +50,7 @@ def test_a_job_fails_with_its_workers_problem():
         end_job(WorkerReport(problem="a full disk"))
 
 
+@pytest.mark.exhaustive
 def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp_path):
     """Clusters without accounting answer that it is disabled."""
     request, plan = small

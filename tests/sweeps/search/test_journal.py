@@ -270,6 +270,7 @@ def test_the_lock_of_a_process_that_was_killed_while_it_drew_is_broken(tiny, tmp
     assert not list((tmp_path / "searches").glob("*.lock"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:The value of `grace_period` might be too small")
 @pytest.mark.parametrize("is_absolute", [True, False])
 def test_the_lock_of_a_process_that_was_killed_while_it_wrote_a_line_is_broken(tmp_path, monkeypatch, is_absolute):

@@ -51,6 +51,7 @@ def wait_for(process, tmp_path, pattern):
     return found
 
 
+@pytest.mark.exhaustive
 def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
     status, out, err = here()
     assert status == 0, out + err
@@ -68,6 +69,7 @@ def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
     assert len(list(tmp_path.glob("runs/v2-*/attempts/*"))) == num_attempts, "nothing is done twice"
 
 
+@pytest.mark.exhaustive
 def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, cache_dir, tmp_path):
     """No run trains: each was done before, and those of the first points lack the metric that decides."""
     parsed, runs_dir = parse(words(cache_dir, "executor=debug")), tmp_path / "runs"

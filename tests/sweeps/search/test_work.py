@@ -167,6 +167,7 @@ def long(tiny):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long, pairs, tmp_path):
     """The second trial is pruned: its learning rate is none at all."""
     rates = {"good": setting("good", {}), "none": setting("none", {"optimizer.peak_lr": 1e-12})}
@@ -186,6 +187,7 @@ def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long,
     assert len(list(tmp_path.glob("v*/result.json"))) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs, tmp_path):
     one = search(long, trials=1, pruner="none", seeds=(0,))
 

@@ -189,10 +189,11 @@ def test_native_batches_have_grids_within_their_area_and_as_many_patches(native,
     assert len({tuple(grid) for batch in found for grid in batch.grid_B2.tolist()}) > 6
 
 
+@pytest.mark.exhaustive
 def test_native_batches_show_the_samples_of_the_run_in_their_order(native, pairs):
     """Those of a run of squares, whose batches have other sizes, of scenes that are drawn as large."""
     squares = replaced(native, {"native.areas": (), "data.render_px": 32})
-    large = pairs._replace(train=prepare(squares.data, squares.model).train)
+    large = pairs._replace(train=prepare(squares.data, squares.model.vocab_size).train)
     shown = torch.cat([batch.token_BT for batch in loader_of(native, pairs)])
     others = torch.cat([batch.token_BT for batch in loader_of(squares, large)])
     shared = min(len(shown), len(others))
@@ -221,7 +222,7 @@ def test_native_pictures_of_files_keep_their_aspect_ratio(native, tmp_path):
     source = pictured_source(tmp_path / "mine", 60)
     augment = {"min_scale": 1, "flip_probability": 0, "min_ratio": 1, "max_ratio": 1}
     config = replaced(native, {"data.sources": (str(source),), "augment": augment})
-    found = list(loader_of(config, prepare(config.data, config.model)))
+    found = list(loader_of(config, prepare(config.data, config.model.vocab_size)))
     rows, columns = torch.cat([batch.grid_B2 for batch in found if batch.num_patches == 64]).T
     # 64 patches at 30:28 to 36:24.
     assert set(rows.tolist()) <= {6, 7}

@@ -11,6 +11,8 @@ from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyph_pairs import LABELS, PICTURES, _read, concept_position, open_glyphs
 from aimv2.data.text import clean
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(scope="module")
 def emoji(tiny):

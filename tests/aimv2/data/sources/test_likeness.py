@@ -37,6 +37,7 @@ def printed(glyph, ink, paper):
     return glyphs._render_icon(font_file, character, glyphs.INKS[ink], glyphs.PAPERS[paper], 32)
 
 
+@pytest.mark.exhaustive
 def test_every_glyph_has_a_group_named_by_a_concept_in_it(found):
     named = groups()
     assert named.keys() == {glyph.key for glyph in found}
@@ -44,6 +45,7 @@ def test_every_glyph_has_a_group_named_by_a_concept_in_it(found):
     assert all(named[glyph.key] <= glyph.concept for glyph in found)
 
 
+@pytest.mark.exhaustive
 def test_no_held_out_name_or_concept_occurs_in_training(sides):
     train, held_out = sides
     assert 0.1 < len(held_out) / (len(train) + len(held_out)) < 0.3
@@ -51,6 +53,7 @@ def test_no_held_out_name_or_concept_occurs_in_training(sides):
     assert not {glyph.concept for glyph in train} & {glyph.concept for glyph in held_out}
 
 
+@pytest.mark.exhaustive
 def test_no_held_out_icon_is_a_near_copy_of_a_training_one(sides):
     """Oracle: the ink of two icons, as sets of pixels, overlaps by no more than 98 % of their union."""
     inked = []
@@ -105,6 +108,7 @@ def test_groups_join_concepts_names_and_pictures_in_chains(icons):
     assert group_names(chain[::-1]) == group_names(chain)
 
 
+@pytest.mark.exhaustive
 def test_pairs_have_the_groups_of_their_glyphs_as_concepts(tiny):
     for side in open_glyphs("fontawesome", tiny.data)[:2]:
         assert (side.table["concept"] == side.table["key"].map(groups())).all()

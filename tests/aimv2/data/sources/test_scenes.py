@@ -90,6 +90,7 @@ def test_numbers_of_objects_inks_and_papers_are_uniform(scenes):
     assert all(papers[paper] == pytest.approx(1500 / len(PAPERS), abs=75) for paper in PAPERS)
 
 
+@pytest.mark.exhaustive
 def test_zipf_makes_the_first_objects_of_single_ones_the_most_frequent():
     """With one object in a scene, the r-th object's share is r^-z over the sum."""
     config = replace(CONFIG, scenes=replace(CONFIG.scenes, max_objects=1, zipf=1.0), held_out_fraction=1e-12)
@@ -168,6 +169,7 @@ def test_caption_counts_the_objects(scenes):
         assert dense_caption(scene).words[2] == COUNTS[len(scene.things) - 1]
 
 
+@pytest.mark.exhaustive
 def test_more_objects_than_a_source_has_are_refused():
     with pytest.raises(UsageError, match=r"^data.scenes.num_objects=5000: material_scenes has only \d+ such objects$"):
         vocabulary("material", replace(CONFIG.scenes, num_objects=5000))

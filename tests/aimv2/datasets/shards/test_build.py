@@ -42,6 +42,7 @@ def test_all_samples_are_indexed_in_the_order_of_shards(tmp_path):
     assert calls == [(5 * done, 35) for done in range(1, 8)]
 
 
+@pytest.mark.exhaustive
 def test_any_number_of_workers_writes_the_same_index(tmp_path):
     write_shards(tmp_path, num_shards=5)
     found = []

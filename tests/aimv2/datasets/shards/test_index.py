@@ -49,6 +49,7 @@ def huge(tmp_path):
     return place, last
 
 
+@pytest.mark.exhaustive
 def test_two_billion_samples_open_without_reading_them(huge):
     place, last = huge
     row = (NUM_SHARDS - 1) * SAMPLES_PER_SHARD + 3

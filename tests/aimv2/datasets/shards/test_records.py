@@ -356,6 +356,7 @@ def check_mutations(folder, seeds):
     return counts
 
 
+@pytest.mark.exhaustive
 def test_no_mutation_of_a_shard_gives_a_wrong_pair(tmp_path):
     counts = check_mutations(tmp_path, range(150))
     assert all(counts[outcome] > 25 for outcome in ("read", "RunFailedError", "not indexed"))

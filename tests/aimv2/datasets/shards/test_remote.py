@@ -178,6 +178,7 @@ def test_what_killed_processes_left_is_deleted_and_what_others_fetch_is_kept(url
     assert busy.exists()
 
 
+@pytest.mark.exhaustive
 def test_processes_that_want_one_shard_fetch_it_once(urls, tmp_path):
     fetched = []
 

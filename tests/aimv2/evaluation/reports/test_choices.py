@@ -176,6 +176,7 @@ def test_first_choices_are_those_of_the_first_images(tokenizer, scenes):
     assert torch.equal(few.captions.token_NT, choices.captions.token_NT[kept])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_captions_alone_do_not_tell_the_true_one(tiny, order):
     """An n-gram model of training captions, which sees no image, is at chance on every kind."""

@@ -9,6 +9,7 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
 
 from aimv2.tools.data.copies import THRESHOLD, look, near_pairs
+from tests.helpers.marks import exhaustive
 
 
 def resized(picture):
@@ -36,9 +37,9 @@ def recompressed(image):
     ("change", "least", "most"),
     [
         (recompressed, 0.95, 1),
-        (lambda image: image.resize((112, 112), Image.Resampling.BICUBIC), 0.95, 1),
-        (lambda image: image.convert("L").convert("RGB"), 0.95, 1),
-        (lambda image: ImageEnhance.Contrast(image).enhance(1.3), 0.95, 1),
+        exhaustive(lambda image: image.resize((112, 112), Image.Resampling.BICUBIC), 0.95, 1),
+        exhaustive(lambda image: image.convert("L").convert("RGB"), 0.95, 1),
+        exhaustive(lambda image: ImageEnhance.Contrast(image).enhance(1.3), 0.95, 1),
         (lambda image: image.crop((6, 6, 218, 218)), 0.4, 1),
         (lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0, 0.05),
     ],

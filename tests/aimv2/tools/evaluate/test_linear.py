@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from aimv2.evaluation.probes.splits import Features, Splits
 from aimv2.tools.evaluate.linear import fit_path, linear_probe
 from aimv2.tools.evaluate.options import LinearOptions
+from tests.helpers.marks import exhaustive
 
 NUM_TRAIN = 600
 
@@ -23,7 +24,10 @@ def digits():
     return feature_ND, class_N
 
 
-@pytest.mark.parametrize(("l2", "num_classes"), [(1e-6, 10), (1e-4, 10), (1e-2, 10), (1.0, 10), (1e-4, 2), (1e-2, 2)])
+@pytest.mark.parametrize(
+    ("l2", "num_classes"),
+    [(1e-4, 10), *(exhaustive(*setting) for setting in [(1e-6, 10), (1e-2, 10), (1.0, 10), (1e-4, 2), (1e-2, 2)])],
+)
 def test_fit_is_that_of_scikit_learn(l2, num_classes, digits):
     feature_ND, class_N = digits
     train = np.flatnonzero(class_N < num_classes)[:NUM_TRAIN]
@@ -41,6 +45,7 @@ def test_fit_is_that_of_scikit_learn(l2, num_classes, digits):
     assert (fit.guesses(test_ND).numpy() == expected_NC.argmax(axis=1)).mean() > 0.999
 
 
+@pytest.mark.exhaustive
 def test_path_gives_each_penalty_its_own_fit_in_the_given_order(digits):
     feature_ND, class_N = (torch.from_numpy(part[:300]) for part in digits)
     together = fitted(feature_ND, class_N, 10, [1e-1, 1e-3, 1e-1], 100, steps=(steps := []))

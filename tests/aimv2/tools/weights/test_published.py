@@ -14,13 +14,14 @@ from aimv2.tools.weights import (
     write_published,
     write_weights,
 )
+from tests.helpers.marks import exhaustive
 
 SIZES = [  # width, heads and depth here; heads are 128 wide in all
     pytest.param(768, 6, 2, id="base"),
     pytest.param(1024, 8, 1, id="large"),
-    pytest.param(1536, 12, 1, id="huge", marks=pytest.mark.exhaustive),
-    pytest.param(2048, 16, 1, id="1b", marks=pytest.mark.exhaustive),
-    pytest.param(3072, 24, 1, id="3b", marks=pytest.mark.exhaustive),
+    exhaustive(1536, 12, 1, id="huge"),
+    exhaustive(2048, 16, 1, id="1b"),
+    exhaustive(3072, 24, 1, id="3b"),
 ]
 
 
@@ -55,6 +56,7 @@ def check_both_ways(make, load, folder, layout, *sizes):
     assert_equal_files(folder / "foreign", folder / "back")
 
 
+@pytest.mark.exhaustive
 @torch.no_grad()
 @pytest.mark.parametrize(("width", "num_heads", "depth"), SIZES)
 def test_every_size_keeps_its_features_from_and_to_transformers(width, num_heads, depth, make, load, tmp_path):

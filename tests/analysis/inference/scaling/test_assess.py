@@ -1,5 +1,7 @@
 """Warnings, each provoked; none where the form is right."""
 
+import pytest
+
 from analysis.inference.scaling.assess import assess
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
@@ -15,12 +17,14 @@ def test_the_right_form_of_a_good_ladder_has_no_warning():
     assert law.law is law.chosen.law
 
 
+@pytest.mark.exhaustive
 def test_a_wrong_form_is_told_in_two_ways():
     found = "\n".join(warnings_of(ladder_runs(HOFFMANN, noise=0.003, rng=1), form="n"))
     assert "E + A n^-a + B d^-b predicts the held-out runs better than E + A n^-a." in found
     assert "The form does not fit: settings deviate from it by " in found
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_tested_is_told():
     found = "\n".join(warnings_of(ladder_runs(HOFFMANN, noise=0.003, num_seeds=1, sizes=3, samples=2)))
     assert "not tested on larger runs: nothing is held out" in found

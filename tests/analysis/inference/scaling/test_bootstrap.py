@@ -44,6 +44,7 @@ def test_the_interval_of_a_constant_is_that_of_its_standard_error():
     assert np.log(found.draws["E"]).std() == pytest.approx(error, rel=0.2)
 
 
+@pytest.mark.exhaustive
 def test_intervals_follow_noise_that_differs_between_settings():
     """The error of a weighted mean is that of the runs that are noisy, not of all: White's standard error."""
     rng = np.random.default_rng(0)
@@ -60,6 +61,7 @@ def test_intervals_follow_noise_that_differs_between_settings():
     assert resample(law, runs, num_draws=120).draws["a"].std() == pytest.approx(expected, rel=0.2)
 
 
+@pytest.mark.exhaustive
 def test_what_a_seed_adds_to_all_settings_is_drawn_as_a_block():
     """Seeds alone differ, so a constant has the error of a mean of four values, not of 40."""
     seed = np.tile(np.arange(4), 10)
@@ -70,6 +72,7 @@ def test_what_a_seed_adds_to_all_settings_is_drawn_as_a_block():
     assert np.log(found.draws["E"]).std() == pytest.approx(effect.std(ddof=1) / 2, rel=0.2)
 
 
+@pytest.mark.exhaustive
 def test_an_offset_that_the_data_do_not_show_is_flagged():
     n = np.geomspace(1e6, 1e7, 4).repeat(3)
     runs = pd.DataFrame({"n": n, "seed": np.tile(np.arange(3), 4)})
@@ -81,6 +84,7 @@ def test_an_offset_that_the_data_do_not_show_is_flagged():
     assert "E is not identified: its interval, [0, " in found.unidentified["E"]
 
 
+@pytest.mark.exhaustive
 def test_a_variable_without_effect_is_flagged_and_the_other_is_not():
     found = bootstrap_of(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.002, rng=2), num_draws=30)
     assert not found.identified["A"]
@@ -135,6 +139,7 @@ def test_runs_that_allow_no_fit_are_an_error_and_not_a_refit_that_does_not_conve
         resample(broken, runs, num_draws=20)
 
 
+@pytest.mark.exhaustive
 def test_a_large_exponent_is_recovered():
     """Times 1.4 it leaves the range of the search, which ends at 4."""
     n = np.geomspace(1.0, 8.0, 8).repeat(3)

@@ -42,6 +42,7 @@ def test_of_many_levels_the_last_tenth_of_the_runs_is_held_out():
     assert split.text == "n >= 90"
 
 
+@pytest.mark.exhaustive
 def test_the_form_that_made_the_data_predicts_best():
     _, trials = compare(ladder_runs(HOFFMANN, noise=0.004, seed_noise=0.002), ["n", "d"])
     assert min(trials, key=lambda trial: trial.error.mean).form.name == "additive"
@@ -51,6 +52,7 @@ def test_the_form_that_made_the_data_predicts_best():
     assert worse.n == 3
 
 
+@pytest.mark.exhaustive
 def test_the_error_is_that_of_a_fit_that_has_not_seen_the_runs():
     runs = ladder_runs(HOFFMANN, noise=0.01)
     split, trials = compare(runs, ["n", "d"])

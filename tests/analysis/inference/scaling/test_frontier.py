@@ -45,6 +45,7 @@ def test_with_a_fixed_cost_no_other_size_has_a_smaller_loss():
         assert cost.flops(row.n, row.d) == pytest.approx(row.flops)
 
 
+@pytest.mark.exhaustive
 def test_intervals_contain_the_true_optimum_and_grow_beyond_the_runs():
     runs = ladder_runs(BESIROGLU, noise=0.004, rng=21)
     sampled = resample(fit(FORMS["additive"], runs), runs, num_draws=60)

@@ -52,6 +52,7 @@ def test_the_multiplicative_form_is_recovered():
     assert law.parameters == pytest.approx({"E": 1.2, "A": 5e3, "a": 0.2, "b": 0.15}, rel=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_another_optimizer_with_the_published_parametrisation_finds_no_lower_huber_loss():
     """Hoffmann et al. minimise with L-BFGS over log E, log A, log B, a and b; here from the law that made the data."""
     runs = ladder_runs(BESIROGLU, noise=0.02, rng=3)

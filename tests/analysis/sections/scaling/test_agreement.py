@@ -47,6 +47,7 @@ def test_one_scale_and_mixed_code_have_no_agreement(findings):
     assert scales_section([mixed, demo]) is None
 
 
+@pytest.mark.exhaustive
 def test_accuracies_that_follow_the_loss_are_correlated():
     evidence = scaling_evidence(STUDIES["scaling"], LAW)
     (row,) = by_row(tables(association_section(STUDIES["scaling"], evidence))["loss_and_accuracy"]).values()
@@ -54,6 +55,7 @@ def test_accuracies_that_follow_the_loss_are_correlated():
     assert row["within: Spearman"][1] == "n = 48"
 
 
+@pytest.mark.exhaustive
 def test_a_study_without_accuracies_or_with_two_arms_has_no_section():
     assert association_section(STUDY, evidence_of(STUDY, {}, spread=0.01)) is None
     both = evidence_of(STUDY, {}, spread=0.01, metrics=("content_loss", "probe_object"))

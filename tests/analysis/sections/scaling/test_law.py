@@ -28,6 +28,7 @@ def section_of(fitted):
         return Section("", law_blocks(fitted))
 
 
+@pytest.mark.exhaustive
 def test_tables_have_the_numbers_of_the_law(fitted):
     found = tables(section_of(fitted))
     parameters = by_row(found["scaling_parameters"])
@@ -49,6 +50,7 @@ def test_tables_have_the_numbers_of_the_law(fitted):
     assert "resampled noise of seeds and runs." in found["scaling_parameters"].caption
 
 
+@pytest.mark.exhaustive
 def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     law = assess(ladder_runs({**HOFFMANN, "A": 0.0}, noise=0.005), ["n", "d"], "additive", num_draws=20)
     fitted = Fitted(law, LABELS, MEANINGS, SIX_N_D, frontier(law.bootstrap, SIX_N_D))
@@ -69,6 +71,7 @@ def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
     assert "Its form is not tested." in conclusion(fitted)
 
 
+@pytest.mark.exhaustive
 def test_errors_without_interval_say_why():
     runs = ladder_runs(HOFFMANN, noise=0.01, sizes=2)[["d", "seed", "loss"]]
     for data, reason in (

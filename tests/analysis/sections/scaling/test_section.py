@@ -37,6 +37,7 @@ def section_of(evidence, law, withheld=()):
     return section(STUDY, evidence, law, withheld)
 
 
+@pytest.mark.exhaustive
 def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law):
     found = section_of(evidence, law)
     parts = tables(found)
@@ -57,6 +58,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
     assert "the longest runs see each pair 1.1 times" in text
 
 
+@pytest.mark.exhaustive
 def test_failed_runs_are_told(evidence, law):
     missing = evidence_from([], [], missing=[("size_100_samples_025", 7, True)]).missing
     found = section_of(replace(evidence, missing=missing), law)
@@ -79,6 +81,7 @@ def test_mixed_code_and_too_few_runs_have_a_reason_and_no_number(evidence):
     assert told(evidence_from([], [])) == "No law is fitted: there are no runs."
 
 
+@pytest.mark.exhaustive
 def test_law_concludes_nothing_where_a_control_did_not_pass(evidence, law):
     text = text_of(section_of(evidence, law, ["null control failed in content_loss"]))
     assert text.startswith("The law describes these runs and concludes nothing: null control failed in content_loss.")
