@@ -2,8 +2,10 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
@@ -77,7 +79,10 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if "--check" in flags:
         return _check(names[0], reports_dir, latex=latex)
     if "--from-records" in flags:
-        written = _from_records(names[0], reports_dir, reports_dir, latex=latex)
+        written: Iterable[Path] = (
+            _from_records(name, reports_dir=reports_dir, out=reports_dir, latex=latex)
+            for name in _recorded(names[0], reports_dir)
+        )
     else:
         written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, latex=latex)
     for path in written:
@@ -167,7 +172,7 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: boo
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
     if name in (CLAIMS, COSTS):
-        yield from _from_records(name, reports_dir, reports_dir, latex=latex)
+        yield _from_records(name, reports_dir=reports_dir, out=reports_dir, latex=latex)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
         yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, latex=latex)
@@ -175,15 +180,21 @@ def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> 
         yield write(claims_document(reports_dir), reports_dir / CLAIMS, latex=latex)
 
 
-def _from_records(name: str, reports_dir: Path, out: Path, *, latex: bool) -> Iterator[Path]:
-    """Write the named reports from their records, and yield the path of each."""
-    measurements = reports_dir / COSTS / MEASUREMENTS
-    if name == COSTS or (name == ALL and measurements.exists()):
-        yield write(costs_document(read_measurements(measurements)), out / COSTS, latex=latex)
-    for one in sorted(recorded_names(reports_dir), key=_order) if name == ALL else {name} - {CLAIMS, COSTS}:
-        yield _write(packed_records(reports_dir, one), reports_dir, out, one, latex=latex)
-    if name in (ALL, CLAIMS):
-        yield write(claims_document(reports_dir), out / CLAIMS, latex=latex)
+def _recorded(name: str, reports_dir: Path) -> list[str]:
+    """Return the names of the reports that are meant, in an order in which they can be written."""
+    if name != ALL:
+        return [name]
+    costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
+    return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS]
+
+
+def _from_records(name: str, *, reports_dir: Path, out: Path, latex: bool) -> Path:
+    """Write one report from its records."""
+    if name == COSTS:
+        return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, latex=latex)
+    if name == CLAIMS:
+        return write(claims_document(reports_dir), out / CLAIMS, latex=latex)
+    return _write(packed_records(reports_dir, name), reports_dir, out, name, latex=latex)
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -196,8 +207,9 @@ def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
 
     Differences are printed; ``analysis.document.differences`` says when numbers agree.
     """
-    with tempfile.TemporaryDirectory(prefix="reports-") as folder:
-        pages = [path.parent.name for path in _from_records(name, reports_dir, Path(folder), latex=latex)]
+    with tempfile.TemporaryDirectory(prefix="reports-") as folder, ProcessPoolExecutor() as pool:
+        made = partial(_from_records, reports_dir=reports_dir, out=Path(folder), latex=latex)
+        pages = [path.parent.name for path in pool.map(made, _recorded(name, reports_dir))]
         wrong = {
             path: sentences
             for page in sorted(pages)
