@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,9 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, requested_names
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
+from aimv2.base.processes import in_processes
 from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.memory.machine import num_cores
 from analysis.claims.check import check
 from analysis.claims.page import claims_document
 from analysis.costs.document import document as costs_document
@@ -79,10 +80,8 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if "--check" in flags:
         return _check(names[0], reports_dir, latex=latex)
     if "--from-records" in flags:
-        written: Iterable[Path] = (
-            _from_records(name, reports_dir=reports_dir, out=reports_dir, latex=latex)
-            for name in _recorded(names[0], reports_dir)
-        )
+        rebuilt = partial(_from_records, reports_dir=reports_dir, out=reports_dir, latex=latex)
+        written: Iterable[Path] = map(rebuilt, _recorded(names[0], reports_dir))
     else:
         written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, latex=latex)
     for path in written:
@@ -181,7 +180,7 @@ def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> 
 
 
 def _recorded(name: str, reports_dir: Path) -> list[str]:
-    """Return the names of the reports that are meant, in an order in which they can be written."""
+    """Return the names of the requested reports, in the order in which they are written."""
     if name != ALL:
         return [name]
     costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
@@ -207,9 +206,10 @@ def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
 
     Differences are printed; ``analysis.document.differences`` says when numbers agree.
     """
-    with tempfile.TemporaryDirectory(prefix="reports-") as folder, ProcessPoolExecutor() as pool:
-        made = partial(_from_records, reports_dir=reports_dir, out=Path(folder), latex=latex)
-        pages = [path.parent.name for path in pool.map(made, _recorded(name, reports_dir))]
+    workers = min(len(names := _recorded(name, reports_dir)), num_cores())
+    with tempfile.TemporaryDirectory(prefix="reports-") as folder:
+        written = partial(_from_records, reports_dir=reports_dir, out=Path(folder), latex=latex)
+        pages = [path.parent.name for path in in_processes(written, names, workers, "builds reports")]
         wrong = {
             path: sentences
             for page in sorted(pages)

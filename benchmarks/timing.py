@@ -1,7 +1,6 @@
 """Timings of several calls in turn. Letters: R repeats."""
 
 import math
-import os
 import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.benchmark import timer
 
+from aimv2.memory.machine import num_cores
 from benchmarks.options import Clock
 
 Name = TypeVar("Name")
@@ -78,8 +78,7 @@ class CpuShare:
 def limited(threads: int | None) -> Iterator[None]:
     """Let torch use this many threads, or as many as this process has cores."""
     before = torch.get_num_threads()
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or num_cores)
+    torch.set_num_threads(threads or num_cores())
     try:
         yield
     finally:

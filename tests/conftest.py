@@ -26,7 +26,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 
 def pytest_collection_finish():
-    """Keep modules out of garbage collection, which takes a sixth of the time of the suite."""
+    """Keep imported modules out of garbage collection, which is slow with so many of them."""
     gc.collect()
     gc.freeze()
 

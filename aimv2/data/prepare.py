@@ -42,7 +42,9 @@ def render(config: DataConfig) -> None:
 
 
 def prepare(config: DataConfig, vocab_size: int, *, show_progress: bool = False) -> Data:
-    """Return the data of a run; glyphs are rendered and tokenizers trained first if the cache lacks them.
+    """Return the data of a run, with a tokenizer of at most ``vocab_size`` tokens.
+
+    Glyphs are rendered and tokenizers trained first if the cache lacks them.
 
     Raises:
         UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,

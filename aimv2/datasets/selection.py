@@ -11,9 +11,9 @@ import numpy as np
 
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import replacing, write_json
+from aimv2.base.processes import in_processes
 from aimv2.datasets.description import Filter, HeldOutRule, Location, SourceDescription
 from aimv2.datasets.index_folder import command, index_path
-from aimv2.datasets.processes import in_processes
 from aimv2.datasets.records import OnProgress, Records
 
 MAX_HELD_OUT = 20_000

@@ -1,4 +1,4 @@
-"""The memory of this machine that this process may use."""
+"""The memory and the cores of this machine that this process may use."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,13 @@ from aimv2.config.run_config import RunConfig
 from aimv2.memory import cgroup
 
 ROOT = Path("/")
+
+
+def num_cores(root: Path = ROOT) -> int:
+    """Return the number of cores that this process may use, at least one; ``root`` is that of ``total_memory``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = cgroup.cores(root)
+    return cores if limit is None else max(min(cores, int(limit)), 1)
 
 
 def rank_memory(config: RunConfig) -> int:

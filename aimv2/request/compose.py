@@ -57,7 +57,7 @@ def compose(
         defaults: the groups and the default choice of each, besides ``scale``; ``recipe``, of post-training; and
             ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
-        groups: choices by group and name, for groups that are defined in Python.
+        groups: choices by group and name, of all other groups in ``defaults``.
 
     Raises:
         UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
@@ -77,7 +77,8 @@ def compose(
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
     with (
         _stored(root, nodes),
-        initialize_config_dir(str(Path(__file__).parent), version_base="1.3"),  # `initialize` reads the stack
+        # All configs are in the store, so any folder will do; `initialize` would search the call stack, which is slow.
+        initialize_config_dir(str(Path(__file__).resolve().parent), version_base="1.3"),
     ):
         config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
     known = flatten(_plain(config))

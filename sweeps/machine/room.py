@@ -12,17 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from aimv2.config.run_config import RunConfig
-from aimv2.memory import Choice, cgroup, choose
-from aimv2.memory.machine import available_memory, gpu_memory, total_memory
-
-ROOT = Path("/")
-
-
-def num_cores(root: Path = ROOT) -> int:
-    """Return the number of cores that this process may use, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = cgroup.cores(root)
-    return cores if limit is None else max(min(cores, int(limit)), 1)
+from aimv2.memory import Choice, choose
+from aimv2.memory.machine import available_memory, gpu_memory, num_cores, total_memory
 
 
 def num_gpus() -> int:

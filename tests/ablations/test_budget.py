@@ -14,6 +14,7 @@ from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.spec.objectives import objective
+from tests.helpers.marks import exhaustive
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,7 @@ def test_max_train_flops_are_those_of_all_parts_with_full_captions(base):
     assert max_train_flops(base, 320) == train_flops(parts, 320, 320 * 12)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("slug", ["objective", "decoder_width", "eos", "synthetic_fraction"])
+@pytest.mark.parametrize("slug", ["eos", *map(exhaustive, ("objective", "decoder_width", "synthetic_fraction"))])
 def test_equal_flops_are_equal_once_the_captions_are_read(base, slug):
     study = replace(STUDIES[slug], equal="flops")
     cells = {cell.arm: cell.config for cell in expand(study, base, seeds=[0]) if cell.arm in study.arms}

@@ -120,12 +120,12 @@ def estimates_of(values):
     ]
 
 
+@pytest.mark.exhaustive
 # Each of these has another error or interval on the code of before, on the machine that the issue names.
 @example(table_of("noise", 3, 16, 0), "noise", 0, 1.0)
 @example(table_of("additive", 4, 5, 0), "noise", 0, 1.0)
 @example(table_of("noise", 3, 16, 0), "arms", 0, 1.0)
 # Degrees of freedom are numbers: after a million is added, the tenth digit of Satterthwaite's differs.
-@pytest.mark.exhaustive
 @example(pd.DataFrame({"a": [3.56, 2.54, 3.87], "b": [3.17, 2.34, 3.97], "c": [3.29, 2.92, 4.21]}), "constant", 0, 1e6)
 @given(tables(), st.sampled_from(CHANGES), st.integers(0, 2**32), SHIFT)
 @settings(max_examples=60)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -78,6 +79,15 @@ def test_page_and_markdown_have_the_same_text(folder):
         words = re.sub(r"[*`>#~]|\\(?=[_&|{}])", "", line).split()
         if words and line[0] not in "|!" and "](" not in line:
             assert " ".join(words).removeprefix("- ") in shown
+
+
+def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, capsys):
+    copied = shutil.copytree(folder, tmp_path / folder.name)
+    arguments = [copied.name, f"reports_dir={tmp_path}", "--check"]
+    assert report.main(arguments) == 0
+    (copied / "extra.txt").write_text("")
+    assert report.main(arguments) == 1
+    assert f"{copied / 'extra.txt'} is not what the records give" in capsys.readouterr().out
 
 
 @pytest.mark.exhaustive

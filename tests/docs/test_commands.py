@@ -28,7 +28,7 @@ COMMANDS = [
     words for page in PAGES if page.name not in OWN_TESTS for words in commands(page) if OWN_SOURCE not in words
 ]
 CHEAP = {shlex.join(cheap(words)): cheap(words) for words in COMMANDS}
-CASES = [  # arms of equal FLOPs are planned once thousands of captions are read
+CASES = [  # a plan at equal FLOPs reads thousands of captions first
     exhaustive(words, id=name) if "sweep.equal=flops" in words else pytest.param(words, id=name)
     for name, words in CHEAP.items()
 ]

@@ -130,7 +130,7 @@ def open_scenes(source: str, config: DataConfig) -> Sides:
     )
 
 
-@lru_cache(maxsize=16)  # near copies are looked for
+@lru_cache(maxsize=16)  # near copies take a while to find
 def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict[str, Glyph]]:
     """Return the objects that training shows and those that it never shows, by name, most frequent first.
 

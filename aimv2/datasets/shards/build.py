@@ -10,9 +10,9 @@ import numpy as np
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
+from aimv2.base.processes import in_processes
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import index_path
-from aimv2.datasets.processes import in_processes
 from aimv2.datasets.records import Indexed, OnProgress
 from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
 from aimv2.datasets.shards.patterns import expand

@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.base.processes import in_processes
 from aimv2.config.data_config import DataConfig, is_described, kind_of, source_name
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs
@@ -28,7 +29,6 @@ from aimv2.datasets.description import SPLITS, SourceDescription, is_labelled, r
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.open import open_location
 from aimv2.datasets.plugin import caption_kinds
-from aimv2.datasets.processes import in_processes
 from aimv2.tools.data import copies
 
 TASK = 256  # rows that a process reads at a time

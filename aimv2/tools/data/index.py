@@ -1,6 +1,5 @@
 """``python -m aimv2 data index``: find all samples of described data once, so that they are read without a search."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
+from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
 
 
@@ -60,7 +60,7 @@ def index_command(arguments: Sequence[str]) -> int:
     given = [text for text in arguments if text not in names]
     values = compose(given, defaults={}, values=defaults_of(IndexOptions))
     options = options_of(IndexOptions, values)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or num_cores()
     if options.audit:
         _audit(names, run_config(values).data, options.num, workers)
         return 0

@@ -22,7 +22,7 @@ from aimv2.config.data_config import AugmentConfig
 from aimv2.config.native import size_within
 from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
 from aimv2.data.decode import crop, square
-from tests.helpers.marks import everyday, exhaustive
+from tests.helpers.marks import exhaustive
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
 WHOLE = AugmentConfig(min_scale=1, min_ratio=0.01, max_ratio=100, flip_probability=0)
@@ -92,7 +92,7 @@ def test_squares_are_torchvisions(size, side):
     assert difference(square(encoded(image, "PNG"), side, LIMIT), np.asarray(expected)).max() <= 1  # rounding
 
 
-@pytest.mark.parametrize("side", everyday([64], [64, 100, 224]))
+@pytest.mark.parametrize("side", [64, exhaustive(100), exhaustive(224)])
 def test_drafted_pictures_stay_close_to_undrafted_ones(side):
     image = photograph(1801, 1203)
     content = encoded(image, "JPEG", quality=90)

@@ -14,7 +14,7 @@ NUM_SAMPLES = 4000
         {},
         exhaustive({"objective.supervise_eos": True}),
         exhaustive({"data.dense_fraction": 1.0}),
-        exhaustive({"data.dense_fraction": 0.0, "data.weights": (1, 9)}),
+        {"data.dense_fraction": 0.0, "data.weights": (1, 9)},
         exhaustive({"data.weights": (3, 1), "data.captions": "shuffled"}),
         exhaustive({"model.max_text_tokens": 4}),
     ],

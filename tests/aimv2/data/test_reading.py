@@ -12,7 +12,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.shards.remote import Patience
-from tests.helpers.marks import everyday
+from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source, pictured_source
 
 BAD = {1: "image", 10: "caption", 17: "empty"}
@@ -120,7 +120,7 @@ def test_broken_data_fail_the_run_with_their_cause_from_any_process(own, workers
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
-@pytest.mark.parametrize("ranks", everyday([2], [1, 2, 4]))
+@pytest.mark.parametrize("ranks", [exhaustive(1), 2, exhaustive(4)])
 def test_the_samples_are_the_same_for_any_workers_ranks_and_resumes(own, ranks):
     """Three attempts with other numbers of loader workers, and any number of ranks, read what one process reads."""
     config, data = own()

@@ -130,7 +130,7 @@ COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": Tr
 @pytest.mark.parametrize(
     ("ranks", "cases"),
     [
-        pytest.param(2, EAGER, id="2 all"),
+        pytest.param(2, EAGER, id="2"),
         pytest.param(4, EAGER, id="4"),
         pytest.param(2, COMPILED, id="2 compiled"),
     ],

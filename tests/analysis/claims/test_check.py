@@ -59,9 +59,9 @@ def words(tmp_path, *more):
 @pytest.mark.parametrize(
     ("effects", "status", "start"),
     [
-        exhaustive(DIFFERENCE, 0, f"{CLAIM} is supported"),
-        exhaustive(DIFFERENCE | {"fixed_50": -0.3}, 1, f"{CLAIM} is contradicted"),
-        (DIFFERENCE | {"fixed_50": -0.1}, 3, f"{CLAIM} is undecided"),
+        (DIFFERENCE, 0, f"{CLAIM} is supported"),
+        (DIFFERENCE | {"fixed_50": -0.3}, 1, f"{CLAIM} is contradicted"),
+        exhaustive(DIFFERENCE | {"fixed_50": -0.1}, 3, f"{CLAIM} is undecided"),
         exhaustive(DIFFERENCE | {"positive_control": 0.0}, 3, f"{CLAIM} is not testable (positive control failed"),
     ],
 )

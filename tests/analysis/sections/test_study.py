@@ -24,9 +24,12 @@ from tests.helpers.searches import (
 )
 
 
-@pytest.mark.exhaustive
-def test_report_has_its_sections_in_the_order_of_reading(findings):
-    report = document(findings, {})
+@pytest.fixture(scope="module")
+def report(findings):
+    return document(findings, {"more.txt": b"more"})
+
+
+def test_report_has_its_sections_in_the_order_of_reading(report):
     titles = [section.title for section in report.sections]
     assert "search" not in report.numbers
     assert titles[:2] == ["Claims of the paper", "Held-out loss of content words"]
@@ -52,9 +55,7 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
         assert "Confirmed: on 4" in written
 
 
-@pytest.mark.exhaustive
-def test_conclusion_command_and_figures_come_first(findings):
-    report = document(findings, {"more.txt": b"more"})
+def test_conclusion_command_and_figures_come_first(report):
     assert report.title == "prefix_ratio_test"
     assert report.lead.name == "differences"
     command = "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`"
@@ -63,9 +64,8 @@ def test_conclusion_command_and_figures_come_first(findings):
     assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves"}
 
 
-@pytest.mark.exhaustive
-def test_names_of_tables_and_figures_are_unique(findings):
-    blocks = [block for block in walk(document(findings, {}).sections) if not isinstance(block, Section)]
+def test_names_of_tables_and_figures_are_unique(report):
+    blocks = [block for block in walk(report.sections) if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]
     assert len(names) == len(set(names))
 

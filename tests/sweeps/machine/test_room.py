@@ -12,7 +12,6 @@ from aimv2.request.resolve import with_attention
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.machine.room import (
     largest_run,
-    num_cores,
     resident_memory,
     resolve_runs_per_gpu,
     room,
@@ -75,20 +74,6 @@ def test_busy_memory_is_waited_for_and_not_refused(base):
     needed = memory_bytes(base)
     busy = machine(memory=3.5 * needed, free=0.5 * needed)
     assert LocalExecutor().num_workers([base], busy) == 3
-
-
-def test_the_control_groups_limit_counts_if_it_is_smaller(tmp_path):
-    def write(path, text):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-
-    cores = len(os.sched_getaffinity(0))
-    assert num_cores(tmp_path) == cores
-    write("proc/self/cgroup", "0::/\n")
-    write("sys/fs/cgroup/cpu.max", "50000 100000\n")
-    assert num_cores(tmp_path) == 1
-    write("sys/fs/cgroup/cpu.max", "100000000 100000\n")
-    assert num_cores(tmp_path) == cores
 
 
 def test_processes_have_plausible_memory():

@@ -8,7 +8,7 @@ from aimv2.config.recipes.scales import demo, vit_3b
 from aimv2.config.signature import untrained
 from aimv2.request.resolve import with_attention
 from sweeps.pricing.clock import MachineClock, calibrate
-from tests.helpers.marks import everyday
+from tests.helpers.marks import exhaustive
 from tests.helpers.native import at_native
 
 TIMES = {"images_per_second": 512.0, "curve_seconds_per_pair": 0.001, "evaluation_seconds": 6.0}
@@ -93,7 +93,7 @@ def test_a_clock_without_measure_knows_recorded_numbers_only(base, clock, tmp_pa
     assert MachineClock(measure=None)(base) == time
 
 
-@pytest.mark.parametrize("name", everyday(["aimv2"], ["aimv2", "clip"]))
+@pytest.mark.parametrize("name", ["aimv2", exhaustive("clip")])
 def test_a_calibration_run_measures_every_time(tiny, cache_dir, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     run = with_attention(

@@ -10,7 +10,7 @@ from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Ending, Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
-from tests.helpers.marks import everyday
+from tests.helpers.marks import exhaustive
 from tests.helpers.trials import BOX, do, search
 
 NUM_TRIALS = 18
@@ -23,7 +23,7 @@ def loss(point):
 
 @pytest.mark.parametrize(
     "sampler",
-    everyday(["tpe"], ["tpe", "cmaes", "gp", "nsga2"]),
+    ["tpe", *map(exhaustive, ("cmaes", "gp", "nsga2"))],
 )
 def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     """Though each draw is by a sampler that is made anew."""
@@ -65,7 +65,7 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
 
 @pytest.mark.parametrize(
     "name",
-    everyday([AUTO, "none"], [AUTO, "none", "hyperband", "median", "wilcoxon"]),
+    [AUTO, "none", *map(exhaustive, ("hyperband", "median", "wilcoxon"))],
 )
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)

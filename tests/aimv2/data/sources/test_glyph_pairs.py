@@ -11,14 +11,13 @@ from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyph_pairs import LABELS, PICTURES, _read, concept_position, open_glyphs
 from aimv2.data.text import clean
 
-pytestmark = pytest.mark.exhaustive
-
 
 @pytest.fixture(scope="module")
 def emoji(tiny):
     return open_glyphs("openmoji", tiny.data)
 
 
+@pytest.mark.exhaustive
 def test_split_puts_no_concept_on_both_sides(emoji, tiny):
     train, held_out, _ = emoji
     assert not set(train.table["concept"]) & set(held_out.table["concept"])
@@ -27,11 +26,13 @@ def test_split_puts_no_concept_on_both_sides(emoji, tiny):
     assert share == pytest.approx(tiny.data.held_out_fraction, abs=0.03)
 
 
+@pytest.mark.exhaustive
 def test_split_keeps_all_skin_tones_together(emoji):
     sides = [part.table["name"].str.startswith("waving hand").sum() for part in (emoji.train, emoji.held_out)]
     assert sorted(sides) == [0, 6]
 
 
+@pytest.mark.exhaustive
 def test_where_keeps_pictures_with_their_rows(emoji):
     train = emoji.train
     chosen = train.where(train.table["is_variant"])
@@ -40,6 +41,7 @@ def test_where_keeps_pictures_with_their_rows(emoji):
     np.testing.assert_array_equal(chosen.images(np.array([row])), train.images(np.array([before])))
 
 
+@pytest.mark.exhaustive
 def test_captions_are_the_cleaned_name_and_description(emoji):
     rows = np.array([0, 10, 200])
     for kind, column in (("short", "name"), ("dense", "description")):
@@ -47,6 +49,7 @@ def test_captions_are_the_cleaned_name_and_description(emoji):
         assert [caption.text for caption in emoji.train.captions(rows, kind)] == expected
 
 
+@pytest.mark.exhaustive
 def test_words_of_the_name_are_of_class_object(emoji):
     captions = emoji.train.captions(np.array([3]), "dense")[0]
     names = set(clean(emoji.train.table["name"][3]).split())
@@ -58,6 +61,7 @@ def test_concept_positions_are_uniform():
     assert np.histogram(positions, bins=10, range=(0, 1))[0].min() > 330
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("fraction", "message"), [(1 - 1e-9, "no training pair of openmoji"), (1e-9, "no held-out pair of openmoji")]
 )
@@ -73,6 +77,7 @@ def test_cache_that_cannot_be_written_is_named(tiny, tmp_path):
         open_glyphs("fontawesome", replace(tiny.data, cache_dir=str(blocked)))
 
 
+@pytest.mark.exhaustive
 def test_rendered_pictures_are_those_of_the_glyphs_and_are_not_copied_to_processes(emoji, tiny):
     glyph = next(glyph for glyph in glyphs.SOURCES["openmoji"]() if glyph.key == emoji.train.table["key"][7])
     np.testing.assert_array_equal(emoji.train.picture(7), glyph.render(tiny.data.render_px))
@@ -81,6 +86,7 @@ def test_rendered_pictures_are_those_of_the_glyphs_and_are_not_copied_to_process
     np.testing.assert_array_equal(pickle.loads(copied)[3], emoji.train._pictures[3])
 
 
+@pytest.mark.exhaustive
 def test_a_broken_cache_is_named(emoji, tmp_path):
     rendered = emoji.train._pictures.path.parent
     for name, change in ((PICTURES, lambda path: os.truncate(path, 600)), (LABELS, lambda path: path.unlink())):

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.datasets.processes import IN_FLIGHT, in_processes
+from aimv2.base.processes import IN_FLIGHT, in_processes
 
 
 def divide(numerator, number):
@@ -31,5 +31,5 @@ def test_an_error_of_a_task_is_raised(workers):
 
 
 def test_a_killed_process_is_one_sentence():
-    with pytest.raises(RunFailedError, match=r"a process that divides was killed, .* use fewer workers"):
+    with pytest.raises(RunFailedError, match=r"a process that divides was killed, .* fewer workers need less"):
         list(in_processes(partial(divide, 720), [1, None, 2], 2, "divides"))

@@ -44,7 +44,7 @@ def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            message = f"a process that {purpose} was killed, most likely for lack of memory; use fewer workers"
+            message = f"a process that {purpose} was killed, most likely for lack of memory; fewer workers need less"
             raise RunFailedError("node", message) from error
         finally:
             for future in waiting:
