@@ -67,6 +67,10 @@ class SceneConfig:
         relation_rate: share of dense captions of several objects that give relations in place of places.
         wrong_rate: share of short captions that name an object that is not in the picture.
         noise_rate: share of short captions with two further words that say nothing.
+        composition: what of a held-out scene no training scene has: all its objects with these ``inks``, or with these
+            ``looks``, their inks, places and sizes. Captions tell inks, so that ``inks`` makes what is held out
+            unlikely by its words alone; and if a few objects are frequent, a few compositions are most of what is held
+            out.
         seed: another seed gives other scenes.
     """
 
@@ -82,6 +86,7 @@ class SceneConfig:
     relation_rate: float = Field(default=0.5, ge=0, le=1)
     wrong_rate: float = Field(default=0.1, ge=0, le=1)
     noise_rate: float = Field(default=0.2, ge=0, le=1)
+    composition: Literal["inks", "looks"] = "inks"
     seed: int = Field(default=0, ge=0)
 
     def __post_init__(self) -> None:

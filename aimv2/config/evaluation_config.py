@@ -7,6 +7,8 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
 
+HEAD_DIM = 16  # of the reader
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ProbeConfig:
@@ -27,6 +29,31 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ReaderConfig:
+    """A decoder that is trained on captions to read the frozen encoder, of the same size for every run.
+
+    It stands for the paper's instruction tuning, in which a language model learns to read the frozen encoder (section
+    4.3.1). No recipe's or study's decoder has its width.
+    """
+
+    samples: int = Field(default=0, ge=0, description="captions that the reader is trained on; with 0 there is none")
+    pairs: int = Field(default=10_240, gt=0, description="training pairs that have these captions; encoded once")
+    width: int = Field(default=80, gt=0, description="of the reader, with heads of 16")
+    depth: int = Field(default=1, gt=0, description="blocks of the reader")
+    batch_size: int = Field(default=32, gt=0, description="captions in a step of the reader")
+    peak_lr: float = Field(default=4e-3, gt=0, description="learning rate of the reader after its warm-up")
+    questions: int = Field(
+        default=0,
+        ge=0,
+        description="questions about these pairs that the reader is then tuned on; with 0 it is asked none",
+    )
+
+    def __post_init__(self) -> None:
+        if self.width % HEAD_DIM:
+            raise ValueError(f"width={self.width} is not a multiple of {HEAD_DIM}")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
     """Measurements on held-out pairs.
 
@@ -37,11 +64,13 @@ class EvaluationConfig:
             are fewer.
         num_pairs: the first of them, for the metrics that cost more than they tell: pixel losses,
             unseen objects, and retrieval.
-        num_other_images: the first of them, whose captions are also given another image: image gains, blind choices.
+        num_other_images: the first of them, whose captions are also given another image (image gains, blind choices),
+            and about which the reader is asked.
         num_probe_scenes: training scenes for the probes, of which a fifth is for validation.
         curve_pairs: held-out pairs for each point of the curve during training.
         curve_points: points of that curve, including the untrained model's.
         prefix_fractions: fixed prefix lengths at which the pixel loss of every arm is measured.
+        reader: measures what a fresh decoder reads from the frozen encoder.
         knn_neighbours: k, or all training images of a task that has fewer.
         num_examples: held-out images whose captions are saved for the report.
         sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
@@ -57,6 +86,7 @@ class EvaluationConfig:
     curve_points: int = Field(default=13, gt=1)
     prefix_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
     probe: ProbeConfig = ProbeConfig()
+    reader: ReaderConfig = ReaderConfig()
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
     sets: tuple[str, ...] = ()

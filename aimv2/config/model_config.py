@@ -11,6 +11,7 @@ from aimv2.config.data_config import CHECKED, MAX_PX
 MAX_WIDTH = 2**16
 MAX_DEPTH = 2**10
 MAX_VOCAB = 2**24
+FFN_MULTIPLE = 256  # of ml-l3m
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -20,6 +21,8 @@ class TransformerConfig:
     Attributes:
         norm: ``rms`` is the paper's; ``layer`` is LayerNorm with gain and shift, as in AIM v1.
         ffn: ``swiglu`` is the paper's; ``gelu`` is AIM v1's two-layer MLP.
+        ffn_multiple: the hidden width of SwiGLU is rounded up to a multiple of it; 256 in ml-l3m (``ffn.py``). Ladders
+            of narrow models need a smaller one, because 256 gives widths of 48 and 96 the same FFN.
     """
 
     width: int = Field(gt=0, le=MAX_WIDTH)
@@ -27,6 +30,7 @@ class TransformerConfig:
     num_heads: int = Field(gt=0, le=MAX_WIDTH)
     norm: Literal["rms", "layer"] = "rms"
     ffn: Literal["swiglu", "gelu"] = "swiglu"
+    ffn_multiple: int = Field(default=FFN_MULTIPLE, gt=0, le=MAX_WIDTH)
 
     def __post_init__(self) -> None:
         if self.width % self.num_heads:
@@ -34,9 +38,11 @@ class TransformerConfig:
 
     @property
     def ffn_hidden(self) -> int:
-        """Width of the FFN. SwiGLU: 2/3 of 4 x width, rounded up to a multiple of 256 (ml-l3m ``ffn.py``), 2816 at
-        width 1024. GELU: 4 x width (AIM v1), which has the same number of weights except for the rounding."""
-        return 4 * self.width if self.ffn == "gelu" else -(-int(4 * self.width * 2 / 3) // 256) * 256
+        """Width of the FFN. SwiGLU: 2/3 of 4 x width, rounded up to a multiple of ``ffn_multiple``, 2816 at width 1024.
+        GELU: 4 x width (AIM v1), which has the same number of weights except for the rounding."""
+        if self.ffn == "gelu":
+            return 4 * self.width
+        return -(-int(4 * self.width * 2 / 3) // self.ffn_multiple) * self.ffn_multiple
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -157,6 +163,7 @@ class ModelConfig:
             num_heads=own.num_heads or decoder.num_heads,
             norm=decoder.norm,
             ffn=decoder.ffn,
+            ffn_multiple=decoder.ffn_multiple,
         )
         return Tower(stack, own.embed_dim or stack.width)
 

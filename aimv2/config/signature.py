@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from aimv2.config.data_config import DataConfig, source_name
-from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.evaluation_config import EvaluationConfig, ReaderConfig
+from aimv2.config.model_config import FFN_MULTIPLE
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import flatten, to_dict
@@ -39,6 +41,9 @@ NOT_IDENTITY = frozenset(
 ADDED: dict[str, Any] = {
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
+    "data.scenes.composition": "inks",
+    "model.decoder.ffn_multiple": FFN_MULTIPLE,
+    "model.encoder.ffn_multiple": FFN_MULTIPLE,
     "native.areas": [],
     "optimizer.name": "adamw",
     "start.frozen": [],
@@ -47,7 +52,10 @@ ADDED: dict[str, Any] = {
     "start.teacher_encoder": None,
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
+    **{f"evaluation.reader.{key}": value for key, value in asdict(ReaderConfig()).items()},
 }
+# Parts of the network and values that the encoder, before training, and what is measured of it do not depend on.
+NOT_OF_INITIAL_ENCODER = ("model.decoder.", "model.text_tower.", "objective.", "seed")
 DESCRIBED = ("data.sources", "evaluation.sets")  # paths of descriptions
 
 
@@ -106,3 +114,14 @@ def untrained(config: RunConfig) -> RunConfig:
             "ranks": 1,
         },
     )
+
+
+def initial_encoder(config: RunConfig) -> str:
+    """Return a hash of what a run's encoder is before training, and of how it is measured, whatever the seed.
+
+    Runs with the same hash and seed have the same initial encoder and the same values of its metrics, though their
+    decoders, objectives and training may differ.
+    """
+    values = identity(untrained(config))
+    own = {key: value for key, value in values.items() if not key.startswith(NOT_OF_INITIAL_ENCODER)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()

@@ -32,6 +32,9 @@ class DescribedData(Protocol):
     def caption_kinds(self, source: str) -> tuple[CaptionKind, ...]:
         """Return the kinds of captions that a source has."""
 
+    def has_questions(self, source: str) -> bool:
+        """True if a source's description names a field of questions."""
+
     def source_licence(self, source: str) -> str:
         """Return the licence that a source's description states; empty if it states none."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig
+from aimv2.data.sources.questions import Question, questions
 from aimv2.data.sources.scene import Caption, Scene
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
@@ -100,6 +101,15 @@ class Pairs(ABC):
         """Return what the picture shows; None if the pair is not a scene."""
         return None
 
+    def questions(self, row: int) -> list[Question]:
+        """Return questions about the picture with their answers; none if the pair is not a scene and brings none.
+
+        Raises:
+            BadSampleError: those that it brings are broken.
+        """
+        scene = self.scene(row)
+        return [] if scene is None else questions(scene)
+
     def drawn_at(self, px: int) -> "Pairs":
         """Return the same pairs with pictures of another side, if they are drawn when they are read."""
         return self
@@ -150,6 +160,10 @@ class Referred(Pairs):
     def scene(self, row: int) -> Scene | None:
         pairs, own_row = self.place(row)
         return pairs.scene(own_row)
+
+    def questions(self, row: int) -> list[Question]:
+        pairs, own_row = self.place(row)
+        return pairs.questions(own_row)
 
 
 class Selected(Referred):

@@ -137,6 +137,7 @@ class SourceDescription(Location):
     Attributes:
         short: fields of the alt-text, with the probability of each. A field with a list holds several captions.
         dense: fields of synthetic or detailed captions. Without it, samples always show the short caption.
+        questions: field of questions about the image: a list of ``{question: TEXT, answer: TEXT}``, or its JSON text.
         held_out: default: at most 20,000 pairs and a fifth of all, by the hash of the key.
         transforms: augmentation of this source.
         licence: a line for reports.
@@ -144,6 +145,7 @@ class SourceDescription(Location):
 
     short: Fields = dataclasses.field(default_factory=dict)
     dense: Fields = dataclasses.field(default_factory=dict)
+    questions: str | None = None
     held_out: HeldOutRule | None = None
     transforms: Transforms = Transforms()
     licence: str = ""
@@ -152,7 +154,7 @@ class SourceDescription(Location):
         super().__post_init__()
         if not self.short and not self.dense:
             raise ValueError("short or dense must name the field of the captions, such as txt or json.caption")
-        for name in (*self.short, *self.dense):
+        for name in (*self.short, *self.dense, self.questions):
             _check_field(name)
 
 

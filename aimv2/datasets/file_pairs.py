@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from aimv2.base import address
-from aimv2.base.errors import BadSampleError
+from aimv2.base.errors import BadSampleError, short
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
+from aimv2.data.sources.questions import Question
 from aimv2.data.sources.scene import Caption, WordClass
 from aimv2.data.text import clean
 from aimv2.datasets.description import Fields, SourceDescription
 from aimv2.datasets.open import Opened
-from aimv2.datasets.records import Records
+from aimv2.datasets.records import Records, json_of
 
 MAX_CAPTION = 2**15  # characters, far more than any model reads; cleaning megabytes of broken unicode takes seconds
 
@@ -57,6 +58,7 @@ class FilePairs(Pairs):
             "short": _Choice(description.short or description.dense),
             "dense": _Choice(description.dense or description.short),
         }
+        self._questions = description.questions
         given = dataclasses.asdict(description.transforms)
         self._transforms = {name: value for name, value in given.items() if value is not None}
         self.block_rows = records.block_rows
@@ -95,6 +97,16 @@ class FilePairs(Pairs):
             raise BadSampleError("empty caption", field)
         return value
 
+    def questions(self, row: int) -> list[Question]:
+        if self._questions is None:
+            return []
+        value = self._records.field(int(self._row_N[row]), self._questions)
+        if isinstance(value, str):
+            value = json_of(value.encode(), lambda: str(self._questions))
+        if value is not None and not isinstance(value, list):
+            raise BadSampleError("broken json", f"{self._questions} is {type(value).__name__}, not a list")
+        return [_question(given) for given in value or ()]
+
     def field(self, row: int, name: str) -> Any:
         """Return the value of a field (``Records.field``)."""
         return self._records.field(int(self._row_N[row]), name)
@@ -120,6 +132,16 @@ def worded(text: str) -> Caption:
     words = tuple(clean(text).split())
     classes: tuple[WordClass, ...] = tuple("other" if word in FUNCTION_WORDS else "word" for word in words)
     return Caption(words, classes)
+
+
+def _question(given: Any) -> Question:
+    """Return a question with its answer; what has no two texts, each with a word and not endless, is a bad sample."""
+    texts = [given.get(key) if isinstance(given, dict) else None for key in ("question", "answer")]
+    is_text = all(isinstance(text, str) and len(text) <= MAX_CAPTION for text in texts)
+    question, answer = (tuple(clean(text).split()) if is_text else () for text in texts)
+    if not question or not answer:
+        raise BadSampleError("broken json", f"{short(given)} is not {{question: TEXT, answer: TEXT}}")
+    return Question("own", question, answer)
 
 
 class _Choice:

@@ -52,7 +52,7 @@ def prepare_location(location: Location, workers: int = 1, on_progress: OnProgre
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
         records = _reader(location)(location, cache_dir, (workers + 1) * largest)
         selected = selection.write_selection(records, location, workers, on_progress)
-        missing = _missing_captions(records, selected, location) if isinstance(location, SourceDescription) else []
+        missing = _missing_fields(records, selected, location) if isinstance(location, SourceDescription) else []
     num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
     notes = []
     if location.filters:
@@ -91,7 +91,8 @@ def fingerprint(opened: Opened) -> str:
     described = dataclasses.asdict(opened.description)
     matters = [described[key] for key in ("image", "filters", "held_out", "transforms")]
     captions = [list(described[key].items()) for key in ("short", "dense")]  # their order decides which one is drawn
-    content = json.dumps([matters, captions, opened.records.parts()], sort_keys=True)
+    questions = [described["questions"]] if described["questions"] else []  # none leaves the digests of older runs
+    content = json.dumps([matters, captions, *questions, opened.records.parts()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -144,12 +145,13 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _missing_captions(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
-    """Return a warning for each field of captions that the first samples lack, because its name may be misspelt."""
+def _missing_fields(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
+    """Return a warning for each field of texts that the first samples lack, because its name may be misspelt."""
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
+    questions = [description.questions] if description.questions else []
     return [
         f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}"
-        for key, fields in (("short", description.short), ("dense", description.dense))
+        for key, fields in (("short", description.short), ("dense", description.dense), ("questions", questions))
         for name in fields
         if not any(_has(records, row, name) for row in first_B)
     ]

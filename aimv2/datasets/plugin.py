@@ -53,6 +53,10 @@ def caption_kinds(source: str) -> tuple[CaptionKind, ...]:
     return tuple(kind for kind in CAPTION_KINDS if getattr(described, kind))
 
 
+def has_questions(source: str) -> bool:
+    return read_source(Path(source)).questions is not None
+
+
 def source_licence(source: str) -> str:
     return read_source(Path(source)).licence
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -42,6 +43,12 @@ class Captions:
 
     def __len__(self) -> int:
         return len(self.token_NT)
+
+    @cached_property
+    def num_read_N(self) -> Tensor:
+        """The tokens of each caption up to and including the last one that is predicted: int64 [N]."""
+        place_T = torch.arange(1, self.token_NT.shape[1] + 1)
+        return (place_T * self.supervised_NT).amax(dim=1)
 
     @classmethod
     def joined(cls, parts: Sequence["Captions"]) -> "Captions":

@@ -1,6 +1,6 @@
 """Losses on held-out pairs, image by image. Letters: N pairs, B images of a batch, T caption tokens, I patches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,14 +11,25 @@ from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOutPairs, chunks, network_inputs
 from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.reader import CaptionReader
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
 
 
+def nats(logits_MV: Tensor, target_M: Tensor) -> Tensor:
+    """Return the cross-entropy of tokens: float32 [M]."""
+    return F.cross_entropy(logits_MV, target_M, reduction="none")
+
+
+def misses(logits_MV: Tensor, target_M: Tensor) -> Tensor:
+    """Return 1 where another token than the true one is the likeliest, else 0: float32 [M]."""
+    return (logits_MV.argmax(dim=1) != target_M).float()
+
+
 @torch.no_grad()
 def token_nats(
-    model: EncoderDecoder,
+    model: EncoderDecoder | CaptionReader,
     features_NID: Tensor,
     captions: Captions,
     config: RunConfig,
@@ -26,6 +37,7 @@ def token_nats(
     image_of_N: np.ndarray | None = None,
     batch_size: int = EVAL_BATCH,
     world: World = ALONE,
+    loss: Callable[[Tensor, Tensor], Tensor] = nats,
 ) -> Tensor:
     """Return the cross-entropy of each token of the captions, teacher-forced: float32 [N, T] on the CPU.
 
@@ -37,17 +49,17 @@ def token_nats(
         batch_size: images that the decoder reads at once, and captions. Each image is read once, whatever the number of
             its captions. Captions of similar length go together, so that little padding is computed.
         world: ranks that each take some of the images.
+        loss: ``misses`` in place of the cross-entropy.
     """
     model.eval()
     nats_NT = torch.zeros(captions.token_NT.shape)
     image_N = torch.arange(len(captions)) if image_of_N is None else torch.from_numpy(image_of_N)
-    num_scored_N = captions.supervised_NT.sum(dim=1)  # the supervised tokens are the first ones
-    order_N = num_scored_N.argsort(stable=True)
-    order_N = order_N[num_scored_N[order_N] > 0]
+    order_N = captions.num_read_N.argsort(stable=True)
+    order_N = order_N[captions.num_read_N[order_N] > 0]
     starts = range(0, len(features_NID), batch_size)
     rows_of = [order_N[(image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)] for start in starts]
 
-    def nats(number: int) -> Tensor:
+    def found(number: int) -> Tensor:
         """Return the rows of ``nats_NT`` for the captions of some images."""
         start, row_M = starts[number], rows_of[number]
         with autocast(config):
@@ -55,7 +67,7 @@ def token_nats(
         found_MT = torch.zeros(len(row_M), nats_NT.shape[1])
         done = 0
         for row_B in row_M.split(batch_size) if len(row_M) else ():  # an empty tensor splits into itself
-            longest = int(num_scored_N[row_B[-1]])
+            longest = int(captions.num_read_N[row_B[-1]])
             target_BT = captions.token_NT[row_B, :longest].to(config.device)
             supervised_BT = captions.supervised_NT[row_B, :longest]
             place_M = supervised_BT.flatten().nonzero().squeeze(1).to(config.device)
@@ -66,18 +78,18 @@ def token_nats(
                 logits_MV = model.decoder.text_head(text_BTE.flatten(0, 1).index_select(0, place_M))
             target_M = target_BT.flatten().index_select(0, place_M)
             here_BT = torch.zeros(supervised_BT.shape)
-            here_BT[supervised_BT] = F.cross_entropy(logits_MV.float(), target_M, reduction="none").cpu()
+            here_BT[supervised_BT] = loss(logits_MV.float(), target_M).cpu()
             found_MT[done : done + len(row_B), :longest] = here_BT
             done += len(row_B)
         return found_MT
 
-    for row_M, found_MT in zip(rows_of, world.divided(range(len(starts)), nats), strict=True):
+    for row_M, found_MT in zip(rows_of, world.divided(range(len(starts)), found), strict=True):
         nats_NT[row_M] = found_MT
     return nats_NT
 
 
 def nats_of_all(
-    model: EncoderDecoder,
+    model: EncoderDecoder | CaptionReader,
     features_NID: Tensor,
     wanted: Sequence[tuple[Captions, np.ndarray]],
     config: RunConfig,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig
 from aimv2.config.evaluation_config import EvaluationConfig
@@ -13,6 +15,7 @@ from aimv2.data.prepare import Data
 from aimv2.data.tasks import TransferSet
 from aimv2.data.transfer import Tested, transfer_sets
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
+from aimv2.evaluation.questions import Asked, prepare_questions
 from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
 
 
@@ -24,11 +27,17 @@ class Prepared:
         held_out: in random order, so that the first pairs are a random subset.
         unseen: held-out scenes with unseen objects; None if the data has none.
         choices: about the scenes of ``held_out``.
+        reading: training pairs, on which the reader is trained; None without a reader.
+        tuning, asked: questions about ``reading`` and about the first pairs of ``held_out``
+            (``evaluation.num_other_images``); None if the reader is asked none.
     """
 
     held_out: HeldOutPairs
     unseen: HeldOutPairs | None
     choices: Choices
+    reading: HeldOutPairs | None
+    tuning: Asked | None
+    asked: Asked | None
     transfer: list[TransferSet]
 
 
@@ -53,12 +62,25 @@ def _prepare(
     pairs = Selected(pairs, held_out.row_N)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
     found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
+    reader = evaluation.reader
+    reading = tuning = asked = None
+    if reader.samples:
+        read = data.train.subset(reader.pairs)
+        # Training keeps to the rate of bad samples; here they are left out.
+        reading = prepare_pairs(read, words._replace(supervise_eos=False), max_bad_rate=1.0)
+        if reader.questions:
+            tuning = prepare_questions(Selected(read, reading.row_N), words, most=reader.questions)
+            asked_about = np.arange(min(evaluation.num_other_images, len(pairs)))
+            asked = prepare_questions(Selected(pairs, asked_about), words)
     return Prepared(
         held_out=held_out,
         unseen=None
         if data.unseen is None
         else prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words),
         choices=prepare_choices(found, words),
+        reading=reading,
+        tuning=tuning,
+        asked=asked,
         transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
     )
 

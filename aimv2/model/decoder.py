@@ -127,10 +127,9 @@ class Decoder(nn.Module):
 
     def read_image(self, features_BID: Tensor) -> Cache:
         """Read everything before BOS, which is nothing in a text-first decoder."""
-        cache = Cache([[] for _ in self.blocks])
-        if not self.is_text_first:
-            self.blocks(self._image(features_BID), is_causal=True, caches=cache.layers)
-        return cache
+        if self.is_text_first:
+            return Cache([[] for _ in self.blocks])
+        return Cache(self.blocks.remember(self._image(features_BID)))
 
     def read_captions(self, token_BT: Tensor, cache: Cache) -> Tensor:
         """Read whole captions after ``read_image``, and return the text part of ``forward``.

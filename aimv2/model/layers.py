@@ -63,10 +63,7 @@ class SelfAttention(nn.Module):
         """
         B, L, D = x_BLD.shape
         # In the backward pass, chunks of the last dimension are joined in one copy; other cuts of it take two.
-        q_BHLd, k_BHLd, v_BHLd = (
-            part_BLD.view(B, L, self.num_heads, D // self.num_heads).transpose(1, 2)
-            for part_BLD in self.qkv(x_BLD).chunk(3, dim=-1)
-        )
+        q_BHLd, k_BHLd, v_BHLd = (self._by_head(part_BLD) for part_BLD in self.qkv(x_BLD).chunk(3, dim=-1))
         if cache is not None:
             assert not cache or L == 1 or mask is not None, "several positions after the first call need a mask"
             is_causal = is_causal and L > 1  # a single new position attends to all earlier ones
@@ -76,6 +73,15 @@ class SelfAttention(nn.Module):
         mixed_BHLd = attend(q_BHLd, k_BHLd, v_BHLd, mask, is_causal)
         out_BLD: Tensor = self.out(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         return out_BLD
+
+    def remember(self, x_BLD: Tensor, cache: KeyValues) -> None:
+        """Put keys and values of the first positions into an empty cache, and compute nothing else."""
+        D = x_BLD.shape[2]
+        cache[:] = (self._by_head(part_BLD) for part_BLD in F.linear(x_BLD, self.qkv.weight[D:]).chunk(2, dim=-1))
+
+    def _by_head(self, x_BLD: Tensor) -> Tensor:
+        B, L, D = x_BLD.shape
+        return x_BLD.view(B, L, self.num_heads, D // self.num_heads).transpose(1, 2)
 
 
 def attend(q_BHLd: Tensor, k_BHLd: Tensor, v_BHLd: Tensor, mask: Mask | None, is_causal: bool) -> Tensor:
@@ -137,8 +143,23 @@ class Block(nn.Module):
         self.is_compiled = False
 
     def forward(
-        self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, cache: KeyValues | None = None
+        self,
+        x_BLD: Tensor,
+        mask: Mask | None = None,
+        *,
+        is_causal: bool = False,
+        cache: KeyValues | None = None,
+        only_cache: bool = False,
     ) -> Tensor:
+        """Apply the block.
+
+        Args:
+            only_cache: True fills the empty cache, and returns the input.
+        """
+        if only_cache:
+            assert cache is not None
+            self.attn.remember(self.norm1(x_BLD), cache)
+            return x_BLD
         if self.is_compiled and cache is None and torch.is_grad_enabled():
             return _compiled()(self, x_BLD, mask, is_causal)
         return self.compute(x_BLD, mask, is_causal, cache)
@@ -203,3 +224,10 @@ class Stack(nn.ModuleList):
             else:
                 x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD
+
+    def remember(self, x_BLD: Tensor) -> list[KeyValues]:
+        """Return the caches of the blocks after these causal positions, whose last states are not computed."""
+        caches: list[KeyValues] = [[] for _ in self]
+        for block, cache in zip(self, caches, strict=True):
+            x_BLD = block(x_BLD, is_causal=True, cache=cache, only_cache=cache is caches[-1])
+        return caches

@@ -54,8 +54,8 @@ def compose(
     """Compose a config and apply the overrides.
 
     Args:
-        defaults: the groups and the default choice of each, besides ``scale``; ``recipe``, of post-training; and
-            ``mixture``, whose choices are presets for three sources.
+        defaults: the groups and the default choice of each, besides ``scale``, whose default may be given here;
+            ``recipe``, of post-training; and ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
         groups: choices by group and name, of all other groups in ``defaults``.
 
@@ -101,7 +101,11 @@ def _nodes(
     mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
     if preset := PRESETS.get(chosen["mixture"]):
         mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
-    of_run = {"scale": to_dict(_base(typed)), "mixture": mixture, "recipe": {"recipe": chosen["recipe"]}}
+    of_run = {
+        "scale": to_dict(_base(typed, chosen["scale"])),
+        "mixture": mixture,
+        "recipe": {"recipe": chosen["recipe"]},
+    }
     nodes: dict[tuple[str, str], Node] = {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
     for group, choices in groups.items():
         nodes |= {(group, name): (node, None) for name, node in choices.items()}
@@ -144,12 +148,12 @@ def base_run(values: Mapping[str, Any]) -> RunConfig:
     return run if recipe == NO_RECIPE else RECIPES[recipe](run)
 
 
-def _base(typed: Mapping[str, Any]) -> RunConfig:
-    """Return the run that these overrides change, by the choices among them."""
+def _base(typed: Mapping[str, Any], scale: str) -> RunConfig:
+    """Return the run that these overrides change, by the choices among them and the scale."""
     weights = typed.get("start.weights")
     if weights is not None and read_origin(str(weights)).run is not None and "scale" in typed:
         raise UsageError(f"scale={typed['scale']} has no effect: a run that starts from a finished one has its config")
-    chosen = {"scale": typed.get("scale", DEFAULT_SCALE), "recipe": typed.get("recipe", NO_RECIPE)}
+    chosen = {"scale": scale, "recipe": typed.get("recipe", NO_RECIPE)}
     return base_run({**chosen, "start": {"weights": weights}})
 
 

@@ -83,6 +83,7 @@ def train_command(overrides: Sequence[str]) -> int:
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
     from aimv2.run.execute import execute
+    from aimv2.run.reuse import reusable
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:
@@ -100,6 +101,11 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if code := code_of_lost_checkpoint(run.path):
         restart = f"run {run.name} starts again at step 0: its checkpoint is of other code ({code})"
         console.print(f"{title}: {restart}", highlight=False, soft_wrap=True)
+    found = reusable({run.name: config}, runs_dir) if config.budget.samples else {}
+    trained = next((one.folder for one in found.values() if one.is_ours), None)
+    if trained is not None:
+        same = f"the weights of run {trained.name}, which differs in evaluation only"
+        console.print(f"{title}: run {run.name} measures {same}", highlight=False, soft_wrap=True)
     state = TextColumn("{task.fields[state]}")
     total = config.budget.samples or 1
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), state, TimeRemainingColumn()) as progress:
@@ -110,7 +116,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
             state = f"{last['samples']:,} samples  {losses_of(last)}  {last['images_per_second']:.0f} images/s"
             progress.update(task, completed=last["samples"], state=state)
 
-        failure = execute(attempt, config, show, interrupts)
+        failure = execute(attempt, config, show, interrupts, trained=trained)
         if failure is None:
             progress.update(task, completed=total)
             return True

@@ -3,11 +3,12 @@
 import contextlib
 import platform
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -29,25 +30,43 @@ from aimv2.memory import resolved, setup_of
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
+from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.runs.failure import Failure, cause_of, sentence_of
 from aimv2.runs.lease import LeaseLostError
 from aimv2.runs.provenance import keep_changes
+from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
-from aimv2.runs.tensor_file import write_tensors
+from aimv2.runs.tensor_file import read_tensors, write_tensors
 from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import objective
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.device import compiles
 from aimv2.training.distributed import Call, calls, joined, leading, place
-from aimv2.training.loop import Row, Trained, train
+from aimv2.training.loop import Row, train
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 
+# Values of a result that are those of its training.
+RECORDED = ("train_flops", "read_retries", "mixture", "train_seconds", "train_cpu_seconds")
+
 Lead = Callable[..., AbstractContextManager[World]]
 Evaluate = Callable[..., dict[str, Metric]]
+
+
+class TrainedNetwork(NamedTuple):
+    """A trained network, and what the result records of its training.
+
+    Attributes:
+        record: values by their names in RECORDED.
+        attempts: those of other runs that it rests on, each with the name of its ``run``.
+    """
+
+    network: Network
+    record: dict[str, Any]
+    attempts: Sequence[dict[str, Any]] = ()
 
 
 def execute(
@@ -57,6 +76,7 @@ def execute(
     interrupts: Interrupts | None = None,
     evaluate: Evaluate = evaluate,
     lead: Lead = leading,
+    trained: Path | None = None,
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
 
@@ -66,6 +86,8 @@ def execute(
     Args:
         evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
         lead: calls the other ranks (``aimv2.training.distributed.leading``).
+        trained: folder of a finished run that differs in evaluation only, whose weights are measured instead of trained
+            again (``aimv2.run.reuse``).
 
     Returns:
         None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
@@ -78,7 +100,7 @@ def execute(
     try:
         with attempt:
             try:
-                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead)
+                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
             except LeaseLostError:
                 raise
             except Exception as error:
@@ -161,6 +183,7 @@ def _train_and_evaluate(
     interrupts: Interrupts,
     evaluate: Evaluate,
     lead: Lead,
+    trained: Path | None,
 ) -> None:
     _prepare_process(config)
     if config.ranks > 1:
@@ -171,27 +194,25 @@ def _train_and_evaluate(
     data = prepared(config.data, config.model.vocab_size)
     if config.data.kind == "files" or config.evaluation.sets:
         described().record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
-    trained = _train(attempt, config, data, on_rows, interrupts, lead)
-    train_seconds = attempt.seconds
-    weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
+    if trained is None:
+        training = _train(attempt, config, data, on_rows, interrupts, lead)
+    else:
+        training = _reuse(attempt, config, data, RunFolder(trained.parent, trained.name))
+    weights = {name: value.cpu() for name, value in training.network.state_dict().items()}
     # A signal does not interrupt the end of the collectives, but what is between them.
     with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
         part = parts.Parts(attempt, weights, interrupts, world)
-        metrics = _evaluate_on_all(evaluate, trained.network, data, config, part, world)
+        metrics = _evaluate_on_all(evaluate, training.network, data, config, part, world)
     shown = data.held_out.subset(config.evaluation.num_examples)
-    written = examples(trained.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
+    written = examples(training.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
-    write_tensors(weights, attempt.folder / "weights.safetensors")
+    write_tensors(weights, attempt.folder / WEIGHTS)
     attempt.sync_rows()
     attempt.publish(
         metrics,
-        train_flops=trained.flops,
-        read_retries=trained.shown.num_retries,
-        mixture=trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
-        train_seconds=train_seconds,
-        train_cpu_seconds=_train_cpu_seconds(attempt.folder, config),
-        attempts=rests_on(attempt.folder, part.measured_by),
+        **training.record,
+        attempts=[*training.attempts, *rests_on(attempt.folder, part.measured_by)],
     )
     with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
         for folder in (attempt.folder, *attempt.earlier()):
@@ -206,7 +227,7 @@ def _train(
     on_rows: Callable[[list[Row]], None],
     interrupts: Interrupts,
     lead: Lead,
-) -> Trained:
+) -> TrainedNetwork:
     """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
     goal = objective(config.objective.name)
     model = start_network(config, data.tokenizer).to(config.device)
@@ -221,7 +242,7 @@ def _train(
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
         watchdog,
     ):
-        return train(
+        trained = train(
             config,
             goal,
             model,
@@ -236,6 +257,40 @@ def _train(
             saver=saver,
             watchdog=watchdog,
         )
+    record = {
+        "train_flops": trained.flops,
+        "read_retries": trained.shown.num_retries,
+        "mixture": trained.shown.by_source({name: len(part) for name, part in data.train.parts.items()}),
+        "train_seconds": attempt.seconds,
+        "train_cpu_seconds": _train_cpu_seconds(attempt.folder, config),
+    }
+    return TrainedNetwork(trained.network, record)
+
+
+def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> TrainedNetwork:
+    """Return the training of a finished run that differs in evaluation only; copy its rows, pictures and times.
+
+    Raises:
+        RunFailedError: the run was trained otherwise, or its weights are gone.
+        UsageError: its record or weights cannot be read.
+    """
+    check_training(config, run)
+    result, folder = run.result(), run.file("")
+    attempt.write_manifest(
+        manifest(config, data, None, origin_of_training(run)) | {"changes": keep_changes(attempt.run.parent)}
+    )
+    record = {name: result[name] for name in RECORDED if name in result}
+    attempt.resume_from(
+        read_rows(folder),
+        seconds=record["train_seconds"],
+        cpu_seconds=record["train_cpu_seconds"] or 0.0,
+        folder=folder,
+    )
+    network = build(config)
+    network.load_state_dict(read_tensors(folder / WEIGHTS))
+    own = result.get("attempts") or rests_on(folder, ())  # older results do not list them
+    attempts = [one for one in own if "run" in one] or [{"run": run.name} | one for one in own]
+    return TrainedNetwork(network.to(config.device), record, attempts)
 
 
 def _set_up(config: RunConfig) -> RunConfig:

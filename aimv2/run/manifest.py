@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -21,22 +21,29 @@ from aimv2.data.sources.version import version
 from aimv2.memory import predict, setup_of
 from aimv2.model.network import parameters_by_part
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.provenance import compare_with_lock, digest, git_commit
+from aimv2.runs.provenance import JOINT, code_of_result, compare_with_lock, digest, git_commit
 from aimv2.start.network import content_of_start
 from aimv2.training.checkpoint import Checkpoint
 
 VERSIONED = ("torch", "numpy", "tokenizers", "scikit-learn", "fvcore")
 
 
-def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[str, Any]:
+def manifest(
+    config: RunConfig, data: Data, start: Checkpoint | None, trained: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return versions, hardware, commit and data of the attempt, its setup with the bytes of memory that each rank is
-    predicted to take, and the checkpoint that it resumed from."""
+    predicted to take, and the checkpoint that it resumed from.
+
+    Args:
+        trained: where its weights were trained, if in another run (``aimv2.run.reuse.origin_of_training``). If other
+            code trained them, ``code`` names both.
+    """
     setup = setup_of(config)
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
         "lock": compare_with_lock(),
-        "code": digest(),
+        "code": digest() if trained is None else code_of_result(trained["code"]),
         "commit": git_commit(),
         "command": sys.argv,
         "host": platform.node(),
@@ -55,6 +62,7 @@ def manifest(config: RunConfig, data: Data, start: Checkpoint | None) -> dict[st
             "predicted_bytes": asdict(predict(config, setup)),
         },
         "resumed": None if start is None else {"attempt": start.attempt, "step": start.progress.step},
+        "trained": trained,
     }
 
 
@@ -65,8 +73,9 @@ def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
     evaluation.
 
     Returns:
-        of each: ``attempt``, its number; ``from_step``, the step at which it started to train; ``host``, ``hardware``,
-        ``threads`` and ``code``. A value is None if the manifest of the attempt cannot be read.
+        of each: ``attempt``, its number; ``from_step``, the step at which it started to train, or the last one if it
+        reused the training of another run; ``host``, ``hardware``, ``threads`` and ``code``. A value is None if the
+        manifest of the attempt cannot be read.
     """
     manifests = {number: _manifest_of(folder, number) for number in measured_by}
     number = int(folder.name)
@@ -75,10 +84,15 @@ def rests_on(folder: Path, measured_by: Iterable[int]) -> list[dict[str, Any]]:
         resumed = manifests[number].get("resumed") or {"attempt": 0}
         number = min(resumed["attempt"], number - 1)  # an earlier attempt, or 0
     return [
-        {"attempt": number, "from_step": (found.get("resumed") or {"step": 0})["step"] if found else None}
-        | {name: found.get(name) for name in ("host", "hardware", "threads", "code")}
+        {"attempt": number, "from_step": _first_step(found) if found else None}
+        | {name: found.get(name) for name in ("host", "hardware", "threads")}
+        | {"code": found["code"].rpartition(JOINT)[2] if found.get("code") else None}  # of this attempt alone
         for number, found in sorted(manifests.items())
     ]
+
+
+def _first_step(manifest: Mapping[str, Any]) -> int:
+    return int((manifest.get("resumed") or manifest.get("trained") or {"step": 0})["step"])
 
 
 def _manifest_of(folder: Path, number: int) -> dict[str, Any]:

@@ -94,17 +94,17 @@ class Attempt:
         return [path for number in numbers if (path := attempt_folder(self.run, number)).is_dir()]
 
     def resume_from(
-        self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, attempt: int | None = None
+        self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, folder: Path | None = None
     ) -> None:
-        """Start with the rows of an earlier attempt, and with the time that they took.
+        """Start with the rows of an earlier attempt, or of another run's, and with the time that they took.
 
         Args:
-            attempt: the number of that attempt, whose pictures of these rows' steps are copied; None copies none.
+            folder: of that attempt, whose pictures of these rows' steps are copied; None copies none.
         """
         self.write_rows(rows)
-        if attempt is not None:
+        if folder is not None:
             steps = {row["step"] for row in rows}
-            for step, picture in pictures_of(attempt_folder(self.run, attempt)).items():
+            for step, picture in pictures_of(folder).items():
                 with contextlib.suppress(OSError):  # the run does without it
                     if step in steps:
                         self.write_picture(picture.read_bytes(), step)

@@ -18,6 +18,7 @@ PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
 NO_NUMBERS = (*("tools/", "cli.py", "__main__.py", "run/command.py", "data/sources/credits.py"),)
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
+JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
 
 
@@ -44,6 +45,18 @@ def digest_of(folder: Path, without: Collection[str] = ()) -> str:
             content = path.read_bytes()
             whole.update(f"{name}\0{len(content)}\0".encode() + content)
     return whole.hexdigest()[:12]
+
+
+def code_of_result(trained: str) -> str:
+    """Return the code of a result that this code measures on weights that other code may have trained.
+
+    Args:
+        trained: digest of the code that trained the weights.
+
+    Returns:
+        the digest, or ``TRAINED+MEASURED`` if they differ.
+    """
+    return digest() if trained == digest() else f"{trained}{JOINT}{digest()}"
 
 
 @lru_cache

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.data_config import source_name
+from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
+from aimv2.data.described import described
+from aimv2.data.sources.questions import ANSWERED
 from aimv2.data.sources.scene import SCENE_CLASSES
 from aimv2.spec.items import Items
 from aimv2.spec.objectives import Objective, Report
@@ -39,7 +41,7 @@ class Metric:
         return {name: getattr(self, name) for name in ("value", "unit", "evaluation", "warning")}
 
 
-Needs = Literal["scenes", "emoji"]  # in the run's data
+Needs = Literal["scenes", "emoji", "questions"]  # in the run's data
 
 
 class Definition(NamedTuple):
@@ -59,6 +61,14 @@ class Definition(NamedTuple):
 
 
 NATS = "nats/token"
+ANSWERS = (
+    Definition("reader_answers", "accuracy", False, "reader", "questions"),
+    Definition("reader_answers_<question>", "accuracy", False, "reader", "scenes"),
+    Definition("reader_answers_chance", "accuracy", False, "reader", "questions"),
+    Definition("reader_answers_blind", "accuracy", False, "reader", "questions"),
+    Definition("reader_pointing", "accuracy", False, "reader", "scenes"),
+    Definition("reader_pointing_chance", "accuracy", False, "reader", "scenes"),
+)
 FINAL = (
     Definition("caption_loss", NATS, True, "captions"),
     Definition("caption_bits", "bits/byte", True, "captions"),
@@ -78,6 +88,11 @@ FINAL = (
     Definition("raw_pixel_loss_<fraction>", "squared error of raw pixels", True, "pixels"),
     Definition("image_to_text_recall_<k>", "accuracy", False, "retrieval"),
     Definition("text_to_image_recall_<k>", "accuracy", False, "retrieval"),
+    Definition("reader_loss", NATS, True, "reader"),
+    Definition("reader_loss_<class>", NATS, True, "reader"),
+    Definition("reader_gain", NATS, False, "reader"),
+    Definition("reader_choice_accuracy", "accuracy", False, "reader", "scenes"),
+    *ANSWERS,
     Definition("probe_<task>", "accuracy", False),
     Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
@@ -87,6 +102,7 @@ MEASURED_BY = {
     "captions": "aimv2.evaluation.reports.captions",
     "pixels": "aimv2.evaluation.reports.pixels",
     "retrieval": "aimv2.evaluation.reports.retrieval",
+    "reader": "aimv2.evaluation.reports.reader",
 }
 DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
 Values = Callable[[RunConfig], Iterable[object]]
@@ -95,6 +111,7 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<k>": (r"\d+", lambda config: RECALL_AT),
     "<class>": ("|".join(SCENE_CLASSES), lambda config: SCENE_CLASSES),
     "<kind>": ("|".join(CHOICE_KINDS), lambda config: CHOICE_KINDS),
+    "<question>": ("|".join(ANSWERED), lambda config: ANSWERED),
     "<task>": (r".+", lambda config: (*TASKS, *set_names(config))),
     "<scene task>": ("|".join(SCENE_TASKS), lambda config: SCENE_TASKS),
 }
@@ -129,6 +146,24 @@ def lower_is_better(metric: str) -> bool:
     return _definition(metric).lower_is_better
 
 
+def is_of_pixels(metric: str) -> bool:
+    """True if the metric is a loss of predicted pixels; an unknown name is a UsageError."""
+    return _definition(metric).report == "pixels"
+
+
+def is_of_encoder(metric: str) -> bool:
+    """True if the metric is measured on the frozen encoder by a probe or a fresh reader, whatever the run's decoder and
+    objective; an unknown name is a UsageError."""
+    definition = _definition(metric)
+    return definition in FINAL and definition.report in (None, "reader")
+
+
+def is_reported(metric: str, goal: Objective) -> bool:
+    """True if runs of the objective can have the metric, whatever their data."""
+    report = _definition(metric).report
+    return report is None or report in reports_of(goal)
+
+
 def metric_names(config: RunConfig) -> list[str]:
     """Return the names of all final metrics, whatever the run's objective and data."""
     return [metric for definition in FINAL for metric in _members(definition, config)]
@@ -160,6 +195,10 @@ def _why_not(definition: Definition, metric: str, goal: Objective, config: RunCo
     name = f"objective {config.objective.name}"
     if definition.report is not None and definition.report not in reports_of(goal):
         return name
+    if definition.report == "reader" and not config.evaluation.reader.samples:
+        return "a run without a reader (evaluation.reader.samples=0)"
+    if definition in ANSWERS and not config.evaluation.reader.questions:
+        return "a run that asks its reader nothing (evaluation.reader.questions=0)"
     if definition.report == "pixels" and metric not in pixel_losses(config):
         return f"{name} with {config.objective.pixel_targets} targets"
     needs = _missing(definition, metric, config)
@@ -179,8 +218,16 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
     if definition.name.endswith("_<class>"):
         is_of_glyphs = metric.endswith(tuple(f"_{name}" for name in GLYPH_CLASSES))
         needs = None if is_of_glyphs and config.data.kind == "glyphs" else "scenes"
-    has = {"scenes": config.data.has_scenes, "emoji": "openmoji" in config.data.sources}
-    return None if needs is None or has[needs] else needs
+    has = {
+        "scenes": lambda: config.data.has_scenes,
+        "emoji": lambda: "openmoji" in config.data.sources,
+        "questions": lambda: config.data.has_scenes or any(map(_brings_questions, config.data.sources)),
+    }
+    return None if needs is None or has[needs]() else needs
+
+
+def _brings_questions(source: str) -> bool:
+    return is_described(source) and described().has_questions(source)
 
 
 def _definition(metric: str) -> Definition:

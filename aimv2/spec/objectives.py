@@ -34,6 +34,7 @@ class Objective:
         cost: maps a config to the cost of a forward pass, part by part. With ``area``, that of an image of so many
             patches.
         requirements: checks of a config, each of which raises UsageError.
+        reads_captions: True if it trains on captions; ``data.captions`` has no effect on the others.
         has_teacher: True if it imitates the encoder of ``start.teacher``; no other objective has one.
         is_native: True if it can be trained at native resolution: its masks hide what comes later in a sequence, and so
             the padding.
@@ -45,6 +46,7 @@ class Objective:
     reads: tuple[str, ...]
     cost: Callable[..., list[Part]]
     requirements: tuple[Callable[[RunConfig], None], ...] = ()
+    reads_captions: bool = True
     has_teacher: bool = False
     is_native: bool = False
 
@@ -75,6 +77,8 @@ class Objective:
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
         self.check_teacher(config)
+        if not self.reads_captions:
+            _only(config, "data.captions", "own", ", which reads no captions")
         for requirement in (*self.requirements, self._native):
             requirement(config)
 
@@ -125,13 +129,8 @@ def _no_separate_text_first(config: RunConfig) -> None:
         )
 
 
-def _patches_and_no_captions(config: RunConfig) -> None:
+def _patches_to_predict(config: RunConfig) -> None:
     _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
-    _no_captions(config)
-
-
-def _no_captions(config: RunConfig) -> None:
-    _only(config, "data.captions", "own", ", which reads no captions")
 
 
 REGISTRY: dict[str, Objective] = {
@@ -159,7 +158,8 @@ REGISTRY: dict[str, Objective] = {
         reports=("pixels",),
         reads=("pixel_values", "pixel_patches", "pixel_targets"),
         cost=partial(encoder_decoder_cost, predicts=("pixels",)),
-        requirements=(_joint_and_image_first, _patches_and_no_captions),
+        requirements=(_joint_and_image_first, _patches_to_predict),
+        reads_captions=False,
         is_native=True,
     ),
     "cappa": Objective(
@@ -190,7 +190,7 @@ REGISTRY: dict[str, Objective] = {
         reports=(),
         reads=(),
         cost=distillation_cost,
-        requirements=(_no_captions,),
+        reads_captions=False,
         has_teacher=True,
     ),
 }

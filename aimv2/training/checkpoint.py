@@ -173,7 +173,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     if start is not None:
         progress = start.progress
         attempt.resume_from(
-            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, attempt=start.attempt
+            start.rows, seconds=progress.seconds, cpu_seconds=progress.cpu_seconds, folder=start.path.parents[1]
         )
     return start
 

@@ -5,12 +5,16 @@ samples are), so by default they train on this project's pairs and are not expec
 paper gives neither their hardware nor their time, and we have not run them.
 """
 
+import dataclasses
 from collections.abc import Callable
 
-from aimv2.config.data_config import DataConfig, SceneConfig
-from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig
+from aimv2.config.data_config import SCENE_SOURCES, DataConfig, SceneConfig
+from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
 from aimv2.config.run_config import BudgetConfig, OptimizerConfig, RunConfig
+
+# For encoders of 384 and more, of one size for all; not tuned.
+LARGE_READER = ReaderConfig(samples=20_480, questions=5120, width=256, depth=2, batch_size=128)
 
 
 def demo() -> RunConfig:
@@ -52,6 +56,65 @@ def demo() -> RunConfig:
     )
 
 
+def laptop() -> RunConfig:
+    """An AIMv2 for one CPU core in a world with room: the scale of claims on encoders.
+
+    Source: ours, as ``demo``, with 200 objects, the r-th drawn with a probability proportional to r^-1.5, that differ
+        in size and reach into other cells, an encoder that is narrow enough for its width to matter, and a frozen
+        reader. Trials of the effects of ``sweep=sensitivity`` chose its values (docs/laptop.md).
+    Command: ``python -m aimv2 train scale=laptop``; about a minute and a half on one core.
+    Number to expect: reader_loss 0.77 nats/token, 0.749 to 0.785 over 4 seeds (reports/sensitivity_laptop).
+    """
+    base = demo()
+    return dataclasses.replace(
+        base,
+        scale="laptop",
+        model=dataclasses.replace(
+            base.model,
+            encoder=EncoderConfig(width=16, depth=4, num_heads=4, ffn_multiple=4),
+            decoder=DecoderConfig(width=64, depth=2, num_heads=4, ffn_multiple=16),
+            vocab_size=1024,
+            max_text_tokens=24,
+        ),
+        budget=BudgetConfig(samples=24_576, batch_size=16),
+        data=dataclasses.replace(
+            base.data,
+            sources=("material_scenes",),
+            scenes=SceneConfig(
+                num_objects=200,
+                num_unseen=20,
+                zipf=1.5,
+                max_objects=3,
+                min_size=0.75,
+                overlap=0.12,
+                composition="looks",
+            ),
+        ),
+        optimizer=dataclasses.replace(base.optimizer, peak_lr=3.7e-3),
+        evaluation=dataclasses.replace(
+            base.evaluation,
+            num_other_images=1024,
+            num_probe_scenes=1024,
+            probe=dataclasses.replace(base.evaluation.probe, learning_rates=(1e-2, 4e-2), head_dim=4),
+            reader=ReaderConfig(samples=20_480, questions=5120),
+        ),
+    )
+
+
+def laptop_mix() -> RunConfig:
+    """``laptop`` on scenes of three sources, for studies of data mixtures.
+
+    Source: ours; a third of the objects of ``laptop`` a source. No study decides a claim here before
+        ``sweep=sensitivity scale=laptop_mix`` has run.
+    Command: ``python sweeps/launch.py sweep=data_mix``.
+    Number to expect: none yet.
+    """
+    base = laptop()
+    scenes = dataclasses.replace(base.data.scenes, num_objects=67)
+    data = dataclasses.replace(base.data, sources=SCENE_SOURCES, scenes=scenes)
+    return dataclasses.replace(base, scale="laptop_mix", data=data)
+
+
 def tiny() -> RunConfig:
     """An AIMv2 for one workstation GPU: 21 M parameters in the encoder, 17 M elsewhere.
 
@@ -73,6 +136,7 @@ def tiny() -> RunConfig:
         budget=BudgetConfig(samples=2_048_000, batch_size=512),
         data=DataConfig(render_px=96),
         optimizer=OptimizerConfig(peak_lr=2e-3, warmup_fraction=0.05),
+        evaluation=EvaluationConfig(reader=LARGE_READER),
     )
 
 
@@ -96,6 +160,7 @@ def small() -> RunConfig:
         budget=BudgetConfig(samples=16_384_000, batch_size=2048),
         data=DataConfig(render_px=144),
         optimizer=OptimizerConfig(peak_lr=2e-3, warmup_fraction=0.05),
+        evaluation=EvaluationConfig(reader=LARGE_READER),
     )
 
 
@@ -162,7 +227,8 @@ def vit_3b() -> RunConfig:
 
 
 SCALES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__: recipe for recipe in (demo, tiny, small, vit_b, vit_l, vit_l_2b, vit_h, vit_1b, vit_3b)
+    recipe.__name__: recipe
+    for recipe in (demo, laptop, laptop_mix, tiny, small, vit_b, vit_l, vit_l_2b, vit_h, vit_1b, vit_3b)
 }
 
 
@@ -188,4 +254,5 @@ def _paper(
         budget=BudgetConfig(samples=num_steps * 8192, batch_size=8192),
         data=DataConfig(render_px=256),
         optimizer=OptimizerConfig(peak_lr=peak_lr, warmup_fraction=12_500 / num_steps),
+        evaluation=EvaluationConfig(reader=LARGE_READER),
     )

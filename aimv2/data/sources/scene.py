@@ -64,6 +64,7 @@ class Thing(NamedTuple):
         name, ink: words of the caption.
         cell: place in the grid, in reading order.
         side, top, left: size and corner of its square in px.
+        size: number of its size, from 0, whatever the resolution.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Thing(NamedTuple):
     side: int
     top: int
     left: int
+    size: int = 0
 
 
 class Scene(NamedTuple):
@@ -85,6 +87,7 @@ class Scene(NamedTuple):
         form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
             with the next instead, and exists for two objects or more.
         alt_text: the short caption.
+        composition: what its composition is (``SceneConfig.composition``).
     """
 
     source: str
@@ -94,6 +97,7 @@ class Scene(NamedTuple):
     order: tuple[int, ...]
     form: Literal["places", "relations"]
     alt_text: Caption
+    composition: Literal["inks", "looks"] = "inks"
 
 
 def largest(things: Sequence[Thing]) -> Thing:

@@ -1,7 +1,8 @@
 """Scenes: pictures composed of glyphs, in any number. Each is a pure function of the config, the side and its number.
 
-What is held out are compositions, the sets of objects with their inks: training shows every object and every ink of the
-held-out scenes, in other combinations. A second held-out set has objects that training never shows.
+What is held out are compositions, the sets of objects with their inks, or with their places and sizes too: training
+shows every object and every ink of the held-out scenes, in other combinations. A second held-out set has objects that
+training never shows.
 
 The compositional split follows CLEVR's CoGenT (arXiv 1612.06890).
 """
@@ -166,8 +167,11 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
 
 
 def composition(scene: Scene) -> str:
-    """Return the name of a scene's composition: its objects with their inks, wherever they are."""
-    return f"{scene.source}: {', '.join(sorted(f'{thing.ink} {thing.name}' for thing in scene.things))}"
+    """Return the name of a scene's composition: its objects with their inks, or with all their looks."""
+    parts = [f"{thing.ink} {thing.name}" for thing in scene.things]
+    if scene.composition == "looks":
+        parts = [f"{part} {thing.cell} {thing.size}" for part, thing in zip(parts, scene.things, strict=True)]
+    return f"{scene.source}: {', '.join(sorted(parts))}"
 
 
 def is_held_out(composed: str, held_out_fraction: float) -> bool:
@@ -229,6 +233,7 @@ def _attempt(objects: Objects, row: int, attempt: int, count: int) -> Scene:
         order=tuple(np.argsort(generator.random(count), kind="stable").tolist()),
         form="relations" if count > 1 and is_related < config.relation_rate else "places",
         alt_text=caption(words),
+        composition=config.composition,
     )
 
 
@@ -237,8 +242,9 @@ def _placed(objects: Objects, name: str, cell: int, draws: list[float]) -> Thing
     config, px = objects.config, objects.px
     cell_px = px // config.grid
     ink, size, down, right = draws
-    step = int(size * NUM_SIZES) / (NUM_SIZES - 1)
-    side = max(round(cell_px * (config.min_size + (config.max_size - config.min_size) * step)), 1)
+    number = int(size * NUM_SIZES)
+    share = config.min_size + (config.max_size - config.min_size) * (number / (NUM_SIZES - 1))
+    side = max(round(cell_px * share), 1)
     beyond = round(config.overlap * cell_px)
     row, column = divmod(cell, config.grid)
 
@@ -246,6 +252,5 @@ def _placed(objects: Objects, name: str, cell: int, draws: list[float]) -> Thing
         low, high = start - beyond, start + cell_px - side + beyond
         return min(max(low + int((high - low + 1) * draw), 0), px - side)
 
-    return Thing(
-        name, list(INKS)[int(len(INKS) * ink)], cell, side, corner(row * cell_px, down), corner(column * cell_px, right)
-    )
+    top, left = corner(row * cell_px, down), corner(column * cell_px, right)
+    return Thing(name, list(INKS)[int(len(INKS) * ink)], cell, side, top, left, number)

@@ -72,12 +72,17 @@ class Standardised:
         return (self._feature_NID[row_B].to(self._mean_D.device).float() - self._mean_D) / self._std_D
 
 
+def moments_in_memory(feature_NID: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``moments`` of features that fit into memory."""
+    variance_D = feature_NID.var(dim=(0, 1), correction=0)
+    return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
+
+
 def moments(part: Features, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of each dimension over all patches: [D] each."""
     feature_NID = part.feature_NID
     if not part.is_in_file:
-        variance_D = feature_NID.var(dim=(0, 1), correction=0)
-        return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
+        return moments_in_memory(feature_NID)
     total_D = torch.zeros(feature_NID.shape[-1], dtype=torch.float64, device=device)
     squares_D = torch.zeros_like(total_D)
     row_N = torch.arange(len(feature_NID)) if part.row_N is None else part.row_N

@@ -78,7 +78,7 @@ def _full_attention(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) 
         torch.cat([held_out.short.num_bytes_N, held_out.dense.num_bytes_N]).numpy(),
     )
     how = f"captions of {len(held_out):,} held-out pairs, full attention"
-    content = _by_class(dense_NT, held_out.dense, held_out.item_N)
+    content = by_class(dense_NT, held_out.dense, held_out.item_N)
     return {
         "caption_loss": Measured(Items.joined(short, dense), f"both {how}"),
         "caption_bits": Measured(bits, f"both {how}"),
@@ -90,7 +90,7 @@ def _full_attention(held_out: HeldOutPairs, short_NT: Tensor, dense_NT: Tensor) 
 
 def _causal_attention(held_out: HeldOutPairs, causal_NT: Tensor) -> dict[str, Measured]:
     how = f"content words of dense captions of {len(held_out):,} held-out pairs, causal attention in the encoder"
-    return {"causal_content_loss": Measured(_by_class(causal_NT, held_out.dense, held_out.item_N)[""], how)}
+    return {"causal_content_loss": Measured(by_class(causal_NT, held_out.dense, held_out.item_N)[""], how)}
 
 
 def _image_gains(some: HeldOutPairs, gain_NT: Tensor) -> dict[str, Measured]:
@@ -98,7 +98,7 @@ def _image_gains(some: HeldOutPairs, gain_NT: Tensor) -> dict[str, Measured]:
         f"content words of dense captions of {len(some):,} held-out pairs, loss with another pair's image minus that"
         " with its own"
     )
-    gains = _by_class(gain_NT, some.dense, some.item_N)
+    gains = by_class(gain_NT, some.dense, some.item_N)
     return {f"image_gain{name}": Measured(items, how) for name, items in gains.items()}
 
 
@@ -126,7 +126,7 @@ def _items(nats_NT: Tensor, captions: Captions, item_N: np.ndarray, classes: Seq
     return Items.of(item_N, (nats_NT * chosen_NT).sum(dim=1).numpy(), chosen_NT.sum(dim=1).numpy())
 
 
-def _by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
+def by_class(nats_NT: Tensor, captions: Captions, item_N: np.ndarray) -> dict[str, Items]:
     """Return the loss per token of all content words, by the name "", and of each class, by ``_<class>``."""
     classes = {f"_{name}": (name,) for name in SCENE_CLASSES}
     return {

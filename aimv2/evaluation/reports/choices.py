@@ -93,15 +93,17 @@ def negatives(scenes: Sequence[Scene | None], max_objects: int, held_out_fractio
 
 def swaps(scene: Scene, held_out_fraction: float) -> dict[str, list[Caption]]:
     """Return every hard negative of a scene but those of counts, by kind."""
-    mirrors = [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else []
-    changed: dict[str, list[Scene]] = {"objects": [], "inks": [], "relations": mirrors}
-    for one, other in combinations(range(len(scene.things)), 2):
-        for field, found in (("name", changed["objects"]), ("ink", changed["inks"])):
-            swapped = _swapped(scene, one, other, field)
-            if is_held_out(composition(swapped), held_out_fraction):
-                found.append(swapped)
+    pairs = list(combinations(range(len(scene.things)), 2))
+    changed = {
+        "objects": [_swapped(scene, *pair, "name") for pair in pairs],
+        "inks": [_swapped(scene, *pair, "ink") for pair in pairs],
+        "relations": [mirrored(scene, axis) for axis in (0, 1)] if scene.form == "relations" else [],
+    }
     true = dense_caption(scene)
-    captions = {kind: [dense_caption(other) for other in others] for kind, others in changed.items()}
+    captions = {
+        kind: [dense_caption(other) for other in others if is_held_out(composition(other), held_out_fraction)]
+        for kind, others in changed.items()
+    }
     return {kind: [other for other in others if other != true] for kind, others in captions.items()}
 
 

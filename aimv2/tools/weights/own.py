@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_object
+from aimv2.config.model_config import FFN_MULTIPLE
 from aimv2.config.serialization import flatten
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.dual_encoder import DualEncoder
@@ -62,7 +63,10 @@ def write_weights(weights: Weights, folder: str | Path) -> None:
     Raises:
         UsageError: the folder is not empty, or cannot be written.
     """
-    write_folder(Path(folder), WEIGHTS, weights.tensors, asdict(weights.config))
+    values = asdict(weights.config)
+    if values["encoder"]["ffn_multiple"] == FFN_MULTIPLE:
+        del values["encoder"]["ffn_multiple"]  # as in folders of before there was one
+    write_folder(Path(folder), WEIGHTS, weights.tensors, values)
 
 
 def read_weights(folder: str | Path) -> Weights:
@@ -94,7 +98,7 @@ def _text_tower(origin: Origin, tensors: Mapping[str, Tensor]) -> tuple[dict[str
         return None, ""
     if "similarity.logit_bias" in tensors:
         return None, ": no layout has a bias of the similarity"
-    if (model.decoder.norm, model.decoder.ffn) != ("rms", "swiglu"):
+    if (model.decoder.norm, model.decoder.ffn, model.decoder.ffn_multiple) != ("rms", "swiglu", FFN_MULTIPLE):
         return None, ": no layout has a text tower with the decoder's norm and ffn"
     (stack, embed_dim), end_id = model.tower, CaptionTokenizer.load(origin.tokenizer).end_id
     sizes = {"width": stack.width, "depth": stack.depth, "num_heads": stack.num_heads, "embed_dim": embed_dim}

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.config.recipes.scales import demo
 from aimv2.config.serialization import flatten, from_dict, to_dict
-from aimv2.config.signature import ADDED, identity, signature, untrained
+from aimv2.config.signature import ADDED, identity, initial_encoder, signature, untrained
 from aimv2.request.resolve import with_attention
 from tests.helpers.config import changed
 
@@ -57,6 +58,7 @@ OTHER = {
     "model.decoder.sharing": "separate",
     "model.decoder.order": "text_first",
     "model.patch_order": "spiral",
+    "data.scenes.composition": "looks",
     "model.text_tower.width": 48,
     "model.text_tower.depth": 1,
     "model.text_tower.num_heads": 4,
@@ -144,6 +146,32 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     assert signature(untrained(raw)) != signature(untrained(one)), "evaluation reads the targets"
     deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
     assert signature(untrained(deeper)) != signature(untrained(one))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "is_same"),
+    [
+        ("seed", 1, True),
+        ("model.decoder.depth", 3, True),
+        ("model.text_tower.width", 48, True),
+        ("objective.name", "caption", True),
+        ("objective.pixel_targets", "raw", True),
+        ("optimizer.peak_lr", 1e-4, True),
+        ("budget.samples", 640, True),
+        ("data.captions", "shuffled", True),
+        ("model.encoder.attention", "causal", True),
+        ("model.encoder.positions", "sincos", False),
+        ("model.patch_order", "random", False),
+        ("model.vocab_size", 1000, False),  # the reader's
+        ("data.held_out_fraction", 0.3, False),
+        ("evaluation.num_items", 100, False),
+        ("evaluation.reader.samples", 640, False),
+        ("start.fingerprint", "v2-0123456789ab", False),
+        ("precision", "float32", False),
+    ],
+)
+def test_initial_encoder_depends_on_the_encoder_and_what_is_measured_of_it(path, value, is_same):
+    assert (initial_encoder(replaced(demo(), {path: value})) == initial_encoder(demo())) is is_same
 
 
 def test_a_name_is_the_plain_hash_of_the_identity(tiny):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -92,6 +93,32 @@ def test_a_caption_that_is_no_text_is_missing(sides_of):
     train = sides_of(dense="json.number").train
     with pytest.raises(BadSampleError, match=r"missing caption: json.number is int, not text"):
         train.caption(0, "dense")
+
+
+def test_questions_of_a_field_are_clean_words(sides_of, tmp_path):
+    qa = [{"question": "What is it?", "answer": "A <b>Dog</b>"}, {"question": "How many?", "answer": "2", "id": 7}]
+    expected = [("own", ("what", "is", "it"), ("a", "bdogb")), ("own", ("how", "many"), ("2",))]
+    train = sides_of(questions="json.qa").train
+    path = tmp_path / "pictures/00.json"
+    for value in (qa, json.dumps(qa)):
+        write(path, json.dumps({"side": "train", "qa": value}))
+        assert train.questions(0) == expected
+    assert train.questions(1) == [], "a sample may have none"
+    assert sides_of().train.questions(0) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(3, "no json", {"question": "a"}, ["what"], [{"question": "what"}], [{"question": "what", "answer": 2}]),
+        *([{"question": "?", "answer": "red"}], [{"question": "a " * 2**15, "answer": "red"}]),
+    ],
+)
+def test_a_broken_question_is_a_bad_sample(sides_of, tmp_path, value):
+    train = sides_of(questions="json.qa").train
+    write(tmp_path / "pictures/00.json", json.dumps({"side": "train", "qa": value}))
+    with pytest.raises(BadSampleError, match="broken json"):
+        train.questions(0)
 
 
 def test_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):

@@ -109,10 +109,11 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
 
 def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
     write_pictures(tmp_path / "pictures")
-    description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption")
+    description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption", questions="json.qa")
     assert [note for note in prepare_location(description).notes if note.startswith("warning")] == [
         "warning: short: none of the first 40 samples has the field 'text'",
         "warning: dense: none of the first 40 samples has the field 'json.caption'",
+        "warning: questions: none of the first 40 samples has the field 'json.qa'",
     ]
     assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures")).notes)
 
@@ -128,6 +129,7 @@ def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
         {"short": ["txt", "alt.txt"]},
         {"short": ["alt.txt", "txt"]},
         {"dense": "dense.txt"},
+        {"questions": "json.qa"},
         {"filters": {"folder": {"any_of": ["class0"]}}},
         {"held_out": {"fraction": 0.2}},
         {"transforms": {"flip_probability": 0.5}},

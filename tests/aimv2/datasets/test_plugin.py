@@ -24,6 +24,9 @@ def test_a_source_has_pairs_a_version_kinds_of_captions_and_a_licence(tmp_path, 
     described = read_source(Path(path))
     assert plugin.caption_kinds(path) == tuple(kind for kind in ("short", "dense") if getattr(described, kind))
     assert plugin.source_licence(path) == "CC BY 4.0"
+    assert not plugin.has_questions(path)
+    write(Path(path), Path(path).read_text() + "questions: json.qa\n")
+    assert plugin.has_questions(path)
 
 
 def test_a_description_that_is_missing_is_one_sentence(tmp_path):

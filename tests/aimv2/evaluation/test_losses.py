@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
-from aimv2.evaluation.losses import pixel_errors, token_nats
+from aimv2.evaluation.losses import misses, pixel_errors, token_nats
 from aimv2.model.network import build
 from aimv2.objectives.losses import patchify, standardise
 
@@ -50,6 +50,11 @@ def test_token_nats_match_a_loop_over_tokens(tiny, prepared, changes, kind, is_c
             expected[row, place] = -logp[place, token]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert (kind == "dense") == bool((captions.text_len_N == 14).any())
+
+
+def test_misses_are_tokens_that_are_not_the_likeliest():
+    logits_MV, target_M = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0], [0.0, 1.0, 2.0]]), torch.tensor([1, 1, 2])
+    assert misses(logits_MV, target_M).tolist() == [0, 1, 0]
 
 
 def test_other_images_are_given_by_row(tiny, prepared):

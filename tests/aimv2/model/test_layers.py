@@ -28,6 +28,14 @@ def test_cached_positions_give_what_all_at_once_give(stack):
     assert {tensor.shape for cache in caches for tensor in cache} == {(3, 3, 7, 8)}
 
 
+def test_remembered_positions_are_those_of_a_whole_pass(stack):
+    x = torch.randn(3, 5, 24)
+    caches = [[] for _ in stack]
+    stack(x, is_causal=True, caches=caches)
+    for found, expected in zip(stack.remember(x), caches, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_cache_takes_several_positions_after_the_first_call_only_with_a_mask(stack):
     caches = [[] for _ in stack]
     stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)

@@ -59,7 +59,7 @@ def test_resumed_attempt_continues_the_series(run, tiny):
         for step in (0, 2, 3):
             first.write_picture(png(step), step)
     with run.acquire(tiny) as second:
-        second.resume_from([row(n) for n in range(3)], seconds=4.0, cpu_seconds=4.0, attempt=1)
+        second.resume_from([row(n) for n in range(3)], seconds=4.0, cpu_seconds=4.0, folder=first.folder)
         second.write_rows([row(3, text_loss=0.125)])
         second.write_rows([row(4)])
         second.write_picture(png(4), 4)

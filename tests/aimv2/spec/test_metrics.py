@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
@@ -19,6 +20,7 @@ from aimv2.spec.metrics import (
     unit_of,
 )
 from aimv2.spec.objectives import objective
+from tests.helpers.own_data import write
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,12 @@ def test_every_final_metric_is_defined(tiny):
     assert "train_cpu_ms_per_sample" not in names
 
 
+@pytest.fixture
+def alone(tiny):
+    """The tiny run without a reader."""
+    return replaced(tiny, {"evaluation.reader.samples": 0})
+
+
 def absent(config, **data):
     config = replace(config, data=replace(config.data, **data))
     return {
@@ -85,7 +93,7 @@ def metric_reason(config, name):
     return not_applicable(objective("aimv2"), config)[name].evaluation
 
 
-def test_metrics_need_their_data(tiny):
+def test_metrics_need_their_data(alone):
     starts = ("probe", "knn")
     emoji = {f"{start}_emoji_{label}" for start in starts for label in ("category", "subcategory")}
     of_scenes = {f"{start}_{task}" for start in (*starts, "causal_probe") for task in SCENE_TASKS}
@@ -94,18 +102,39 @@ def test_metrics_need_their_data(tiny):
     }
     of_scenes |= {"choice_accuracy", "blind_choice_accuracy", "unseen_content_loss"}
     of_scenes |= {f"choice_accuracy_{kind}" for kind in ("objects", "inks", "relations", "counts")}
-    assert absent(tiny, sources=("material_scenes", "openmoji_scenes")) == emoji
-    assert absent(tiny, sources=("material",)) == emoji | of_scenes
-    assert absent(tiny, sources=("openmoji",)) == of_scenes
-    assert metric_reason(tiny, "probe_emoji_category") == "not applicable to data without emoji"
+    assert absent(alone, sources=("material_scenes", "openmoji_scenes")) == emoji
+    assert absent(alone, sources=("material",)) == emoji | of_scenes
+    assert absent(alone, sources=("openmoji",)) == of_scenes
+    assert metric_reason(alone, "probe_emoji_category") == "not applicable to data without emoji"
 
 
-def test_pairs_in_files_have_losses_of_content_words_and_no_metric_of_scenes(tiny):
-    lacking = absent(tiny, sources=("/data/cc3m.yaml",))
-    assert lacking == absent(tiny, sources=("material",)) | {
+def test_pairs_in_files_have_losses_of_content_words_and_no_metric_of_scenes(alone):
+    lacking = absent(alone, sources=("/data/cc3m.yaml",))
+    assert lacking == absent(alone, sources=("material",)) | {
         f"{name}_{kind}" for name in ("content_loss", "image_gain") for kind in ("object", "ink")
     }
     assert not lacking & {"content_loss", "causal_content_loss", "image_gain", "probe_digits", "knn_digits"}
+
+
+def test_answers_need_a_reader_that_is_asked_and_data_with_questions(alone, tmp_path):
+    every = {"reader_answers", "reader_answers_chance", "reader_answers_blind", "reader_pointing", "reader_answers_ink"}
+    reason = "not applicable to a run without a reader (evaluation.reader.samples=0)"
+    assert metric_reason(alone, "reader_answers") == reason
+    read = replaced(alone, {"evaluation.reader.samples": 64})
+    reason = "not applicable to a run that asks its reader nothing (evaluation.reader.questions=0)"
+    assert metric_reason(read, "reader_pointing") == reason
+    asked = replaced(read, {"evaluation.reader.questions": 64})
+    assert every <= set(metric_names(asked))
+    assert not every & absent(asked)
+    assert every <= absent(asked, sources=("openmoji",))
+    assert metric_reason(replaced(asked, {"data.sources": ("openmoji",)}), "reader_answers").endswith(
+        "without questions"
+    )
+    files = {}
+    for name, questions in (("plain", {}), ("asked", {"questions": "json.qa"})):
+        files[name] = str(write(tmp_path / f"{name}.yaml", yaml.safe_dump({"folder": "x", "short": "txt"} | questions)))
+    assert every <= absent(asked, sources=(files["plain"],))
+    assert every & absent(asked, sources=(files["asked"],)) == {"reader_pointing", "reader_answers_ink"}
 
 
 def test_labelled_sets_have_probes_but_no_causal_ones(tiny):

@@ -296,7 +296,7 @@ def test_evaluation_interrupted_on_rank_1_resumes_with_the_missing_parts(longer,
         execute_and_evaluate(run.acquire(config), config, evaluate=counted)
     assert interrupted.ended() == (0, "")
     saved = {path.stem for path in run.path.glob("attempts/0001/evaluation/*")}
-    assert saved == {"captions", "pixels", "probe_object", "probe_ink"}
+    assert saved == {"captions", "pixels", "reader", "probe_object", "probe_ink"}
     measured.clear()
     follower = following(config, evaluates=True)
     with follower.led():

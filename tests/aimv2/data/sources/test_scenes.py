@@ -53,6 +53,21 @@ def test_training_and_held_out_scenes_share_no_composition(sides, scenes):
     assert not trained & held_out
 
 
+def test_looks_are_held_out_and_every_ink_of_an_object_is_trained_on():
+    """Scenes of one object: none of training has object, ink, place and size of a held-out one, at any resolution."""
+    scenes = replace(CONFIG.scenes, composition="looks", max_objects=1)
+    sides = open_scenes("material", replace(CONFIG, scenes=scenes))
+
+    def looks(side):
+        return {thing._replace(side=0, top=0, left=0) for row in range(4000) for thing in side.scene(row).things}
+
+    trained, held_out = looks(sides.train), looks(sides.held_out)
+    assert not trained & held_out
+    assert (trained, held_out) == (looks(sides.train.drawn_at(64)), looks(sides.held_out.drawn_at(64)))
+    assert {(thing.name, thing.ink) for thing in trained} == {(thing.name, thing.ink) for thing in trained | held_out}
+    assert {(thing.cell, thing.size) for thing in held_out} == {(cell, size) for cell in range(4) for size in range(4)}
+
+
 def test_training_shows_every_object_and_ink_of_held_out_scenes(sides, scenes):
     shown = {word for scene in scenes for thing in scene.things for word in (thing.name, thing.ink)}
     held_out = {word for row in ROWS for thing in sides.held_out.scene(row).things for word in (thing.name, thing.ink)}

@@ -73,6 +73,22 @@ def test_negatives_change_what_their_kind_says_and_stay_held_out(scenes):
     assert set(seen) == {"objects", "inks", "relations"}
 
 
+def test_mirrored_looks_are_negatives_only_if_they_are_held_out_too(scenes):
+    """Otherwise words that training has seen would tell the negative from the true caption."""
+    counted = Counter()
+    for scene in (scene._replace(composition="looks") for scene in scenes if scene.form == "relations"):
+        mirrors = {dense_caption(mirror): mirror for mirror in (mirrored(scene, 0), mirrored(scene, 1))}
+        mirrors.pop(dense_caption(scene), None)
+        negative = swaps(scene, FRACTION)["relations"]
+        assert {*negative} <= {*mirrors}
+        for caption, mirror in mirrors.items():
+            parts = sorted(f"{thing.ink} {thing.name} {thing.cell} {thing.size}" for thing in mirror.things)
+            expected = is_held_out(f"icons: {', '.join(parts)}", FRACTION)
+            assert (caption in negative) == expected
+            counted[expected] += 1
+    assert min(counted[True], counted[False]) > 0
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("grid", [2, 3])
 def test_mirrored_scene_has_the_opposite_relations(axis, grid):

@@ -57,6 +57,23 @@ def test_layout_of_the_config_is_pinned(ours):
     }
 
 
+def test_another_ffn_is_written_and_read(ours, tmp_path):
+    weights = read_weights(ours)
+    encoder = replace(weights.config.encoder, ffn_multiple=32)  # 352 at width 128, where 256 gives 512
+    tensors = {
+        name: value[:704]
+        if name.endswith("ffn.gate_up.weight")
+        else value[:, :352].contiguous()
+        if "ffn.down" in name
+        else value
+        for name, value in weights.tensors.items()
+    }
+    other = weights._replace(config=replace(weights.config, encoder=encoder), tensors=tensors)
+    write_weights(other, tmp_path / "other")
+    assert json.loads((tmp_path / "other/config.json").read_text())["encoder"]["ffn_multiple"] == 32
+    assert read_weights(tmp_path / "other").config == other.config
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -1,0 +1,150 @@
+"""The training of finished runs, for runs that differ from them in evaluation only: these measure the weights.
+
+Nothing here imports torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import read_json
+from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.config.serialization import from_dict
+from aimv2.config.signature import signature
+from aimv2.request.resolve import data_fingerprint
+from aimv2.runs.attempt import LAYOUT_VERSION
+from aimv2.runs.provenance import digest
+from aimv2.runs.record import RunFolder, entries
+from aimv2.runs.rows import last_row
+
+WEIGHTS = "weights.safetensors"
+CURVE = ("split", "curve_pairs", "curve_points")  # values of the evaluation that change what training records
+ORIGIN = ("host", "hardware", "threads", "code", "commit", "python", "versions")  # of a manifest
+
+
+class Training(NamedTuple):
+    """The training of a finished run.
+
+    Attributes:
+        folder: of the run.
+        code: digest of the code that trained it.
+        torch: version of torch that trained it.
+    """
+
+    folder: Path
+    code: str
+    torch: str
+
+    @property
+    def is_ours(self) -> bool:
+        """True if this code and this torch would train the same weights, bitwise on the same CPU."""
+        return (self.code, self.torch) == (digest(), metadata.version("torch"))
+
+
+def reusable(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, Training]:
+    """Return the finished runs of a folder that were trained as these runs, and have their weights.
+
+    One that this code has trained is preferred.
+
+    Args:
+        runs: resolved configs, by the names of the runs.
+
+    Returns:
+        by the names of the runs; those without such a finished run are left out.
+    """
+    trainings = {
+        name: [training for one in same if (training := _training(one)) is not None]
+        for name, same in trained_alike(runs, runs_dir).items()
+    }
+    return {name: min(known, key=lambda one: not one.is_ours) for name, known in trainings.items() if known}
+
+
+def trained_alike(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, list[RunFolder]]:
+    """Return the finished runs of a folder that differ from each of these runs in evaluation only, by its name."""
+    if not runs:
+        return {}
+    done = {name for name, one in entries(runs_dir).items() if (one.state, one.layout) == ("done", LAYOUT_VERSION)}
+    evaluations = _evaluations(runs_dir, done)
+    alike = {
+        name: {signature(one) for other in evaluations for one in _evaluated(config, other)}
+        for name, config in runs.items()
+    }
+    return {name: [RunFolder(runs_dir, one) for one in sorted(same & done)] for name, same in alike.items()}
+
+
+def check_training(config: RunConfig, run: RunFolder) -> None:
+    """Refuse a finished run that was trained otherwise than this config, or whose weights are gone.
+
+    Raises:
+        RunFailedError: with the cause ``data``.
+    """
+    stored = from_dict(read_json(run.path / "config.json"))
+    if run.name not in map(signature, _evaluated(config, stored.evaluation)):
+        raise RunFailedError("data", f"run {run.name} differs from {signature(config)} in more than its evaluation")
+    if not run.file(WEIGHTS).is_file():
+        raise RunFailedError("data", f"the weights of run {run.name} are gone ({run.file(WEIGHTS)}); launch again")
+
+
+def origin_of_training(run: RunFolder) -> dict[str, Any]:
+    """Return where and with which code a finished run was trained, for the manifest of a run that reuses it.
+
+    Returns:
+        ``run`` and ``attempt`` that saved the weights, ``step`` after which it did, and values of its manifest.
+    """
+    manifest, attempt = read_json(run.file("manifest.json")), run.result()["attempt"]
+    if manifest.get("trained"):  # it reuses the training of another one
+        return dict(manifest["trained"])
+    step = last_row(run.file("")).get("step", 0)
+    origin = {name: manifest.get(name) for name in ORIGIN}
+    return {"run": run.name, "attempt": attempt, "step": step} | origin | {"code": origin["code"] or "not recorded"}
+
+
+def _training(run: RunFolder) -> Training | None:
+    """Return the training of a finished run; None if its weights are gone, or its record cannot be read."""
+    try:
+        if not run.file(WEIGHTS).is_file():
+            return None
+        origin = origin_of_training(run)
+        return Training(run.path.absolute(), origin["code"], str(origin["versions"]["torch"]))
+    except (UsageError, KeyError, TypeError):
+        return None
+
+
+def _evaluated(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[RunConfig]:
+    """Yield the run with another evaluation, unless it would train or be recorded otherwise."""
+    own = config.evaluation
+    if config.budget.samples and any(getattr(own, name) != getattr(evaluation, name) for name in CURVE):
+        return
+    changed = replace(config, evaluation=evaluation)
+    if own.sets != evaluation.sets:
+        try:
+            changed = replace(changed, data=replace(config.data, fingerprint=data_fingerprint(changed)))
+        except UsageError:  # of a labelled set that is gone
+            return
+    yield changed
+
+
+def _evaluations(runs_dir: Path, names: set[str]) -> list[EvaluationConfig]:
+    """Return the evaluations that these runs have, each once."""
+
+    def read(name: str) -> dict[str, Any]:
+        try:
+            values = read_json(runs_dir / name / "config.json")
+            return values if isinstance(values, dict) else {}
+        except UsageError:
+            return {}
+
+    with ThreadPoolExecutor() as pool:  # which wait for files, on a shared file system the longest
+        one_of_each = {repr(values.get("evaluation")): values for values in pool.map(read, sorted(names))}
+    found = list[EvaluationConfig]()
+    for values in one_of_each.values():
+        try:
+            found.append(from_dict(values).evaluation)
+        except UsageError:  # of another version
+            continue
+    return found
