@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.expectations import DIGITS, PROBE, default_margin
+from ablations.expectations import DIGITS, PROBE
 from ablations.study import Study
 from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import missing_data, set_names, unit_of
+from aimv2.spec.metrics import missing_data, set_names
 
 
 def adapted(study: Study, base: RunConfig) -> Study:
@@ -23,11 +23,9 @@ def adapted(study: Study, base: RunConfig) -> Study:
     if not stand_ins:
         return study
     primary = stand_ins.get(study.primary_metric, study.primary_metric)
-    has_same_unit = unit_of(primary) == unit_of(study.primary_metric)
     return replace(
         study,
         primary_metric=primary,
-        equivalence_margin=study.equivalence_margin if has_same_unit else default_margin(primary),
         claims={
             claim: tuple(one.in_metrics(stand_ins) for one in expectations)
             for claim, expectations in study.claims.items()

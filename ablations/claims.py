@@ -30,12 +30,17 @@ Basis = Literal[
     "not claimed",
 ]
 
+# What a claim is about. A metric decides it if it sees the certain effects of that kind (sweep=sensitivity): what words
+# or pixels teach, less width or depth, larger encoders, how much of an image is read, and the number of samples.
+Kind = Literal["words", "pixels", "width", "depth", "larger", "attention", "samples"]
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Claim:
     """A statement of AIMv2 (arXiv 2411.14402) or AIM v1 (arXiv 2401.08541), its source, and what would contradict it.
 
     Attributes:
+        group: the part of the papers under which the file lists it.
         source: the table, figure or section; claims that share one stand together.
         published: by metric, the value of each condition; each score is that of a single run.
         claimed: the claimed effect, in words.
@@ -44,6 +49,7 @@ class Claim:
             ``all`` if it takes all of them.
         evidence: what the source has for it.
         studies: those that judge it, the one to run first in front.
+        kinds: what it is about, for claims that studies judge.
         not_testable: why it cannot be judged here: hardware, data or models that we lack.
         no_study: what would have to be built to judge it.
         measured_by: by study, what its report measures of a claim on which no verdict is drawn.
@@ -52,6 +58,7 @@ class Claim:
     """
 
     id: str
+    group: str
     source: str
     statement: str
     claimed: str
@@ -60,6 +67,7 @@ class Claim:
     contradicted_by: Literal["any", "all"] = "any"
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     studies: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
     not_testable: str = ""
     no_study: str = ""
     measured_by: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +81,8 @@ class Claim:
                 f"claim {self.id}: exactly one of studies, not_testable and no_study is needed, and"
                 f" {' and '.join(given) or 'none'} is given"
             )
+        if bool(self.kinds) != bool(self.studies):
+            raise ValueError(f"claim {self.id}: kinds are needed for claims that studies judge, and for no others")
         if self.measured_by and self.studies:
             raise ValueError(f"claim {self.id}: measured_by is for claims without a verdict, and studies are given")
 
@@ -89,16 +99,17 @@ def read_claims(path: Path) -> dict[str, Claim]:
         UsageError: the file is not YAML, a key is unknown or missing, a value is not allowed, an id is given twice, or
             a claim is part of one that is not there.
     """
-    values = read_yaml(path)
-    if set(values) != {"claims"} or not isinstance(values["claims"], list):
-        raise UsageError(f"{path} must have one key, claims, with a list")
     found: dict[str, Claim] = {}
-    for number, one in enumerate(values["claims"], 1):
-        name = one.get("id", number) if isinstance(one, dict) else number
-        claim: Claim = checked(f"{path}, claim {name}", Claim, one)
-        if claim.id in found:
-            raise UsageError(f"{path}: the id {claim.id} is given twice")
-        found[claim.id] = claim
+    for group, claims in read_yaml(path).items():
+        if not isinstance(claims, list):
+            raise UsageError(f"{path}: {group} must have a list of claims")
+        for number, one in enumerate(claims, 1):
+            name = one.get("id", number) if isinstance(one, dict) else number
+            values = {**one, "group": group} if isinstance(one, dict) else one
+            claim: Claim = checked(f"{path}, claim {name}", Claim, values)
+            if claim.id in found:
+                raise UsageError(f"{path}: the id {claim.id} is given twice")
+            found[claim.id] = claim
     whole = [claim.id for claim in found.values() if not claim.part_of]
     for claim in found.values():
         if claim.part_of and claim.part_of not in whole:

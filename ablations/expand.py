@@ -7,12 +7,12 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from ablations.budget import matched
-from ablations.study import UNTRAINED, Study
+from ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
-from aimv2.config.signature import signature, untrained
+from aimv2.config.signature import initial_encoder, signature, untrained
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
@@ -37,7 +37,9 @@ def expand(
     arms: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
 ) -> list[Cell]:
-    """Return the cells: every arm and control with every seed, then the untrained encoder with every seed.
+    """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
+
+    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share.
 
     Args:
         base: the run that arms change.
@@ -68,8 +70,33 @@ def expand(
         for name, run in runs.items()
     ]
     assert len({cell.name for cell in trained}) == len(trained), f"{study.slug}: two cells are one run"
-    start = untrained(baseline)
-    return trained + [Cell(arm=UNTRAINED, seed=seed, config=replace(start, seed=seed)) for seed in chosen_seeds]
+    starts = {UNTRAINED: untrained(baseline)}
+    for arm, name in untrained_names(study, runs).items():
+        starts.setdefault(name, untrained(runs[arm]))
+    return trained + [
+        Cell(arm=name, seed=seed, config=replace(start, seed=seed))
+        for seed in chosen_seeds
+        for name, start in starts.items()
+    ]
+
+
+def untrained_names(study: Study, configs: Mapping[str, RunConfig]) -> dict[str, str]:
+    """Return, by arm, the name of the cells with its encoder before training.
+
+    It is ``UNTRAINED`` if that is the baseline's encoder. Other encoders have the name of the cells that they have, or
+    of the first arm of the study with this encoder.
+
+    Args:
+        configs: of a run of each arm, and of each untrained encoder if they are known.
+    """
+    encoders = {name: initial_encoder(config) for name, config in configs.items()}
+    names = {encoders[study.baseline]: UNTRAINED}
+    for name in filter(is_untrained, encoders):
+        names.setdefault(encoders[name], name)
+    arms = [arm for arm in study.arms if arm in encoders]
+    for arm in arms:
+        names.setdefault(encoders[arm], untrained_of(arm))
+    return {arm: names[encoders[arm]] for arm in arms}
 
 
 def off_ratios(study: Study, cells: Iterable[Cell]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BeforeValidator, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
-from ablations.expectations import Expectation, default_margin
+from ablations.expectations import Expectation
 from ablations.study import CONTROLS, Study, StudyValues
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
@@ -60,8 +60,6 @@ class StudyOverrides(StudyValues):
                 if wrong := [arm for arm in one.arms if arm not in possible]:
                     raise unknown(f"arm of sweep.claims.{claim}", wrong[0], possible)
         values = {name: getattr(self, name) for name in SHARED}
-        if self.primary_metric != study.primary_metric and self.equivalence_margin == study.equivalence_margin:
-            values["equivalence_margin"] = default_margin(self.primary_metric)  # the study's is in another unit
         return dataclasses.replace(study, **values | {"seeds": study.seeds, "claims": claims, "expected": expected})
 
 

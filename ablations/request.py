@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import overrides_from, study_overrides
-from ablations.study import CONTROLS, UNTRAINED, Control, Study, confirmation
+from ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.config.serialization import from_dict, to_dict
@@ -28,6 +28,7 @@ from aimv2.config.signature import signature
 FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
+JUDGED = ("claims", "equivalence_margin")  # keys of how runs are judged
 LATER = ("suffix", "is_search")  # keys that are left out while they are empty, so that older records stay as they are
 
 
@@ -107,16 +108,19 @@ def read_request(
     requests = read_requests(runs_dir, name, studies)
     known = _arms(like or next((request for request in requests if request.owner == owner), requests[0]).cells)
     same = [one for one in requests if known.get(one.study.baseline) == _arms(one.cells).get(one.study.baseline)]
-    study, arms = same[0].study, dict[str, str]()
+    study, arms, starts = same[0].study, dict[str, str](), dict[str, str]()
     cells, runs = dict[tuple[str, int], Cell](), set[str]()
+    names = {*study.cell_names, *CONTROLS}
     for request in same:
         own = _arms(request.cells)
         arms = own | arms
         for cell in request.cells:
+            # An untrained encoder is named by an arm of its request, and another request may have other arms.
+            name = starts.setdefault(own[cell.arm], cell.arm) if is_untrained(cell.arm) else cell.arm
             # Two requests can mean one run by two cells, as seeds of the null control depend on all seeds of a request.
-            is_new = (cell.arm, cell.seed) not in cells and cell.name not in runs
-            if is_new and own[cell.arm] == arms[cell.arm] and cell.arm in (*study.arms, *CONTROLS, UNTRAINED):
-                cells[cell.arm, cell.seed] = cell
+            is_new = (name, cell.seed) not in cells and cell.name not in runs
+            if is_new and own[cell.arm] == arms[cell.arm] and name in names:
+                cells[name, cell.seed] = dataclasses.replace(cell, arm=name)
                 runs.add(cell.name)
     study = dataclasses.replace(study, controls=tuple(name for name in get_args(Control) if name in arms))
     return dataclasses.replace(same[0], study=study, cells=list(cells.values()))
@@ -159,6 +163,9 @@ def request_to_json(request: Request) -> dict[str, Any]:
 def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
     """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
 
+    How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data: claims and
+    margins of a later version hold for earlier runs too.
+
     Args:
         name: where the values are from, for the message of an error.
 
@@ -166,9 +173,16 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
         UsageError: a value cannot be used, or the study is unknown.
     """
     try:
-        study = _as_adapted(studies[recorded["sweep"]["slug"]], recorded)
+        study = _as_adapted(known := studies[recorded["sweep"]["slug"]], recorded)
+        is_adapted = bool(study.stand_ins) or not set(study.arms) <= set(known.arms)
         values = dataclasses.asdict(study_overrides(study))
-        values |= {key: value for key, value in recorded["sweep"].items() if key in values}
+        arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
+        values |= {
+            key: value
+            for key, value in recorded["sweep"].items()
+            if key in values
+            and (key not in JUDGED or is_adapted or any(word.startswith(f"sweep.{key}") for word in arguments))
+        }
         overrides = overrides_from(values)
         configs = {arm: from_dict(config) for arm, config in recorded["configs"].items()}
         cells = [
@@ -177,7 +191,6 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
             )
             for one in recorded["cells"]
         ]
-        arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
@@ -201,6 +214,12 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
         expected={},  # the record has them
         notes=tuple(adapted["notes"]),
         stand_ins=adapted["stand_ins"],
+        # A claim that needs an arm of a later version is judged by its runs.
+        claims={
+            claim: expectations
+            for claim, expectations in study.claims.items()
+            if {arm for one in expectations for arm in one.arms} <= {*arms, *CONTROLS}
+        },
     )
     return confirmation(found, arms) if sweep.get("is_search") else found
 

@@ -7,20 +7,39 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from ablations.budget import Equal
-from ablations.design import Arm, Design, setting
+from ablations.design import Arm, Design
 from ablations.expectations import Expected, default_margin
 from aimv2.base.errors import unknown
+from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import lower_is_better
+from aimv2.spec.objectives import objective
 
-UNTRAINED = "untrained"
+UNTRAINED = "untrained"  # the baseline's encoder before training
 WINNER = "winner"  # the arm of a search that is compared with the baseline
 
 Control = Literal["null_control", "positive_control"]
 
+
+def untrained_of(arm: str) -> str:
+    """Return the name of an arm's encoder before training, where it is not the baseline's."""
+    return f"{UNTRAINED}_{arm}"
+
+
+def is_untrained(name: str) -> bool:
+    """True if cells of this name are encoders before training."""
+    return name == UNTRAINED or name.startswith(untrained_of(""))
+
+
+def _without_own_targets(run: RunConfig) -> RunConfig:
+    """Shuffle the captions, or the pixels if the objective reads no captions."""
+    part = "captions" if objective(run.objective.name).reads_captions else "pixels"
+    return replaced(run, {f"data.{part}": "shuffled"})
+
+
 CONTROLS: Mapping[str, Arm] = {
     "null_control": Arm(label="the baseline with other seeds"),
-    "positive_control": setting("shuffled captions", {"data.captions": "shuffled"}),
+    "positive_control": Arm(label="shuffled captions, or pixels if there are none", change=_without_own_targets),
 }
 
 
@@ -33,14 +52,16 @@ class StudyValues:
         source: where in the paper the question comes from.
         baseline: the arm that the others are compared with.
         primary_metric: the final metric that decides the study.
-        equivalence_margin: the smallest difference of practical importance, in the primary metric's unit.
+        equivalence_margin: the smallest difference of practical importance, in the primary metric's unit; None for what
+            a tenth of the samples is worth, by the sensitivity study (``analysis/judgement/sensitivity.py``).
         claims: by the claim's id (``ablations/claims.yaml``), what must be observed if it holds.
         seeds: every arm runs with each. Arms with the same seed see the same images, order, crops and initial weights,
             so differences are paired by seed.
         equal: what arms share with the baseline: ``samples``, or training ``flops``, to which the samples of other
             arms are matched.
         controls: arms that every study has. ``null_control`` is the baseline with other seeds and must not differ;
-            ``positive_control`` is the baseline with shuffled captions and must be worse.
+            ``positive_control`` is the baseline with shuffled captions (pixels, if its objective reads no captions) and
+            must be worse.
         allow_mixed_code: True to draw verdicts even if the runs are of different code (``runs/provenance.py``).
         suffix: of the name of its report, so that the study on another base run has a report of its own.
         is_search: True if a search over the study's factors was run; the arms are the baseline and its winner.
@@ -51,7 +72,7 @@ class StudyValues:
     source: str
     baseline: str
     primary_metric: str
-    equivalence_margin: NonNegativeFloat
+    equivalence_margin: NonNegativeFloat | None = None
     claims: Mapping[str, tuple[Expected, ...]] = field(default_factory=dict)
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3)
     equal: Equal = "samples"
@@ -72,7 +93,11 @@ class Study(StudyValues):
         fit: returns the study for the data of a base run, where its arms depend on them (``ablations/adapt.py``).
         notes: what ``fit`` has to say about these data, a sentence each.
         stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
+        scale: of the base run, unless the command line names one.
+        needs: by claim, what it takes of the base run to have the claim's mechanism: returns what is missing, and what
+            to type; empty if nothing is.
         adapts: True if its arms start from trained weights, which a launch gives as ``start.weights``.
+        margins: the measured equivalence margins by metric, once a sensitivity study is known.
     """
 
     design: Design
@@ -80,10 +105,13 @@ class Study(StudyValues):
     fit: Callable[["Study", RunConfig], "Study"] = lambda study, base: study
     notes: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    scale: str = "laptop"
+    needs: Mapping[str, Callable[[RunConfig], str]] = field(default_factory=dict)
     adapts: bool = False
+    margins: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        reserved = {UNTRAINED, *CONTROLS} & set(self.arms)
+        reserved = {name for name in self.arms if name in CONTROLS or is_untrained(name)}
         assert not reserved, f"{self.slug}: the names {reserved} are reserved for arms that every study has"
         if self.baseline not in self.arms:
             raise unknown("sweep.baseline", self.baseline, self.arms)
@@ -100,6 +128,11 @@ class Study(StudyValues):
         return [*self.arms, *self.controls]
 
     @property
+    def cell_names(self) -> list[str]:
+        """All names that cells of the study can have, in the order of reports."""
+        return [*self.conditions, UNTRAINED, *map(untrained_of, self.arms)]
+
+    @property
     def deciding_metrics(self) -> list[str]:
         """The metrics that decide something: the primary metric, and those of claims."""
         used = [metric for expectations in self.claims.values() for one in expectations for metric in one.metrics]
@@ -110,7 +143,18 @@ class Study(StudyValues):
         return lower_is_better(self.primary_metric)
 
     def margin(self, metric: str) -> float:
-        return self.equivalence_margin if metric == self.primary_metric else default_margin(metric)
+        """Return the equivalence margin of a metric: that of the study, the measured one, or a convention."""
+        if metric == self.primary_metric and self.equivalence_margin is not None:
+            return self.equivalence_margin
+        return self.margins.get(metric, default_margin(metric))
+
+    def with_margins(self, margins: Mapping[str, float]) -> "Study":
+        """Return the study with measured equivalence margins, by metric."""
+        return replace(self, margins=margins)
+
+    @property
+    def primary_margin(self) -> float:
+        return self.margin(self.primary_metric)
 
     def margin_of(self, expectation: Expected) -> float:
         """Return the equivalence margin of an expectation: its own, or that of its metric."""
@@ -126,7 +170,11 @@ class Study(StudyValues):
         return self.arms[name] if name in self.arms else CONTROLS[name]
 
     def label(self, name: str) -> str:
-        return UNTRAINED if name == UNTRAINED else self.arm(name).label
+        if name == UNTRAINED:
+            return UNTRAINED
+        if is_untrained(name):
+            return f"{self.arm(name.removeprefix(untrained_of(''))).label}, untrained"
+        return self.arm(name).label
 
 
 def confirmation(study: Study, arms: Mapping[str, Arm]) -> Study:

@@ -19,6 +19,7 @@ from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
+from aimv2.run.reuse import Training
 from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from sweeps.finish import finish
@@ -111,12 +112,18 @@ def script() -> int:
     return main(sys.argv[1:])
 
 
-def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> int:
+def launch(
+    arguments: Sequence[str],
+    *,
+    only: Collection[str] | None = None,
+    measured: Mapping[str, Training] | None = None,
+) -> int:
     """Print the plan, check its price, execute the runs and write the report; return the exit status.
 
     Args:
         only: names of the runs to execute; None is all that are missing. The exit status is about these, and of a
             search about all of its trials.
+        measured: as in ``PlannedSweep``.
     """
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
@@ -127,7 +134,7 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
-    planned = _planned(parsed, only)
+    planned = _planned(parsed, only, measured)
     work = planned.work
     if work.tasks and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
@@ -144,9 +151,12 @@ def launch(arguments: Sequence[str], *, only: Collection[str] | None = None) -> 
     return _execute(parsed, work)
 
 
-def _planned(parsed: LaunchRequest, only: Collection[str] | None) -> "PlannedSweep | PlannedSearch":
+def _planned(
+    parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None
+) -> "PlannedSweep | PlannedSearch":
     if parsed.search is None:
-        return PlannedSweep(parsed.request.study, parsed.plan, only, is_dry_run=parsed.is_dry_run)
+        study = parsed.request.study
+        return PlannedSweep(study, parsed.plan, only, is_dry_run=parsed.is_dry_run, measured=measured)
     from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
 
     return PlannedSearch(parsed.search, parsed.request, parsed.plan.runs_dir, is_dry_run=parsed.is_dry_run)

@@ -48,6 +48,10 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
                                this launch, and launch=all everybody's
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
                                every arm and seed, since a run is named by its config
+  measure SWEEP evaluation.KEY=VALUE
+                               repeat your last launch with other values of the evaluation, such as a reader
+                               (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
+                               to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   replay RUN                   execute a finished run again and compare it with its record, step by step
   export SWEEP|RUN             copy what is recorded to W&B; later exports add what is new. project= is its name there,
                                by default the sweep's
@@ -167,6 +171,38 @@ def extend_command(arguments: Arguments) -> int:
     return launch(relaunch(own_request(arguments), arguments.values))
 
 
+def measure_command(arguments: Arguments) -> int:
+    """Launch the last request with another evaluation, on the weights of its finished runs."""
+    from aimv2.run.reuse import CURVE, reusable, trained_alike
+    from sweeps.launch import launch, relaunch
+    from sweeps.parse import parse
+
+    request, values = own_request(arguments), dict(arguments.values)
+    values["runs_dir"] = values.pop("to", values["runs_dir"])
+    words = relaunch(request, values)
+    parsed = parse(words)
+    if parsed.search is not None:
+        raise UsageError(
+            f"{request.folder} is a search, whose trials cannot be measured again; launch it with that value"
+        )
+    missing = parsed.plan.remaining()
+    trainings = reusable({name: parsed.plan.cell_of[name].config for name in missing}, arguments.runs_dir)
+    lacking = {name: parsed.plan.cell_of[name].config for name in missing if name not in trainings}
+    if lacking:
+        num_without_weights = sum(map(bool, trained_alike(lacking, arguments.runs_dir).values()))
+        reasons = {
+            "their weights are gone": num_without_weights,
+            f"no finished run has their training, to which {', '.join(CURVE)} belong": len(lacking)
+            - num_without_weights,
+        }
+        each = "; ".join(f"{reason} ({count})" for reason, count in reasons.items() if count)
+        text = f"{len(lacking)} of {len(parsed.plan.runs)} runs cannot be measured without training: {each}"
+        if not trainings:
+            raise UsageError(text)
+        console.print(f"note: {text}", soft_wrap=True)
+    return launch(words, only=set(trainings), measured=trainings)
+
+
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
@@ -244,6 +280,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "retry": (retry_command, "sweep", EXECUTOR),
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
     "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
+    "measure": (measure_command, "sweep", {"evaluation.", "to", *EXECUTOR}),
     "replay": (replay_command, "run", set()),
     "export": (export_command, "sweep or run", {"project"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),

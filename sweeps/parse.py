@@ -73,7 +73,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     words = [word for word in arguments if not word.startswith(LIMIT)]
     typed = _by_key(words)
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
-    own = adapted(STUDIES[typed["sweep"].removeprefix("sweep=")], _run_on(about_data))
+    study = STUDIES[typed["sweep"].removeprefix("sweep=")]
+    own = adapted(study, _run_on(about_data, study.scale))
     values = _composed(words, own)
     executor = executor_of(values["executor"])
     is_dry_run = checked("dry_run", bool, values["dry_run"])
@@ -117,15 +118,15 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _run_on(words: tuple[str, ...]) -> RunConfig:
-    return run_config(compose(words, defaults={}))
+def _run_on(words: tuple[str, ...], scale: str) -> RunConfig:
+    return run_config(compose(words, defaults={"scale": scale}))
 
 
 def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     """Return the values of all keys, given the study on the run's data."""
     values = compose(
         words,
-        defaults={"executor": "local", "sweep": study.slug, "search": NONE},
+        defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
         values={"dry_run": False, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
         groups={
             "executor": default_values(),

@@ -1,7 +1,7 @@
 """The runs of a request, and which of them are missing."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder, entries
 from sweeps.tasks import Task, Work
+
+NONE: Mapping[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,16 @@ class Plan:
                 self.runs[name].result()  # says what is wrong with it
         return [name for name in self.runs if name not in done]
 
-    def work(self, names: Iterable[str]) -> Work:
-        """Return these runs as the work of a launch that begins now."""
-        return Work([Task(name, self.cell_of[name].config, self.runs[name].num_attempts) for name in names])
+    def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
+        """Return these runs as the work of a launch that begins now.
+
+        Args:
+            trained: folders of the finished runs whose training they reuse, by name; others train.
+        """
+        return Work([self._task(name, trained.get(name)) for name in names])
+
+    def _task(self, name: str, trained: Path | None) -> Task:
+        return Task(name, self.cell_of[name].config, self.runs[name].num_attempts, trained=trained)
 
     def prepare_data(self) -> None:
         """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""
@@ -61,23 +70,26 @@ class Plan:
             prepare(data, vocab_size, show_progress=True)
 
 
-def code_note(entries: Mapping[str, Entry], names: Iterable[str], new: str = "", *, is_allowed: bool = False) -> str:
+def code_note(
+    entries: Mapping[str, Entry], names: Iterable[str], new: Collection[str] = (), *, is_allowed: bool = False
+) -> str:
     """Say which code the done runs among these are of, if one report would mix code; empty if it would not.
 
     Args:
-        new: digest of the code that is about to do other runs of the same report; empty if none is.
+        new: code that the results of other runs of the same report are about to have; empty if none are.
         is_allowed: True if the report draws verdicts from a mixture (``sweep.allow_mixed_code``).
     """
-    done = [found for name in names if (found := entries.get(name)) is not None and found.state == "done"]
-    codes = Counter(found.code or "not recorded" for found in done)
-    if len({*codes, new} - {""}) < 2:
+    found = [one for name in names if (one := entries.get(name)) is not None and one.state == "done"]
+    codes = Counter(one.code or "not recorded" for one in found)
+    if len({*codes, *new}) < 2:
         return ""
-    each = ", ".join(f"{code} ({count})" for code, count in codes.items()) + f", new ones of {new}" * bool(new)
+    done = [f"done runs are of code {', '.join(f'{code} ({count})' for code, count in codes.items())}"] * bool(codes)
+    each = ", ".join([*done, *(f"new ones of {code}" for code in new)])
     instead = "; code=DIGEST does the new runs with older code" if new else ""
     verdict = f"The report draws no verdict from the mixture, unless sweep.allow_mixed_code=true{instead}"
     if is_allowed:
         verdict = "The report draws verdicts from the mixture, since sweep.allow_mixed_code=true"
-    return f"done runs are of code {each}. {verdict}"
+    return f"{each}. {verdict}"
 
 
 def restart_note(runs: Iterable[RunFolder]) -> str:

@@ -1,7 +1,7 @@
 """What a launch will do, as it shows that before it starts: arms, what is done, and the price of the rest."""
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,12 @@ from rich.table import Column, Table
 from ablations.adapt import announcements
 from ablations.budget import UNEQUAL, Equal, flops_per_sample
 from ablations.expand import Cell, off_ratios
-from ablations.study import UNTRAINED, Study
+from ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
-from aimv2.runs.provenance import digest
+from aimv2.run.reuse import Training, reusable
+from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan, code_note, restart_note
@@ -37,7 +38,7 @@ def report_note(plan: Plan, reports_dir: Path) -> str:
     with path.open(newline="") as file:
         rows = csv.DictReader(file, restval="")
         reported = {(row.get("arm", ""), row.get("seed", "")): row.get("run") for row in rows}
-    requested = {(cell.arm, str(cell.seed)): cell.name for cell in plan.cells if cell.arm != UNTRAINED}
+    requested = {(cell.arm, str(cell.seed)): cell.name for cell in plan.cells if not is_untrained(cell.arm)}
     shared = reported.keys() & requested.keys()
     if not shared or any(reported[one] == requested[one] for one in shared):
         return ""
@@ -54,12 +55,14 @@ class PlannedSweep:
     Attributes:
         only: names of the runs to execute; None is all that are missing.
         is_dry_run: write nothing.
+        measured: the trainings that runs reuse, by name; None are those of this code in the runs folder.
     """
 
     study: Study
     plan: Plan
     only: Collection[str] | None = None
     is_dry_run: bool = False
+    measured: Mapping[str, Training] | None = None
 
     @cached_property
     def remaining(self) -> list[str]:
@@ -68,7 +71,19 @@ class PlannedSweep:
 
     @cached_property
     def work(self) -> Work:
-        return self.plan.work(self.remaining)
+        return self.plan.work(self.remaining, {name: one.folder for name, one in self.reused.items()})
+
+    @cached_property
+    def reused(self) -> Mapping[str, Training]:
+        """The trainings that runs reuse, by name."""
+        if self.measured is not None:
+            return self.measured
+        return {name: one for name, one in self._reusable.items() if one.is_ours}
+
+    @cached_property
+    def _reusable(self) -> dict[str, Training]:
+        configs = ((name, self.plan.cell_of[name].config) for name in self.remaining)
+        return reusable({name: config for name, config in configs if config.budget.samples}, self.plan.runs_dir)
 
     def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
@@ -94,11 +109,25 @@ class PlannedSweep:
         restart = restart_note(
             plan.runs[name] for name in remaining if name in found and found[name].state != "running"
         )
-        new = digest() if remaining else ""
-        for note in filter(None, [code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code), restart]):
+        trained = [self.reused[name].code if name in self.reused else digest() for name in remaining]
+        new = dict.fromkeys(map(code_of_result, trained))
+        code = code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code)
+        for note in filter(None, [code, restart, *self._reuse_notes()]):
             console.print(f"note: {note}", soft_wrap=True, markup=False)
         if remaining:
-            console.print(price_of(self.work.configs, clock, executor), soft_wrap=True)
+            console.print(price_of(self.work.priced, clock, executor), soft_wrap=True)
+
+    def _reuse_notes(self) -> Iterator[str]:
+        """Say how many runs reuse the training of finished ones, and how many could."""
+        if num_reused := sum(name in self.reused for name in self.remaining):
+            codes = ", ".join(dict.fromkeys(one.code for one in self.reused.values()))
+            which = f"finished runs that differ in evaluation only, trained by code {codes}"
+            yield f"{num_reused} of these runs measure the weights of {which}"
+        if self.measured is None and (left := self._reusable.keys() - self.reused.keys()):
+            yield (
+                f"{len(left)} of these runs are trained again, though finished runs of other code or another torch"
+                " differ in evaluation only; to measure the weights of these instead: python sweeps/manage.py measure"
+            )
 
 
 def print_study(console: Console, name: str, study: Study) -> None:
@@ -150,7 +179,7 @@ def _arms_table(
             "flops": f"{flops:.2e}" if flops else "0",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
-        if arm != UNTRAINED and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
+        if not is_untrained(arm) and baseline_cost and abs(own / baseline_cost - 1) >= UNEQUAL:
             shown[study.equal] += f", {own / baseline_cost:.2f} x"
         done = sum(cell.name not in remaining for cell in cells)
         table.add_row(arm, str(len(cells)), str(done), *shown.values(), f"{cost.weights_bytes / 1e6:,.1f}")
@@ -167,6 +196,8 @@ def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> s
     """Return the values that differ from the baseline's, or the arm's label if there are none or many."""
     if arm == UNTRAINED:
         return "the baseline's encoder before training"
+    if is_untrained(arm):
+        return study.label(arm)
     changed = differences(replace(config, seed=baseline.seed), baseline)
     values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
     return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)

@@ -16,7 +16,7 @@ from rich.console import Console
 from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, PARTS
 from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
-from aimv2.runs.provenance import FROZEN, code_digest, recorded_code
+from aimv2.runs.provenance import FROZEN, JOINT, code_digest, recorded_code
 from aimv2.runs.record import RunFolder
 from sweeps import active_launches, freeze
 from sweeps.executors.registry import abandoned
@@ -109,7 +109,8 @@ def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], b
         return
     snapshots = _old(runs_dir / freeze.FOLDER, freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
     checkpoints = runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}*") if snapshots else ()  # of older code too
-    needed = {recorded_code(path.parent) for path in checkpoints} | {one.code for one in index.read(runs_dir).values()}
+    codes = {code for one in index.read(runs_dir).values() for code in one.code.split(JOINT)}
+    needed = {recorded_code(path.parent) for path in checkpoints} | codes
     yield from (path for path in snapshots if code_digest(path / "aimv2") not in needed)
     yield from _old(runs_dir / active_launches.LOGS, LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)
 

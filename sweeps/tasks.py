@@ -29,12 +29,21 @@ class Task:
         config: of the run; of a trial that was not drawn yet, one that costs no less.
         after: number of its latest attempt before this launch. A launch repeats a failed run once.
         trial: number of its trial; None if it is no trial of a search.
+        trained: folder of the finished run whose training it reuses (``aimv2.run.reuse``); None if it trains.
     """
 
     name: str
     config: RunConfig
     after: int
     trial: int | None = None
+    trained: Path | None = None
+
+    @property
+    def priced(self) -> RunConfig:
+        """A run that costs the same: one that reuses a training costs its evaluation."""
+        if self.trained is None:
+            return self.config
+        return replace(self.config, budget=replace(self.config.budget, samples=0))
 
     def is_over(self, entry: Entry, runs_dir: Path) -> bool:
         """True if the latest attempt, which has ended, was the last one of this launch.
@@ -177,7 +186,7 @@ class Work:
     @property
     def priced(self) -> list[RunConfig]:
         """The runs whose price is that of the work."""
-        return self.configs
+        return [task.priced for task in self.tasks]
 
     @property
     def runs(self) -> list[str]:

@@ -174,7 +174,7 @@ class Worker:
             with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
                 try:
-                    failure = execute(attempt, task.config, on_rows, self.interrupts)
+                    failure = execute(attempt, task.config, on_rows, self.interrupts, trained=task.trained)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
@@ -183,7 +183,7 @@ class Worker:
                     return True
             if failure is None:
                 self.report.done.append(task.name)
-                remember(task.config, attempt.run)
+                remember(task.priced, attempt.run)
             elif failure.cause == "no space":
                 self.num_without_space += 1
                 if self.num_without_space == MAX_WITHOUT_SPACE:

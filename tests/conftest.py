@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from aimv2.config.data_config import DataConfig, SceneConfig
-from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig
+from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.run_config import BudgetConfig, LogConfig, RunConfig
 from aimv2.data.batches.batch import Batch
@@ -72,6 +72,7 @@ def tiny(cache_dir) -> RunConfig:
             curve_pairs=16,
             curve_points=2,
             num_examples=2,
+            reader=ReaderConfig(samples=32, pairs=16, width=16, depth=1, batch_size=16),
             probe=ProbeConfig(learning_rates=(1e-3, 1e-2), weight_decays=(0.05,), epochs=1, head_dim=16),
         ),
         log=LogConfig(every_steps=1),

@@ -1,5 +1,5 @@
 from ablations.design import ladder, level
-from ablations.expectations import PROBE, expect
+from ablations.expectations import READER, expect
 from ablations.study import Study
 
 DEPTH = "model.decoder.depth"
@@ -15,13 +15,12 @@ STUDY = Study(
         depth_133=level("4/3 as deep", 4 / 3, DEPTH),
     ),
     baseline="depth_100",
-    primary_metric=PROBE,
-    equivalence_margin=0.01,
+    primary_metric=READER,
     expected={"depth_067": "worse", "depth_133": "equal"},
     claims={
         "decoder-depth-optimum": expect(
-            "depth_067", "worse", than="depth_100", metric=PROBE, effect=0.001, why="Table 9f, IN-1k: 85.6 to 85.5"
+            "depth_067", "worse", than="depth_100", metric=READER, why="Table 9f, IN-1k: 85.6 to 85.5"
         )
-        + expect("depth_133", "not better", than="depth_100", metric=PROBE, why="Table 9f, IN-1k: 85.6 and 85.6"),
+        + expect("depth_133", "not better", than="depth_100", metric=READER, why="Table 9f, IN-1k: 85.6 and 85.6"),
     },
 )

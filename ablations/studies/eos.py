@@ -1,5 +1,5 @@
 from ablations.design import one_factor, setting
-from ablations.expectations import PROBE
+from ablations.expectations import READER
 from ablations.study import Study
 
 STUDY = Study(
@@ -12,7 +12,6 @@ STUDY = Study(
         supervised=setting("end of text supervised", {"objective.supervise_eos": True}),
     ),
     baseline="ignored",
-    primary_metric=PROBE,
-    equivalence_margin=0.01,
+    primary_metric=READER,
     expected={"supervised": "equal"},
 )

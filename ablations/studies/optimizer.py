@@ -8,7 +8,7 @@ and with ``objective.name=clip`` for a rival in ``ablations/studies/objective.py
 """
 
 from ablations.design import Arm, latin_hypercube
-from ablations.expectations import CONTENT, CONTENT_MARGIN
+from ablations.expectations import CONTENT
 from ablations.study import Study
 
 STUDY = Study(
@@ -23,5 +23,4 @@ STUDY = Study(
     ),
     baseline="recipe",
     primary_metric=CONTENT,
-    equivalence_margin=CONTENT_MARGIN,
 )

@@ -1,5 +1,5 @@
 from ablations.design import Arm, one_factor, setting
-from ablations.expectations import PROBE
+from ablations.expectations import READER
 from ablations.study import Study
 
 STUDY = Study(
@@ -14,7 +14,6 @@ STUDY = Study(
         decoder=setting("learned, in the decoder too", {"model.decoder.image_positions": True}),
     ),
     baseline="learned",
-    primary_metric=PROBE,
-    equivalence_margin=0.01,
+    primary_metric=READER,
     expected={"sincos": "equal", "decoder": "equal"},
 )

@@ -1,5 +1,5 @@
 from ablations.design import one_factor, setting
-from ablations.expectations import CONTENT, CONTENT_MARGIN, expect
+from ablations.expectations import CONTENT, expect
 from ablations.study import Study
 
 DISTRIBUTIONS = {
@@ -7,7 +7,9 @@ DISTRIBUTIONS = {
     "figure1": ("uniform on 0..I-1, as in Figure 1", {"law": "uniform_figure1"}),
     "short": ("skewed to short prefixes, Beta(1, 3)", {"law": "beta", "alpha": 1.0, "beta": 3.0}),
     "long": ("skewed to long prefixes, Beta(3, 1)", {"law": "beta", "alpha": 3.0, "beta": 1.0}),
+    "causal": ("causal (prefix of 1 patch)", {"law": "causal"}),
     "fixed_25": ("fixed at 25 %", {"law": "fixed", "fraction": 0.25}),
+    "fixed_50": ("fixed at 50 %", {"law": "fixed", "fraction": 0.5}),
     "fixed_75": ("fixed at 75 %", {"law": "fixed", "fraction": 0.75}),
     "middle": ("uniform from 25 % to 75 %", {"law": "truncated", "low": 0.25, "high": 0.75}),
     "mixed_25": ("uniform, 25 % of images with full attention and no pixel loss", {"full_attention": 0.25}),
@@ -22,7 +24,7 @@ STUDY = Study(
     design=one_factor(**{name: setting(label, {"prefix": prefix}) for name, (label, prefix) in DISTRIBUTIONS.items()}),
     baseline="uniform",
     primary_metric=CONTENT,
-    equivalence_margin=CONTENT_MARGIN,
+    scale="demo",
     expected={"figure1": "equal", "per_batch": "equal"},
     claims={
         "uniform-prefix-length": expect(

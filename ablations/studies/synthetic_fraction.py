@@ -64,7 +64,6 @@ STUDY = Study(
     ),
     baseline="synthetic_033",
     primary_metric=DIGITS,
-    equivalence_margin=0.01,
     fit=fit,
     expected={"synthetic_000": "worse", "synthetic_100": "worse"},
     claims={

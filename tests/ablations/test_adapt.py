@@ -9,7 +9,7 @@ import pytest
 from ablations.adapt import adapted, announcements
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
-from ablations.expectations import CONTENT, DIGITS, PROBE, STEP_TIME
+from ablations.expectations import CONTENT, DIGITS, PROBE, STEP_TIME, expect
 from ablations.overrides import study_overrides
 from ablations.request import Request, read_request, write_request
 from aimv2.base.errors import UsageError
@@ -35,7 +35,8 @@ def own(tiny, tmp_path_factory):
     """A run on two sources of one's own, of 60 pictures each."""
     folder = tmp_path_factory.mktemp("own")
     sources = (own_source(folder, "birds"), own_source(folder, "small-boats"))
-    return replaced(tiny, {"data.sources": sources, "budget.samples": 64, "model.decoder.depth": 3})
+    values = {"budget.samples": 64, "model.decoder.depth": 3, "evaluation.probe.head_dim": 8}
+    return replaced(tiny, {"data.sources": sources, **values})
 
 
 def with_sources(run, *names, **values):
@@ -60,6 +61,11 @@ LATER = {  # studies
         "sample_efficiency",
     ),
 }
+LATER_ARMS = {  # or arms that were changed
+    "prefix_distribution": {"causal", "fixed_50"},
+    "scaling": {arm for arm in STUDIES["scaling"].arms if not arm.startswith("size_100") or arm.endswith("400")},
+    "sensitivity": {"samples_075", "width_050", "width_200", "depth_200", "pixels_only"},
+}
 
 
 def test_stored_runs_keep_their_names():
@@ -70,8 +76,9 @@ def test_stored_runs_keep_their_names():
         for slug, study in STUDIES.items()
         if slug not in LATER
         for cell in expand(adapted(study, base), base)
+        if cell.arm not in LATER_ARMS.get(slug, ()) and not cell.arm.startswith("untrained_")
     ]
-    assert (len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]) == (624, "d4e34dfbf02ba47c")
+    assert (len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]) == (572, "9a4a7d165e349570")
 
 
 @studies
@@ -104,25 +111,37 @@ def test_arms_of_the_sensitivity_study_train_on_own_data(arm, own):
 
 
 def test_sentence_names_both_metrics_and_what_would_tell_more(own):
-    (sentence,) = announcements(adapted(STUDIES["eos"], own))
+    (sentence,) = announcements(adapted(STUDIES["prefix_ratio"], own))
     assert sentence == (
         "probe_digits takes the place of probe_object, the study's metric on other data; a labelled set of your own"
         " would tell more: evaluation.sets=[FILE.yaml]."
     )
-    (sentence,) = announcements(adapted(STUDIES["eos"], replaced(own, {"evaluation.sets": (SET,)})))
+    (sentence,) = announcements(adapted(STUDIES["prefix_ratio"], replaced(own, {"evaluation.sets": (SET,)})))
     assert sentence == "probe_flowers_102 takes the place of probe_object, the study's metric on other data."
 
 
 def test_nothing_is_said_of_a_metric_that_the_command_line_replaced(own):
-    study = adapted(STUDIES["eos"], own)  # no claim uses the probe
+    probed = replace(STUDIES["eos"], primary_metric=PROBE)
+    study = adapted(probed, own)  # no claim uses the probe
+    assert len(announcements(study)) == 1
     typed = replace(study_overrides(study), primary_metric=CONTENT)
     assert announcements(typed.apply(study)) == []
 
 
 def test_glyphs_have_no_probe_of_objects_either(tiny):
-    study = adapted(STUDIES["caption_order"], replaced(tiny, {"data.sources": ("openmoji",)}))
+    base = replaced(tiny, {"data.sources": ("openmoji",)})
+    probed = replace(STUDIES["caption_order"], primary_metric=PROBE)
+    claimed = expect("text_first", "worse", than="image_first", metric=PROBE)
+    study = adapted(replace(probed, claims={"image-first-order": claimed}), base)
     (expected,) = study.claims["image-first-order"]
     assert (study.primary_metric, expected.metric, expected.than_metric) == (DIGITS,) * 3
+
+
+@pytest.mark.parametrize("sets", [(), (SET,)], ids=["no set", "a set"])
+def test_captions_of_ones_own_are_read_as_those_of_scenes(own, sets):
+    """So the reader needs no metric in its place."""
+    study = STUDIES["caption_order"]
+    assert adapted(study, replaced(own, {"evaluation.sets": sets})) is study
 
 
 def weights_of(study, base):

@@ -1,11 +1,13 @@
 """The claims in YAML: all of the paper's, each judged by studies that exist or with a reason why not."""
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, read_claims
+from ablations.claims import CLAIMS, Kind, read_claims
+from ablations.studies.sensitivity import RUNGS
 from aimv2.base.errors import UsageError
 
 WHOLE = [claim for claim in CLAIMS.values() if not claim.part_of]
@@ -18,6 +20,7 @@ claims:
   contradicted_if: it is worse
   evidence: measured once
   studies: [loss_weight]
+  kinds: [words]
 """
 
 
@@ -57,9 +60,12 @@ def test_published_numbers_compare_two_conditions_or_more():
         (ONE.replace("[loss_weight]", "[]"), "exactly one of studies, not_testable and no_study is needed, and none"),
         (ONE + "  no_study: later\n", "is needed, and studies and no_study is given"),
         (ONE + ONE.replace("claims:\n", ""), "the id first is given twice"),
+        (ONE.replace("  kinds: [words]\n", ""), "kinds are needed for claims that studies judge, and for no others"),
+        (ONE.replace("studies: [loss_weight]", "no_study: later"), "kinds are needed for claims that studies judge"),
+        (ONE.replace("[words]", "[letters]"), "claim first: kinds.0: Input should be 'words', 'pixels', "),
         (ONE + "  part_of: second\n", "unknown part_of of first 'second'"),
         ("claims:\n- text\n", "claim 1: Input should be a dictionary"),
-        ("claims: {}\n", "must have one key, claims, with a list"),
+        ("claims: {}\n", "claims must have a list of claims"),
         ("claims: [!!python/object/apply:os.getcwd []]\n", "is not YAML"),
     ],
 )
@@ -75,6 +81,12 @@ def test_numbers_without_a_verdict_are_those_of_studies_that_exist(tmp_path):
     assert {slug for claim in CLAIMS.values() for slug in claim.measured_by} == {"scaling"} <= set(STUDIES)
     with pytest.raises(UsageError, match="measured_by is for claims without a verdict"):
         read(tmp_path, ONE + "  measured_by: {scaling: a slope}\n")
+
+
+def test_every_kind_of_claim_has_rungs_that_a_metric_must_see():
+    assert {kind for claim in CLAIMS.values() for kind in claim.kinds} <= set(RUNGS) == set(get_args(Kind))
+    arms = {*STUDIES["sensitivity"].arms, *STUDIES["sensitivity"].controls}
+    assert {rung for rungs in RUNGS.values() for rung in rungs} <= arms
 
 
 def test_the_claimed_lead_over_peers_is_that_of_the_published_numbers():

@@ -8,13 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablations.catalogue import STUDIES
-from ablations.design import Arm, one_factor
-from ablations.expand import NULL_SEED, expand, off_ratios, with_actual_ratios
-from ablations.study import CONTROLS, UNTRAINED, Study
+from ablations.design import Arm, one_factor, setting
+from ablations.expand import NULL_SEED, expand, off_ratios, untrained_names, with_actual_ratios
+from ablations.studies.scaling import SAMPLES
+from ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced
 from aimv2.config.recipes.scales import SCALES
+from aimv2.config.signature import untrained
 from aimv2.data.batches.training import TrainBatches
+from aimv2.model.encoder import Encoder
+from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -96,13 +100,96 @@ def test_studies_that_request_the_same_run_share_it(study, tiny):
     }
 
 
-def test_untrained_encoder_is_the_baselines(study, tiny):
-    deeper = Arm(
-        label="deeper",
-        change=lambda run: replace(run, model=replace(run.model, encoder=replace(run.model.encoder, depth=3))),
+def test_another_architecture_has_an_untrained_encoder_of_its_own(study, tiny):
+    deeper = with_arms(study, {"deeper": setting("deeper", {"model.encoder.depth": 3})})
+    assert config_of(deeper, UNTRAINED, tiny) == config_of(study, UNTRAINED, tiny), "the baseline's stays"
+    own = config_of(deeper, "untrained_deeper", tiny, seed=7)
+    assert own == replace(untrained(config_of(deeper, "deeper", tiny)), seed=7)
+    cells = expand(deeper, tiny, seeds=[3, 4])
+    assert [(cell.arm, cell.seed) for cell in cells[-4:]] == [
+        (name, seed) for seed in (3, 4) for name in (UNTRAINED, "untrained_deeper")
+    ]
+
+
+ARCHITECTURES = {
+    "positions": ["sincos"],
+    "norm_ffn": ["rms_gelu", "layer_swiglu", "layer_gelu"],
+    "patch_order": ["spiral", "random"],  # what reads their features reads them in another order
+    "scaling": [f"size_{size}_samples_025" for size in ("025", "050", "200")],
+    "sensitivity": ["depth_050", "depth_200", "width_050", "width_200"],
+    "resolution": ["image_150", "image_200", "patch_050", "patch_200"],
+    "high_res_adaptation": ["same_size"],
+}
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_untrained_encoders_of_a_study_are_its_architectures(slug):
+    """Arms that differ in decoder, objective, data shown in training, or optimizer have the baseline's."""
+    cells = expand(STUDIES[slug], with_attention(SCALES["demo"]()), seeds=[0])
+    own = [cell.arm for cell in cells if is_untrained(cell.arm)]
+    assert own == [UNTRAINED, *map(untrained_of, ARCHITECTURES.get(slug, []))]
+
+
+CHANGES = {
+    "positions": {"model.encoder.positions": "sincos"},
+    "norm": {"model.encoder.norm": "layer"},
+    "ffn": {"model.encoder.ffn": "gelu"},
+    "deeper": {"model.encoder.depth": 3},
+    "order": {"model.patch_order": "random"},
+    "smaller": {"model.image_px": 12},
+    "attention": {"model.encoder.attention": "bidirectional"},
+    "decoder": {"model.decoder.depth": 2, "model.decoder.norm": "layer"},
+    "pixels": {"objective": {"name": "image_only"}},
+    "law": {"prefix": {"law": "fixed", "fraction": 0.5}},
+    "rate": {"optimizer.peak_lr": 3e-4},
+    "captions": {"data.dense_fraction": 0.5},
+    "samples": {"budget.samples": 32},
+}
+
+
+def features_before_training(config):
+    """Return what the encoder gives for one image, of weights as they are before training."""
+    encoder = Encoder(config.model)
+    init_weights_(encoder, seed=0)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return encoder.eval()(image[..., : config.model.image_px, : config.model.image_px], None)
+
+
+@given(chosen=st.lists(st.frozensets(st.sampled_from(list(CHANGES)), min_size=1, max_size=3), max_size=4, unique=True))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arms_share_an_untrained_encoder_exactly_if_their_features_are_equal(tiny, chosen):
+    arms = {
+        f"arm_{number}": setting(str(number), {k: v for name in sorted(names) for k, v in CHANGES[name].items()})
+        for number, names in enumerate(chosen)
+    }
+    study = Study(
+        slug="any",
+        question="",
+        source="",
+        design=one_factor(base=Arm(label="base"), **arms),
+        baseline="base",
+        primary_metric="reader_loss",
+        equal="samples",
     )
-    start = expand(with_arms(study, {"deeper": deeper}), tiny, arms=["uniform", "deeper"], seeds=[0])[-1]
-    assert start.config.model == tiny.model
+    cells = expand(study, tiny, seeds=[0])
+    configs = {cell.arm: cell.config for cell in cells}
+    names, features = untrained_names(study, configs), {}
+    for arm, name in names.items():
+        own, start = (features_before_training(configs[one]) for one in (arm, name))
+        assert torch.equal(own, start), "the shared cell has the arm's encoder"
+        features.setdefault(name, own)
+    assert set(names.values()) == {arm for arm in configs if is_untrained(arm)}
+    values = list(features.values())
+    for number, one in enumerate(values):
+        for other in values[:number]:
+            assert one.shape != other.shape or not torch.equal(one, other), "two cells are two encoders"
+
+
+def test_untrained_encoders_are_named_by_the_first_arm_of_the_study_among_those_that_run(tiny):
+    arms = ["size_100_samples_100", "size_200_samples_200", "size_200_samples_050"]
+    cells = expand(STUDIES["scaling"], replaced(tiny, {"budget.samples": 64}), arms=arms, seeds=[0])
+    assert [cell.arm for cell in cells][-2:] == [UNTRAINED, "untrained_size_200_samples_050"]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +228,9 @@ def test_equal_arms_are_refused_with_the_cause(study, tiny):
 def test_arms_made_equal_by_matching_are_refused_with_the_cause(tiny):
     scaling = replace(STUDIES["scaling"], equal="flops")
     with pytest.raises(
-        UsageError, match=r"'size_100_samples_050' are the same run once sweep\.equal=flops has changed"
+        UsageError, match=r"'size_025_samples_050' are the same run once sweep\.equal=flops has changed"
     ):
-        expand(scaling, replaced(tiny, {"budget.samples": 640}))
+        expand(scaling, replaced(tiny, {"budget.samples": 640, "evaluation.probe.head_dim": 8}))
 
 
 def test_arms_without_the_baseline_are_refused(study, tiny):
@@ -153,6 +240,11 @@ def test_arms_without_the_baseline_are_refused(study, tiny):
     assert [cell.arm for cell in cells] == ["causal", *CONTROLS, UNTRAINED]
 
 
+def ladder(sizes):
+    """Return the text of each size of the study ``scaling``, by arm."""
+    return {f"size_{size}_{samples}": text for size, text in sizes.items() for samples in SAMPLES}
+
+
 LEVELS = {
     # Levels that whole layers, whole heads and multiples of 256 do not allow, worked out from the recipes' sizes.
     ("demo", "decoder_depth"): {"depth_067": "depth 1 for 2, 0.5 x", "depth_133": "depth 3 for 2, 1.5 x"},
@@ -160,10 +252,13 @@ LEVELS = {
         "width_050": "ffn_hidden 256 for 256, 1 x",
         "width_150": "ffn_hidden 512 for 256, 2 x",
     },
-    ("demo", "scaling"): {
-        f"size_150_{samples}": "ffn_hidden 512 for 256, 2 x"
-        for samples in ("samples_025", "samples_050", "samples_100", "samples_200")
-    },
+    ("laptop", "scaling"): ladder({"025": "ffn_hidden 12 for 44, 0.273 x", "050": "ffn_hidden 24 for 44, 0.545 x"}),
+    ("demo", "scaling"): ladder(
+        {
+            "025": "width 32 for 96, 0.333 x; num_heads 2 for 6, 0.333 x; ffn_hidden 256 for 256, 1 x",
+            "050": "ffn_hidden 256 for 256, 1 x",
+        }
+    ),
     ("demo", "resolution"): {},
     ("demo", "sensitivity"): {"width_050": "ffn_hidden 256 for 256, 1 x"},
     ("tiny", "decoder_depth"): {},
@@ -174,7 +269,9 @@ LEVELS = {
     ("small", "decoder_depth"): {"depth_067": "depth 5 for 8, 0.625 x"},
     ("vit_l_2b", "decoder_depth"): {},
     ("vit_l_2b", "decoder_width"): {"width_050": "ffn_hidden 1536 for 2816, 0.545 x"},
-    ("vit_l_2b", "scaling"): {},
+    ("vit_l_2b", "scaling"): ladder(
+        {"025": "ffn_hidden 768 for 2816, 0.273 x", "050": "ffn_hidden 1536 for 2816, 0.545 x"}
+    ),
 }
 
 

@@ -17,7 +17,7 @@ def test_own_values_apply_to_the_same_study(study):
 def test_another_metric_drops_expectations_and_has_its_own_margin(study):
     own = study_overrides(study)
     other = replace(own, primary_metric=PROBE).apply(study)
-    assert (other.expected, other.equivalence_margin) == ({}, 0.01)
+    assert (other.expected, other.primary_margin) == ({}, 0.01)
     assert replace(own, primary_metric=PROBE, equivalence_margin=0.05).apply(study).equivalence_margin == 0.05
     assert study_overrides(other).apply(study) == other, "as a recorded request is read"
 
@@ -29,9 +29,9 @@ def test_expectation_is_overridden_or_left_open(study):
 
 
 def test_claim_without_expectations_is_left_out(study):
-    claims = {**study.claims, "uniform-prefix-length": ()}
+    claims = {**study.claims, "prefix-beats-causal": ()}
     assert set(replace(study_overrides(study), claims=claims).apply(study).claims) == set(study.claims) - {
-        "uniform-prefix-length"
+        "prefix-beats-causal"
     }
 
 

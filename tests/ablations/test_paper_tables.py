@@ -14,7 +14,7 @@ tables:
   metrics: [IN-1k probe, VQAv2]
   reference: small
   rows:
-  - {condition: small, values: [70.1, 60.0], arm: size_100_samples_200}
+  - {condition: small, values: [70.1, 60.0], arm: size_100_samples_400}
   - {condition: large, values: [70.3, 59.5]}
 """
 

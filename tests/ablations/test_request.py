@@ -146,7 +146,7 @@ def test_request_is_read_back(study, tiny, tmp_path):
     request = Request(
         study=study,
         cells=expand(study, tiny, seeds=overrides.seeds),
-        arguments=("sweep=prefix_ratio", "sweep.seeds=2"),
+        arguments=("sweep=prefix_ratio", "sweep.seeds=2", "sweep.equivalence_margin=0.5"),
     )
     write_request(tmp_path, request)
     (tmp_path / "studies/prefix_ratio_equal_flops_test.looks.json").write_text("[]")  # no request
@@ -211,7 +211,7 @@ def recorded(study, tiny, tmp_path):
 
 @pytest.mark.parametrize("baseline", ["uniform", "causal"])
 def test_values_that_a_record_lacks_are_those_of_the_study(study, tiny, tmp_path, baseline):
-    study = replace(study_overrides(study), baseline=baseline, equivalence_margin=0.5).apply(study)
+    study = replace(study_overrides(study), baseline=baseline).apply(study)
     request = Request(study=study, cells=expand(study, tiny), arguments=())
     write_request(tmp_path, request)
     (path,) = tmp_path.rglob("*.json")
@@ -221,6 +221,19 @@ def test_values_that_a_record_lacks_are_those_of_the_study(study, tiny, tmp_path
     record["sweep"]["pairing"] = "seed"
     path.write_text(json.dumps(record))
     assert union_in(tmp_path) == request
+
+
+def test_runs_are_judged_as_the_study_is_today_unless_the_launch_chose_otherwise(recorded, tmp_path):
+    """Margins and claims of a later version hold for runs of an earlier one."""
+    request, path = recorded
+    record = json.loads(path.read_text())
+    record["sweep"] |= {"equivalence_margin": 0.1, "claims": {}}
+    path.write_text(json.dumps(record))
+    assert union_in(tmp_path) == request
+    record["arguments"] = ["sweep.equivalence_margin=0.1", "sweep.claims.prefix-beats-causal=[]"]
+    path.write_text(json.dumps(record))
+    chosen = union_in(tmp_path).study
+    assert (chosen.equivalence_margin, chosen.claims) == (0.1, {})
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])
@@ -235,3 +248,16 @@ def test_record_of_an_unknown_study_is_refused(recorded):
     _, path = recorded
     with pytest.raises(UsageError, match="is not the record of a launch"):
         request_from_json(json.loads(path.read_text()), {}, path.name)
+
+
+def test_an_untrained_encoder_has_one_name_whatever_the_arms_of_each_launch(tiny, tmp_path):
+    """It is named by the first arm of its launch that has it."""
+    study, base = STUDIES["scaling"], replaced(tiny, {"budget.samples": 64})
+    baseline, half, whole = study.baseline, "size_200_samples_050", "size_200_samples_100"
+    for arms, seeds in (((baseline, half, whole), [0, 1]), ((baseline, whole), [1, 2])):
+        cells = expand(study, base, arms=arms, seeds=seeds)
+        write_request(tmp_path, Request(study=study, cells=cells, arguments=()))
+    found = union_in(tmp_path).cells
+    own = [cell for cell in found if cell.arm.startswith("untrained_")]
+    assert sorted((cell.arm, cell.seed) for cell in own) == [(f"untrained_{whole}", seed) for seed in (0, 1, 2)]
+    assert len(names(found)) == len(found) == 6 * 3 + 2, "six conditions with three seeds, and one with two"

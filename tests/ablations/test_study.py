@@ -3,19 +3,26 @@ from dataclasses import replace
 import pytest
 
 from ablations.design import Arm
-from ablations.expectations import PROBE, STEP_TIME
-from ablations.study import WINNER, confirmation
+from ablations.expectations import PROBE, STEP_TIME, expect
+from ablations.study import UNTRAINED, WINNER, confirmation, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
 
+METRICS = ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)
 
-def test_margin_is_the_studys_for_the_primary_metric_and_the_default_for_others(study):
-    study = replace(study, equivalence_margin=0.5)
-    assert [study.margin(metric) for metric in ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)] == [
-        0.5,
-        0.02,
-        0.01,
-        0.0,
-    ]
+
+def test_margins_are_measured_ones_and_else_conventions(study):
+    assert [study.margin(metric) for metric in METRICS] == [0.1, 0.1, 0.01, 0.0]
+    measured = study.with_margins({"content_loss": 0.07, PROBE: 0.02})
+    assert [measured.margin(metric) for metric in METRICS] == [0.07, 0.1, 0.02, 0.0]
+    assert (measured.primary_metric, measured.primary_margin) == ("content_loss", 0.07)
+    (one,), (other,) = (expect("a", "equal", than="b", metric=PROBE, margin=margin) for margin in (None, 0.3))
+    assert (measured.margin_of(one), measured.margin_of(other)) == (0.02, 0.3)
+
+
+def test_the_margin_that_a_launch_sets_is_that_of_the_primary_metric(study):
+    chosen = replace(study, equivalence_margin=0.5).with_margins({"content_loss": 0.07, PROBE: 0.02})
+    assert [chosen.margin(metric) for metric in METRICS] == [0.5, 0.1, 0.02, 0.0]
+    assert replace(study, equivalence_margin=0.0).primary_margin == 0, "a margin of 0 is a margin"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +57,19 @@ def test_baseline_must_be_an_arm(study):
         replace(study, baseline="casual")
 
 
-def test_arm_cannot_take_the_name_of_a_control(study):
-    arms = {**study.arms, "null_control": Arm(label="mine")}
+@pytest.mark.parametrize("name", ["null_control", "untrained", "untrained_mine"])
+def test_arm_cannot_take_the_name_of_a_control(study, name):
+    arms = {**study.arms, name: Arm(label="mine")}
     with pytest.raises(AssertionError, match="reserved"):
         replace(study, design=replace(study.design, arms=arms))
+
+
+def test_untrained_encoders_have_names_and_labels_of_their_own(study):
+    assert not any(map(is_untrained, study.conditions))
+    assert all(map(is_untrained, [UNTRAINED, untrained_of("causal")]))
+    assert (study.label(UNTRAINED), study.label("untrained_causal")) == (
+        "untrained",
+        f"{study.label('causal')}, untrained",
+    )
+    assert study.cell_names[: len(study.conditions) + 1] == [*study.conditions, UNTRAINED]
+    assert set(map(untrained_of, study.arms)) < set(study.cell_names)

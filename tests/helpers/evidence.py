@@ -1,5 +1,7 @@
 """Evidence and run folders with chosen numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -16,18 +18,21 @@ NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",), seeds=range(NUM_SEEDS), rng=0):
+def evidence_of(
+    study, effects, *, spread, shared=0.3, metrics=("content_loss",), seeds=range(NUM_SEEDS), rng=0, more=()
+):
     """Return evidence in which every arm has 3 in every metric, plus its effect, an effect of the seed, and noise.
 
     Args:
         effects: by arm, or by arm and metric.
         spread: the standard deviation of the noise, or one for each arm.
         shared: the standard deviation of what a seed adds to all arms.
+        more: names of further cells, such as the untrained encoders of arms.
     """
     rng = np.random.default_rng(rng)
     seed_effects = dict(zip(seeds, rng.normal(0, shared, len(seeds)), strict=True))
     rows, runs = [], []
-    for arm in [*study.conditions, UNTRAINED]:
+    for arm in [*study.conditions, UNTRAINED, *more]:
         noise = spread.get(arm, spread[study.baseline]) if isinstance(spread, dict) else spread
         for seed in seeds:
             values = {
@@ -38,6 +43,22 @@ def evidence_of(study, effects, *, spread, shared=0.3, metrics=("content_loss",)
             runs.append({"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": milliseconds / 2})
             rows += [(arm, seed, metric, value, "nats/token", "", "") for metric, value in values.items()]
     return evidence_from(runs, rows)
+
+
+def evidence_by_class(study, effects, tokens, *, spread=0.1, rng=0):
+    """Return evidence with a loss of each class of word, and their mean over all tokens as ``content_loss``.
+
+    Args:
+        effects: as in ``evidence_of``, of ``content_loss_<class>``.
+        tokens: the number of tokens by class, the same in all runs.
+    """
+    names = [f"content_loss_{name}" for name in tokens]
+    evidence = evidence_of(study, effects, spread=spread, metrics=names, rng=rng)
+    by_run = evidence.metrics.pivot(index=["arm", "seed"], columns="metric", values="value")
+    means = by_run[names] @ np.array(list(tokens.values())) / sum(tokens.values())
+    whole = means.rename("value").reset_index().assign(metric="content_loss", unit="nats/token")
+    table = pd.concat([evidence.metrics, whole.assign(evaluation="", warning="")], ignore_index=True)
+    return replace(evidence, metrics=table[METRIC_COLUMNS])
 
 
 def evidence_from(runs, metrics, missing=()):
@@ -67,9 +88,9 @@ def passed_controls(study):
     ]
 
 
-def sensitive(*metrics):
-    """Return the sensitivity of metrics that tell small steps apart."""
-    return {metric: MetricSensitivity(metric, True, f"{metric} tells all steps apart") for metric in metrics}
+def sensitive(*metrics, noise=None):
+    """Return the sensitivity of metrics that see every rung."""
+    return {metric: MetricSensitivity(metric, f"{metric} sees all rungs", noise=noise) for metric in metrics}
 
 
 def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None, code=None, attempts=None):

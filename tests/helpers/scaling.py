@@ -8,6 +8,7 @@ from tests.helpers.evidence import evidence_from
 # Published fits; n in parameters, d in tokens, loss in nats per token.
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "a": 0.34, "b": 0.28}  # arXiv 2203.15556, equation 10
 BESIROGLU = {"E": 1.8172, "A": 482.01, "B": 2085.43, "a": 0.3478, "b": 0.3658}  # arXiv 2404.10102, table 1
+BESIROGLU_ERRORS = {"E": 0.03, "A": 124.58, "B": 1293.23, "a": 0.02, "b": 0.02}  # their standard errors
 
 
 def loss_of(law, n, d):
@@ -31,6 +32,25 @@ def ladder_runs(law, *, noise=0.0, seed_noise=0.0, num_seeds=3, sizes=4, samples
     shared = rng.normal(0, seed_noise, num_seeds)[seed]
     loss = loss_of(law, n, d) * np.exp(shared + rng.normal(0, noise, len(n)))
     return pd.DataFrame({"n": n, "d": d, "seed": seed, "loss": loss})
+
+
+def reconstructed_runs(rng, *, noise=0.01):
+    """Return 240 runs like those that Besiroglu et al. reconstructed, each a setting of its own, drawn from their law.
+
+    Sizes are 5.7e7 to 1.6e10, tokens per parameter 0.45 to 260, at ten budgets of FLOPs.
+
+    Args:
+        noise: relative standard deviation of a run, more below four tokens per parameter, as their residuals have it;
+            the default gives b about the standard error that they report.
+    """
+    rng = np.random.default_rng(rng)
+    flops = np.geomspace(5e18, 5e21, 10)
+    low = np.maximum(np.sqrt(flops / 6 / 260), 5.7e7)
+    high = np.minimum.reduce([np.sqrt(flops / 6 / 0.45), np.full(10, 1.6e10), flops / 6 / 8e8])
+    n = np.exp(rng.uniform(np.log(low)[:, None], np.log(high)[:, None], (10, 24))).ravel()
+    d = flops.repeat(24) / 6 / n
+    error = rng.normal(0, noise * np.maximum(1, 4 * n / d))
+    return pd.DataFrame({"n": n, "d": d, "loss": loss_of(BESIROGLU, n, d) * np.exp(error)})
 
 
 def scaling_evidence(study, law, *, noise=0.01, seed_noise=0.005, num_seeds=3, rng=0):

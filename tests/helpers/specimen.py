@@ -25,8 +25,10 @@ STUDY = replace(
     equivalence_margin=0.02,
     expected={"causal": "worse"},
     claims={
-        "uniform-prefix-length": expect(OTHERS, "not better", than="uniform", metric=CONTENT),
-        "prefix-beats-causal": expect("causal", "worse", than="causal", metric=CONTENT, than_metric=CAUSAL_CONTENT)
+        "prefix-beats-causal": expect(OTHERS, "not better", than="uniform", metric=CONTENT),
+        "prefix-without-mask-is-best": expect(
+            "causal", "worse", than="causal", metric=CONTENT, than_metric=CAUSAL_CONTENT
+        )
         + expect("uniform", "not worse", than="uniform", metric=CONTENT, than_metric=CAUSAL_CONTENT)
         + expect("uniform", "not worse", than="causal", metric=CONTENT, than_metric=CAUSAL_CONTENT)
         + expect("uniform", "not worse", than="causal", metric=CONTENT),

@@ -4,11 +4,19 @@ from functools import partial
 
 from rich.console import Console
 
+from ablations.catalogue import STUDIES
+from ablations.request import DEFAULT_SCALE
 from sweeps.executors.registry import queue_of
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
 from sweeps.status.status import plan_status
 
+READER = (  # of studies that compare what a reader reads
+    "evaluation.reader.samples=32",
+    "evaluation.reader.pairs=16",
+    "evaluation.reader.width=16",
+    "evaluation.reader.depth=1",
+)
 SMALL = (
     "sweep.controls=[]",
     "budget.samples=64",
@@ -31,10 +39,13 @@ SMALL = (
 
 
 def small_sweep(cache_dir, *more, sweep="prefix_ratio"):
-    """Return the arguments of a small sweep, of which ``more`` may replace some."""
+    """Return the arguments of a small sweep at demo, of which ``more`` may replace some."""
+    study = STUDIES.get(sweep)
+    is_of_another = study is not None and study.scale != DEFAULT_SCALE
+    scale = ["scale=demo", *READER] if is_of_another else []  # none that repeats a default
     replaced = {argument.partition("=")[0] for argument in more}
     small = [argument for argument in SMALL if argument.partition("=")[0] not in replaced]
-    return [f"sweep={sweep}", f"data.cache_dir={cache_dir}", *small, *more]
+    return [f"sweep={sweep}", *scale, f"data.cache_dir={cache_dir}", *small, *more]
 
 
 def board_of(plan, console=None, **more):

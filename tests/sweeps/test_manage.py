@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +18,12 @@ from ablations.expand import expand
 from ablations.request import Request, read_request, read_requests, write_request
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.runs.failure import Failure
+from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from sweeps import manage
 from sweeps.active_launches import active_launches, at_work, cancelled
-from sweeps.launch import relaunch
-from tests.helpers.finished_sweeps import finished, requested
+from sweeps.launch import launch, relaunch
+from tests.helpers.finished_sweeps import finished, requested, small_arguments
 from tests.helpers.programs import skip_without
 
 
@@ -149,7 +152,7 @@ def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     assert status == 0, shown
     assert "2 runs, 2 to do" in shown
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}
-    results = Path(shown.partition("report: ")[2]).with_name("results.csv").read_text()
+    results = Path(shown.partition("report: ")[2].split()[0]).with_name("results.csv").read_text()
     assert "4 runs, 4 done" in command("status", "prefix_ratio")[1]
     assert all(cell.name in results for cell in last_request(copied).cells), "the report is on the union too"
 
@@ -180,6 +183,98 @@ def test_another_users_launch_is_repeated_only_by_name(folder, copied, command, 
     status, shown = command("retry", "prefix_ratio")
     assert status == 0
     assert f"repeating the launch of {owner}, since none is yours" in shown
+
+
+READER = ("evaluation.reader.samples=16", "evaluation.reader.pairs=8", "evaluation.reader.width=16")
+
+
+def of_other_code(runs_dir):
+    """Let the finished runs of a folder be of other code."""
+    for path in runs_dir.glob("v*/attempts/*/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "0123456789ab"}))
+    shutil.rmtree(runs_dir / "index")
+
+
+def test_measure_adds_a_report_to_finished_runs_without_training(folder, copied, command):
+    of_other_code(copied)
+    before = last_request(copied).cells
+    status, shown = command("measure", "prefix_ratio", *READER)
+    assert status == 0, shown
+    assert "2 of these runs measure the weights of finished runs" in shown
+    assert "trained by code 0123456789ab price: at most 0.00e+00 training FLOPs" in shown
+    assert "done runs are of code" not in shown, "all runs of the report have the same two codes"
+    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
+    for run, cell in zip(runs, before, strict=True):
+        values, trained = run.result(), RunFolder(copied, cell.name).result()
+        assert values["metrics"]["reader_loss"]["value"] > 0
+        assert trained["metrics"]["reader_loss"]["value"] is None
+        assert values["train_cpu_seconds"] == trained["train_cpu_seconds"]
+    results = Path(shown.partition("report: ")[2].split()[0]).with_name("results.csv").read_text()
+    assert "reader_loss [nats/token]" in results
+    assert f"0123456789ab+{digest()}" in results
+    status, shown = command("measure", "prefix_ratio", *READER)
+    assert (status, [run.num_attempts for run in runs]) == (0, [1, 1]), "each is measured once"
+    assert "2 runs, 0 to do" in shown
+
+
+@pytest.mark.exhaustive
+def test_measure_into_another_folder_adds_what_newer_code_measures(folder, copied, command):
+    """Runs keep their names there, since no value differs."""
+    of_other_code(copied)
+    status, shown = command("measure", "prefix_ratio", "to=again")
+    assert status == 0, shown
+    for cell in last_request(copied).cells:
+        now = json.loads(RunFolder(folder / "again", cell.name).file("manifest.json").read_text())
+        assert (now["trained"]["run"], now["trained"]["code"]) == (cell.name, "0123456789ab")
+
+
+def test_measure_trains_nothing(folder, copied, command):
+    trained, _ = last_request(copied).cells
+    RunFolder(copied, trained.name).file("weights.safetensors").unlink()
+    status, shown = command("measure", "prefix_ratio", *READER)
+    assert status == 0, shown
+    assert "note: 1 of 2 runs cannot be measured without training: their weights are gone (1)" in shown
+    assert "runs that are still missing: 1" in shown
+    for path in copied.glob("v*/attempts/*/weights.safetensors"):
+        path.unlink()
+    before = sorted(copied.rglob("*"))
+    status, shown = command("measure", "prefix_ratio", "evaluation.knn_neighbours=3")
+    assert (status, sorted(copied.rglob("*"))) == (2, before)
+    assert shown == "error: 2 of 2 runs cannot be measured without training: their weights are gone (2)"
+
+
+def test_measure_refuses_what_is_not_evaluation(copied, command):
+    status, shown = command("measure", "prefix_ratio", "optimizer.peak_lr=1e-3", f"runs_dir={copied}")
+    assert status == 2
+    assert "key of measure 'optimizer.peak_lr'" in shown
+    typed = ("evaluation.split=validation", "evaluation.num_items=24", "evaluation.num_pairs=24")
+    shutil.rmtree(copied / last_request(copied).cells[1].name)
+    status, shown = command("measure", "prefix_ratio", *typed, f"runs_dir={copied}")
+    assert status == 2
+    assert "no finished run has their training, to which split, curve_pairs, curve_points belong (2)" in shown
+
+
+def test_launch_reuses_trainings_of_its_own_code_only(copied, cache_dir, capsys):
+    words = [*small_arguments(copied, cache_dir), "evaluation.knn_neighbours=3", "dry_run=true"]
+    assert launch(words) == 0
+    assert "1 of these runs measure the weights of finished runs" in " ".join(capsys.readouterr().out.split())
+    of_other_code(copied)
+    capsys.readouterr()
+    assert launch(words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "measure the weights" not in shown.replace("to measure the weights", "")
+    assert "1 of these runs are trained again, though finished runs of other code" in shown
+    assert "sweeps/manage.py measure" in shown
+
+
+@pytest.mark.exhaustive
+def test_two_processes_measure_each_run_once(folder, copied):
+    command = [sys.executable, manage.__file__, "measure", "prefix_ratio", *READER, "executor=local"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    runs = [RunFolder(copied, cell.name) for cell in last_request(copied).cells]
+    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1), (True, 1)]
 
 
 def test_retry_does_failed_runs_only(folder, copied, command):

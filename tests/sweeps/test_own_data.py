@@ -28,14 +28,17 @@ def command(cache_dir, tmp_path):
     return arguments
 
 
+def pages(folder):
+    return "\n".join((folder / name).read_text() for name in ("report.md", "details.md"))
+
+
 @pytest.mark.exhaustive
 def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
     assert launch.main(command("data_mix", "sweep.arms=[mixture,only_boats]")) == 0
     plan = capsys.readouterr().out
-    assert "note: probe_digits takes the place of probe_object" in plan
-    assert "evaluation.sets=[FILE.yaml]" in plan
-    text = (tmp_path / "reports/data_mix/report.md").read_text()
-    assert "probe_digits takes the place of probe_object" in text
+    assert "takes the place of" not in plan, "the reader reads own captions"
+    text = pages(tmp_path / "reports/data_mix")
+    assert "The primary metric is reader_loss in nats/token" in text
     assert "only_boats: boats alone" in text
     assert "| boats alone | birds | 0 | 0 |" in text
     assert "Images: birds (CC BY 4.0), boats (no licence stated)." in text
@@ -44,25 +47,26 @@ def test_study_runs_and_reports_on_own_data(command, tmp_path, capsys):
 
 @pytest.mark.exhaustive
 def test_labelled_set_decides(command, tmp_path):
-    more = ("evaluation.sets=PETS", "evaluation.set_images=40", "sweep.controls=[]")
-    assert launch.main(command("caption_order", *more)) == 0
-    text = (tmp_path / "reports/caption_order/report.md").read_text()
-    assert "probe_pets takes the place of probe_object, the study's metric on other data." in text
+    more = ("evaluation.sets=PETS", "evaluation.set_images=40", "sweep.arms=[synthetic_033,synthetic_100]")
+    assert launch.main(command("synthetic_fraction", *more)) == 0
+    text = pages(tmp_path / "reports/synthetic_fraction")
+    assert "probe_pets takes the place of probe_digits, the study's metric on other data." in text
     assert "The primary metric is probe_pets in accuracy" in text
     assert "Labelled sets: pets (CC BY-SA 4.0)." in text
 
 
 @pytest.mark.parametrize(
-    ("more", "metric", "baseline"),
+    ("sweep", "more", "metric", "baseline"),
     [
-        ((), "probe_digits", "mixture"),
-        (("evaluation.sets=PETS",), "probe_pets", "mixture"),
-        (("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
-        (("sweep.baseline=only_birds", "sweep.expected.only_boats=worse"), "probe_digits", "only_birds"),
+        ("data_mix", (), "reader_loss", "mixture"),
+        ("synthetic_fraction", (), "probe_digits", "synthetic_033"),
+        ("synthetic_fraction", ("evaluation.sets=PETS",), "probe_pets", "synthetic_033"),
+        ("data_mix", ("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
+        ("data_mix", ("sweep.baseline=only_birds", "sweep.expected.only_boats=worse"), "reader_loss", "only_birds"),
     ],
 )
-def test_command_line_still_has_the_last_word(command, more, metric, baseline):
-    study = parse([*command("data_mix", *more), "dry_run=true"]).request.study
+def test_command_line_still_has_the_last_word(command, sweep, more, metric, baseline):
+    study = parse([*command(sweep, *more), "dry_run=true"]).request.study
     assert (study.primary_metric, study.baseline) == (metric, baseline)
 
 

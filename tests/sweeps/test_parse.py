@@ -2,6 +2,7 @@
 
 import pytest
 
+from ablations.catalogue import STUDIES
 from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from sweeps.parse import parse
@@ -28,7 +29,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
         (("seed=1",), "cannot use 'seed=1' in a sweep: it has no effect; type sweep.seeds=[1]"),
         (("ranks=2",), "ranks=2 needs executor=slurm"),
-        (("sweep.primary_metric=recall",), "unknown metric 'recall'. Allowed: blind_choice_accuracy, "),
+        (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: blind_choice_accuracy, "),
         (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
         (("sweep.suffix=../other",), "sweep.suffix: String should match pattern"),
         (("sweep.is_search=true",), "cannot use 'sweep.is_search=true' in a sweep: search=optuna makes it a search"),
@@ -105,7 +106,7 @@ def test_overrides_reach_the_study(cache_dir):
                 "sweep.source=ours",
                 "sweep.expected.causal=better",
                 f"sweep.claims.prefix-beats-causal=[{SEEN}]",
-                "sweep.claims.uniform-prefix-length=[]",
+                "sweep.claims.prefix-without-mask-is-best=[]",
             ),
             "dry_run=true",
         ]
@@ -113,4 +114,11 @@ def test_overrides_reach_the_study(cache_dir):
     assert (study.question, study.source, study.expected["causal"]) == ("Which?", "ours", "better")
     (seen,) = study.claims["prefix-beats-causal"]
     assert (seen.arm, seen.relation, seen.than_arm) == ("causal", "worse", "uniform")
-    assert "uniform-prefix-length" not in study.claims
+    assert set(study.claims) == {"prefix-beats-causal", "prefix-beats-causal-probe"}
+
+
+@pytest.mark.parametrize("sweep", ["prefix_ratio", "caption_order"])
+def test_the_scale_is_that_of_the_study_unless_another_is_typed(cache_dir, sweep):
+    words = [f"sweep={sweep}", "dry_run=true", f"data.cache_dir={cache_dir}"]
+    assert {cell.config.scale for cell in parse(words).request.cells} == {STUDIES[sweep].scale}
+    assert {cell.config.scale for cell in parse([*words, "scale=tiny"]).request.cells} == {"tiny"}

@@ -84,13 +84,14 @@ ENTRIES = {
 @pytest.mark.parametrize(
     ("names", "new", "expected"),
     [
-        ("one two three", "cccc", "done runs are of code aaaa (2), bbbb (1), new ones of cccc. The report"),
-        ("one two failed", "aaaa", "done runs are of code aaaa (1), bbbb (1), new ones of aaaa. The report"),
-        ("one three old", "", "done runs are of code aaaa (2), not recorded (1). The report"),
-        ("one three failed absent", "aaaa", ""),
-        ("one three failed", "", ""),
-        ("failed absent", "aaaa", ""),
-        ("two", "aaaa", "done runs are of code bbbb (1), new ones of aaaa. The report"),
+        ("one two three", ["cccc"], "done runs are of code aaaa (2), bbbb (1), new ones of cccc. The report"),
+        ("one two failed", ["aaaa"], "done runs are of code aaaa (1), bbbb (1), new ones of aaaa. The report"),
+        ("one three old", [], "done runs are of code aaaa (2), not recorded (1). The report"),
+        ("one three failed absent", ["aaaa"], ""),
+        ("one three failed", [], ""),
+        ("failed absent", ["aaaa"], ""),
+        ("failed absent", ["aaaa+cccc", "cccc"], "new ones of aaaa+cccc, new ones of cccc. The report"),
+        ("two", ["aaaa"], "done runs are of code bbbb (1), new ones of aaaa. The report"),
     ],
 )
 def test_done_runs_of_other_code_are_noted_if_one_report_would_mix_them(names, new, expected):

@@ -12,7 +12,9 @@ from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.base.files import write_json
 from aimv2.model.network import build
+from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT
+from aimv2.runs.index import Entry
 from aimv2.runs.lease import Presence, Watch
 from aimv2.runs.provenance import code_digest
 from aimv2.runs.record import RunFolder
@@ -162,6 +164,13 @@ def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attemp
     }
     assert [path.exists() for path in (needed, unneeded, unfinished, fresh)] == [True, False, False, True]
     assert [path.exists() for path in (young, old, of_slurm)] == [True, False, False]
+
+
+def test_prune_keeps_the_code_that_trained_and_the_code_that_measured(tmp_path):
+    trained, measured = (snapshot(tmp_path, digit * 12) for digit in "ab")
+    codes = "+".join(code_digest(path / "aimv2") for path in (trained, measured))
+    index.add(tmp_path, "v2-0123456789ab", Entry("done", 1, layout=2, code=codes))
+    assert prune(tmp_path) == set()
 
 
 def test_prune_knows_a_snapshot_that_was_made_by_freeze(tmp_path):
