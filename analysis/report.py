@@ -16,14 +16,17 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
 from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.config.data_config import DataConfig
+from aimv2.config.paths import replaced
 from aimv2.memory.machine import num_cores
 from analysis.claims.check import check
+from analysis.claims.index import index_document
 from analysis.claims.page import claims_document
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
 from analysis.document.differences import differences
-from analysis.document.write import write
+from analysis.document.write import INDEX_FILES, write, write_index
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
 from analysis.evidence.searches import path_of, read_search
@@ -32,17 +35,18 @@ from analysis.judgement.findings import findings_of
 from analysis.judgement.sensitivity import SLUG
 from analysis.sections.study import document
 
-USAGE = """usage: python analysis/report.py STUDY|claims|costs|all [runs_dir=runs] [reports_dir=reports] [latex=true]
-       python analysis/report.py check CLAIM [limit=2h]
+USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [latex=true]
+       python analysis/report.py check CLAIM [limit=2h] | check CLAIM --from-records
        python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
 Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
+  index                        reports/README.md and index.html: every claim, every study, and the way to their reports
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python -m benchmarks costs
-  all                          all launched studies, then the claims; with --from-records the costs too
+  all                          all launched studies, then claims and index; with --from-records the costs too
   latex=true                   write tables as LaTeX and figures as PDF too, to tables/ and figures/ of the report
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
@@ -52,9 +56,9 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")
-ALL, CLAIMS, COSTS, VERIFY = "all", "claims", "costs", "verify"
+ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
-PLACES = ("runs_dir=", "reports_dir=")  # arguments that say where, not what
+PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=")  # arguments that say where, not what
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,7 +79,7 @@ def script() -> int:
 def _rebuild(arguments: Sequence[str]) -> int:
     names, flags, values = _read(arguments, FLAGS, {"latex": "false"})
     if len(names) != 1:
-        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, ALL])}.")
+        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
     reports_dir, latex = Path(values["reports_dir"]), checked("latex", bool, values["latex"])
     if "--check" in flags:
         return _check(names[0], reports_dir, latex=latex)
@@ -121,7 +125,7 @@ def _read(
 
 
 def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = False) -> Path:
-    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all.
+    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and an index if there is none.
 
     Args:
         latex: True to write tables as LaTeX and figures as PDF too.
@@ -132,7 +136,10 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = 
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
-    return _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, latex=latex)
+    path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, latex=latex)
+    if not (reports_dir / INDEX_FILES[0]).exists():
+        _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, latex=latex)
+    return path
 
 
 def records_of(request: Request, runs_dir: Path) -> Records:
@@ -149,8 +156,16 @@ def records_of(request: Request, runs_dir: Path) -> Records:
     if request.study.is_search and compared["arm"].nunique() < 2:
         compared = compared[:0]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
-    portable = replace(request, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES)))
-    return Records(portable, evidence, this_look, search)
+    return Records(portable(request), evidence, this_look, search)
+
+
+def portable(request: Request) -> Request:
+    """Return a request without the places of this machine, which change no result."""
+    cache_dir = DataConfig().cache_dir
+    cells = [replace(cell, config=replaced(cell.config, {"data.cache_dir": cache_dir})) for cell in request.cells]
+    return replace(
+        request, cells=cells, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES))
+    )
 
 
 def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: bool) -> Path:
@@ -170,13 +185,14 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: boo
 
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
-    if name in (CLAIMS, COSTS):
+    if name in (CLAIMS, COSTS, INDEX):
         yield _from_records(name, reports_dir=reports_dir, out=reports_dir, latex=latex)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
         yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, latex=latex)
     if name == ALL:
-        yield write(claims_document(reports_dir), reports_dir / CLAIMS, latex=latex)
+        for one in (CLAIMS, INDEX):
+            yield _from_records(one, reports_dir=reports_dir, out=reports_dir, latex=latex)
 
 
 def _recorded(name: str, reports_dir: Path) -> list[str]:
@@ -184,7 +200,7 @@ def _recorded(name: str, reports_dir: Path) -> list[str]:
     if name != ALL:
         return [name]
     costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
-    return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS]
+    return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
 
 
 def _from_records(name: str, *, reports_dir: Path, out: Path, latex: bool) -> Path:
@@ -193,6 +209,8 @@ def _from_records(name: str, *, reports_dir: Path, out: Path, latex: bool) -> Pa
         return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, latex=latex)
     if name == CLAIMS:
         return write(claims_document(reports_dir), out / CLAIMS, latex=latex)
+    if name == INDEX:
+        return write_index(index_document(reports_dir), out)
     return _write(packed_records(reports_dir, name), reports_dir, out, name, latex=latex)
 
 
@@ -209,12 +227,14 @@ def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
     workers = min(len(names := _recorded(name, reports_dir)), num_cores())
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         written = partial(_from_records, reports_dir=reports_dir, out=Path(folder), latex=latex)
-        pages = [path.parent.name for path in in_processes(written, names, workers, "builds reports")]
-        wrong = {
-            path: sentences
-            for page in sorted(pages)
-            for path, sentences in differences(reports_dir / page, Path(folder, page)).items()
-        }
+        for _ in in_processes(written, names, workers, "builds reports"):
+            pass
+        wrong: dict[Path, list[str]] = {}
+        for page in sorted(names):
+            if page == INDEX:
+                wrong |= differences(reports_dir, Path(folder), INDEX_FILES)
+            else:
+                wrong |= differences(reports_dir / page, Path(folder, page))
     unchecked = _without_records(reports_dir) if name == ALL else []
     for one in unchecked:
         print(

@@ -123,7 +123,7 @@ def report(path: Path, options: FitOptions) -> Document:
     """Return the report on a file of runs.
 
     Raises:
-        UsageError: the file, a column or a value cannot be used, or the runs are too few for the form.
+        UsageError: the file, a column or a value cannot be used, or the runs cannot determine the form.
     """
     columns = options.columns
     variables: list[Variable] = [name for name in ("n", "d") if name in columns]
@@ -153,8 +153,8 @@ def report(path: Path, options: FitOptions) -> Document:
         figure = law_figure(fitted)
     return Document(
         title=f"Scaling law of {escape(path.name)}",
-        question=f"{len(runs)} runs, {len(runs[variables].drop_duplicates())} settings.",
-        conclusion=conclusion(fitted),
+        subtitle=f"{len(runs)} runs, {len(runs[variables].drop_duplicates())} settings.",
+        answer=conclusion(fitted),
         lead=figure,
         sections=[Section("Scaling law", law_blocks(fitted))],
         numbers=law_numbers(fitted),

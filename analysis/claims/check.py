@@ -5,25 +5,28 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablations.claims import CLAIMS, Claim
-from ablations.study import Study
+from ablations.claims import CLAIMS
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
+from analysis.evidence.records import FILE, recorded_names
 from analysis.inference.relations import Word
-from analysis.judgement.claims import seeds_in_words, seeds_of
+from analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import findings_in
-from analysis.judgement.verdicts import Verdict
+from analysis.judgement.planner import in_words
+from analysis.judgement.sensitivity import COMMITTED
 
 USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]
+       python analysis/report.py check CLAIM --from-records [reports_dir=reports]
        python analysis/report.py check --list
 
 Execute the runs that a claim of the paper needs and that are missing, and print the verdict on it.
 
   --list                       list the claims by table of the paper
+  --from-records               run nothing; judge the claim again by the records beside reports
   limit=2h                     refuse runs that cost more: time, FLOPs or disk space, as sweeps/launch.py has it
   study=NAME                   the study that judges the claim; the default is the first that --list names
   seeds=8                      number of seeds; the default is what the sensitivity study asks for, at most 16
@@ -38,8 +41,15 @@ reason: bad input, a limit that is too low, a run that failed, or any other erro
 """
 
 LAUNCHER = Path(__file__).parents[2] / "sweeps" / "launch.py"
+FROM_RECORDS = "--from-records"
 ERROR, INTERRUPTED = 2, 130
-STATUS = {Word.SUPPORTED: 0, Word.CONTRADICTED: 1, Word.SMALLER: 1, Word.UNDECIDED: 3, Word.NOT_TESTABLE: 3}
+STATUS: Mapping[str, int] = {
+    Word.SUPPORTED: 0,
+    Word.CONTRADICTED: 1,
+    Word.SMALLER: 1,
+    Word.UNDECIDED: 3,
+    Word.NOT_TESTABLE: 3,
+}
 
 Launch = Callable[[Sequence[str]], int]  # from the launcher's arguments to its exit status
 
@@ -78,6 +88,8 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     """Plan, launch and judge; return the exit status."""
     if name not in CLAIMS:
         raise unknown("claim", name, CLAIMS)
+    if FROM_RECORDS in words:
+        return _from_records(name, [word for word in words if word != FROM_RECORDS])
     claim, own, others = CLAIMS[name], *_split(words)
     if claim.why_not:
         print(f"{name} is not testable here. {claim.why_not}")
@@ -86,6 +98,12 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         return STATUS[Word.NOT_TESTABLE]
     plan = plan_check(claim, own, others)
     print("\n".join(plan.text), flush=True)
+    if recorded := _recorded(claim.studies, COMMITTED):
+        print(
+            f"There are committed records of {', '.join(recorded)}. They judge it without runs:"
+            f" python analysis/report.py check {name} --from-records",
+            flush=True,
+        )
     if plan.blind:
         print(f"{name} is not testable at this scale: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
@@ -98,9 +116,49 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     if "executor=slurm" in others:
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
-    verdict = findings_in(plan.checks_dir, plan.folder).verdicts[name]
-    print(sentence(claim, plan.study, verdict))
-    return STATUS[verdict.word]
+    answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
+    print(sentence(answer))
+    return STATUS[Word(answer.word)]
+
+
+def _from_records(name: str, words: Sequence[str]) -> int:
+    """Print the verdict on a claim by the records of reports, and what it rests on; return the exit status."""
+    values = {"reports_dir": "reports"} | key_values(words, {"reports_dir": ""})
+    reports_dir = Path(values["reports_dir"])
+    if not reports_dir.is_dir():
+        raise UsageError(f"reports_dir={reports_dir} is not a folder")
+    answers = _answers(name, reports_dir)
+    word = overall(answers)
+    if CLAIMS[name].why_not:
+        print(f"{name} is {word} here. {CLAIMS[name].why_not}")
+    elif len(answers) > 1:
+        print(f"{name} is {word}, with all studies and parts.")
+    for one in answers:
+        if one.findings is not None and one.verdict is not None:
+            num_runs, scale = len(one.findings.evidence.runs), one.findings.config.scale
+            print(f"{sentence(one)}\n  from {reports_dir / one.report / FILE}: {num_runs} runs at scale {scale}")
+        elif one.report:
+            print(f"{reports_dir / one.report / 'report.md'} measures: {'; '.join(one.claim.measured_by.values())}")
+        elif one.study:
+            print(
+                f"{one.claim.id} is {NOT_RUN} by sweep={one.study}: {reports_dir} has no records of it;"
+                f" python analysis/report.py check {one.claim.id} study={one.study} runs it"
+            )
+    return STATUS.get(word, STATUS[Word.UNDECIDED])
+
+
+def _answers(name: str, reports_dir: Path) -> list[Answer]:
+    """Return the answers of the records beside reports to a claim and its parts."""
+    claims = [CLAIMS[name], *whole_claims().get(name, [])]
+    studies = tuple(slug for claim in claims for slug in (*claim.studies, *claim.measured_by))
+    found = {one: findings_in(reports_dir, one) for one in _recorded(studies, reports_dir)}
+    compared = {one: findings for one, findings in found.items() if not findings.study.is_search}
+    return [answer for claim in claims for answer in answers_of(claim, compared)]
+
+
+def _recorded(studies: tuple[str, ...], reports_dir: Path) -> list[str]:
+    """Return the names of the reports of these studies that have records."""
+    return [one for one in recorded_names(reports_dir) if one.startswith(studies)]
 
 
 def _failure(status: int, plan: CheckPlan, own: dict[str, str]) -> str:
@@ -127,13 +185,15 @@ def listed() -> str:
     return "\n".join(lines) + "\n"
 
 
-def sentence(claim: Claim, study: Study, verdict: Verdict) -> str:
-    """Return a verdict in a sentence, with the comparisons that decide below it."""
+def sentence(answer: Answer) -> str:
+    """Return the verdict of a report in a sentence, with the comparisons that decide below it."""
+    verdict = answer.verdict
+    assert verdict is not None, f"{answer.report} has no verdict on {answer.claim.id}"
     why = f" ({'; '.join(verdict.qualifications)})" if verdict.qualifications else ""
-    more = seeds_in_words(seeds_of(verdict, study))
+    more = in_words(answer.seeds_to_decide)
     if verdict.word is Word.SMALLER:
         more = "No effect is detected, and the published one is ruled out; the exit status is that of a contradiction."
-    first = " ".join(filter(None, [f"{claim.id} is {verdict.word}{why}.", more]))
+    first = " ".join(filter(None, [f"{answer.claim.id} is {verdict.word}{why}.", more]))
     return "\n".join([first, *(f"  {line}" for line in verdict.evidence)])
 
 

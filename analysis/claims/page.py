@@ -7,21 +7,23 @@ from typing import Any
 
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
 from ablations.expand import expand
-from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
+from aimv2.config.recipes.scales import SCALES
+from aimv2.config.run_config import RunConfig
+from aimv2.request.resolve import resolve
 from analysis.claims.paper import paper_section
 from analysis.document.model import Cell, Document, Section, Table
 from analysis.document.template import blocks_of
 from analysis.evidence.records import recorded_names
-from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, answers_of, overall, seeds_in_words, whole_claims
+from analysis.inference.looks import Look
+from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
 from analysis.judgement.findings import Findings, findings_in
+from analysis.judgement.planner import Planner, in_words, planner_of
+from analysis.judgement.sensitivity import COMMITTED, read_sensitivity, without_command
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
 
-TITLE = "claims"
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 MAX_SHOWN = 3  # comparisons of a claim
 
@@ -31,42 +33,43 @@ def claims_document(reports_dir: Path) -> Document:
 
     A search is no evidence: it was not planned for claims, and another scale has another winner.
     """
-    found = {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
-    studies = {name: one for name, one in found.items() if not one.study.is_search}
-    return document(studies)
+    studies = {name: one for name, one in studies_in(reports_dir).items() if not one.study.is_search}
+    return document(studies, reports_dir)
 
 
-def document(findings: Mapping[str, Findings]) -> Document:
+def studies_in(reports_dir: Path) -> dict[str, Findings]:
+    """Return the findings of all reports with records, by folder."""
+    return {name: findings_in(reports_dir, name) for name in recorded_names(reports_dir)}
+
+
+def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) -> Document:
     """Return the page.
 
     Args:
         findings: those of all reports, by folder.
+        reports_dir: whose sensitivity tells what studies that have not run would see.
     """
-    answers = {
-        name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
-        for name, parts in whole_claims().items()
-    }
-    words = {name: overall([one for one in own if one.claim.id == name]) for name, own in answers.items()}
+    answers = all_answers(findings)
+    words = {name: overall(own) for name, own in answers.items()}
     table = Table(COLUMNS, name="claims", is_filterable=True)
     for name, own in answers.items():
-        table.rows.extend(_rows(own, words[name]))
+        table.rows.extend(_rows(own, words[name], reports_dir))
     scales = scales_section(findings.values())
-    sections = [
-        Section("Verdicts", [table]),
-        Section("How to read this page", blocks_of("claims_reading")),
-        paper_section(findings),
-        *([scales] if scales else []),
-    ]
     return Document(
-        title=TITLE,
-        question="Which claims of the paper hold here, at which scale, and which cannot be judged?",
-        conclusion=_conclusion(words),
-        sections=sections,
+        title="Which claims of the paper hold here, and which cannot be judged?",
+        subtitle="[Reports](../README.md) · claims",
+        answer=summary_of(words),
+        sections=[Section("Verdicts", [table])],
+        details=[
+            Section("How to read this page", blocks_of("claims_reading")),
+            paper_section(findings),
+            *([scales] if scales else []),
+        ],
         numbers={"claims": {name: _numbers(own, words[name]) for name, own in answers.items()}},
     )
 
 
-def _conclusion(words: Mapping[str, str]) -> str:
+def summary_of(words: Mapping[str, str]) -> str:
     """Return how many claims have each verdict, and the names of those that are decided."""
     named = {word: [name for name, found in words.items() if found == word] for word in WORDS}
     parts = [
@@ -77,7 +80,7 @@ def _conclusion(words: Mapping[str, str]) -> str:
     return f"Of {len(words)} claims: {'; '.join(parts)}."
 
 
-def _rows(answers: Sequence[Answer], word: str) -> list[list[str | Cell]]:
+def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
     Args:
@@ -86,18 +89,20 @@ def _rows(answers: Sequence[Answer], word: str) -> list[list[str | Cell]]:
     pending = tuple(line for one in answers if one.verdict is None for line in _study(one))
     decided = [one for one in answers if one.verdict is not None]
     if not decided:
-        return [_row(answers[0], word, pending, is_first=True)]
-    return [_row(one, word, _study(one), is_first=not number) for number, one in enumerate(decided)]
+        return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
+    return [_row(one, word, _study(one), _reasons(one), is_first=not number) for number, one in enumerate(decided)]
 
 
-def _row(answer: Answer, word: str, studies: tuple[str, ...], *, is_first: bool) -> list[str | Cell]:
+def _row(
+    answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str, ...], *, is_first: bool
+) -> list[str | Cell]:
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
-    own = answer.word if answer.word == word or not is_first else f"{answer.word} (all studies: {word})"
+    own = answer.word if answer.word == word or not is_first else f"{answer.word} (with all studies and parts: {word})"
     return [
         Cell((name, claim.statement) if is_first or claim.part_of else (name,)),
         claim.source if is_first or claim.part_of else "",
-        Cell((f"**{own}**", *_reasons(answer)), value=float(WORDS.index(answer.word))),
+        Cell((f"**{own}**", *reasons), value=float(WORDS.index(answer.word))),
         _intervals(answer),
         _scale(answer),
         Cell(studies),
@@ -119,10 +124,31 @@ def _intervals(answer: Answer) -> str | Cell:
 
 
 def _reasons(answer: Answer) -> tuple[str, ...]:
-    """Return what qualifies a verdict, or why there is none."""
+    """Return what qualifies a verdict first, and how many seeds decide it; its report has the rest."""
     if answer.verdict is None:
-        return (answer.claim.why_not,) if answer.claim.why_not else ()
-    return tuple(filter(None, (*answer.verdict.qualifications, seeds_in_words(answer.seeds_to_decide))))
+        return ()
+    return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide))))
+
+
+def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
+    """Return why a claim has no verdict: what it lacks, or for each study that has not run what it would see."""
+    claim, studies = answers[0].claim, dict.fromkeys(one.study for one in answers if one.study)
+    if claim.why_not:
+        return (claim.why_not,)
+    planners = {slug: planned(claim.id, slug, reports_dir) for slug in studies if claim.id in STUDIES[slug].claims}
+    return tuple(f"{slug}: {without_command(one.blind) or in_words(one.seeds)}" for slug, one in planners.items())
+
+
+def planned(claim: str, slug: str, reports_dir: Path) -> Planner:
+    """Return the planner of a claim for the first look at a study at its own scale."""
+    study, base = STUDIES[slug], _base(slug)
+    baseline = study.arm(study.baseline).change(base)
+    return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline), base.scale)
+
+
+def _base(slug: str) -> RunConfig:
+    """Return the base run of a study on the CPU, so that the page is the same on all machines."""
+    return resolve(SCALES[STUDIES[slug].scale](), available="cpu")
 
 
 def _scale(answer: Answer) -> str:
@@ -143,13 +169,14 @@ def _study(answer: Answer) -> tuple[str, ...]:
     if not answer.study:
         return tuple(f"{name}, {NOT_RUN}: {what}" for name, what in answer.claim.measured_by.items())
     num_runs, flops = price(answer.study)
-    return (answer.study, f"{num_runs} runs at demo, at most {flops:.2g} training FLOPs")
+    scale = STUDIES[answer.study].scale
+    return (answer.study, f"{num_runs} runs at {scale}, at most {flops:.2g} training FLOPs")
 
 
 @cache
 def price(slug: str) -> tuple[int, float]:
-    """Return the runs of a study at the default scale, and an upper bound of their training FLOPs."""
-    cells = expand(STUDIES[slug], with_attention(demo()))
+    """Return the runs of a study at its own scale, and an upper bound of their training FLOPs."""
+    cells = expand(STUDIES[slug], _base(slug))
     return len(cells), float(sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells))
 
 

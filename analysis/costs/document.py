@@ -8,7 +8,7 @@ from analysis.costs.figures import draw_encoders
 from analysis.costs.measurements import ARCHITECTURES, FILE, OURS, Measurements, to_json
 from analysis.costs.ratios import Median, relative
 from analysis.costs.tables import INTERVALS, encoders_section, flops_section, training_section
-from analysis.document.model import Code, Document, Figure, Paragraph, Section
+from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section
 from analysis.document.style import style
 from analysis.document.template import blocks_of
 
@@ -20,19 +20,19 @@ QUESTION = (
 
 def document(measurements: Measurements) -> Document:
     """Return the report; the same measurements give the same document."""
-    sections = [
-        encoders_section(measurements),
-        flops_section(measurements.encoders),
-        training_section(measurements),
-        _method(measurements),
-    ]
+    sentences = conclusion(measurements)
     return Document(
-        title="Costs of encoders and objectives",
-        question=QUESTION,
-        conclusion=conclusion(measurements),
+        title=QUESTION,
+        subtitle="[Reports](../README.md) · costs",
+        answer=_answer(measurements),
         lead=_lead(measurements),
-        introduction=[Paragraph(_where(measurements))],
-        sections=sections,
+        sections=[Section("In words", [Bullets(sentences), Paragraph(_where(measurements))])],
+        details=[
+            encoders_section(measurements),
+            flops_section(measurements.encoders),
+            training_section(measurements),
+            _method(measurements),
+        ],
         numbers={
             "machine": asdict(measurements.machine),
             "clock": measurements.clock,
@@ -42,8 +42,17 @@ def document(measurements: Measurements) -> Document:
     )
 
 
-def conclusion(measurements: Measurements) -> str:
-    """Return the answer: every resolution at its last precision and largest batch, and every timed scale."""
+def _answer(measurements: Measurements) -> str:
+    """Return what the other encoders take at the first resolution, in short; empty if there are none."""
+    setting = [one for one in measurements.encoders if one.patches == measurements.encoders[0].patches][-1]
+    seconds = {ARCHITECTURES[one.encoder].title.partition(" ")[0]: one.seconds for one in setting.encoders}
+    ours = seconds.pop(ARCHITECTURES[OURS].title.partition(" ")[0])
+    ratios = [f"{name} {relative(theirs, ours).median:.2f}" for name, theirs in seconds.items()]
+    return f"An image of {setting.patches} patches takes {', '.join(ratios)} times as long as AIMv2." if ratios else ""
+
+
+def conclusion(measurements: Measurements) -> list[str]:
+    """Return a sentence for every resolution at its last precision and largest batch, and for every timed scale."""
     last = {setting.patches: setting for setting in measurements.encoders}
     sentences = []
     for setting in last.values():
@@ -53,7 +62,7 @@ def conclusion(measurements: Measurements) -> str:
     for timed in measurements.training:
         seconds = {f"`{one.objective}`": one.seconds for one in timed.objectives if one.seconds}
         sentences += _relative(f"Time of a training step relative to `aimv2` at `{timed.scale}`", seconds, f"`{OURS}`")
-    return " ".join(sentences)
+    return sentences
 
 
 def _relative(about: str, seconds: Mapping[str, Sequence[float]], ours: str) -> list[str]:

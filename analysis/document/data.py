@@ -8,24 +8,22 @@ import json
 import math
 from typing import Any
 
-from analysis.document.model import Cell, Document, Table, walk
+from analysis.document.model import Cell, Document, Table
 
-VERSION = 2
+VERSION = 3
 DIGITS = 8
 
 
 def to_json(document: Document) -> str:
-    """Return the title, question and conclusion of a document, its findings (``numbers``) and its ``tables`` by name.
+    """Return the title and the answer of a document, its findings (``numbers``) and its ``tables`` by name.
 
     A cell is its text, or an object of its text, the value behind it and a note.
     """
-    blocks = [*walk(document.introduction), *walk(document.sections)]
-    tables = [block for block in blocks if isinstance(block, Table) and block.name]
+    tables = [block for block in document.blocks() if isinstance(block, Table) and block.name]
     values = {
         "version": VERSION,
         "title": document.title,
-        "question": document.question,
-        "conclusion": document.conclusion,
+        "answer": document.answer,
         "numbers": document.numbers,
         "tables": {
             one.name: {"columns": one.columns, "rows": [[_cell(cell) for cell in row] for row in one.rows]}

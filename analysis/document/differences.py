@@ -6,6 +6,7 @@ come out as either. So long numbers agree if they are neighbours, whatever the k
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,13 +17,17 @@ SVG_NAME = re.compile(r"\bf[0-9a-f]{6}-")  # starts the names in a figure, and f
 SHOWN = 60  # characters of a text
 
 
-def differences(one: Path, other: Path) -> dict[Path, list[str]]:
+def differences(one: Path, other: Path, patterns: Sequence[str] = ("**/*",)) -> dict[Path, list[str]]:
     """Return how the files of a folder differ from those of another, a sentence each.
+
+    Args:
+        patterns: of the files that are compared.
 
     Returns:
         By the path in the first folder, in its order, without files that agree.
     """
-    names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
+    found_in = ((folder, path) for folder in (one, other) for pattern in patterns for path in folder.glob(pattern))
+    names = {path.relative_to(folder) for folder, path in found_in if path.is_file()}
     found = {one / name: _of_files(one / name, other / name) for name in sorted(names)}
     return {path: sentences for path, sentences in found.items() if sentences}
 

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from analysis.document.data import DIGITS
 from analysis.document.model import (
+    VERDICTS,
     Cell,
     Document,
     Figure,
@@ -31,6 +32,14 @@ INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
 TALL = 15  # rows, from which a table scrolls below its header
 LONG = 60  # characters, from which a cell needs room
+
+# Links between the pages of reports, in Markdown and in HTML.
+PAGES = {
+    r"(^|/)report\.md$": r"\1report.html",
+    r"(^|/)README\.md$": r"\1index.html",
+    r"^details\.md$": "#details",
+    r"^details\.md#": "#",
+}
 
 # Colours of figures that the page sets, so that they can be read in the dark.
 PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--line)", PAPER: "var(--paper)"}
@@ -55,6 +64,7 @@ def to_html(document: Document, folder: Path) -> str:
         classes=_classes,
         is_prose=_is_prose,
         slug=slug,
+        verdicts=VERDICTS,
     )
 
 
@@ -130,7 +140,9 @@ class _Inline(RendererHTML):
 
     def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         target = str(tokens[idx].attrs["href"])
-        tokens[idx].attrSet("href", re.sub(r"/report\.md$", "/report.html", target))
+        for markdown, page in PAGES.items():
+            target = re.sub(markdown, page, target)
+        tokens[idx].attrSet("href", target)
         return self.renderToken(tokens, idx, options, env)
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:

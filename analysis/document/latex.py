@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Cell, Document, Table, lines_of, walk
+from analysis.document.model import Cell, Document, Table, lines_of
 
 PACKAGES = r"% needs \usepackage{booktabs,tabularx}; LuaLaTeX or XeLaTeX for characters that pdfLaTeX does not know"
 NARROW = 14  # characters, up to which a column is as wide as its text; the others share the rest of the line
@@ -29,8 +29,7 @@ def tables_of(document: Document) -> dict[str, str]:
 
     They are as wide as the line, without caption, so that they fit a ``table`` or a ``table*``.
     """
-    blocks = walk([*document.introduction, *document.sections])
-    named = {block.name: block for block in blocks if isinstance(block, Table) and block.name}
+    named = {block.name: block for block in document.blocks() if isinstance(block, Table) and block.name}
     return {f"tables/{name}.tex": _tabular(table) for name, table in named.items()}
 
 

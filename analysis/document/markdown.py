@@ -2,17 +2,37 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.document.model import Block, Bullets, Code, Document, Figure, Paragraph, Section, Table, lines_of
+from analysis.document.model import (
+    VERDICTS,
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+    lines_of,
+)
+
+DETAILS = "details.md"
 
 
 def to_markdown(document: Document) -> str:
-    """Return a document as Markdown; its figures are in the folder ``figures`` beside it."""
-    conclusion = f"> {document.conclusion}" if document.conclusion else ""
-    parts = [f"# {document.title}", document.question, conclusion]
+    """Return the summary as Markdown; its figures are in the folder ``figures`` beside it."""
+    chips = " · ".join(f"{VERDICTS[chip.verdict].mark} {chip.name}: **{chip.verdict}**" for chip in document.chips)
+    parts = [document.subtitle, f"# {document.title}", f"> {document.answer}" if document.answer else "", chips]
     if document.lead:
         parts.append(_figure(document.lead))
-    blocks = _blocks([*document.introduction, *document.sections], level=2)
-    return "\n\n".join([*filter(None, parts), *blocks]) + "\n"
+    more = f"The rest is in [the details]({DETAILS})." if document.details else ""
+    blocks = _blocks(document.sections, level=2)
+    return "\n\n".join(filter(None, [*parts, *blocks, more])) + "\n"
+
+
+def to_details(document: Document) -> str:
+    """Return the details as Markdown."""
+    parts = [f"# Details: {document.title}", "The answer is in [the report](report.md)."]
+    return "\n\n".join([*parts, *_blocks(document.details, level=2)]) + "\n"
 
 
 def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:

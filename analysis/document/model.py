@@ -7,7 +7,7 @@ passes through ``escape`` first.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure as Picture
@@ -98,30 +98,68 @@ Block = Paragraph | Bullets | Table | Code | Figure | Section
 
 
 @dataclass(frozen=True)
-class Document:
-    """A report.
+class Chip:
+    """A verdict beside the answer.
 
     Attributes:
-        question: the line below the title.
-        conclusion: the answer in a few sentences.
-        introduction: below the conclusion: where the question comes from, and what limits the answer.
-        lead: the figure beside the conclusion.
+        name: what was judged.
+        verdict: one of ``VERDICTS``.
+    """
+
+    name: str
+    verdict: str
+
+
+class Look(NamedTuple):
+    """How a verdict is shown: its colour, and a mark of that colour for Markdown, which has none."""
+
+    color: str
+    mark: str
+
+
+VERDICTS: Mapping[str, Look] = {
+    "supported": Look("#2e7d32", "🟩"),
+    "contradicted": Look("#c62828", "🟥"),
+    "smaller than claimed": Look("#d9730d", "🟧"),
+    "studies disagree": Look("#7b4fb5", "🟪"),
+    "undecided": Look("#b8930a", "🟨"),
+    "not testable": Look("#a5a5a5", "⬜"),
+    "not run yet": Look("#a5a5a5", "⬜"),
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report: a summary, and details.
+
+    Attributes:
+        title: the question in words, where there is one.
+        subtitle: the line above the title.
+        answer: in a sentence or two.
+        lead: the figure beside the answer.
+        sections: the rest of the summary.
+        details: in ``details.md``, and in a folded part of HTML.
         numbers: what programs read in ``report.json`` beside the text: plain JSON values.
         files: content of further files, by their paths in the report's folder.
     """
 
     title: str
-    question: str
-    conclusion: str
+    subtitle: str
+    answer: str
     sections: list[Section]
     lead: Figure | None = None
-    introduction: list[Block] = field(default_factory=list)
+    chips: list[Chip] = field(default_factory=list)
+    details: list[Section] = field(default_factory=list)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 
+    def blocks(self) -> Iterator[Block]:
+        """Yield all blocks in the order of reading."""
+        yield from walk([*self.sections, *self.details])
+
     def figures(self) -> list[Figure]:
         """Return all figures, each once."""
-        found = [self.lead, *(block for block in walk(self.sections) if isinstance(block, Figure))]
+        found = [self.lead, *(block for block in self.blocks() if isinstance(block, Figure))]
         return list({figure.name: figure for figure in found if figure is not None}.values())
 
 

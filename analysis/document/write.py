@@ -1,20 +1,25 @@
 """Write a document to a folder, in all its forms."""
 
 import contextlib
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import replacing
 from analysis.document.data import to_json
 from analysis.document.html import to_html
 from analysis.document.latex import tables_of
-from analysis.document.markdown import to_markdown
+from analysis.document.markdown import DETAILS, to_details, to_markdown
 from analysis.document.model import Document
 from analysis.document.style import save
 
+INDEX = {"report.md": "README.md", "report.html": "index.html", "report.json": "index.json"}
+INDEX_FILES = (*INDEX.values(), "figures/*")
+
 
 def write(document: Document, target: Path, *, latex: bool = False) -> Path:
-    """Write ``report.md``, ``.html`` and ``.json`` with figures and files, completely or not at all.
+    """Write ``report.md``, ``.html`` and ``.json`` with details, figures and files, completely or not at all.
 
     The folder is replaced. The same document gives the same bytes.
 
@@ -33,6 +38,34 @@ def write(document: Document, target: Path, *, latex: bool = False) -> Path:
     except OSError as error:
         raise UsageError(f"the report folder {target} cannot be written: {error.strerror}") from error
     return target / "report.md"
+
+
+def write_index(document: Document, reports_dir: Path) -> Path:
+    """Write ``README.md``, ``index.html`` and ``index.json`` beside the reports, with figures.
+
+    Figures of the index before that this one does not have are deleted.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        reports_dir.mkdir(parents=True, exist_ok=True)
+        before, figures = reports_dir / INDEX["report.md"], reports_dir / "figures"
+        shown = re.findall(r"\(figures/(\w+)\.svg\)", before.read_text()) if before.exists() else []
+        with TemporaryDirectory(dir=reports_dir, prefix=".index-") as name:
+            folder = Path(name)
+            _write(document, folder, latex=False)
+            for page, of_index in INDEX.items():
+                (folder / page).replace(reports_dir / of_index)
+            figures.mkdir(exist_ok=True)
+            for path in folder.glob("figures/*"):
+                path.replace(figures / path.name)
+        for old in set(shown) - {figure.name for figure in document.figures()}:
+            for end in (".svg", ".csv"):
+                (figures / f"{old}{end}").unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"the index in {reports_dir} cannot be written: {error.strerror}") from error
+    return reports_dir / INDEX["report.md"]
 
 
 def check_replaceable(target: Path) -> None:
@@ -55,6 +88,8 @@ def _write(document: Document, folder: Path, *, latex: bool) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "report.md").write_text(to_markdown(document))
+    if document.details:
+        (folder / DETAILS).write_text(to_details(document))
     (folder / "report.json").write_text(to_json(document))
     (folder / "report.html").write_text(to_html(document, folder))
     with contextlib.suppress(OSError):  # it is not empty

@@ -1,7 +1,7 @@
 """Runs as tidy tables."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -214,8 +214,8 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
             "threads": manifest["threads"],
             "hardware": _hardware(result, manifest),
             "code": manifest.get("code", ""),
-            "commit": manifest["commit"],
-            "torch": manifest["versions"]["torch"],
+            "commit": _both(manifest, lambda origin: origin["commit"]),
+            "torch": _both(manifest, lambda origin: origin["versions"]["torch"]),
             "encoder_parameters": manifest["parameters"]["encoder"],
             "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
             "train_pairs": manifest["train_pairs"],
@@ -238,6 +238,11 @@ def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Return the hardware of all attempts that the result rests on; older results do not list them."""
     attempts = result.get("attempts") or [manifest]
     return "; ".join(dict.fromkeys(attempt["hardware"] or "unknown" for attempt in attempts))
+
+
+def _both(manifest: Mapping[str, Any], value: Callable[[Mapping[str, Any]], str]) -> str:
+    """Return a value of the training and of the evaluation, which differ if a run reuses the training of another."""
+    return "; ".join(dict.fromkeys([value(manifest.get("trained") or manifest), value(manifest)]))
 
 
 def _reason(run: RunFolder) -> str:

@@ -41,7 +41,7 @@ def differences_to_baseline(
     its own; one that would leave the arms no room is cut off, with its value in words. Labels are above the bars, so
     that the figure can be read on a phone.
     """
-    metric, margin = study.primary_metric, study.equivalence_margin
+    metric, margin = study.primary_metric, study.primary_margin
     controls = Differences(study, evidence)
     alone = {arm: controls.separately(metric, arm, LEVELS[arm], covers_items=True) for arm in study.controls}
     differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
@@ -144,7 +144,7 @@ def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Est
     """Cut the axis before a control that is far off the scale of the arms, and write the control's value there."""
     ends = {arm: [end for end in (one.mean, one.low, one.high) if np.isfinite(end)] for arm, one in differences.items()}
     of_arms = [end for arm, some in ends.items() if arm in study.arms for end in some]
-    reach = OFF_SCALE * max(map(abs, [*of_arms, study.equivalence_margin]))
+    reach = OFF_SCALE * max(map(abs, [*of_arms, study.primary_margin]))
     cut = {arm: one for arm, one in differences.items() if arm in study.controls and abs(one.mean) > reach}
     if not cut or not of_arms:
         return

@@ -28,7 +28,11 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
     handles = []
     for number, (rung, label) in enumerate(ladder.rungs.items()):
-        options: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number], "ms": 6}
+        options: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number // len(COLOURS) + number % len(COLOURS)],
+            "ms": 6,
+        }
         handles.append(Line2D([], [], ls="", label=label, **options))
         for _, effect in data[data["rung"] == rung].iterrows():
             row = metrics.index(effect["metric"])
@@ -62,6 +66,6 @@ def _effects(ladder: Ladder) -> pd.DataFrame:
             sizes = [size / seen.paired_sd for size in (worse.mean, worse.low, worse.high)]
             is_detected = worse.low > 0 or worse.high < 0
             named = (metric, seen.unit, rung, ladder.rungs[rung])
-            rows.append((*named, *sizes, effect.num_seeds, is_detected, judged[metric].tells_small_steps))
+            rows.append((*named, *sizes, effect.num_seeds, is_detected, not judged[metric].is_blind))
     columns = ["metric", "unit", "rung", "label", "worse", "low", "high", "n", "is_detected", "decides_claims"]
     return pd.DataFrame(rows, columns=columns)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter
+from matplotlib.ticker import FormatStrFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from analysis.document.style import COLOURS, INK, MARKERS, PAPER, SOFT, show_on_hover
 from analysis.inference.scaling.assess import ScalingLaw
@@ -66,9 +66,28 @@ def draw_scaling(
     left.set(xscale="log", yscale="log", xlabel=label, ylabel=labels["loss"], title=law.law.form.text)
     for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
         axis(FormatStrFormatter("%g"))
-    left.legend(fontsize="small")
+    left.legend()
     data[0] = data[0].assign(error_percent=_draw_errors(right, law, series, label))
+    for panel in (left, right):
+        _mark_powers(panel, runs["x"])
     return figure, pd.concat(data, ignore_index=True)
+
+
+def _mark_powers(axis: Axes, values: "pd.Series[float]") -> None:
+    """Label powers of ten, and over less than two of them some numbers in between."""
+    between = (1.0, 2.0, 5.0) if values.max() < 100 * values.min() else (1.0,)
+    axis.xaxis.set_major_locator(LogLocator(subs=between))
+    axis.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(np.inf, np.inf)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def in_plain_words(number: float) -> str:
+    """Return a count: below 10,000 as it is, and above with three digits in words, such as 463 thousand."""
+    rounded = float(f"{number:.3g}")
+    for name, unit in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
+        if rounded >= (1e4 if name == "thousand" else unit):
+            return f"{rounded / unit:.3g} {name}"
+    return f"{number:,.0f}"
 
 
 def _series(runs: pd.DataFrame, labels: Labels, *, by_size: bool) -> Iterator[_Series]:
@@ -81,7 +100,7 @@ def _series(runs: pd.DataFrame, labels: Labels, *, by_size: bool) -> Iterator[_S
     if len(shown) < len(sizes):
         yield _Series(runs, SOFT, MARKERS[0], f"runs of {len(sizes)} sizes", has_curve=False)
     for size, color, marker in zip(shown, COLOURS, MARKERS, strict=False):
-        yield _Series(runs[runs["n"] == size], color, marker, f"{size:.3g} {labels['n']}")
+        yield _Series(runs[runs["n"] == size], color, marker, f"{in_plain_words(size)} {labels['n']}")
 
 
 def _draw_runs(axis: Axes, series: _Series, name: str, values: "pd.Series[float]") -> None:

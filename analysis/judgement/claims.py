@@ -1,22 +1,15 @@
 """What all reports together say about each claim of the paper."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import stats
-
 from ablations.claims import CLAIMS, Claim
-from ablations.expectations import Ranges
-from ablations.study import Study
-from analysis.inference.intervals import Estimate, bonferroni
-from analysis.inference.power import Noise, aim_of, seeds_for
-from analysis.inference.ranges import num_contrasts
+from analysis.inference.looks import Look
 from analysis.inference.relations import Word
 from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import MAX_SEEDS
-from analysis.judgement.verdicts import Judged, Verdict
+from analysis.judgement.planner import planner_of
+from analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
 DISAGREE = "studies disagree"
@@ -61,10 +54,12 @@ class Answer:
 
     @property
     def seeds_to_decide(self) -> float:
-        """About how many seeds would decide an undecided claim (``seeds_of``); NaN for other verdicts."""
-        if self.findings is None or self.verdict is None:
+        """About how many seeds decide an undecided claim at the next look; NaN for other verdicts."""
+        if self.findings is None or self.verdict is None or self.verdict.word is not Word.UNDECIDED:
             return math.nan
-        return seeds_of(self.verdict, self.findings.study)
+        found = self.findings
+        level = Look(found.look.number + 1).level
+        return planner_of(found.study, self.claim.id, level, found.sensitivity, found.config.scale).seeds
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
@@ -83,10 +78,38 @@ def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
     return answers
 
 
+def all_answers(findings: Mapping[str, Findings]) -> dict[str, list[Answer]]:
+    """Return the answers to each whole claim and then to its parts, by its id, in the order of the file.
+
+    Args:
+        findings: as in ``answers_of``.
+    """
+    return {
+        name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
+        for name, parts in whole_claims().items()
+    }
+
+
 def overall(answers: Sequence[Answer]) -> str:
-    """Return the word for a claim of several answers: that of all that decide, or else the one that says most."""
-    words = {answer.word for answer in answers}
-    if len(words.intersection(DECIDED)) > 1:
+    """Return the word for a claim with the answers to it and to its parts.
+
+    Without parts it is that of all answers that decide, or else the one that says most. A claim with parts holds with
+    all of them: one that is contradicted, or smaller than claimed, contradicts it, and it is undecided while one is
+    undecided. Parts that are not testable leave it as it is.
+    """
+    by_claim: dict[str, set[str]] = {}
+    for answer in answers:
+        by_claim.setdefault(answer.claim.id, set()).add(answer.word)
+    own, *parts = (_of_answers(words) for words in by_claim.values())
+    if own not in (Word.SUPPORTED, Word.UNDECIDED):
+        return own
+    against = (DISAGREE, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED)
+    return next((str(word) for word in against if word in parts), own)
+
+
+def _of_answers(words: Collection[str]) -> str:
+    """Return the word for a claim without its parts, from the words of its answers."""
+    if len(set(words).intersection(DECIDED)) > 1:
         return DISAGREE
     return next(str(word) for word in WORDS if word in words)
 
@@ -98,56 +121,3 @@ def whole_claims() -> dict[str, list[Claim]]:
         if claim.part_of:
             parts[claim.part_of].append(claim)
     return parts
-
-
-def seeds_of(verdict: Verdict, study: Study) -> float:
-    """Return about how many seeds each open comparison of an undecided verdict takes at most (``seeds_to_decide``).
-
-    Returns:
-        Infinity if no number of seeds decides one of them; NaN if the verdict is not undecided, or one is not known.
-    """
-    if verdict.word is not Word.UNDECIDED:
-        return math.nan
-    open_ones = [one for one in verdict.deciding if one.outcome.word is Word.UNDECIDED]
-    each = [seeds_to_decide(one, study.margin_of(one.expected)) for one in open_ones]
-    return math.inf if math.inf in each else float(np.max(each)) if each else math.nan
-
-
-def seeds_in_words(seeds: float) -> str:
-    """Return a sentence about the seeds that would decide; empty if they are not known."""
-    if math.isnan(seeds):
-        return ""
-    if math.isinf(seeds):
-        return "No number of seeds decides it: the error from the choice of evaluation items alone is too large."
-    return (
-        f"More than {MAX_SEEDS} seeds are needed." if seeds > MAX_SEEDS else f"About {seeds:g} seeds would decide it."
-    )
-
-
-def seeds_to_decide(one: Judged, margin: float) -> float:
-    """Return about how many seeds support the relation with 80 % power, as if the comparison stood alone.
-
-    The noise is that of the runs at hand. More seeds are another look, which has half the error rate of this one.
-    ``aim_of`` says which true difference is meant.
-
-    Args:
-        margin: of the expectation, in its unit.
-
-    Returns:
-        Infinity if no number suffices, because the items' part of the error alone is too large; NaN without an
-        interval, or without a difference to detect.
-    """
-    difference, expected = one.difference, one.expected
-    if not difference.has_interval:
-        return math.nan
-    level = 1 - (1 - difference.level) / 2
-    if isinstance(difference, Estimate):
-        return seeds_for(Noise.of(difference), aim_of(expected.relation, margin, expected.effect, level))
-    assert isinstance(expected, Ranges)
-    num = num_contrasts(expected.range_arms, expected.than_arms)
-    aim = aim_of(expected.relation, margin, expected.effect, bonferroni(num, level))
-    # Bounds have no error of their own. That of a contrast whose interval is as wide is taken, at many degrees of
-    # freedom, where it is largest.
-    half_width = (difference.high - difference.low) / 2
-    error = half_width / float(stats.norm.isf((1 - bonferroni(num, difference.level)) / 2))
-    return seeds_for(Noise(error * math.sqrt(difference.n)), aim)

@@ -1,7 +1,9 @@
 """Differences between arms, and whether expectations were met."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import pandas as pd
 
 from ablations.expand import Cell
 from ablations.study import Study
@@ -11,6 +13,7 @@ from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_inte
 from analysis.inference.items import with_items
 from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from analysis.inference.relations import Finding, Outcome, finding, outcome
+from analysis.judgement.classes import Parts, parts
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Comparison:
         expected: written before the runs: ``better``, ``worse``, ``equal``, or ``open``.
         outcome: the expectation judged; None if there was none.
         withheld: why nothing is concluded about the arm; empty if nothing prevents it.
+        parts: the difference by class of word; None if the metric has no classes, or as in ``classes.parts``.
     """
 
     difference: Estimate
@@ -30,6 +34,7 @@ class Comparison:
     expected: str
     outcome: Outcome | None = None
     withheld: str = ""
+    parts: Parts | None = None
 
 
 class Differences:
@@ -56,6 +61,17 @@ class Differences:
     def combination(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
         """Return a weighted sum of arms of the study; the interval covers evaluation items as in ``of``."""
         estimate = self._error(metric).combination(weights, level)
+        return self._with_items(estimate, [(arm, metric, weight) for arm, weight in weights.items()])
+
+    def weighted(self, metric: str, weights: Mapping[str, float], level: float = LEVEL) -> Estimate:
+        """Return a weighted sum of any paired arms, such as untrained encoders, with an error of its own.
+
+        The interval covers evaluation items as in ``of``.
+        """
+        values = [weight * self._evidence.value(metric, arm) for arm, weight in weights.items()]
+        if not all(len(one) for one in values):
+            return NO_ESTIMATE
+        estimate = mean_interval(pd.concat(values, axis=1).sum(axis=1, skipna=False), level, size=size_of(*values))
         return self._with_items(estimate, [(arm, metric, weight) for arm, weight in weights.items()])
 
     def ranges(self, metric: str, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL) -> Bracket:
@@ -87,6 +103,12 @@ class Differences:
         if not covers_items:
             return estimate
         return self._with_items_of_two(estimate, arm, metric, self._study.baseline, metric)
+
+    def parts(self, metric: str, wholes: Mapping[str, Estimate], than: str, level: float = LEVEL) -> dict[str, Parts]:
+        """Return differences of arms of the study from one other by class of word, as ``classes.parts`` does."""
+        if not {*wholes, than} <= set(self._study.arms):
+            return {}
+        return parts(self._study, self._evidence, metric, wholes, than, level, self._error)
 
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
@@ -146,12 +168,17 @@ def primary_comparisons(
     """Compare every requested arm with the baseline in the primary metric, with simultaneous intervals."""
     requested = {cell.arm for cell in cells}
     others = [arm for arm in study.arms if arm in requested and arm != study.baseline]
-    estimates = Differences(study, evidence).from_baseline(study.primary_metric, others, level, covers_items=True)
-    return {arm: _comparison(study, evidence, arm, estimate) for arm, estimate in estimates.items()}
+    differences, metric = Differences(study, evidence), study.primary_metric
+    estimates = differences.from_baseline(metric, others, level, covers_items=True)
+    of_classes = differences.parts(metric, estimates, study.baseline, level)
+    return {
+        arm: replace(_comparison(study, evidence, arm, estimate), parts=of_classes.get(arm))
+        for arm, estimate in estimates.items()
+    }
 
 
 def _comparison(study: Study, evidence: Evidence, arm: str, estimate: Estimate) -> Comparison:
-    relation, margin, is_lower_better = study.expected.get(arm), study.equivalence_margin, study.lower_is_better
+    relation, margin, is_lower_better = study.expected.get(arm), study.primary_margin, study.lower_is_better
     return Comparison(
         estimate,
         finding(estimate, margin, lower_is_better=is_lower_better),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.study import UNTRAINED, Study
+from ablations.study import Study
 from aimv2.base.markdown import escape
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
@@ -26,8 +26,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
         return f"No conclusion: {notes}. The study can confirm neither differences nor equivalence."
     seeds = " to ".join(str(n) for n in sorted({min(num_seeds), max(num_seeds)}))
     context = f"the baseline ({study.label(study.baseline)}) in {study.primary_metric} over {seeds} seeds"
-    margin = f"±{study.equivalence_margin:g} {unit}"
-    effects = []
+    margin = f"±{study.primary_margin:.3g} {unit}"
+    effects, of_classes = [], []
     arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": []}
     notes_on_failures: dict[str, None] = {}
     for arm, one in comparisons.items():
@@ -37,9 +37,14 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
         elif observed.direction != "unclear":
             small = ", within the margin" * observed.is_small
             amount = f"{abs(estimate.mean):.3f} {unit} (simultaneous {absolute_bounds(estimate)}{small})"
-            effects.append(f"{label} is {observed.direction} by {amount}")
+            told = f", {one.parts.text_with_rest}" if one.parts else ""
+            effects.append(f"{label} is {observed.direction} by {amount}{told}")
         else:
             arms[observed.text if estimate.has_interval else "too few"].append(label)
+            of_classes += [
+                f"{label}, {name} words: {seen.text()} {unit} ({percent(seen.level, 2)} %, covers {seen.covers})"
+                for name, seen in (one.parts.seen if one.parts else {}).items()
+            ]
     sentences = []
     if effects:
         sentences.append(f"Compared with {context}: {'; '.join(effects)}.")
@@ -53,6 +58,8 @@ def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, w
         )
     elif arms["inconclusive"]:
         sentences.append(f"Inconclusive: {'; '.join(arms['inconclusive'])}.")
+    if of_classes:
+        sentences.append(f"Seen in single classes of words all the same: {'; '.join(of_classes)}.")
     if arms["too few"]:
         sentences.append(f"Too few seeds: {'; '.join(arms['too few'])}.")
     if notes_on_failures:
@@ -83,11 +90,11 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
         return ""
     low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
     amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
-    if max(detectable) <= study.equivalence_margin:
-        rest = f"These seeds suffice to detect differences of the equivalence margin, {study.equivalence_margin:g}."
+    if max(detectable) <= study.primary_margin:
+        rest = f"These seeds suffice to detect differences of the equivalence margin, {study.primary_margin:.3g}."
     else:
         rest = (
-            f"The equivalence margin is {study.equivalence_margin:g}, so differences larger than the margin may have"
+            f"The equivalence margin is {study.primary_margin:.3g}, so differences larger than the margin may have"
             " been missed. More seeds would detect them; that is another look, at a higher level."
         )
     return f"Minimum detectable difference ({100 * POWER:.0f} % power), from the observed spread: {amount}. {rest}"
@@ -138,7 +145,7 @@ def warnings(study: Study, evidence: Evidence) -> list[str]:
         counts = rows["arm"].value_counts(sort=False)
         arms = "; ".join(
             f"{study.label(arm)}, {counts[arm]} {'run' if counts[arm] == 1 else 'runs'}"
-            for arm in [*study.conditions, UNTRAINED]
+            for arm in study.cell_names
             if arm in counts
         )
         found.append(f"{metric}: {warning} ({arms}).")

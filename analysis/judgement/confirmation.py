@@ -42,7 +42,7 @@ def _judged(findings: Findings) -> tuple[Result, str]:
             shown = f"{difference.text()} {unit} ({difference.basis})"
             text += f" On fresh seeds the difference of {name} from {context} is {shown}, which is no verdict."
     elif observed.direction == "unclear":
-        margin, shown = f"±{study.equivalence_margin:g} {unit}", f"{difference.text()} {unit}, {difference.basis}"
+        margin, shown = f"±{study.primary_margin:.3g} {unit}", f"{difference.text()} {unit}, {difference.basis}"
         text = (
             f"Not confirmed: on fresh seeds {name} is equivalent to {context} within {margin} ({shown})."
             if observed.is_small
@@ -52,9 +52,10 @@ def _judged(findings: Findings) -> tuple[Result, str]:
         )
     else:
         small = ", within the equivalence margin" * observed.is_small
+        told = f", {one.parts.text_with_rest}" if one.parts else ""
         text = (
             f"{judged.capitalize()}: on {difference.n} fresh seeds {name} is {observed.direction} than {context} by"
-            f" {abs(difference.mean):.3f} {unit} ({absolute_bounds(difference)}{small})."
+            f" {abs(difference.mean):.3f} {unit} ({absolute_bounds(difference)}{small}){told}."
         )
     return judged, f"{text} {_curse(search)}"
 

@@ -10,6 +10,7 @@ from ablations.catalogue import STUDIES
 from ablations.expand import Cell, with_actual_ratios
 from ablations.expectations import STEP_TIME
 from ablations.request import Request
+from ablations.studies.sensitivity import FLOOR
 from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import unit_of
@@ -18,6 +19,7 @@ from analysis.evidence.records import FILE, Records, read_records
 from analysis.evidence.searches import Search
 from analysis.inference.intervals import is_rounding, size_of
 from analysis.inference.looks import Look
+from analysis.judgement import before
 from analysis.judgement.compare import Comparison, Differences, mixed_code, primary_comparisons, reasons_to_withhold
 from analysis.judgement.controls import ControlOutcome, check_controls, withholding
 from analysis.judgement.sensitivity import (
@@ -28,6 +30,7 @@ from analysis.judgement.sensitivity import (
     Seen,
     base_of,
     insensitive,
+    margins,
     read_sensitivity,
     sensitivity_of,
 )
@@ -86,6 +89,11 @@ class Findings:
     def differences(self) -> Differences:
         return Differences(self.study, self.evidence)
 
+    @cached_property
+    def starts(self) -> Sequence[before.Start]:
+        """The arms whose encoders are not the baseline's before training, as in ``before.starts``."""
+        return before.starts(self.study, self.evidence, before.names_of(self.study, self.cells))
+
     @property
     def blind(self) -> str:
         """Why the primary metric decides nothing; empty if it can.
@@ -104,8 +112,8 @@ class Findings:
         return [*withholding(self.controls, [self.metric]), *filter(None, [self.blind])]
 
     def present(self, arms: Sequence[str]) -> list[str]:
-        """Return which of all arms, controls and the untrained encoder are among these, in the order of reports."""
-        return [arm for arm in [*self.study.conditions, UNTRAINED] if arm in set(arms)]
+        """Return which of all arms, controls and untrained encoders are among these, in the order of reports."""
+        return [arm for arm in self.study.cell_names if arm in set(arms)]
 
 
 def judge(
@@ -122,9 +130,10 @@ def judge(
         search: that whose winner the runs confirm.
     """
     study, config, ladder = with_actual_ratios(request.study, request.cells), baseline_of(request), None
-    if study.slug == SLUG and not study.is_search:
+    if measures_sensitivity(study):
         ladder = climb(study, evidence, config)
         sensitivity = sensitivity_of(ladder)
+    study = study.with_margins(margins(sensitivity))
     controls = check_controls(study, evidence)
     return Findings(
         study=study,
@@ -136,10 +145,21 @@ def judge(
         comparisons=primary_comparisons(study, request.cells, evidence, this_look.level),
         controls=controls,
         verdicts=verdicts(
-            study, evidence, controls=controls, sensitivity=sensitivity, scale=config.scale, level=this_look.level
+            study,
+            evidence,
+            controls=controls,
+            sensitivity=sensitivity,
+            config=config,
+            untrained=before.names_of(study, request.cells),
+            level=this_look.level,
         ),
         search=search,
     )
+
+
+def measures_sensitivity(study: Study) -> bool:
+    """True for a sensitivity study, which needs no earlier one."""
+    return study.slug == SLUG and not study.is_search
 
 
 def baseline_of(request: Request) -> RunConfig:
@@ -168,15 +188,18 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
             if estimate.covers == "seeds and items":
                 items.append(estimate.items_error)
             if estimate.has_interval:
-                effects[rung] = KnownEffect(
-                    mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n
-                )
+                effects[rung] = KnownEffect.of(estimate)
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),
             paired_sd=noise,
             effects=effects,
             items_error=math.hypot(*items) / math.sqrt(len(items)) if items else None,
+            above={
+                rung: KnownEffect.of(above)
+                for rung in FLOOR
+                if rung in effects and (above := differences.of(UNTRAINED, metric, rung, metric)).has_interval
+            },
         )
     return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
 
@@ -194,7 +217,8 @@ def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
 
 def findings_of(records: Records, reports_dir: Path) -> Findings:
     """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
-    sensitivity = read_sensitivity(reports_dir, baseline_of(records.request))
+    request = records.request
+    sensitivity = {} if measures_sensitivity(request.study) else read_sensitivity(reports_dir, baseline_of(request))
     return judge(records.request, records.evidence, records.look, sensitivity, records.search)
 
 

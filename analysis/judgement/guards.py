@@ -47,7 +47,8 @@ def metric_notes(findings: Findings, metric: str) -> tuple[str, ...]:
 
 
 def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]:
-    """Return what limits the numbers of an arm: failed runs, missing seeds, a single seed, budget and epochs."""
+    """Return what limits the numbers of an arm: failed runs, missing seeds, a single seed, budget, epochs, and in
+    metrics of the encoder a difference from the baseline that was there before training."""
     study, evidence = findings.study, findings.evidence
     has_one_code = not mixed_code(study, evidence)
     failed = reasons_to_withhold(study, evidence, [arm, study.baseline]) if has_one_code else []
@@ -55,7 +56,7 @@ def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]
     if is_unequal(study, evidence, arm):
         ratio = relative_cost(study, evidence, arm, study.equal)
         budget = [f"unequal: {ratio:.2f} x the baseline's {COSTS[study.equal][0]}"]
-    return (*failed, *_seeds(findings, arm, metric), *budget, *_epochs(evidence, arm))
+    return (*failed, *_seeds(findings, arm, metric), *budget, *_epochs(evidence, arm), *_before(findings, arm, metric))
 
 
 def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Cost) -> float:
@@ -101,3 +102,12 @@ def _epochs(evidence: Evidence, arm: str) -> list[str]:
     means = own.groupby("source", sort=False)["epochs"].mean()
     often = means[means > MAX_EPOCHS]
     return [f"{times:.3g} epochs of {source}, more than {MAX_EPOCHS}" for source, times in often.items()]
+
+
+def _before(findings: Findings, arm: str, metric: str) -> list[str]:
+    found = [one.difference for one in findings.starts if (one.arm, one.metric) == (arm, metric)]
+    return [
+        f"before training {one.text()} from the baseline already" if one.n else "not measured before training"
+        for one in found
+        if one.excludes_zero or not one.n
+    ]

@@ -8,36 +8,50 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
+from ablations.claims import Kind
 from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import STUDY
+from ablations.studies.sensitivity import (
+    BETTER,
+    IMAGE_ONLY,
+    PIXELS_ONLY,
+    RUNGS,
+    SAMPLES,
+    STUDY,
+    WITHOUT_PIXELS,
+    WITHOUT_WORDS,
+)
+from ablations.study import UNTRAINED
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import DESCRIBED, identity, is_name
-from aimv2.spec.metrics import lower_is_better
+from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
+from aimv2.spec.objectives import objective
 from analysis.document.data import plain
-from analysis.inference.intervals import LEVEL, with_interval
+from analysis.inference.intervals import LEVEL, Estimate, with_interval
 from analysis.inference.power import Aim, Noise, seeds_for
+from analysis.judgement.samples import SampleCurve
 
 SLUG = STUDY.slug
 FILE = "sensitivity.json"
 COMMITTED = Path(__file__).parents[2] / "reports"
 
-HALF, TWICE, HALF_DEPTH = "samples_050", "samples_200", "depth_050"  # arms of the sensitivity study
+HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster
+TO_RUN = ": run "  # between a reason and the command that removes it
 MAX_SEEDS = 999
 MAX_NAMED = 3  # differing values that a text names
 # Of a run's identity, what changes single numbers but not what a metric can see.
 NOT_BASE = frozenset({"seed", "threads", "ranks"})
-SAME_SIZE = ("base", "samples_025", HALF, TWICE)  # arms whose network is that of the base
+SAME_SIZE = (STUDY.baseline, *SAMPLES)  # arms whose network is that of the base
 FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
 FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
 
@@ -50,6 +64,10 @@ class KnownEffect:
     low: float
     high: float
     num_seeds: int = Field(gt=1)
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        return cls(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
 
     def text(self) -> str:
         return f"{with_interval(self.mean, self.low, self.high, '+.3f')}, {self.num_seeds} seeds"
@@ -65,6 +83,8 @@ class Seen:
         effects: by rung; those of rungs with failed runs are left out.
         items_error: what the choice of items adds to the standard error of a difference between arms, the root mean
             square over rungs; None if it was not measured.
+        above: by rung of which an encoder learns, but nothing of words or of own pixels (``FLOOR``), the untrained
+            encoder minus that rung.
     """
 
     unit: str
@@ -72,6 +92,7 @@ class Seen:
     paired_sd: NonNegativeFloat
     effects: Mapping[str, KnownEffect]
     items_error: NonNegativeFloat | None = None
+    above: Mapping[str, KnownEffect] = field(default_factory=dict)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -84,7 +105,7 @@ class Ladder:
         metrics: by name.
     """
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     base: Mapping[str, Any]
     rungs: Mapping[str, str]
     metrics: Mapping[str, Seen]
@@ -95,14 +116,19 @@ class MetricSensitivity:
     """The sensitivity of a metric at a scale.
 
     Attributes:
-        tells_small_steps: True if the metric tells the small steps of the sensitivity study's ladder apart; a metric
-            that does not decides no claim.
-        text: what it tells apart or does not, for verdicts.
+        text: what it sees, or why it decides no claim, for verdicts.
+        is_blind: True if it decides no claim at all.
+        unseen: by kind of claim that it does not decide, the reason.
+        curve: what samples are worth; empty for a metric that does not depend on them.
+        noise: of a difference between two arms; None if it was not measured on this base.
     """
 
     metric: str
-    tells_small_steps: bool
     text: str
+    is_blind: bool = False
+    unseen: Mapping[Kind, str] = field(default_factory=dict)
+    curve: SampleCurve = field(default_factory=SampleCurve)
+    noise: Noise | None = None
 
 
 def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, MetricSensitivity]:
@@ -146,27 +172,46 @@ def holds_for(ladder: Ladder, config: RunConfig) -> bool:
 def not_measured(metric: str, scale: str) -> str:
     """Say that a metric's sensitivity is unknown, and what to run."""
     return (
-        f"sensitivity of {metric} at scale {scale} was not measured:"
-        f" run python sweeps/launch.py sweep={SLUG} scale={scale}, on the same data"
+        f"sensitivity of {metric} at scale {scale} was not measured{TO_RUN}"
+        f"python sweeps/launch.py sweep={SLUG} scale={scale}, on the same data"
     )
 
 
-def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str) -> str:
-    """Return why a metric decides nothing; empty if it can."""
+def without_command(reason: str) -> str:
+    """Return why a metric decides nothing, without the command that would measure it."""
+    return reason.partition(TO_RUN)[0]
+
+
+def insensitive(
+    metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str, kinds: Sequence[Kind] = ()
+) -> str:
+    """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
     if metric not in sensitivity:
         return not_measured(metric, scale)
-    return "" if sensitivity[metric].tells_small_steps else sensitivity[metric].text
+    own = sensitivity[metric]
+    if own.is_blind:
+        return own.text
+    return next((own.unseen[kind] for kind in kinds if kind in own.unseen), "")
+
+
+def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
+    """Return the measured equivalence margin of each metric that sees samples (``samples.MARGIN_SHARE``)."""
+    return {metric: one.curve.margin for metric, one in sensitivity.items() if one.curve.is_monotone}
 
 
 def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
-    """Judge every metric by the ladder.
+    """Judge every metric by the ladder, whose effects are certain because of how the rungs are made.
 
-    A metric decides claims if it tells half the samples from all of them: the 95 % interval of the difference excludes
-    zero in the right direction, and twice the samples are not worse in the same sense. The time of a step does not
-    depend on samples; it must tell half the encoder's depth from all of it.
+    A metric decides claims if it gets worse with every cut in samples, and if it orders the untrained encoder, training
+    without words and the base, each by more than the margin; a pixel loss, or any metric of a base that reads no
+    captions, training without own pixels instead. It decides claims of a kind if it also sees each rung of that kind
+    (``RUNGS``): the 95 % interval excludes zero on the right side. The time of a step must tell half the encoder's
+    depth from all of it, and nothing else.
     """
-    scale = str(ladder.base["scale"])
-    return {metric: _judged(metric, seen, scale) for metric, seen in ladder.metrics.items()}
+    return {
+        metric: replace(_judged(metric, seen, ladder), noise=Noise(seen.paired_sd, seen.items_error or 0.0))
+        for metric, seen in ladder.metrics.items()
+    }
 
 
 def base_of(config: RunConfig) -> dict[str, Any]:
@@ -229,29 +274,73 @@ def harm(metric: str, effect: KnownEffect) -> KnownEffect:
     return KnownEffect(mean=-effect.mean, low=-effect.high, high=-effect.low, num_seeds=effect.num_seeds)
 
 
-def small_step(metric: str) -> tuple[str, str]:
-    """Return the rung that a metric must tell from the base, and the step in words."""
+def applies(metric: str, rung: str) -> bool:
+    """True unless the rung trains only on pixels and the metric needs a network that was trained on captions."""
+    return rung != PIXELS_ONLY or is_reported(metric, objective(IMAGE_ONLY))
+
+
+def sees(metric: str, rung: str, seen: Seen) -> bool:
+    """True if the 95 % interval of a rung's effect excludes zero on the side where it must lie."""
+    if rung not in seen.effects:
+        return False
+    worse = harm(metric, seen.effects[rung])
+    return worse.high < 0 if rung in BETTER else worse.low > 0
+
+
+def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
+    scale = str(ladder.base["scale"])
     if metric == STEP_TIME:
-        return HALF_DEPTH, "half the depth of the encoder from all of it"
-    return HALF, "half the samples from all of them"
+        return _judged_time(seen, scale)
+    harms = {ratio: harm(metric, seen.effects[rung]).mean for rung, ratio in SAMPLES.items() if rung in seen.effects}
+    curve = SampleCurve(harms)
+    start = f"not testable at scale {scale} with this metric: {metric}"
+    if why := _disorder(metric, seen, curve, ladder):
+        return MetricSensitivity(metric, f"{start} {why}", is_blind=True)
+    unseen = {
+        kind: f"{start} does not see {_labels(missed, ladder)} ({_shown(missed[0], seen)})"
+        for kind, rungs in RUNGS.items()
+        if (missed := [rung for rung in rungs if applies(metric, rung) and not sees(metric, rung, seen)])
+    }
+    shown = [rung for rung in seen.effects if sees(metric, rung, seen)]
+    text = f"{metric} sees at scale {scale}: {_labels(shown, ladder)}"
+    return MetricSensitivity(metric, text, unseen=unseen, curve=curve)
 
 
-def _judged(metric: str, seen: Seen, scale: str) -> MetricSensitivity:
-    rung, step = small_step(metric)
-    effect = seen.effects.get(rung)
-    blind = f"not testable at scale {scale} with this metric: {metric} does not tell {step}"
-    if effect is None:
-        return MetricSensitivity(metric, False, f"{blind} (not measured)")
-    worse = harm(metric, effect)
-    # Half the depth takes less time, so its right direction is the other one.
-    is_told = worse.high < 0 if metric == STEP_TIME else worse.low > 0
-    if not is_told:
-        return MetricSensitivity(metric, False, f"{blind} ({effect.text()})")
-    twice = seen.effects.get(TWICE)
-    if metric != STEP_TIME and twice is not None and harm(metric, twice).low > 0:
-        why = f"{blind} in both directions: twice the samples are worse ({twice.text()})"
-        return MetricSensitivity(metric, False, why)
-    return MetricSensitivity(metric, True, f"{metric} tells {step} ({effect.text()}) at scale {scale}")
+def _judged_time(seen: Seen, scale: str) -> MetricSensitivity:
+    step = "half the depth of the encoder from all of it"
+    if HALF_DEPTH in seen.effects and seen.effects[HALF_DEPTH].high < 0:
+        return MetricSensitivity(STEP_TIME, f"{STEP_TIME} tells {step} ({_shown(HALF_DEPTH, seen)}) at scale {scale}")
+    why = f"not testable at scale {scale} with this metric: {STEP_TIME} does not tell {step}"
+    return MetricSensitivity(STEP_TIME, f"{why} ({_shown(HALF_DEPTH, seen)})", is_blind=True)
+
+
+def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> str:
+    """Return how a metric fails to order what is certain; empty if it does not."""
+    if not curve.harms:
+        return "was not measured after fewer samples"
+    if not curve.is_monotone:
+        points = ", ".join(f"{share:g} x {harm:+.3g}" for share, harm in sorted(curve.harms.items()))
+        return f"does not get worse with every cut in samples (samples, and how much worse: {points})"
+    reads_words = objective(str(ladder.base["objective.name"])).reads_captions
+    floor = WITHOUT_WORDS if reads_words and not is_of_pixels(metric) else WITHOUT_PIXELS
+    for rung in (UNTRAINED, *(rung for rung in floor if applies(metric, rung))):
+        label = ladder.rungs.get(rung, rung)
+        if rung not in seen.effects:
+            return f"was not measured on: {label}"
+        if not harm(metric, seen.effects[rung]).low > curve.margin:
+            return f"does not tell the base from this by more than the margin: {label} ({_shown(rung, seen)})"
+        if rung in seen.above and not harm(metric, seen.above[rung]).low > curve.margin:
+            shown = seen.above[rung].text()
+            return f"does not tell the untrained encoder from this by more than the margin: {label} ({shown})"
+    return ""
+
+
+def _labels(rungs: Sequence[str], ladder: Ladder) -> str:
+    return ", ".join(ladder.rungs.get(rung, rung.replace("_", " ")) for rung in rungs)
+
+
+def _shown(rung: str, seen: Seen) -> str:
+    return seen.effects[rung].text() if rung in seen.effects else "not measured"
 
 
 def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensitivity]:
@@ -263,8 +352,10 @@ def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensi
     suffix = next((path.rpartition(".")[2] for path in changed if not path.startswith(FILLED_IN)), "data")
     words = ["python sweeps/launch.py", f"sweep={SLUG}", *_started(config), *overrides, f"sweep.suffix={suffix}"]
     command = " ".join(words)
-    text = f"was measured at scale {config.scale} with {measured}, not with {here}: run {command}"
-    return {metric: MetricSensitivity(metric, False, f"sensitivity of {metric} {text}") for metric in ladder.metrics}
+    text = f"was measured at scale {config.scale} with {measured}, not with {here}{TO_RUN}{command}"
+    return {
+        metric: MetricSensitivity(metric, f"sensitivity of {metric} {text}", is_blind=True) for metric in ladder.metrics
+    }
 
 
 def _started(config: RunConfig) -> list[str]:

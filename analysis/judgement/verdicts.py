@@ -1,17 +1,19 @@
 """Verdicts on the paper's claims, from the expectations that a study wrote for each."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ablations.claims import CLAIMS
-from ablations.expectations import Combination, Expected, Ranges
+from ablations.expectations import Combination, Expectation, Expected, Ranges
 from ablations.study import Study
+from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import lower_is_better
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from analysis.inference.ranges import Bracket
 from analysis.inference.relations import Outcome, Word, finding, outcome
+from analysis.judgement import before
 from analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
 from analysis.judgement.controls import ControlOutcome, offsets, withholding
 from analysis.judgement.sensitivity import MetricSensitivity, insensitive
@@ -49,40 +51,74 @@ def verdicts(
     *,
     controls: Sequence[ControlOutcome],
     sensitivity: Mapping[str, MetricSensitivity],
-    scale: str,
+    config: RunConfig,
+    untrained: Mapping[str, str] | None = None,
     level: float = LEVEL,
+    share: Callable[[str, float], float] | None = None,
 ) -> dict[str, Verdict]:
     """Return a verdict on each claim.
 
-    The probability of any false verdict in the study is at most 1 - ``level``: claims have equal shares of it.
-
     Args:
         controls: those that did not pass in a metric withhold the verdicts that use it.
-        sensitivity: by metric. One that is absent, or does not tell small steps apart, decides no claim.
-        scale: of the runs, to name in notes.
+        sensitivity: by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it.
+        config: the baseline's run.
+        untrained: by arm, the name of its encoder before training (``before.names_of``); None if all have the
+            baseline's.
+        level: of this look (``Look.level``).
+        share: maps a claim and this level to that of the claim; None is ``level_of``.
     """
     differences = Differences(study, evidence)
-    share = bonferroni(len(study.claims), level)
     found = {}
     for claim, expectations in study.claims.items():
         metrics = dict.fromkeys(metric for one in expectations for metric in one.metrics)
         arms = dict.fromkeys(arm for one in expectations for arm in one.arms)
-        absent = [f"{metric} is {why}" for metric in metrics if (why := evidence.why_absent(metric))]
-        blind = [insensitive(metric, sensitivity, scale) for metric in metrics]
+        absent = [f"{metric} is {why}" for metric in metrics if (why := _why_absent(evidence, metric))]
+        blind = [insensitive(metric, sensitivity, config.scale, CLAIMS[claim].kinds) for metric in metrics]
         reasons = [
             *reasons_to_withhold(study, evidence, arms),
             *withholding(controls, metrics),
             *filter(None, blind),
             *offsets(study, evidence, expectations),
+            *_without_mechanism(study, claim, config),
         ]
         if mixed := mixed_code(study, evidence):  # then the others follow from it
             reasons = [mixed]
         seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
         if absent:
-            found[claim] = Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)
+            why_not = (*absent, *_without_mechanism(study, claim, config))
+            found[claim] = Verdict(Word.NOT_TESTABLE, why_not, (), seen)
         else:
-            found[claim] = _verdict(study, claim, differences, share, reasons, seen)
+            own = (share or level_of)(claim, level)
+            verdict = _verdict(study, claim, differences, own, reasons, seen, sensitivity)
+            if verdict.word in (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER):
+                deciding = [one.expected for one in verdict.deciding]
+                more = before.qualifications(study, differences, untrained or {}, deciding)
+                verdict = replace(verdict, qualifications=(*verdict.qualifications, *more))
+            found[claim] = verdict
     return found
+
+
+def _why_absent(evidence: Evidence, metric: str) -> str:
+    """Return why no run has a metric, though there are runs; empty if one has it."""
+    why = evidence.why_absent(metric)
+    is_lacking = len(evidence.metrics) and not len(evidence.values(metric))
+    return why or ("not among the metrics of these runs" if is_lacking else "")
+
+
+def _without_mechanism(study: Study, claim: str, config: RunConfig) -> list[str]:
+    """Return what the base run lacks of the claim's mechanism; such runs speak neither for nor against the claim."""
+    missing = study.needs[claim](config) if claim in study.needs else ""
+    return [missing] if missing else []
+
+
+def level_of(claim: str, level: float) -> float:
+    """Return the level at which a study judges a claim, of that of the whole page of claims.
+
+    All claims that studies judge have equal shares of the error rate, and so have the studies of a claim. So a verdict
+    does not depend on what else was run, and the probability of any false verdict on the page is at most 1 - ``level``.
+    """
+    num_judged = sum(bool(one.studies) for one in CLAIMS.values())
+    return bonferroni(num_judged * len(CLAIMS[claim].studies), level)
 
 
 def _verdict(
@@ -91,18 +127,19 @@ def _verdict(
     differences: Differences,
     level: float,
     reasons: Sequence[str],
-    sensitivity: tuple[str, ...],
+    seen: tuple[str, ...],
+    sensitivity: Mapping[str, MetricSensitivity],
 ) -> Verdict:
     expectations = study.claims[claim]
     each = [_judged(study, one, differences, level) for one in expectations]
     word, deciding = _decided(claim, each, study, differences, level)
     not_testable = [*reasons, *(one.outcome.qualification for one in each if one.outcome.word is Word.NOT_TESTABLE)]
-    evidence = tuple(_in_words(study, one) for one in deciding)
+    evidence = tuple(_in_words(study, one, differences, sensitivity) for one in deciding)
     if not_testable:
-        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, sensitivity, tuple(deciding))
+        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, seen, tuple(deciding))
     shared = {one.outcome.qualification for one in deciding}
     qualifications = tuple(filter(None, shared)) if len(shared) == 1 else ()
-    return Verdict(word, qualifications, evidence, sensitivity, tuple(deciding))
+    return Verdict(word, qualifications, evidence, seen, tuple(deciding))
 
 
 def _decided(
@@ -126,7 +163,7 @@ def _decided(
         contradicted = [one.outcome.word is Word.CONTRADICTED for one in against]
         enough = all if CLAIMS[claim].contradicted_by == "all" else any
         return Word.CONTRADICTED if enough(contradicted) else Word.SMALLER, against
-    return Word.UNDECIDED, each
+    return Word.UNDECIDED, sorted(each, key=lambda one: one.outcome.word is Word.SUPPORTED)  # what blocks comes first
 
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
@@ -144,18 +181,35 @@ def _judged(study: Study, expected: Expected, differences: Differences, level: f
     return Judged(expected, difference, judged)
 
 
-def _in_words(study: Study, one: Judged) -> str:
-    """Return a comparison with its interval, what was expected, what is observed, and the outcome."""
+def _in_words(study: Study, one: Judged, differences: Differences, sensitivity: Mapping[str, MetricSensitivity]) -> str:
+    """Return a comparison with its interval, classes of words, what was expected and observed, and the outcome."""
     expected, difference, margin = one.expected, one.difference, study.margin_of(one.expected)
     compared = compared_in_words(study, expected)
     if not difference.has_interval:
         return f"{compared}: {one.outcome.qualification}"
     claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
     word = ", ".join(filter(None, (one.outcome.word, one.outcome.qualification)))
+    told = ""
+    if isinstance(expected, Expectation) and isinstance(difference, Estimate) and len(expected.metrics) == 1:
+        found = differences.parts(expected.metric, {expected.arm: difference}, expected.than_arm, difference.level)
+        told = "".join(f", {one.text_with_rest}" for one in found.values() if one.most)
     return (
-        f"{compared}: {difference.text()} ({difference.basis}; margin {margin:g}{claimed}); expected"
-        f" {expected.relation}, observed {_observed(one, margin)}: {word}"
+        f"{compared}: {difference.text()}{_worth(one, sensitivity)} ({difference.basis}; margin"
+        f" {margin:.3g}{claimed}){told}; expected {expected.relation}, observed {_observed(one, margin)}: {word}"
     )
+
+
+def _worth(one: Judged, sensitivity: Mapping[str, MetricSensitivity]) -> str:
+    """Return how many samples a difference of two arms is worth, in words; empty if that is not known."""
+    expected, difference = one.expected, one.difference
+    seen = sensitivity.get(expected.metric)
+    if not isinstance(expected, Expectation) or isinstance(difference, Bracket) or seen is None:
+        return ""
+    bounds = difference.mean, difference.low, difference.high
+    if not lower_is_better(expected.metric):
+        bounds = -difference.mean, -difference.high, -difference.low
+    worth = seen.curve.worth(*bounds)
+    return f", {worth}" if worth else ""
 
 
 def _observed(one: Judged, margin: float) -> str:

@@ -28,7 +28,9 @@ def section(findings: Findings) -> Section:
 
     study, evidence, search = findings.study, findings.evidence, findings.search
     mixture, runs = evidence.mixture, evidence.runs
-    commits = [str(one) for one in dict.fromkeys(runs["commit"])] if "commit" in runs else []
+    of_runs = map(str, runs["commit"]) if "commit" in runs else ()
+    # A run has two if another commit trained its weights.
+    commits = list(dict.fromkeys(one for commit in of_runs for one in commit.split("; ")))
     known = [one.difference for one in findings.comparisons.values() if one.difference.has_interval]
     num_trials = len(search.trials) if search else 0
     introduction = blocks_of(

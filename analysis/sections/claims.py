@@ -1,16 +1,18 @@
 """The paper's claims with the study's verdicts on them, and the controls on which verdicts rest."""
 
 from ablations.claims import CLAIMS
-from ablations.expectations import default_margin, margin_reason
 from ablations.study import Study
 from analysis.document.model import Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
 from analysis.judgement.controls import NULL_NOTE
 from analysis.judgement.findings import Findings
+from analysis.judgement.samples import MARGIN_SHARE
+from analysis.sections import before
 
 RULES = (
-    "What would support or contradict each claim was written before the runs. Over all claims, false verdicts have a"
-    " probability of at most the error rate of this look. *Supported* needs every expectation. *Contradicted* needs"
+    "What would support or contradict each claim is written in its study. All claims that studies judge share the error"
+    " rate of this look equally, so that any false verdict on the page of claims has at most that probability."
+    " *Supported* needs every expectation. *Contradicted* needs"
     " evidence for the opposite, and *smaller than claimed* an interval without the claimed effect; an interval that"
     " includes 0 does neither."
 )
@@ -18,7 +20,7 @@ RULES = (
 
 def section(findings: Findings) -> Section:
     """Return the verdicts with their evidence, and the margins that they use."""
-    title = "Claims of the paper"
+    title = "Claims in full"
     if not findings.verdicts:
         return Section(title, [Paragraph("The paper makes no claim that this study can decide.")])
     table = Table(["claim", "source", "verdict at this scale"], name="claims")
@@ -41,20 +43,24 @@ def margins_note(study: Study) -> str:
     """Return the equivalence margin of each metric that claims compare, and its reason."""
     reasons: dict[str, None] = {}
     for one in (one for expectations in study.claims.values() for one in expectations):
-        margin = study.margin_of(one)
-        if margin != study.margin(one.metric):
-            reason = one.why
-        elif margin != default_margin(one.metric):
-            reason = "set for this study"
-        else:
-            reason = margin_reason(one.metric)
-        reasons[f"{one.metric} {margin:g} ({reason})"] = None
+        reason = margin_reason(study, one.metric) if one.margin is None else one.why
+        reasons[f"{one.metric} {study.margin_of(one):.3g} ({reason})"] = None
     return "; ".join(reasons)
 
 
+def margin_reason(study: Study, metric: str) -> str:
+    """Return where a study's equivalence margin of a metric is from, in words."""
+    if metric == study.primary_metric and study.equivalence_margin is not None:
+        return "set for this study"
+    if metric in study.margins:
+        return f"what {100 * MARGIN_SHARE:.0f} % of the samples are worth"
+    return "by convention" if study.margin(metric) else "any difference counts"
+
+
 def controls_section(findings: Findings) -> Section:
-    """Return the result of each control in each metric that decides something."""
+    """Return the result of each control in each metric that decides something, and architectures before training."""
     study = findings.study
     compares = any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations)
     values = {"findings": findings, "study": study, "compares_metrics": compares, "null_note": NULL_NOTE}
-    return Section("Controls", blocks_of("controls", **values))
+    architectures = before.section(findings)
+    return Section("Controls in full", [*blocks_of("controls", **values), *([architectures] if architectures else [])])

@@ -19,7 +19,7 @@ CUT = (
 def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
     """Return the examples and their images by path; None and no image if no arm has any."""
     study, evidence = findings.study, findings.evidence
-    arms = [arm for arm in study.arms if arm in evidence.examples]
+    arms = [arm for arm in study.arms if evidence.examples.get(arm)]  # one that reads no captions writes none
     table = Table(["image", "reference", *(study.label(arm) for arm in arms)], name="examples")
     images: dict[str, bytes] = {}
     for number, examples in enumerate(zip(*(evidence.examples[arm] for arm in arms), strict=True), 1):

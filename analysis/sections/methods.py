@@ -13,6 +13,8 @@ from analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_di
 from analysis.inference.looks import ALPHA
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
+from analysis.judgement.verdicts import level_of
+from analysis.sections.claims import margin_reason
 from analysis.sections.search import range_of
 from analysis.sections.words import metric_title, seen
 
@@ -87,7 +89,7 @@ def _inference(findings: Findings) -> dict[str, Any]:
         "covering": [arm for arm, one in known.items() if one.covers == "seeds and items"],
         "detectable": [detectable_difference(one) for one in known.values()],
         "by_all": [name for name in study.claims if CLAIMS[name].contradicted_by == "all"],
-        "able": [one for one in study.deciding_metrics if one in judged and judged[one].tells_small_steps],
+        "able": [one for one in study.deciding_metrics if one in judged and not judged[one].is_blind],
         "num_others": len(set(findings.evidence.metrics["metric"]) - {study.primary_metric}),
         "not_judged": list(dict.fromkeys(withheld)),
         "alpha": ALPHA,
@@ -96,6 +98,8 @@ def _inference(findings: Findings) -> dict[str, Any]:
         "apart": APART,
         "null_level": NULL_LEVEL,
         "control_level": LEVEL,
+        "claim_levels": [100 * level_of(name, findings.look.level) for name in study.claims],
+        "margin_reason": margin_reason,
         "bonferroni": bonferroni,
         "metric_title": metric_title,
         "percent": percent,

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.evidence.load import Evidence
 from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.inference.ranges import Bracket
+from analysis.judgement.classes import Parts
 from analysis.judgement.findings import Findings
 from analysis.judgement.verdicts import Verdict
 
@@ -14,7 +15,8 @@ from analysis.judgement.verdicts import Verdict
 def numbers_of(findings: Findings) -> Mapping[str, Any]:
     """Return findings as JSON values: each estimate has mean, interval, level, seeds and unit.
 
-    The keys of ``means``, ``comparisons`` and ``verdicts`` are arms, or claims, as on the command line.
+    The keys of ``means``, ``comparisons`` and ``verdicts`` are arms, or claims, as on the command line. Only studies of
+    several architectures have ``before_training``.
     """
     study, evidence, request = findings.study, findings.evidence, findings.request
     return {
@@ -28,7 +30,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
             "equal": study.equal,
             "primary_metric": findings.metric,
             "unit": findings.unit,
-            "equivalence_margin": study.equivalence_margin,
+            "equivalence_margin": study.primary_margin,
         },
         "look": {"number": findings.look.number, "level": findings.look.level} if findings.compares else None,
         "codes": dict(evidence.codes),
@@ -42,11 +44,13 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
                 "observed": one.observed.text,
                 "outcome": one.outcome.word if one.outcome else None,
                 "withheld": one.withheld,
+                **({"classes": _classes(one.parts, findings.unit)} if one.parts else {}),
                 "runs": _runs_of(evidence, arm, study.baseline),
             }
             for arm, one in findings.comparisons.items()
         },
         "controls": [asdict(one) for one in findings.controls],
+        **({"before_training": before} if (before := _before(findings)) else {}),
         "verdicts": {claim: verdict_values(verdict) for claim, verdict in findings.verdicts.items()},
         "runs": evidence.runs.to_dict("records"),
         "missing": evidence.missing.to_dict("records"),
@@ -57,6 +61,16 @@ def estimate(one: Estimate | Bracket, unit: str) -> dict[str, Any]:
     """Return an estimate, or bounds, as JSON values; without an interval its ends are not a number."""
     values = {"mean": one.mean, "low": one.low, "high": one.high, "level": one.level, "n": one.n, "unit": unit}
     return values | {"covers": one.covers, "error_from": one.error_from, "simultaneous": one.family}
+
+
+def _classes(parts: Parts, unit: str) -> dict[str, Any]:
+    """Return a difference by class of word as JSON values."""
+    return {
+        "shares": dict(parts.shares),
+        "differences": {name: estimate(each, unit) for name, each in parts.differences.items()},
+        "most": list(parts.most),
+        "without_most": estimate(parts.rest, unit) if parts.rest.n else None,
+    }
 
 
 def verdict_values(verdict: Verdict) -> dict[str, Any]:
@@ -73,6 +87,19 @@ def _means(findings: Findings) -> dict[str, dict[str, Any]]:
         arms = findings.present([str(arm) for arm in values.columns])
         found[metric] = {arm: estimate(evidence.mean(metric, arm), unit) for arm in arms}
     return found
+
+
+def _before(findings: Findings) -> list[dict[str, Any]]:
+    """Return the arms whose encoders are not the baseline's before training, and their differences from it then."""
+    return [
+        {
+            "arm": one.arm,
+            "metric": one.metric,
+            "untrained": one.untrained,
+            "difference": estimate(one.difference, findings.evidence.unit(one.metric)) if one.difference.n else None,
+        }
+        for one in findings.starts
+    ]
 
 
 def _runs_of(evidence: Evidence, *arms: str) -> list[str]:

@@ -6,6 +6,7 @@ from aimv2.base.markdown import escape
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
 from analysis.inference.intervals import POWER, detectable_difference, percent
+from analysis.judgement.classes import words
 from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
@@ -22,7 +23,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     Args:
         figures: shown below the table.
     """
-    blocks: list[Block] = [_table(findings)]
+    blocks: list[Block] = [_table(findings), *_of_classes(findings)]
     if note := power(findings.study, findings.comparisons, escape(findings.unit)):
         blocks.append(Paragraph(note))
     values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
@@ -42,7 +43,7 @@ def _metric(findings: Findings) -> Paragraph:
     seen = f"S{seen[1:]}" if seen.startswith("sensitivity of ") else f"Sensitivity: {seen}"
     return Paragraph(
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
-        f" {study.equivalence_margin:g}. {seen}."
+        f" {study.primary_margin:.3g}. {seen}."
     )
 
 
@@ -61,7 +62,9 @@ def _table(findings: Findings) -> Table:
         alone, mean = findings.differences.separately(metric, arm, covers_items=True), evidence.mean(metric, arm)
         difference: str | Cell = "baseline"
         if arm != study.baseline:
-            difference = Cell((hidden or alone.text("+.4f"),), alone.basis, alone.mean)
+            told = compared.parts.text if compared and compared.parts and not hidden else ""
+            lines = (hidden or alone.text("+.4f"), *filter(None, [told]))
+            difference = Cell(lines, alone.basis, alone.mean)
         table.rows.append(
             [
                 study.label(arm),
@@ -75,6 +78,29 @@ def _table(findings: Findings) -> Table:
         )
         limits.append(arm_notes(findings, arm, metric))
     return with_limits(table, limits)
+
+
+def _of_classes(findings: Findings) -> list[Block]:
+    """Return the table of what classes of words contribute to the differences; none if the metric has no classes."""
+    known = {arm: one.parts for arm, one in findings.comparisons.items() if one.parts and not one.withheld}
+    if not known:
+        return []
+    shares = next(iter(known.values())).shares
+    columns = [f"{name} words ({100 * share:.1f} % of the tokens)" for name, share in shares.items()]
+    rows: list[list[str | Cell]] = []
+    for arm, one in known.items():
+        contributed = [Cell((each.text("+.4f"),), each.basis, each.mean) for each in one.contributions.values()]
+        rest: str | Cell = ""
+        if one.rest.n:
+            rest = Cell((f"{one.rest.text('+.4f')} without {words(one.most)}",), one.rest.basis, one.rest.mean)
+        rows.append([findings.study.label(arm), f"{one.whole.mean:+.4f}", *contributed, rest])
+    caption = (
+        "Differences from the baseline by class of word: a class contributes its share of the tokens times its own"
+        f" difference, so a row adds up. Intervals hold together at {percent(findings.look.level)} % and cover"
+        " seeds. The last column is the difference over the other tokens, without the words that make up most of it."
+    )
+    headings = ["arm", "difference", *columns, "difference of the rest"]
+    return [Table(headings, rows, name="classes", caption=caption)]
 
 
 def _observations(findings: Findings) -> dict[str, str | Cell]:

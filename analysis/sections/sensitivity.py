@@ -1,50 +1,71 @@
 """What a sensitivity study found: known effects beside the noise, and the seeds that differences take."""
 
 import math
-from collections.abc import Sequence
 
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from ablations.expectations import STEP_TIME
+from ablations.studies.sensitivity import RUNGS
+from analysis.document.model import Cell, Paragraph, Section, Table
 from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER, with_interval
+from analysis.inference.intervals import LEVEL, POWER, with_interval
+from analysis.inference.power import Aim, Noise
 from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder, Seen, seeds_needed, sensitivity_of, small_step
+from analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, seeds_needed
+
+MANY_SEEDS = 32  # more than most can afford
 
 
-def section(findings: Findings, figures: Sequence[Block] = ()) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Return the tables of the ladder; None for a study that has none."""
-    if findings.ladder is None:
+    ladder = findings.ladder
+    if ladder is None:
         return None
-    rungs = Section(
-        "All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(findings.ladder)], True
+    kinds = {kind: ", ".join(ladder.rungs.get(rung, rung) for rung in rungs) for kind, rungs in RUNGS.items()}
+    unseen = [
+        f"{metric}: {why}"
+        for metric, one in findings.sensitivity.items()
+        for why in ([one.text] if one.is_blind else one.unseen.values())
+    ]
+    return Section(
+        "Sensitivity",
+        [
+            *blocks_of("sensitivity", kinds=kinds),
+            _decisions(findings, ladder),
+            Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)], True),
+            Section("What is not seen", [Paragraph(f"{one}.") for one in unseen], True),
+        ],
     )
-    return Section("Sensitivity", [*blocks_of("sensitivity"), *figures, _decisions(findings, findings.ladder), rungs])
 
 
 def _decisions(findings: Findings, ladder: Ladder) -> Table:
-    """Return noise, the small step, and the seeds that differences take, for every metric."""
-    columns = ["metric", "decides claims", "SD over seeds", "SD of paired differences"]
-    columns += ["half of the samples (time: of the depth)", "in units of noise"]
-    columns += [f"seeds to show it ({100 * POWER:.0f} % power)", "equivalence margin"]
-    table = Table([*columns, "seeds to show a difference of the margin"], name="decisions", is_filterable=True)
-    judged = sensitivity_of(ladder)
+    """Return what each metric decides, its noise, its margin, and the seeds that a difference of the margin takes."""
+    columns = ["metric", "decides claims on", "SD over seeds", "SD of paired differences", "equivalence margin"]
+    columns += ["in units of noise", f"seeds to show a difference of the margin ({100 * POWER:.0f} % power)"]
+    columns += ["smallest difference that 32 seeds show"]
+    table = Table(columns, name="decisions", is_filterable=True)
     for metric, seen in ladder.metrics.items():
-        effect, margin = seen.effects.get(small_step(metric)[0]), findings.study.margin(metric)
-        shown: list[str | Cell] = [""] * 3
-        if effect:
-            needed = seeds_needed(seen.paired_sd, abs(effect.mean))
-            shown = [effect.text(), _in_noise(effect.mean, seen), _seeds(needed)]
+        own, margin = findings.sensitivity[metric], findings.study.margin(metric)
+        detectable = Aim(0.0, (1 - LEVEL) / 2).detectable(Noise(seen.paired_sd), MANY_SEEDS)
+        share = own.curve.share(detectable)
+        told = "" if math.isnan(share) else f"{100 * (1 - share):.0f} % of the samples"
         table.rows.append(
             [
                 f"{metric} [{seen.unit}]",
-                "yes" if judged[metric].tells_small_steps else "no",
+                _decided(metric, own),
                 Cell((f"{seen.seed_sd:.3g}",), value=seen.seed_sd),
                 Cell((f"{seen.paired_sd:.3g}",), value=seen.paired_sd),
-                *shown,
-                f"{margin:g}",
+                Cell((f"{margin:.3g}",), value=margin),
+                _in_noise(margin, seen) if margin else "",
                 _seeds(seeds_needed(seen.paired_sd, margin)) if margin else "",
+                Cell(tuple(filter(None, (f"{detectable:.3g}", told))), value=detectable),
             ]
         )
     return table
+
+
+def _decided(metric: str, own: MetricSensitivity) -> str:
+    if own.is_blind:
+        return "none"
+    return "time" if metric == STEP_TIME else ", ".join(kind for kind in RUNGS if kind not in own.unseen) or "none"
 
 
 def _rungs(ladder: Ladder) -> Table:

@@ -1,11 +1,9 @@
 """The report on a study: its sections, in the order of reading."""
 
-import shlex
 from collections.abc import Mapping
 
-from ablations.adapt import announcements
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Document, Figure, Paragraph, code_span
+from analysis.document.model import Block, Document, Figure, Paragraph, Section
 from analysis.document.style import style
 from analysis.figures import arms
 from analysis.figures.ladder import draw_ladder
@@ -15,7 +13,7 @@ from analysis.judgement.conclusions import code_note, conclusion
 from analysis.judgement.controls import NULL_LEVEL
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import notes
-from analysis.judgement.sensitivity import FILE, ladder_text
+from analysis.judgement.sensitivity import FILE, Ladder, ladder_text
 from analysis.sections import (
     checklist,
     claims,
@@ -27,7 +25,9 @@ from analysis.sections import (
     primary,
     search,
     sensitivity,
+    summary,
 )
+from analysis.sections.answer import answer
 from analysis.sections.numbers import numbers_of
 from analysis.sections.runs import cost_section, runs_section, setup_section
 from analysis.sections.scaling import section as scaling
@@ -46,28 +46,27 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         return _search_alone(findings, files)
     study, evidence = findings.study, findings.evidence
     shown, images = examples.section(findings)
-    results = evidence.results.to_csv(index=False).encode()
-    files = {"results.csv": results, **images, **files}
+    files = {"results.csv": evidence.results.to_csv(index=False).encode(), **images, **files}
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
     law = scaling.law_of(study, evidence)
-    if findings.search is None:
-        answer = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
-    else:
-        answer = confirmation.conclusion(findings)
     with style():
         lead, figures = _differences(findings), _learning_curves(findings)
         if isinstance(law, Fitted) and not findings.withheld:  # the law is the answer
-            answer, figures = law_conclusion(law), [lead, *figures] if lead else figures
+            figures = [lead, *figures] if lead else figures
             lead = law_figure(law)
-        sections = [
+        if findings.ladder is not None:
+            figures = [lead, *figures] if lead else figures
+            lead = _ladder(findings.ladder)
+        details = [
+            Section("The comparisons in words", _in_words(findings, law)),
             claims.section(findings) if findings.search is None else None,
             primary.section(findings, figures),
             search.section(findings),
             scaling.section(study, evidence, law, findings.withheld),
             factors.section(findings),
             convergence.section(findings),
-            sensitivity.section(findings, _ladder(findings)),
+            sensitivity.section(findings),
             metrics.section(findings),
             association_section(study, evidence),
             claims.controls_section(findings) if findings.controls or findings.search is None else None,
@@ -79,12 +78,13 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             runs_section(findings),
         ]
     return Document(
-        title=findings.request.folder,
-        question=study.question,
-        conclusion=_incomplete(findings) + answer,
-        introduction=_introduction(findings),
+        title=study.question,
+        subtitle=_subtitle(findings),
+        answer=answer(findings, law),
+        chips=summary.chips(findings),
         lead=lead,
-        sections=[one for one in sections if one is not None],
+        sections=summary.sections(findings),
+        details=[one for one in details if one is not None],
         numbers={
             **numbers_of(findings),
             "factors": factors.numbers(findings),
@@ -100,7 +100,8 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
 def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
     """Return the report on a search that compares nothing: it has no winner, or the baseline won it."""
     with style():
-        sections = [
+        details = [
+            Section("The search in words", [Paragraph(confirmation.conclusion(findings))]),
             search.section(findings),
             metrics.of_baseline(findings),
             None if findings.evidence.runs.empty else cost_section(findings),
@@ -110,29 +111,34 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
             runs_section(findings),
         ]
     return Document(
-        title=findings.request.folder,
-        question=findings.study.question,
-        conclusion=confirmation.conclusion(findings),
-        introduction=_introduction(findings),
-        sections=[one for one in sections if one is not None],
+        title=findings.study.question,
+        subtitle=_subtitle(findings),
+        answer=answer(findings),
+        sections=summary.sections(findings),
+        details=[one for one in details if one is not None],
         numbers={**numbers_of(findings), **search.numbers(findings)},
         files={"results.csv": findings.evidence.results.to_csv(index=False).encode(), **files},
     )
 
 
-def _incomplete(findings: Findings) -> str:
-    """Return how many runs the conclusion lacks; empty if it lacks none, or has none."""
-    has, lacks = len(findings.evidence.runs), len(findings.evidence.missing)
-    return f"Incomplete: {lacks} of {has + lacks} runs have no result. " if has and lacks else ""
+def _subtitle(findings: Findings) -> str:
+    """Return the way back to the index, the report's name, its scale and seeds."""
+    seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
+    number = f"{seeds} seed{'s' * (seeds != 1)}"
+    parts = ["[Reports](../README.md)", findings.request.folder, f"scale {findings.config.scale}", number]
+    return " · ".join(parts)
 
 
-def _introduction(findings: Findings) -> list[Block]:
-    """Return source and command of the study, and what limits its conclusions."""
-    command = shlex.join(["python", "sweeps/launch.py", *findings.request.arguments])
-    source = f"Source: {findings.study.source}. Command: {code_span(command)}."
-    source += " The file [results.csv](results.csv) has one row per run."
-    notes = [source, code_note(findings.study, findings.evidence), *announcements(findings.study)]
-    return [Paragraph(note) for note in notes if note]
+def _in_words(findings: Findings, law: Fitted | str | None) -> list[Block]:
+    """Return the result with all its intervals, and of which code the runs are if they differ."""
+    study = findings.study
+    if findings.search is not None:
+        text = confirmation.conclusion(findings)
+    elif isinstance(law, Fitted) and not findings.withheld:
+        text = law_conclusion(law)
+    else:
+        text = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
+    return [Paragraph(one) for one in (text, code_note(study, findings.evidence)) if one]
 
 
 def _differences(findings: Findings) -> Figure | None:
@@ -163,11 +169,9 @@ def _learning_curves(findings: Findings) -> list[Block]:
     return [Figure("learning_curves", "Learning curves", caption, *drawn)]
 
 
-def _ladder(findings: Findings) -> list[Block]:
-    if findings.ladder is None:
-        return []
+def _ladder(ladder: Ladder) -> Figure:
     seen = (
         "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a difference"
         " outside the dashed lines is detected in at least 4 of 5 cases."
     )
-    return [Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(findings.ladder))]
+    return Figure("sensitivity", "Known effects in units of noise", seen, *draw_ladder(ladder))

@@ -76,15 +76,18 @@ def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> D
     files = {_example(number): thumbnail(unnormalise(run.image[one.row])) for number, one in enumerate(shown, 1)}
     if findings.pictures:
         files["pixels.png"] = draw_pictures(findings.pictures)
-    blocks = blocks_of("verify", named, config=config, findings=findings, credits=credits_text(credits_of([config])))
+    checks, *details = blocks_of(
+        "verify", named, config=config, findings=findings, credits=credits_text(credits_of([config]))
+    )
     command = shlex.join(["python", "-m", "analysis.verify", *arguments])
     return Document(
         title=f"Verification of run {run.folder.name}",
-        question=f"Made by `{command}` from `{run.folder.path}`: objective {config.objective.name}, scale"
+        subtitle=f"Made by `{command}` from `{run.folder.path}`: objective {config.objective.name}, scale"
         f" {config.scale}, {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in"
         " float32.",
-        conclusion=" ".join(summary(run, findings)),
-        sections=[block for block in blocks if isinstance(block, Section)],
+        answer=" ".join(summary(run, findings)),
+        sections=[checks] if isinstance(checks, Section) else [],
+        details=[block for block in details if isinstance(block, Section)],
         numbers={
             "run": run.folder.name,
             "checks": [one._asdict() | {"verdict": one.verdict} for one in findings.checks],
@@ -101,7 +104,9 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
     ]
     yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")
-    yield "config", Code(json.dumps(to_dict(config), indent=1, ensure_ascii=False), "json")
+    values = to_dict(config)
+    del values["data"]["cache_dir"]  # a place on this machine, of no use elsewhere
+    yield "config", Code(json.dumps(values, indent=1, ensure_ascii=False), "json")
     if lengths.count_I.any():
         caption = (
             f"Bars: how often each prefix length occurred in {lengths.count_I.sum():,} draws. Marks: the configured"

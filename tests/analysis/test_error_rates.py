@@ -7,13 +7,22 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.expectations import Combination, Ranges, expect, slope
+from ablations.catalogue import STUDIES
+from ablations.claims import CLAIMS
+from ablations.expand import Cell
+from ablations.expectations import READER, Combination, Ranges, expect, slope
+from ablations.request import Request
+from aimv2.config.recipes.scales import demo, laptop
 from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, Estimate, detectable_difference
+from analysis.inference.intervals import LEVEL, Estimate, bonferroni, detectable_difference
 from analysis.inference.items import item_covariance, with_items
 from analysis.inference.looks import Look, look
+from analysis.inference.power import Noise
 from analysis.inference.relations import Word
+from analysis.judgement.claims import answers_of, overall, whole_claims
 from analysis.judgement.compare import primary_comparisons
+from analysis.judgement.findings import Findings
+from analysis.judgement.planner import planner_of
 from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
@@ -42,8 +51,13 @@ def at_most(rate, num):
 
 
 def words(study, evidence, level=LEVEL):
-    options = {"controls": passed_controls(study), "sensitivity": sensitive(LOSS), "scale": "demo"}
-    return [one.word for one in verdicts(study, evidence, level=level, **options).values()]
+    """Return the words for the claims of a study, which share the level as if there were no others."""
+
+    def share(claim, level):
+        return bonferroni(len(study.claims), level)
+
+    options = {"controls": passed_controls(study), "sensitivity": sensitive(LOSS), "config": demo()}
+    return [one.word for one in verdicts(study, evidence, level=level, share=share, **options).values()]
 
 
 def until(evidence, num_seeds, arms=tuple(NULL.arms)):
@@ -109,7 +123,7 @@ def test_looks_at_a_sweep_keep_five_percent_up_to_the_noise_of_1000_studies(tmp_
 )
 def test_relation_is_supported_at_most_five_percent_of_the_time_at_its_boundary(relation, difference):
     """The true difference of a loss is exactly the margin, at which none of these relations holds yet."""
-    num, margin = 1000, NULL.equivalence_margin
+    num, margin = 1000, NULL.primary_margin
     study = replace(NULL, claims={"uniform-prefix-length": expect("causal", relation, than="uniform", metric=LOSS)})
     found = [
         word
@@ -193,3 +207,77 @@ def test_slopes_and_ranges_without_effects_are_decided_at_most_five_percent_of_t
         evidence = evidence_of(study, {}, spread=SPREAD, seeds=range(num_seeds), rng=number)
         false += any(word in DECIDED for word in words(study, evidence))
     assert false / num <= at_most(0.05, num)
+
+
+PAGE = (  # nine studies with claims on encoders
+    *("decoder_width", "decoder_sharing", "decoder_depth", "caption_order", "norm_ffn", "patch_order", "loss_weight"),
+    *("objective", "encoder_attention"),
+)
+TRUE_OF_EQUALS = ("equal", "not better", "not worse")  # relations that hold if all arms are alike
+
+
+def findings_of(slug, *, effects, seeds, rng):
+    """Return findings of a study whose arms differ by these effects only, judged as reports judge."""
+    study, config = STUDIES[slug], laptop()
+    metrics = tuple(study.deciding_metrics)
+    evidence = evidence_of(study, effects, spread=SPREAD, seeds=range(seeds), metrics=metrics, rng=rng)
+    sensitivity, controls = sensitive(*metrics, noise=Noise(SPREAD * np.sqrt(2))), passed_controls(study)
+    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=config)
+    request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=config)], arguments=())
+    return Findings(
+        study=study, request=request, evidence=evidence, look=Look(1), ladder=None, sensitivity=sensitivity,
+        comparisons={}, controls=controls, verdicts=judged,
+    )  # fmt: skip
+
+
+def has_a_false_verdict(found):
+    """True if the page of claims says something false about arms that are all alike."""
+    for name, parts in whole_claims().items():
+        word = overall([answer for claim in (CLAIMS[name], *parts) for answer in answers_of(claim, found)])
+        expected = [one for study in found.values() for one in study.study.claims.get(name, ())]
+        is_true = bool(expected) and all(one.relation in TRUE_OF_EQUALS for one in expected)
+        if word in (Word.CONTRADICTED, "studies disagree") or (word == Word.SUPPORTED and not is_true):
+            return True
+    return False
+
+
+def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_time():
+    num = 200
+    false = sum(
+        has_a_false_verdict(
+            {slug: findings_of(slug, effects={}, seeds=4, rng=100 * number + place) for place, slug in enumerate(PAGE)}
+        )
+        for number in range(num)
+    )
+    assert false / num <= at_most(0.05, num)
+
+
+def test_studies_by_themselves_would_fill_a_page_with_false_verdicts():
+    """At 5 % for each claim: what the shared budget of the page prevents."""
+    num, false = 60, 0
+    for number in range(num):
+        decided = []
+        for place, slug in enumerate(PAGE):
+            study = STUDIES[slug]
+            metrics = tuple(study.deciding_metrics)
+            evidence = evidence_of(study, {}, spread=SPREAD, metrics=metrics, rng=100 * number + place)
+            options = {"controls": passed_controls(study), "sensitivity": sensitive(*metrics), "config": laptop()}
+            found = verdicts(study, evidence, share=lambda claim, level: level, **options)
+            decided += [one.word for one in found.values()]
+        false += Word.CONTRADICTED in decided
+    assert false / num > 0.1
+
+
+def test_planned_seeds_decide_a_claim_with_the_planned_power():
+    """The true difference is the margin, which a plan aims at if the paper claims no effect."""
+    slug, claim = "caption_order", "image-first-order"
+    noise = Noise(SPREAD * np.sqrt(2))
+    study, num = STUDIES[slug], 300
+    margin = study.margin(READER)
+    planned = planner_of(study, claim, LEVEL, sensitive(READER, noise=noise), "laptop").seeds
+    assert margin / noise.seeds > 2, "few seeds suffice, and the simulation is short"
+    words_found = [
+        findings_of(slug, effects={"text_first": margin}, seeds=int(planned), rng=number).verdicts[claim].word
+        for number in range(num)
+    ]
+    assert words_found.count(Word.SUPPORTED) / num >= 0.8 - 3.1 * np.sqrt(0.8 * 0.2 / num)

@@ -18,7 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ablations.catalogue import STUDIES
-from ablations.expectations import PROBE, STEP_TIME, Relation
+from ablations.expectations import PROBE, READER, STEP_TIME, Relation
+from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from analysis.inference.agreement import agreement, association
 from analysis.inference.contrasts import SharedError, spreads
@@ -31,13 +32,14 @@ from analysis.inference.relations import finding, outcome
 from analysis.inference.scaling.comparison import lack_of_fit
 from analysis.inference.scaling.power_law import FORMS, fit
 from analysis.inference.survival import lead, restricted_mean, time_to_reach
-from analysis.judgement.claims import seeds_of
 from analysis.judgement.compare import primary_comparisons
 from analysis.judgement.conclusions import conclusion
 from analysis.judgement.conclusions import findings as other_findings
 from analysis.judgement.controls import check_controls, offsets
 from analysis.judgement.findings import climb
-from analysis.judgement.sensitivity import sensitivity_of
+from analysis.judgement.planner import planner_of
+from analysis.judgement.samples import SampleCurve
+from analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_of
 from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of
 
@@ -45,6 +47,9 @@ NOISE = 1e-13
 MARGIN = 0.5
 SHIFT = st.sampled_from([1.0, -70.0, 1e6])
 CHANGES = ("noise", "arms", "seeds", "constant")
+CURVE = SampleCurve({0.5: 0.3, 2.0: -0.2})
+# Runs that have the mechanism of every claim.
+CONFIG = replaced(demo(), {"objective.name": "image_only", "data.scenes.num_scenes": 500})
 
 
 @st.composite
@@ -266,7 +271,7 @@ def test_scaling_law_and_its_warnings_stay_the_same(needs_n, how):
     assert vars(other_misfit) == pytest.approx(vars(misfit), rel=1e-4, abs=1e-9)
 
 
-METRICS = ("content_loss", "causal_content_loss", PROBE, f"causal_{PROBE}", STEP_TIME)
+METRICS = (READER, "content_loss", "causal_content_loss", PROBE, f"causal_{PROBE}", STEP_TIME)
 
 
 @example(slug="data_mix", size=0.1, num_seeds=3, spread=0.05, how="arms", rng=0, constant=1.0)
@@ -303,11 +308,16 @@ def test_verdicts_and_all_that_they_rest_on_stay_the_same(slug, size, num_seeds,
 def concluded(study, evidence):
     """Return all words that judgements of a study consist of, without measured numbers, by part and name."""
     ladder = climb(study, evidence, demo())
-    sensitivity = sensitivity_of(ladder)
+    rungs = sensitivity_of(ladder)
+    sensitivity = rungs | {  # of which all see everything, at the noise of these runs
+        metric: MetricSensitivity(metric, "sees all", curve=CURVE, noise=Noise(seen.paired_sd, seen.items_error or 0))
+        for metric, seen in ladder.metrics.items()
+    }
+    study = study.with_margins(margins(sensitivity))
     controls = check_controls(study, evidence)
     cells = [SimpleNamespace(arm=arm) for arm in study.arms]
     comparisons = primary_comparisons(study, cells, evidence)
-    found = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale="demo")
+    found = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=CONFIG)
     every = [one for expectations in study.claims.values() for one in expectations]
     text = conclusion(study, comparisons, "nats")
     judged_by = [
@@ -319,7 +329,7 @@ def concluded(study, evidence):
         "controls": {(one.control, one.metric, one.result, without_numbers(one.reason)) for one in controls},
         "offsets": [without_numbers(note) for note in offsets(study, evidence, every)],
         "rungs": {metric: sorted(seen.effects) for metric, seen in ladder.metrics.items()},
-        "sensitivity": {metric: one.tells_small_steps for metric, one in sensitivity.items()},
+        "sensitivity": {metric: (one.is_blind, sorted(one.unseen)) for metric, one in rungs.items()},
         "comparisons": {
             arm: (one.observed, one.expected, one.outcome, one.withheld, words_of(one.difference))
             for arm, one in comparisons.items()
@@ -329,7 +339,7 @@ def concluded(study, evidence):
                 one.word,
                 sorted(without_numbers(note) for note in one.qualifications),
                 [(words_of(judged.difference), judged.outcome) for judged in one.deciding],
-                seeds_of(one, study) if one.word == "undecided" else 0,
+                f"{planner_of(study, claim, 0.975, sensitivity, 'demo').seeds:g}",
             )
             for claim, one in found.items()
         },

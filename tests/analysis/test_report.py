@@ -22,18 +22,19 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis import report
 from analysis.costs.measurements import to_json
-from analysis.document.markdown import to_markdown
+from analysis.document.markdown import DETAILS, to_details
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack
 from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
 from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text, read_sensitivity
+from analysis.judgement.sensitivity import read_sensitivity
 from analysis.report import build
 from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
+from tests.helpers.ladders import HARMS, ladder_of, seeing, write_ladder
 from tests.helpers.searches import request_of_search, typical, won_by_the_baseline, write_confirmation
 from tests.helpers.specimen import STUDY
 
@@ -51,8 +52,17 @@ def folder(request_of, runs_dir, tmp_path_factory):
 
 
 def text_of(request, folder):
-    """Return the text of a report of the runs in a folder, with the sensitivity of the reports in it."""
-    return to_markdown(document(findings_of(report.records_of(request, folder), folder / "reports"), {}))
+    """Return the details of a report of the runs in a folder, with the sensitivity of the reports in it."""
+    return to_details(document(findings_of(report.records_of(request, folder), folder / "reports"), {}))
+
+
+def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
+    elsewhere = replace(request_of, arguments=("sweep=eos", f"data.cache_dir={cache_dir}", "runs_dir=/scratch/runs"))
+    found = report.portable(elsewhere)
+    assert found.arguments == ("sweep=eos",)
+    assert {cell.config.data.cache_dir for cell in request_of.cells} == {cache_dir}, "it has one before"
+    assert {cell.config.data.cache_dir for cell in found.cells} == {"cache"}
+    assert [cell.name for cell in found.cells] == [cell.name for cell in request_of.cells], "the same runs"
 
 
 def files(folder):
@@ -60,8 +70,9 @@ def files(folder):
 
 
 def test_markdown_refers_to_files_that_exist(folder):
-    found = re.findall(r"\]\((\S+\.\w+)\)", (folder / "report.md").read_text())
-    assert {"results.csv", "figures/differences.svg", "figures/example_01.png"} <= set(found)
+    pages = [(folder / name).read_text() for name in ("report.md", "details.md")]
+    found = [file for page in pages for file in re.findall(r"\]\(([^\s#)]+\.\w+)[#)]", page)]
+    assert {"details.md", "figures/differences.svg", "figures/example_01.png", "../README.md"} <= set(found)
     assert all((folder / file).exists() for file in found)
 
 
@@ -75,9 +86,10 @@ def test_page_and_markdown_have_the_same_text(folder):
     parser = Text()
     parser.feed((folder / "report.html").read_text())
     shown = " ".join(parser.text.split())
-    for line in (folder / "report.md").read_text().splitlines():
+    lines = [line for name in ("report.md", "details.md") for line in (folder / name).read_text().splitlines()]
+    for line in lines:
         words = re.sub(r"[*`>#~]|\\(?=[_&|{}])", "", line).split()
-        if words and line[0] not in "|!" and "](" not in line:
+        if words and line[0] not in "|!🟩🟥🟨⬜" and "](" not in line and not line.startswith("# Details"):
             assert " ".join(words).removeprefix("- ") in shown
 
 
@@ -199,8 +211,8 @@ def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path)
         elif cell.seed < 2:
             write_run(cell, tmp_path, 3.0)
     path = build(replace(request_of, cells=some), tmp_path, tmp_path / "reports")
-    text, page = path.read_text(), (path.parent / "report.html").read_text()
-    assert "> Incomplete: 3 of 6 runs have no result. No conclusion" in text
+    text, page = path.read_text() + path.with_name(DETAILS).read_text(), (path.parent / "report.html").read_text()
+    assert "> Incomplete, 3 of 6 runs are missing: Nothing is " in text
     assert "not run yet" in text
     assert r"text\_loss is nan at step 7 \| \<script\>" in text
     assert "text_loss is nan at step 7 | &lt;script&gt;" in page
@@ -226,17 +238,13 @@ def test_conclusion_waits_for_the_sensitivity_of_the_primary_metric(cells, reque
         effect = {"positive_control": 1.0, "causal": 0.5}.get(cell.arm, 0.0)
         write_run(cell, tmp_path, 3 + effect + 0.01 * np.sin(number))
     text = text_of(request_of, tmp_path)
-    assert "> No conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
+    assert "\nNo conclusion: sensitivity of content_loss at scale test was not measured: run python sweeps" in text
     assert "not judged: the metric is not sensitive" in text
     assert text.count("**not testable**") == 2
     config = next(cell.config for cell in cells if cell.arm == "uniform")
-    effect = KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
-    seen = Seen(unit="", seed_sd=0.1, paired_sd=0.1, effects={"samples_050": effect})
-    ladder = Ladder(base=base_of(config), rungs={"samples_050": "half"}, metrics={"content_loss": seen})
-    (tmp_path / "reports/sensitivity_test").mkdir(parents=True)
-    (tmp_path / "reports/sensitivity_test/sensitivity.json").write_text(ladder_text(ladder))
+    write_ladder(tmp_path / "reports", ladder_of(seeing("content_loss"), config), "sensitivity_test")
     text = text_of(request_of, tmp_path)
-    assert "> Compared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
+    assert "\nCompared with the baseline (uniform on 1..I-1) in content_loss over 4 seeds: causal" in text
     assert "not judged" not in text
 
 
@@ -259,7 +267,7 @@ def edited(cells, request_of, tmp_path):
 def test_seeds_of_different_code_are_not_pooled_as_one_arm(edited, request_of, tmp_path):
     """Item 2: the audit's report had 0.988, 0.496 and 0.252, of three versions of a loss, as one arm."""
     text = edited()
-    assert "> No conclusion: the runs are of 3 codes." in text
+    assert "\nNo conclusion: the runs are of 3 codes." in text
     codes = "aaaaaaaaaaaa (8 runs), bbbbbbbbbbbb (8 runs), not recorded (16 runs)"
     assert f"The runs are of different code: {codes}." in text
     assert "sweep.allow_mixed_code=true" in text
@@ -277,7 +285,7 @@ def test_mixed_code_is_allowed_on_request_and_reported(edited):
     assert (
         "not recorded (16 runs). Verdicts are drawn from the mixture, as sweep.allow_mixed_code=true requests." in text
     )
-    assert "> No conclusion: the runs are" not in text
+    assert "No conclusion: the runs are" not in text
     assert "withheld: " not in text
     assert "the runs are of 3 codes, which the sweep allows" in text, "it stands beside the numbers that it limits"
 
@@ -300,7 +308,7 @@ def test_report_of_a_search_is_built_from_its_file_and_again_from_its_records(ti
     path.unlink()
     assert report.main([*arguments, "--check"]) == 0
     found = files(reports / request.folder)
-    assert "> No conclusion: sensitivity of content_loss" in found["report.md"].decode()
+    assert "\nNo conclusion: sensitivity of content_loss" in found["details.md"].decode()
 
 
 @pytest.mark.exhaustive
@@ -310,8 +318,8 @@ def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
     path.parent.mkdir()
     path.write_text(json.dumps(won_by_the_baseline()))
     write_confirmation(alone, tmp_path)
-    text = build(alone, tmp_path, tmp_path / "reports").read_text()
-    assert "> The baseline won" in text
+    text = build(alone, tmp_path, tmp_path / "reports").with_name(DETAILS).read_text()
+    assert "\nThe baseline won" in text
     assert num_looks(looks_path(tmp_path, alone.folder)) == 0
     path.write_text(json.dumps(typical()))
     build(both, tmp_path, tmp_path / "reports")
@@ -323,21 +331,21 @@ def test_a_search_that_the_baseline_won_spends_no_look(tiny, tmp_path):
 
 @pytest.mark.exhaustive
 def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
-    study, rungs = STUDIES["sensitivity"], {"samples_050": 0.5, "samples_200": -0.3, "positive_control": 2.0}
+    study, rungs = STUDIES["sensitivity"], HARMS
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(3))
     noises = np.random.default_rng(0).normal(size=len(cells))
     for cell, noise in zip(cells, noises, strict=True):
         write_run(cell, tmp_path, 3.0 + rungs.get(cell.arm, 0) + 0.01 * noise)
     request = Request(study=study, cells=cells, arguments=("sweep=sensitivity",))
     reports = tmp_path / "reports"
-    text = build(request, tmp_path, reports).read_text()
-    assert "> Compared with the baseline" in text, "it measures the sensitivity, and does not wait for it"
-    assert "Sensitivity: content_loss tells half the samples from all of them" in text
+    text = build(request, tmp_path, reports).with_name(DETAILS).read_text()
+    assert "\nCompared with the baseline" in text, "it measures the sensitivity, and does not wait for it"
+    assert "Sensitivity: content_loss sees at scale test: 0.25 x the samples, " in text
     assert (reports / request.folder / "figures/sensitivity.svg").exists()
     other_seed = replaced(cells[0].config, {"seed": 9, "device": "cuda"})
-    assert read_sensitivity(reports, other_seed)["content_loss"].tells_small_steps
+    assert not read_sensitivity(reports, other_seed)["content_loss"].is_blind
     causal = replaced(other_seed, {"prefix": {"law": "causal"}})
-    assert not read_sensitivity(reports, causal)["content_loss"].tells_small_steps
+    assert read_sensitivity(reports, causal)["content_loss"].is_blind
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_law_is_printed_and_written(table, tmp_path, capsys):
 def test_names_of_columns_are_text_in_every_part_of_the_report(tmp_path):
     """Neither an image that a reader's browser loads, nor a script, nor a formula, nor a column of its own."""
     size, loss = "a|b*<script>", '![x](/etc/hostname) "$\\alpha_'
-    runs = pd.DataFrame({size: np.geomspace(1e6, 1e9, 6), loss: [3.9, 3.1, 2.6, 2.3, 2.1, 2.0]})
+    runs = pd.DataFrame({size: np.geomspace(1e6, 1e9, 7), loss: [3.9, 3.1, 2.6, 2.3, 2.1, 2.0, 1.95]})
     runs.to_csv(tmp_path / "runs.csv", index=False)
     out = tmp_path / "report"
     assert main(["fit", str(tmp_path / "runs.csv"), f"n={size}", f"loss={loss}", "bootstrap=100", f"out={out}"]) == 0
@@ -67,10 +67,11 @@ def test_flops_of_the_file_replace_six_n_d(table):
 
 
 @pytest.mark.exhaustive
-def test_one_variable_and_a_named_form(table):
-    found = report(table, FitOptions(d="tokens", loss="ce", bootstrap=100, form="d_no_offset"))
+def test_one_variable_and_a_named_form(tmp_path):
+    ladder_runs(BESIROGLU, noise=0.005, samples=6).to_csv(tmp_path / "runs.csv", index=False)
+    found = report(tmp_path / "runs.csv", FitOptions(d="d", loss="loss", bootstrap=100, form="d_no_offset"))
     assert found.numbers["form"] == "B d^-b"
-    assert found.question == "48 runs, 4 settings."
+    assert found.question == "72 runs, 6 settings."
     assert "frontier" not in found.numbers
 
 
@@ -100,11 +101,25 @@ def test_bad_input_is_one_sentence(table, arguments, message, capsys):
     assert "Traceback" not in error
 
 
-def test_too_few_runs_are_told(tmp_path, capsys):
-    path = tmp_path / "few.csv"
-    pd.DataFrame({"n": [1, 2, 4], "d": [1, 2, 4], "loss": [3, 2.5, 2.2]}).to_csv(path, index=False)
+SATURATED = ladder_runs(BESIROGLU, noise=0.005, sizes=5, samples=5, num_seeds=1).iloc[[0, 7, 14, 16, 23]]
+COLLINEAR = ladder_runs(BESIROGLU, noise=0.005, sizes=12, samples=12, num_seeds=1).iloc[::13]
+RISING = ladder_runs(BESIROGLU, noise=0.005).assign(loss=lambda runs: runs["loss"] * runs["n"] ** 0.1)
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (SATURATED, "has 5 parameters and needs at least 9 settings, and the runs have 5; run 4 more"),
+        (COLLINEAR, "n and d vary together (the correlation of their logarithms is 1.000)"),
+        (RISING, "the loss rises with n, by "),
+    ],
+)
+def test_runs_that_cannot_determine_the_law_are_refused_in_one_sentence(runs, message, tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    runs.to_csv(path, index=False)
     assert main(["fit", str(path), "n=n", "d=d", "loss=loss"]) == 2
-    assert "needs at least 5 settings; the runs have 3" in capsys.readouterr().err
+    assert f"no law can be fitted to {path}: " in (error := capsys.readouterr().err.replace("\n", " "))
+    assert message in error
 
 
 def test_values_may_have_spaces_and_missing_ones_are_refused(tmp_path, capsys):

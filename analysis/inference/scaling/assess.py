@@ -76,7 +76,7 @@ def assess(
         huber: the Huber scale, in log units; by default that of each form's residuals.
 
     Raises:
-        FitError: the form cannot be fitted to these runs.
+        FitError: the runs cannot determine the form, or there is no fit.
     """
     if runs.empty:
         raise FitError("there are no runs")

@@ -1,7 +1,8 @@
 """Intervals of a fitted law by the bootstrap, and which of its parameters the data identify."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from analysis.inference.intervals import LEVEL, percentiles
 from analysis.inference.scaling.comparison import seed_effects, shares_seeds
+from analysis.inference.scaling.design import variables_of
 from analysis.inference.scaling.power_law import (
     BOUNDS,
     COEFFICIENTS,
@@ -23,7 +25,7 @@ from analysis.inference.scaling.power_law import (
 NUM_DRAWS = 200
 STARTS = (1.0, 0.7, 1.4)  # times the exponents of the point estimate, and then within their bounds
 MIN_FREE = 0.1  # share of a run's deviation that its residual shows, at least; a run that the fit follows shows none
-MIN_LEVELS = 3  # of a variable: an offset, a coefficient and an exponent need three
+MANY_SETTINGS = 10  # per parameter; then settings are a sample that can itself be drawn, and no ladder
 MAX_FACTOR = 3.0  # between the ends of an identified exponent's interval
 MAX_OFFSET_WIDTH = 0.5  # width of an identified offset's interval, as a share of the smallest loss
 NEAR = 1.01  # ratio to a bound that counts as at it
@@ -62,7 +64,7 @@ class Bootstrap:
         for variable in self.law.form.variables:
             exponent, terms = EXPONENTS[variable], self.law.form.terms
             coefficient = next(COEFFICIENTS[term[0]] for term in terms if variable in term)
-            if reason := self._why_no_term(coefficient) or self._why_no_exponent(exponent, variable):
+            if reason := self._why_no_term(coefficient) or self._why_no_exponent(exponent):
                 found[exponent] = f"{exponent} is not identified: {reason}."
                 found[coefficient] = f"{coefficient} is not identified: {reason}."
         if self.law.form.has_offset and (reason := self._why_no_offset()):
@@ -75,10 +77,7 @@ class Bootstrap:
             return f"the interval of {coefficient}, {bounds(low, high)}, reaches 0, so the data may not need its term"
         return ""
 
-    def _why_no_exponent(self, exponent: str, variable: str) -> str:
-        levels = self.runs[variable].nunique()
-        if levels < MIN_LEVELS and self.law.form.has_offset:
-            return f"{variable} has {levels} values, and an exponent beside an offset needs {MIN_LEVELS}"
+    def _why_no_exponent(self, exponent: str) -> str:
         low, high = self.interval(exponent)
         text = f"the interval of {exponent}, {bounds(low, high)},"
         if low < BOUNDS[0] * NEAR or high > BOUNDS[1] / NEAR:
@@ -104,12 +103,16 @@ def resample(
     seed: int = 0,
     max_evaluations: int = MAX_EVALUATIONS,
 ) -> Bootstrap:
-    """Refit the law to resampled runs.
+    """Refit the law to resampled runs: to drawn settings if there are many, otherwise to runs with drawn noise.
 
-    The log residuals are split into what a seed adds to all settings, and the rest of each run. Seeds are drawn as
-    blocks over all settings, with replacement. The rest of a run stays with it and changes its sign at random, so that
-    noise may differ between settings (wild bootstrap). Both are added to the fitted law. The fit follows each run by
-    its leverage, and the rest is scaled up for that. Where settings share no seeds, there is the rest alone.
+    Many settings without seeds as blocks are a sample, and are drawn with replacement, each with its runs. So whatever
+    the law lacks in a region, such as at few tokens per parameter, widens the intervals as noise does.
+
+    A ladder has too few settings to lose any, and they are kept. The log residuals are split into what a seed adds to
+    all settings, and the rest of each run. Seeds are drawn as blocks over all settings, with replacement. The rest of a
+    run stays with it and changes its sign at random, so that noise may differ between settings (wild bootstrap). Both
+    are added to the fitted law. The fit follows each run by its leverage, and the rest is scaled up for that. Where
+    settings share no seeds, there is the rest alone.
 
     To draw whole seeds instead would be simpler, but three seeds are three independent values, too few to resample.
 
@@ -120,10 +123,36 @@ def resample(
     Raises:
         FitError: a refit is not possible at all, such as with a loss that is not finite.
 
-    Source: Davidson and Flachaire 2008 (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley
-    1997, section 3.8 (blocks).
+    Source: Efron and Tibshirani 1993, section 9.5 (settings, as in Besiroglu et al. 2024); Davidson and Flachaire 2008
+    (signs; the scale is that of HC3, MacKinnon and White 1985); Davison and Hinkley 1997, section 3.8 (blocks).
     """
     rng = np.random.default_rng(seed)
+    samples = _drawn_settings(runs, rng) if draws_settings(law, runs) else _drawn_noise(law, runs, rng)
+    starts = np.clip(law.exponents * np.array(STARTS)[:, None], *BOUNDS)
+    rows, num_failed = [], 0
+    for drawn in itertools.islice(samples, num_draws):
+        try:
+            refit = fit(law.form, drawn, huber=law.huber, exponents_KV=starts, max_evaluations=max_evaluations)
+        except NotConverged:
+            num_failed += 1
+        else:
+            rows.append(refit.parameters)
+    return Bootstrap(law, runs, pd.DataFrame(rows, columns=list(law.form.parameters)), num_failed)
+
+
+def draws_settings(law: Law, runs: pd.DataFrame) -> bool:
+    """True if intervals are those of drawn settings, because these are many and their runs share no seeds."""
+    num_settings = len(runs[variables_of(runs)].drop_duplicates())
+    return num_settings >= MANY_SETTINGS * len(law.form.parameters) and not shares_seeds(runs)
+
+
+def _drawn_settings(runs: pd.DataFrame, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
+    rows = list(runs.groupby(variables_of(runs)).indices.values())
+    while True:
+        yield runs.iloc[np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])]
+
+
+def _drawn_noise(law: Law, runs: pd.DataFrame, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
     effect_R = seed_effects(law.residual_R, runs)
     rest_R = law.residual_R - law.residual_R.mean() - effect_R
     code_R, effect_S = np.zeros(len(runs), dtype=int), np.zeros(1)
@@ -133,18 +162,10 @@ def resample(
     num_seeds, num_runs = len(effect_S), len(runs)
     rest_R = rest_R / np.maximum(1 - law.leverage_R, MIN_FREE) * math.sqrt(num_runs / (num_runs - num_seeds + 1))
     effect_S = effect_S * math.sqrt(num_seeds / max(num_seeds - 1, 1))
-    starts = np.clip(law.exponents * np.array(STARTS)[:, None], *BOUNDS)
-    fitted_R, rows, num_failed = law.predict(runs), [], 0
-    for _ in range(num_draws):
+    fitted_R = law.predict(runs)
+    while True:
         noise_R = rng.choice(effect_S, num_seeds)[code_R] + rest_R * rng.choice((-1, 1), num_runs)
-        try:
-            drawn = runs.assign(loss=fitted_R * np.exp(noise_R))
-            refit = fit(law.form, drawn, huber=law.huber, exponents_KV=starts, max_evaluations=max_evaluations)
-        except NotConverged:
-            num_failed += 1
-        else:
-            rows.append(refit.parameters)
-    return Bootstrap(law, runs, pd.DataFrame(rows, columns=list(law.form.parameters)), num_failed)
+        yield runs.assign(loss=fitted_R * np.exp(noise_R))
 
 
 def bounds(low: float, high: float) -> str:

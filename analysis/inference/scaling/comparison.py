@@ -10,6 +10,7 @@ from scipy import stats
 
 from analysis.inference.contrasts import Blocks
 from analysis.inference.intervals import NO_ESTIMATE, Estimate
+from analysis.inference.scaling.design import MIN_NOISE, check_design, variables_of
 from analysis.inference.scaling.power_law import (
     LEAST_SQUARES,
     FitError,
@@ -23,7 +24,6 @@ from analysis.inference.scaling.power_law import (
 
 HELD_OUT_SHARE = 0.1  # of the runs, at least; with few levels, the largest level of a variable is more
 MIN_LEVELS = 3  # of a variable among the fitted runs: an offset, a coefficient and an exponent need three
-MIN_NOISE = 1e-9  # relative; below, the runs of a setting are equal but for rounding
 ALPHA = 0.01  # of the test of lack of fit, which should seldom warn by chance
 
 
@@ -111,6 +111,7 @@ def compare(
 
 def _trial(form: Form, runs: pd.DataFrame, split: Split, huber: float | None) -> FormTrial:
     try:
+        check_design(form, runs)
         law = fit(form, runs, huber=huber)
     except FitError as reason:
         return FormTrial(form, None, NO_ESTIMATE, np.array([]), str(reason))
@@ -145,7 +146,7 @@ def lack_of_fit(law: Law, runs: pd.DataFrame) -> LackOfFit:
     Source: Draper and Smith 1998, section 2.1; the noise is the interaction of settings and seeds.
     """
     fitted = fit(law.form, runs, huber=LEAST_SQUARES)
-    setting_RK = _dummies(runs.groupby(_variables(runs)).ngroup())
+    setting_RK = _dummies(runs.groupby(variables_of(runs)).ngroup())
     block_RS = _dummies(runs["seed"]) if shares_seeds(runs) else np.zeros((len(runs), 0))
     rest, df_rest = _unexplained(fitted.residual_R, np.hstack([setting_RK, block_RS]))
     rest_of_law, df_law = _unexplained(fitted.residual_R, np.hstack([fitted.jacobian_RP, block_RS]))
@@ -167,7 +168,7 @@ def seed_effects(residual_R: np.ndarray, runs: pd.DataFrame) -> np.ndarray:
     """
     if not shares_seeds(runs):
         return np.zeros(len(residual_R))
-    setting_R, (seed_R, seeds) = runs.groupby(_variables(runs)).ngroup().to_numpy(), pd.factorize(runs["seed"])
+    setting_R, (seed_R, seeds) = runs.groupby(variables_of(runs)).ngroup().to_numpy(), pd.factorize(runs["seed"])
     residual_SA = np.full((len(seeds), setting_R.max() + 1), math.nan)
     residual_SA[seed_R, setting_R] = residual_R
     effect_R = Blocks(residual_SA).seed_effect_S[seed_R]
@@ -188,14 +189,10 @@ def why_no_blocks(runs: pd.DataFrame) -> str:
         return "the seeds of the runs are not known"
     if runs["seed"].nunique() < 2:
         return "all runs have the same seed"
-    counts = runs.groupby([*_variables(runs), "seed"]).size().unstack(fill_value=0).to_numpy()
+    counts = runs.groupby([*variables_of(runs), "seed"]).size().unstack(fill_value=0).to_numpy()
     if counts.max() > 1:
         return "a setting has several runs of one seed"
     return "" if counts.mean(axis=0).min() >= 0.5 else "a seed is in fewer than half of the settings"
-
-
-def _variables(runs: pd.DataFrame) -> list[str]:
-    return [name for name in ("n", "d") if name in runs]
 
 
 def _dummies(labels: "pd.Series[int]") -> np.ndarray:

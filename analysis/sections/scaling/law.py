@@ -10,7 +10,7 @@ from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Tab
 from analysis.figures.scaling import draw_scaling
 from analysis.inference.intervals import Estimate
 from analysis.inference.scaling.assess import ScalingLaw
-from analysis.inference.scaling.bootstrap import bounds, digits
+from analysis.inference.scaling.bootstrap import bounds, digits, draws_settings
 from analysis.inference.scaling.comparison import why_no_blocks
 from analysis.inference.scaling.frontier import RANGE, Cost, Frontier
 
@@ -101,13 +101,17 @@ def _on_errors(law: ScalingLaw) -> str:
 
 def _parameters(fitted: Fitted) -> Table:
     law, bootstrap, reason = fitted.law.law, fitted.law.bootstrap, why_no_blocks(fitted.law.runs)
-    noise = f"runs, and none of seeds, because {reason}" if reason else "seeds and runs"
+    resampled = "with resampled noise of " + (
+        f"runs, and none of seeds, because {reason}" if reason else "seeds and runs"
+    )
+    if draws_settings(law, fitted.law.runs):
+        resampled = "to settings drawn with replacement"
     table = Table(
         ["parameter", "estimate", f"{100 * bootstrap.level:.0f} % interval", "identified"],
         name="scaling_parameters",
         caption=(
             f"{_meanings(fitted)}. Intervals are percentiles of"
-            f" {len(bootstrap.draws)} refits with resampled noise of {noise}. The Huber loss is linear"
+            f" {len(bootstrap.draws)} refits {resampled}. The Huber loss is linear"
             f" beyond relative residuals of {law.huber:.2g}."
         ),
     )

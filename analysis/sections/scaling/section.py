@@ -24,8 +24,8 @@ def law_of(study: Study, evidence: Evidence, *, num_draws: int = NUM_DRAWS) -> F
     """Fit the scaling law of a study's primary metric.
 
     Returns:
-        The law, or why there is none: mixed code, too few finished arms, or FLOPs that do not grow with n; None if the
-        study varies other things than size and samples.
+        The law, or why there is none: mixed code, runs that cannot determine it, or FLOPs that do not grow with n; None
+        if the study varies other things than size and samples.
     """
     if study.design.kind != KIND:
         return None

@@ -1,5 +1,7 @@
 """The check of a claim, with a launcher that writes records of runs with chosen losses."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -13,16 +15,26 @@ from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
 from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch
+from analysis.claims.plan import base_of_study
 from analysis.evidence.load import load
 from analysis.evidence.records import FILE, Records, pack
 from analysis.inference.looks import Look
-from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run
+from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.marks import exhaustive
 
-CLAIM = "uniform-prefix-length"  # of fixed_50 and causal against uniform, in content_loss
+CLAIM = "uniform-prefix-length"  # of eleven rivals against uniform, in content_loss
 DIFFERENCE = {"fixed_50": 0.3, "causal": 0.5, "positive_control": 1.0}
+MARGIN = 0.4 * math.log(0.9) / math.log(0.75)  # of a metric that is 0.4 worse with three quarters of the samples
+
+
+@pytest.fixture(autouse=True)
+def sensitivity(tmp_path):
+    """That of a loss that sees every rung at demo, beside the checks."""
+    write_ladder(
+        tmp_path / "runs" / "checks", ladder_of(seeing(CONTENT), base_of_study(STUDIES["prefix_distribution"]))
+    )
 
 
 @pytest.fixture
@@ -61,7 +73,7 @@ def words(tmp_path, *more):
     [
         (DIFFERENCE, 0, f"{CLAIM} is supported"),
         (DIFFERENCE | {"fixed_50": -0.3}, 1, f"{CLAIM} is contradicted"),
-        exhaustive(DIFFERENCE | {"fixed_50": -0.1}, 3, f"{CLAIM} is undecided"),
+        exhaustive(DIFFERENCE | {"fixed_50": -MARGIN}, 3, f"{CLAIM} is undecided"),
         exhaustive(DIFFERENCE | {"positive_control": 0.0}, 3, f"{CLAIM} is not testable (positive control failed"),
     ],
 )
@@ -69,11 +81,47 @@ def test_the_verdict_is_a_sentence_and_the_exit_status(launcher, tmp_path, capsy
     assert check(words(tmp_path), launcher(effects)) == status
     said = capsys.readouterr().out
     assert start in said
-    assert "content_loss, fixed at 50 % minus uniform on 1..I-1: " in said.partition(start)[2]
+    found = said.partition(start)[2]
+    assert "content_loss, fixed at 50 % minus uniform on 1..I-1, per image: " in found
+    assert ("seeds decide it." in found) == (f"{CLAIM} is undecided" in start)
     (arguments,) = launcher.calls
-    assert "sweep.arms=[uniform,fixed_50,causal]" in arguments, "without the arm that no expectation names"
-    assert {"sweep=prefix_ratio", "sweep.seeds=4", "limit=2h"} <= set(arguments)
-    assert (tmp_path / "runs" / "checks" / "prefix_ratio" / FILE).exists(), "no other report is replaced"
+    assert {"sweep=prefix_distribution", "sweep.seeds=4", "limit=2h"} <= set(arguments)
+    assert (tmp_path / "runs" / "checks" / "prefix_distribution" / FILE).exists(), "no other report is replaced"
+
+
+@pytest.mark.parametrize(("effects", "status"), [(DIFFERENCE, 0), (DIFFERENCE | {"fixed_50": -0.3}, 1)])
+def test_records_give_the_same_verdict_without_runs(launcher, tmp_path, capsys, effects, status):
+    assert check(words(tmp_path), launcher(effects)) == status
+    after_runs = capsys.readouterr().out.splitlines()
+    folder = tmp_path / "runs" / "checks"
+    assert check([CLAIM, "--from-records", f"reports_dir={folder}"], pytest.fail) == status
+    *judged, source = capsys.readouterr().out.splitlines()
+    assert judged == after_runs[-len(judged) :]
+    assert source.startswith(f"  from {folder / 'prefix_distribution' / FILE}: ")
+
+
+def test_parts_count_and_the_one_that_blocks_comes_first(capsys):
+    """By the committed records of prefix_ratio."""
+    assert check(["prefix-beats-causal", "--from-records"], pytest.fail) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "prefix-beats-causal is undecided, with all studies and parts."
+    (start,) = (
+        number for number, line in enumerate(lines) if line.startswith("prefix-without-mask-is-best is undecid")
+    )
+    ends = [line.rpartition(": ")[2].partition(",")[0] for line in lines[start + 1 : start + 4]]
+    assert ends == ["undecided", "supported", "supported"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "status", "text"),
+    [
+        (CLAIM, 3, f"{CLAIM} is not run yet by sweep=prefix_distribution: "),
+        ("lit-zero-shot", 3, f"lit-zero-shot is not testable here. {CLAIMS['lit-zero-shot'].why_not}\n"),
+    ],
+)
+def test_without_records_there_is_no_verdict(tmp_path, capsys, claim, status, text):
+    assert check([claim, "--from-records", f"reports_dir={tmp_path}"], pytest.fail) == status
+    assert capsys.readouterr().out.startswith(text)
 
 
 def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
@@ -84,7 +132,7 @@ def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
         return 2
 
     assert check(words(tmp_path, "limit=1s"), refuse) == 2
-    assert "It takes 3 of 4 arms of sweep=prefix_ratio with 4 seeds" in said[0]
+    assert "It takes 12 of 12 arms of sweep=prefix_distribution with 4 seeds" in said[0]
     assert "4 seeds rule out, if there is none, a difference of 0." in said[0]
     assert "limit=1s" in said[0]
     assert f"{CLAIM} has no verdict: the launch was refused" in capsys.readouterr().out
@@ -93,7 +141,7 @@ def test_the_plan_is_printed_before_anything_runs(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("launched", "status", "why"),
     [
-        (1, 2, "a run failed (python sweeps/manage.py status prefix_ratio runs_dir="),
+        (1, 2, "a run failed (python sweeps/manage.py status prefix_distribution runs_dir="),
         (2, 2, "the launch was refused, for the reason in the error above"),
         (130, 130, "it was interrupted"),
         (-2, 130, "it was interrupted"),
@@ -190,12 +238,7 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
     blind = capsys.readouterr().out
     assert "is not testable at this scale: sensitivity of content_loss at scale tiny was not measured" in blind
     assert f"(reports_dir={tmp_path / 'runs' / 'checks'})" in blind
-    baseline = STUDIES["prefix_ratio"].arm("uniform").change(resolve(run_config(compose(arguments[3:], defaults={}))))
-    steps = {"samples_050": KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)}
-    seen = Seen(unit="nats/token", seed_sd=0.02, paired_sd=0.02, effects=steps)
-    ladder = Ladder(base=base_of(baseline), rungs={"samples_050": "half"}, metrics={CONTENT: seen})
-    folder = tmp_path / "runs" / "checks" / "sensitivity_tiny"
-    folder.mkdir(parents=True)
-    (folder / "sensitivity.json").write_text(ladder_text(ladder))
+    base = resolve(run_config(compose(arguments[3:], defaults={})))
+    write_ladder(tmp_path / "runs" / "checks", ladder_of(seeing(CONTENT), base), "sensitivity_tiny")
     assert check(arguments, launcher(DIFFERENCE)) == 0
     assert f"{CLAIM} is supported" in capsys.readouterr().out

@@ -1,21 +1,26 @@
+import math
 from dataclasses import replace
 
 import pytest
 
 from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
+from ablations.claims import CLAIMS, FILE
 from ablations.expand import expand
-from aimv2.config.recipes.scales import demo
+from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from analysis.claims.page import claims_document, document, price
+from analysis.claims.plan import base_of_study
 from analysis.document.data import to_json
 from analysis.document.model import lines_of
 from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.records import FILE as RECORDS
+from analysis.evidence.records import Records, pack
 from analysis.inference.looks import Look
+from analysis.inference.power import Aim, Noise
 from analysis.judgement.findings import findings_in
 from tests.helpers.documents import at_scale, tables
+from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
 
@@ -38,13 +43,13 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
         claim.id for claim in CLAIMS.values() if not claim.part_of
     ]
     num_judged = sum(bool(claim.studies) and not claim.part_of for claim in CLAIMS.values())
-    assert page.conclusion == f"Of 51 claims: {51 - num_judged} *not testable*; {num_judged} *not run yet*."
+    assert page.answer == f"Of 51 claims: {51 - num_judged} *not testable*; {num_judged} *not run yet*."
     lit = row_of(page, "lit-zero-shot")
     assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].why_not}"
     planned = row_of(page, "beats-cappa-same-data")
-    assert planned["verdict"] == "**not run yet**"
+    assert planned["verdict"].startswith("**not run yet** / objective: ")
     assert planned["what decides"] == ""
-    assert planned["study"].startswith("objective / 48 runs at demo, at most ")
+    assert planned["study"].startswith(f"objective / 48 runs at {STUDIES['objective'].scale}, at most ")
     studies = row_of(page, "both-losses-beat-text-only")["study"]
     assert [name for name in STUDIES if f" {name} /" in f" {studies}"] == [
         "encoder_attention",
@@ -53,8 +58,27 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
     ]
 
 
+def test_studies_that_have_not_run_say_what_the_planner_knows(tmp_path):
+    """Seeds by the noise of the sensitivity study, or why no metric of the claim decides."""
+    base = base_of_study(STUDIES["prefix_distribution"])
+
+    def shown(claim, **changed):
+        harms = seeing("content_loss", "causal_content_loss", **changed)
+        write_ladder(tmp_path, ladder_of(harms, base, paired_sd=0.05))
+        return row_of(document({}, tmp_path), claim)["verdict"]
+
+    margin = 0.4 * math.log(0.9) / math.log(0.75)
+    num_judged = FILE.read_text().count("\n  studies: [")
+    aim = Aim(margin, 0.025 / num_judged)  # one-sided, at the first look
+    seeds = next(n for n in range(2, 99) if aim.detectable(Noise(0.05), n) <= margin)
+    assert shown("uniform-prefix-length") == (f"**not run yet** / prefix_distribution: About {seeds} seeds decide it.")
+    blind = shown("uniform-prefix-length", hidden_050=0.0)
+    assert blind.startswith("**not run yet** / prefix_distribution: not testable at scale demo with this metric:")
+    assert "content_loss does not see hidden 050" in blind
+
+
 def test_price_is_that_of_all_runs():
-    cells = expand(STUDIES["eos"], with_attention(demo()))
+    cells = expand(STUDIES["eos"], with_attention(SCALES[STUDIES["eos"].scale]()))
     flops = sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells)
     assert price("eos") == (len(cells), flops)
     assert len(cells) == 4 * (2 + 2 + 1), "arms, controls and the untrained encoder"
@@ -66,7 +90,7 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     page = document({name: findings})
     claim = next(iter(findings.verdicts))
     verdict = findings.verdicts[claim]
-    assert f"1 *{verdict.word}*" in page.conclusion
+    assert f"1 *{verdict.word}*" in page.answer
     row = row_of(page, claim)
     assert row["verdict"].startswith(f"**{verdict.word}")
     first = verdict.deciding[0]
@@ -83,11 +107,11 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
 
 def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     def titles(page):
-        return [section.title for section in page.sections]
+        return [section.title for section in page.details]
 
     other = at_scale(findings, findings.evidence, scale="demo", samples=10 * findings.config.budget.samples)
     page = document({"small": findings, "large": other})
-    found = page.sections[titles(page).index("Decision accuracy")]
+    found = page.details[titles(page).index("Decision accuracy")]
     (row,) = next(iter(tables(found).values())).rows
     assert row[:2] == [findings.config.scale, "demo"]
     assert row[2].value == 1  # the same runs
@@ -113,7 +137,7 @@ def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):
 def reports_dir(request_of, evidence, tmp_path):
     """A folder with the records of one report and a folder without."""
     (tmp_path / "prefix_ratio").mkdir()
-    (tmp_path / "prefix_ratio" / FILE).write_bytes(pack(Records(request_of, evidence, Look(2))))
+    (tmp_path / "prefix_ratio" / RECORDS).write_bytes(pack(Records(request_of, evidence, Look(2))))
     (tmp_path / "verify").mkdir()
     return tmp_path
 
@@ -121,15 +145,17 @@ def reports_dir(request_of, evidence, tmp_path):
 def test_the_page_is_made_of_all_records(reports_dir):
     """No sensitivity was measured at the scale of these runs, so no claim is decided, and the page says so."""
     page = claims_document(reports_dir)
-    answers = page.numbers["claims"]["uniform-prefix-length"]["answers"]
+    answers = page.numbers["claims"]["prefix-beats-causal"]["answers"]
     reported = [one for one in answers if one["report"]]
     assert [(one["study"], one["report"], str(one["verdict"])) for one in reported] == [
-        ("prefix_ratio", "prefix_ratio", "not testable")
+        ("prefix_ratio", "prefix_ratio", "not testable"),
+        ("prefix_ratio", "prefix_ratio", "not testable"),  # a part of the claim
     ]
     assert "was not measured" in " ".join(reported[0]["qualifications"])
     assert reported[0]["runs"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("slug", ["prefix_ratio", "scaling"])
 def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory, slug):
     """That of the same study, and of one that measures a claim without judging it."""
@@ -138,6 +164,6 @@ def test_searches_are_no_evidence_on_claims(reports_dir, tiny, tmp_path_factory,
     write_confirmation(request, runs_dir)
     records = Records(request, load(request.cells, runs_dir), Look(1), parsed(typical(study=slug)))
     (reports_dir / request.folder).mkdir()
-    (reports_dir / request.folder / FILE).write_bytes(pack(records))
+    (reports_dir / request.folder / RECORDS).write_bytes(pack(records))
     assert findings_in(reports_dir, request.folder).search == records.search
     assert to_json(claims_document(reports_dir)) == before

@@ -2,60 +2,72 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.expectations import CONTENT, PROBE
-from analysis.claims.plan import MAX_SEEDS, OWN_KEYS, plan_check
-from analysis.inference.intervals import Estimate, bonferroni, detectable_difference
+from ablations.claims import CLAIMS, FILE
+from analysis.claims.plan import MAX_SEEDS, OWN_KEYS, base_of_study, plan_check
+from analysis.inference.intervals import Estimate, detectable_difference
 from analysis.inference.looks import looks_path
-from analysis.inference.power import Noise, aim_of, seeds_for
-from analysis.judgement.sensitivity import COMMITTED, ladder_text, read_ladder
+from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 CLAIM = "uniform-prefix-length"
-COMMITTED_LADDER = read_ladder(COMMITTED / "sensitivity" / "sensitivity.json")
-NOISE = COMMITTED_LADDER.metrics
+METRICS = ("content_loss", "causal_content_loss", "reader_loss")
+NOISE = 0.08
+MARGIN = 0.4 * math.log(0.9) / math.log(0.75)  # of a metric that is 0.4 worse with three quarters of the samples
+NUM_JUDGED = FILE.read_text().count("\n  studies: [")
 
 
-def plan_of(claim, tmp_path, *, items_error=None, **own):
-    """Plan with the committed sensitivity, in which the choice of items adds this error; None was not measured."""
-    metrics = {name: replace(seen, items_error=items_error) for name, seen in COMMITTED_LADDER.metrics.items()}
-    folder = tmp_path / "checks" / "sensitivity"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sensitivity.json").write_text(ladder_text(replace(COMMITTED_LADDER, metrics=metrics)))
-    return plan_check(CLAIMS[claim], OWN_KEYS | {"runs_dir": str(tmp_path)} | own, [])
+def plan_of(claim, tmp_path, *, changed=None, noise=NOISE, items_error=None, **own):
+    """Plan at demo with a sensitivity of this noise, in which metrics see all rungs but the changed ones."""
+    study = STUDIES[own.get("study") or CLAIMS[claim].studies[0]]
+    others = [] if study.scale == "demo" else ["scale=demo"]
+    config = study.arm(study.baseline).change(base_of_study(study, others))
+    harms = seeing(*METRICS, **changed or {})
+    write_ladder(tmp_path / "checks", ladder_of(harms, config, paired_sd=noise, items_error=items_error))
+    return plan_check(CLAIMS[claim], OWN_KEYS | {"runs_dir": str(tmp_path)} | own, others)
 
 
-def test_seeds_are_those_that_show_the_effect_within_limits(tmp_path):
+def detectable(noise, num_seeds, level):
+    return detectable_difference(Estimate(0.0, noise / math.sqrt(num_seeds), num_seeds - 1, num_seeds, level))
+
+
+def fitting(noise, margin, level):
+    return next(n for n in range(2, 999) if detectable(noise, n, level) <= margin)
+
+
+def share(look, num_studies=1):
+    """Return a claim's share of the error rate of a look."""
+    return 0.05 / 2**look / NUM_JUDGED / num_studies
+
+
+def test_seeds_are_those_that_rule_out_the_margin(tmp_path):
     """Noninferiority has a one-sided interval, whose minimum detectable difference is that of twice the error rate."""
-    noise = NOISE[CONTENT].paired_sd
-    study = STUDIES["prefix_ratio"]
-    level = 1 - 2 * (1 - bonferroni(len(study.claims), 0.975))
-    fitting = next(
-        n
-        for n in range(2, 100)
-        if detectable_difference(Estimate(0.0, noise / math.sqrt(n), n - 1, n, level)) <= study.equivalence_margin
-    )
-    assert plan_of(CLAIM, tmp_path).num_seeds == max(fitting, len(study.seeds))
-    assert f"one of 0.1 takes {fitting} seeds" in plan_of(CLAIM, tmp_path).text[4]
-    assert f"sweep.seeds={MAX_SEEDS}" in plan_of("decoder-width-optimum", tmp_path).launch, "0.003 takes hundreds"
-    assert "sweep.seeds=4" in plan_of("both-losses-beat-image-only", tmp_path).launch, "0.136 takes fewer"
+    seeds = fitting(NOISE, MARGIN, 1 - 2 * share(1))
+    assert 4 < seeds <= MAX_SEEDS
+    plan = plan_of(CLAIM, tmp_path)
+    assert plan.num_seeds == seeds
+    assert f"sweep.seeds={seeds}" in plan.launch
+    assert f"one of {MARGIN:.3g} takes {seeds} seeds" in plan.text[4]
+    assert plan_of(CLAIM, tmp_path, noise=0.01).num_seeds == len(STUDIES["prefix_distribution"].seeds), "never fewer"
+    assert plan_of(CLAIM, tmp_path, noise=0.2).num_seeds == MAX_SEEDS
 
 
 def test_the_level_is_that_of_the_next_look(tmp_path):
     """A second look has half the error rate of the first."""
-    path = looks_path(tmp_path, "prefix_ratio")
+    path = looks_path(tmp_path, "prefix_distribution")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps([{"seeds": [0, 1], "runs": ["a", "b"]}]))
-    study, noise = STUDIES["prefix_ratio"], NOISE[CONTENT].paired_sd
-    level = bonferroni(len(study.claims), 0.9875)
-    (text,) = {line.partition(": ")[2] for line in plan_of(CLAIM, tmp_path, seeds="6").text[4:6]}
-    aim = aim_of("not better", study.equivalence_margin, None, level)
-    assert f" a difference of {aim.detectable(Noise(noise), 6):.3g} with 80 % power" in text
-    assert f"takes {seeds_for(Noise(noise), aim):g} seeds" in text
+    text = plan_of(CLAIM, tmp_path, seeds="6").text[4]
+    assert f" a difference of {detectable(NOISE, 6, 1 - 2 * share(2)):.3g} with 80 % power" in text
+    assert f"takes {fitting(NOISE, MARGIN, 1 - 2 * share(2))} seeds" in text
+
+
+def test_studies_of_a_claim_share_its_level(tmp_path):
+    plan = plan_of("both-losses-beat-text-only", tmp_path, seeds="6", study="objective")
+    assert f"6 seeds detect a difference of {detectable(NOISE, 6, 1 - share(1, 3)):.3g} with" in plan.text[4]
+    assert plan.study.slug == "objective"
 
 
 @pytest.mark.exhaustive
@@ -63,35 +75,34 @@ def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
     without = plan_of(CLAIM, tmp_path)
     some = plan_of(CLAIM, tmp_path, items_error=0.01)
     assert some.num_seeds >= without.num_seeds
-    # 0.1 is excluded with 80 % power if the error is below 0.1 / (2.50 + 0.84), at 97.5 % over four claims
-    much = plan_of(CLAIM, tmp_path, items_error=0.031)
-    assert "one of 0.1 takes no number of seeds" in much.text[4]
-    assert much.num_seeds == len(STUDIES["prefix_ratio"].seeds), "more would not help"
+    much = plan_of(CLAIM, tmp_path, items_error=MARGIN / 3)  # at this level the margin must be 3.8 errors or more
+    assert f"one of {MARGIN:.3g} takes no number of seeds" in much.text[4]
+    assert much.num_seeds == len(STUDIES["prefix_distribution"].seeds), "more would not help"
 
 
-def test_noise_of_slopes_and_ranges_follows_from_their_weights(tmp_path):
-    """Two arms have the squared weights 2, the difference of two slopes over 0, 1 and 2 has 1, and a range 4."""
-    paired = NOISE[PROBE].paired_sd
-    claims = ("no-large-batch", "width-matters-more-than-depth")
-    texts = {claim: plan_of(claim, tmp_path, seeds="8").text for claim in claims}
-
-    def detectable(squares, level):
-        return detectable_difference(Estimate(0.0, paired * math.sqrt(squares / 2 / 8), 7, 8, level))
-
-    assert f"8 seeds detect a difference of {detectable(1, 0.975):.3g} with" in texts["no-large-batch"][4]
-    widths = 1 - 0.025 / 18
-    assert f"a difference of {detectable(4, widths):.3g} with" in texts["width-matters-more-than-depth"][4]
+def test_a_blind_metric_is_named_before_anything_runs(tmp_path):
+    blind = plan_of(CLAIM, tmp_path, changed={"hidden_050": 0.0}).blind
+    assert "content_loss does not see hidden 050 (+0.000 [-0.100, +0.100], 4 seeds)" in blind
+    assert f"Checks read sensitivity studies in {tmp_path / 'checks'}" in blind
+    assert not plan_of(CLAIM, tmp_path, changed={"width_050": 0.0}).blind, "the claim is not about width"
 
 
-def test_all_arms_are_not_listed(tmp_path):
+def test_arms_are_those_of_the_claim_and_all_are_not_listed(tmp_path):
     """The launcher notes arguments that repeat a default."""
+    assert "sweep.arms=[uniform,causal]" in plan_of("prefix-without-mask-is-best", tmp_path).launch
     whole = plan_of("scaling-data-loss", tmp_path)
     assert not [word for word in whole.launch if word.startswith("sweep.arms=")]
     assert f"It takes {len(whole.study.arms)} of {len(whole.study.arms)} arms" in whole.text[2]
-    assert "sweep.arms=[uniform,fixed_50,causal]" in plan_of(CLAIM, tmp_path).launch
 
 
 def test_another_scale_and_budget_name_another_report():
     plan = plan_check(CLAIMS[CLAIM], OWN_KEYS, ["scale=tiny", "sweep.equal=flops"])
-    assert plan.folder == "prefix_ratio_equal_flops_tiny"
+    assert plan.folder == "prefix_distribution_equal_flops_tiny"
     assert plan.blind, "nothing was measured there"
+
+
+@pytest.mark.parametrize("slug", ["prefix_ratio", "caption_order"])
+def test_the_scale_is_that_of_the_study_unless_another_is_typed(slug):
+    study = STUDIES[slug]
+    assert base_of_study(study).scale == study.scale
+    assert base_of_study(study, ["scale=tiny", "sweep.seeds=2"]).scale == "tiny"

@@ -6,17 +6,23 @@ import pytest
 
 from analysis.costs.document import conclusion, document
 from analysis.costs.measurements import read_measurements
-from analysis.document.markdown import to_markdown
+from analysis.document.markdown import to_details, to_markdown
 from analysis.document.write import write
 from tests.helpers.costs import measurements
 
 
 def test_conclusion_has_every_resolution_and_every_timed_scale():
-    found = conclusion(measurements())
+    found = "\n".join(conclusion(measurements()))
     assert "relative to AIMv2 at 256 patches, bfloat16 and batch 4: CLIP ViT-L/14 1.25 [1.25, 1.25], SigLIP" in found
     assert "at 576 patches" in found
     assert "relative to `aimv2` at `demo`: `clip` 0.50 [0.50, 0.50]." in found
     assert "`vit_l`" not in found, "it is not timed"
+
+
+def test_answer_is_the_first_resolution_in_short():
+    found = document(measurements()).answer
+    assert found.startswith("An image of 256 patches takes CLIP 1.25, ")
+    assert found.endswith(" times as long as AIMv2.")
 
 
 def test_page_says_where_and_how_it_was_measured():
@@ -25,7 +31,7 @@ def test_page_says_where_and_how_it_was_measured():
     assert "50% to 75% of the time of its threads; the load average before was 1.5." in page
     assert "Times are CPU seconds" not in page
     assert "Times are CPU seconds" in to_markdown(document(measurements(clock="cpu")))
-    assert "a depth of 24" in page
+    assert "a depth of 24" in to_details(document(measurements()))
 
 
 @pytest.mark.exhaustive

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from ablations.claims import CLAIMS
+from analysis.claims.index import document as index
 from analysis.document.html import to_html
-from analysis.document.model import Bullets, Cell, Code, Paragraph, Section, Table
+from analysis.document.model import VERDICTS, Bullets, Cell, Code, Paragraph, Section, Table
 from analysis.document.style import save
+from analysis.document.write import write_index
 from analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without
@@ -65,13 +68,39 @@ def column(browser):
     )
 
 
-def test_conclusion_and_figure_are_on_the_first_screen(browser, page):
+def test_answer_verdicts_and_figure_are_on_the_first_screen(browser, page):
     bottom = "return document.querySelector('{}').getBoundingClientRect().bottom"
     browser.open(page, 1200, 800)
-    assert browser.run(bottom.format(".conclusion")) <= 800
+    assert browser.run(bottom.format(".chips")) <= 800
     assert 200 < browser.run(bottom.format(".lead svg")) <= 800
     browser.open(page, 390, 844)
-    assert browser.run(bottom.format(".conclusion")) <= 844
+    assert browser.run(bottom.format(".answer")) < browser.run(bottom.format(".chips")) <= 844
+
+
+def test_a_verdict_has_a_colour_and_a_word(browser, page, findings):
+    browser.open(page)
+    chips = """
+        return [...document.querySelectorAll(".chip")].map(chip =>
+          [chip.textContent.trim().replace(/\\s+/g, " "), getComputedStyle(chip).borderLeftColor])
+    """
+
+    def rgb(word):
+        return f"rgb({', '.join(str(int(VERDICTS[word].color[at : at + 2], 16)) for at in (1, 3, 5))})"
+
+    shown = [(f"{verdict.word} {name}", rgb(str(verdict.word))) for name, verdict in findings.verdicts.items()]
+    assert [tuple(one) for one in browser.run(chips)] == shown
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_index_shows_all_claims_and_fits_its_width(browser, findings, tmp_path, width):
+    path = write_index(index({findings.request.folder: findings}), tmp_path).with_name("index.html")
+    browser.open(path, width, 900)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    names = browser.run("return [...document.querySelectorAll('svg text')].map(text => text.textContent)")
+    assert {claim.id for claim in CLAIMS.values() if not claim.part_of} <= set(names)
+    assert browser.run("return document.querySelectorAll('.picture').length") >= 1
+    links = browser.run("return [...document.querySelectorAll('td a, th a')].map(link => link.getAttribute('href'))")
+    assert links == [f"{findings.request.folder}/report.html"]
 
 
 @pytest.mark.parametrize("width", [390, 768, 1200])
@@ -147,7 +176,10 @@ def test_a_link_to_a_folded_section_opens_it(browser, page):
         return [fold.open, at.top >= 0 && at.top < innerHeight]
     """
     assert browser.run(shown) == [False, False]
-    browser.run("document.querySelector('nav a[href=\"#runs\"]').focus()")
+    browser.run("document.querySelector('nav a[href=\"#details\"]').focus()")
+    browser.press("Enter")
+    assert browser.run(shown)[0] is False, "the details are open, and what is folded in them is not"
+    browser.run("document.querySelector('.contents a[href=\"#runs\"]').focus()")
     browser.press("Enter")
     assert browser.run(shown) == [True, True]
 
@@ -182,7 +214,7 @@ def test_text_has_the_contrast_of_wcag_aa(browser, page, is_dark):
           const [a, b] = [light(getComputedStyle(element)[name]), paper].sort((a, b) => b - a);
           return (a + 0.05) / (b + 0.05);
         };
-        const texts = ["h1", ".question", ".conclusion p", "nav a", "figcaption", "thead th", "td"]
+        const texts = ["h1", ".subtitle", ".answer p", ".chip", "nav a", "figcaption", "thead th", "td"]
           .map(name => [name, of(document.querySelector(name), "color")]);
         return [...texts, ["svg text", of(document.querySelector("svg text"), "fill")]]
     """

@@ -14,7 +14,7 @@ def test_json_has_the_findings_and_the_tables():
     assert found.pop("tables") == {
         "effects": {"columns": ["a", "b"], "rows": [["1", {"text": "2\n[1, 3]", "value": 2.0, "note": "a note"}]]}
     }
-    assert found == {"version": 2, "title": "t", "question": "q", "conclusion": "c", "numbers": {"n": 1.0}}
+    assert found == {"version": 3, "title": "t", "answer": "c", "numbers": {"n": 1.0}}
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -107,7 +107,7 @@ def test_no_text_becomes_markup(folder, text):
     escaped = escape(text)
     table = Table([escaped], [[Cell((escaped,), note=text)]], caption=escaped)
     doc = document(Paragraph(escaped), Code(text), Bullets([escaped]), table)
-    page = to_html(replace(doc, title=escaped, question=escaped, conclusion=escaped), folder)
+    page = to_html(replace(doc, title=escaped, subtitle=escaped, answer=escaped), folder)
     body = page[page.index("<body>") : page.rindex("<script>")]
     assert "<script" not in body
     assert "<img" not in body

@@ -1,13 +1,13 @@
 from markdown_it import MarkdownIt
 
-from analysis.document.markdown import to_markdown
-from analysis.document.model import Bullets, Cell, Code, Document, Paragraph, Section, Table
+from analysis.document.markdown import to_details, to_markdown
+from analysis.document.model import Bullets, Cell, Chip, Code, Document, Paragraph, Section, Table
 
 DOCUMENT = Document(
     title="title",
-    question="Why?",
-    conclusion="Because.",
-    introduction=[Paragraph("Source: a table.")],
+    subtitle="[Reports](../README.md)",
+    answer="Because.",
+    chips=[Chip("a claim", "supported"), Chip("another", "undecided")],
     sections=[
         Section(
             "One",
@@ -18,15 +18,21 @@ DOCUMENT = Document(
             ],
         )
     ],
+    details=[Section("Two", [Paragraph("more")])],
 )
 
 
 def test_markdown_is_what_was_said():
     assert to_markdown(DOCUMENT) == (
-        "# title\n\nWhy?\n\n> Because.\n\nSource: a table.\n\n## One\n\ntext\n\n"
+        "[Reports](../README.md)\n\n# title\n\n> Because.\n\n🟩 a claim: **supported** · 🟨 another: **undecided**\n\n"
+        "## One\n\ntext\n\n"
         "| a | b |\n| --- | --- |\n| 1 | 2<br>3 |\n\nbelow\n\n"
-        "### Inner\n\n- x\n- y\n\n```yaml\nk: v\n```\n"
+        "### Inner\n\n- x\n- y\n\n```yaml\nk: v\n```\n\nThe rest is in [the details](details.md).\n"
     )
+
+
+def test_details_are_a_page_of_their_own():
+    assert to_details(DOCUMENT) == ("# Details: title\n\nThe answer is in [the report](report.md).\n\n## Two\n\nmore\n")
 
 
 def test_markdown_is_a_table_to_another_implementation():

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from aimv2.base.errors import UsageError
 from analysis.document.model import Document, Figure, Paragraph, Section, Table
-from analysis.document.write import write
+from analysis.document.write import write, write_index
 
 
 def document(text="text"):
@@ -12,7 +14,8 @@ def document(text="text"):
     axis.plot([0, 1], [0, 1])
     figure = Figure("line", "a line", "A line.", picture, pd.DataFrame({"x": [0, 1], "y": [0.5, 1.5]}))
     table = Table(["a"], [["b"]], name="arms")
-    return Document("t", "q", "c", [Section("s", [Paragraph(text), figure, table])], files={"results.csv": b"a\n1\n"})
+    details = [Section("d", [Paragraph(text), figure, table])]
+    return Document("t", "q", "c", [Section("s", [])], details=details, files={"results.csv": b"a\n1\n"})
 
 
 def files(folder):
@@ -22,7 +25,7 @@ def files(folder):
 def test_all_forms_figures_and_files_are_written(tmp_path):
     path = write(document(), tmp_path / "reports" / "t", latex=True)
     assert path == tmp_path / "reports" / "t" / "report.md"
-    forms = {f"report.{form}" for form in ("md", "html", "json")}
+    forms = {"details.md", *(f"report.{form}" for form in ("md", "html", "json"))}
     assert set(files(path.parent)) >= {
         *forms,
         "results.csv",
@@ -30,6 +33,19 @@ def test_all_forms_figures_and_files_are_written(tmp_path):
         *(f"figures/line.{form}" for form in ("svg", "pdf", "csv")),
     }
     assert (path.parent / "figures/line.csv").read_text() == "x,y\n0,0.5\n1,1.5\n"
+
+
+def test_index_stands_beside_the_reports_and_replaces_none(tmp_path):
+    index = replace(document(), sections=document().details, details=[])
+    write(document(), tmp_path / "t")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "of_others.svg").write_text("")
+    assert write_index(index, tmp_path) == tmp_path / "README.md"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"t", "README.md", "index.html", "index.json", "figures"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"line.svg", "line.csv", "of_others.svg"}
+    write_index(replace(index, sections=[]), tmp_path)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"of_others.svg"}, "its own old figure is gone"
 
 
 def test_new_report_replaces_the_old_one_completely(tmp_path):

@@ -70,6 +70,19 @@ def test_results_name_the_code_and_the_hardware_of_all_attempts(cells, tmp_path)
     assert evidence.codes == {"not recorded": 1, "0123456789ab": 1}, "a run that two cells share is one run"
 
 
+def test_run_that_measures_the_weights_of_another_has_the_code_and_versions_of_both(cells, tmp_path):
+    old, new = cells[:2]
+    write_run(old, tmp_path, 3.0, code="cccccccccccc")
+    write_run(new, tmp_path, 3.0, code="aaaaaaaaaaaa+cccccccccccc")
+    path = RunFolder(tmp_path, new.name).file("manifest.json")
+    manifest = read_json(path)
+    write_json(path, manifest | {"trained": {"run": "v2-0", "commit": "before", "versions": {"torch": "2"}}})
+    evidence = load([old, new], tmp_path)
+    assert evidence.results["commit"].tolist() == ["abc", "before; abc"]
+    assert evidence.results["torch"].tolist() == ["2", "2"]
+    assert len(evidence.codes) == 2, "runs that one code trained and measured are of other code"
+
+
 def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     some = [cell for cell in cells if cell.arm == "causal"]
     with RunFolder(tmp_path, some[0].name).acquire(some[0].config) as attempt:

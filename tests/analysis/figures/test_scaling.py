@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.scaling import MAX_NAMED, draw_scaling
+from analysis.figures.scaling import MAX_NAMED, draw_scaling, in_plain_words
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.frontier import SIX_N_D, frontier
 from analysis.inference.scaling.power_law import FORMS, fit
@@ -29,10 +29,25 @@ def test_the_data_are_the_runs_the_law_and_the_frontier(law):
     assert left.get_xscale() == left.get_yscale() == "log"
     assert left.get_xlabel() == "training FLOPs"
     assert [text.get_text() for text in left.get_legend().get_texts()] == [
-        *(f"{size:.3g} parameters" for size in np.unique(law.runs["n"])),
+        *(f"{in_plain_words(size)} parameters" for size in np.unique(law.runs["n"])),
         "compute-optimal, 95 % interval",
     ]
     assert right.get_title(loc="left") == "errors of a fit without the open points"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (1708, "1,708"),
+        (16_048, "16 thousand"),
+        (463_210, "463 thousand"),
+        (999_700, "1 million"),
+        (2.72e9, "2.72 billion"),
+        (1.6e10, "16 billion"),
+    ],
+)
+def test_counts_are_in_plain_words(number, words):
+    assert in_plain_words(number) == words
 
 
 def test_held_out_runs_have_open_markers(law):
@@ -45,7 +60,7 @@ def test_held_out_runs_have_open_markers(law):
 
 
 def test_one_variable_is_its_own_axis():
-    runs = ladder_runs(HOFFMANN, noise=0.01, sizes=1, samples=6)[["d", "loss"]]
+    runs = ladder_runs(HOFFMANN, noise=0.01, sizes=1, samples=7)[["d", "loss"]]
     law = assess(runs, ["d"], "d", num_draws=20)
     figure, data = draw_scaling(law, LABELS)
     assert figure.axes[0].get_xlabel() == "tokens"

@@ -3,44 +3,43 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
-from ablations.expectations import PROBE, Ranges, expect
+from ablations.expand import Cell
+from ablations.expectations import READER, default_margin
 from ablations.request import Request
-from analysis.inference.intervals import NO_ESTIMATE, Estimate, detectable_difference
+from aimv2.config.recipes.scales import demo
 from analysis.inference.looks import Look
-from analysis.inference.ranges import Bracket
-from analysis.inference.relations import Outcome, Word
+from analysis.inference.power import Noise, aim_of, seeds_for
+from analysis.inference.relations import Word
 from analysis.judgement.claims import (
     DISAGREE,
     NOT_RUN,
+    Answer,
     answers_of,
     overall,
-    seeds_in_words,
-    seeds_to_decide,
 )
 from analysis.judgement.findings import Findings
-from analysis.judgement.verdicts import Judged, verdicts
+from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 
 CLAIM = CLAIMS["both-losses-beat-text-only"]  # judged by loss_weight, encoder_attention and objective
 BEST = {"loss_weight": "alpha_04", "encoder_attention": "prefix_both", "objective": "aimv2"}
-METRICS = (PROBE, "content_loss")
+METRICS = (READER, "content_loss")
 
 
 def found(slug, effect, spread=0.0002):
     """Return findings of a study in which the arm with both losses is better by an effect."""
     study = STUDIES[slug]
-    evidence = evidence_of(study, {(BEST[slug], PROBE): effect}, spread=spread, metrics=METRICS)
+    evidence = evidence_of(study, {(BEST[slug], READER): -effect}, spread=spread, metrics=METRICS)
     evidence = replace(
         evidence, runs=evidence.runs.assign(run=evidence.runs["arm"] + evidence.runs["seed"].astype(str))
     )
-    controls, sensitivity = passed_controls(study), sensitive(*METRICS)
-    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, scale="demo")
-    request = Request(study=study, cells=[], arguments=())
+    controls, sensitivity = passed_controls(study), sensitive(*METRICS, noise=Noise(spread))
+    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=demo())
+    request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=demo())], arguments=())
     return Findings(
         study=study, request=request, evidence=evidence, look=Look(1), ladder=None, sensitivity=sensitivity,
         comparisons={}, controls=controls, verdicts=judged,
@@ -72,7 +71,7 @@ def test_a_claim_without_a_study_has_its_reason():
         ({"objective": 0.1, "loss_weight": 0.1}, Word.SUPPORTED),
         ({"objective": 0.1, "loss_weight": -0.1}, DISAGREE),
         ({"objective": -0.1}, Word.CONTRADICTED),
-        ({"objective": 0.0}, Word.SMALLER),  # 0.002 is ruled out
+        ({"objective": 0.0}, Word.UNDECIDED),
     ],
 )
 def test_the_word_for_a_claim_is_that_of_the_studies_that_decide(effects, word):
@@ -80,71 +79,37 @@ def test_the_word_for_a_claim_is_that_of_the_studies_that_decide(effects, word):
 
 
 def test_only_undecided_claims_ask_for_seeds():
+    """At the next look, with an equal share of the error rate for each claim and for each of its three studies."""
     decided, _, undecided = answers_of(
         CLAIM, {"loss_weight": found("loss_weight", 0.1), "objective": found("objective", 0.0, spread=0.1)}
     )
     assert math.isnan(decided.seeds_to_decide)
-    assert undecided.seeds_to_decide > 999, "an effect of 0.002 at a spread of 0.1"
-    (some,) = [
-        one
-        for one in answers_of(CLAIM, {"objective": found("objective", 0.0, spread=0.004)})
-        if one.study == "objective"
-    ]
-    assert 20 < some.seeds_to_decide < 200
-
-
-def judged(difference, **values):
-    (expected,) = expect("a", "better", than="b", metric=PROBE, **values)
-    return Judged(expected, difference, Outcome(Word.UNDECIDED))
-
-
-def test_seeds_that_decide_detect_the_claimed_effect_at_the_next_look_and_one_fewer_do_not():
-    """The oracle is the minimum detectable difference at that many seeds and half the error rate of 0.1."""
-    sd, effect = 0.02, 0.01
-    seeds = seeds_to_decide(judged(Estimate(0.0, sd / 2, 3, 4, 0.9), effect=effect), margin=0.5)
-
-    def detectable(n):
-        return detectable_difference(Estimate(0.0, sd / np.sqrt(n), n - 1, n, 0.95))
-
-    assert detectable(seeds) <= effect < detectable(seeds - 1)
-
-
-def test_more_seeds_do_not_reduce_the_items_part_of_the_error():
-    """With many seeds, 0.01 is detected if it is 2.8 times the error, at 5 % and 80 % power."""
-    seeds_only = seeds_to_decide(judged(Estimate(0.0, 0.01, 3, 4, 0.9), effect=0.01), 0.5)
-    some, all_of_it = (
-        Estimate(0.0, math.hypot(0.01, items), 5, 4, 0.9, covers="seeds and items", items_error=items)
-        for items in (0.003, 0.0036)
-    )
-    assert seeds_only < seeds_to_decide(judged(some, effect=0.01), 0.5) < math.inf
-    assert seeds_to_decide(judged(all_of_it, effect=0.01), 0.5) == math.inf
-
-
-def test_without_a_claimed_effect_the_margin_counts():
-    estimate = Estimate(0.0, 0.01, 3, 4)
-    assert seeds_to_decide(judged(estimate), 0.01) == seeds_to_decide(judged(estimate, effect=0.01), 0.5)
-    assert math.isnan(seeds_to_decide(judged(estimate), 0.0)), "there is nothing to detect"
-    assert math.isnan(seeds_to_decide(judged(NO_ESTIMATE), 0.1))
-
-
-def test_bounds_of_ranges_shrink_with_the_root_of_the_seeds():
-    """Half the effect takes four times the seeds, but for the degrees of freedom."""
-    ranges = Ranges(metric=PROBE, name="widths", than_name="depths", range_arms=("a", "b"), than_arms=("a", "c"))
-    bracket = Bracket(0.0, -0.04, 0.04, 40)
-    one, half = (seeds_to_decide(Judged(ranges, bracket, Outcome(Word.UNDECIDED)), size) for size in (0.02, 0.01))
-    assert half == pytest.approx(4 * one, rel=0.03)
-    # (2.50 + 0.84) errors of 0.04 / 2.24 at one seed, for 2 contrasts at 97.5 %
-    assert one == pytest.approx(40 * (0.04 / 2.2414 * (2.4977 + 0.8416) / 0.02) ** 2, rel=0.03)
+    num_claims = sum(bool(claim.studies) for claim in CLAIMS.values())
+    aim = aim_of("better", default_margin(READER), None, 1 - 0.05 / 4 / (3 * num_claims))
+    assert undecided.seeds_to_decide == seeds_for(Noise(0.1), aim)
 
 
 @pytest.mark.parametrize(
-    ("seeds", "words"),
+    ("own", "parts", "word"),
     [
-        (math.nan, ""),
-        (17.0, "About 17 seeds would decide it."),
-        (1000.0, "More than 999 seeds are needed."),
-        (math.inf, "No number of seeds decides it: the error from the choice of evaluation items alone is too large."),
+        ("supported", [], "supported"),
+        ("supported", ["supported"], "supported"),
+        ("supported", ["supported", "undecided"], "undecided"),
+        ("supported", ["contradicted", "undecided"], "contradicted"),
+        ("supported", ["smaller than claimed"], "smaller than claimed"),
+        ("supported", ["not testable"], "supported"),
+        ("undecided", ["contradicted"], "contradicted"),
+        ("undecided", ["supported"], "undecided"),
+        ("contradicted", ["supported"], "contradicted"),
+        ("not testable", ["contradicted"], "not testable"),
     ],
 )
-def test_seeds_in_words(seeds, words):
-    assert seeds_in_words(seeds) == words
+def test_a_claim_counts_with_its_parts(own, parts, word):
+    whole = CLAIMS["prefix-beats-causal"]
+    others = [CLAIMS["prefix-without-mask-is-best"], CLAIMS["prefix-beats-causal-probe"]]
+
+    class Said(Answer):
+        word = property(lambda self: self.report)
+
+    answers = [Said(whole, report=own), *(Said(one, report=said) for one, said in zip(others, parts, strict=False))]
+    assert overall(answers) == word

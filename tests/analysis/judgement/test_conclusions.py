@@ -7,6 +7,7 @@ from analysis.inference.intervals import NO_ESTIMATE, Estimate
 from analysis.inference.relations import finding
 from analysis.judgement.compare import Comparison, primary_comparisons
 from analysis.judgement.conclusions import conclusion, findings, power, warnings
+from tests.helpers.evidence import evidence_by_class
 from tests.helpers.specimen import STUDY
 
 
@@ -17,7 +18,7 @@ def concluded(comparisons, withheld=()):
 def compared(mean, error, *, n=4, df=30, withheld=""):
     estimate = Estimate(mean, error, df, n)
     return Comparison(
-        estimate, finding(estimate, STUDY.equivalence_margin, lower_is_better=True), "open", withheld=withheld
+        estimate, finding(estimate, STUDY.primary_margin, lower_is_better=True), "open", withheld=withheld
     )
 
 
@@ -27,6 +28,19 @@ def test_conclusion_names_effects_and_the_other_arms(cells, evidence):
     assert "fixed at 75 % is worse by 0." in text
     assert "causal (prefix of 1 patch) is better by 0." in text
     assert text.endswith("Equivalent to it within ±0.02 nats/token: fixed at 50 %. Inconclusive: fixed at 25 %.")
+
+
+def test_conclusion_names_the_classes_that_make_up_an_effect(cells):
+    effects = {("fixed_50", "content_loss_place"): 0.6, ("fixed_50", "content_loss_ink"): 0.1}
+    effects |= {("causal", "content_loss_place"): 0.1, ("causal", "content_loss_object"): -0.12}  # hide each other
+    some = evidence_by_class(STUDY, effects, {"object": 500, "ink": 500, "place": 600, "count": 400}, spread=0.005)
+    comparisons = primary_comparisons(STUDY, cells, some)
+    told = comparisons["fixed_50"].parts.text_with_rest
+    first, *_, last = concluded(comparisons).split(". ")
+    assert " % of it place words (0.0" in told
+    assert f"covers seeds), {told}" in first
+    assert last.startswith("Seen in single classes of words all the same: ")
+    assert "causal (prefix of 1 patch), object words: -0.1" in last
 
 
 def test_nothing_is_concluded_without_two_shared_seeds():
@@ -96,7 +110,8 @@ def test_findings_name_metric_arm_and_side(evidence):
     found = findings(STUDY, evidence)
     assert any(text.startswith("pixel_loss_0.5: fixed at 75 % is above the baseline by 0.05") for text in found)
     assert not any("probe" in text or "25 %" in text for text in found)
-    assert any("shuffled captions (control) is above" in text for text in found), "controls are shown too"
+    label = STUDY.label("positive_control")
+    assert any(f"{label} (control) is above" in text for text in found), "controls are shown too"
     assert not any(text.startswith("content_loss") for text in found), "the primary metric is no finding"
 
 

@@ -71,7 +71,10 @@ def test_control_with_a_failed_run_is_inconclusive():
     missing = pd.DataFrame([("positive_control", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
     evidence = replace(evidence_of(STUDY, {"positive_control": 1.0}, spread=0.01), missing=missing)
     positive = checked(STUDY, evidence)[1]
-    assert (positive.result, positive.reason) == ("inconclusive", "1 of 5 runs of shuffled captions failed.")
+    assert (positive.result, positive.reason) == (
+        "inconclusive",
+        f"1 of 5 runs of {STUDY.label('positive_control')} failed.",
+    )
 
 
 def test_null_control_is_compared_unpaired_at_99_percent(evidence):

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.judgement.findings import climb, judge
 from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
+from tests.helpers.ladders import HARMS
 from tests.helpers.searches import parsed, request_of_search, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
 
@@ -36,11 +38,13 @@ def test_mixed_code_is_the_only_reason_that_is_given(findings):
 def test_sensitivity_study_measures_its_own_sensitivity(tiny):
     study = STUDIES["sensitivity"]
     cells = expand(study, replaced(tiny, {"budget.samples": 64}), seeds=range(4))
-    evidence = evidence_of(study, {"samples_050": 0.5, "positive_control": 1.0}, spread=0.01)
+    evidence = evidence_of(study, HARMS, spread=0.01)
     found = judge(Request(study=study, cells=cells, arguments=()), evidence, Look(1), {})
     assert found.ladder is not None
-    assert found.sensitivity["content_loss"].tells_small_steps
+    assert not found.sensitivity["content_loss"].is_blind
     assert found.blind == ""
+    # A tenth of the samples, on the line between three quarters of them, 0.4 worse, and all.
+    assert found.study.primary_margin == pytest.approx(0.4 * math.log(0.9) / math.log(0.75), rel=0.1)
 
 
 def test_search_over_the_sensitivity_study_measures_no_sensitivity(tiny):
@@ -67,10 +71,9 @@ def test_a_search_that_the_baseline_won_compares_and_withholds_nothing(tiny):
 
 LADDER = STUDIES["sensitivity"]
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
+SEEN = HARMS | {rung: -HARMS[rung] for rung in ("width_050", "depth_200", "hidden_050")}  # three on the wrong side
 EFFECTS = {
-    (rung, metric): size * scale
-    for rung, size in (("samples_050", 0.4), ("samples_200", -0.3), ("positive_control", 2.0))
-    for metric, scale in ((LOSS, 1), (ACCURACY, -1))
+    (rung, metric): harm * sign for rung, harm in SEEN.items() for metric, sign in ((LOSS, 1), (ACCURACY, -1))
 } | {("depth_050", STEP_TIME): -1}
 
 
@@ -81,11 +84,19 @@ def ladder():
 
 
 def test_effects_are_recovered_with_their_intervals(ladder):
-    for rung, size in (("samples_050", 0.4), ("samples_200", -0.3), ("positive_control", 2.0)):
+    for rung, size in SEEN.items():
         found = ladder.metrics[LOSS].effects[rung]
         assert found.mean == pytest.approx(size, abs=0.06)
         assert found.low < found.mean < found.high
         assert found.num_seeds == 4
+
+
+def test_the_untrained_encoder_is_compared_with_what_learns_of_images_alone(ladder):
+    for metric, sign in ((LOSS, 1), (ACCURACY, -1)):
+        above = ladder.metrics[metric].above
+        means = {rung: one.mean for rung, one in above.items()}
+        assert means == pytest.approx({"pixels_only": sign * 2.5, "pixels_shuffled": sign * 3.0}, abs=0.06)
+        assert all(one.low < one.mean < one.high for one in above.values())
 
 
 def test_noise_of_paired_differences_lacks_what_seeds_share(ladder):
@@ -94,14 +105,17 @@ def test_noise_of_paired_differences_lacks_what_seeds_share(ladder):
     assert seen.seed_sd > 2 * seen.paired_sd
 
 
-def test_metrics_that_see_the_small_step_decide(ladder):
+def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladder):
     judged = sensitivity_of(ladder)
-    assert {metric: one.tells_small_steps for metric, one in judged.items()} == {
-        LOSS: True,
-        BLIND: False,
-        ACCURACY: True,
-        STEP_TIME: True,
+    assert {metric: one.is_blind for metric, one in judged.items()} == {
+        LOSS: False,
+        BLIND: True,
+        ACCURACY: False,
+        STEP_TIME: False,
     }
+    for metric in (LOSS, ACCURACY):
+        assert set(judged[metric].unseen) == {"width", "larger", "attention"}
+        assert judged[metric].curve.harms == pytest.approx({0.25: 2.0, 0.5: 1.0, 0.75: 0.4, 2.0: -0.8}, abs=0.06)
 
 
 def test_rungs_with_failed_runs_are_left_out():
@@ -109,7 +123,9 @@ def test_rungs_with_failed_runs_are_left_out():
     failed = replace(complete, missing=evidence_from([], [], missing=[("samples_050", 9, True)]).missing)
     seen = climb(LADDER, failed, demo()).metrics[LOSS]
     assert "samples_050" not in seen.effects
-    assert not sensitivity_of(climb(LADDER, failed, demo()))[LOSS].tells_small_steps
+    found = sensitivity_of(climb(LADDER, failed, demo()))[LOSS]
+    assert "samples" in found.unseen
+    assert set(found.curve.harms) == {0.25, 0.75, 2.0}, "the others still tell differences in samples"
 
 
 def test_the_items_part_of_the_error_is_that_of_the_items():

@@ -50,7 +50,7 @@ def test_controls_that_did_not_pass_limit_their_metric_but_no_cost(findings):
 
 
 def test_insensitive_and_unmeasured_metrics_differ(findings):
-    blind = {METRIC: replace(findings.sensitivity[METRIC], tells_small_steps=False)}
+    blind = {METRIC: replace(findings.sensitivity[METRIC], is_blind=True)}
     assert metric_notes(judged_again(findings, findings.evidence, seen=blind), METRIC) == (
         f"{METRIC} is not sensitive at this scale",
     )

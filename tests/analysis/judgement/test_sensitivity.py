@@ -11,66 +11,112 @@ from scipy import stats
 
 from ablations.catalogue import STUDIES
 from ablations.expectations import STEP_TIME
+from ablations.studies.sensitivity import RUNGS
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
+from analysis.inference.power import Noise
 from analysis.judgement.sensitivity import (
-    KnownEffect,
-    Ladder,
-    Seen,
-    base_of,
-    ladder_text,
+    insensitive,
     read_ladder,
     read_sensitivity,
     seeds_needed,
     sensitivity_of,
 )
+from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 
-def effect(mean, half_width=0.1):
-    return KnownEffect(mean=mean, low=round(mean - half_width, 8), high=round(mean + half_width, 8), num_seeds=4)
+def judged(metric, config=None, **changed):
+    """Return the sensitivity of a metric that sees everything but for these effects; None was not measured."""
+    return sensitivity_of(ladder_of(seeing(metric, **changed), config or demo()))[metric]
 
 
-def ladder_of(effects, *, config=None):
-    """Return a ladder with these effects, by metric and rung."""
-    metrics = {
-        metric: Seen(unit="", seed_sd=0.2, paired_sd=0.1, effects={rung: effect(mean) for rung, mean in rungs.items()})
-        for metric, rungs in effects.items()
-    }
-    return Ladder(base=base_of(config or demo()), rungs={"samples_050": "half"}, metrics=metrics)
+@pytest.mark.parametrize("metric", ["reader_loss", "probe_object", "content_loss", "reader_choice_accuracy"])
+def test_a_metric_that_sees_every_rung_decides_all_kinds(metric):
+    found = judged(metric)
+    assert not found.is_blind
+    assert found.unseen == {}
+    assert found.noise == Noise(0.1)
+    assert found.curve.margin == pytest.approx(0.4 * math.log(0.9) / math.log(0.75))
 
 
 @pytest.mark.parametrize(
-    ("metric", "rungs", "tells"),
+    "changed",
     [
-        ("content_loss", {"samples_050": 0.4}, True),
-        ("content_loss", {"samples_050": 0.05}, False),  # the interval includes 0
-        ("content_loss", {"samples_050": -0.4}, False),  # the wrong direction
-        ("content_loss", {"samples_050": 0.4, "samples_200": -0.4}, True),
-        ("content_loss", {"samples_050": 0.4, "samples_200": 0.05}, True),  # not told, but not contradicted
-        ("content_loss", {"samples_050": 0.4, "samples_200": 0.4}, False),  # contradicted
-        ("content_loss", {"samples_025": 0.4}, False),  # the small step was not measured
-        ("probe_object", {"samples_050": -0.4}, True),
-        ("probe_object", {"samples_050": 0.4}, False),
-        ("pixel_loss_0.5", {"samples_050": 0.4}, True),
-        (STEP_TIME, {"samples_050": 0.4}, False),
-        (STEP_TIME, {"depth_050": -0.4}, True),
-        (STEP_TIME, {"depth_050": 0.4}, False),
+        {"samples_025": 0.9},  # not worse than half of the samples
+        {"samples_075": -0.1},
+        {"samples_200": 0.1},
+        {"samples_025": None, "samples_050": None, "samples_075": None, "samples_200": None},
+        {"untrained": 0.1},
+        {"untrained": None},
+        {"positive_control": 0.15},  # told from the base, but by no more than the margin of 0.146
+        {"positive_control": None},
+        {"pixels_only": -0.5},
+        {"pixels_only": None},
+        {"pixels_only": 4.9},  # hardly better than untrained
     ],
 )
-def test_a_metric_decides_if_it_tells_half_the_samples(metric, rungs, tells):
-    assert sensitivity_of(ladder_of({metric: rungs}))[metric].tells_small_steps == tells
+def test_a_metric_that_does_not_order_what_is_certain_decides_nothing(changed):
+    assert judged("reader_loss", **changed).is_blind
 
 
-def test_texts_name_step_size_seeds_and_scale():
-    found = sensitivity_of(ladder_of({"content_loss": {"samples_050": 0.41}, "probe_count": {"samples_050": -0.002}}))
-    assert found["content_loss"].text == (
-        "content_loss tells half the samples from all of them (+0.410 [+0.310, +0.510], 4 seeds) at scale demo"
+@pytest.mark.parametrize(
+    ("changed", "unseen"),
+    [
+        ({"width_050": 0.05}, {"width"}),
+        ({"width_050": -0.5}, {"width"}),
+        ({"width_050": None}, {"width"}),
+        ({"depth_050": 0.0}, {"depth"}),
+        ({"width_200": 0.5}, {"larger"}),
+        ({"depth_200": -0.05}, {"larger"}),
+        ({"hidden_050": 0.0}, {"attention"}),
+        ({"samples_075": 0.05}, {"samples"}),
+        ({"pixels_shuffled": -0.3}, {"pixels"}),
+        ({"samples_075": None, "hidden_050": None}, {"samples", "attention"}),
+    ],
+)
+def test_a_metric_decides_no_claim_of_a_kind_of_which_it_misses_a_rung(changed, unseen):
+    found = judged("reader_loss", **changed)
+    assert not found.is_blind
+    assert set(found.unseen) == unseen
+    for kind in RUNGS:
+        why = insensitive("reader_loss", {"reader_loss": found}, "demo", [kind])
+        assert bool(why) == (kind in unseen)
+
+
+def test_training_on_pixels_alone_is_no_rung_of_losses_of_captions():
+    """Such a network has no decoder of captions."""
+    assert not judged("content_loss", pixels_only=None).is_blind
+
+
+def test_pixel_losses_need_training_without_own_pixels_and_no_words():
+    assert not judged("pixel_loss_0.5", positive_control=None, pixels_only=None).is_blind
+    assert judged("pixel_loss_0.5", pixels_shuffled=0.1).is_blind
+
+
+def test_where_no_captions_are_read_metrics_must_see_own_pixels():
+    base = replaced(demo(), {"objective": {"name": "image_only"}})
+    assert not judged("probe_object", base, positive_control=None, pixels_only=None).is_blind
+    assert judged("probe_object", base, pixels_shuffled=0.1).is_blind
+
+
+@pytest.mark.parametrize(("rungs", "is_blind"), [({}, True), ({"depth_050": -0.4}, False), ({"depth_050": 0.4}, True)])
+def test_the_time_of_a_step_must_tell_half_the_depth(rungs, is_blind):
+    assert sensitivity_of(ladder_of({STEP_TIME: rungs}, demo()))[STEP_TIME].is_blind == is_blind
+
+
+def test_texts_name_what_is_seen_and_what_is_not():
+    assert judged("reader_loss", width_050=0.05).unseen["width"] == (
+        "not testable at scale demo with this metric: reader_loss does not see half as wide (+0.050 [-0.050, +0.150],"
+        " 4 seeds)"
     )
-    assert found["probe_count"].text == (
-        "not testable at scale demo with this metric: probe_count does not tell half the samples from all of them"
-        " (-0.002 [-0.102, +0.098], 4 seeds)"
+    assert judged("reader_loss", samples_200=0.1).text == (
+        "not testable at scale demo with this metric: reader_loss does not get worse with every cut in samples"
+        " (samples, and how much worse: 0.25 x +2, 0.5 x +1, 0.75 x +0.4, 2 x +0.1)"
     )
+    text = judged("reader_loss").text
+    assert "reader_loss sees at scale demo: samples 025, " in text
+    assert ", untrained, shuffled captions, pixels only, pixels shuffled, half as wide, " in text
 
 
 @given(size=st.floats(0.05, 3), paired_sd=st.floats(0.01, 2))
@@ -93,31 +139,25 @@ def test_no_number_of_seeds_shows_no_difference():
     assert seeds_needed(0, 0.1) == 2
 
 
-def written(folder, ladder, name="sensitivity"):
-    (folder / name).mkdir(parents=True)
-    (folder / name / "sensitivity.json").write_text(ladder_text(ladder))
-    return folder
-
-
-def test_file_is_read_as_it_was_written(tmp_path):
-    ladder = ladder_of({"content_loss": {"samples_050": 0.4}})
-    path = written(tmp_path, ladder) / "sensitivity/sensitivity.json"
+def test_file_is_read_as_it_was_write_ladder(tmp_path):
+    ladder = ladder_of(seeing("content_loss"), demo())
+    path = write_ladder(tmp_path, ladder) / "sensitivity/sensitivity.json"
     assert read_ladder(path) == ladder
 
 
 def test_sensitivity_holds_for_the_same_run_with_another_seed_and_place(tmp_path):
-    ladder = ladder_of({"choice_accuracy": {"samples_050": -0.4}})
-    reports = written(tmp_path, ladder)
+    ladder = ladder_of(seeing("reader_loss"), demo())
+    reports = write_ladder(tmp_path, ladder)
     assert read_sensitivity(reports, demo()) == sensitivity_of(ladder)
     other_seed = replaced(demo(), {"seed": 3, "data.cache_dir": "elsewhere", "loader.num_workers": 1})
     assert read_sensitivity(reports, other_seed) == sensitivity_of(ladder)
 
 
 def test_another_base_is_not_measured_and_the_text_says_what_differs(tmp_path):
-    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo()))
     other = replaced(demo(), {"budget.samples": 5120, "data.sources": ("material_scenes",)})
     found = read_sensitivity(reports, other)["content_loss"]
-    assert not found.tells_small_steps
+    assert found.is_blind
     assert f"budget.samples={demo().budget.samples}" in found.text
     assert "run python sweeps/launch.py sweep=sensitivity scale=demo" in found.text
     assert "data.sources=[material_scenes]" in found.text.partition(": run")[2]
@@ -127,13 +167,19 @@ def test_another_base_is_not_measured_and_the_text_says_what_differs(tmp_path):
 @pytest.mark.parametrize(
     ("fingerprint", "expected"),
     [
-        ("v2-25db5aa0b864", "start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_200]' "),
-        ("25db5aa0b864", "scale=demo start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_200]' "),
+        (
+            "v2-25db5aa0b864",
+            "start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_075,samples_200]' ",
+        ),
+        (
+            "25db5aa0b864",
+            "scale=demo start.weights=/a/run 'sweep.arms=[base,samples_025,samples_050,samples_075,samples_200]' ",
+        ),
     ],
 )
 def test_another_start_is_typed_as_its_weights_with_arms_of_the_same_size(tmp_path, fingerprint, expected):
     """A name of a run, whose scale must not be typed, or a hash of an imported folder."""
-    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo()))
     start = {"start.weights": "/a/run", "start.fingerprint": fingerprint, "optimizer.weight_decay": 0.0}
     text = read_sensitivity(reports, replaced(demo(), start))["content_loss"].text
     assert (
@@ -159,8 +205,8 @@ def test_another_start_is_typed_as_its_weights_with_arms_of_the_same_size(tmp_pa
     ids=lambda values: next(iter(values)),
 )
 def test_any_other_value_of_the_base_is_not_measured(tmp_path, values):
-    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
-    assert not read_sensitivity(reports, replaced(demo(), values))["content_loss"].tells_small_steps
+    reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo()))
+    assert read_sensitivity(reports, replaced(demo(), values))["content_loss"].is_blind
 
 
 @pytest.mark.parametrize(
@@ -176,7 +222,7 @@ def test_any_other_value_of_the_base_is_not_measured(tmp_path, values):
 )
 def test_baseline_that_is_not_the_recipe_names_the_command_that_measures_it(tmp_path, slug, measured, command):
     study = STUDIES[slug]
-    reports = written(tmp_path, ladder_of({"probe_digits": {"samples_050": -0.4}}))
+    reports = write_ladder(tmp_path, ladder_of(seeing("probe_digits"), demo()))
     text = read_sensitivity(reports, study.arms[study.baseline].change(demo()))["probe_digits"].text
     assert measured in text
     assert text.partition(": run ")[2].startswith("python sweeps/launch.py sweep=sensitivity scale=demo ")
@@ -184,7 +230,7 @@ def test_baseline_that_is_not_the_recipe_names_the_command_that_measures_it(tmp_
 
 
 def test_text_names_three_values_and_the_command_all(tmp_path):
-    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}))
+    reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo()))
     values = {
         "objective.supervise_eos": True,
         "log.every_steps": 2,
@@ -205,12 +251,12 @@ def test_text_names_three_values_and_the_command_all(tmp_path):
 
 def test_own_data_are_named_by_their_files_and_told_apart_by_their_content(tmp_path):
     own = replaced(demo(), {"data.sources": ("/data/cc3m.yaml",), "data.fingerprint": "one"})
-    reports = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}}, config=own))
+    reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), own))
     moved = replaced(own, {"data.sources": ("/elsewhere/cc3m.yaml",)})
-    assert read_sensitivity(reports, moved)["content_loss"].tells_small_steps
+    assert not read_sensitivity(reports, moved)["content_loss"].is_blind
     other = replaced(moved, {"data.fingerprint": "two", "evaluation.sets": ("/sets/pets.yaml",)})
     found = read_sensitivity(reports, other)["content_loss"]
-    assert not found.tells_small_steps
+    assert found.is_blind
     assert "with data.fingerprint=one, " in found.text
     command = found.text.partition(": run ")[2]
     assert "'evaluation.sets=[/sets/pets.yaml]'" in command
@@ -221,8 +267,8 @@ def test_own_data_are_named_by_their_files_and_told_apart_by_their_content(tmp_p
 
 def test_each_base_has_its_own(tmp_path):
     other = replaced(demo(), {"data.dense_fraction": 0.33})
-    tells, blind = ladder_of({"content_loss": {"samples_050": 0.4}}), ladder_of({"content_loss": {}}, config=other)
-    reports = written(written(tmp_path, tells), blind, "sensitivity_dense_033")
+    tells, blind = ladder_of(seeing("content_loss"), demo()), ladder_of({"content_loss": {}}, other)
+    reports = write_ladder(write_ladder(tmp_path, tells), blind, "sensitivity_dense_033")
     assert read_sensitivity(reports, demo()) == sensitivity_of(tells)
     assert read_sensitivity(reports, other) == sensitivity_of(blind)
 
@@ -247,7 +293,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "message"), BROKEN)
 def test_broken_file_is_refused(tmp_path, change, message):
-    path = written(tmp_path, ladder_of({"content_loss": {"samples_050": 0.4}})) / "sensitivity/sensitivity.json"
+    path = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo())) / "sensitivity/sensitivity.json"
     changed = change(json.loads(path.read_text()))
     path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
     with pytest.raises(UsageError, match=message) as caught:

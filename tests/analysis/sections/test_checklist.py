@@ -120,6 +120,12 @@ def test_code_with_uncommitted_changes_is_available_only_in_part(findings):
     assert "with uncommitted changes" in item.detail
 
 
+def test_commit_that_trained_weights_counts_beside_the_one_that_measured_them(findings):
+    runs = findings.evidence.runs.assign(commit="abc+changes; def")
+    item = answers(judged_again(findings, replace(findings.evidence, runs=runs)))["NeurIPS 5; MLRC code 2, 3, 5"]
+    assert item.answer == "partly"
+
+
 def test_data_of_the_authors_are_for_the_authors(findings, tmp_path):
     source = own_source(tmp_path, "birds", num_pairs=10, licence="")
     cells = [

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from ablations.expectations import PROBE, expect
+from ablations.expectations import PROBE, STEP_TIME, expect
 from analysis.sections import claims
 from analysis.sections.claims import controls_section
 from tests.helpers.documents import judged_again, tables, text_of
@@ -27,11 +27,17 @@ def test_margins_have_their_reason():
         "one": expect("causal", "worse", than="uniform", metric=("content_loss", PROBE)),
         "another": expect("causal", "far worse", than="uniform", metric=PROBE, margin=0.05, why="a table"),
     }
-    assert claims.margins_note(replace(STUDY, claims=own)) == (
-        "content_loss 0.02 (set for this study);"
-        " probe_object 0.01 (a point, where most of the paper's ablations differ by 0 to 1.0 points);"
-        " probe_object 0.05 (a table)"
+    study = replace(STUDY, claims=own)
+    assert claims.margins_note(study) == (
+        "content_loss 0.02 (set for this study); probe_object 0.01 (by convention); probe_object 0.05 (a table)"
     )
+    measured = replace(study, equivalence_margin=None).with_margins({"content_loss": 0.0321, PROBE: 0.02})
+    assert claims.margins_note(measured) == (
+        "content_loss 0.0321 (what 10 % of the samples are worth);"
+        " probe_object 0.02 (what 10 % of the samples are worth); probe_object 0.05 (a table)"
+    )
+    time = expect("causal", "worse", than="uniform", metric=STEP_TIME)
+    assert claims.margins_note(replace(STUDY, claims={"one": time})) == f"{STEP_TIME} 0 (any difference counts)"
 
 
 def test_each_control_has_its_result_in_each_metric_that_decides(findings):

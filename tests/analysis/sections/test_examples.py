@@ -30,6 +30,14 @@ def test_without_examples_there_is_no_section(findings):
     assert section(replace(findings, evidence=replace(findings.evidence, examples={}))) == (None, {})
 
 
+def test_an_arm_that_wrote_nothing_has_no_column(findings):
+    written = findings.evidence.examples | {"causal": []}
+    shown, _ = section(replace(findings, evidence=replace(findings.evidence, examples=written)))
+    assert tables(shown)["examples"].columns == [
+        "image", "reference", *(STUDY.label(arm) for arm in STUDY.arms if arm != "causal")
+    ]  # fmt: skip
+
+
 def test_captions_that_are_cut_are_said_to_be(findings):
     def introduction(*, supervise_eos):
         changed = {"objective.supervise_eos": supervise_eos}

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from ablations.claims import FILE
 from ablations.study import WINNER
 from analysis.document.model import Bullets
 from analysis.evidence.load import load
@@ -45,8 +46,9 @@ def test_design_errors_and_levels_are_named(findings):
     assert "the level 97.5 %: this is look 1" in text, "1 - 0.05 / 2"
     assert "two one-sided tests at 2.5 % each" in text
     assert "2 claims of the paper were judged" in text
-    assert "each at 98.75 %" in text, "1 - 0.025 / 2"
-    assert "of 0.02 nats/token" in text
+    num_judged = FILE.read_text().count("\n  studies: [")
+    assert f"each at {100 - 2.5 / num_judged:.2f} % (Bonferroni over all claims" in text, "each has one study"
+    assert "The equivalence margin is 0.02 nats/token (set for this study)." in text
     assert "Welch 1947, at 99 %" in text
     assert "PyTorch 2 in float32 on a test" in text
     assert "commit abc (digest cccccccccccc)" in text

@@ -7,9 +7,10 @@ from analysis.evidence.load import MISSING_COLUMNS
 from analysis.inference.intervals import detectable_difference
 from analysis.sections import primary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
-from tests.helpers.evidence import evidence_of
+from tests.helpers.evidence import evidence_by_class, evidence_of
 from tests.helpers.specimen import STUDY
 
+SHARES = (("object", "25.0"), ("ink", "25.0"), ("place", "30.0"))
 CAUSAL = "causal (prefix of 1 patch)"
 SIMULTANEOUS, DETECTABLE = "simultaneous interval", "minimum detectable difference (80 % power)"
 DIFFERENCE = "difference from baseline [95 % interval]"
@@ -44,11 +45,28 @@ def test_each_number_has_its_value(findings):
     assert difference.value == findings.comparisons["causal"].difference.mean
 
 
+def test_classes_of_words_stand_where_the_difference_stands(findings):
+    tokens = {"object": 500, "ink": 500, "place": 600, "count": 400}
+    some = evidence_by_class(
+        STUDY, {("fixed_50", "content_loss_place"): 0.6, "positive_control": 1}, tokens, spread=0.01
+    )
+    again = judged_again(findings, some)
+    assert rows_of(again)["fixed at 50 %"][DIFFERENCE][1].endswith(" % of it place words")
+    table = tables(primary.section(again))["classes"]
+    assert table.columns[2:5] == [f"{name} words ({share} % of the tokens)" for name, share in SHARES]
+    row = next(row for row in table.rows if row[0] == "fixed at 50 %")
+    assert sum(cell.value for cell in row[2:6]) == pytest.approx(float(row[1]), abs=1e-4)
+    assert row[6].lines[0].endswith("without place words")
+    (told,) = [one for one in again.verdicts["prefix-beats-causal"].evidence if "fixed at 50 %" in one]
+    assert " % of it place words (" in told
+    assert "classes" not in tables(primary.section(findings)), "the runs have no classes"
+
+
 def test_no_expectation_is_judged_unless_controls_passed(findings):
     evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
     rows = rows_of(judged_again(findings, evidence))
     assert rows[CAUSAL]["observed"] == ("better", "not judged: a control did not pass")
-    assert rows["shuffled captions"]["observed"] == ("inconclusive",)
+    assert rows[STUDY.label("positive_control")]["observed"] == ("inconclusive",)
 
 
 def test_arm_with_a_failed_run_is_not_judged(findings):
@@ -62,7 +80,7 @@ def test_arm_with_a_failed_run_is_not_judged(findings):
 def test_text_names_metric_margin_sensitivity_and_look(findings):
     text = text_of(primary.section(findings))
     assert "The primary metric is content_loss in nats/token; lower is better." in text
-    assert "The equivalence margin is 0.02. Sensitivity: content_loss tells all steps apart." in text
+    assert "The equivalence margin is 0.02. Sensitivity: content_loss sees all rungs." in text
     assert "This is look 1 at the study" in text
     assert "hold for all arms together at 97.5 % (Dunnett)" in text
     unknown = text_of(primary.section(judged_again(findings, findings.evidence, seen={})))

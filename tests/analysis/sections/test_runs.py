@@ -9,7 +9,7 @@ import pytest
 
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
-from analysis.document.markdown import to_markdown
+from analysis.document.markdown import to_details
 from analysis.evidence.load import MISSING_COLUMNS, load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
@@ -126,7 +126,7 @@ def test_arms_that_differ_have_rows_of_their_own(evidence_with):
 @pytest.mark.exhaustive
 def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of):
     some, evidence = evidence_with(lambda cell: {"a": shown(50, 10)})
-    text = to_markdown(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
+    text = to_details(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
     assert "| all | a | 50 | 5 | 0 % | none |" in text
     assert "5 epochs of a, more than 4" in text
 
@@ -152,6 +152,6 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
         if content:
             Path(path).write_text(content)
         found = judge(replace(request_of, cells=cells), recorded, Look(1), {})
-        pages.append(to_markdown(document(found, {})))
+        pages.append(to_details(document(found, {})))
     assert pages[0].count("Images: birds (CC0).") == 2, "setup and checklist"
     assert pages[0] == pages[1]

@@ -8,7 +8,7 @@ from ablations.study import WINNER
 from aimv2.config.recipes.scales import demo
 from analysis.document.data import to_json
 from analysis.document.latex import tables_of
-from analysis.document.markdown import to_markdown
+from analysis.document.markdown import to_details
 from analysis.document.style import style
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
@@ -154,7 +154,7 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     request = request_of_search(demo(), has_winner=False)
     report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
     assert report.lead is None
-    assert "## Search" in to_markdown(report)
+    assert "## Search" in to_details(report)
     assert "tables/setup.tex" in tables_of(report)
     assert "search" in json.loads(to_json(report))["numbers"]
 

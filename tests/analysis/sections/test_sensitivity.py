@@ -1,52 +1,94 @@
-"""The tables of a ladder with known numbers."""
+"""The tables of a ladder with known effects."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen
+from ablations.expectations import STEP_TIME
+from ablations.studies.sensitivity import RUNGS
+from aimv2.config.recipes.scales import demo
+from analysis.inference.intervals import Estimate, detectable_difference
+from analysis.judgement.sensitivity import margins, sensitivity_of
 from analysis.sections import sensitivity
-from tests.helpers.documents import by_row, tables
+from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.ladders import HARMS, ladder_of, seeing
 
-EFFECT = KnownEffect(mean=0.4, low=0.3, high=0.5, num_seeds=4)
-LADDER = Ladder(
-    base={"scale": "test"},
-    rungs={"samples_050": "half", "samples_200": "twice"},
-    metrics={
-        "content_loss": Seen(unit="nats/token", seed_sd=0.2, paired_sd=0.1, effects={"samples_050": EFFECT}),
-        "probe_object": Seen(unit="accuracy", seed_sd=0.0, paired_sd=0.0, effects={}),
-    },
-)
+LOSS, BLIND, ACCURACY = "reader_loss [nats/token]", "content_loss [nats/token]", "probe_object [accuracy]"
+SHARE = math.log(0.9) / math.log(0.75)  # of what a quarter fewer samples harm, as a tenth fewer do
+HALF = {"width_050": 0.0}  # not seen by the loss
 
 
 @pytest.fixture
-def found(findings):
-    return tables(sensitivity.section(replace(findings, ladder=LADDER)))
+def ladder():
+    harms = seeing("reader_loss", **HALF) | seeing("probe_object", scale=0.1) | {"content_loss": {"samples_050": 0.4}}
+    found = ladder_of(harms, demo(), half_width=0.01)
+    units = {"reader_loss": "nats/token", "content_loss": "nats/token", "probe_object": "accuracy"}
+    metrics = {name: replace(seen, unit=units[name]) for name, seen in found.metrics.items()}
+    metrics["probe_object"] = replace(metrics["probe_object"], paired_sd=0.0)
+    time = ladder_of({STEP_TIME: {"depth_050": -0.4}}, demo()).metrics
+    return replace(found, metrics=metrics | time)
+
+
+@pytest.fixture
+def section(findings, ladder):
+    seen = sensitivity_of(ladder)
+    study = findings.study.with_margins(margins(seen))
+    return sensitivity.section(replace(findings, ladder=ladder, sensitivity=seen, study=study))
 
 
 def test_study_without_a_ladder_has_no_section(findings):
     assert sensitivity.section(findings) is None
 
 
-def test_decisions_give_the_small_step_in_units_of_noise(found):
-    row = by_row(found["decisions"])["content_loss [nats/token]"]
-    assert row["decides claims"] == ("yes",)
-    assert row["half of the samples (time: of the depth)"] == ("+0.400 [+0.300, +0.500], 4 seeds",)
-    assert row["in units of noise"] == ("4",)
-    blind = by_row(found["decisions"])["probe_object [accuracy]"]
-    assert blind["decides claims"] == ("no",)
-    assert blind["in units of noise"] == ("",)
+def test_kinds_of_claims_are_named_that_a_metric_decides(section):
+    decides = {name: row["decides claims on"][0] for name, row in by_row(tables(section)["decisions"]).items()}
+    assert decides[LOSS] == ", ".join(kind for kind in RUNGS if kind != "width")
+    assert decides[ACCURACY] == ", ".join(RUNGS)
+    assert decides[BLIND] == "none"
+    assert decides[f"{STEP_TIME} []"] == "time"
 
 
-def test_seeds_for_the_margin_follow_from_the_noise(found):
-    """The margin of this study is 0.02, a fifth of the noise: about 2 (1.96 + 0.84)^2 x 25 / 2 seeds."""
-    needed = int(by_row(found["decisions"])["content_loss [nats/token]"]["seeds to show a difference of the margin"][0])
-    assert needed == pytest.approx((1.96 + 0.84) ** 2 * 25, rel=0.05)
+def test_margins_are_what_a_tenth_of_the_samples_is_worth_in_units_of_noise(section):
+    row = by_row(tables(section)["decisions"])[LOSS]
+    assert row["equivalence margin"] == (f"{0.4 * SHARE:.3g}",)
+    assert row["in units of noise"] == (f"{4 * SHARE:.2g}",)
+    assert row["SD of paired differences"] == ("0.1",)
+    exact = by_row(tables(section)["decisions"])[ACCURACY]
+    assert exact["in units of noise"] == ("∞",)
+    time = by_row(tables(section)["decisions"])[f"{STEP_TIME} []"]
+    assert time["seeds to show a difference of the margin (80 % power)"] == ("",), "any difference counts"
 
 
-def test_rungs_have_effect_and_noise(found):
-    rows = by_row(found["rungs"])
-    assert rows["content_loss"]["half"] == ("+0.400 [+0.300, +0.500]", "4 x noise")
-    assert rows["content_loss"]["twice"] == ("",)
-    values = [cell.value for row in found["rungs"].rows for cell in row[1:] if cell]
-    assert values == [0.4]
+def test_seeds_and_the_smallest_difference_follow_from_the_noise(section):
+    """The oracle is the minimum detectable difference; in samples, the share on the line to three quarters of them."""
+
+    def detectable(num_seeds):
+        return detectable_difference(Estimate(0.0, 0.1 / math.sqrt(num_seeds), num_seeds - 1, num_seeds))
+
+    row = by_row(tables(section)["decisions"])[LOSS]
+    seeds = int(row["seeds to show a difference of the margin (80 % power)"][0])
+    assert detectable(seeds) <= 0.4 * SHARE < detectable(seeds - 1)
+    fewer = 1 - 0.75 ** (detectable(32) / 0.4)
+    assert row["smallest difference that 32 seeds show"] == (
+        f"{detectable(32):.3g}",
+        f"{100 * fewer:.0f} % of the samples",
+    )
+
+
+def test_rungs_have_effect_and_noise(section):
+    rows = by_row(tables(section)["rungs"])
+    assert rows["reader_loss"]["half as wide"] == ("+0.000 [-0.010, +0.010]", "0 x noise")
+    assert rows["reader_loss"]["untrained"] == ("+5.000 [+4.990, +5.010]", "50 x noise")
+    assert rows["probe_object"]["untrained"] == ("-0.500 [-0.510, -0.490]", "∞ x noise")
+    assert rows["content_loss"]["untrained"] == ("",)
+    labels = {"untrained", "shuffled captions", "half as wide"}
+    assert set(rows["reader_loss"]) == {"metric", *labels}
+    assert HARMS["untrained"] == 5
+
+
+def test_what_is_not_seen_is_said_with_its_effect(section):
+    text, start = text_of(section), "not testable at scale demo with this metric"
+    assert f"reader_loss: {start}: reader_loss does not see half as wide (+0.000 [-0.010, +0.010], 4 seeds)" in text
+    assert f"content_loss: {start}: content_loss was not measured on: untrained" in text
+    assert "probe_object: not testable" not in text

@@ -6,8 +6,8 @@ import pytest
 
 from ablations.study import UNTRAINED
 from analysis.document.data import to_json
-from analysis.document.markdown import to_markdown
-from analysis.document.model import Section, Table, walk
+from analysis.document.markdown import to_details, to_markdown
+from analysis.document.model import Section, Table
 from analysis.evidence.load import load
 from analysis.inference.looks import Look
 from analysis.judgement.findings import judge
@@ -30,11 +30,13 @@ def report(findings):
 
 
 def test_report_has_its_sections_in_the_order_of_reading(report):
-    titles = [section.title for section in report.sections]
     assert "search" not in report.numbers
-    assert titles[:2] == ["Claims of the paper", "Held-out loss of content words"]
+    short = ["Claims of the paper", "Arms", "Controls", "What was not seen", "How it was run"]
+    assert [section.title for section in report.sections] == short
+    titles = [section.title for section in report.details]
+    assert titles[:3] == ["The comparisons in words", "Claims in full", "Held-out loss of content words"]
     assert titles[-1] == "Runs"
-    assert {"All metrics", "Controls", "Cost", "Setup"} <= set(titles)
+    assert {"All metrics", "Controls in full", "Cost", "Setup"} <= set(titles)
 
 
 def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
@@ -42,30 +44,34 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
     write_confirmation(request, tmp_path)
     found = judge(request, load(request.cells, tmp_path), Look(1), sensitive("content_loss"), parsed(typical()))
     report = document(found, {})
-    titles = [section.title for section in report.sections]
-    assert titles[:2] == ["Held-out loss of content words", "Search"]
-    assert not {"Claims of the paper", "Controls"} & set(titles)
-    assert report.conclusion.startswith("Confirmed: on 4 fresh seeds *trial 3")
-    assert report.title == "prefix_ratio_search_test"
+    titles = [section.title for section in report.details]
+    assert titles[:3] == ["The comparisons in words", "Held-out loss of content words", "Search"]
+    assert not {"Claims in full", "Controls in full"} & set(titles)
+    assert report.answer.startswith("Confirmed on fresh seeds: the winner is better by ")
+    assert "prefix_ratio_search_test" in report.subtitle
     assert report.lead.name == "differences"
     assert "control" not in report.lead.caption
     assert report.numbers["search"]["result"] == "confirmed"
     assert report.numbers["search"]["confirmation"]["n"] == 4
+    assert "Confirmed: on 4 fresh seeds *trial 3" in to_details(report)
     for written in (to_markdown(report), to_json(report)):
-        assert "Confirmed: on 4" in written
+        assert "Confirmed on fresh seeds" in written
 
 
-def test_conclusion_command_and_figures_come_first(report):
-    assert report.title == "prefix_ratio_test"
+def test_question_answer_and_figure_come_first(report, findings):
+    assert report.title == findings.study.question
+    assert "prefix_ratio_test" in report.subtitle
     assert report.lead.name == "differences"
-    command = "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`"
-    assert command in report.introduction[0].text
+    assert "`python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]'`" in to_markdown(report)
+    assert [(chip.name, chip.verdict) for chip in report.chips] == [
+        (name, verdict.word) for name, verdict in findings.verdicts.items()
+    ], "none is changed by a part"
     assert {"results.csv", "more.txt"} <= set(report.files)
     assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves"}
 
 
 def test_names_of_tables_and_figures_are_unique(report):
-    blocks = [block for block in walk(report.sections) if not isinstance(block, Section)]
+    blocks = [block for block in report.blocks() if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]
     assert len(names) == len(set(names))
 
@@ -75,7 +81,7 @@ def test_a_study_of_which_only_the_untrained_encoder_is_done_has_a_report(findin
     only = {"metrics": metrics[metrics["arm"] == UNTRAINED], "runs": runs[runs["arm"] == UNTRAINED]}
     evidence = replace(findings.evidence, **only, curves=pd.DataFrame())
     report = document(judged_again(findings, evidence), {})
-    assert "No conclusion" in report.conclusion
+    assert report.answer.endswith("Nothing is compared yet, as no arm shares two seeds with the baseline.")
     assert report.figures() == []
 
 
@@ -98,14 +104,13 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
     of_runs = ["Baseline on fresh seeds", "Cost of the baseline's runs"] * has_runs
     last = ["Setup", "Methods, to paste into a paper", "Reproducibility checklist", "Runs"]
-    assert [section.title for section in report.sections] == ["Search", *of_runs, *last]
-    assert report.conclusion.startswith(conclusion)
+    assert [section.title for section in report.details] == ["The search in words", "Search", *of_runs, *last]
+    assert report.details[0].blocks[0].text.startswith(conclusion)
+    assert report.answer == "The search has no winner to confirm."
     assert report.lead is None
-    tables = [block for block in walk(report.sections) if isinstance(block, Table)]
+    tables = [block for block in report.blocks() if isinstance(block, Table)]
     assert [table.name for table in tables if not table.rows] == [], "none is empty"
-    text = to_markdown(report)
+    text = to_markdown(report) + to_details(report)
     assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
     assert report.numbers["look"] is None
     assert (report.numbers["withheld"], report.numbers["comparisons"]) == ([], {})
-    for written in (to_markdown(report), to_json(report)):
-        assert conclusion.partition(":")[0] in written

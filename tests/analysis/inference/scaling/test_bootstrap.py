@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.scaling.bootstrap import Bootstrap, bounds, resample
+from analysis.inference.scaling.bootstrap import Bootstrap, bounds, draws_settings, resample
 from analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
-from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs
+from tests.helpers.scaling import BESIROGLU, BESIROGLU_ERRORS, HOFFMANN, ladder_runs, reconstructed_runs
 
 
 def bootstrap_of(runs, form="additive", num_draws=40):
@@ -92,12 +92,6 @@ def test_a_variable_without_effect_is_flagged_and_the_other_is_not():
     assert found.identified["b"]
 
 
-def test_two_levels_identify_no_exponent():
-    found = bootstrap_of(ladder_runs(HOFFMANN, noise=0.001, sizes=2), num_draws=10)
-    assert not found.identified["a"]
-    assert "not identified" in found.unidentified["a"]
-
-
 def law_with(draws, **parameters):
     """Return the bootstrap of a power law of n with chosen draws."""
     runs = pd.DataFrame({"n": [1.0, 2.0, 4.0, 8.0], "loss": [4.0, 3.0, 2.5, 2.2]})
@@ -156,15 +150,60 @@ def test_numbers_have_three_digits():
     assert bounds(1.23456e9, -2) == "[1.23e+09, -2]"
 
 
+def test_many_settings_are_drawn_and_a_ladder_is_not():
+    """Of a drawn constant, the error is that of the mean of settings, each with its runs."""
+    rng = np.random.default_rng(0)
+    setting_mean = rng.normal(0, 0.05, 60).repeat(2)
+    runs = pd.DataFrame({"n": np.arange(60).repeat(2) + 1.0, "loss": np.exp(setting_mean + rng.normal(0, 0.001, 120))})
+    law = fit(FORMS["constant"], runs, huber=1e3)
+    assert draws_settings(law, runs)
+    error = np.log(runs["loss"]).groupby(runs["n"]).mean().std() / np.sqrt(60)
+    assert np.log(resample(law, runs, num_draws=200).draws["E"]).std() == pytest.approx(error, rel=0.2)
+    ladder = ladder_runs(HOFFMANN)
+    assert not draws_settings(fit(FORMS["d"], ladder), ladder)
+
+
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("num_seeds", "seed_noise"), [(1, 0.0), (3, 0.005)])
-def test_intervals_cover_the_law(num_seeds, seed_noise):
-    """Of 95 % intervals, 60 ladders of 4 x 4 settings; four standard errors of the simulation below 95 % are 83 %."""
+@pytest.mark.parametrize(
+    ("ladder", "num_seeds", "noise", "seed_noise"),
+    [(4, 3, 0.01, 0.005), (3, 1, 0.005, 0.0)],
+)
+def test_intervals_cover_the_law(ladder, num_seeds, noise, seed_noise):
+    """Of 60 ladders; a ladder of 3 x 3 has the fewest settings that are allowed.
+
+    The ends of an interval lie between the second and third of 60 refits, which is 92 %; four standard errors below are
+    78 %.
+    """
     hits = dict.fromkeys(BESIROGLU, 0)
     for number in range(60):
-        runs = ladder_runs(BESIROGLU, noise=0.01, seed_noise=seed_noise, num_seeds=num_seeds, rng=100 + number)
+        runs = ladder_runs(
+            BESIROGLU,
+            noise=noise,
+            seed_noise=seed_noise,
+            num_seeds=num_seeds,
+            sizes=ladder,
+            samples=ladder,
+            rng=100 + number,
+        )
         found = bootstrap_of(runs, num_draws=60)
         for name, value in BESIROGLU.items():
             low, high = found.interval(name)
             hits[name] += low <= value <= high
-    assert min(hits.values()) >= 0.83 * 60, hits
+    assert min(hits.values()) >= 0.78 * 60, hits
+
+
+@pytest.mark.exhaustive
+def test_intervals_of_reconstructed_runs_cover_the_law_and_are_as_wide_as_published_errors():
+    """As in `scaling.py fit ... huber=0.001`; 60 sets of 240 runs, refits and the limit as above."""
+    hits, widths = [], []
+    for number in range(60):
+        runs = reconstructed_runs(number)
+        law = fit(FORMS["additive"], runs, huber=1e-3)
+        found = resample(law, runs, num_draws=60)
+        low, high = np.transpose([found.interval(name) for name in BESIROGLU])
+        hits.append((low <= list(BESIROGLU.values())) & (list(BESIROGLU.values()) <= high))
+        widths.append((high - low) / (2 * 1.96 * np.array(list(BESIROGLU_ERRORS.values()))))
+    covered = dict(zip(BESIROGLU, np.mean(hits, axis=0), strict=True))
+    assert min(covered.values()) >= 0.78, covered
+    ratios = dict(zip(BESIROGLU, np.median(widths, axis=0), strict=True))
+    assert ratios["b"] == pytest.approx(1, abs=0.15), ratios

@@ -64,11 +64,11 @@ def test_the_error_is_that_of_a_fit_that_has_not_seen_the_runs():
 
 
 def test_forms_that_cannot_be_fitted_say_why():
-    runs = ladder_runs(HOFFMANN, sizes=2, samples=2, noise=0.01)
+    runs = ladder_runs(HOFFMANN, sizes=2, samples=3, noise=0.01)
     split, trials = compare(runs, ["n", "d"])
     assert not len(split.held_out)
     reasons = {trial.form.name: trial.reason for trial in trials}
-    assert reasons["additive"] == "E + A n^-a + B d^-b needs at least 5 settings; the runs have 4"
+    assert reasons["additive"] == "E + A n^-a + B d^-b needs 3 values of n and the runs have 2; run others"
     assert reasons["n_no_offset"] == "nothing is held out"
 
 

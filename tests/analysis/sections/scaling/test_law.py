@@ -61,11 +61,16 @@ def test_what_is_not_identified_is_in_the_conclusion_and_the_warnings():
     assert not law_numbers(fitted)["parameters"]["A"]["is_identified"]
 
 
-def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
-    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=3)[["d", "loss"]]
-    fitted = Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS, MEANINGS)
-    found = tables(section_of(fitted))
+def test_one_variable_has_no_frontier():
+    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=6)[["d", "loss"]]
+    found = tables(section_of(Fitted(assess(runs, ["d"], "d_no_offset", num_draws=20), LABELS, MEANINGS)))
     assert set(found) == {"scaling_forms", "scaling_parameters"}
+
+
+def test_a_form_may_be_untested():
+    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=3, samples=3)
+    fitted = Fitted(assess(runs, ["n", "d"], "additive_no_offset", num_draws=20), LABELS, MEANINGS)
+    found = tables(section_of(fitted))
     assert "No run is held out: too few levels would remain." in found["scaling_forms"].caption
     assert "The error is" not in found["scaling_forms"].caption
     assert "Its form is not tested." in conclusion(fitted)
@@ -73,7 +78,7 @@ def test_one_variable_has_no_frontier_and_its_form_may_be_untested():
 
 @pytest.mark.exhaustive
 def test_errors_without_interval_say_why():
-    runs = ladder_runs(HOFFMANN, noise=0.01, sizes=2)[["d", "seed", "loss"]]
+    runs = ladder_runs(HOFFMANN, noise=0.01, sizes=2, samples=7)[["d", "seed", "loss"]]
     for data, reason in (
         (runs, "a setting has several runs of one seed"),
         (runs.drop(columns="seed"), "the seeds of the runs are not known"),
@@ -82,6 +87,12 @@ def test_errors_without_interval_say_why():
         assert f"It has no interval, because {reason}." in found["scaling_forms"].caption
         assert "jackknife" not in found["scaling_forms"].caption
         assert f"noise of runs, and none of seeds, because {reason}." in found["scaling_parameters"].caption
+
+
+def test_settings_that_were_drawn_are_told(fitted):
+    runs = ladder_runs(HOFFMANN, noise=0.01, num_seeds=1, sizes=1, samples=20)[["d", "loss"]]
+    found = tables(section_of(Fitted(assess(runs, ["d"], "d_no_offset", num_draws=10), LABELS, MEANINGS)))
+    assert "percentiles of 10 refits to settings drawn with replacement." in found["scaling_parameters"].caption
 
 
 def test_labels_are_text_and_no_markup(fitted):

@@ -48,14 +48,15 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
     assert "FLOPs = (2e+06 + 6 n) d, fitted to the FLOPs of the runs within 0.0 %" in parts["scaling_frontier"].caption
     agreement = parts["decision_accuracy"].rows
     assert [row[:2] for row in agreement] == [
-        ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"]
+        ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"],
+        ["40,960 samples", "81,920 samples"]
     ]  # fmt: skip
     assert all(row[2].value == 1 for row in agreement)
     meaning = "n is the number of encoder parameters; d is the number of samples."
     assert meaning in parts["scaling_parameters"].caption
     text = text_of(found)
     assert "Other parts of the model, such as the decoder, have 300,000 parameters." in text
-    assert "the longest runs see each pair 1.1 times" in text
+    assert "the longest runs see each pair 2.3 times" in text
 
 
 @pytest.mark.exhaustive
@@ -75,9 +76,15 @@ def test_mixed_code_and_too_few_runs_have_a_reason_and_no_number(evidence):
 
     mixed = replace(evidence, runs=evidence.runs.assign(code=np.where(evidence.runs["seed"] == 0, "a", "b")))
     assert told(mixed) == "No law is fitted: the runs are of 2 codes."
-    few = evidence.runs["arm"].isin(["size_100_samples_025", "size_150_samples_050"])
-    reason = "E + A n^-a + B d^-b needs at least 5 settings; the runs have 2"
+    few = evidence.runs["arm"].isin(["size_100_samples_025", "size_050_samples_050"])
+    reason = "E + A n^-a + B d^-b needs 3 values of n and the runs have 2; run others"
     assert told(replace(evidence, runs=evidence.runs[few])) == f"No law is fitted: {reason}."
+    primary = evidence.metrics["metric"] == STUDY.primary_metric
+    larger = evidence.metrics["arm"].str.startswith("size_200")
+    worse = evidence.metrics["value"].where(~(primary & larger), 9 * evidence.metrics["value"])
+    assert told(replace(evidence, metrics=evidence.metrics.assign(value=worse))).startswith(
+        "No law is fitted: the loss rises with n, by "
+    )
     assert told(evidence_from([], [])) == "No law is fitted: there are no runs."
 
 

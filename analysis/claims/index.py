@@ -1,0 +1,126 @@
+"""The index of all reports: the verdict on every claim, the differences behind them, and a line for each study."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ablations.claims import CLAIMS
+from analysis.claims.page import studies_in, summary_of
+from analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
+from analysis.document.style import style
+from analysis.figures.claims import ClaimCell, Row, claims_map, forest
+from analysis.inference.relations import Word
+from analysis.judgement.claims import DECIDED, Answer, all_answers, overall
+from analysis.judgement.findings import Findings
+from analysis.judgement.verdicts import compared_in_words
+from analysis.sections.answer import answer
+from analysis.sections.scaling.section import law_of
+
+JUDGED = (*DECIDED, Word.UNDECIDED)
+PER_CLAIM = 2  # differences of a claim
+OTHERS = {
+    "claims": "every claim with its reasons, by `python analysis/report.py claims`.",
+    "costs": "time and memory beside other encoders, by `python -m benchmarks costs`.",
+    "verify": "one trained run against the definitions of the paper, by `python -m analysis.verify`.",
+}
+FOLDERS = (
+    "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, all of it for programs in"
+    " `report.json`, a row for each run in `results.csv`, and the records from which `python analysis/report.py NAME"
+    " --from-records` builds it again. `python analysis/report.py index` adds new reports to this page."
+)
+
+
+def index_document(reports_dir: Path) -> Document:
+    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``."""
+    others = [name for name in OTHERS if (reports_dir / name / "report.md").exists()]
+    return document(studies_in(reports_dir), others)
+
+
+def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Document:
+    """Return the index.
+
+    Args:
+        findings: those of all reports, by folder.
+        others: those of OTHERS that have a report.
+    """
+    answers = all_answers({name: one for name, one in findings.items() if not one.study.is_search})
+    words = {name: overall(own) for name, own in answers.items()}
+    groups: dict[str, list[ClaimCell]] = {}
+    for name, own in answers.items():
+        groups.setdefault(CLAIMS[name].group, []).append(ClaimCell(name, words[name], _note(name, words[name], own)))
+    rows = [row for own in answers.values() for row in _rows(own)]
+    with style():
+        drawn: list[Block] = [_map(groups), *([_forest(rows)] if rows else [])]
+    linked = [Bullets([f"[{name}]({name}/report.md): {OTHERS[name]}" for name in others])] if others else []
+    return Document(
+        title="Which claims of AIMv2 hold in our runs?",
+        subtitle="",
+        answer=summary_of(words),
+        sections=[
+            Section("Claims", drawn),
+            Section("Studies", [_studies(findings)]),
+            Section("Other pages", [*linked, Paragraph(FOLDERS)]),
+        ],
+        numbers={"claims": words},
+    )
+
+
+def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
+    """Return the statement of a claim, and the scale and seeds of each study that judges it."""
+    where = [
+        f"{one.report}: {one.findings.evidence.runs['seed'].nunique()} seeds at {one.findings.config.scale}"
+        for one in answers
+        if one.findings is not None
+    ]
+    return "; ".join([f"{word}: {CLAIMS[name].statement}", *dict.fromkeys(where)])
+
+
+def _rows(answers: Sequence[Answer]) -> list[Row]:
+    """Return the first differences behind the verdicts on a claim, in units of their margins."""
+    rows = []
+    for one in answers:
+        if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
+            continue
+        study = one.findings.study
+        for judged in one.verdict.deciding[:PER_CLAIM]:
+            margin, found = study.margin_of(judged.expected), judged.difference
+            if found.has_interval and margin:
+                values = (value / margin for value in (found.mean, found.low, found.high))
+                text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
+                rows.append(Row(one.claim.id, str(one.verdict.word), text, *values))
+    return rows
+
+
+def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
+    caption = (
+        "The claims of AIMv2 and of AIM v1, by part of the papers, each with the verdict of all its studies and parts."
+        " On the HTML page, hover for statement, scale and seeds."
+    )
+    return Figure("claims", "The verdict on every claim", caption, *claims_map(groups))
+
+
+def _forest(rows: Sequence[Row]) -> Figure:
+    caption = (
+        "The differences behind verdicts, in units of the margin below which a difference does not matter (grey). A"
+        " claim that has parts has its own verdict here. Bars are the intervals that decide; ends beyond the scale are"
+        " cut off."
+    )
+    return Figure("forest", "Differences behind verdicts in units of their margins", caption, *forest(rows))
+
+
+def _studies(findings: Mapping[str, Findings]) -> Table:
+    table = Table(["study", "question", "answer", "seeds", "hours"], name="studies")
+    for name, one in findings.items():
+        runs = one.evidence.runs
+        law = law_of(one.study, one.evidence) if one.compares else None
+        hours = float(runs["seconds"].sum()) / 3600 if len(runs) else 0.0
+        seeds = int(runs["seed"].nunique()) if len(runs) else 0
+        table.rows.append(
+            [
+                f"[{name}]({name}/report.md)",
+                one.study.question,
+                answer(one, law),
+                Cell((str(seeds),), value=float(seeds)),
+                Cell((f"{hours:.1f}",), value=hours),
+            ]
+        )
+    return table

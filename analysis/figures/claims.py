@@ -1,0 +1,99 @@
+"""All claims in one picture, and the differences behind those that are judged.
+
+Functions return a figure and its data, and are called in the context ``style``.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.document.model import VERDICTS
+from analysis.document.style import INK, SOFT, show_on_hover
+
+COLUMNS = 3
+COLUMN, ROW = 3.2, 0.3  # inches
+BAR = 0.08  # of a column
+FAR = 6.0  # margins, where a difference is cut off
+HOLLOW = ("not run yet",)
+
+
+class ClaimCell(NamedTuple):
+    """A claim in the map: its name, its verdict in a word, and what the pointer shows."""
+
+    name: str
+    word: str
+    note: str
+
+
+class Row(NamedTuple):
+    """A difference in units of its margin, with its interval."""
+
+    claim: str
+    word: str
+    text: str
+    mean: float
+    low: float
+    high: float
+
+
+def claims_map(groups: Mapping[str, Sequence[ClaimCell]]) -> tuple[Figure, pd.DataFrame]:
+    """Draw a cell for each claim by group, in the colour of its verdict."""
+    num_rows = sum(1 + math.ceil(len(cells) / COLUMNS) for cells in groups.values()) + 1
+    figure, axis = plt.subplots(figsize=(COLUMN * COLUMNS, ROW * num_rows))
+    figure.subplots_adjust(0, 0, 1, 1)
+    axis.set_xlim(0, COLUMNS)
+    axis.set_ylim(num_rows, 0)
+    axis.axis("off")
+    words = dict.fromkeys(cell.word for cells in groups.values() for cell in cells)
+    known = [word for word in VERDICTS if word in words]
+    for place, word in enumerate(known):
+        x = place * COLUMNS / len(VERDICTS)
+        axis.add_patch(_patch(x, 0.25, 0.5, word))
+        axis.text(x + 1.5 * BAR, 0.52, word, va="center", color=INK)
+    y = 1
+    for group, cells in groups.items():
+        axis.text(0, y + 0.62, group, va="center", color=SOFT)
+        y += 1
+        for number, cell in enumerate(cells):
+            x, top = number % COLUMNS, y + number // COLUMNS
+            axis.add_patch(_patch(x, top + 0.1, 0.8, cell.word))
+            text = axis.text(x + 1.5 * BAR, top + 0.52, cell.name, va="center", color=INK)
+            show_on_hover(text, cell.note)
+        y += math.ceil(len(cells) / COLUMNS)
+    rows = [(group, *cell) for group, cells in groups.items() for cell in cells]
+    return figure, pd.DataFrame(rows, columns=["group", "claim", "verdict", "note"])
+
+
+def _patch(x: float, y: float, height: float, word: str) -> Rectangle:
+    color = VERDICTS[word].color
+    return Rectangle((x, y), BAR, height, facecolor="none" if word in HOLLOW else color, edgecolor=color)
+
+
+def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
+    """Draw differences in units of their margins; those that are larger than FAR are cut off there."""
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(rows) + 0.9), layout="constrained")
+    axis.axvspan(-1, 1, color=SOFT, alpha=0.15, lw=0)
+    axis.axvline(0, color=INK, lw=1)
+    for place, row in enumerate(rows):
+        mean, low, high = (min(max(value, -FAR), FAR) for value in (row.mean, row.low, row.high))
+        color = VERDICTS[row.word].color
+        (line,) = axis.plot([low, high], [place, place], color=color, lw=2)
+        show_on_hover(line, f"{row.claim}, {row.text}")
+        if abs(row.mean) < FAR:
+            axis.plot(mean, place, "o", color=color, ms=6)
+        for end in (low, high):
+            if abs(end) == FAR:
+                axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
+        label = f"{row.claim}: {row.word}"
+        axis.text(0.01, place - 0.36, label, transform=axis.get_yaxis_transform(), va="center", color=INK)
+    axis.set_yticks([])
+    axis.set_ylim(len(rows) - 0.5, -0.9)
+    axis.set_xlim(-1.04 * FAR, 1.04 * FAR)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel("difference in units of its equivalence margin")
+    return figure, pd.DataFrame(rows)

@@ -1,0 +1,160 @@
+"""The summary of a study: verdicts, arms, controls, what was not seen, and how it was run."""
+
+import math
+import shlex
+from collections.abc import Sequence
+
+from ablations.adapt import announcements
+from ablations.catalogue import STUDIES
+from ablations.claims import CLAIMS
+from ablations.studies.sensitivity import RUNGS
+from aimv2.base.markdown import escape
+from analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span
+from analysis.inference.intervals import POWER, detectable_difference, percent
+from analysis.inference.relations import Word
+from analysis.judgement.claims import Answer, overall, whole_claims
+from analysis.judgement.controls import ControlOutcome
+from analysis.judgement.findings import Findings
+from analysis.judgement.guards import arm_notes
+from analysis.judgement.verdicts import Verdict, compared_in_words
+from analysis.sections.words import metric_title, seen, with_limits
+
+MAX_SHOWN = 6  # items of a list
+
+
+def chips(findings: Findings) -> list[Chip]:
+    """Return the verdict on each claim, with its parts if the study judges them."""
+    return [Chip(name, _with_parts(findings, name)) for name in findings.verdicts]
+
+
+def _with_parts(findings: Findings, name: str) -> str:
+    """Return the study's word for a claim with its parts."""
+    claims = [one for one in (CLAIMS[name], *whole_claims().get(name, [])) if one.id in findings.verdicts]
+    return overall([Answer(one, findings.study.slug, findings.request.folder, findings) for one in claims])
+
+
+def sections(findings: Findings) -> list[Section]:
+    """Return the sections of the summary."""
+    parts = _claims, _kinds, _arms, _controls, _unseen, _run
+    return [found for part in parts if (found := part(findings)) is not None]
+
+
+def _claims(findings: Findings) -> Section | None:
+    if not findings.verdicts:
+        return None
+    table = Table(["claim", "verdict at this scale", "what decides"], name="verdicts")
+    for name, verdict in findings.verdicts.items():
+        word = _with_parts(findings, name)
+        words = [f"**{verdict.word}**", *([f"with its parts: **{word}**"] if word != verdict.word else [])]
+        statement = Cell((f"**{name}**", CLAIMS[name].statement))
+        table.rows.append([statement, Cell(tuple(words)), _why(findings, verdict)])
+    return Section("Claims of the paper", [table])
+
+
+def _why(findings: Findings, verdict: Verdict) -> str:
+    """Return the first comparison behind a verdict, which is one that blocks it if it is undecided."""
+    if verdict.word is Word.NOT_TESTABLE or not verdict.deciding:
+        return verdict.qualifications[0] if verdict.qualifications else ""
+    first = verdict.deciding[0]
+    more = f"; and {len(verdict.deciding) - 1} more" if len(verdict.deciding) > 1 else ""
+    return f"{compared_in_words(findings.study, first.expected)}: {first.difference.text()}{more}"
+
+
+def _kinds(findings: Findings) -> Section | None:
+    """Return the kinds of claims that each metric of claims may decide, by a sensitivity study."""
+    if findings.ladder is None:
+        return None
+    used = {metric for study in STUDIES.values() for metric in study.deciding_metrics}
+    table = Table(["metric", "may decide claims on", "does not see"], name="kinds")
+    for metric in findings.ladder.metrics:
+        if metric in used and metric in findings.sensitivity:
+            own = findings.sensitivity[metric]
+            seen_kinds = [] if own.is_blind else [kind for kind in RUNGS if kind not in own.unseen]
+            unseen = [kind for kind in RUNGS if kind not in seen_kinds]
+            table.rows.append([metric, ", ".join(seen_kinds) or "nothing", ", ".join(unseen)])
+    about = "By kind of effect, what the metrics that claims compare see ([all metrics](details.md#sensitivity))."
+    return Section("What claims can rest on", [Paragraph(about), table])
+
+
+def _arms(findings: Findings) -> Section | None:
+    """Return the difference of each arm from the baseline in the primary metric."""
+    study = findings.study
+    if not findings.comparisons:
+        return None
+    unit = f" in {escape(findings.unit)}" if findings.unit else ""
+    better = "lower" if study.lower_is_better else "higher"
+    table, limits = Table(["arm", "difference [interval]", "observed"], name="arms"), []
+    for arm, one in findings.comparisons.items():
+        text = one.withheld or one.difference.text("+.3f")
+        observed = "" if one.withheld else "no verdict" if findings.withheld else one.observed.text
+        value = math.nan if one.withheld else one.difference.mean
+        table.rows.append([study.label(arm), Cell((text,), one.difference.basis, value), observed])
+        limits.append(arm_notes(findings, arm, findings.metric))
+    about = (
+        f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
+        f" (`{findings.metric}`){unit}; {better} is better. Intervals hold for all arms together at"
+        f" {percent(findings.look.level)} %. Differences below {study.primary_margin:.2g} are too small to matter"
+        " ([how to read the table](details.md#how-to-read-the-table))."
+    )
+    return Section("Arms", [Paragraph(about), with_limits(table, limits)])
+
+
+def _controls(findings: Findings) -> Section | None:
+    by_result: dict[tuple[str, str], list[ControlOutcome]] = {}
+    for one in findings.controls:
+        by_result.setdefault((one.control, one.result), []).append(one)
+    if not by_result:
+        return None
+    items = [
+        f"{findings.study.label(control)}: **{result}** in {_listed([one.metric for one in found])}."
+        for (control, result), found in by_result.items()
+    ]
+    return Section("Controls", [Bullets(items)])
+
+
+def _unseen(findings: Findings) -> Section:
+    """Return what the study cannot say."""
+    study, evidence = findings.study, findings.evidence
+    items = [*findings.withheld]
+    if len(evidence.missing):
+        items.append(f"{len(evidence.missing)} runs have no result")
+    open_arms = {
+        study.label(arm): detectable_difference(one.difference)
+        for arm, one in findings.comparisons.items()
+        if one.difference.has_interval and one.observed.text == "inconclusive" and not one.withheld
+    }
+    if open_arms and not findings.withheld:
+        items.append(
+            f"whether these arms differ: {_listed(list(open_arms))}; differences of {max(open_arms.values()):.2g} would"
+            f" be detected in {100 * POWER:.0f} % of cases"
+        )
+    blind = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
+    items += [one.text for one in blind if one.is_blind and one.text not in items]
+    doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
+    if number := int((doubtful["warning"] != "").sum()):
+        items.append(f"{number} values of metrics that decide have warnings ([all metrics](details.md#all-metrics))")
+    items.append("other scales and other data")
+    return Section("What was not seen", [Bullets([f"{one[0].upper()}{one[1:]}." for one in items])])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas, at most MAX_SHOWN of them."""
+    more = [f"{len(names) - MAX_SHOWN} more"] if len(names) > MAX_SHOWN else []
+    return ", ".join([*names[:MAX_SHOWN], *more])
+
+
+def _run(findings: Findings) -> Section:
+    """Return source, command, setup and cost."""
+    runs, config = findings.evidence.runs, findings.config
+    command = shlex.join(["python", "sweeps/launch.py", *findings.request.arguments])
+    blocks: list[Block] = [Paragraph(f"Source: {findings.study.source}."), Paragraph(f"Command: {code_span(command)}.")]
+    if len(runs):
+        hours = float(runs["seconds"].sum()) / 3600
+        seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+        ran = (
+            f"{len(runs)} runs at scale {config.scale} with seeds {seeds}; the baseline sees {config.budget.samples:,}"
+            f" samples. Together they took {hours:.1f} hours on {seen(findings.evidence, 'hardware')}. Code:"
+            f" {seen(findings.evidence, 'code')}. The file [results.csv](results.csv) has one row per run."
+        )
+        blocks.append(Paragraph(ran))
+    return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])

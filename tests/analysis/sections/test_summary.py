@@ -1,0 +1,90 @@
+"""What everybody reads of a study, from evidence with known effects."""
+
+from dataclasses import replace
+
+import pytest
+
+from ablations.studies.sensitivity import RUNGS
+from analysis.judgement.findings import findings_in
+from analysis.judgement.sensitivity import COMMITTED
+from analysis.sections import summary
+from tests.helpers.documents import by_row, judged_again, tables, text_of
+from tests.helpers.evidence import evidence_of
+from tests.helpers.specimen import STUDY
+
+
+def with_effects(findings, effects, spread):
+    """Return findings from runs as before, whose losses have these effects."""
+    evidence = evidence_of(STUDY, effects, spread=spread, metrics=("content_loss", "causal_content_loss"))
+    return judged_again(findings, replace(evidence, runs=findings.evidence.runs))
+
+
+def sections_of(found):
+    return {section.title: section for section in summary.sections(found)}
+
+
+def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
+    found = sections_of(findings)
+    arms = by_row(tables(found["Arms"])["arms"])
+    assert set(arms) == {STUDY.arms[arm].label for arm in findings.comparisons}
+    for arm, one in findings.comparisons.items():
+        row = arms[STUDY.arms[arm].label]
+        assert row["difference [interval]"] == (one.difference.text("+.3f"),)
+        assert row["observed"] == (one.observed.text,)
+    rows = by_row(tables(found["Claims of the paper"])["verdicts"])
+    for name, verdict in findings.verdicts.items():
+        row = rows[f"**{name}**"]
+        assert row["verdict at this scale"][0] == f"**{verdict.word}**"
+        why = verdict.qualifications[0] if verdict.word == "not testable" else verdict.deciding[0].difference.text()
+        assert why in row["what decides"][0]
+
+
+def test_controls_stand_with_the_metrics_in_which_they_passed_or_did_not(findings):
+    text = text_of(sections_of(findings)["Controls"])
+    assert text.splitlines() == [
+        f"{findings.study.label(control)}: **{result}** in {', '.join(metrics)}."
+        for (control, result), metrics in _by_result(findings).items()
+    ]
+
+
+def _by_result(findings):
+    found = {}
+    for one in findings.controls:
+        found.setdefault((one.control, one.result), []).append(one.metric)
+    return found
+
+
+def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings):
+    text = text_of(sections_of(with_effects(findings, {"positive_control": 3.0}, 0.3))["What was not seen"])
+    assert "Whether these arms differ: " in text
+    assert "causal" in text
+    assert "in 80 % of cases." in text
+
+
+def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings):
+    changed = with_effects(findings, {"causal": 0.5}, 0.001)
+    found = sections_of(changed)
+    rows = by_row(tables(found["Arms"])["arms"])
+    for arm, one in changed.comparisons.items():
+        row = rows[STUDY.arms[arm].label]
+        assert (row["difference [interval]"], row["observed"]) == ((one.difference.text("+.3f"),), ("no verdict",))
+    assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
+
+
+def test_a_study_without_runs_says_how_it_would_be_run(findings):
+    evidence = replace(findings.evidence, runs=findings.evidence.runs[:0], metrics=findings.evidence.metrics[:0])
+    found = sections_of(judged_again(findings, evidence))
+    assert "Command: `python sweeps/launch.py" in text_of(found["How it was run"])
+    assert "hours" not in text_of(found["How it was run"])
+
+
+@pytest.mark.exhaustive
+def test_a_sensitivity_study_says_what_claims_can_rest_on(findings):
+    """By the committed records of the scale laptop."""
+    assert "What claims can rest on" not in sections_of(findings)
+    found = findings_in(COMMITTED, "sensitivity_laptop")
+    rows = by_row(tables(sections_of(found)["What claims can rest on"])["kinds"])
+    unseen = set(found.sensitivity["reader_loss"].unseen)
+    assert set(rows["reader_loss"]["does not see"][0].split(", ")) == unseen
+    assert set(rows["reader_loss"]["may decide claims on"][0].split(", ")) == set(RUNGS) - unseen
+    assert rows["probe_object"]["may decide claims on"] == ("nothing",)
