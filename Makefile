@@ -14,7 +14,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.installed ## run the prefix_ratio sweep on two CPU cores and write reports/prefix_ratio/
-	$(BIN)/python sweeps/launch.py sweep=prefix_ratio
+	$(BIN)/python sweeps/launch.py sweep=prefix_ratio 'sweep.controls=[positive_control]'
 
 test: $(VENV)/.installed-dev ## run the everyday tests
 	$(PYTEST)
@@ -30,7 +30,7 @@ check: $(VENV)/.installed-dev ## check lint, formatting, types, the direction of
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python analysis/report.py all --check
+	$(BIN)/python analysis/report.py all --check reports_dir=reports/published
 
 lock: ## write the newest versions that pyproject.toml allows to constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
@@ -60,7 +60,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 define install
 @echo "$(BIN)/python -m pip install $(VERSIONS) --editable '$(1)'"
-@$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
+@$(BIN)/python -m pip install --quiet --no-compile $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
   "The versions in constraints.txt could not be installed; see the reason above. If a version does not exist for this Python" \
   "or platform, install the newest versions that pyproject.toml allows: make $(MAKECMDGOALS) LATEST=1";) exit $$status; }
 endef

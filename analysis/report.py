@@ -22,20 +22,32 @@ from aimv2.memory.machine import num_cores
 from analysis.claims.check import check
 from analysis.claims.index import index_document
 from analysis.claims.page import claims_document
+from analysis.compare import compare
 from analysis.costs.document import document as costs_document
 from analysis.costs.measurements import FILE as MEASUREMENTS
 from analysis.costs.measurements import read_measurements
 from analysis.document.differences import differences
 from analysis.document.write import INDEX_FILES, write, write_index
 from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack, packed_records, recorded_names, unpack
+from analysis.evidence.records import (
+    FILE,
+    PUBLISHED,
+    Records,
+    checked_to_publish,
+    pack,
+    packed_records,
+    recorded_names,
+    unpack,
+)
 from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import findings_of
 from analysis.judgement.sensitivity import SLUG
 from analysis.sections.study import document
 
-USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [latex=true]
+USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
+       python analysis/report.py compare FILE arm=… metric=… baseline=… [seed=…]
+       python analysis/report.py publish STUDY [reports_dir=…]
        python analysis/report.py check CLAIM [limit=2h] | check CLAIM --from-records
        python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
@@ -43,14 +55,17 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
 
   STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
-  index                        reports/README.md and index.html: every claim, every study, and the way to their reports
+  index                        reports/index.md and index.html: every claim, every study, and the way to their reports
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then claims and index; with --from-records the costs too
-  latex=true                   write tables as LaTeX and figures as PDF too, to tables/ and figures/ of the report
+  export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too
   --from-records               read reports_dir/STUDY/records.parquet in place of runs
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
+  compare FILE                 compare the arms of any table of runs; compare --help lists its keys
+  publish STUDY                write the report from its records to reports/published/, which is committed, unless the
+                               one that is there has more seeds; write claims and index there again
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   debug=true                   show the traceback of an error
@@ -58,17 +73,19 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
-PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=")  # arguments that say where, not what
+PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
-    if arguments and arguments[0] == "check":
-        return guarded(check, arguments[1:])
+    if arguments and arguments[0] in ("check", "compare"):  # which have a help of their own
+        return guarded(check if arguments[0] == "check" else compare, arguments[1:])
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    return guarded(_card, arguments[1:]) if arguments[0] == "card" else guarded(_rebuild, arguments)
+    if arguments[0] in (commands := {"card": _card, "publish": _publish}):
+        return guarded(commands[arguments[0]], arguments[1:])
+    return guarded(_rebuild, arguments)
 
 
 def script() -> int:
@@ -77,19 +94,35 @@ def script() -> int:
 
 
 def _rebuild(arguments: Sequence[str]) -> int:
-    names, flags, values = _read(arguments, FLAGS, {"latex": "false"})
+    names, flags, values = _read(arguments, FLAGS, {"export": "false"})
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
-    reports_dir, latex = Path(values["reports_dir"]), checked("latex", bool, values["latex"])
+    reports_dir, export = Path(values["reports_dir"]), checked("export", bool, values["export"])
     if "--check" in flags:
-        return _check(names[0], reports_dir, latex=latex)
+        return _check(names[0], reports_dir, export=export)
     if "--from-records" in flags:
-        rebuilt = partial(_from_records, reports_dir=reports_dir, out=reports_dir, latex=latex)
+        rebuilt = partial(_from_records, reports_dir=reports_dir, out=reports_dir, export=export)
         written: Iterable[Path] = map(rebuilt, _recorded(names[0], reports_dir))
     else:
-        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, latex=latex)
+        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, export=export)
     for path in written:
         print(path)
+    return 0
+
+
+def _publish(arguments: Sequence[str]) -> int:
+    names, _, values = _read(arguments, (), {})
+    if len(names) != 1:
+        raise UsageError(f"publish which report? Name one: python analysis/report.py publish STUDY (got {names})")
+    name, reports_dir = names[0], Path(values["reports_dir"])
+    packed, published = packed_records(reports_dir, name), reports_dir / PUBLISHED
+    before = packed_records(published, name) if name in recorded_names(published) else None
+    checked_to_publish(packed, before, STUDIES)
+    print(_write(packed, published, published, name, export=False))
+    # The verdicts of all studies read what a study of sensitivity found.
+    others = _recorded(ALL, published) if name.startswith(SLUG) else [CLAIMS, INDEX]
+    for one in others:
+        print(_from_records(one, reports_dir=published, out=published, export=False))
     return 0
 
 
@@ -124,11 +157,11 @@ def _read(
     return [word for word in arguments if "=" not in word and word not in flags], flags, defaults | values
 
 
-def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = False) -> Path:
-    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and an index if there is none.
+def build(request: Request, runs_dir: Path, reports_dir: Path, *, export: bool = False) -> Path:
+    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it.
 
     Args:
-        latex: True to write tables as LaTeX and figures as PDF too.
+        export: as in ``write``.
 
     Returns:
         The path of ``report.md``.
@@ -136,9 +169,8 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, latex: bool = 
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
     """
-    path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, latex=latex)
-    if not (reports_dir / INDEX_FILES[0]).exists():
-        _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, latex=latex)
+    path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
+    _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
     return path
 
 
@@ -168,7 +200,7 @@ def portable(request: Request) -> Request:
     )
 
 
-def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: bool) -> Path:
+def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, export: bool) -> Path:
     """Write the report ``name`` from packed records into ``out``.
 
     Args:
@@ -180,19 +212,19 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, latex: boo
     findings = findings_of(unpack(packed, STUDIES, str(reports_dir / name / FILE)), reports_dir)
     if (folder := findings.request.folder) != name:  # that report would be overwritten
         raise UsageError(f"{reports_dir / name / FILE} has the records of {folder!r}; they belong into that folder")
-    return write(document(findings, {FILE: packed}), out / findings.request.folder, latex=latex)
+    return write(document(findings, {FILE: packed}), out / findings.request.folder, export=export)
 
 
-def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, latex: bool) -> Iterator[Path]:
+def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, export: bool) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each."""
     if name in (CLAIMS, COSTS, INDEX):
-        yield _from_records(name, reports_dir=reports_dir, out=reports_dir, latex=latex)
+        yield _from_records(name, reports_dir=reports_dir, out=reports_dir, export=export)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
-        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, latex=latex)
+        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, export=export)
     if name == ALL:
         for one in (CLAIMS, INDEX):
-            yield _from_records(one, reports_dir=reports_dir, out=reports_dir, latex=latex)
+            yield _from_records(one, reports_dir=reports_dir, out=reports_dir, export=export)
 
 
 def _recorded(name: str, reports_dir: Path) -> list[str]:
@@ -203,15 +235,15 @@ def _recorded(name: str, reports_dir: Path) -> list[str]:
     return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
 
 
-def _from_records(name: str, *, reports_dir: Path, out: Path, latex: bool) -> Path:
+def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
     """Write one report from its records."""
     if name == COSTS:
-        return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, latex=latex)
+        return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, export=export)
     if name == CLAIMS:
-        return write(claims_document(reports_dir), out / CLAIMS, latex=latex)
+        return write(claims_document(reports_dir), out / CLAIMS, export=export)
     if name == INDEX:
         return write_index(index_document(reports_dir), out)
-    return _write(packed_records(reports_dir, name), reports_dir, out, name, latex=latex)
+    return _write(packed_records(reports_dir, name), reports_dir, out, name, export=export)
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -219,14 +251,14 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith(SLUG), name
 
 
-def _check(name: str, reports_dir: Path, *, latex: bool) -> int:
+def _check(name: str, reports_dir: Path, *, export: bool) -> int:
     """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records.
 
     Differences are printed; ``analysis.document.differences`` says when numbers agree.
     """
     workers = min(len(names := _recorded(name, reports_dir)), num_cores())
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
-        written = partial(_from_records, reports_dir=reports_dir, out=Path(folder), latex=latex)
+        written = partial(_from_records, reports_dir=reports_dir, out=Path(folder), export=export)
         for _ in in_processes(written, names, workers, "builds reports"):
             pass
         wrong: dict[Path, list[str]] = {}

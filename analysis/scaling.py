@@ -8,7 +8,6 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
@@ -29,6 +28,7 @@ from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from analysis.inference.scaling.power_law import FitError, Variable, forms_of
 from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
+from analysis.tables import numbers, read_columns
 
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 COLUMNS = ("n", "d", "loss", "seed", "flops")
@@ -73,7 +73,7 @@ class FitOptions:
         examples=["FOLDER"],
         description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
     )
-    latex: bool = Field(False, description="true to write tables as LaTeX and figures as PDF too")
+    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -83,9 +83,9 @@ class FitOptions:
 
 USAGE = usage(
     "python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-    "Fit a scaling law to the runs in a CSV file, one a row: L = E + A n^-a + B d^-b, or a power law of one variable."
-    " Print the test of several forms on the largest runs, the fit with intervals, what is not identified, and the"
-    " compute-optimal frontier.",
+    "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or a power law of one"
+    " variable. Print the test of several forms on the largest runs, the fit with intervals, what is not identified,"
+    " and the compute-optimal frontier.",
     FitOptions,
 )
 
@@ -115,7 +115,7 @@ def _fit(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(Markdown(to_markdown(replace(document, lead=None))))
     if options.out:
-        print(f"report: {write(document, Path(options.out), latex=options.latex)}")
+        print(f"report: {write(document, Path(options.out), export=options.export)}")
     return 0
 
 
@@ -162,7 +162,7 @@ def report(path: Path, options: FitOptions) -> Document:
 
 
 def read_runs(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Read the columns of a CSV file under our names.
+    """Read the columns of a table under our names.
 
     Args:
         columns: columns of the file by ``n``, ``d``, ``loss``, ``seed`` and ``flops``; all but the seed are positive
@@ -171,23 +171,9 @@ def read_runs(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     Raises:
         UsageError: the file is no table, a column is missing, or a value is missing, no number or not positive.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as CSV: {error}") from error
-    for name, column in columns.items():
-        if column not in table:
-            raise UsageError(f"{path} has no column {column!r}, typed as {name}=. It has: {', '.join(table.columns)}.")
-    runs = pd.DataFrame({name: table[column].str.strip() for name, column in columns.items()})
+    runs = read_columns(path, columns)
     for name in runs.columns.drop("seed", errors="ignore"):
-        numbers = pd.to_numeric(runs[name], errors="coerce")
-        wrong = ~(np.isfinite(numbers) & (numbers > 0))
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise UsageError(
-                f"{path}, line {row + 2}: {columns[name]} is {runs[name].iloc[row]!r}, which is not a positive number"
-            )
-        runs[name] = numbers.astype(float)
+        runs[name] = numbers(path, runs[name], columns[name], positive=True)
     return runs
 
 

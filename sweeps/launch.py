@@ -73,6 +73,7 @@ sweeps:
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   dry_run=true                 only print the plan and its price
+  price=false                  measure no speed: the time is known only of runs whose like has run here
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
   debug=true                   show the traceback of an error
@@ -81,6 +82,8 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 """
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
+
+OF_ONE_LAUNCH = ("dry_run", "price", "debug", "detach")  # keys that a launch of the same request does not repeat
 
 DETACH_POLL_SECONDS = 0.2
 
@@ -207,7 +210,7 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
 def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, "dry_run", "debug", "detach"}]
+    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, *OF_ONE_LAUNCH}]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]

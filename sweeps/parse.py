@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     own = adapted(study, _run_on(about_data, study.scale))
     values = _composed(words, own)
     executor = executor_of(values["executor"])
-    is_dry_run = checked("dry_run", bool, values["dry_run"])
+    is_dry_run, is_priced = (checked(key, bool, values[key]) for key in ("dry_run", "price"))
     overrides = overrides_from(values["sweep"])
     request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
     if not is_dry_run:
@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         plan=Plan(request.folder, request.cells, Path(values["runs_dir"])),
         executor=executor,
         limits=limits,
-        clock=_clock(values, executor, is_measured=is_dry_run or bool(limits)),
+        clock=_clock(values, executor, is_measured=is_priced and (is_dry_run or bool(limits))),
         reports_dir=Path(values["reports_dir"]),
         is_dry_run=is_dry_run,
         is_detached=checked("detach", bool, values["detach"]),
@@ -127,7 +127,7 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     values = compose(
         words,
         defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
-        values={"dry_run": False, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
+        values={"dry_run": False, "price": True, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
         groups={
             "executor": default_values(),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},

@@ -1,6 +1,5 @@
 """What a launch will do, as it shows that before it starts: arms, what is done, and the price of the rest."""
 
-import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,19 +31,16 @@ MAX_SHOWN_VALUES = 4
 
 def report_note(plan: Plan, reports_dir: Path) -> str:
     """Return which report the launch will replace; empty unless there is one of other runs with the same seeds."""
-    path = reports_dir / plan.title / "results.csv"
-    if not path.is_file():
-        return ""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file, restval="")
-        reported = {(row.get("arm", ""), row.get("seed", "")): row.get("run") for row in rows}
-    requested = {(cell.arm, str(cell.seed)): cell.name for cell in plan.cells if not is_untrained(cell.arm)}
+    from analysis.evidence.records import recorded_runs  # here, since pandas takes half a second to load
+
+    reported = recorded_runs(reports_dir, plan.title)
+    requested = {(cell.arm, cell.seed): cell.name for cell in plan.cells if not is_untrained(cell.arm)}
     shared = reported.keys() & requested.keys()
     if not shared or any(reported[one] == requested[one] for one in shared):
         return ""
     return (
-        f"{path.parent} is the report of runs with other values, and will be replaced; sweep.suffix=NAME gives the new"
-        " one a folder of its own"
+        f"{reports_dir / plan.title} is the report of runs with other values, and will be replaced; sweep.suffix=NAME"
+        " gives the new one a folder of its own"
     )
 
 

@@ -12,7 +12,7 @@ from ablations.claims import CLAIMS
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.evidence.records import FILE, recorded_names
+from analysis.evidence.records import FILE, PUBLISHED, recorded_names
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import findings_in
@@ -20,7 +20,7 @@ from analysis.judgement.planner import in_words
 from analysis.judgement.sensitivity import COMMITTED
 
 USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]
-       python analysis/report.py check CLAIM --from-records [reports_dir=reports]
+       python analysis/report.py check CLAIM --from-records [reports_dir=reports/published]
        python analysis/report.py check --list
 
 Execute the runs that a claim of the paper needs and that are missing, and print the verdict on it.
@@ -32,7 +32,8 @@ Execute the runs that a claim of the paper needs and that are missing, and print
   seeds=8                      number of seeds; the default is what the sensitivity study asks for, at most 16
   runs_dir=runs                the folder of the runs; the report goes to checks/ in it, and sensitivity studies of
                                your own are read from there
-  dry_run=true                 only print the plan and its price
+  dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
+  price=false                  measure no time, and refuse none
   scale=demo, data.sources=…   any other argument of sweeps/launch.py
 
 The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
@@ -123,7 +124,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
 
 def _from_records(name: str, words: Sequence[str]) -> int:
     """Print the verdict on a claim by the records of reports, and what it rests on; return the exit status."""
-    values = {"reports_dir": "reports"} | key_values(words, {"reports_dir": ""})
+    values = {"reports_dir": f"reports/{PUBLISHED}"} | key_values(words, {"reports_dir": ""})
     reports_dir = Path(values["reports_dir"])
     if not reports_dir.is_dir():
         raise UsageError(f"reports_dir={reports_dir} is not a folder")
@@ -201,8 +202,9 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the command's own values and the arguments of the launcher."""
     mine = [word for word in words if word.partition("=")[0] in OWN_KEYS]
     own = OWN_KEYS | key_values(mine, OWN_KEYS)
-    if own["dry_run"] not in ("true", "false"):
-        raise UsageError(f"dry_run={own['dry_run']} must be true or false")
+    for key in ("dry_run", "price"):
+        if own[key] not in ("true", "false", OWN_KEYS[key]):
+            raise UsageError(f"{key}={own[key]} must be true or false")
     others = [word for word in words if word not in mine]
     set_here = ("sweep=", "sweep.arms=", "sweep.seeds=", "reports_dir=")
     if taken := [word for word in others if word.startswith(set_here)]:

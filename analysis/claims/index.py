@@ -7,6 +7,7 @@ from ablations.claims import CLAIMS
 from analysis.claims.page import studies_in, summary_of
 from analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
 from analysis.document.style import style
+from analysis.evidence.records import PUBLISHED
 from analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from analysis.inference.relations import Word
 from analysis.judgement.claims import DECIDED, Answer, all_answers, overall
@@ -18,20 +19,21 @@ from analysis.sections.scaling.section import law_of
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
 OTHERS = {
-    "claims": "every claim with its reasons, by `python analysis/report.py claims`.",
-    "costs": "time and memory beside other encoders, by `python -m benchmarks costs`.",
-    "verify": "one trained run against the definitions of the paper, by `python -m analysis.verify`.",
+    "claims/report.md": "every claim with its reasons, by `python analysis/report.py claims`.",
+    "costs/report.md": "time and memory beside other encoders, by `python -m benchmarks costs`.",
+    f"{PUBLISHED}/index.md": "the reports that are committed with this code.",
+    "verify/report.md": "one trained run against the definitions of the paper, by `python -m analysis.verify`.",
 }
 FOLDERS = (
     "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, all of it for programs in"
-    " `report.json`, a row for each run in `results.csv`, and the records from which `python analysis/report.py NAME"
-    " --from-records` builds it again. `python analysis/report.py index` adds new reports to this page."
+    " `report.json`, and the records from which `python analysis/report.py NAME --from-records` builds it again; with"
+    " `export=true` also the runs as `results.csv`, tables as LaTeX and figures as PDF."
 )
 
 
 def index_document(reports_dir: Path) -> Document:
     """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``."""
-    others = [name for name in OTHERS if (reports_dir / name / "report.md").exists()]
+    others = [page for page in OTHERS if (reports_dir / page).exists()]
     return document(studies_in(reports_dir), others)
 
 
@@ -40,7 +42,7 @@ def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Do
 
     Args:
         findings: those of all reports, by folder.
-        others: those of OTHERS that have a report.
+        others: those of OTHERS that exist.
     """
     answers = all_answers({name: one for name, one in findings.items() if not one.study.is_search})
     words = {name: overall(own) for name, own in answers.items()}
@@ -50,7 +52,8 @@ def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Do
     rows = [row for own in answers.values() for row in _rows(own)]
     with style():
         drawn: list[Block] = [_map(groups), *([_forest(rows)] if rows else [])]
-    linked = [Bullets([f"[{name}]({name}/report.md): {OTHERS[name]}" for name in others])] if others else []
+    pages = [f"[{page.partition('/')[0]}]({page}): {OTHERS[page]}" for page in others]
+    linked = [Bullets(pages)] if pages else []
     return Document(
         title="Which claims of AIMv2 hold in our runs?",
         subtitle="",

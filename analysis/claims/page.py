@@ -57,7 +57,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     scales = scales_section(findings.values())
     return Document(
         title="Which claims of the paper hold here, and which cannot be judged?",
-        subtitle="[Reports](../README.md) · claims",
+        subtitle="[Reports](../index.md) · claims",
         answer=summary_of(words),
         sections=[Section("Verdicts", [table])],
         details=[

@@ -22,7 +22,8 @@ from analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
 from analysis.judgement.sensitivity import read_sensitivity
 
 MAX_SEEDS = 16
-OWN_KEYS = {"limit": "2h", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false"}
+LIMIT = "2h"
+OWN_KEYS = {"limit": "", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false", "price": ""}
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
     sensitivity = read_sensitivity(checks_dir, baseline)
     planner = planner_of(study, claim.id, look.level, sensitivity, baseline.scale)
     num_seeds = _num_seeds(own["seeds"], planner)
+    is_priced = (own["price"] or str(own["dry_run"] == "false").lower()) == "true"
     launched = (
         f"sweep={study.slug}",
         *([f"sweep.arms=[{','.join(arms)}]"] if len(arms) < len(study.arms) else []),
         f"sweep.seeds={num_seeds}",
-        f"limit={own['limit']}",
+        *([] if is_priced else ["price=false"]),
+        *([f"limit={limit}"] if (limit := own["limit"] or (LIMIT if is_priced else "")) else []),
         f"runs_dir={own['runs_dir']}",
         f"reports_dir={checks_dir}",
         *(["dry_run=true"] if own["dry_run"] == "true" else []),

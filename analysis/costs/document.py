@@ -23,7 +23,7 @@ def document(measurements: Measurements) -> Document:
     sentences = conclusion(measurements)
     return Document(
         title=QUESTION,
-        subtitle="[Reports](../README.md) · costs",
+        subtitle="[Reports](../index.md) · costs",
         answer=_answer(measurements),
         lead=_lead(measurements),
         sections=[Section("In words", [Bullets(sentences), Paragraph(_where(measurements))])],

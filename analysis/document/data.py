@@ -1,4 +1,4 @@
-"""A document as JSON: its findings and tables, for programs.
+"""A document as JSON: its findings, for programs.
 
 Numbers have the digits on which processors agree. They add in different orders, and so differ in the last of the 17
 digits of a float. A committed report must be the same everywhere.
@@ -8,36 +8,21 @@ import json
 import math
 from typing import Any
 
-from analysis.document.model import Cell, Document, Table
+from analysis.document.model import Document
 
-VERSION = 3
+VERSION = 4
 DIGITS = 8
 
 
 def to_json(document: Document) -> str:
-    """Return the title and the answer of a document, its findings (``numbers``) and its ``tables`` by name.
-
-    A cell is its text, or an object of its text, the value behind it and a note.
-    """
-    tables = [block for block in document.blocks() if isinstance(block, Table) and block.name]
+    """Return the title and the answer of a document, and its findings (``numbers``)."""
     values = {
         "version": VERSION,
         "title": document.title,
         "answer": document.answer,
         "numbers": document.numbers,
-        "tables": {
-            one.name: {"columns": one.columns, "rows": [[_cell(cell) for cell in row] for row in one.rows]}
-            for one in tables
-        },
     }
-    return json.dumps(plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _cell(cell: str | Cell) -> str | dict[str, Any]:
-    if isinstance(cell, str):
-        return cell
-    found = {"text": "\n".join(cell.lines), "value": cell.value, "note": cell.note}
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return json.dumps(plain(values), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:

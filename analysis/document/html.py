@@ -4,6 +4,7 @@ import base64
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,14 +30,16 @@ from analysis.document.style import GRID, INK, PAPER, SOFT
 HERE = Path(__file__).parent
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 INTERVAL = re.compile(rf"(?:Δ )?(?:[≥>] ?)?(?:{NUMBER} )?\[{NUMBER}, {NUMBER}\]")
+LEADING = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")  # as page.js has it
+ROUNDED = 0.005  # relative difference by which texts round numbers
+USUAL = 5  # cells with the same note, from which a table says it once
 BROAD, WIDE = 7, 10  # columns, from which a table is printed in small letters, and across
 TALL = 15  # rows, from which a table scrolls below its header
 LONG = 60  # characters, from which a cell needs room
 
 # Links between the pages of reports, in Markdown and in HTML.
 PAGES = {
-    r"(^|/)report\.md$": r"\1report.html",
-    r"(^|/)README\.md$": r"\1index.html",
+    r"(^|/)(report|index)\.md$": r"\1\2.html",
     r"^details\.md$": "#details",
     r"^details\.md#": "#",
 }
@@ -63,6 +66,7 @@ def to_html(document: Document, folder: Path) -> str:
         js=Markup((HERE / "page.js").read_text()),
         classes=_classes,
         is_prose=_is_prose,
+        usual_note=_usual_note,
         slug=slug,
         verdicts=VERDICTS,
     )
@@ -72,7 +76,7 @@ class _ShownCell(NamedTuple):
     """A cell as the template reads it.
 
     Attributes:
-        value: as text, for sorting; empty if there is none.
+        value: as text, for sorting; empty if the script sorts by the text.
         number: of the note.
     """
 
@@ -102,17 +106,17 @@ class _Page:
         path = self._folder / "figures" / f"{figure.name}.svg"
         return inline_svg(path.read_text(), f"f{self._num_figures}-", figure.alt)
 
-    def cell(self, cell: str | Cell) -> _ShownCell:
-        """Return a cell as the template reads it."""
+    def cell(self, cell: str | Cell, usual_note: str) -> _ShownCell:
+        """Return a cell as the template reads it, without the table's usual note."""
         if isinstance(cell, str):
             cell = Cell((cell,))
-        self._num_notes += bool(cell.note)
-        is_number = cell.value is not None and math.isfinite(cell.value)
+        note = "" if cell.note == usual_note else cell.note
+        self._num_notes += bool(note)
         return _ShownCell(
             lines=[self.inline(line) for line in cell.lines or ("",)],
             is_long=_is_long(cell),
-            value=f"{cell.value:.{DIGITS}g}" if is_number else "",
-            note=cell.note,
+            value=_key(cell),
+            note=note,
             number=self._num_notes,
         )
 
@@ -147,6 +151,23 @@ class _Inline(RendererHTML):
 
     def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
         return str(env["image"](str(tokens[idx].attrs["src"]), tokens[idx].content))
+
+
+def _usual_note(table: Table) -> str:
+    """Return the note of most cells that have one, which stands above the table; empty if they are few."""
+    notes = Counter(cell.note for row in table.rows for cell in row if isinstance(cell, Cell) and cell.note)
+    ((note, number),) = notes.most_common(1) or [("", 0)]
+    return note if number >= USUAL and 2 * number > notes.total() else ""
+
+
+def _key(cell: Cell) -> str:
+    """Return the value of a cell by which its column is sorted, if it has one that its text does not begin with."""
+    if cell.value is None or not math.isfinite(cell.value):
+        return ""
+    first = LEADING.match(cell.lines[0].replace(",", "")) if cell.lines else None
+    if first and math.isclose(float(first[0]), cell.value, rel_tol=ROUNDED):
+        return ""
+    return f"{cell.value:.{DIGITS}g}"
 
 
 def _is_long(cell: str | Cell) -> bool:

@@ -66,7 +66,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: ``figures/NAME.svg``, and its data in ``figures/NAME.csv``.
+    """A figure: ``figures/NAME.svg``; its data is exported as ``figures/NAME.csv``.
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.
@@ -141,6 +141,7 @@ class Document:
         details: in ``details.md``, and in a folded part of HTML.
         numbers: what programs read in ``report.json`` beside the text: plain JSON values.
         files: content of further files, by their paths in the report's folder.
+        exports: content of files that are written on request.
     """
 
     title: str
@@ -152,6 +153,7 @@ class Document:
     details: list[Section] = field(default_factory=list)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    exports: Mapping[str, bytes] = field(default_factory=dict)
 
     def blocks(self) -> Iterator[Block]:
         """Yield all blocks in the order of reading."""

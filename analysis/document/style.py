@@ -112,8 +112,8 @@ def show_on_hover(artist: Artist, text: str) -> None:
     artist.set_gid(TITLE + text)
 
 
-def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, pdf: bool = False) -> None:
-    """Write a figure as ``NAME.svg`` (and ``.pdf``) and its data as ``NAME.csv``, the same bytes every time."""
+def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, export: bool = False) -> None:
+    """Write a figure as ``NAME.svg``, and on export as ``.pdf`` and its data as ``.csv``, the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
     if engine := figure.get_layout_engine():  # it takes longest, so it runs once
         with style():
@@ -122,10 +122,11 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, pdf: bo
     svg = folder / f"{name}.svg"
     with style():
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        if pdf:
+        if export:
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     svg.write_text(_compact(svg.read_text()))
-    data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    if export:
+        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def _compact(svg: str) -> str:

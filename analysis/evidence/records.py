@@ -30,6 +30,7 @@ from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 
 FILE = "records.parquet"
+PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
 CELL = ["arm", "seed"]
@@ -134,6 +135,35 @@ def packed_records(reports_dir: Path, name: str) -> bytes:
 def recorded_names(reports_dir: Path) -> list[str]:
     """Return the names of the reports that have records beside them."""
     return sorted(path.parent.name for path in reports_dir.glob(f"*/{FILE}"))
+
+
+def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
+    """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
+    try:
+        rows = pq.read_table(reports_dir / name / FILE, columns=[*CELL, "run"]).to_pylist()
+    except (OSError, pa.ArrowException):
+        return {}
+    return {(row["arm"], row["seed"]): row["run"] for row in rows}
+
+
+def checked_to_publish(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:
+    """Refuse records that show less than those that are published.
+
+    Raises:
+        UsageError: an arm has fewer seeds than before.
+    """
+    if before is None:
+        return
+    new, old = (_seeds(unpack(one, studies)) for one in (packed, before))
+    if fewer := [f"{arm} ({new.get(arm, 0)} of {seeds})" for arm, seeds in old.items() if new.get(arm, 0) < seeds]:
+        raise UsageError(
+            f"these arms have fewer seeds than in the published report: {', '.join(fewer)}; sweep.seeds=N adds seeds"
+        )
+
+
+def _seeds(records: Records) -> dict[str, int]:
+    """Return the number of finished seeds of each arm."""
+    return {str(arm): int(seeds) for arm, seeds in records.evidence.runs.groupby("arm")["seed"].nunique().items()}
 
 
 def compared_metrics(study: Study, evidence: Evidence) -> list[tuple[str, str]]:

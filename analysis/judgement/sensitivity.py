@@ -37,13 +37,14 @@ from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
 from aimv2.spec.objectives import objective
 from analysis.document.data import plain
+from analysis.evidence.records import PUBLISHED
 from analysis.inference.intervals import LEVEL, Estimate, with_interval
 from analysis.inference.power import Aim, Noise, seeds_for
 from analysis.judgement.samples import SampleCurve
 
 SLUG = STUDY.slug
 FILE = "sensitivity.json"
-COMMITTED = Path(__file__).parents[2] / "reports"
+COMMITTED = Path(__file__).parents[2] / "reports" / PUBLISHED
 
 HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster
 TO_RUN = ": run "  # between a reason and the command that removes it

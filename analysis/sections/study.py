@@ -46,7 +46,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         return _search_alone(findings, files)
     study, evidence = findings.study, findings.evidence
     shown, images = examples.section(findings)
-    files = {"results.csv": evidence.results.to_csv(index=False).encode(), **images, **files}
+    files = {**images, **files}
     if findings.ladder:
         files[FILE] = ladder_text(findings.ladder).encode()
     law = scaling.law_of(study, evidence)
@@ -94,6 +94,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},
         },
         files=files,
+        exports=_results(findings),
     )
 
 
@@ -117,15 +118,21 @@ def _search_alone(findings: Findings, files: Mapping[str, bytes]) -> Document:
         sections=summary.sections(findings),
         details=[one for one in details if one is not None],
         numbers={**numbers_of(findings), **search.numbers(findings)},
-        files={"results.csv": findings.evidence.results.to_csv(index=False).encode(), **files},
+        files=files,
+        exports=_results(findings),
     )
+
+
+def _results(findings: Findings) -> dict[str, bytes]:
+    """Return a table with a row for each finished run."""
+    return {"results.csv": findings.evidence.results.to_csv(index=False).encode()}
 
 
 def _subtitle(findings: Findings) -> str:
     """Return the way back to the index, the report's name, its scale and seeds."""
     seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
     number = f"{seeds} seed{'s' * (seeds != 1)}"
-    parts = ["[Reports](../README.md)", findings.request.folder, f"scale {findings.config.scale}", number]
+    parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.scale}", number]
     return " · ".join(parts)
 
 

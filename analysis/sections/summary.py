@@ -151,10 +151,11 @@ def _run(findings: Findings) -> Section:
     if len(runs):
         hours = float(runs["seconds"].sum()) / 3600
         seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+        name = findings.request.folder
         ran = (
             f"{len(runs)} runs at scale {config.scale} with seeds {seeds}; the baseline sees {config.budget.samples:,}"
             f" samples. Together they took {hours:.1f} hours on {seen(findings.evidence, 'hardware')}. Code:"
-            f" {seen(findings.evidence, 'code')}. The file [results.csv](results.csv) has one row per run."
+            f" {seen(findings.evidence, 'code')}. `python analysis/report.py {name} export=true` adds tables."
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-REPORTS = Path(__file__).parents[2] / "reports"
+REPORTS = Path(__file__).parents[2] / "reports/published"
 PAGES = sorted(REPORTS.glob("*/report.md"))
 MAX_WORDS = {"claims": 2500}
 
@@ -24,11 +24,11 @@ def test_a_report_has_few_words_and_a_short_answer(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_all_links_lead_somewhere(page):
-    for file in {page, page.with_name("details.md"), REPORTS / "README.md"}:
+    for file in {page, page.with_name("details.md"), REPORTS / "index.md"}:
         for target in re.findall(r"\]\(([^\s#)]+)", file.read_text()):
             assert target.startswith("http") or (file.parent / target).exists(), f"{file}: {target}"
 
 
 def test_the_index_leads_to_every_report():
-    index = (REPORTS / "README.md").read_text()
+    index = (REPORTS / "index.md").read_text()
     assert not [name for name in map(name_of, PAGES) if f"({name}/report.md)" not in index]

@@ -72,7 +72,7 @@ def files(folder):
 def test_markdown_refers_to_files_that_exist(folder):
     pages = [(folder / name).read_text() for name in ("report.md", "details.md")]
     found = [file for page in pages for file in re.findall(r"\]\(([^\s#)]+\.\w+)[#)]", page)]
-    assert {"details.md", "figures/differences.svg", "figures/example_01.png", "../README.md"} <= set(found)
+    assert {"details.md", "figures/differences.svg", "figures/example_01.png", "../index.md"} <= set(found)
     assert all((folder / file).exists() for file in found)
 
 
@@ -136,9 +136,9 @@ def test_costs_are_written_from_their_measurements(tmp_path, capsys):
     assert report.main(["all", f"reports_dir={tmp_path}", "--from-records"]) == 0
     assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 0
     assert not (tmp_path / "costs/tables").exists()
-    assert report.main(["costs", f"reports_dir={tmp_path}", "latex=true"]) == 0
+    assert report.main(["costs", f"reports_dir={tmp_path}", "export=true"]) == 0
     assert "tabularx" in (tmp_path / "costs/tables/flops.tex").read_text()
-    assert report.main(["costs", f"reports_dir={tmp_path}", "latex=true", "--check"]) == 0
+    assert report.main(["costs", f"reports_dir={tmp_path}", "export=true", "--check"]) == 0
 
 
 def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
@@ -189,7 +189,7 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["runs_dir=runs"], "which report? Name one: sensitivity, prefix_ratio"),
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
-        (["prefix_ratio", "latex=tru"], "latex: "),
+        (["prefix_ratio", "export=tru"], "export: "),
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),

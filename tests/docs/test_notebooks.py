@@ -27,7 +27,7 @@ def test_notebook_runs_as_it_is(tmp_path):
     command = [sys.executable, "-c", RUN, NOTEBOOK.name]
     ran = subprocess.run(command, cwd=NOTEBOOK.parent, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    table = pd.read_parquet(ROOT / "reports" / "prefix_ratio" / "records.parquet").dropna(subset=["train_flops"])
+    table = pd.read_parquet(ROOT / "reports/published/prefix_ratio" / "records.parquet").dropna(subset=["train_flops"])
     losses = table.assign(
         loss=[next(one["value"] for one in run if one["metric"] == "content_loss") for run in table["metrics"]]
     ).pivot(index="seed", columns="arm", values="loss")

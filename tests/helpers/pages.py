@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [
     README,
-    *(ROOT / name for name in ("CONTRIBUTING.md", "reports/README.md")),
+    *(ROOT / name for name in ("CONTRIBUTING.md", "reports/README.md", "reports/published/index.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)

@@ -84,7 +84,7 @@ def test_a_sweep_does_each_run_once_and_writes_a_report(here, tmp_path):
     assert "2 runs done" in shown
     assert len(results(tmp_path)) == len(attempts(tmp_path)) == 2
     report = tmp_path / "reports" / "prefix_ratio"
-    for name in ("report.md", "report.html", "results.csv", "figures/learning_curves.svg"):
+    for name in ("report.md", "report.html", "records.parquet", "figures/learning_curves.svg"):
         assert (report / name).stat().st_size > 0, name
 
     status, shown, _ = here("sweep.arms=[uniform,causal]", "sweep.seeds=1")

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -12,6 +14,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
+from analysis.evidence.records import FILE
 from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep, report_note
 from sweeps.pricing.price import RunSeconds
@@ -43,13 +46,13 @@ def test_a_report_of_other_runs_is_named_before_it_is_replaced(tmp_path, tiny):
     )
     assert report_note(plan, tmp_path) == ""
     (folder := tmp_path / "decoder_sharing").mkdir()
-    rows = [f"{cell.arm},{cell.seed},{cell.name}" for cell in plan.cells]
-    (folder / "results.csv").write_text("\n".join(["arm,seed,run", *rows]))
+    rows = [{"arm": cell.arm, "seed": cell.seed, "run": cell.name} for cell in plan.cells]
+    pq.write_table(pa.Table.from_pylist(rows), folder / FILE)
     assert report_note(plan, tmp_path) == ""
     more = Plan(plan.title, expand(study, replaced(tiny, {"budget.samples": 16}), seeds=[1, 2]), tmp_path)
     assert report_note(more, tmp_path) == "", "more seeds of the same runs"
     assert report_note(other, tmp_path).startswith(f"{folder} is the report of runs with other values")
-    (folder / "results.csv").write_bytes(b"arm\n")
+    (folder / FILE).write_bytes(b"arm\n")
     assert report_note(other, tmp_path) == "", "nothing is known of it"
 
 

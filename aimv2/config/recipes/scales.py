@@ -23,7 +23,8 @@ def demo() -> RunConfig:
     Source: ours, with the proportions of ViT-L where possible: the encoder is twice as deep as the decoder and equally
         wide. Small batches and mostly dense captions, because both let it see more within the same samples.
     Command: ``python -m aimv2 train scale=demo``; about half a minute on one core.
-    Number to expect: content_loss 0.65 nats/token, between 0.56 and 0.74 (95 % over 4 seeds, reports/sensitivity).
+    Number to expect: content_loss 0.65 nats/token, between 0.56 and 0.74 (95 % over 4 seeds,
+        reports/published/sensitivity).
     """
     return RunConfig(
         scale="demo",
@@ -63,7 +64,7 @@ def laptop() -> RunConfig:
         in size and reach into other cells, an encoder that is narrow enough for its width to matter, and a frozen
         reader. Trials of the effects of ``sweep=sensitivity`` chose its values (docs/laptop.md).
     Command: ``python -m aimv2 train scale=laptop``; about a minute and a half on one core.
-    Number to expect: reader_loss 0.77 nats/token, 0.749 to 0.785 over 4 seeds (reports/sensitivity_laptop).
+    Number to expect: reader_loss 0.77 nats/token, 0.749 to 0.785 over 4 seeds (reports/published/sensitivity_laptop).
     """
     base = demo()
     return dataclasses.replace(

@@ -5,16 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.document.data import plain, to_json
-from analysis.document.model import Cell, Document, Section, Table
+from analysis.document.model import Document, Section
 
 
-def test_json_has_the_findings_and_the_tables():
-    table = Table(["a", "b"], [["1", Cell(("2", "[1, 3]"), "a note", 2.0)]], name="effects")
-    found = json.loads(to_json(Document("t", "q", "c", [Section("s", [table])], numbers={"n": 1.0})))
-    assert found.pop("tables") == {
-        "effects": {"columns": ["a", "b"], "rows": [["1", {"text": "2\n[1, 3]", "value": 2.0, "note": "a note"}]]}
-    }
-    assert found == {"version": 3, "title": "t", "answer": "c", "numbers": {"n": 1.0}}
+def test_json_has_the_findings():
+    found = json.loads(to_json(Document("t", "q", "c", [Section("s", [])], numbers={"n": 1.0})))
+    assert found == {"version": 4, "title": "t", "answer": "c", "numbers": {"n": 1.0}}
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

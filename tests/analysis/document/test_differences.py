@@ -92,6 +92,6 @@ def test_figures_are_compared_by_what_they_draw(folders, change, moves):
         figure, axis = plt.subplots()
         axis.plot(np.array([0.1, 0.7, 0.3]) * [1, factor, 1])
         axis.set_ylim(0, 1)
-        save(figure, pd.DataFrame({"x": [0.7 * factor]}), folder, "a")
+        save(figure, pd.DataFrame({"x": [0.7 * factor]}), folder, "a", export=True)
         plt.close(figure)
-    assert [path.name for path in differences(*folders)] == (["a.csv", "a.svg"] if moves else [])
+    assert [path.name for path in differences(*folders)] == (["a.csv", "a.pdf", "a.svg"] if moves else [])

@@ -159,9 +159,23 @@ def test_links_to_other_reports_lead_to_their_pages(tmp_path):
     assert 'href="b.md"' in page
 
 
-def test_figure_links_to_its_data_and_files(folder):
-    page = to_html(document(figure()), folder)
-    assert all(f'href="figures/a.{end}"' in page for end in ("csv", "svg"))
+def test_figure_links_to_its_file(folder):
+    assert 'href="figures/a.svg"' in to_html(document(figure()), folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "key"),
+    [
+        ("0.123 [0.1, 0.2]", 0.1234, ""),
+        ("12,345 samples", 12345.0, ""),
+        ("12 %", 0.12, ' data-value="0.12"'),
+        ("2 min", 120.0, ' data-value="120"'),
+        ("none", 0.0, ' data-value="0"'),
+    ],
+)
+def test_a_column_is_sorted_by_its_text_or_by_the_value_behind_it(folder, text, value, key):
+    page = to_html(document(Table(["x", "y"], [["", Cell((text,), value=value)]])), folder)
+    assert re.search("<td([^>]*)>", page)[1] == key
 
 
 def test_width_becomes_a_hint_and_the_text_an_attribute():
@@ -176,3 +190,11 @@ def test_colours_of_the_page_replace_those_of_the_file():
     fills = ["currentColor", "var(--soft)", "var(--line)", "var(--paper)", "#0173b2"]
     assert shown.count("fill: ") == len(fills)
     assert all(f"fill: {fill}" in shown for fill in fills)
+
+
+def test_a_note_of_most_cells_stands_once_above_the_table(folder):
+    notes = ["n = 4"] * 5 + ["n = 3", ""]
+    page = to_html(document(Table(["arm"], [[Cell((str(row),), note=note)] for row, note in enumerate(notes)])), folder)
+    assert page.count("n = 4") == 1
+    assert "Unless a cell says otherwise: n = 4." in page
+    assert re.findall('class="tip"[^>]*>([^<]*)<', page) == ["n = 3"]

@@ -5,7 +5,7 @@ from analysis.document.model import Bullets, Cell, Chip, Code, Document, Paragra
 
 DOCUMENT = Document(
     title="title",
-    subtitle="[Reports](../README.md)",
+    subtitle="[Reports](../index.md)",
     answer="Because.",
     chips=[Chip("a claim", "supported"), Chip("another", "undecided")],
     sections=[
@@ -24,7 +24,7 @@ DOCUMENT = Document(
 
 def test_markdown_is_what_was_said():
     assert to_markdown(DOCUMENT) == (
-        "[Reports](../README.md)\n\n# title\n\n> Because.\n\n🟩 a claim: **supported** · 🟨 another: **undecided**\n\n"
+        "[Reports](../index.md)\n\n# title\n\n> Because.\n\n🟩 a claim: **supported** · 🟨 another: **undecided**\n\n"
         "## One\n\ntext\n\n"
         "| a | b |\n| --- | --- |\n| 1 | 2<br>3 |\n\nbelow\n\n"
         "### Inner\n\n- x\n- y\n\n```yaml\nk: v\n```\n\nThe rest is in [the details](details.md).\n"

@@ -32,7 +32,7 @@ def test_every_arm_has_a_look_of_its_own(study):
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        save(drawn(), DATA, tmp_path / name, "figure", pdf=True)
+        save(drawn(), DATA, tmp_path / name, "figure", export=True)
     for end in ("svg", "pdf", "csv"):
         first, second = ((tmp_path / name / f"figure.{end}").read_bytes() for name in ("one", "two"))
         assert first == second
@@ -69,7 +69,7 @@ def test_numbers_are_short_and_places_stay(tmp_path):
 
 
 def test_fonts_in_pdf_are_truetype(tmp_path):
-    save(drawn(), DATA, tmp_path, "figure", pdf=True)
+    save(drawn(), DATA, tmp_path, "figure", export=True)
     pdf = (tmp_path / "figure.pdf").read_bytes()
     assert b"/CIDFontType2" in pdf or b"/TrueType" in pdf
     assert b"/Type3" not in pdf

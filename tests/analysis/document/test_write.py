@@ -15,7 +15,7 @@ def document(text="text"):
     figure = Figure("line", "a line", "A line.", picture, pd.DataFrame({"x": [0, 1], "y": [0.5, 1.5]}))
     table = Table(["a"], [["b"]], name="arms")
     details = [Section("d", [Paragraph(text), figure, table])]
-    return Document("t", "q", "c", [Section("s", [])], details=details, files={"results.csv": b"a\n1\n"})
+    return Document("t", "q", "c", [Section("s", [])], details=details, exports={"results.csv": b"a\n1\n"})
 
 
 def files(folder):
@@ -23,7 +23,7 @@ def files(folder):
 
 
 def test_all_forms_figures_and_files_are_written(tmp_path):
-    path = write(document(), tmp_path / "reports" / "t", latex=True)
+    path = write(document(), tmp_path / "reports" / "t", export=True)
     assert path == tmp_path / "reports" / "t" / "report.md"
     forms = {"details.md", *(f"report.{form}" for form in ("md", "html", "json"))}
     assert set(files(path.parent)) >= {
@@ -40,10 +40,10 @@ def test_index_stands_beside_the_reports_and_replaces_none(tmp_path):
     write(document(), tmp_path / "t")
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "of_others.svg").write_text("")
-    assert write_index(index, tmp_path) == tmp_path / "README.md"
+    assert write_index(index, tmp_path) == tmp_path / "index.md"
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"t", "README.md", "index.html", "index.json", "figures"}
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"line.svg", "line.csv", "of_others.svg"}
+    assert names == {"t", "index.md", "index.html", "index.json", "figures"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"line.svg", "of_others.svg"}
     write_index(replace(index, sections=[]), tmp_path)
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"of_others.svg"}, "its own old figure is gone"
 

@@ -1,0 +1,286 @@
+"""python analysis/report.py compare FILE arm=… metric=… baseline=…: the arms of a table of runs of any source."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure as Picture
+from pydantic import Field, NonNegativeFloat
+from pydantic.dataclasses import dataclass
+from rich.console import Console
+from rich.markdown import Markdown
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.markdown import escape
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
+from analysis.document.markdown import to_markdown
+from analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
+from analysis.document.style import COLOURS, INK, ArmLook, style
+from analysis.document.write import check_replaceable, write
+from analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
+from analysis.inference.contrasts import SharedError
+from analysis.inference.intervals import (
+    Estimate,
+    arm_mean,
+    bonferroni,
+    detectable_difference,
+    percent,
+    unpaired_difference,
+)
+from analysis.inference.relations import finding
+from analysis.tables import numbers, read_columns
+
+WIDTH = 120  # of the output where it is no terminal
+COLUMN = ["COLUMN"]
+COMMAND = "python analysis/report.py compare FILE arm=COLUMN metric=COLUMN baseline=ARM"
+DIRECTIONS = {"better": "higher", "worse": "lower"}  # what a finding says, where larger values are not known to be good
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class CompareOptions:
+    """What is compared, and where the report goes."""
+
+    arm: str = Field(examples=COLUMN, description="what the runs differ in: a setting, or a name for several")
+    metric: str = Field(examples=COLUMN, description="the number that is compared")
+    baseline: str = Field(examples=["ARM"], description="the value of that column with which all others are compared")
+    seed: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="runs of two arms with the same seed are a pair; default: all runs are independent",
+    )
+    margin: NonNegativeFloat = Field(
+        0.0, description="difference below which two arms are equivalent, in the unit of the metric; 0: never"
+    )
+    level: float = Field(0.95, gt=0.5, lt=1, description="confidence level at which all intervals hold together")
+    out: str | None = Field(
+        None,
+        examples=["FOLDER"],
+        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
+    )
+    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the file by our names."""
+        return {"arm": self.arm, "metric": self.metric, **({"seed": self.seed} if self.seed else {})}
+
+
+USAGE = usage(
+    f"{COMMAND} [seed=COLUMN] [key=value ...]",
+    "Compare the runs in a CSV, TSV or Parquet file, one a row, such as a tracker's export: each arm minus the"
+    " baseline, with the intervals of our own reports.",
+    CompareOptions,
+)
+
+
+@plain_dataclass(frozen=True)
+class Compared:
+    """An arm beside the baseline.
+
+    Attributes:
+        difference: arm minus baseline; the intervals of all arms hold together.
+    """
+
+    arm: str
+    mean: Estimate
+    difference: Estimate
+    shows: str
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Print the comparison of a table's arms, and write it if ``out=`` is typed; return the exit status.
+
+    Raises:
+        UsageError: the file, a column, an arm or a value cannot be used.
+    """
+    if not arguments or HELP & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if "=" in arguments[0]:
+        raise UsageError(f"which file? Type {COMMAND}")
+    options = read_options(CompareOptions, arguments[1:])
+    if options.out:
+        check_replaceable(Path(options.out))
+    document = report(Path(arguments[0]), options)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(Markdown(to_markdown(replace(document, lead=None))))
+    if options.out:
+        print(f"report: {write(document, Path(options.out), export=options.export)}")
+    return 0
+
+
+def report(path: Path, options: CompareOptions) -> Document:
+    """Return the report on a file of runs; errors as in ``compare``."""
+    runs, num_empty = read_runs(path, options)
+    values = {arm: runs.loc[runs["arm"] == arm].set_index("seed")["metric"] for arm in dict.fromkeys(runs["arm"])}
+    compared = differences_of(values, options)
+    with style():
+        figure = Figure(
+            "differences",
+            f"Differences from {options.baseline} in {options.metric}",
+            f"Each arm minus {escape(options.baseline)}. Dots are {'pairs of runs' if options.seed else 'runs'}, bars"
+            f" are intervals, which hold together with {percent(options.level)} %.",
+            *_draw(values, compared, options),
+        )
+    return Document(
+        title=f"How does {escape(options.metric)} differ from {escape(options.baseline)}?",
+        subtitle=f"{len(runs)} runs of {escape(path.name)}, {len(values)} arms.",
+        answer=_answer(compared, options),
+        lead=figure,
+        sections=[
+            Section("Differences", [_table(values, compared, options)]),
+            Section("How it was compared", [Paragraph(text) for text in _methods(options, num_empty)]),
+        ],
+        numbers={
+            "baseline": options.baseline,
+            "metric": options.metric,
+            "level": options.level,
+            "margin": options.margin,
+            "arms": {
+                one.arm: estimate_row(one.difference) | {"df": one.difference.df, "shows": one.shows}
+                for one in compared
+            },
+        },
+    )
+
+
+def read_runs(path: Path, options: CompareOptions) -> tuple[pd.DataFrame, int]:
+    """Return a row per run with ``arm``, ``seed`` and ``metric``, and the number of rows without a value.
+
+    Raises:
+        UsageError: as in ``compare``.
+    """
+    table = read_columns(path, options.columns)
+    is_there = table["metric"] != ""
+    runs = table[is_there].copy()
+    runs["metric"] = numbers(path, runs["metric"], options.metric)
+    if runs.empty:
+        raise UsageError(f"{path} has no value of {options.metric}")
+    if options.baseline not in set(runs["arm"]):
+        raise unknown("baseline", options.baseline, sorted(set(runs["arm"])))
+    if runs["arm"].nunique() < 2:
+        raise UsageError(f"{path}: all runs have {options.arm} {options.baseline!r}, so there is nothing to compare")
+    if options.seed is None:
+        runs["seed"] = runs.groupby("arm").cumcount().astype(str)
+    elif (twice := runs[runs.duplicated(["arm", "seed"])]).size:
+        one = twice.iloc[0]
+        raise UsageError(
+            f"{path} has several rows with {options.arm} {one['arm']!r} and {options.seed} {one['seed']!r}; keep one"
+            " row for each run, such as its last"
+        )
+    return runs, int((~is_there).sum())
+
+
+def differences_of(values: Mapping[str, "pd.Series[float]"], options: CompareOptions) -> list[Compared]:
+    """Return each arm beside the baseline.
+
+    Args:
+        values: by arm, indexed by seed.
+    """
+    others = [arm for arm in values if arm != options.baseline]
+    if options.seed:
+        differences = SharedError(pd.DataFrame(values)).contrasts(others, options.baseline, options.level)
+    else:
+        level = bonferroni(len(others), options.level)
+        differences = {arm: unpaired_difference(values[arm], values[options.baseline], level) for arm in others}
+    return [Compared(arm, arm_mean(values[arm]), one, _shows(one, options)) for arm, one in differences.items()]
+
+
+def _shows(difference: Estimate, options: CompareOptions) -> str:
+    if not difference.has_interval:
+        pairs = f"{options.seed} that both have" if options.seed else "runs"
+        return f"too few {pairs}" if difference.n < 2 else "no spread"
+    text = finding(difference, options.margin, lower_is_better=False).text
+    for ours, word in DIRECTIONS.items():
+        text = text.replace(ours, word)
+    return text
+
+
+def _answer(compared: Sequence[Compared], options: CompareOptions) -> str:
+    """Return how many arms differ, and the largest difference, in at most 25 words besides names."""
+    differ = [one for one in compared if one.difference.excludes_zero]
+    what = f"{escape(options.baseline)} in {escape(options.metric)}"
+    if not differ:
+        return f"No arm of {len(compared)} differs detectably from {what}."
+    largest = max(differ, key=lambda one: abs(one.difference.mean))
+    way = "higher" if largest.difference.mean > 0 else "lower"
+    size = f"{escape(largest.arm)} is {abs(largest.difference.mean):.3g} {way}"
+    if len(compared) == 1:
+        return f"{size} than {what}."
+    return f"{len(differ)} of {len(compared)} arms differ from {what}; most of all, {size}."
+
+
+def _table(values: Mapping[str, "pd.Series[float]"], compared: Sequence[Compared], options: CompareOptions) -> Table:
+    columns = ["arm", "runs", escape(options.metric), "minus baseline", "shows", "detectable"]
+    table = Table(columns, name="differences")
+    base = arm_mean(values[options.baseline])
+    table.rows.append([f"**{escape(options.baseline)}**", str(len(values[options.baseline])), _cell(base), "", "", ""])
+    for one in compared:
+        smallest = detectable_difference(one.difference)
+        table.rows.append(
+            [
+                escape(one.arm),
+                str(len(values[one.arm])),
+                _cell(one.mean),
+                _cell(one.difference, "+.4g"),
+                one.shows,
+                Cell((f"{smallest:.2g}",), value=smallest) if one.difference.has_interval else "",
+            ]
+        )
+    return table
+
+
+def _cell(estimate: Estimate, form: str = ".4g") -> Cell | str:
+    if not estimate.n:
+        return ""
+    return Cell((estimate.text(form),), estimate.basis, estimate.mean)
+
+
+def _methods(options: CompareOptions, num_empty: int) -> list[str]:
+    level = f"{percent(options.level)} %"
+    how = (
+        f"Runs with the same {escape(options.seed)} are a block. All arms share an error, except those whose spread is"
+        f" larger. The intervals are Dunnett's: all hold together with {level}."
+        if options.seed
+        else f"Runs are independent. Differences are Welch's, with Bonferroni's levels: all hold together with {level}."
+    )
+    words = (
+        "*Detectable* is the true difference that such an interval would detect in 80 % of cases. The intervals hold"
+        " for one look: whoever adds runs until something is detected finds something."
+    )
+    margin = f" An arm is *equivalent* if differences of {options.margin:g} are ruled out." if options.margin else ""
+    empty = [f"{num_empty} rows without a value of {escape(options.metric)} were left out."] if num_empty else []
+    return [how + margin, words, *empty]
+
+
+def _draw(
+    values: Mapping[str, "pd.Series[float]"], compared: Sequence[Compared], options: CompareOptions
+) -> tuple[Picture, pd.DataFrame]:
+    """Draw each arm minus the baseline, with its interval and its runs."""
+    figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(compared) + 0.9), layout="constrained")
+    base = values[options.baseline]
+    for row, one in enumerate(compared):
+        look = ArmLook(COLOURS[row % len(COLOURS)], "o", "-")
+        single = (values[one.arm] - (base if options.seed else base.mean())).dropna()
+        axis.plot(single, [row + 0.2] * len(single), "o", ms=3.5, alpha=0.5, color=look.color)
+        if one.difference.n:
+            draw_estimate(axis, one.difference, row, look, f"{one.arm}: {one.difference.text('+.4g')}")
+        place = axis.get_yaxis_transform()
+        axis.text(0.01, row - 0.24, _plain(one.arm), transform=place, va="center", bbox=BEHIND, color=INK)
+    mark_zero(axis, options.margin)
+    axis.set_yticks([])
+    axis.set_ylim(len(compared) - 0.5, -0.6)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel(_plain(f"{options.metric} minus {options.baseline}"))
+    return figure, pd.DataFrame([{"arm": one.arm, **estimate_row(one.difference)} for one in compared])
+
+
+def _plain(text: str) -> str:
+    """Return a text in which nothing is a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,40 @@
+"""Columns of tables of any source."""
+
+import pandas as pd
+import pytest
+
+from aimv2.base.errors import UsageError
+from analysis.tables import numbers, read_columns
+
+RUNS = pd.DataFrame({"Name": ["a ", "b"], "loss": [1.5, None], "step": [10, 20]})
+
+
+@pytest.mark.parametrize("end", [".csv", ".tsv", ".parquet"])
+def test_all_kinds_of_files_give_the_same_text(tmp_path, end):
+    path = tmp_path / f"runs{end}"
+    if end == ".parquet":
+        RUNS.to_parquet(path)
+    else:
+        RUNS.to_csv(path, index=False, sep="\t" if end == ".tsv" else ",")
+    found = read_columns(path, {"arm": "Name", "metric": "loss", "n": "step"})
+    assert found.to_dict("list") == {"arm": ["a", "b"], "metric": ["1.5", ""], "n": ["10", "20"]}
+
+
+@pytest.mark.parametrize(("end", "where"), [(".csv", "line 3"), (".parquet", "row 2")])
+def test_a_wrong_number_is_named_where_it_stands(tmp_path, end, where):
+    with pytest.raises(UsageError, match=f"runs{end}, {where}: loss is '-1', which is not a positive number"):
+        numbers(tmp_path / f"runs{end}", pd.Series(["2", "-1"]), "loss", positive=True)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.parquet", b"PAR1"), ("none.csv", None)])
+def test_a_file_that_is_no_table_is_said(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"{name} cannot be read as (CSV|Parquet)"):
+        read_columns(tmp_path / name, {})
+
+
+def test_a_table_without_rows_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n")
+    with pytest.raises(UsageError, match="has no rows"):
+        read_columns(tmp_path / "a.csv", {"arm": "x"})
