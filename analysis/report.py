@@ -33,6 +33,7 @@ from analysis.evidence.records import (
     FILE,
     PUBLISHED,
     Records,
+    are_complete,
     checked_to_publish,
     pack,
     packed_records,
@@ -42,7 +43,7 @@ from analysis.evidence.records import (
 from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import SLUG
+from analysis.judgement.sensitivity import COMMITTED, SLUG
 from analysis.sections.study import document
 
 USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
@@ -172,6 +173,18 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, export: bool =
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
     _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
     return path
+
+
+def is_current(request: Request, reports_dir: Path) -> bool:
+    """True if ``build`` would write the same: all its runs have results, and nothing that it reads is newer."""
+    page = reports_dir / request.folder / "report.md"
+    if not page.exists() or not are_complete(reports_dir, portable(request)):
+        return False
+    root = Path(__file__).parents[1]
+    sources = (path for package in ("ablations", "analysis") for path in (root / package).rglob("*.*"))
+    found = (path for folder in (reports_dir, COMMITTED) for path in folder.glob(f"{SLUG}*/*.json"))
+    read = (path.stat().st_mtime for path in (*sources, *found) if path.suffix != ".pyc")
+    return page.stat().st_mtime > max(read)
 
 
 def records_of(request: Request, runs_dir: Path) -> Records:

@@ -89,7 +89,8 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
             if found.has_interval and margin:
                 values = (value / margin for value in (found.mean, found.low, found.high))
                 text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
-                rows.append(Row(one.claim.id, str(one.verdict.word), text, *values))
+                paper = one.claim.claimed.partition(",")[0] if one.claim.published else ""
+                rows.append(Row(one.claim.id, str(one.verdict.word), paper, text, *values))
     return rows
 
 
@@ -103,7 +104,8 @@ def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
 
 def _forest(rows: Sequence[Row]) -> Figure:
     caption = (
-        "The differences behind verdicts, in units of the margin below which a difference does not matter (grey). A"
+        "The differences behind verdicts, in units of the margin below which a difference does not matter (grey), and"
+        " what single runs of the paper showed, mostly in points of its benchmarks. A"
         " claim that has parts has its own verdict here. Bars are the intervals that decide; ends beyond the scale are"
         " cut off."
     )

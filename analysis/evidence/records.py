@@ -137,6 +137,17 @@ def recorded_names(reports_dir: Path) -> list[str]:
     return sorted(path.parent.name for path in reports_dir.glob(f"*/{FILE}"))
 
 
+def are_complete(reports_dir: Path, request: Request) -> bool:
+    """True if the records beside a report are of this request, and none of its runs lacks a result."""
+    try:
+        file = pq.ParquetFile(reports_dir / request.folder / FILE)
+        recorded = json.loads(file.metadata.metadata[KEY])["request"]
+        missing = file.read(["reason"])["reason"]
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return False
+    return recorded == json.loads(json.dumps(request_to_json(request))) and missing.null_count == len(missing)
+
+
 def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
     try:

@@ -31,10 +31,15 @@ class ClaimCell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A difference in units of its margin, with its interval."""
+    """A difference in units of its margin, with its interval.
+
+    Attributes:
+        paper: what the paper's own numbers show; empty if it has none.
+    """
 
     claim: str
     word: str
+    paper: str
     text: str
     mean: float
     low: float
@@ -89,7 +94,7 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
         for end in (low, high):
             if abs(end) == FAR:
                 axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
-        label = f"{row.claim}: {row.word}"
+        label = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
         axis.text(0.01, place - 0.36, label, transform=axis.get_yaxis_transform(), va="center", color=INK)
     axis.set_yticks([])
     axis.set_ylim(len(rows) - 0.5, -0.9)

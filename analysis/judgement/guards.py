@@ -3,9 +3,13 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+import pandas as pd
+
 from ablations.budget import UNEQUAL, Cost
 from ablations.study import Study
 from analysis.evidence.load import Evidence
+from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from analysis.judgement.compare import mixed_code, reasons_to_withhold
 from analysis.judgement.controls import withholding
 from analysis.judgement.findings import Findings
@@ -64,14 +68,27 @@ def relative_cost(study: Study, evidence: Evidence, arm: str, unit: Cost) -> flo
 
     Wall time stands in for CPU time if a device trained.
     """
+    costs = _costs(evidence, unit).mean()
+    cost, baseline = costs.get(arm, 0.0), costs.get(study.baseline, 0.0)
+    return float(cost / baseline) if cost > 0 and baseline > 0 else math.nan  # the untrained encoder costs nothing
+
+
+def relative_time(study: Study, evidence: Evidence, arm: str) -> Estimate:
+    """Return the logarithm of the ratio of an arm's time of training to the baseline's, over the seeds of both."""
+    costs = _costs(evidence, "seconds")
+    if not {arm, study.baseline} <= set(costs):
+        return NO_ESTIMATE
+    return mean_interval(np.log(costs[arm] / costs[study.baseline]))
+
+
+def _costs(evidence: Evidence, unit: Cost) -> pd.DataFrame:
+    """Return the cost of each run, a row per seed and a column per arm; empty if it was not measured."""
     runs, column = evidence.runs, COSTS[unit][1]
     if unit == "seconds" and "train_seconds" in runs and runs[column].isna().any():
         column = "train_seconds"
     if column not in runs:
-        return math.nan
-    means = runs.groupby("arm")[column].mean()
-    cost, baseline = means.get(arm, 0.0), means.get(study.baseline, 0.0)
-    return float(cost / baseline) if cost > 0 and baseline > 0 else math.nan  # the untrained encoder costs nothing
+        return pd.DataFrame()
+    return runs.pivot(index="seed", columns="arm", values=column).astype(float)
 
 
 def is_unequal(study: Study, evidence: Evidence, arm: str) -> bool:

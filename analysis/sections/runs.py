@@ -12,8 +12,9 @@ from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
 from analysis.document.model import Cell, Paragraph, Section, Table, code_span
 from analysis.evidence.load import Evidence
+from analysis.inference.intervals import NO_ESTIMATE
 from analysis.judgement.findings import Findings
-from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost
+from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost, relative_time
 from analysis.sections.words import seen, with_limits
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
@@ -77,7 +78,10 @@ def _missing(findings: Findings) -> list[Paragraph | Table]:
 
 def cost_section(findings: Findings) -> Section:
     """Return the cost of each arm and of all; of the baseline alone if nothing is compared with it."""
-    note = "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add)."
+    note = (
+        "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). Times are measured"
+        " while other work may run; their interval is over seeds (95 %, Student's t of the logarithms)."
+    )
     if findings.compares:
         equal = COSTS[findings.study.equal][0]
         note += f" The study holds {equal} equal across arms; an arm that deviates is marked as unequal."
@@ -115,7 +119,12 @@ def _relative(findings: Findings, arm: str, unit: Cost) -> str:
     ratio = relative_cost(study, evidence, arm, unit)
     if math.isnan(ratio):
         return ""
-    return f"{ratio:.2f} x" + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))
+    text = f"{ratio:.2f} x"
+    time = relative_time(study, evidence, arm) if unit == "seconds" else NO_ESTIMATE
+    if time.has_interval and arm != study.baseline:
+        mean, low, high = (math.exp(value) for value in (time.mean, time.low, time.high))
+        text = f"{mean:.2f} x [{low:.2f}, {high:.2f}]"
+    return text + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))
 
 
 def setup_section(findings: Findings) -> Section:

@@ -102,6 +102,25 @@ def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, ca
     assert f"{copied / 'extra.txt'} is not what the records give" in capsys.readouterr().out
 
 
+def test_publishing_replaces_a_report_unless_it_has_more_seeds(folder, request_of, runs_dir, tmp_path, capsys):
+    name, place = folder.name, f"reports_dir={tmp_path}"
+    shutil.copytree(folder, tmp_path / name)
+    assert report.main(["publish", name, place]) == 0
+    published = tmp_path / "published"
+    assert (published / name / FILE).read_bytes() == (folder / FILE).read_bytes()
+    assert f"({name}/report.md)" in (published / "index.md").read_text()
+    assert (published / "claims" / "report.md").exists()
+    before = files(published)
+    assert report.main(["publish", name, place]) == 0, "as many seeds"
+    cells = [cell for cell in request_of.cells if (cell.arm, cell.seed) != ("causal", 0)]
+    fewer = Records(replace(request_of, cells=cells), load(cells, runs_dir), Look(1))
+    (tmp_path / name / FILE).write_bytes(pack(fewer))
+    capsys.readouterr()
+    assert report.main(["publish", name, place]) == 2
+    assert "fewer seeds than in the published report: causal (3 of 4)" in capsys.readouterr().err
+    assert files(published) == before
+
+
 @pytest.mark.exhaustive
 def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, tmp_path, capsys):
     """The report is of another process, which loads no torch."""
@@ -190,6 +209,8 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["prefix_ratio", "loss_weight"], "which report? Name one"),
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
         (["prefix_ratio", "export=tru"], "export: "),
+        (["publish"], "publish which report?"),
+        (["publish", "prefix_ratio"], "records.parquet cannot be read"),
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),

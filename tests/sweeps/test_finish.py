@@ -1,5 +1,6 @@
 """The end of a launch."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -44,3 +45,14 @@ def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
     assert not is_complete
     assert f"seed 7 ({other.name}) not done" in printed
     assert "still missing" not in printed
+
+
+def test_a_report_whose_runs_are_done_is_written_once(ended, tmp_path):
+    path = tmp_path / "reports" / "prefix_ratio" / "report.md"
+    ended()
+    path.write_text("as it was")
+    ended()
+    assert path.read_text() == "as it was"
+    os.utime(path, (0, 0))
+    ended()
+    assert path.read_text() != "as it was", "sources are newer"

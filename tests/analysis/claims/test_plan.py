@@ -106,3 +106,19 @@ def test_the_scale_is_that_of_the_study_unless_another_is_typed(slug):
     study = STUDIES[slug]
     assert base_of_study(study).scale == study.scale
     assert base_of_study(study, ["scale=tiny", "sweep.seeds=2"]).scale == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("own", "launched"),
+    [
+        ({}, {"limit=2h"}),
+        ({"limit": "1h"}, {"limit=1h"}),
+        ({"dry_run": "true"}, {"price=false", "dry_run=true"}),
+        ({"dry_run": "true", "price": "true"}, {"limit=2h", "dry_run=true"}),
+        ({"price": "false"}, {"price=false"}),
+        ({"price": "false", "limit": "1EFLOPs"}, {"price=false", "limit=1EFLOPs"}),
+    ],
+)
+def test_time_is_measured_for_a_limit_and_not_for_a_dry_run(tmp_path, own, launched):
+    words = plan_of(CLAIM, tmp_path, **own).launch
+    assert {word for word in words if word.partition("=")[0] in ("limit", "price", "dry_run")} == launched

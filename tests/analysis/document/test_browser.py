@@ -103,6 +103,21 @@ def test_index_shows_all_claims_and_fits_its_width(browser, findings, tmp_path, 
     assert links == [f"{findings.request.folder}/report.html"]
 
 
+def test_text_in_figures_can_be_read_on_a_phone(browser, page, findings, tmp_path):
+    index_page = write_index(index({findings.request.folder: findings}), tmp_path).with_name("index.html")
+    sizes = """
+        document.querySelectorAll("details").forEach(fold => { fold.open = true; });
+        return [...document.querySelectorAll("svg text")].map(text => {
+          const to_screen = text.getScreenCTM();
+          return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(to_screen.a, to_screen.b); });
+    """
+    for one in (page, index_page):
+        browser.open(one, 390, 844)
+        found = browser.run(sizes)
+        assert len(found) > 5
+        assert min(found) >= 9
+
+
 @pytest.mark.parametrize("width", [390, 768, 1200])
 def test_only_tables_figures_and_code_scroll_sideways(browser, page, width):
     browser.open(page, width)

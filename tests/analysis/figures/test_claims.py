@@ -39,7 +39,10 @@ def test_each_claim_is_a_cell_in_the_colour_of_its_verdict():
 
 
 def test_differences_beyond_the_scale_end_at_its_edge():
-    rows = [Row("near", "supported", "", 2.0, 1.0, 3.0), Row("far", "undecided", "", 9.0, -50.0, math.inf)]
+    rows = [
+        Row("near", "supported", "0.3 points", "", 2.0, 1.0, 3.0),
+        Row("far", "undecided", "", "", 9.0, -50.0, math.inf),
+    ]
     figure, data = forest(rows)
     (axis,) = figure.axes
     lines = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] in (0, 1)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ablations.study import UNTRAINED
 from aimv2.config.paths import replaced
@@ -65,6 +66,16 @@ def test_wall_time_is_compared_where_cpu_time_does_not_measure_the_work(findings
     rows = by_row(tables(cost_section(judged_again(findings, replace(findings.evidence, runs=runs))))["cost"])
     assert rows["fixed at 25 %"]["training time relative to baseline"] == ("1.50 x",)
     assert rows["fixed at 25 %"]["CPU minutes of training steps"] == ("not measured",)
+
+
+def test_a_ratio_of_times_has_an_interval_over_seeds(findings):
+    runs = findings.evidence.runs.copy()
+    factors = np.array([1.1, 1.3, 1.2, 1.4])
+    runs.loc[runs["arm"] == "fixed_25", "train_cpu_seconds"] *= factors
+    rows = by_row(tables(cost_section(judged_again(findings, replace(findings.evidence, runs=runs))))["cost"])
+    low, high = np.exp(stats.ttest_1samp(np.log(factors), 0).confidence_interval(0.95))
+    shown = f"{stats.gmean(factors):.2f} x [{low:.2f}, {high:.2f}]"
+    assert rows["fixed at 25 %"]["training time relative to baseline"] == (shown,)
 
 
 def test_setup_counts_finished_runs_and_names_hardware_and_code(findings):
