@@ -145,7 +145,8 @@ def are_complete(reports_dir: Path, request: Request) -> bool:
         missing = file.read(["reason"])["reason"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return False
-    return recorded == json.loads(json.dumps(request_to_json(request))) and missing.null_count == len(missing)
+    is_same = bool(recorded == json.loads(json.dumps(request_to_json(request))))
+    return is_same and missing.null_count == len(missing)
 
 
 def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
