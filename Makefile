@@ -60,7 +60,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 define install
 @echo "$(BIN)/python -m pip install $(VERSIONS) --editable '$(1)'"
-@$(BIN)/python -m pip install --quiet --no-compile $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
+@$(BIN)/python -m pip install --quiet $(VERSIONS) --editable '$(1)' || { status=$$?; $(if $(LATEST),,echo 1>&2 \
   "The versions in constraints.txt could not be installed; see the reason above. If a version does not exist for this Python" \
   "or platform, install the newest versions that pyproject.toml allows: make $(MAKECMDGOALS) LATEST=1";) exit $$status; }
 endef
