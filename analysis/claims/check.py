@@ -12,7 +12,7 @@ from ablations.claims import CLAIMS
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.evidence.records import FILE, PUBLISHED, recorded_names
+from analysis.evidence.records import FILE, PUBLISHED, recorded_names, time_of_runs
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import findings_in
@@ -100,8 +100,10 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     plan = plan_check(claim, own, others)
     print("\n".join(plan.text), flush=True)
     if recorded := _recorded(claim.studies, COMMITTED):
+        times = {one: time_of_runs(COMMITTED, one) for one in recorded}
+        shown = ", ".join(f"{one} (a run took {time})" if time else one for one, time in times.items())
         print(
-            f"There are committed records of {', '.join(recorded)}. They judge it without runs:"
+            f"There are committed records of {shown}. They judge it without runs:"
             f" python analysis/report.py check {name} --from-records",
             flush=True,
         )

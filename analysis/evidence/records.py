@@ -137,6 +137,21 @@ def recorded_names(reports_dir: Path) -> list[str]:
     return sorted(path.parent.name for path in reports_dir.glob(f"*/{FILE}"))
 
 
+def time_of_runs(reports_dir: Path, name: str) -> str:
+    """Return how long a trained run of a report took, in words; empty if none did.
+
+    Raises:
+        UsageError: there are no records, or they are broken.
+    """
+    try:
+        table = pq.read_table(reports_dir / name / FILE, columns=["samples", "seconds", "hardware"]).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"the records {reports_dir / name / FILE} cannot be read: {error}") from error
+    trained = table[table["samples"] > 0]
+    where = "; ".join(trained["hardware"].dropna().unique())
+    return f"{trained['seconds'].mean():.0f} s on {where}" if len(trained) else ""
+
+
 def are_complete(reports_dir: Path, request: Request) -> bool:
     """True if the records beside a report are of this request, and none of its runs lacks a result."""
     try:
