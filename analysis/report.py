@@ -169,9 +169,13 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, export: bool =
 
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
+            That another report cannot be read for the index is printed.
     """
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
-    _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
+    try:
+        _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
+    except UsageError as error:  # of another report: this one is written
+        print(f"note: the index of {reports_dir} was not written: {error}", file=sys.stderr)
     return path
 
 

@@ -129,9 +129,10 @@ def joined(first: Records, more: Records) -> Records:
     kept = {(cell.arm, cell.seed) for cell in old}
 
     def both(name: str) -> pd.DataFrame:
-        table = getattr(first.evidence, name)
+        table: pd.DataFrame = getattr(first.evidence, name)
+        added: pd.DataFrame = getattr(more.evidence, name)
         is_kept = [one in kept for one in zip(table["arm"], table["seed"], strict=True)]
-        return pd.concat([table[is_kept], getattr(more.evidence, name)], ignore_index=True)
+        return pd.concat([table[is_kept], added], ignore_index=True)
 
     tables: dict[str, Any] = {name: both(name) for name in ("runs", "missing", *TABLES)}
     items = ItemMoments.joined(first.evidence.items.of_runs(kept), more.evidence.items)

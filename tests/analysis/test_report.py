@@ -222,6 +222,14 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_broken_report_beside_it_leaves_a_new_one_without_index(request_of, runs_dir, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / FILE).write_text("no records")
+    assert build(request_of, runs_dir, tmp_path).exists()
+    assert f"was not written: {tmp_path / 'other' / FILE} is not a file of records" in capsys.readouterr().err
+    assert not (tmp_path / "index.md").exists()
+
+
 @pytest.mark.exhaustive
 def test_missing_cells_are_listed_with_their_reason(cells, request_of, tmp_path):
     some = [cell for cell in cells if cell.arm in ("uniform", "causal") and cell.seed < 3]
