@@ -1,5 +1,6 @@
 """The index of all reports: the verdict on every claim, the differences behind them, and a line for each study."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
             if found.has_interval and margin:
                 values = (value / margin for value in (found.mean, found.low, found.high))
                 text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
-                paper = one.claim.claimed.partition(",")[0] if one.claim.published else ""
+                paper = re.split("[,;]", one.claim.claimed)[0] if one.claim.published else ""
                 rows.append(Row(one.claim.id, str(one.verdict.word), paper, text, *values))
     return rows
 

@@ -5,6 +5,7 @@ from ablations.studies.sensitivity import RUNGS
 from ablations.study import WINNER
 from aimv2.base.markdown import escape
 from analysis.judgement import confirmation
+from analysis.judgement.classes import words
 from analysis.judgement.findings import Findings
 from analysis.judgement.sensitivity import Ladder
 from analysis.sections.scaling.law import Fitted
@@ -67,9 +68,14 @@ def _of_arms(findings: Findings) -> str:
         one = differ[most]
         amount = f"{abs(one.difference.mean):.2g} {unit}".rstrip()
         label = _short(study.label(most))
+        where = f", mostly in {words(one.parts.most)}" if one.parts and one.parts.most else ""
         rest = f"; {len(differ)} of {len(judged)} arms differ" if len(judged) > 1 else ""
         told = f"*{label[:1].upper()}{label[1:]}* is {one.observed.direction} than"
-        sentences = [f"{told} {than} by {amount}{more}." for more in (rest, "") for than in (baseline, "the baseline")]
+        sentences = [
+            f"{told} {than} by {amount}{more}."
+            for more in (where + rest, where, "")
+            for than in (baseline, "the baseline")
+        ]
         return next((text for text in sentences if len(text.split()) <= MAX_WORDS), sentences[-1])
     bounds = [max(abs(one.difference.low), abs(one.difference.high)) for one in judged.values()]
     amount = f"{max(bounds):.2g} {unit}".rstrip()

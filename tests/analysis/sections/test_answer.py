@@ -1,7 +1,11 @@
 """The answer of a study, from evidence with known effects."""
 
+from dataclasses import replace
+
 import pytest
 
+from analysis.inference.intervals import NO_ESTIMATE
+from analysis.judgement.classes import Parts
 from analysis.sections.answer import MAX_WORDS, answer
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of
@@ -27,6 +31,14 @@ def test_the_largest_difference_is_told_with_its_direction(findings):
     assert found.startswith("*Causal* is worse than *uniform on 1..I-1* by 0.5 nats/token; 2 of 4 arms differ.")
     found = told(findings, {"causal": 0.2, "fixed_25": -0.7})
     assert found.startswith("*Fixed at 25 %* is better than *uniform on 1..I-1* by 0.7 nats/token")
+
+
+def test_the_words_that_make_up_most_of_it_are_named(findings):
+    parts = Parts(NO_ESTIMATE, {}, {}, most=("place",), rest=NO_ESTIMATE)
+    comparisons = {arm: replace(one, parts=parts) for arm, one in findings.comparisons.items()}
+    found = answer(replace(findings, comparisons=comparisons))
+    assert " nats/token, mostly in place words; " in found
+    assert len(found.split()) <= MAX_WORDS
 
 
 def test_arms_that_are_equal_are_told_from_arms_that_are_not_told_apart(findings):
