@@ -211,17 +211,21 @@ def _clear_frames(error: BaseException | None) -> None:
 
 def _ending_error(store: Store, rank: int, error: BaseException) -> BaseException:
     """Write the error to the store, and return the error that ended the run: another rank's if this one is of a
-    collective."""
-    report = json.dumps([rank, cause_of(error), sentence_of(error)])
+    collective.
+
+    A rank whose collective fails is a survivor. Whichever of them is first reports a rank that ended without a message,
+    and not itself.
+    """
+    is_survivor = _is_collective_error(error)
+    own = RunFailedError("node", f"another rank ended without an error message: {sentence_of(error)}")
+    report = ["node", str(own)] if is_survivor else [cause_of(error), f"rank {rank}: {sentence_of(error)}"]
     try:
-        first, cause, sentence = json.loads(store.compare_set("ended", "", report))
+        cause, message = json.loads(store.compare_set("ended", "", json.dumps(report)))
     except RuntimeError:  # rank 0 has ended, and the store with it
         return error
-    if not _is_collective_error(error):
+    if not is_survivor:
         return error
-    if first == rank:
-        return RunFailedError("node", f"another rank ended without an error message: {sentence}")
-    return KeyboardInterrupt() if cause == "time" else RunFailedError(cause, f"rank {first}: {sentence}")
+    return KeyboardInterrupt() if cause == "time" else RunFailedError(cause, message)
 
 
 def _is_collective_error(error: BaseException) -> bool:

@@ -68,19 +68,24 @@ def unevaluated(*data):
 execute = functools.partial(execute_and_evaluate, evaluate=unevaluated)
 
 
-class Follower:
-    """A process that is rank 1 and calls a function; ``led`` makes this process rank 0 within a context."""
+def launcher_of(ranks):
+    """Return the variables that a launcher of these ranks sets for all of them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
-    def __init__(self, function, *arguments):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+class Follower:
+    """A process that is a rank but 0 and calls a function; ``led`` makes this process rank 0 within a context."""
+
+    def __init__(self, function, *arguments, rank=1, given=None):
+        self.given = given or launcher_of(2)
         self.output = Path(tempfile.mkdtemp()) / "stderr"
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload([__name__])  # torch is imported once for all of them
         self.process = server.Process(
-            target=as_rank_1, args=(self.given, self.output, function, arguments), daemon=True
+            target=as_rank, args=(rank, self.given, self.output, function, arguments), daemon=True
         )
         self.process.start()
 
@@ -99,8 +104,8 @@ class Follower:
         return self.process.exitcode, printed
 
 
-def as_rank_1(given, output, function, arguments):
-    os.environ.update(given, RANK="1")
+def as_rank(rank, given, output, function, arguments):
+    os.environ.update(given, RANK=str(rank))
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 2)
     sys.exit(function(*arguments))
 
@@ -349,6 +354,25 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
             assert refused.message == "the other ranks ended with an earlier run; start all ranks again"
     status, printed = follower.ended()
     assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("parallel", "killed"), [("ddp", 1), ("ddp", 3), ("fsdp", 2)])
+def test_of_four_ranks_the_one_that_dies_is_to_blame_and_no_survivor(longer, tmp_path, parallel, killed):
+    """Whichever survivor's collective fails first."""
+    config, given = replace(longer({"parallel": parallel}), ranks=4), launcher_of(4)
+    followers = [
+        Follower(follow_until, config, {"killed_in": 2} if rank == killed else {}, rank=rank, given=given)
+        for rank in (1, 2, 3)
+    ]
+    run = RunFolder(tmp_path, signature(config))
+    with followers[0].led():
+        failure = execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
+    assert failure.cause == "node"
+    assert failure.message.startswith("another rank ended without an error message: ")
+    assert [follower.ended()[0] for follower in followers] == [
+        -signal.SIGKILL if rank == killed else 0 for rank in (1, 2, 3)
+    ]
 
 
 @pytest.mark.exhaustive
