@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -53,7 +54,7 @@ class Engine:
                 module.saves_inputs = setup.activation_checkpointing
         if self._is_sharded:
             world.equalise(objective)
-            self._scalars = shard(objective)
+            self._scalars = shard(objective, init_device_mesh(self._device.type, (world.size,)))
         elif world.size > 1:
             self._module = DistributedDataParallel(
                 objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
@@ -184,8 +185,11 @@ class Engine:
         return nullcontext()
 
 
-def shard(objective: Implementation[Any]) -> list[nn.Parameter]:
+def shard(objective: Implementation[Any], mesh: DeviceMesh) -> list[nn.Parameter]:
     """Spread the parameters over the ranks in place, block by block (FSDP2).
+
+    Args:
+        mesh: the devices of the ranks. Without it, FSDP2 would move a run on the CPU to a GPU that the machine has.
 
     Returns:
         the parameters that are still whole: scalars, which FSDP2 refuses.
@@ -193,8 +197,8 @@ def shard(objective: Implementation[Any]) -> list[nn.Parameter]:
     scalars = [parameter for parameter in objective.parameters() if not parameter.ndim]
     for module in objective.modules():
         if isinstance(module, Block):
-            fully_shard(module)
-    fully_shard(objective, ignored_params=set(scalars))
+            fully_shard(module, mesh=mesh)
+    fully_shard(objective, mesh=mesh, ignored_params=set(scalars))
     if isinstance(objective, Comparing):
         register_fsdp_forward_method(objective, "embed")
     return scalars

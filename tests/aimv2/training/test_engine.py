@@ -17,6 +17,7 @@ from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.start.origin import with_start
+from aimv2.training import engine as engine_module
 from aimv2.training.engine import Engine
 from aimv2.training.world import ALONE
 from tests.helpers.finished_runs import finished_run
@@ -153,6 +154,25 @@ def test_ranks_have_the_losses_and_gradients_of_the_batch_in_distillation(tiny, 
 def test_ranks_average_gradients_once_for_all_micro_batches(tiny, large_batch, tmp_path):
     config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
     assert on_ranks(2, tmp_path, averages_by_bucket, config, large_batch) == {"bucket 0": 1}
+
+
+def test_shards_are_on_the_device_of_the_run(tiny, tmp_path):
+    """Not on the accelerator that FSDP2 takes by itself where there is one."""
+    config = replace(tiny, ranks=2, parallel="fsdp")
+    assert on_ranks(2, tmp_path, devices_of_shards, config) == {"cpu"}
+
+
+def devices_of_shards(world, config):
+    """Return the kinds of devices that FSDP2 is given."""
+    found, original = set(), engine_module.fully_shard
+
+    def recorded(module, mesh=None, **given):
+        found.add(mesh and mesh.device_type)
+        return original(module, mesh=mesh, **given)
+
+    engine_module.fully_shard = recorded
+    engine_of(config, world)
+    return found
 
 
 def averages_by_bucket(world, config, batch):
