@@ -8,15 +8,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.evidence.records import FILE, PUBLISHED, Records, joined, read_records, recorded_names, time_of_runs
+from analysis.evidence.records import FILE, PUBLISHED, recorded_names, time_of_runs
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
-from analysis.judgement.findings import findings_in, findings_of
+from analysis.judgement.findings import findings_in
 from analysis.judgement.planner import in_words
 from analysis.judgement.sensitivity import COMMITTED
 
@@ -111,7 +110,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     if plan.blind:
         print(f"{name} is not testable at this scale: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
-    if plan.new_seeds and (status := launch(plan.launch)):
+    if status := launch(plan.launch):
         print(f"{name} has no verdict: {_failure(status, plan, own)}")
         return INTERRUPTED if status in (INTERRUPTED, -signal.SIGINT) else ERROR
     if own["dry_run"] == "true":
@@ -120,17 +119,9 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     if "executor=slurm" in others:
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
-    answer = Answer(claim, plan.study.slug, plan.folder, findings_of(_records(plan), plan.checks_dir))
+    answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
     print(sentence(answer))
     return STATUS[Word(answer.word)]
-
-
-def _records(plan: CheckPlan) -> Records:
-    """Return the records of the launch, with the committed ones that count."""
-    if plan.recorded is not None and not plan.new_seeds:
-        return plan.recorded
-    own = read_records(plan.checks_dir / plan.folder / FILE, STUDIES)
-    return own if plan.recorded is None else joined(plan.recorded, own)
 
 
 def _from_records(name: str, words: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -112,34 +112,6 @@ def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Rec
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UsageError(f"{name} is not a file of records; write the report again from its runs") from error
     raise UsageError(f"{name} has records of version {version!r}, and this code reads version {VERSION}")
-
-
-def joined(first: Records, more: Records) -> Records:
-    """Return the records of two launches of a study as one; of runs and cells that both have, those of the second.
-
-    Arms, study and arguments are those of the second. Both were looks.
-    """
-    new, arms = more.request.cells, {cell.arm for cell in more.request.cells}
-    runs, cells = {cell.name for cell in new}, {(cell.arm, cell.seed) for cell in new}
-    old = [
-        cell
-        for cell in first.request.cells
-        if cell.arm in arms and cell.name not in runs and (cell.arm, cell.seed) not in cells
-    ]
-    kept = {(cell.arm, cell.seed) for cell in old}
-
-    def both(name: str) -> pd.DataFrame:
-        table: pd.DataFrame = getattr(first.evidence, name)
-        added: pd.DataFrame = getattr(more.evidence, name)
-        is_kept = [one in kept for one in zip(table["arm"], table["seed"], strict=True)]
-        return pd.concat([table[is_kept], added], ignore_index=True)
-
-    tables: dict[str, Any] = {name: both(name) for name in ("runs", "missing", *TABLES)}
-    items = ItemMoments.joined(first.evidence.items.of_runs(kept), more.evidence.items)
-    evidence = replace(more.evidence, **tables, items=items)
-    seeds = tuple(sorted({seed for _, seed in kept}))
-    look = Look(first.look.number + more.look.number, (*first.look.earlier, seeds, *more.look.earlier))
-    return replace(more, request=replace(more.request, cells=[*old, *new]), evidence=evidence, look=look)
 
 
 def read_records(path: Path, studies: Mapping[str, Study]) -> Records:

@@ -242,25 +242,3 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
     write_ladder(tmp_path / "runs" / "checks", ladder_of(seeing(CONTENT), base), "sensitivity_tiny")
     assert check(arguments, launcher(DIFFERENCE)) == 0
     assert f"{CLAIM} is supported" in capsys.readouterr().out
-
-
-def test_seeds_of_committed_runs_of_this_code_are_not_run_again(launcher, tmp_path, capsys, monkeypatch):
-    committed, launch = tmp_path / "committed", launcher(DIFFERENCE)
-    check([CLAIM, "seeds=2", f"runs_dir={tmp_path / 'runs'}"], launch)
-    (tmp_path / "runs" / "checks").rename(committed)
-    monkeypatch.setattr("analysis.claims.plan.COMMITTED", committed)
-    monkeypatch.setattr("analysis.judgement.sensitivity.COMMITTED", committed)
-    capsys.readouterr()
-    again = [CLAIM, "seeds=4", f"runs_dir={tmp_path / 'others'}"]
-    assert check([*again, "dry_run=true"], lambda arguments: 0) == 3
-    assert "so they do not count here" in capsys.readouterr().out, "they are of other code"
-    monkeypatch.setattr("analysis.claims.plan.digest", lambda: "c" * 12)
-    assert check(again, launch) == 0
-    said = capsys.readouterr().out
-    assert "Seeds 0, 1 are those of the committed runs of prefix_distribution" in said
-    assert "sweep.seeds=[2,3]" in launcher.calls[-1]
-    assert "n = 4" in said.partition(f"{CLAIM} is supported")[2]
-    calls = len(launcher.calls)
-    check([CLAIM, "seeds=2", f"runs_dir={tmp_path / 'none'}"], launch)
-    assert len(launcher.calls) == calls, "nothing is missing"
-    assert "n = 2" in capsys.readouterr().out

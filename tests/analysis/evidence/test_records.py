@@ -18,7 +18,6 @@ from analysis.evidence.records import (
     KEY,
     Records,
     compared_metrics,
-    joined,
     pack,
     packed_records,
     read_records,
@@ -204,31 +203,3 @@ def test_other_files_are_refused(records):
     for content in (b"", b"broken", packed[:-9], packed[:100] + packed[200:], bytes(sink.getvalue())):
         with pytest.raises(UsageError, match=r"records.parquet is not a file of records; write the report again"):
             unpack(content, STUDIES)
-
-
-def test_two_launches_of_other_seeds_are_one_study(request_of, cells, runs_dir):
-    """As far as values go, as if all seeds had been launched at once."""
-
-    def records_of(seeds):
-        own = [cell for cell in cells if cell.seed in seeds]
-        packed = pack(Records(replace(request_of, cells=own), load(own, runs_dir), Look(1)))
-        return unpack(packed, STUDIES)
-
-    found, whole = joined(records_of({0, 1}), records_of({2, 3})), records_of({0, 1, 2, 3})
-    assert (found.look.number, found.look.earlier) == (2, ((0, 1),))
-    assert {(cell.arm, cell.seed) for cell in found.request.cells} == {(cell.arm, cell.seed) for cell in cells}
-    for name in TABLES:
-        columns = ["arm", "seed"]
-        tables = (getattr(one.evidence, name).sort_values(columns, kind="stable") for one in (found, whole))
-        first, second = (table.reset_index(drop=True) for table in tables)
-        pd.testing.assert_frame_equal(first, second[first.columns], check_dtype=False)
-    unpack(pack(found), STUDIES)
-
-
-def test_what_both_launches_have_counts_as_the_second_has_it(request_of, cells, runs_dir):
-    first = Records(request_of, load(cells, runs_dir), Look(1))
-    again = [cell for cell in cells if cell.arm == "uniform"]
-    second = Records(replace(request_of, cells=again), load(again, runs_dir), Look(1))
-    found = joined(first, second)
-    assert [cell.name for cell in found.request.cells] == [cell.name for cell in again]
-    assert len(found.evidence.runs) == len(again)
