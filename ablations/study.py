@@ -15,6 +15,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import lower_is_better
 from aimv2.spec.objectives import objective
 
+SEARCH_SUFFIX = "_search"  # of the report on the winner of a search
 UNTRAINED = "untrained"  # the baseline's encoder before training
 WINNER = "winner"  # the arm of a search that is compared with the baseline
 
@@ -164,7 +165,7 @@ class Study(StudyValues):
     def folder(self) -> str:
         """The name of its report, at the default scale."""
         equal = "" if self.equal == "samples" else f"_equal_{self.equal}"
-        return f"{self.slug}{equal}{'_search' * self.is_search}{self.suffix and f'_{self.suffix}'}"
+        return f"{self.slug}{equal}{SEARCH_SUFFIX * self.is_search}{self.suffix and f'_{self.suffix}'}"
 
     def arm(self, name: str) -> Arm:
         return self.arms[name] if name in self.arms else CONTROLS[name]

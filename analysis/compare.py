@@ -6,6 +6,7 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
@@ -26,6 +27,7 @@ from analysis.document.write import check_replaceable, write
 from analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import (
+    LEVEL,
     Estimate,
     arm_mean,
     bonferroni,
@@ -34,7 +36,7 @@ from analysis.inference.intervals import (
     unpaired_difference,
 )
 from analysis.inference.relations import finding
-from analysis.tables import numbers, read_columns
+from analysis.tables import numbers, place_of, read_columns
 
 WIDTH = 120  # of the output where it is no terminal
 COLUMN = ["COLUMN"]
@@ -129,7 +131,7 @@ def report(path: Path, options: CompareOptions) -> Document:
             *_draw(values, compared, options),
         )
     return Document(
-        title=f"How does {escape(options.metric)} differ from {escape(options.baseline)}?",
+        title=f"How does {escape(options.metric)} depend on {escape(options.arm)}?",
         subtitle=f"{len(runs)} runs of {escape(path.name)}, {len(values)} arms.",
         answer=_answer(compared, options),
         lead=figure,
@@ -143,21 +145,26 @@ def report(path: Path, options: CompareOptions) -> Document:
             "level": options.level,
             "margin": options.margin,
             "arms": {
-                one.arm: estimate_row(one.difference) | {"df": one.difference.df, "shows": one.shows}
+                one.arm: estimate_row(one.difference)
+                | {"df": one.difference.df, "shows": one.shows, "runs": len(values[one.arm]), "value": one.mean.mean}
                 for one in compared
             },
+            "baseline_value": arm_mean(values[options.baseline]).mean,
         },
     )
 
 
-def read_runs(path: Path, options: CompareOptions) -> tuple[pd.DataFrame, int]:
-    """Return a row per run with ``arm``, ``seed`` and ``metric``, and the number of rows without a value.
+def read_runs(path: Path, options: CompareOptions) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return a row per run with ``arm``, ``seed`` and ``metric``, and by arm the number of rows without a value.
 
     Raises:
         UsageError: as in ``compare``.
     """
     table = read_columns(path, options.columns)
-    is_there = table["metric"] != ""
+    for name in ("arm", "seed"):
+        if name in table and (is_empty := table[name] == "").any():
+            raise UsageError(f"{place_of(path, int(np.argmax(is_empty)))}: {options.columns[name]} is empty")
+    is_there = ~table["metric"].str.lower().isin(["", "nan"])
     runs = table[is_there].copy()
     runs["metric"] = numbers(path, runs["metric"], options.metric)
     if runs.empty:
@@ -174,7 +181,8 @@ def read_runs(path: Path, options: CompareOptions) -> tuple[pd.DataFrame, int]:
             f"{path} has several rows with {options.arm} {one['arm']!r} and {options.seed} {one['seed']!r}; keep one"
             " row for each run, such as its last"
         )
-    return runs, int((~is_there).sum())
+    left_out = table.loc[~is_there, "arm"].value_counts(sort=False)
+    return runs, {str(arm): int(count) for arm, count in left_out.items()}
 
 
 def differences_of(values: Mapping[str, "pd.Series[float]"], options: CompareOptions) -> list[Compared]:
@@ -194,7 +202,7 @@ def differences_of(values: Mapping[str, "pd.Series[float]"], options: CompareOpt
 
 def _shows(difference: Estimate, options: CompareOptions) -> str:
     if not difference.has_interval:
-        pairs = f"{options.seed} that both have" if options.seed else "runs"
+        pairs = "shared seeds" if options.seed else "runs"
         return f"too few {pairs}" if difference.n < 2 else "no spread"
     text = finding(difference, options.margin, lower_is_better=False).text
     for ours, word in DIRECTIONS.items():
@@ -204,21 +212,26 @@ def _shows(difference: Estimate, options: CompareOptions) -> str:
 
 def _answer(compared: Sequence[Compared], options: CompareOptions) -> str:
     """Return how many arms differ, and the largest difference, in at most 25 words besides names."""
-    differ = [one for one in compared if one.difference.excludes_zero]
+    told = [one for one in compared if one.difference.has_interval]
+    differ = [one for one in told if one.difference.excludes_zero]
     what = f"{escape(options.baseline)} in {escape(options.metric)}"
+    if not told:
+        return f"Nothing can be compared with {what}: there are too few runs, or values do not vary."
     if not differ:
-        return f"No arm of {len(compared)} differs detectably from {what}."
+        return f"No arm of {len(told)} differs detectably from {what}."
     largest = max(differ, key=lambda one: abs(one.difference.mean))
     way = "higher" if largest.difference.mean > 0 else "lower"
     size = f"{escape(largest.arm)} is {abs(largest.difference.mean):.3g} {way}"
-    if len(compared) == 1:
+    if len(told) == 1:
         return f"{size} than {what}."
-    return f"{len(differ)} of {len(compared)} arms differ from {what}; most of all, {size}."
+    verb = "differs" if len(differ) == 1 else "differ"
+    return f"{len(differ)} of {len(told)} arms {verb} from {what}; most of all, {size}."
 
 
 def _table(values: Mapping[str, "pd.Series[float]"], compared: Sequence[Compared], options: CompareOptions) -> Table:
     columns = ["arm", "runs", escape(options.metric), "minus baseline", "shows", "detectable"]
-    table = Table(columns, name="differences")
+    caption = f"Intervals of means are those of {percent(LEVEL)} %." if options.level != LEVEL else ""
+    table = Table(columns, name="differences", caption=caption)
     base = arm_mean(values[options.baseline])
     table.rows.append([f"**{escape(options.baseline)}**", str(len(values[options.baseline])), _cell(base), "", "", ""])
     for one in compared:
@@ -242,7 +255,7 @@ def _cell(estimate: Estimate, form: str = ".4g") -> Cell | str:
     return Cell((estimate.text(form),), estimate.basis, estimate.mean)
 
 
-def _methods(options: CompareOptions, num_empty: int) -> list[str]:
+def _methods(options: CompareOptions, num_empty: Mapping[str, int]) -> list[str]:
     level = f"{percent(options.level)} %"
     how = (
         f"Runs with the same {escape(options.seed)} are a block. All arms share an error, except those whose spread is"
@@ -252,10 +265,16 @@ def _methods(options: CompareOptions, num_empty: int) -> list[str]:
     )
     words = (
         "*Detectable* is the true difference that such an interval would detect in 80 % of cases. The intervals hold"
-        " for one look: whoever adds runs until something is detected finds something."
+        " for one look: adding runs until a difference is detected finds differences that do not exist."
     )
-    margin = f" An arm is *equivalent* if differences of {options.margin:g} are ruled out." if options.margin else ""
-    empty = [f"{num_empty} rows without a value of {escape(options.metric)} were left out."] if num_empty else []
+    margin = (
+        f" An arm is *equivalent* if two one-sided tests at {level} rule out differences of {options.margin:g}; their"
+        " intervals are narrower than those shown."
+        if options.margin
+        else ""
+    )
+    left_out = ", ".join(f"{count} of {escape(arm)}" for arm, count in num_empty.items())
+    empty = [f"Rows without a value of {escape(options.metric)} were left out: {left_out}."] if num_empty else []
     return [how + margin, words, *empty]
 
 

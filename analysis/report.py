@@ -33,8 +33,7 @@ from analysis.evidence.records import (
     FILE,
     PUBLISHED,
     Records,
-    are_complete,
-    checked_to_publish,
+    check_publishable,
     pack,
     packed_records,
     recorded_names,
@@ -43,8 +42,9 @@ from analysis.evidence.records import (
 from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import COMMITTED, SLUG
+from analysis.judgement.sensitivity import SLUG
 from analysis.sections.study import document
+from analysis.stamps import keep_stamp
 
 USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
        python analysis/report.py compare FILE arm=… metric=… baseline=… [seed=…]
@@ -60,8 +60,10 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
   costs                        the measurements of python -m benchmarks costs
   all                          all launched studies, then claims and index; with --from-records the costs too
-  export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too
-  --from-records               read reports_dir/STUDY/records.parquet in place of runs
+  export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too;
+                               the next report without it deletes them
+  --from-records               read reports_dir/STUDY/records.parquet in place of runs; without reports_dir= and records
+                               in reports/, that of reports/published/
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
@@ -99,6 +101,8 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
     reports_dir, export = Path(values["reports_dir"]), checked("export", bool, values["export"])
+    if flags and "reports_dir" not in map(_key, arguments):
+        reports_dir = _with_records(names[0], reports_dir)
     if "--check" in flags:
         return _check(names[0], reports_dir, export=export)
     if "--from-records" in flags:
@@ -113,12 +117,18 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 def _publish(arguments: Sequence[str]) -> int:
     names, _, values = _read(arguments, (), {})
+    if "runs_dir" in map(_key, arguments):
+        raise UsageError("publish reads no runs; write the report from them first: python analysis/report.py STUDY")
     if len(names) != 1:
         raise UsageError(f"publish which report? Name one: python analysis/report.py publish STUDY (got {names})")
     name, reports_dir = names[0], Path(values["reports_dir"])
+    if reports_dir.name == PUBLISHED:
+        raise UsageError(f"reports_dir={reports_dir} has the reports that are published; name the folder around it")
+    if name not in (known := recorded_names(reports_dir)):
+        raise UsageError(f"{reports_dir} has no report {name!r} with records; it has: {', '.join(known) or 'none'}")
     packed, published = packed_records(reports_dir, name), reports_dir / PUBLISHED
     before = packed_records(published, name) if name in recorded_names(published) else None
-    checked_to_publish(packed, before, STUDIES)
+    check_publishable(packed, before, STUDIES)
     print(_write(packed, published, published, name, export=False))
     # The verdicts of all studies read what a study of sensitivity found.
     others = _recorded(ALL, published) if name.startswith(SLUG) else [CLAIMS, INDEX]
@@ -137,6 +147,8 @@ def _card(arguments: Sequence[str]) -> int:
     if values["layout"] not in LAYOUTS:
         raise unknown("layout", values["layout"], LAYOUTS)
     (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
+    if flags and "reports_dir" not in map(_key, arguments):
+        reports_dir = _with_records(name, reports_dir)
     if flags:
         found = findings_of(unpack(packed_records(reports_dir, name), STUDIES), reports_dir)
     else:
@@ -158,11 +170,27 @@ def _read(
     return [word for word in arguments if "=" not in word and word not in flags], flags, defaults | values
 
 
-def build(request: Request, runs_dir: Path, reports_dir: Path, *, export: bool = False) -> Path:
+def _key(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def _with_records(name: str, reports_dir: Path) -> Path:
+    """Return the folder that has records of this name, or any if it stands for several: own reports, or published."""
+    for folder in (reports_dir, reports_dir / PUBLISHED):
+        names = [*recorded_names(folder), *([COSTS] if (folder / COSTS / MEASUREMENTS).exists() else [])]
+        if name in names or (name in (ALL, CLAIMS, INDEX) and names):
+            return folder
+    return reports_dir
+
+
+def build(
+    request: Request, runs_dir: Path, reports_dir: Path, *, export: bool = False, with_index: bool = True
+) -> Path:
     """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it.
 
     Args:
         export: as in ``write``.
+        with_index: False where the caller writes it.
 
     Returns:
         The path of ``report.md``.
@@ -172,23 +200,13 @@ def build(request: Request, runs_dir: Path, reports_dir: Path, *, export: bool =
             That another report cannot be read for the index is printed.
     """
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
-    try:
-        _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
-    except UsageError as error:  # of another report: this one is written
-        print(f"note: the index of {reports_dir} was not written: {error}", file=sys.stderr)
+    if with_index:
+        try:
+            _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
+        except UsageError as error:  # of another report or file: this report is written
+            print(f"note: the index of {reports_dir} was not written: {error}", file=sys.stderr)
+    keep_stamp(request, runs_dir, reports_dir)
     return path
-
-
-def is_current(request: Request, reports_dir: Path) -> bool:
-    """True if ``build`` would write the same: all its runs have results, and nothing that it reads is newer."""
-    page = reports_dir / request.folder / "report.md"
-    if not page.exists() or not are_complete(reports_dir, portable(request)):
-        return False
-    root = Path(__file__).parents[1]
-    sources = (path for package in ("ablations", "analysis") for path in (root / package).rglob("*.*"))
-    found = (path for folder in (reports_dir, COMMITTED) for path in folder.glob(f"{SLUG}*/*.json"))
-    read = (path.stat().st_mtime for path in (*sources, *found) if path.suffix != ".pyc")
-    return page.stat().st_mtime > max(read)
 
 
 def records_of(request: Request, runs_dir: Path) -> Records:
@@ -238,7 +256,8 @@ def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, export: bool) ->
         yield _from_records(name, reports_dir=reports_dir, out=reports_dir, export=export)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
-        yield build(read_request(runs_dir, one, STUDIES, owner=user()), runs_dir, reports_dir, export=export)
+        request = read_request(runs_dir, one, STUDIES, owner=user())
+        yield build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
     if name == ALL:
         for one in (CLAIMS, INDEX):
             yield _from_records(one, reports_dir=reports_dir, out=reports_dir, export=export)

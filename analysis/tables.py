@@ -1,13 +1,17 @@
 """Tables of runs of any source: a CSV, TSV or Parquet file with a row for each run, such as a tracker's export."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from aimv2.base.errors import UsageError
 
+LARGEST = 1e150  # whose square is still a number
 PARQUET = (".parquet", ".pq")
 
 
@@ -18,26 +22,47 @@ def read_columns(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
         columns: columns of the file by our names, which are those of the arguments that name them.
 
     Raises:
-        UsageError: the file is no table, it has no rows, or a column is missing.
+        UsageError: the file is no table, it has no rows, or a column is missing or there twice.
     """
-    kind = "Parquet" if path.suffix in PARQUET else "CSV"
-    try:
-        if kind == "Parquet":
-            table = pd.read_parquet(path)
-            table = table.astype("string").fillna("")
-        else:
-            separator = "\t" if path.suffix == ".tsv" else ","
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors too
-        raise UsageError(f"{path} cannot be read as {kind}: {error}") from error
+    table = _parquet(path) if path.suffix in PARQUET else _text(path)
+    names = list(map(str, table.columns))
     for name, column in columns.items():
-        if column not in table:
-            raise UsageError(
-                f"{path} has no column {column!r}, typed as {name}=. It has: {', '.join(map(str, table.columns))}."
-            )
+        if (number := names.count(column)) != 1:
+            problem = "several columns" if number else "no column"
+            raise UsageError(f"{path} has {problem} {column!r}, typed as {name}=. It has: {', '.join(names)}.")
     if table.empty:
         raise UsageError(f"{path} has no rows")
-    return pd.DataFrame({name: table[column].astype(str).str.strip() for name, column in columns.items()})
+    return pd.DataFrame({name: _as_text(table.iloc[:, names.index(column)]) for name, column in columns.items()})
+
+
+def _text(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file; all values are text."""
+    separator = "\t" if path.suffix == ".tsv" else ","
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [row for row in csv.reader(file, delimiter=separator, skipinitialspace=True) if row]
+    except (OSError, ValueError, csv.Error) as error:  # a file without lines has no header
+        raise UsageError(f"{path} cannot be read as CSV: {error}") from error
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise UsageError(f"{path}, line {number}: {len(row)} values, and the header has {len(header)} columns")
+    return pd.DataFrame(rows, columns=header, dtype=str)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file; an index that has a name is a column."""
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+    named = [name for name in table.index.names if name is not None and name not in table]
+    return table.reset_index(level=named).reset_index(drop=True) if named else table.reset_index(drop=True)
+
+
+def _as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():  # whole numbers beside missing ones
+        column = column.astype("Int64")
+    return column.astype("string").fillna("").astype(str).str.strip()
 
 
 def numbers(path: Path, texts: "pd.Series[str]", column: str, *, positive: bool = False) -> "pd.Series[float]":
@@ -50,11 +75,18 @@ def numbers(path: Path, texts: "pd.Series[str]", column: str, *, positive: bool 
         UsageError: a text is not a finite number, or not a positive one.
     """
     values = pd.to_numeric(texts, errors="coerce").astype(float)
+    if (is_large := values.abs() > LARGEST).any():
+        place = int(np.argmax(is_large))
+        raise UsageError(f"{place_of(path, int(texts.index[place]))}: {column} is larger than {LARGEST:g}")
     wrong = ~(np.isfinite(values) & (values > 0 if positive else True))
     if wrong.any():
         place = int(np.argmax(wrong))
-        row = int(texts.index[place])
-        where = f"row {row + 1}" if path.suffix in PARQUET else f"line {row + 2}"
+        row = int(texts.index[place])  # in the file, as rows without a value may be left out
         kind = "positive number" if positive else "number"
-        raise UsageError(f"{path}, {where}: {column} is {texts.iloc[place]!r}, which is not a {kind}")
+        raise UsageError(f"{place_of(path, row)}: {column} is {texts.iloc[place]!r}, which is not a {kind}")
     return values
+
+
+def place_of(path: Path, row: int) -> str:
+    """Return where a row of a table stands in its file."""
+    return f"{path}, row {row + 1}" if path.suffix in PARQUET else f"{path}, line {row + 2}"

@@ -18,7 +18,8 @@ def finish(plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
     Returns:
         True if each of its runs is done and it lacks nothing else.
     """
-    from analysis.report import build, is_current
+    from analysis.report import build
+    from analysis.stamps import is_current
 
     confirmed = work.finish(plan.runs_dir, console)
     plan = replace(plan, cells=[*plan.cells, *confirmed])
@@ -27,9 +28,9 @@ def finish(plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
     if waiting := set(plan.remaining()) - own:
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     request = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)
-    if not work.tasks and is_current(request, reports_dir):
-        path = reports_dir / request.folder / "report.md"
+    if not work.tasks and is_current(request, plan.runs_dir, reports_dir):
+        shown = f"{reports_dir / request.folder / 'report.md'}, as it was"
     else:
-        path = build(request, plan.runs_dir, reports_dir)
-    console.print(f"report: {path}", soft_wrap=True)
+        shown = str(build(request, plan.runs_dir, reports_dir))
+    console.print(f"report: {shown}", soft_wrap=True)
     return work.is_complete(plan.runs_dir) and not has_failed

@@ -73,7 +73,7 @@ sweeps:
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   dry_run=true                 only print the plan and its price
-  price=false                  measure no speed: the time is known only of runs whose like has run here
+  price=false                  do not time steps for dry_run= or limit=; times that were measured before are used
   runs_dir=runs                folder of the runs
   reports_dir=reports          folder of the reports
   debug=true                   show the traceback of an error

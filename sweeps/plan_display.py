@@ -150,7 +150,7 @@ def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
     wall, described = cost.wall_seconds(num_workers), executor.describe_workers(num_workers)
     if wall is None:
         reason = executor.speed_unknown or (
-            "limit=, and dry_run=true with price=true, measure it, unless the models are too large for this machine"
+            "dry_run=true price=true or limit= measures it, unless the models are too large for this machine"
         )
         return f"{described}; the time is not known: {reason}"
     longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ablations.claims import CLAIMS
+from ablations.study import SEARCH_SUFFIX
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from analysis.evidence.records import FILE, PUBLISHED, recorded_names, time_of_runs
 from analysis.inference.relations import Word
-from analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
+from analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import findings_in
 from analysis.judgement.planner import in_words
 from analysis.judgement.sensitivity import COMMITTED
@@ -33,7 +34,7 @@ Execute the runs that a claim of the paper needs and that are missing, and print
   runs_dir=runs                the folder of the runs; the report goes to checks/ in it, and sensitivity studies of
                                your own are read from there
   dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
-  price=false                  measure no time, and refuse none
+  price=false                  measure no time; a limit on the time is then an error
   scale=demo, data.sources=…   any other argument of sweeps/launch.py
 
 The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
@@ -93,7 +94,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         return _from_records(name, [word for word in words if word != FROM_RECORDS])
     claim, own, others = CLAIMS[name], *_split(words)
     if claim.why_not:
-        print(f"{name} is not testable here. {claim.why_not}")
+        print(f"{name} is {OUT_OF_REACH} here. {claim.why_not}")
         for slug, what in claim.measured_by.items():
             print(f"python sweeps/launch.py sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
@@ -121,6 +122,9 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         return STATUS[Word.UNDECIDED]
     answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
     print(sentence(answer))
+    others = [one.id for one in whole_claims().get(name, [])] + [one for one in claim.studies if one != plan.study.slug]
+    if others:
+        print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(others)} count too.")
     return STATUS[Word(answer.word)]
 
 
@@ -139,7 +143,8 @@ def _from_records(name: str, words: Sequence[str]) -> int:
     for one in answers:
         if one.findings is not None and one.verdict is not None:
             num_runs, scale = len(one.findings.evidence.runs), one.findings.config.scale
-            print(f"{sentence(one)}\n  from {reports_dir / one.report / FILE}: {num_runs} runs at scale {scale}")
+            print(f"By {one.report}: {sentence(one)}")
+            print(f"  from {reports_dir / one.report / FILE}: {num_runs} runs at scale {scale}")
         elif one.report:
             print(f"{reports_dir / one.report / 'report.md'} measures: {'; '.join(one.claim.measured_by.values())}")
         elif one.study:
@@ -155,13 +160,13 @@ def _answers(name: str, reports_dir: Path) -> list[Answer]:
     claims = [CLAIMS[name], *whole_claims().get(name, [])]
     studies = tuple(slug for claim in claims for slug in (*claim.studies, *claim.measured_by))
     found = {one: findings_in(reports_dir, one) for one in _recorded(studies, reports_dir)}
-    compared = {one: findings for one, findings in found.items() if not findings.study.is_search}
-    return [answer for claim in claims for answer in answers_of(claim, compared)]
+    return [answer for claim in claims for answer in answers_of(claim, found)]
 
 
 def _recorded(studies: tuple[str, ...], reports_dir: Path) -> list[str]:
-    """Return the names of the reports of these studies that have records."""
-    return [one for one in recorded_names(reports_dir) if one.startswith(studies)]
+    """Return the names of the reports of these studies that have records. A search judges no claim."""
+    names = recorded_names(reports_dir)
+    return [one for one in names if one.startswith(studies) and SEARCH_SUFFIX not in one]
 
 
 def _failure(status: int, plan: CheckPlan, own: dict[str, str]) -> str:

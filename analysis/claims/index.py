@@ -26,7 +26,7 @@ OTHERS = {
     "verify/report.md": "one trained run against the definitions of the paper, by `python -m analysis.verify`.",
 }
 FOLDERS = (
-    "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, all of it for programs in"
+    "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, numbers for programs in"
     " `report.json`, and the records from which `python analysis/report.py NAME --from-records` builds it again; with"
     " `export=true` also the runs as `results.csv`, tables as LaTeX and figures as PDF."
 )

@@ -56,7 +56,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
         table.rows.extend(_rows(own, words[name], reports_dir))
     scales = scales_section(findings.values())
     return Document(
-        title="Which claims of the paper hold here, and which cannot be judged?",
+        title="Which claims of the papers hold here?",
         subtitle="[Reports](../index.md) · claims",
         answer=summary_of(words),
         sections=[Section("Verdicts", [table])],
@@ -156,7 +156,7 @@ def _scale(answer: Answer) -> str:
     if answer.findings is None or answer.verdict is None:
         return ""
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
-    shown = f"n = {min(seeds)}" if seeds else "no seeds"
+    shown = f"n = {min(seeds)}" if seeds else f"{answer.findings.evidence.runs['seed'].nunique()} seeds"
     look = answer.findings.look.number
     return f"{answer.findings.config.scale}, {shown}, equal {answer.findings.study.equal}, look {look}"
 

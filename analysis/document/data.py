@@ -6,6 +6,7 @@ digits of a float. A committed report must be the same everywhere.
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.document.model import Document
@@ -14,13 +15,18 @@ VERSION = 4
 DIGITS = 8
 
 
-def to_json(document: Document) -> str:
-    """Return the title and the answer of a document, and its findings (``numbers``)."""
+def to_json(document: Document, files: Sequence[str] = ()) -> str:
+    """Return the title and the answer of a document, its findings (``numbers``), and the other files of its folder.
+
+    Args:
+        files: paths in the folder. A later report replaces these, and leaves others.
+    """
     values = {
         "version": VERSION,
         "title": document.title,
         "answer": document.answer,
         "numbers": document.numbers,
+        "files": list(files),
     }
     return json.dumps(plain(values), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -154,10 +154,11 @@ class _Inline(RendererHTML):
 
 
 def _usual_note(table: Table) -> str:
-    """Return the note of most cells that have one, which stands above the table; empty if they are few."""
-    notes = Counter(cell.note for row in table.rows for cell in row if isinstance(cell, Cell) and cell.note)
+    """Return the note of most cells, which stands above the table; empty if they are few, or a number has none."""
+    cells = [cell for row in table.rows for cell in row if isinstance(cell, Cell)]
+    notes = Counter(cell.note for cell in cells if cell.note or cell.value is not None)
     ((note, number),) = notes.most_common(1) or [("", 0)]
-    return note if number >= USUAL and 2 * number > notes.total() else ""
+    return note if number >= USUAL and 2 * number > notes.total() and not notes[""] else ""
 
 
 def _key(cell: Cell) -> str:

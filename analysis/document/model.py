@@ -123,7 +123,8 @@ VERDICTS: Mapping[str, Look] = {
     "smaller than claimed": Look("#d9730d", "🟧"),
     "studies disagree": Look("#7b4fb5", "🟪"),
     "undecided": Look("#b8930a", "🟨"),
-    "not testable": Look("#a5a5a5", "⬜"),
+    "not testable": Look("#8a8a8a", "⬜"),
+    "beyond reach": Look("#dcdcdc", "⬜"),
     "not run yet": Look("#a5a5a5", "⬜"),
 }
 

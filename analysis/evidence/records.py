@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ablations.request import Request, request_from_json, request_to_json
 from ablations.studies.sensitivity import STUDY as SENSITIVITY
 from ablations.study import Study
 from aimv2.base.errors import UsageError
+from aimv2.config.signature import signature
 from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
 from analysis.evidence.searches import Search, search_from_json, search_to_json
 from analysis.inference.items import ItemMoments, Run, runs_index
@@ -152,18 +153,6 @@ def time_of_runs(reports_dir: Path, name: str) -> str:
     return f"{trained['seconds'].mean():.0f} s on {where}" if len(trained) else ""
 
 
-def are_complete(reports_dir: Path, request: Request) -> bool:
-    """True if the records beside a report are of this request, and none of its runs lacks a result."""
-    try:
-        file = pq.ParquetFile(reports_dir / request.folder / FILE)
-        recorded = json.loads(file.metadata.metadata[KEY])["request"]
-        missing = file.read(["reason"])["reason"]
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return False
-    is_same = bool(recorded == json.loads(json.dumps(request_to_json(request))))
-    return is_same and missing.null_count == len(missing)
-
-
 def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
     try:
@@ -173,19 +162,34 @@ def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     return {(row["arm"], row["seed"]): row["run"] for row in rows}
 
 
-def checked_to_publish(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:
-    """Refuse records that show less than those that are published.
+def check_publishable(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:
+    """Refuse records that show less than those that are published, or other runs.
 
     Raises:
-        UsageError: an arm has fewer seeds than before.
+        UsageError: an arm has fewer seeds than before, or another config.
     """
     if before is None:
         return
-    new, old = (_seeds(unpack(one, studies)) for one in (packed, before))
-    if fewer := [f"{arm} ({new.get(arm, 0)} of {seeds})" for arm, seeds in old.items() if new.get(arm, 0) < seeds]:
+    new, old = (unpack(one, studies) for one in (packed, before))
+    configs, published = _configs(new), _configs(old)
+    if other := [arm for arm, config in published.items() if configs.get(arm, config) != config]:
+        raise UsageError(
+            f"these arms have other configs than in the published report: {', '.join(other)}; delete the published one"
+            " first, or give the new one a name of its own with sweep.suffix=NAME"
+        )
+    seeds = _seeds(new)
+    if fewer := [
+        f"{arm} ({seeds.get(arm, 0)} of {had})" for arm, had in _seeds(old).items() if seeds.get(arm, 0) < had
+    ]:
         raise UsageError(
             f"these arms have fewer seeds than in the published report: {', '.join(fewer)}; sweep.seeds=N adds seeds"
         )
+
+
+def _configs(records: Records) -> dict[str, str]:
+    """Return the name that each arm's run would have with seed 0."""
+    configs = {cell.arm: cell.config for cell in records.request.cells}
+    return {arm: signature(replace(config, seed=0)) for arm, config in configs.items()}
 
 
 def _seeds(records: Records) -> dict[str, int]:

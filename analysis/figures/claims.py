@@ -95,7 +95,9 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
             if abs(end) == FAR:
                 axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
         is_first = place == 0 or rows[place - 1].claim != row.claim
-        label = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper and is_first else "")
+        label = row.text.partition(":")[0]
+        if is_first:
+            label = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
         axis.text(0.01, place - 0.36, label, transform=axis.get_yaxis_transform(), va="center", color=INK)
     axis.set_yticks([])
     axis.set_ylim(len(rows) - 0.5, -0.9)

@@ -133,7 +133,7 @@ def spreads(value_SA: np.ndarray) -> Spreads:
         chances = {arm: _chance(whole, Blocks(value_SA[:, [one for one in arms if one != arm]])) for arm in arms}
         wider |= {arm for arm, chance in chances.items() if chance < WIDER}
         smallest = min(chances.values())
-        if smallest >= APART / len(arms):
+        if not smallest < APART / len(arms):  # also if it is NaN, as of values whose squares overflow
             break
         worst = {arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE}
         apart |= worst

@@ -12,9 +12,10 @@ from analysis.judgement.planner import planner_of
 from analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
+OUT_OF_REACH = "beyond reach"  # it needs hardware, data or models that we lack, or a study that does not exist
 DISAGREE = "studies disagree"
 DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
-WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, NOT_RUN)  # in the order of summaries
+WORDS = (*DECIDED, DISAGREE, Word.UNDECIDED, Word.NOT_TESTABLE, OUT_OF_REACH, NOT_RUN)  # in the order of summaries
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,9 @@ class Answer:
         """The verdict in a word or two."""
         if self.verdict is not None:
             return str(self.verdict.word)
-        return NOT_RUN if self.study else str(Word.NOT_TESTABLE)
+        if self.study:
+            return NOT_RUN
+        return str(Word.NOT_TESTABLE) if self.claim.measured_by else OUT_OF_REACH
 
     @property
     def runs(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Verdicts on the paper's claims, from the expectations that a study wrote for each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -75,6 +75,7 @@ def verdicts(
         absent = [f"{metric} is {why}" for metric in metrics if (why := _why_absent(evidence, metric))]
         blind = [insensitive(metric, sensitivity, config.scale, CLAIMS[claim].kinds) for metric in metrics]
         reasons = [
+            *_not_run(evidence, arms),
             *reasons_to_withhold(study, evidence, arms),
             *withholding(controls, metrics),
             *filter(None, blind),
@@ -103,6 +104,12 @@ def _why_absent(evidence: Evidence, metric: str) -> str:
     why = evidence.why_absent(metric)
     is_lacking = len(evidence.metrics) and not len(evidence.values(metric))
     return why or ("not among the metrics of these runs" if is_lacking else "")
+
+
+def _not_run(evidence: Evidence, arms: Iterable[str]) -> list[str]:
+    """Return which arms were not launched."""
+    absent = [arm for arm in arms if not evidence.num_runs(arm)]
+    return [f"sweep.arms left out {' and '.join(absent)}"] if absent else []
 
 
 def _without_mechanism(study: Study, claim: str, config: RunConfig) -> list[str]:

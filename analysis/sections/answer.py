@@ -50,7 +50,7 @@ def _why_withheld(findings: Findings) -> str:
     scale = findings.config.scale
     if findings.metric not in findings.sensitivity:
         return f"the sensitivity of `{findings.metric}` was not measured at scale {scale}"
-    return f"`{findings.metric}` does not see the known effects at scale {scale}"
+    return f"`{findings.metric}` was not shown to see the known effects at scale {scale}"
 
 
 def _of_arms(findings: Findings) -> str:

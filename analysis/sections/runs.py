@@ -80,7 +80,7 @@ def cost_section(findings: Findings) -> Section:
     """Return the cost of each arm and of all; of the baseline alone if nothing is compared with it."""
     note = (
         "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). Times are measured"
-        " while other work may run; their interval is over seeds (95 %, Student's t of the logarithms)."
+        " while other work may run; the interval of their ratio is over seeds (95 %, Student's t on its logarithm)."
     )
     if findings.compares:
         equal = COSTS[findings.study.equal][0]

@@ -155,7 +155,8 @@ def _run(findings: Findings) -> Section:
         ran = (
             f"{len(runs)} runs at scale {config.scale} with seeds {seeds}; the baseline sees {config.budget.samples:,}"
             f" samples. Together they took {hours:.1f} hours on {seen(findings.evidence, 'hardware')}. Code:"
-            f" {seen(findings.evidence, 'code')}. `python analysis/report.py {name} export=true` adds tables."
+            f" {seen(findings.evidence, 'code')}. `python analysis/report.py {name} --from-records"
+            " export=true` adds tables."
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])

@@ -128,6 +128,8 @@ def test_names_of_the_table_are_text(write, tmp_path):
         ({"recipe": "base"}, OPTIONS, "all runs have recipe 'base'"),
         ({"seed": 0}, [*OPTIONS, "seed=seed"], "several rows with recipe 'base' and seed '0'"),
         ({}, [*OPTIONS, "margin=-1"], "margin"),
+        ({"seed": ""}, [*OPTIONS, "seed=seed"], "line 2: seed is empty"),
+        ({"top1": 1e300}, OPTIONS, "line 2: top1 is larger than 1e+150"),
     ],
 )
 def test_what_cannot_be_compared_is_said(change, arguments, message, write, capsys):
@@ -141,7 +143,14 @@ def test_rows_without_a_value_are_left_out_and_counted(write):
     runs["top1"] = runs["top1"].astype(object)
     runs.loc[len(runs)] = {"recipe": "mixup", "seed": 9, "top1": ""}
     text = str(report(write(runs), CompareOptions(arm="recipe", metric="top1", baseline="base")).sections)
-    assert "1 rows without a value" in text
+    assert "Rows without a value of top1 were left out: 1 of mixup." in text
+
+
+def test_what_shares_nothing_with_the_baseline_is_not_said_to_be_equal(write):
+    runs = pd.DataFrame({"recipe": ["base", "base", "one", "one"], "seed": [0, 1, 2, 3], "top1": [1.0, 2.0, 5.0, 6.0]})
+    found = report(write(runs), CompareOptions(arm="recipe", metric="top1", baseline="base", seed="seed"))
+    assert found.answer.startswith("Nothing can be compared with base in top1")
+    assert found.numbers["arms"]["one"]["shows"] == "too few shared seeds"
 
 
 def test_too_few_runs_and_no_spread_are_told_apart(write):

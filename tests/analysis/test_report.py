@@ -210,7 +210,11 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["prefix_ratio", "run_dir=x"], "Did you mean 'runs_dir'?"),
         (["prefix_ratio", "export=tru"], "export: "),
         (["publish"], "publish which report?"),
-        (["publish", "prefix_ratio"], "records.parquet cannot be read"),
+        (
+            ["publish", "prefix_ratio", "reports_dir=nowhere"],
+            "nowhere has no report 'prefix_ratio' with records; it has",
+        ),
+        (["publish", "prefix_ratio", "reports_dir=reports/published"], "has the reports that are published"),
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
@@ -220,6 +224,33 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
 def test_command_refuses_wrong_arguments(arguments, message, capsys):
     assert report.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_committed_records_are_read_where_own_reports_have_none(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = folder.name
+    shutil.copytree(folder, tmp_path / "reports" / "published" / name)
+    assert report.main([name, "--from-records", "export=true"]) == 0
+    assert capsys.readouterr().out.strip() == f"reports/published/{name}/report.md"
+    assert (tmp_path / "reports" / "published" / name / "results.csv").exists()
+    assert report.main(["index", "--from-records"]) == 0
+    assert capsys.readouterr().out.strip() == "reports/published/index.md"
+    shutil.copytree(folder, tmp_path / "reports" / name)
+    assert report.main([name, "--from-records"]) == 0
+    assert capsys.readouterr().out.strip() == f"reports/{name}/report.md"
+
+
+def test_runs_of_another_config_do_not_replace_what_is_published(request_of, runs_dir, folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "published" / folder.name)
+    cells = [
+        replace(cell, config=replaced(cell.config, {"optimizer.peak_lr": 9e-3})) if cell.arm == "causal" else cell
+        for cell in request_of.cells
+    ]
+    other = Records(replace(request_of, cells=cells), load(request_of.cells, runs_dir), Look(1))
+    (tmp_path / folder.name).mkdir()
+    (tmp_path / folder.name / FILE).write_bytes(pack(other))
+    assert report.main(["publish", folder.name, f"reports_dir={tmp_path}"]) == 2
+    assert "these arms have other configs than in the published report: causal" in capsys.readouterr().err
 
 
 def test_a_broken_report_beside_it_leaves_a_new_one_without_index(request_of, runs_dir, tmp_path, capsys):

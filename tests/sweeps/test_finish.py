@@ -1,6 +1,5 @@
 """The end of a launch."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -47,12 +46,17 @@ def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
     assert "still missing" not in printed
 
 
-def test_a_report_whose_runs_are_done_is_written_once(ended, tmp_path):
+def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, tmp_path):
     path = tmp_path / "reports" / "prefix_ratio" / "report.md"
-    ended()
+    assert "as it was" not in ended()[1]
     path.write_text("as it was")
-    ended()
+    assert "report.md, as it was" in ended()[1]
     assert path.read_text() == "as it was"
-    os.utime(path, (0, 0))
+    name = read_request(copied, "prefix_ratio", STUDIES).cells[0].name
+    result = copied / name / "result.json"
+    result.write_text(result.read_text() + "\n")
     ended()
-    assert path.read_text() != "as it was", "sources are newer"
+    assert path.read_text() != "as it was", "a result is another one"
+    path.with_name("report.html").unlink()
+    ended()
+    assert path.with_name("report.html").exists()

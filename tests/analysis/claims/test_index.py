@@ -16,7 +16,7 @@ def test_without_reports_every_claim_is_a_cell_and_nothing_is_judged():
     page = document({})
     cells = figures_of(page)["claims"]
     assert list(cells["claim"]) == WHOLE
-    assert set(cells["verdict"]) == {"not run yet", "not testable"}
+    assert set(cells["verdict"]) == {"not run yet", "not testable", "beyond reach"}
     assert dict(zip(cells["claim"], cells["group"], strict=True)) == {name: CLAIMS[name].group for name in WHOLE}
     assert "forest" not in figures_of(page)
 

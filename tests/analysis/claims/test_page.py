@@ -43,9 +43,13 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
         claim.id for claim in CLAIMS.values() if not claim.part_of
     ]
     num_judged = sum(bool(claim.studies) and not claim.part_of for claim in CLAIMS.values())
-    assert page.answer == f"Of 51 claims: {51 - num_judged} *not testable*; {num_judged} *not run yet*."
+    measured = sum(bool(claim.measured_by) for claim in CLAIMS.values() if not claim.part_of)
+    reach = 51 - num_judged - measured
+    assert (
+        page.answer == f"Of 51 claims: {measured} *not testable*; {reach} *beyond reach*; {num_judged} *not run yet*."
+    )
     lit = row_of(page, "lit-zero-shot")
-    assert lit["verdict"] == f"**not testable** / {CLAIMS['lit-zero-shot'].why_not}"
+    assert lit["verdict"] == f"**beyond reach** / {CLAIMS['lit-zero-shot'].why_not}"
     planned = row_of(page, "beats-cappa-same-data")
     assert planned["verdict"].startswith("**not run yet** / objective: ")
     assert planned["what decides"] == ""

@@ -9,7 +9,8 @@ from analysis.document.model import Document, Section
 
 
 def test_json_has_the_findings():
-    found = json.loads(to_json(Document("t", "q", "c", [Section("s", [])], numbers={"n": 1.0})))
+    found = json.loads(to_json(Document("t", "q", "c", [Section("s", [])], numbers={"n": 1.0}), ["a", "b"]))
+    assert found.pop("files") == ["a", "b"]
     assert found == {"version": 4, "title": "t", "answer": "c", "numbers": {"n": 1.0}}
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -6,7 +7,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from analysis.document.model import Document, Figure, Paragraph, Section, Table
-from analysis.document.write import write, write_index
+from analysis.document.write import check_replaceable, own_files, write, write_index
 
 
 def document(text="text"):
@@ -48,12 +49,41 @@ def test_index_stands_beside_the_reports_and_replaces_none(tmp_path):
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"of_others.svg"}, "its own old figure is gone"
 
 
-def test_new_report_replaces_the_old_one_completely(tmp_path):
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t" / "stale").write_text("")
-    write(document(), tmp_path / "t")
-    assert not (tmp_path / "t" / "stale").exists()
+def test_a_new_report_replaces_the_old_one_and_nothing_else(tmp_path):
+    target = tmp_path / "t"
+    write(document(), target, export=True)
+    (target / "notes.txt").write_text("mine")
+    (target / "figures" / "mine.svg").write_text("")
+    write(replace(document("other"), details=[]), target)
+    assert set(files(target)) == {"report.md", "report.html", "report.json", "notes.txt", "figures/mine.svg"}
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_a_report_takes_the_place_of_no_file_and_of_no_records(tmp_path):
+    (tmp_path / "runs.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"runs\.csv is a file, and a report is a folder"):
+        write(document(), tmp_path / "runs.csv")
+    with pytest.raises(UsageError, match=r"runs\.csv is a file"):
+        check_replaceable(tmp_path / "runs.csv")
+    assert (tmp_path / "runs.csv").read_text() == "mine"
+    write(replace(document(), files={"records.parquet": b""}), tmp_path / "t")
+    with pytest.raises(UsageError, match=r"t is a report with records\.parquet, which would be lost"):
+        check_replaceable(tmp_path / "t")
+
+
+def test_an_index_replaces_no_file_that_is_not_its_own(tmp_path):
+    index = replace(document(), sections=document().details, details=[])
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"index\.html is no file of an index of reports"):
+        write_index(index, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html"}
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
+def test_a_page_of_others_lists_no_file_outside_of_its_folder(tmp_path, name):
+    (tmp_path / "report.json").write_text(json.dumps({"files": [name, "inside", 3]}))
+    assert own_files(tmp_path / "report.json") == {"inside"}
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):

@@ -171,3 +171,8 @@ def test_combination_without_all_arms_is_no_estimate():
     error = SharedError(table()[["a", "b"]])
     assert error.combination(SLOPE) is NO_ESTIMATE
     assert error.combination({"a": 0.0, "b": 0.0}) is NO_ESTIMATE
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid:RuntimeWarning")
+def test_spreads_of_values_whose_squares_overflow_are_not_compared_for_ever():
+    assert spreads(np.random.default_rng(0).normal(1, 1, (4, 3)) * 1e300).apart == frozenset()

@@ -59,7 +59,7 @@ def test_studies_answer_in_the_order_of_the_claim_and_those_without_a_report_say
 
 def test_a_claim_without_a_study_has_its_reason():
     (answer,) = answers_of(CLAIMS["lit-zero-shot"], {"objective": found("objective", 0.1)})
-    assert (answer.word, answer.study, answer.verdict) == ("not testable", "", None)
+    assert (answer.word, answer.study, answer.verdict) == ("beyond reach", "", None)
     assert answer.claim.why_not
 
 

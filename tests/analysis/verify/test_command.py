@@ -93,7 +93,7 @@ def test_broken_run_leaves_no_report(copied, tmp_path):
 
 def test_folder_that_cannot_be_written_or_has_other_files_is_refused_before_the_checks(finished, tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(UsageError, match="has files and no report, and a report would replace it"):
+    with pytest.raises(UsageError, match="has files and no report; name another folder"):
         verify_command([f"run={finished.path}", f"out={tmp_path}"])
     with pytest.raises(UsageError, match="out='/proc/nowhere' cannot be written"):
         verify_command([f"run={finished.path}", "out=/proc/nowhere"])
