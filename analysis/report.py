@@ -29,16 +29,8 @@ from analysis.costs.measurements import read_measurements
 from analysis.document.differences import differences
 from analysis.document.write import INDEX_FILES, write, write_index
 from analysis.evidence.load import load
-from analysis.evidence.records import (
-    FILE,
-    PUBLISHED,
-    Records,
-    check_publishable,
-    pack,
-    packed_records,
-    recorded_names,
-    unpack,
-)
+from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
+from analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
 from analysis.evidence.searches import path_of, read_search
 from analysis.inference.looks import look, looks_path
 from analysis.judgement.findings import findings_of

@@ -19,6 +19,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
+from analysis.evidence.recorded import recorded_runs
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan, code_note, restart_note
 from sweeps.pricing.price import Clock, Price, price
@@ -31,8 +32,6 @@ MAX_SHOWN_VALUES = 4
 
 def report_note(plan: Plan, reports_dir: Path) -> str:
     """Return which report the launch will replace; empty unless there is one of other runs with the same seeds."""
-    from analysis.evidence.records import recorded_runs  # here, since pandas takes half a second to load
-
     reported = recorded_runs(reports_dir, plan.title)
     requested = {(cell.arm, cell.seed): cell.name for cell in plan.cells if not is_untrained(cell.arm)}
     shared = reported.keys() & requested.keys()

@@ -13,7 +13,7 @@ from ablations.study import SEARCH_SUFFIX
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.evidence.records import FILE, PUBLISHED, recorded_names, time_of_runs
+from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
 from analysis.judgement.findings import findings_in

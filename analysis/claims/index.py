@@ -8,7 +8,7 @@ from ablations.claims import CLAIMS
 from analysis.claims.page import studies_in, summary_of
 from analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
 from analysis.document.style import style
-from analysis.evidence.records import PUBLISHED
+from analysis.evidence.recorded import PUBLISHED
 from analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from analysis.inference.relations import Word
 from analysis.judgement.claims import DECIDED, Answer, all_answers, overall

@@ -14,7 +14,7 @@ from aimv2.request.resolve import resolve
 from analysis.claims.paper import paper_section
 from analysis.document.model import Cell, Document, Section, Table
 from analysis.document.template import blocks_of
-from analysis.evidence.records import recorded_names
+from analysis.evidence.recorded import recorded_names
 from analysis.inference.looks import Look
 from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
 from analysis.judgement.findings import Findings, findings_in

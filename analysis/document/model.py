@@ -110,22 +110,22 @@ class Chip:
     verdict: str
 
 
-class Look(NamedTuple):
+class VerdictLook(NamedTuple):
     """How a verdict is shown: its colour, and a mark of that colour for Markdown, which has none."""
 
     color: str
     mark: str
 
 
-VERDICTS: Mapping[str, Look] = {
-    "supported": Look("#2e7d32", "🟩"),
-    "contradicted": Look("#c62828", "🟥"),
-    "smaller than claimed": Look("#d9730d", "🟧"),
-    "studies disagree": Look("#7b4fb5", "🟪"),
-    "undecided": Look("#b8930a", "🟨"),
-    "not testable": Look("#8a8a8a", "⬜"),
-    "beyond reach": Look("#dcdcdc", "⬜"),
-    "not run yet": Look("#a5a5a5", "⬜"),
+VERDICTS: Mapping[str, VerdictLook] = {
+    "supported": VerdictLook("#2e7d32", "🟩"),
+    "contradicted": VerdictLook("#c62828", "🟥"),
+    "smaller than claimed": VerdictLook("#d9730d", "🟧"),
+    "studies disagree": VerdictLook("#7b4fb5", "🟪"),
+    "undecided": VerdictLook("#b8930a", "🟨"),
+    "not testable": VerdictLook("#8a8a8a", "⬜"),
+    "beyond reach": VerdictLook("#dcdcdc", "⬜"),
+    "not run yet": VerdictLook("#a5a5a5", "⬜"),
 }
 
 

@@ -26,12 +26,11 @@ from ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
 from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from analysis.evidence.recorded import FILE
 from analysis.evidence.searches import Search, search_from_json, search_to_json
 from analysis.inference.items import ItemMoments, Run, runs_index
 from analysis.inference.looks import Look
 
-FILE = "records.parquet"
-PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
 CELL = ["arm", "seed"]
@@ -131,35 +130,6 @@ def packed_records(reports_dir: Path, name: str) -> bytes:
         UsageError: there are none.
     """
     return _bytes(reports_dir / name / FILE)
-
-
-def recorded_names(reports_dir: Path) -> list[str]:
-    """Return the names of the reports that have records beside them."""
-    return sorted(path.parent.name for path in reports_dir.glob(f"*/{FILE}"))
-
-
-def time_of_runs(reports_dir: Path, name: str) -> str:
-    """Return how long a trained run of a report took, in words; empty if none did.
-
-    Raises:
-        UsageError: there are no records, or they are broken.
-    """
-    try:
-        table = pq.read_table(reports_dir / name / FILE, columns=["samples", "seconds", "hardware"]).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"the records {reports_dir / name / FILE} cannot be read: {error}") from error
-    trained = table[table["samples"] > 0]
-    where = "; ".join(trained["hardware"].dropna().unique())
-    return f"{trained['seconds'].mean():.0f} s on {where}" if len(trained) else ""
-
-
-def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
-    """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
-    try:
-        rows = pq.read_table(reports_dir / name / FILE, columns=[*CELL, "run"]).to_pylist()
-    except (OSError, pa.ArrowException):
-        return {}
-    return {(row["arm"], row["seed"]): row["run"] for row in rows}
 
 
 def check_publishable(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:

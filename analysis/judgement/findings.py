@@ -15,7 +15,8 @@ from ablations.study import UNTRAINED, Study
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import unit_of
 from analysis.evidence.load import Evidence
-from analysis.evidence.records import FILE, Records, read_records
+from analysis.evidence.recorded import FILE
+from analysis.evidence.records import Records, read_records
 from analysis.evidence.searches import Search
 from analysis.inference.intervals import is_rounding, size_of
 from analysis.inference.looks import Look

@@ -37,7 +37,7 @@ from aimv2.config.signature import DESCRIBED, identity, is_name
 from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
 from aimv2.spec.objectives import objective
 from analysis.document.data import plain
-from analysis.evidence.records import PUBLISHED
+from analysis.evidence.recorded import PUBLISHED
 from analysis.inference.intervals import LEVEL, Estimate, with_interval
 from analysis.inference.power import Aim, Noise, seeds_for
 from analysis.judgement.samples import SampleCurve

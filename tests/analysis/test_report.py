@@ -24,7 +24,8 @@ from analysis import report
 from analysis.costs.measurements import to_json
 from analysis.document.markdown import DETAILS, to_details
 from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.recorded import FILE
+from analysis.evidence.records import Records, pack
 from analysis.evidence.searches import path_of
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.conclusions import look_note
@@ -132,7 +133,7 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
     folder = tmp_path / request_of.folder
     assert report.main([folder.name, f"reports_dir={tmp_path}", "--check"]) == 0
     values = (folder / "report.json").read_text()
-    moved = values.replace('"low": -0.4', '"low": -0.5', 1)
+    moved = values.replace('"low":-0.4', '"low":-0.5', 1)
     assert moved != values
     (folder / "report.json").write_text(moved)
     (folder / "extra.txt").write_text("")
@@ -142,7 +143,7 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
     assert first.startswith(f"{folder / 'extra.txt'} is not what the records give")
     assert second.startswith(f"{folder / 'report.json'} is not what the records give"), "all others are the same"
     assert why == "  The report has no such file."
-    assert re.fullmatch(r'  Line \d+: .*"low": -0\.5\d+ is now -0\.4\d+ \(\+\d+ %\)', number)
+    assert re.fullmatch(r'  Line \d+: .*"low":-0\.5\d+ is now -0\.4\d+ \(\+\d+ %\)', number)
     assert (folder / "report.json").read_text() == moved, "nothing was written"
 
 

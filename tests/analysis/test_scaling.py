@@ -71,7 +71,7 @@ def test_one_variable_and_a_named_form(tmp_path):
     ladder_runs(BESIROGLU, noise=0.005, samples=6).to_csv(tmp_path / "runs.csv", index=False)
     found = report(tmp_path / "runs.csv", FitOptions(d="d", loss="loss", bootstrap=100, form="d_no_offset"))
     assert found.numbers["form"] == "B d^-b"
-    assert found.question == "72 runs, 6 settings."
+    assert found.subtitle == "72 runs, 6 settings."
     assert "frontier" not in found.numbers
 
 

@@ -14,7 +14,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
 from aimv2.runs.provenance import digest
-from analysis.evidence.records import FILE
+from analysis.evidence.recorded import FILE
 from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep, report_note
 from sweeps.pricing.price import RunSeconds

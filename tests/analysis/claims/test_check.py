@@ -17,7 +17,8 @@ from analysis.claims.check import check, listed
 from analysis.claims.check import launch as real_launch
 from analysis.claims.plan import base_of_study
 from analysis.evidence.load import load
-from analysis.evidence.records import FILE, Records, pack
+from analysis.evidence.recorded import FILE
+from analysis.evidence.records import Records, pack
 from analysis.inference.looks import Look
 from sweeps.parse import parse
 from tests.helpers.evidence import write_run

@@ -14,7 +14,7 @@ from analysis.claims.plan import base_of_study
 from analysis.document.data import to_json
 from analysis.document.model import lines_of
 from analysis.evidence.load import load
-from analysis.evidence.records import FILE as RECORDS
+from analysis.evidence.recorded import FILE as RECORDS
 from analysis.evidence.records import Records, pack
 from analysis.inference.looks import Look
 from analysis.inference.power import Aim, Noise

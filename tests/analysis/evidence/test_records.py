@@ -13,15 +13,14 @@ from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from analysis.evidence.load import MIXTURE_COLUMNS, load
+from analysis.evidence.recorded import FILE, recorded_names
 from analysis.evidence.records import (
-    FILE,
     KEY,
     Records,
     compared_metrics,
     pack,
     packed_records,
     read_records,
-    recorded_names,
     unpack,
 )
 from analysis.inference.looks import Look
