@@ -1,6 +1,8 @@
 """Which reports have records, and what these say of their runs. Plans of launches read it, so it loads no pandas."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ def recorded_names(reports_dir: Path) -> list[str]:
 def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
     try:
-        rows = pq.read_table(reports_dir / name / FILE, columns=["arm", "seed", "run"]).to_pylist()
+        rows = _rows(reports_dir / name / FILE, ["arm", "seed", "run"])
     except (OSError, pa.ArrowException):
         return {}
     return {(row["arm"], row["seed"]): row["run"] for row in rows}
@@ -32,9 +34,15 @@ def time_of_runs(reports_dir: Path, name: str) -> str:
         UsageError: there are no records, or they are broken.
     """
     try:
-        rows = pq.read_table(reports_dir / name / FILE, columns=["samples", "seconds", "hardware"]).to_pylist()
+        rows = _rows(reports_dir / name / FILE, ["samples", "seconds", "hardware"])
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"the records {reports_dir / name / FILE} cannot be read: {error}") from error
     trained = [row for row in rows if row["samples"]]  # null without a result
     where = "; ".join(dict.fromkeys(row["hardware"] for row in trained))
     return f"{sum(row['seconds'] for row in trained) / len(trained):.0f} s on {where}" if trained else ""
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:  # pq.read_table would load pandas
+        rows: list[dict[str, Any]] = file.read(list(columns)).to_pylist()
+    return rows

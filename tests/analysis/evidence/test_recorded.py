@@ -35,6 +35,11 @@ def test_the_time_of_a_run_is_the_mean_of_those_that_trained(reports_dir, eviden
         time_of_runs(reports_dir, "broken")
 
 
-def test_nothing_heavy_is_loaded():
-    code = "import sys, analysis.evidence.recorded; assert not {'pandas', 'scipy', 'torch'} & set(sys.modules)"
+@pytest.mark.parametrize("name", ["study", "broken", "nowhere"])
+def test_nothing_heavy_is_loaded(reports_dir, name):
+    call = f"recorded_runs(Path({str(reports_dir)!r}), {name!r})"
+    heavy = "assert not {'pandas', 'scipy', 'torch'} & set(sys.modules)"
+    code = (
+        f"import sys\nfrom pathlib import Path\nfrom analysis.evidence.recorded import recorded_runs\n{call}\n{heavy}"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
