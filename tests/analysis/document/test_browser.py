@@ -98,7 +98,8 @@ def test_index_shows_all_claims_and_fits_its_width(browser, findings, tmp_path, 
     assert browser.run("return document.documentElement.scrollWidth") <= width
     names = browser.run("return [...document.querySelectorAll('svg text')].map(text => text.textContent)")
     assert {claim.id for claim in CLAIMS.values() if not claim.part_of} <= set(names)
-    assert browser.run("return document.querySelectorAll('.picture').length") >= 1
+    pictures = browser.run("return [...document.querySelectorAll('.picture svg')].map(one => one.ariaLabel)")
+    assert pictures == ["The verdict on every claim", "Differences behind verdicts in units of their margins"]
     links = browser.run("return [...document.querySelectorAll('td a, th a')].map(link => link.getAttribute('href'))")
     assert links == [f"{findings.request.folder}/report.html"]
 
