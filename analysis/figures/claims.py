@@ -18,6 +18,7 @@ from analysis.document.style import INK, SOFT, show_on_hover
 COLUMNS = 3
 COLUMN, ROW = 3.2, 0.3  # inches
 BAR = 0.08  # of a column
+CHARACTER = 0.023  # about, of a column
 FAR = 6.0  # margins, where a difference is cut off
 HOLLOW = ("not run yet",)
 
@@ -48,19 +49,19 @@ class Row(NamedTuple):
 
 def claims_map(groups: Mapping[str, Sequence[ClaimCell]]) -> tuple[Figure, pd.DataFrame]:
     """Draw a cell for each claim by group, in the colour of its verdict."""
-    num_rows = sum(1 + math.ceil(len(cells) / COLUMNS) for cells in groups.values()) + 1
+    words = dict.fromkeys(cell.word for cells in groups.values() for cell in cells)
+    legend = _legend([word for word in VERDICTS if word in words])
+    num_legend = 1 + max(y for _, y in legend.values()) if legend else 0
+    num_rows = sum(1 + math.ceil(len(cells) / COLUMNS) for cells in groups.values()) + num_legend
     figure, axis = plt.subplots(figsize=(COLUMN * COLUMNS, ROW * num_rows))
     figure.subplots_adjust(0, 0, 1, 1)
     axis.set_xlim(0, COLUMNS)
     axis.set_ylim(num_rows, 0)
     axis.axis("off")
-    words = dict.fromkeys(cell.word for cells in groups.values() for cell in cells)
-    known = [word for word in VERDICTS if word in words]
-    for place, word in enumerate(known):
-        x = place * COLUMNS / len(VERDICTS)
-        axis.add_patch(_patch(x, 0.25, 0.5, word))
-        axis.text(x + 1.5 * BAR, 0.52, word, va="center", color=INK)
-    y = 1
+    for word, (x, y) in legend.items():
+        axis.add_patch(_patch(x, y + 0.25, 0.5, word))
+        axis.text(x + 1.5 * BAR, y + 0.52, word, va="center", color=INK)
+    y = num_legend
     for group, cells in groups.items():
         axis.text(0, y + 0.62, group, va="center", color=SOFT)
         y += 1
@@ -72,6 +73,18 @@ def claims_map(groups: Mapping[str, Sequence[ClaimCell]]) -> tuple[Figure, pd.Da
         y += math.ceil(len(cells) / COLUMNS)
     rows = [(group, *cell) for group, cells in groups.items() for cell in cells]
     return figure, pd.DataFrame(rows, columns=["group", "claim", "verdict", "note"])
+
+
+def _legend(words: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """Return where each word stands: the place in its row, and the row."""
+    found, x, y = dict[str, tuple[float, int]](), 0.0, 0
+    for word in words:
+        width = 2.2 * BAR + CHARACTER * len(word)
+        if x + width > COLUMNS:
+            x, y = 0.0, y + 1
+        found[word] = (x, y)
+        x += width
+    return found
 
 
 def _patch(x: float, y: float, height: float, word: str) -> Rectangle:

@@ -1,5 +1,6 @@
 """Claims in figures: every cell and every difference is drawn."""
 
+import itertools
 import math
 
 import pytest
@@ -36,6 +37,10 @@ def test_each_claim_is_a_cell_in_the_colour_of_its_verdict():
     assert list(data["verdict"]) == [*VERDICTS, "supported"]
     places = [text.get_position() for text in axis.texts]
     assert len(set(places)) == len(places), "none over another"
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
 def test_differences_beyond_the_scale_end_at_its_edge():
