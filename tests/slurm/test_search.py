@@ -12,7 +12,7 @@ from aimv2.runs.record import RunFolder
 NAME = "loss_weight_search"
 NUM_TRIALS = 6
 ARGUMENTS = (
-    *("launch.py", "sweep=loss_weight", "search=optuna", f"search.trials={NUM_TRIALS}", "sweep.seeds=1"),
+    *("launch.py", "sweep=loss_weight", "scale=demo", "search=optuna", f"search.trials={NUM_TRIALS}", "sweep.seeds=1"),
     *("executor=slurm", "executor.workers=2", "executor.minutes=5", "evaluation.curve_points=5"),
 )
 
