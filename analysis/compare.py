@@ -1,29 +1,24 @@
 """python analysis/report.py compare FILE arm=… metric=… baseline=…: the arms of a table of runs of any source."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
 from pydantic import Field, NonNegativeFloat
 from pydantic.dataclasses import dataclass
-from rich.console import Console
-from rich.markdown import Markdown
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
-from analysis.document.markdown import to_markdown
 from analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
+from analysis.document.show import show
 from analysis.document.style import COLOURS, INK, ArmLook, style
-from analysis.document.write import check_replaceable, write
+from analysis.document.write import check_replaceable
 from analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
 from analysis.inference.contrasts import SharedError
 from analysis.inference.intervals import (
@@ -38,7 +33,6 @@ from analysis.inference.intervals import (
 from analysis.inference.relations import finding
 from analysis.tables import numbers, place_of, read_columns
 
-WIDTH = 120  # of the output where it is no terminal
 COLUMN = ["COLUMN"]
 COMMAND = "python analysis/report.py compare FILE arm=COLUMN metric=COLUMN baseline=ARM"
 DIRECTIONS = {"better": "higher", "worse": "lower"}  # what a finding says, where larger values are not known to be good
@@ -110,10 +104,7 @@ def compare(arguments: Sequence[str]) -> int:
     if options.out:
         check_replaceable(Path(options.out))
     document = report(Path(arguments[0]), options)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(Markdown(to_markdown(replace(document, lead=None))))
-    if options.out:
-        print(f"report: {write(document, Path(options.out), export=options.export)}")
+    show(document, options.out, export=options.export)
     return 0
 
 
@@ -163,7 +154,8 @@ def read_runs(path: Path, options: CompareOptions) -> tuple[pd.DataFrame, dict[s
     table = read_columns(path, options.columns)
     for name in ("arm", "seed"):
         if name in table and (is_empty := table[name] == "").any():
-            raise UsageError(f"{place_of(path, int(np.argmax(is_empty)))}: {options.columns[name]} is empty")
+            row = int(table.index[is_empty].min())
+            raise UsageError(f"{place_of(path, row)}: {options.columns[name]} is empty")
     is_there = ~table["metric"].str.lower().isin(["", "nan"])
     runs = table[is_there].copy()
     runs["metric"] = numbers(path, runs["metric"], options.metric)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
@@ -11,18 +10,16 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 import pandas as pd
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
-from rich.console import Console
-from rich.markdown import Markdown
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.arguments import HELP, guarded
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
-from analysis.document.markdown import to_markdown
 from analysis.document.model import Document, Section
+from analysis.document.show import show
 from analysis.document.style import style
-from analysis.document.write import check_replaceable, write
+from analysis.document.write import check_replaceable
 from analysis.inference.scaling.assess import assess
 from analysis.inference.scaling.bootstrap import NUM_DRAWS
 from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
@@ -32,7 +29,6 @@ from analysis.tables import numbers, read_columns
 
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 COLUMNS = ("n", "d", "loss", "seed", "flops")
-WIDTH = 120  # of the output where it is no terminal
 COLUMN = ["COLUMN"]
 FORMS = ", ".join(form.name for form in forms_of(["n", "d"]))
 
@@ -112,10 +108,7 @@ def _fit(arguments: Sequence[str]) -> int:
     if options.out:
         check_replaceable(Path(options.out))
     document = report(Path(arguments[1]), options)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(Markdown(to_markdown(replace(document, lead=None))))
-    if options.out:
-        print(f"report: {write(document, Path(options.out), export=options.export)}")
+    show(document, options.out, export=options.export)
     return 0
 
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from aimv2.base.errors import UsageError
 
+FIRST_LINE = 2  # of a text file that has values, at least
+EXACT = 2.0**53  # below, floats that are whole numbers are exact
 LARGEST = 1e150  # whose square is still a number
 PARQUET = (".parquet", ".pq")
 
@@ -36,17 +38,21 @@ def read_columns(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _text(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file; all values are text."""
+    """Read a CSV or TSV file; all values are text, and the index is that of ``place_of``."""
     separator = "\t" if path.suffix == ".tsv" else ","
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [row for row in csv.reader(file, delimiter=separator, skipinitialspace=True) if row]
-    except (OSError, ValueError, csv.Error) as error:  # a file without lines has no header
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
+            found = [(reader.line_num - FIRST_LINE, row) for row in reader if row]
+    except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
-    for number, row in enumerate(rows, start=2):
+    if not found:
+        raise UsageError(f"{path} cannot be read as CSV: it is empty")
+    (_, header), *rows = found
+    for number, row in rows:
         if len(row) != len(header):
-            raise UsageError(f"{path}, line {number}: {len(row)} values, and the header has {len(header)} columns")
-    return pd.DataFrame(rows, columns=header, dtype=str)
+            raise UsageError(f"{place_of(path, number)}: {len(row)} values, and the header has {len(header)} columns")
+    return pd.DataFrame([row for _, row in rows], [number for number, _ in rows], header, dtype=str)
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -60,8 +66,10 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _as_text(column: "pd.Series[Any]") -> "pd.Series[str]":
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():  # whole numbers beside missing ones
-        column = column.astype("Int64")
+    if pd.api.types.is_float_dtype(column):
+        there = column.dropna()
+        if (there % 1 == 0).all() and (there.abs() < EXACT).all():  # whole numbers beside missing ones
+            column = column.astype("Int64")
     return column.astype("string").fillna("").astype(str).str.strip()
 
 
@@ -89,4 +97,4 @@ def numbers(path: Path, texts: "pd.Series[str]", column: str, *, positive: bool 
 
 def place_of(path: Path, row: int) -> str:
     """Return where a row of a table stands in its file."""
-    return f"{path}, row {row + 1}" if path.suffix in PARQUET else f"{path}, line {row + 2}"
+    return f"{path}, row {row + 1}" if path.suffix in PARQUET else f"{path}, line {row + FIRST_LINE}"
