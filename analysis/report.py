@@ -93,8 +93,8 @@ def _rebuild(arguments: Sequence[str]) -> int:
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
     reports_dir, export = Path(values["reports_dir"]), checked("export", bool, values["export"])
-    if flags and "reports_dir" not in map(_key, arguments):
-        reports_dir = _with_records(names[0], reports_dir)
+    if flags:
+        reports_dir = _with_records(names[0], reports_dir, arguments)
     if "--check" in flags:
         return _check(names[0], reports_dir, export=export)
     if "--from-records" in flags:
@@ -109,7 +109,7 @@ def _rebuild(arguments: Sequence[str]) -> int:
 
 def _publish(arguments: Sequence[str]) -> int:
     names, _, values = _read(arguments, (), {})
-    if "runs_dir" in map(_key, arguments):
+    if any(word.startswith("runs_dir=") for word in arguments):
         raise UsageError("publish reads no runs; write the report from them first: python analysis/report.py STUDY")
     if len(names) != 1:
         raise UsageError(f"publish which report? Name one: python analysis/report.py publish STUDY (got {names})")
@@ -139,9 +139,8 @@ def _card(arguments: Sequence[str]) -> int:
     if values["layout"] not in LAYOUTS:
         raise unknown("layout", values["layout"], LAYOUTS)
     (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
-    if flags and "reports_dir" not in map(_key, arguments):
-        reports_dir = _with_records(name, reports_dir)
     if flags:
+        reports_dir = _with_records(name, reports_dir, arguments)
         found = findings_of(unpack(packed_records(reports_dir, name), STUDIES), reports_dir)
     else:
         found = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
@@ -162,12 +161,11 @@ def _read(
     return [word for word in arguments if "=" not in word and word not in flags], flags, defaults | values
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0]
-
-
-def _with_records(name: str, reports_dir: Path) -> Path:
-    """Return the folder that has records of this name, or any if it stands for several: own reports, or published."""
+def _with_records(name: str, reports_dir: Path, arguments: Sequence[str]) -> Path:
+    """Return the folder that was typed, or that has records of this name, or any if it stands for several: that of own
+    reports, or of those that are published."""
+    if any(word.startswith("reports_dir=") for word in arguments):
+        return reports_dir
     for folder in (reports_dir, reports_dir / PUBLISHED):
         names = [*recorded_names(folder), *([COSTS] if (folder / COSTS / MEASUREMENTS).exists() else [])]
         if name in names or (name in (ALL, CLAIMS, INDEX) and names):
