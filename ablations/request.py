@@ -106,7 +106,15 @@ def read_request(
             newest of all if that user has none.
     """
     requests = read_requests(runs_dir, name, studies)
-    known = _arms(like or next((request for request in requests if request.owner == owner), requests[0]).cells)
+    return union(requests, like or next((one for one in requests if one.owner == owner), requests[0]).cells)
+
+
+def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
+    """Return those of a study's requests, the newest first, that have the baseline run of these cells, as one.
+
+    Values and configs are decided as in ``read_request``.
+    """
+    known = _arms(like)
     same = [one for one in requests if known.get(one.study.baseline) == _arms(one.cells).get(one.study.baseline)]
     study, arms, starts = same[0].study, dict[str, str](), dict[str, str]()
     cells, runs = dict[tuple[str, int], Cell](), set[str]()

@@ -8,15 +8,18 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablations.claims import CLAIMS
+from ablations.catalogue import STUDIES
+from ablations.claims import CLAIMS, Claim
 from ablations.study import SEARCH_SUFFIX
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
+from analysis.evidence.joined import joined
 from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
+from analysis.evidence.records import read_records
 from analysis.inference.relations import Word
 from analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
-from analysis.judgement.findings import findings_in
+from analysis.judgement.findings import findings_in, findings_of
 from analysis.judgement.planner import in_words
 from analysis.judgement.sensitivity import COMMITTED
 
@@ -35,6 +38,8 @@ Execute the runs that a claim of the paper needs and that are missing, and print
                                your own are read from there
   dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
   price=false                  measure no time; a limit on the time is then an error
+  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
+                               are run
   scale=demo, data.sources=…   any other argument of sweeps/launch.py
 
 The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
@@ -61,8 +66,11 @@ def launch(arguments: Sequence[str]) -> int:
     return subprocess.run([sys.executable, str(LAUNCHER), *arguments], check=False).returncode
 
 
-def check(arguments: Sequence[str], launch: Launch = launch) -> int:
+def check(arguments: Sequence[str], launch: Launch = launch, published: Path = COMMITTED) -> int:
     """Carry out the command and return its exit status.
+
+    Args:
+        published: has the committed reports, whose seeds need no run.
 
     Raises:
         UsageError: the claim, the study or a value does not exist, or a file cannot be read or written.
@@ -76,7 +84,7 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
         print(listed(), end="")
         return 0
     try:
-        return _checked(arguments[0], arguments[1:], launch)
+        return _checked(arguments[0], arguments[1:], launch, published)
     except UsageError:
         raise
     except (OSError, RunFailedError) as error:
@@ -86,7 +94,7 @@ def check(arguments: Sequence[str], launch: Launch = launch) -> int:
         return ERROR
 
 
-def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
+def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -> int:
     """Plan, launch and judge; return the exit status."""
     if name not in CLAIMS:
         raise unknown("claim", name, CLAIMS)
@@ -98,7 +106,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
         for slug, what in claim.measured_by.items():
             print(f"python sweeps/launch.py sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
-    plan = plan_check(claim, own, others)
+    plan = plan_check(claim, own, others, published)
     print("\n".join(plan.text), flush=True)
     if recorded := _recorded(claim.studies, COMMITTED):
         times = {one: time_of_runs(COMMITTED, one) for one in recorded}
@@ -120,12 +128,26 @@ def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     if "executor=slurm" in others:
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
-    answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
-    print(sentence(answer))
+    answers = _answers_of_plan(claim, plan)
+    print(sentence(answers["all"]))
+    if len(answers) > 1:
+        print(f"By {'; by '.join(f'{whose} alone: {one.word}' for whose, one in answers.items() if whose != 'all')}.")
     others = [one.id for one in whole_claims().get(name, [])] + [one for one in claim.studies if one != plan.study.slug]
     if others:
         print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(others)} count too.")
-    return STATUS[Word(answer.word)]
+    return STATUS[Word(answers["all"].word)]
+
+
+def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
+    """Return the answers of all runs, and, if the plan counts committed ones, of those and of the others alone."""
+    own = read_records(plan.checks_dir / plan.folder / FILE, STUDIES)
+    records = {"all": own}
+    if plan.committed is not None:
+        records = {"all": joined(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
+    return {
+        whose: Answer(claim, plan.study.slug, plan.folder, findings_of(one, plan.checks_dir))
+        for whose, one in records.items()
+    }
 
 
 def _from_records(name: str, words: Sequence[str]) -> int:
@@ -209,7 +231,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the command's own values and the arguments of the launcher."""
     mine = [word for word in words if word.partition("=")[0] in OWN_KEYS]
     own = OWN_KEYS | key_values(mine, OWN_KEYS)
-    for key in ("dry_run", "price"):
+    for key in ("dry_run", "price", "committed"):
         if own[key] not in ("true", "false", OWN_KEYS[key]):
             raise UsageError(f"{key}={own[key]} must be true or false")
     others = [word for word in words if word not in mine]

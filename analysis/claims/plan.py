@@ -10,20 +10,31 @@ from ablations.adapt import adapted
 from ablations.budget import Equal
 from ablations.catalogue import STUDIES
 from ablations.claims import Claim
+from ablations.expand import Cell, expand
 from ablations.request import DEFAULT_SCALE
 from ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.run_config import RunConfig
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
+from analysis.evidence.recorded import FILE
+from analysis.evidence.records import Records, read_records
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.planner import Planner, planner_of
+from analysis.judgement.sensitivity import COMMITTED, read_sensitivity
 from analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
-from analysis.judgement.sensitivity import read_sensitivity
 
 MAX_SEEDS = 16
 LIMIT = "2h"
-OWN_KEYS = {"limit": "", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false", "price": ""}
+OWN_KEYS = {
+    "limit": "",
+    "study": "",
+    "seeds": "",
+    "runs_dir": "runs",
+    "dry_run": "false",
+    "price": "",
+    "committed": "true",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class CheckPlan:
         launch: the launcher's arguments.
         checks_dir: where the launcher writes its report, and whose sensitivity counts before the committed one.
         folder: the name of the report in it.
-        num_seeds: those of each arm.
+        num_seeds: those of each arm, with the committed ones.
+        committed: records whose seeds count and are not run again; None if all seeds are run.
         text: printed before the launch.
         blind: why the claim's metrics decide nothing at this scale; empty if they can.
     """
@@ -44,16 +56,18 @@ class CheckPlan:
     checks_dir: Path
     folder: str
     num_seeds: int
+    committed: Records | None
     text: tuple[str, ...]
     blind: str
 
 
-def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> CheckPlan:
+def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], published: Path = COMMITTED) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
 
     Args:
         own: the values of ``OWN_KEYS``.
         others: arguments that go to the launcher as they are.
+        published: has the committed reports.
 
     Raises:
         UsageError: the study does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
@@ -68,15 +82,20 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
     arms = [arm for arm in study.arms if arm in needed]
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
-    look = Look(num_looks(looks_path(Path(own["runs_dir"]), folder)) + 1)
-    sensitivity = read_sensitivity(checks_dir, baseline)
-    planner = planner_of(study, claim.id, look.level, sensitivity, baseline.scale)
-    num_seeds = _num_seeds(own["seeds"], planner)
+    looks, sensitivity = num_looks(looks_path(Path(own["runs_dir"]), folder)), read_sensitivity(checks_dir, baseline)
+    planner = planner_of(study, claim.id, Look(looks + 1).level, sensitivity, baseline.scale)
+    num_seeds, committed = _num_seeds(own["seeds"], planner), None
+    seeds = list(range(num_seeds))
+    if own["committed"] == "true" and not any(word.startswith("sweep.") for word in others):
+        committed, seeds = _committed(published / folder / FILE, expand(study, base, arms, seeds))
+    if committed is not None:
+        level = Look(looks + committed.look.number + 1).level
+        planner = planner_of(study, claim.id, level, sensitivity, baseline.scale)
     is_priced = (own["price"] or str(own["dry_run"] == "false").lower()) == "true"
     launched = (
         f"sweep={study.slug}",
         *([f"sweep.arms=[{','.join(arms)}]"] if len(arms) < len(study.arms) else []),
-        f"sweep.seeds={num_seeds}",
+        f"sweep.seeds={num_seeds if committed is None else seeds}".replace(" ", ""),
         *([] if is_priced else ["price=false"]),
         *([f"limit={limit}"] if (limit := own["limit"] or (LIMIT if is_priced else "")) else []),
         f"runs_dir={own['runs_dir']}",
@@ -84,17 +103,37 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         *(["dry_run=true"] if own["dry_run"] == "true" else []),
         *others,
     )
+    counted = f"{num_seeds - len(seeds)} seeds are committed ({published / folder}); committed=false runs them here."
     text = (
         f"{claim.id}: {claim.statement}",
         f"Contradicted if {claim.contradicted_if}.",
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
         f"  python sweeps/launch.py {shlex.join(launched)}",
+        *([counted] if committed is not None else []),
         *(planner.text(one, num_seeds) for one in expectations),
         "Each line takes its comparison by itself, at the level of the next look.",
     )
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
     blind = f"{planner.blind}. {where}" if planner.blind else ""
-    return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind)
+    return CheckPlan(study, launched, checks_dir, folder, num_seeds, committed, text, blind)
+
+
+def _committed(path: Path, cells: Sequence[Cell]) -> tuple[Records | None, list[int]]:
+    """Return the committed records that have all runs of some of the seeds, and the seeds without them.
+
+    Args:
+        cells: all that the claim takes. A run counts by its name, whatever code executed it.
+
+    Returns:
+        None for the records, and all seeds, if no seed has all of its runs, or every seed.
+    """
+    seeds = sorted({cell.seed for cell in cells})
+    if path.exists():
+        found = read_records(path, STUDIES)
+        runs = set(found.evidence.runs["run"])
+        if 0 < len(new := sorted({cell.seed for cell in cells if cell.name not in runs})) < len(seeds):
+            return found, new
+    return None, seeds
 
 
 def _adapted(claim: Claim, slug: str, base: RunConfig) -> Study:

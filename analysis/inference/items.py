@@ -106,6 +106,36 @@ class ItemMoments:
         moments._known, moments._num_items = dict(known), dict(num_items)
         return moments
 
+    @classmethod
+    def joined(cls, one: "ItemMoments", other: "ItemMoments") -> "ItemMoments":
+        """Return the computed moments of two groups of runs, which share no run and were evaluated on the same items.
+
+        The covariance of two runs of different groups is not known. It is taken to be the mean of those of the same two
+        arms with different seeds, which the groups have: all seeds of an arm are alike.
+        """
+        pairs = one.known.keys() & other.known.keys()
+        num_items = {
+            name: pd.concat([one.num_items(name), other.num_items(name)])
+            for name in sorted({name for pair in pairs for name in pair})
+        }
+        known = {
+            pair: _joined(one.covariance(*pair), other.covariance(*pair))
+            for pair in sorted(pairs)
+            if all(num_items[name].nunique() == 1 for name in pair)
+        }
+        return cls.of(known, num_items)
+
+    def of_runs(self, arms: Mapping[Run, str]) -> "ItemMoments":
+        """Return the computed moments of these runs, with their arms renamed."""
+        known = {}
+        num_items: dict[str, pd.Series[int]] = {}
+        for pair, found in self.known.items():
+            (rows, names), (columns, than_names) = (_renamed(runs, arms) for runs in (found.index, found.columns))
+            known[pair] = pd.DataFrame(found.loc[rows, columns].to_numpy(), names, than_names)
+            for metric, some, new in ((pair[0], rows, names), (pair[1], columns, than_names)):
+                num_items[metric] = pd.Series(self.num_items(metric).loc[some].to_numpy(), new)
+        return self.of(known, num_items)
+
     def only(self, pairs: Iterable[tuple[str, str]]) -> "ItemMoments":
         """Return the moments of those of these pairs of metrics that have items, all computed.
 
@@ -178,6 +208,29 @@ def _covariances(one: Parts, other: Parts) -> pd.DataFrame:
         (rows, one_RN), (columns, other_TN) = groups[items], other_groups[items]
         found_RT[np.ix_(rows, columns)] = item_covariance(one_RN, other_TN)
     return pd.DataFrame(found_RT, runs_index(one), runs_index(other))
+
+
+def _joined(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return two blocks of covariances as one, with the rest as ``ItemMoments.joined`` estimates it."""
+    found = pd.concat([one, other])
+    rows, columns = found.index, found.columns
+    values_RT, is_first_R, is_first_T = found.to_numpy().copy(), rows.isin(one.index), columns.isin(one.columns)
+    is_between_RT = is_first_R[:, None] != is_first_T
+    has_other_seed_RT = rows.get_level_values("seed").to_numpy()[:, None] != columns.get_level_values("seed").to_numpy()
+    arm_R, arm_T = (runs.get_level_values("arm").to_numpy() for runs in (rows, columns))
+    for arm in set(arm_R):
+        for than_arm in set(arm_T):
+            is_pair_RT = (arm_R == arm)[:, None] & (arm_T == than_arm)
+            known = values_RT[is_pair_RT & has_other_seed_RT & ~is_between_RT]
+            if len(known):
+                values_RT[is_pair_RT & is_between_RT] = known.mean()
+    return pd.DataFrame(values_RT, rows, columns)
+
+
+def _renamed(runs: pd.Index, arms: Mapping[Run, str]) -> tuple[list[Run], pd.MultiIndex]:
+    """Return those of the runs that have a name of their arm here, and their index with these names."""
+    some = [run for run in runs if run in arms]
+    return some, runs_index((arms[run], run[1]) for run in some)
 
 
 def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
