@@ -20,6 +20,7 @@ from aimv2.model.masks import additive
 
 KeyValues = list[Tensor]  # cached keys and values of one layer, [B, H, S, d] each; empty before the first call
 Mask = Tensor | BlockMask
+MAX_COMPILATIONS = 32  # of a block; 8 is torch's default, and four stacks in three sizes each are 12
 NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (LayerNorm)
 
 
@@ -132,6 +133,8 @@ class Block(nn.Module):
     Attributes:
         is_compiled: True compiles the block for forward passes with gradients. Hooks stay outside of what is compiled,
             so that FSDP2 can gather the weights.
+        saves_input: True saves only the input for the backward pass, which computes the rest again.
+        is_dynamic: True compiles it for all sizes at once, not for those of the first call first.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -140,7 +143,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(config.width, config.num_heads)
         self.norm2 = build_norm(config, feeds_product=True)
         self.ffn = (SwiGLU if config.ffn == "swiglu" else MLP)(config.width, config.ffn_hidden)
-        self.is_compiled = False
+        self.is_compiled = self.saves_input = self.is_dynamic = False
 
     def forward(
         self,
@@ -160,13 +163,27 @@ class Block(nn.Module):
             assert cache is not None
             self.attn.remember(self.norm1(x_BLD), cache)
             return x_BLD
-        if self.is_compiled and cache is None and torch.is_grad_enabled():
-            return _compiled()(self, x_BLD, mask, is_causal)
-        return self.compute(x_BLD, mask, is_causal, cache)
+        if cache is not None or not torch.is_grad_enabled():
+            return self.compute(x_BLD, mask, is_causal, cache)
+        compute = Block.recomputed if self.saves_input else Block.compute
+        if self.is_compiled:
+            compute = _compiled(compute, self.is_dynamic)
+        return compute(self, x_BLD, mask, is_causal)
 
     def compute(self, x_BLD: Tensor, mask: Mask | None, is_causal: bool, cache: KeyValues | None = None) -> Tensor:
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), mask, is_causal=is_causal, cache=cache)
         out_BLD: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
+        return out_BLD
+
+    def recomputed(self, x_BLD: Tensor, mask: Mask | None, is_causal: bool) -> Tensor:
+        """Apply the block, of which the backward pass computes all again.
+
+        It is compiled as a whole, so that forward and backward pass are of one graph, and FSDP2's hooks are outside.
+        """
+        # No part of a block is random, so the state of the generators need not be kept.
+        out_BLD: Tensor = checkpoint(
+            self.compute, x_BLD, mask, is_causal, use_reentrant=False, preserve_rng_state=False
+        )
         return out_BLD
 
     def initial(self) -> dict[str, Distribution]:
@@ -181,24 +198,21 @@ class Block(nn.Module):
 
 
 @lru_cache
-def _compiled() -> Callable[..., Tensor]:
-    """Return the compiled ``Block.compute``, which blocks of the same sizes share.
+def _compiled(compute: Callable[..., Tensor], is_dynamic: bool) -> Callable[..., Tensor]:
+    """Return a compiled method of ``Block``, which blocks of the same sizes share.
 
-    Sizes that change from call to call become variables at the second compilation.
+    Unless it ``is_dynamic``, sizes that change from call to call become variables at the second compilation. Stacks,
+    masks, and micro-batches of one image are compiled apart, all under one limit of torch, at which a run would end.
     """
-    return torch.compile(Block.compute, fullgraph=True)
+    torch._dynamo.config.recompile_limit = MAX_COMPILATIONS
+    return torch.compile(compute, fullgraph=True, dynamic=is_dynamic or None)
 
 
 class Stack(nn.ModuleList):
-    """A sequence of blocks.
-
-    Attributes:
-        saves_inputs: True saves only the inputs of blocks for the backward pass, which computes the rest again.
-    """
+    """A sequence of blocks."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(Block(config) for _ in range(config.depth))
-        self.saves_inputs = False
 
     def forward(
         self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
@@ -212,17 +226,7 @@ class Stack(nn.ModuleList):
         if isinstance(mask, Tensor):
             mask = additive(mask, product_dtype(x_BLD))
         for block, cache in zip_longest(self, caches):
-            if self.saves_inputs and torch.is_grad_enabled():
-                # No part of a block is random, so the state of the generators need not be kept.
-                x_BLD = checkpoint(
-                    *(block, x_BLD, mask),
-                    is_causal=is_causal,
-                    cache=cache,
-                    use_reentrant=False,
-                    preserve_rng_state=False,
-                )
-            else:
-                x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
+            x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
         return x_BLD
 
     def remember(self, x_BLD: Tensor) -> list[KeyValues]:

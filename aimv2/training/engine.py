@@ -21,7 +21,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.memory import Setup
 from aimv2.model.encoder import Encoder
-from aimv2.model.layers import Block, Stack
+from aimv2.model.layers import Block
 from aimv2.model.network import Network, build_empty
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
 from aimv2.training.device import autocast, compiles
@@ -50,8 +50,8 @@ class Engine:
             torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
         self._set_compiled(self._is_compiled)
         for module in objective.modules():
-            if isinstance(module, Stack):
-                module.saves_inputs = setup.activation_checkpointing
+            if isinstance(module, Block):
+                module.saves_input = setup.activation_checkpointing
         if self._is_sharded:
             world.equalise(objective)
             self._scalars = shard(objective, init_device_mesh(self._device.type, (world.size,)))
@@ -118,7 +118,7 @@ class Engine:
         """Compute blocks compiled, and prefix attention with the run's kernel, or everything eagerly."""
         for module in self.objective.modules():
             if isinstance(module, Block):
-                module.is_compiled = is_compiled
+                module.is_compiled, module.is_dynamic = is_compiled, bool(self._config.native.areas)
             if isinstance(module, Encoder):
                 module.uses_flex = is_compiled and self._config.attention_kernel == "flex"
 

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
+from aimv2.data.batches.training import TrainBatches
 from aimv2.memory import setup_of
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
@@ -34,6 +35,14 @@ VARIANTS = [
     {"model.decoder.order": "text_first"},
     {"objective.name": "clip", "start.frozen": ["encoder"]},
 ]
+
+
+@pytest.fixture
+def tracing():
+    """Trace compiled blocks, but generate no code."""
+    torch.compiler.set_stance("default", force_backend="aot_eager")
+    yield
+    torch.compiler.set_stance("default")
 
 
 def engine_of(config, world=ALONE):
@@ -284,6 +293,23 @@ def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch
     assert counts[0] > 0
     assert sum(counts) <= 6, counts  # encoder and decoder, for one size and for any, and what torch makes of both
     assert sum(counts[2:]) == 0, counts
+
+
+@pytest.mark.parametrize("saves_inputs", everyday([True], [False, True]))
+def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracing):
+    """More than eight graphs ended a run, and so did forward and backward passes of one block in two graphs."""
+    values = {"model.decoder.sharing": "separate", "micro_batch": 2, "activation_checkpointing": saves_inputs}
+    config = at_native(tiny, compile=True, **values, **{"budget.samples": 192})
+    model = build(config)
+    engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+    before = counters["stats"]["unique_graphs"]
+    sizes = set()
+    for step in range(24):
+        batch = TrainBatches(config, pairs.train, pairs.tokenizer)[step]
+        sizes.add(batch.num_patches)
+        engine.backward(batch)
+    assert len(sizes) == 4
+    assert 0 < counters["stats"]["unique_graphs"] - before <= 6, "three stacks, for several images and for one"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention trains on a GPU only")

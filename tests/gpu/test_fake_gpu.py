@@ -1,0 +1,94 @@
+"""Training on a GPU that computes nothing: devices, types, copies, graphs and memory are those of a real one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from aimv2.config.paths import replaced
+from aimv2.config.run_config import LogConfig
+from aimv2.data.batches.training import TrainBatches
+from aimv2.model.network import build
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
+from aimv2.training.loop import train
+from aimv2.training.world import ALONE
+from tests.helpers.native import at_native
+from tests.helpers.training import Rows, changed
+
+pytestmark = pytest.mark.fake_gpu
+
+NUM_STEPS = 6
+MAX_GRAPHS = 4
+VARIANTS = [
+    *({"objective.name": name} for name in PRE_TRAINING),
+    {"objective.pixel_patches": "image_mean"},
+    {"model.decoder.sharing": "separate"},
+    {"model.decoder.order": "text_first"},
+    {"model.encoder.positions": "sincos", "native.areas": (8, 16, 32, 64), "augment.min_scale": 0.3},
+    {"augment.hidden_fraction": 0.5},
+    {"activation_checkpointing": True, "micro_batch": 2},
+]
+
+
+@pytest.fixture(autouse=True)
+def without_inductor():
+    """Trace compiled blocks and their backward pass, but do not generate code."""
+    torch.compiler.set_stance("default", force_backend="aot_eager")
+    yield
+    torch.compiler.set_stance("default")
+
+
+def trained(config, pairs, copies, world=ALONE, implementation=None):
+    """Train for six steps, and count the copies of the third and the fourth; return the number of compiled graphs.
+
+    Before them a step allocates moments, and FSDP2 its buffers; after them the last step gathers the weights.
+    """
+    goal = objective(config.objective.name)
+    if implementation is not None:
+        goal = replace(goal, implementation=f"tests.gpu.planted:{implementation}")
+    model = build(config).to("cuda")
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer, None if world.size == 1 else world.rank)
+    before = counters["stats"]["unique_graphs"]
+    record = Rows()
+    counted = {2: copies.reset, 4: copies.read}
+    record.write_rows = lambda rows: counted.get(rows[-1]["step"], lambda: None)()
+    train(config, goal, model, batches, attempt=record, world=world)
+    return counters["stats"]["unique_graphs"] - before
+
+
+def on_gpu(tiny, changes, **values):
+    config = changed(tiny, changes)
+    own = {"budget.samples": NUM_STEPS * config.budget.batch_size, "device": "cuda"}
+    return replaced(replace(config, log=LogConfig(every_steps=2)), own | values)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("parallel", ["one", "ddp", "fsdp"])
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_training_waits_for_one_copy_to_the_host(
+    request, tiny, pairs, copies, changes, is_compiled, parallel, precision
+):
+    world = ALONE if parallel == "one" else request.getfixturevalue("two_ranks")
+    values = {} if parallel == "one" else {"ranks": 2, "parallel": parallel}
+    config = on_gpu(tiny, changes, precision=precision, compile=is_compiled, **values)
+    num_graphs = trained(config, pairs, copies, world)
+    assert (copies.to_host, copies.pageable) == (1, 0)
+    assert bool(num_graphs) == is_compiled
+    assert num_graphs <= MAX_GRAPHS
+
+
+@pytest.mark.parametrize(
+    ("implementation", "error"),
+    [("OnTheHost", "Expected all tensors to be on the same device"), ("OtherType", "same dtype")],
+)
+def test_a_planted_mistake_is_an_error(tiny, pairs, copies, implementation, error):
+    with pytest.raises(RuntimeError, match=error):
+        trained(on_gpu(tiny, {}), pairs, copies, implementation=implementation)
+
+
+def test_a_planted_wait_is_counted(tiny, pairs, copies):
+    trained(on_gpu(tiny, {}), pairs, copies, implementation="Waiting")
+    assert copies.to_host > 1
