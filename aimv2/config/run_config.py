@@ -170,8 +170,11 @@ class RunConfig:
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
             submitit) starts them. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
-        parallel: how ranks hold the weights: ``ddp``, each the whole, or ``fsdp``, each a shard (FSDP2). ``auto`` is
-            ``fsdp`` if the whole would not fit.
+        parallel: how ranks hold the weights: ``ddp``, each the whole; ``fsdp``, each a shard (FSDP2); ``hsdp``, each a
+            shard that the ranks of a machine hold together, and every machine the whole (HSDP). ``auto`` is ``ddp``,
+            unless the whole would not fit, or its gradients would be exchanged between machines for longer than a
+            micro-batch takes.
+        ranks_per_node: those of a machine, with a fast connection, if there are more ranks.
         micro_batch: images that a rank computes at once; gradients are accumulated over its share of a batch. ``auto``
             is the most that are predicted to fit (``python -m aimv2 cost``).
         activation_checkpointing: True saves only the inputs of blocks, and computes the rest again in the backward
@@ -201,7 +204,8 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     ranks: int = Field(default=1, gt=0)
-    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    parallel: Literal["auto", "ddp", "hsdp", "fsdp"] = "auto"
+    ranks_per_node: int = Field(default=8, gt=0)
     micro_batch: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     activation_checkpointing: Literal["auto"] | bool = "auto"
     compile: Literal["auto"] | bool = "auto"
@@ -210,6 +214,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
             raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        per_node = min(self.ranks, self.ranks_per_node)
+        if self.parallel == "hsdp" and self.ranks % per_node:
+            raise ValueError(f"parallel=hsdp needs whole nodes; ranks={self.ranks} and ranks_per_node={per_node}")
         if self.budget.batch_size % self.batch_multiple:
             raise ValueError(
                 f"budget.batch_size={self.budget.batch_size} is not a multiple of {self.batch_multiple}, so that a step"

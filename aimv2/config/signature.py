@@ -30,6 +30,7 @@ NOT_IDENTITY = frozenset(
         "start.weights",
         "start.teacher",
         "parallel",
+        "ranks_per_node",
         "micro_batch",
         "activation_checkpointing",
         "compile",

@@ -25,7 +25,7 @@ PREFETCHED = 2  # batches of each loader process (torch's DataLoader)
 PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
 
 
-Parallel = Literal["ddp", "fsdp"]
+Parallel = Literal["ddp", "hsdp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Setup:
     """How the ranks compute a step. It changes memory and speed, and results only by rounding.
 
     Attributes:
-        parallel: ``ddp``, each rank holds all weights, or ``fsdp``, a shard of them.
+        parallel: ``ddp``, each rank holds all weights; ``fsdp``, a shard of them; ``hsdp``, a shard of a machine's copy.
         micro_batch: images that a rank computes at once.
         activation_checkpointing: True saves the inputs of blocks alone, and computes the rest again in backward.
     """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,21 +31,21 @@ from aimv2.training.world import ALONE, World
 class Engine:
     """An objective on the device or devices that train it.
 
-    Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``). Rank 0's weights are copied
-    to all, because random draws may differ between hosts in the last bit.
+    Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``, ``hsdp``). Rank 0's weights are
+    copied to all, because random draws may differ between hosts in the last bit.
 
     Args:
-        objective: on its device. ``fsdp`` changes its parameters in place, so the optimizer is built afterwards.
+        objective: on its device. Shards take the place of its parameters, so the optimizer is built afterwards.
     """
 
     def __init__(self, objective: Implementation[Any], config: RunConfig, setup: Setup, world: World = ALONE) -> None:
         self.objective, self.setup = objective, setup
         self._config, self._world = config, world
         self._device = torch.device(config.device)
-        self._is_sharded = world.size > 1 and setup.parallel == "fsdp"
+        self._is_sharded = world.size > 1 and setup.parallel != "ddp"
         self._is_compiled = compiles(config)
         self._module: nn.Module = objective
-        self._scalars: list[nn.Parameter] = []
+        self._replicated: list[nn.Parameter] = []
         if self._is_compiled:
             torch.compiler.reset()  # what earlier runs of this process have compiled counts towards torch's limit
         self._set_compiled(self._is_compiled)
@@ -54,7 +54,7 @@ class Engine:
                 module.saves_input = setup.activation_checkpointing
         if self._is_sharded:
             world.equalise(objective)
-            self._scalars = shard(objective, init_device_mesh(self._device.type, (world.size,)))
+            self._replicated = shard(objective, _mesh(config, setup, world), config.precision)
         elif world.size > 1:
             self._module = DistributedDataParallel(
                 objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
@@ -79,10 +79,16 @@ class Engine:
                 losses.total.backward()
             for name, term in losses.terms.items():
                 terms[name] = terms.get(name, 0) + term.detach()
-        for scalar in self._scalars:
-            if scalar.grad is not None:
-                scalar.grad = self._world.mean(scalar.grad)
+        self._average_replicated()
         return terms
+
+    def _average_replicated(self) -> None:
+        """Average the gradients of the parameters that FSDP2 leaves whole, in one exchange."""
+        gradients = [parameter.grad for parameter in self._replicated if parameter.grad is not None]
+        if gradients:
+            mean = self._world.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, own in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
+                gradient.copy_(own.view_as(gradient))
 
     def gradient_balance(self, batch: Batch) -> dict[str, Tensor]:
         """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
@@ -124,8 +130,16 @@ class Engine:
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients down to ``optimizer.clip_norm`` if their norm is larger, and return that norm."""
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.optimizer.clip_norm)
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+        most = self._config.optimizer.clip_norm
+        if not self._is_sharded:
+            return nn.utils.clip_grad_norm_(self._parameters, most)
+        kinds = [[p for p in self._parameters if isinstance(p, DTensor) is is_shard] for is_shard in (True, False)]
+        norms = [nn.utils.get_total_norm(p.grad for p in kind if p.grad is not None) for kind in kinds]
+        whole = (norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms)
+        norm: Tensor = torch.stack([one.to(self._device) for one in whole]).norm()
+        for kind in kinds:  # torch mixes no shards with other tensors
+            nn.utils.clip_grads_with_norm_(kind, most, norm)
+        return norm
 
     def whole_network(self) -> Network:
         """Return the network with whole weights; all ranks call it, and only rank 0 may use it.
@@ -178,30 +192,52 @@ class Engine:
     def _syncing(self, is_last: bool) -> AbstractContextManager[None]:
         """Average gradients over the ranks in the backward pass of the last micro-batch only.
 
-        Shards are averaged in every one, because FSDP2 would hold the whole gradients until it averages them.
+        The ranks that hold the shards of one copy average them in every one, because FSDP2 would hold the whole
+        gradients until it does; machines with a copy each do so in the last.
         """
         if isinstance(self._module, DistributedDataParallel) and not is_last:
             return self._module.no_sync()
+        if isinstance(self.objective, FSDPModule):
+            self.objective.set_requires_all_reduce(is_last)
         return nullcontext()
 
 
-def shard(objective: Implementation[Any], mesh: DeviceMesh) -> list[nn.Parameter]:
+def shard(objective: Implementation[Any], mesh: DeviceMesh, precision: str) -> list[nn.Parameter]:
     """Spread the parameters over the ranks in place, block by block (FSDP2).
+
+    Under autocast the matrices of blocks are sent in bfloat16, the precision of their products, and gradients in float32.
+    What is outside of blocks is sent in float32.
 
     Args:
         mesh: the devices of the ranks. Without it, FSDP2 would move a run on the CPU to a GPU that the machine has.
 
     Returns:
-        the parameters that are still whole: scalars, which FSDP2 refuses.
+        the parameters that every rank holds whole: scalars, which FSDP2 refuses, and the vectors of blocks, which stay
+        float32 and are small.
     """
-    scalars = [parameter for parameter in objective.parameters() if not parameter.ndim]
+    whole = {parameter for parameter in objective.parameters() if not parameter.ndim}
+    policy = MixedPrecisionPolicy()
+    if precision == "bfloat16":
+        policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for module in objective.modules():
         if isinstance(module, Block):
-            fully_shard(module, mesh=mesh)
-    fully_shard(objective, mesh=mesh, ignored_params=set(scalars))
+            vectors = {parameter for parameter in module.parameters() if parameter.ndim == 1}
+            fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=vectors)
+            whole |= vectors
+    fully_shard(objective, mesh=mesh, ignored_params=whole)
     if isinstance(objective, Comparing):
         register_fsdp_forward_method(objective, "embed")
-    return scalars
+    return [parameter for parameter in objective.parameters() if parameter in whole]
+
+
+def _mesh(config: RunConfig, setup: Setup, world: World) -> DeviceMesh:
+    """Return the ranks in a row, or for ``hsdp`` in a row for each node."""
+    per_node = config.ranks_per_node
+    if setup.parallel == "hsdp" and world.size > per_node:
+        return init_device_mesh(
+            config.device, (world.size // per_node, per_node), mesh_dim_names=("replicate", "shard")
+        )
+    return init_device_mesh(config.device, (world.size,))
 
 
 def _may_score_nothing(config: RunConfig) -> bool:

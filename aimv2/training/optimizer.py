@@ -1,11 +1,13 @@
 """The optimizers with fully decoupled weight decay, and the learning-rate schedule, as in the paper."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
 from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamScheduler, LinearParamScheduler
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from aimv2.config.run_config import OptimizerConfig
 from aimv2.spec.optimizers import optimizer_spec
@@ -25,10 +27,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     Source: paper Table A1, ml-l3m ``adamw_lh.py``.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in named if is_decayed(name)], "weight_decay": config.weight_decay / config.peak_lr},
-        {"params": [p for name, p in named if not is_decayed(name)], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for decays, is_shard in product((True, False), (True, False)):  # torch mixes no shards with other tensors
+        own = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
+        if own:
+            groups.append({"params": own, "weight_decay": decays * config.weight_decay / config.peak_lr})
     return optimizer_spec(config.name).load()(groups, config)
 
 

@@ -37,7 +37,19 @@ def build(folder: Path) -> Path:
     rest.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in others))
     library = folder / LIBRARY
     subprocess.run(
-        ["gcc", "-w", "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}", "-I", nvidia / "include", SOURCE, rest, "-o", library],
+        [
+            "gcc",
+            "-w",
+            "-shared",
+            "-fPIC",
+            f"-Wl,-soname,{LIBRARY}",
+            "-I",
+            nvidia / "include",
+            SOURCE,
+            rest,
+            "-o",
+            library,
+        ],
         check=True,
     )
     return library

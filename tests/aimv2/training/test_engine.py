@@ -132,6 +132,7 @@ SETUPS = [
     for parallel in ("ddp", "fsdp")
     for size in (4, 2, 1)  # of the four images of a rank
 ]
+HSDP = [{"parallel": "hsdp", "ranks_per_node": 2, "micro_batch": size} for size in (2, 1)]  # of two on two machines
 EAGER = [changes | setup for changes in VARIANTS for setup in SETUPS]
 COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": True} for parallel in ("ddp", "fsdp")]
 
@@ -142,6 +143,7 @@ COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": Tr
     [
         pytest.param(2, EAGER, id="2"),
         pytest.param(4, EAGER, id="4"),
+        pytest.param(4, [changes | setup for changes in VARIANTS for setup in HSDP], id="2 machines of 2"),
         pytest.param(2, COMPILED, id="2 compiled"),
     ],
 )
