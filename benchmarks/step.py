@@ -1,17 +1,21 @@
-"""Time training steps of three models beside a matrix product: by part, as images per second, and as a share of the
-product's rate; and measure their memory.
+"""Time training steps beside a matrix product: by part, as images per second, and as a share of the product's rate;
+and measure their memory.
 
 The step's rate counts the FLOPs that the losses need: captions without padding, pixels of patches after the prefixes,
-pairs that the masks let through. Images / s leave out the data, which loader workers prepare beside the step. Memory is
-the peak of a step, beyond weights and moments.
+pairs that the masks let through. On the CPU images / s leave out the data, which loader workers prepare beside the
+step. On a GPU they include it: "data" is what the GPU waits for them. Memory is the peak of a step, beyond weights and
+moments. torchrun starts several ranks, which share every batch:
+
+  torchrun --nproc-per-node 8 -m benchmarks step device=cuda scale=vit_l batch=2048
 """
 
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,40 +25,56 @@ from aimv2.base.errors import UsageError
 from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.config.data_config import CHECKED
+from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
+from aimv2.training.world import World
 from analysis.costs.ratios import relative
-from benchmarks.options import Precision, Timed
+from benchmarks.cards import card, peak_rate
+from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.peak import peak_bytes
+from benchmarks.ranks import launched
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, interleaved
 from benchmarks.training import (
-    CASES,
     PARTS,
     PRECISIONS,
     PRODUCT,
     TrainingStep,
     batches_of,
+    case_of,
     product,
+    recorded,
     useful_flops,
 )
 
-STEP, EAGER = "step", "eager step"
+DEFAULTS = {"cpu": ["demo", "tiny", "vit_l_shape"], "cuda": ["tiny", "vit_l"]}
+STEP, EAGER, ALONE_STEP = "step", "eager step", "step without other ranks"
 WARM_UPS = 2  # calls of ``interleaved`` that are not timed
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class StepOptions(Timed):
+class StepOptions(TimedOnDevice):
     """Which steps to time."""
 
-    model: Literal["demo", "tiny", "vit_l_shape"] | None = Field(
+    scale: str | None = Field(
         default=None,
-        description="demo, tiny or vit_l_shape (ViT-L with 4 + 2 blocks); the default is all",
+        description="a scale, or vit_l_shape (ViT-L with 4 + 2 blocks); the default is demo, tiny and vit_l_shape,"
+        " and on a GPU tiny and vit_l",
         examples=["vit_l_shape"],
     )
     precision: Precision | None = Field(
         default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
     )
-    batch: int = Field(default=16, gt=0, description="images per step")
+    batch: int = Field(default=16, gt=0, description="images per step, of all ranks")
+    micro_batch: int | None = Field(
+        default=None,
+        gt=0,
+        description="images that a rank computes at once; the default is as many as fit",
+        examples=["64"],
+    )
+    parallel: Literal["auto", "ddp", "hsdp", "fsdp"] = Field(
+        default="auto", description="how ranks hold the weights: auto, ddp, hsdp or fsdp"
+    )
     compile: bool = Field(default=False, description="true: with compiled blocks, beside the same step without them")
 
 
@@ -62,33 +82,46 @@ def measure(options: StepOptions) -> Iterator[Table]:
     """Yield a table of all models and precisions.
 
     Raises:
-        UsageError: blocks cannot be compiled here.
+        UsageError: a scale is unknown, blocks cannot be compiled here, or the batch is not divisible by the ranks.
     """
-    if options.compile and (missing := missing_for_compile("cpu")):
+    device = options.found_device
+    if options.compile and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
     rows = []
-    models = [options.model] if options.model else list(CASES)
+    scales = [options.scale] if options.scale else DEFAULTS[device]
     precisions = [options.precision] if options.precision else list(PRECISIONS)
-    for model, precision in itertools.product(models, precisions):
-        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
-            batches = batches_of(CASES[model](), Path(folder) / "pairs", options.batch)
-            rows.append(time_step(batches, precision, options))
-    yield Table(f"training steps of {options.batch} images", rows)
+    with launched(device) as world:
+        if options.batch % world.size:
+            raise UsageError(f"batch={options.batch} is not divisible by {world.size} ranks")
+        for scale, precision in itertools.product(scales, precisions):
+            with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
+                values = {"device": device, "ranks": world.size, "parallel": options.parallel}
+                values |= {"micro_batch": options.micro_batch} if options.micro_batch else {}
+                batches = batches_of(case_of(scale), Path(folder) / "pairs", options.batch, values, rank=world.rank)
+                rows.append(time_step(batches, precision, options, world))
+        yield Table(f"training steps of {options.batch} images", rows)
 
 
-def time_step(batches: TrainBatches, precision: Precision, options: StepOptions) -> dict[str, Cell]:
+def time_step(batches: TrainBatches, precision: Precision, options: StepOptions, world: World) -> dict[str, Cell]:
     """Time the step and the product in turn, and measure the step's memory; return a row."""
     config = replace(batches.config, precision=precision, compile=options.compile)
-    batch, clock = batches[0], CLOCKS[options.clock]
-    step = TrainingStep(lambda: batches[0], config, clock)
-    multiply, product_flops = product(config, options.batch, "cpu", PRECISIONS[precision])
+    device, share = config.device, options.batch // world.size
+    clock, load = CLOCKS[options.clock], partial(batches.__getitem__, 0)
+    now: Callable[[], Any] = clock
+    if device == "cuda":
+        now, load = recorded, partial(next, loader(batches, first_step=0, pin_memory=True))
+    step = TrainingStep(load, config, now, world)
+    multiply, product_flops = product(config, min(share, step.setup.micro_batch), device, PRECISIONS[precision])
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}
     if options.compile:
-        calls[EAGER] = TrainingStep(lambda: batches[0], replace(config, compile=False), clock)
+        calls[EAGER] = TrainingStep(load, replace(config, compile=False), now, world)
+    if world.size > 1 and step.setup.parallel == "ddp":
+        calls[ALONE_STEP] = TrainingStep(load, config, now)
     seconds = interleaved(calls, options.repeats, clock=clock)
     parts = {part: float(np.median(step.seconds[part][WARM_UPS:])) for part in PARTS}
-    computing_R, flops = seconds[STEP] - parts["data"], useful_flops(config, batch)
+    hidden = 0.0 if device == "cuda" else parts["data"]
+    computing_R, flops = seconds[STEP] - hidden, useful_flops(config, batches[0])
     product_rate_R = product_flops / seconds[PRODUCT]
     row: dict[str, Cell] = {
         "model": config.scale,
@@ -98,6 +131,12 @@ def time_step(batches: TrainBatches, precision: Precision, options: StepOptions)
         "needed, GFLOP": flops / 1e9,
         "product, GFLOP / s": float(np.median(product_rate_R)) / 1e9,
         "share of its rate": relative(flops / computing_R, product_rate_R),
-        "memory, GB": peak_bytes(step) / 1e9,
+        "memory, GB": peak_bytes(step, device) / 1e9,
     }
+    if device == "cuda":
+        setup, peak = step.setup, peak_rate(card(), precision)
+        row["setup"] = f"{setup.parallel}, {setup.micro_batch} images" + ", recomputed" * setup.activation_checkpointing
+        row["MFU"] = None if peak is None else flops / float(np.median(computing_R)) / peak
+    if ALONE_STEP in calls:
+        row["exposed communication"] = 1 - float(np.median(seconds[ALONE_STEP]) / np.median(seconds[STEP]))
     return row | ({"eager / compiled": relative(seconds[EAGER], seconds[STEP])} if options.compile else {})

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from aimv2.base.errors import unknown
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.scales import SCALES, demo, tiny, vit_l
+from aimv2.config.recipes.scales import SCALES, vit_l
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.batch import Batch
@@ -20,17 +20,18 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.memory import setup_of
+from aimv2.memory import Setup, setup_of
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
 from aimv2.training.rate import product_shape
+from aimv2.training.world import ALONE, World
 from benchmarks.options import Precision
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
 
-NUM_SAMPLES = 64
+NUM_SAMPLES, NUM_STEPS = 64, 2**20  # more steps than are timed
 PARTS = ("data", "forward", "backward", "optimizer")
 PRECISIONS: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PRODUCT = "torch.mm"  # the encoder's first FFN product, which calls are compared with
@@ -51,11 +52,17 @@ def vit_l_shape() -> RunConfig:
     return replace(config, scale="vit_l_shape", model=replace(model, encoder=encoder, decoder=decoder))
 
 
-CASES: dict[str, Callable[[], Case]] = {
-    "demo": lambda: Case(demo(), SCENES),
-    "tiny": lambda: Case(tiny(), SCENES),
-    "vit_l_shape": lambda: Case(vit_l_shape(), PHOTOGRAPHS),
-}
+def case_of(name: str) -> Case:
+    """Return a scale's case, or that of ``vit_l_shape``; models of the demo's size learn from scenes.
+
+    Raises:
+        UsageError: the scale is unknown.
+    """
+    models = {**SCALES, "vit_l_shape": vit_l_shape}
+    if name not in models:
+        raise unknown("scale", name, models)
+    config = models[name]()
+    return Case(config, SCENES if config.model.image_px <= SCENES.image_px else PHOTOGRAPHS)
 
 
 def encoder_config(scale: str, depth: int | None = None, image_px: int | None = None) -> RunConfig:
@@ -88,8 +95,15 @@ def still_optimizer(model: torch.nn.Module, config: RunConfig) -> Optimizer:
     return optimizer
 
 
-def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
-    """Write pairs with captions of 8 and of 30 words into a new folder, and return batches of them."""
+def batches_of(
+    case: Case, folder: Path, batch_size: int, own: Mapping[str, Any] | None = None, *, rank: int = 0
+) -> TrainBatches:
+    """Write pairs with captions of 8 and of 30 words into a new folder, and return batches of them.
+
+    Args:
+        own: values of the run, by their paths.
+        rank: whose share of each batch to return.
+    """
     write_shards(folder, case.pictures, NUM_SAMPLES)
     description = describe(folder)
     prepare_location(read_source(description))
@@ -97,13 +111,26 @@ def batches_of(case: Case, folder: Path, batch_size: int) -> TrainBatches:
         "data.sources": (str(description),),
         "data.cache_dir": str(folder.parent / "cache"),
         "data.render_px": case.config.model.image_px,
-        "budget.samples": batch_size,
+        "budget.samples": NUM_STEPS * batch_size,
         "budget.batch_size": batch_size,
         "device": "cpu",
+        **(own or {}),
     }
     config = with_attention(replaced(case.config, values))
     data = prepare(config.data, config.model.vocab_size)
-    return TrainBatches(config, data.train, data.tokenizer)
+    return TrainBatches(config, data.train, data.tokenizer, rank if config.ranks > 1 else None)
+
+
+def recorded() -> torch.cuda.Event:
+    """Return the moment at which the GPU gets here, for which nothing waits."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(start: Any, end: Any) -> float:
+    """Return the seconds from one moment to another: readings of a clock, or events that the GPU has passed."""
+    return float(start.elapsed_time(end) / 1000 if isinstance(start, torch.cuda.Event) else end - start)
 
 
 class TrainingStep:
@@ -111,39 +138,59 @@ class TrainingStep:
 
     Args:
         load: returns the batch of a step.
-
-    Attributes:
-        seconds: of each part, by step.
+        now: returns a moment, a reading of a clock or an event of the GPU. There the time of the data is that for which
+            the GPU waits.
+        world: the ranks that train together.
     """
 
     def __init__(
-        self, load: Callable[[], Batch], config: RunConfig, clock: Callable[[], float] = time.perf_counter
+        self,
+        load: Callable[[], Batch],
+        config: RunConfig,
+        now: Callable[[], Any] = time.perf_counter,
+        world: World = ALONE,
     ) -> None:
         model = build(config).to(config.device)
         self.objective = objective(config.objective.name).load()(model, config).train()
-        self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
-        self._load, self._clock = load, clock
-        self._engine = Engine(self.objective, config, setup_of(config))
+        self._load, self._now = load, now
+        self._engine = Engine(self.objective, config, setup_of(config), world)
         self._optimizer = still_optimizer(model, config)
-        # The clock when a forward pass begins and when it ends, for each micro-batch.
-        self._forward: list[float] = []
-        self.objective.register_forward_pre_hook(lambda *_: self._forward.append(clock()))
-        self.objective.register_forward_hook(lambda *_: self._forward.append(clock()))
+        # Moments when a forward pass begins and when it ends, for each micro-batch; by step, these and four more.
+        self._forward: list[Any] = []
+        self._steps: list[tuple[list[Any], list[Any]]] = []
+        self.objective.register_forward_pre_hook(lambda *_: self._forward.append(now()))
+        self.objective.register_forward_hook(lambda *_: self._forward.append(now()))
+
+    @property
+    def setup(self) -> Setup:
+        return self._engine.setup
+
+    @property
+    def seconds(self) -> dict[str, list[float]]:
+        """The seconds of each part, by step."""
+        if self._steps and isinstance(self._steps[-1][1][-1], torch.cuda.Event):
+            torch.cuda.synchronize()
+        found: dict[str, list[float]] = {part: [] for part in PARTS}
+        for forwards, (start, loaded, computed, end) in self._steps:
+            forward = sum(map(seconds_between, forwards[::2], forwards[1::2]))
+            backward = seconds_between(loaded, computed) - forward
+            passed = (seconds_between(start, loaded), forward, backward, seconds_between(computed, end))
+            for part, seconds in zip(PARTS, passed, strict=True):
+                found[part].append(seconds)
+        return found
 
     def __call__(self) -> None:
-        self._forward.clear()
-        start = self._clock()
+        self._forward = []
+        moments = [self._now()]
         batch = self._load()
-        loaded = self._clock()
+        moments.append(self._now())
         self._engine.backward(batch)
-        computed = self._clock()
+        moments.append(self._now())
         self._engine.clip_gradients()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        forward = sum(self._forward[1::2]) - sum(self._forward[::2])
-        passed = (loaded - start, forward, computed - loaded - forward, self._clock() - computed)
-        for part, seconds in zip(PARTS, passed, strict=True):
-            self.seconds[part].append(seconds)
+        moments.append(self._now())
+        self._steps.append((self._forward, moments))
 
 
 def useful_flops(config: RunConfig, batch: Batch) -> int:
