@@ -167,5 +167,6 @@ def test_probe_is_the_same_from_a_file_as_from_memory():
         first, second = (attentive_probe(Splits(4, *parts), config, seed=0, **more) for parts in (in_file, in_memory))
         assert first.settings == second.settings
         assert (first.score.num_right_N != second.score.num_right_N).mean() < 0.03
-    expected = 2 * (2 * num_steps(300, config) + num_steps(420, config))
+    splits = Splits(4, *in_memory)
+    expected = 2 * (num_steps(splits, config) + num_steps(splits, config, is_refitted=True))
     assert len(steps) == expected == 2 * 4 * (2 * 6 + 9)

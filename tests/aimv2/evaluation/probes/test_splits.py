@@ -14,8 +14,8 @@ def test_features_are_standardised_alike_in_memory_and_from_a_file():
     in_memory = Features(torch.from_numpy(own).float(), nothing)
     in_file = Features(torch.from_numpy(values).half(), nothing, torch.from_numpy(row_N))
     for part in (in_memory, in_file):
-        read = Standardised(part, *moments(part, torch.device("cpu")))
-        assert (len(read), read.width) == (200, 3)
+        read = Standardised(part, *moments(part.feature_NID, torch.device("cpu"), part.row_N))
+        assert (len(read), *read.shape) == (200, 2, 3)
         chosen = torch.tensor([7, 0, 199])
         np.testing.assert_allclose(read[chosen].numpy(), expected[chosen], atol=1e-4)
 
