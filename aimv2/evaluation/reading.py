@@ -26,8 +26,9 @@ def fit(
     config: RunConfig,
     *,
     image_of_M: np.ndarray | None = None,
+    at_once: int | None = None,
 ) -> None:
-    """Train a reader to predict the supervised tokens, in steps whose gradients are those of ``texts_at_once``, added.
+    """Train a reader to predict the supervised tokens.
 
     Args:
         features_NID: of the images, from the frozen encoder, in any place and precision.
@@ -35,11 +36,12 @@ def fit(
         config: the reader's learning rate, and how the device computes.
         image_of_M: int64, the row of each text's image; None is its own. An image is read once in a step, whatever the
             number of its texts there.
+        at_once: texts whose gradients are computed at once and added to those of the step; None is ``texts_at_once``.
     """
     image_of_M = np.arange(len(texts)) if image_of_M is None else image_of_M
     schedule = OptimizerConfig(peak_lr=config.evaluation.reader.peak_lr, warmup_fraction=WARMUP)
     optimizer, rate = build_optimizer(reader, schedule), learning_rate(schedule)
-    device, at_once = config.device, texts_at_once(config)
+    device, at_once = config.device, at_once or texts_at_once(config)
     reader.train()
     for step, row_B in enumerate(batches):
         for group in optimizer.param_groups:

@@ -72,26 +72,22 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     return choice.setup
 
 
-def check_evaluation(config: RunConfig, room: Room | None = None) -> None:
+def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
     """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains.
 
     Args:
         config: with attention, ``device`` and ``precision`` resolved.
-        room: of each rank; None is that of this machine.
+        here: what each rank has; None is that of this machine.
 
     Raises:
         UsageError: the device, the host or the disk for temporary files has too little.
     """
-    needed, room = predict_evaluation(config), room or Room.here(config)
+    needed, here = predict_evaluation(config), here or Available.on_this_machine(config)
+    device = "GPU memory" if config.device == "cuda" else "memory"
     for what, size, left, remedy in (
-        (
-            "GPU memory" if config.device == "cuda" else "memory",
-            needed.device,
-            USABLE * room.device,
-            "use a larger one",
-        ),
-        ("memory of the host", needed.host, USABLE * room.host, "use fewer ranks on a host"),
-        ("temporary files", needed.files, room.files, "set TMPDIR to a folder on a larger disk"),
+        (device, needed.device, USABLE * here.device, "use a device with more"),
+        ("memory of the host", needed.host, USABLE * here.host, "use fewer ranks on a host"),
+        ("temporary files", needed.files, here.files, "set TMPDIR to a folder on a larger disk"),
     ):
         if size > left:
             raise UsageError(
@@ -100,7 +96,7 @@ def check_evaluation(config: RunConfig, room: Room | None = None) -> None:
             )
 
 
-class Room(NamedTuple):
+class Available(NamedTuple):
     """Bytes that a rank has: of its device's memory, of its part of the host's, and of the disk for temporary files."""
 
     device: int
@@ -108,7 +104,7 @@ class Room(NamedTuple):
     files: int
 
     @classmethod
-    def here(cls, config: RunConfig) -> Room:
+    def on_this_machine(cls, config: RunConfig) -> Available:
         ranks = ranks_here(config)
         free = shutil.disk_usage(tempfile.gettempdir()).free
         return cls(rank_memory(config), total_memory() // ranks, free // ranks)

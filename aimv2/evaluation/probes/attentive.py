@@ -108,6 +108,7 @@ def attentive_probe(
     warmup_epochs: int = 0,
     is_refitted: bool = False,
     device: torch.device | None = None,
+    size: ProbeSize | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Chosen:
     """Train a probe for every setting of the grid, select the best on validation, report it on test.
@@ -121,6 +122,7 @@ def attentive_probe(
         warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
         is_refitted: True to train the best setting again on training and validation images before the test.
         device: where probes are trained; None is the device of the features.
+        size: what is computed at once; None is ``size_of``.
         on_step: called after each of ``num_steps``.
 
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
@@ -130,7 +132,7 @@ def attentive_probe(
     mean_D, std_D = moments(splits.train.feature_NID, device, splits.train.row_N)
     parts = [Standardised(part, mean_D, std_D) for part in splits[1:]]
     labels = [part.label_NK.to(device) for part in splits[1:]]
-    size = size_of(splits, config)
+    size = size or size_of(splits, config)
 
     def trained(num_parts: int, settings: Sequence[Setting]) -> AttentiveProbes:
         own = parts[:num_parts], labels[:num_parts], splits.num_classes
