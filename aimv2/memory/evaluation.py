@@ -152,7 +152,7 @@ def predict_evaluation(config: RunConfig) -> EvaluationMemory:
         config: with attention, ``device`` and ``precision`` resolved.
     """
     is_on_cpu = config.device == "cpu"
-    arrays = [*_images(config), *_features(config)]
+    arrays = [*images_of(config), *features_of(config)]
     in_memory = sum(size for size in arrays if size <= IN_MEMORY)
     copy = FLOAT32 * num_parameters(_network(config))
     device = PROCESS_BYTES + _weights(config) + max(computed_at_once(config).values())
@@ -163,8 +163,11 @@ def predict_evaluation(config: RunConfig) -> EvaluationMemory:
     )
 
 
-def _images(config: RunConfig) -> list[int]:
-    """Return the bytes of each array of images: those of pairs, and of the tasks of probes."""
+def images_of(config: RunConfig) -> list[int]:
+    """Return the bytes of each array of images: those of pairs, and of the tasks of probes.
+
+    Emoji and digits, which are few, are left out.
+    """
     evaluation, data = config.evaluation, config.data
     pairs = [evaluation.num_items, evaluation.num_pairs]  # held-out ones, and those with unseen objects
     pairs += [evaluation.reader.pairs] * bool(evaluation.reader.samples)
@@ -174,7 +177,7 @@ def _images(config: RunConfig) -> list[int]:
     ]
 
 
-def _features(config: RunConfig) -> list[int]:
+def features_of(config: RunConfig) -> list[int]:
     """Return the bytes of each array of features that exists at the largest moment.
 
     Those of held-out images stay, with full and causal attention. Those of the reader's images and of the training and

@@ -8,12 +8,14 @@ import torch
 
 from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.paths import replaced
+from aimv2.config.recipes import scales
 from aimv2.config.recipes.post_training import RECIPES
-from aimv2.config.recipes.scales import SCALES, demo, tiny, vit_1b, vit_3b, vit_l
+from aimv2.config.recipes.scales import SCALES, demo, vit_1b, vit_3b, vit_l
 from aimv2.cost.parts import num_parameters
-from aimv2.evaluation.features import encode
+from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import Captions, HeldOutPairs
 from aimv2.evaluation.losses import pixel_errors, token_nats
+from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.probes.attentive import attentive_probe
 from aimv2.evaluation.probes.neighbours import knn_scores
 from aimv2.evaluation.probes.splits import Features, Splits, moments
@@ -23,7 +25,9 @@ from aimv2.memory.evaluation import (
     MIN_CLASSES,
     ProbeSize,
     computed_at_once,
+    features_of,
     images_at_once,
+    images_of,
     predict_evaluation,
     texts_at_once,
 )
@@ -102,6 +106,19 @@ def test_what_is_computed_at_once_shrinks_as_images_get_larger():
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_images_and_features_have_the_predicted_bytes(tiny, pairs):
+    """Oracle: the arrays that the evaluation of a small run prepares and reads."""
+    config = replaced(tiny, {"evaluation.num_items": 30, "evaluation.num_probe_scenes": 60})
+    prepared = prepare_evaluation(pairs, config)
+    scenes = prepared.transfer[0]
+    found = [prepared.held_out, prepared.unseen, prepared.reading]
+    images = [*(part.images for part in found), scenes.train, scenes.validation]
+    assert [array.nbytes for array in images] == images_of(config)
+    encoded = Encoded(build(config).encoder, prepared.held_out.images, config)
+    others = [encoded.of(array, is_causal=False) for array in (scenes.train, scenes.validation)]
+    assert [array.nbytes for array in (encoded.full, encoded.causal, *others)] == features_of(config)
+
+
 def full_captions(number, config):
     """Return random captions of the maximal length."""
     num_tokens, generator = config.model.max_text_tokens, torch.Generator().manual_seed(0)
@@ -159,7 +176,7 @@ def measured():
     """Return a function that prepares the parts of a run in the shape of ``tiny``, with few blocks."""
 
     def prepare(precision, **values):
-        config = replace(with_attention(tiny()), device="cpu", precision=precision)
+        config = replace(with_attention(scales.tiny()), device="cpu", precision=precision)
         shallow = {"model.encoder.depth": 2, "model.decoder.depth": 2, "evaluation.probe.epochs": 2}
         shallow |= {"evaluation.num_items": 512, "evaluation.num_pairs": 256, "evaluation.num_probe_scenes": 512}
         shallow |= {"evaluation.set_images": 512, "data.scenes.num_objects": 5, "data.scenes.num_unseen": 4}
