@@ -11,6 +11,7 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
+from aimv2.base.scratch import scratch
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.sources.questions import Question, questions
 from aimv2.data.sources.scene import Caption, Scene
@@ -86,8 +87,12 @@ class Pairs(ABC):
         return picture
 
     def images(self, row_B: np.ndarray) -> np.ndarray:
-        """Return the pictures as evaluation reads them: uint8 [B, S, S, 3]."""
-        return np.stack([self.image(row) for row in row_B.tolist()])
+        """Return the pictures as evaluation reads them: uint8 [B, S, S, 3], in a file if they are many (``scratch``).
+
+        Raises:
+            BadSampleError: a pair has no usable picture.
+        """
+        return filled(len(row_B), map(self.image, row_B.tolist()))
 
     def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
         """Return one of the two captions of each pair."""
@@ -243,6 +248,17 @@ class Joined(Referred):
             here_B = part_B == part
             found_B[here_B] = of(self._parts[part], row_B[here_B] - self._starts[part])
         return found_B
+
+
+def filled(most: int, pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """Return pictures of one side, at most so many: uint8 [B, S, S, 3], or [0] of none; in a file if they are many."""
+    found, number = np.empty(0, dtype=np.uint8), 0
+    for picture in pictures:
+        if not number:
+            found = scratch((most, *picture.shape), picture.dtype)
+        found[number] = picture
+        number += 1
+    return found[:number]
 
 
 class Sides(NamedTuple):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 NO_LABEL = -1
+VALIDATION_SHARE = 0.2  # of the images of a task that are not for the test
 
 
 class Task(NamedTuple):

@@ -11,9 +11,8 @@ from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
 from aimv2.data.sources.scene import INKS, Scene
-from aimv2.data.tasks import NO_LABEL, Task, TransferSet
+from aimv2.data.tasks import NO_LABEL, VALIDATION_SHARE, Task, TransferSet
 
-VALIDATION_SHARE = 0.2
 EMOJI_LABELS = ("subcategory", "category")
 
 

@@ -33,8 +33,8 @@ def evaluate(
     """Return the run's reports on held-out pairs and the probes of the frozen encoder.
 
     Metrics that do not apply to the objective or the data are there too, without a value. Several ranks share the
-    images in batches of EVAL_BATCH, and whole probes, so that all values are bitwise those of one process on equal
-    hardware.
+    images in batches of ``images_at_once``, and whole probes, so that all values are bitwise those of one process on
+    equal hardware.
 
     Args:
         model: with the same weights on all ranks.

@@ -1,7 +1,7 @@
 """Held-out pairs, prepared once for all evaluations. Letters: N pairs, T caption tokens, W words."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple, get_args
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aimv2.base.errors import BadSampleError, RunFailedError
 from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, filled
 from aimv2.data.sources.scene import Caption, WordClass
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import CENTRE_CROP, centred_images
@@ -20,7 +20,6 @@ from aimv2.data.transforms import CENTRE_CROP, centred_images
 CLASSES: tuple[WordClass, ...] = get_args(WordClass)
 OTHER = CLASSES.index("other")
 NUM_NAMED = 3  # bad pairs that a message names
-EVAL_BATCH = 256  # images, or captions, that are evaluated at once
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class HeldOutPairs:
 
     def first(self, num_pairs: int) -> "HeldOutPairs":
         """Return the first pairs, at most all."""
-        some_M = np.arange(min(num_pairs, len(self)))
-        row_M, images, item_M = self.row_N[some_M], self.images[some_M], self.item_N[some_M]
+        row_M, images, item_M = (part[:num_pairs] for part in (self.row_N, self.images, self.item_N))
+        some_M = np.arange(len(images))
         return HeldOutPairs(row_M, images, item_M, self.short.rows(some_M), self.dense.rows(some_M))
 
 
@@ -119,21 +118,25 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
         RunFailedError: none can be used, or more cannot than the rate allows; the message has the counts.
     """
     rows: list[int] = []
-    images: list[np.ndarray] = []
     captions: dict[CaptionKind, list[Caption]] = {kind: [] for kind in CAPTION_KINDS}
     bad: Counter[str] = Counter()
     bad_rows: list[int] = []
-    for row in range(len(pairs)):
-        try:
-            image, own = pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
-        except BadSampleError as error:
-            bad[error.reason] += 1
-            bad_rows.append(row)
-            continue
-        rows.append(row)
-        images.append(image)
-        for kind, caption in zip(CAPTION_KINDS, own, strict=True):
-            captions[kind].append(caption)
+
+    def usable() -> Iterator[np.ndarray]:
+        """Yield the images of pairs that can be used, after their rows and captions are noted."""
+        for row in range(len(pairs)):
+            try:
+                image, own = pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
+            except BadSampleError as error:
+                bad[error.reason] += 1
+                bad_rows.append(row)
+                continue
+            rows.append(row)
+            for kind, caption in zip(CAPTION_KINDS, own, strict=True):
+                captions[kind].append(caption)
+            yield image
+
+    images = filled(len(pairs), usable())
     if not rows or bad.total() > max_bad_rate * len(pairs):
         counts = ", ".join(f"{reason} {count:,}" for reason, count in bad.most_common())
         first = ", ".join(pairs.keys(np.array(bad_rows[:NUM_NAMED])))
@@ -142,7 +145,7 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
             f"{bad.total():,} of {len(pairs):,} held-out pairs are bad ({counts}), more than"
             f" data.max_bad_rate={max_bad_rate:g}; the first are {first}",
         )
-    return Read(np.array(rows), np.stack(images), captions)
+    return Read(np.array(rows), images, captions)
 
 
 def prepare_pairs(pairs: Pairs, words: Words, max_bad_rate: float = 0.0) -> HeldOutPairs:
@@ -196,6 +199,6 @@ def other_images(captions: Captions) -> np.ndarray:
     return np.where(label_N[other_N] == label_N, own_N, other_N)
 
 
-def chunks(num_rows: int, size: int = EVAL_BATCH) -> list[np.ndarray]:
+def chunks(num_rows: int, size: int) -> list[np.ndarray]:
     """Return the row numbers of each evaluation batch."""
     return [np.arange(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
-from aimv2.evaluation.held_out import EVAL_BATCH, Captions, HeldOutPairs, chunks, network_inputs
+from aimv2.evaluation.features import on_device
+from aimv2.evaluation.held_out import Captions, HeldOutPairs, chunks, network_inputs
+from aimv2.memory.evaluation import images_at_once
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.reader import CaptionReader
 from aimv2.objectives.aimv2 import pixel_targets
@@ -35,7 +37,7 @@ def token_nats(
     config: RunConfig,
     *,
     image_of_N: np.ndarray | None = None,
-    batch_size: int = EVAL_BATCH,
+    batch_size: int | None = None,
     world: World = ALONE,
     loss: Callable[[Tensor, Tensor], Tensor] = nats,
 ) -> Tensor:
@@ -44,10 +46,11 @@ def token_nats(
     Tokens that are not supervised have 0.
 
     Args:
-        features_NID: of the images.
+        features_NID: of the images, in any place and precision.
         image_of_N: the image that each caption is given, by row; None is its own.
-        batch_size: images that the decoder reads at once, and captions. Each image is read once, whatever the number of
-            its captions. Captions of similar length go together, so that little padding is computed.
+        batch_size: images that the decoder reads at once, and captions; None is ``images_at_once``. Each image is read
+            once, whatever the number of its captions. Captions of similar length go together, so that little padding is
+            computed.
         world: ranks that each take some of the images.
         loss: ``misses`` in place of the cross-entropy.
     """
@@ -56,14 +59,16 @@ def token_nats(
     image_N = torch.arange(len(captions)) if image_of_N is None else torch.from_numpy(image_of_N)
     order_N = captions.num_read_N.argsort(stable=True)
     order_N = order_N[captions.num_read_N[order_N] > 0]
+    batch_size = batch_size or images_at_once(config)
     starts = range(0, len(features_NID), batch_size)
     rows_of = [order_N[(image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)] for start in starts]
 
     def found(number: int) -> Tensor:
         """Return the rows of ``nats_NT`` for the captions of some images."""
         start, row_M = starts[number], rows_of[number]
+        feature_BID = on_device(features_NID[start : start + batch_size], config)
         with autocast(config):
-            read = model.decoder.read_image(features_NID[start : start + batch_size])
+            read = model.decoder.read_image(feature_BID)
         found_MT = torch.zeros(len(row_M), nats_NT.shape[1])
         done = 0
         for row_B in row_M.split(batch_size) if len(row_M) else ():  # an empty tensor splits into itself
@@ -123,7 +128,7 @@ def pixel_errors(
         target_BIP = pixel_targets(image, config)[:, prefix_len:]
         return (predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu()
 
-    found_N: np.ndarray = torch.cat(world.divided(chunks(len(data)), errors)).numpy()
+    found_N: np.ndarray = torch.cat([*world.divided(chunks(len(data), images_at_once(config)), errors)]).numpy()
     return found_N
 
 

@@ -1,6 +1,18 @@
-"""The memory that a training step takes, and how a run is set up to fit."""
+"""The memory that a training step and the final evaluation take, and how a run is set up to fit."""
 
+from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
 from aimv2.memory.prediction import Memory, Setup, predict
-from aimv2.memory.setup import Choice, choose, resolved, setup_of
+from aimv2.memory.setup import Choice, check_evaluation, choose, resolved, setup_of
 
-__all__ = ["Choice", "Memory", "Setup", "choose", "predict", "resolved", "setup_of"]
+__all__ = [
+    "Choice",
+    "EvaluationMemory",
+    "Memory",
+    "Setup",
+    "check_evaluation",
+    "choose",
+    "predict",
+    "predict_evaluation",
+    "resolved",
+    "setup_of",
+]

@@ -20,12 +20,16 @@ def rank_memory(config: RunConfig) -> int:
     """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's.
 
     Args:
-        config: with ``device`` resolved. torchrun and submitit say how many ranks share this machine; otherwise all do.
+        config: with ``device`` resolved.
     """
     if config.device == "cuda":
         return gpu_memory()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", config.ranks)) if config.ranks > 1 else 1
-    return total_memory() // here
+    return total_memory() // ranks_here(config)
+
+
+def ranks_here(config: RunConfig) -> int:
+    """Return how many ranks of a run share this machine: torchrun and submitit say it; otherwise all do."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", config.ranks)) if config.ranks > 1 else 1
 
 
 def total_memory(root: Path = ROOT) -> int:

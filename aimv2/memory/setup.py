@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aimv2.base.errors import UsageError
-from aimv2.memory.machine import rank_memory
+from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
+from aimv2.memory.machine import rank_memory, ranks_here, total_memory
 from aimv2.memory.prediction import Memory, Parallel, Setup, predict
 from aimv2.spec.objectives import objective
 
@@ -17,20 +20,35 @@ if TYPE_CHECKING:
     from aimv2.cost.parts import Part
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
-USABLE = 0.9  # of the memory: evaluation has its own peak, allocators leave gaps, and libraries have buffers
+USABLE = 0.9  # of the memory: allocators leave gaps, and libraries have buffers
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setup, its predicted memory, and the bytes that may be used."""
+    """A setup, the memory that is predicted for training and for the final evaluation, and the bytes that may be used.
+
+    The evaluation does not depend on the setup.
+    """
 
     setup: Setup
     memory: Memory
+    evaluation: EvaluationMemory
     usable: int
 
     @property
-    def fits(self) -> bool:
+    def trains(self) -> bool:
+        """True if training fits."""
         return self.memory.total <= self.usable
+
+    @property
+    def fits(self) -> bool:
+        """True if training and the evaluation fit."""
+        return self.needed <= self.usable
+
+    @property
+    def needed(self) -> int:
+        """Return the bytes of the largest moment of the run."""
+        return max(self.memory.total, self.evaluation.device)
 
 
 def setup_of(config: RunConfig, available: int | None = None) -> Setup:
@@ -49,9 +67,47 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     if available is None:
         available = rank_memory(config)
     choice = choose(config, available)
-    if not choice.fits and size == "auto" and config.budget.samples:
+    if not choice.trains and size == "auto" and config.budget.samples:
         raise UsageError(_refusal(config, choice, available))
     return choice.setup
+
+
+def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
+    """Refuse a run whose final evaluation is predicted not to fit this machine, before it trains.
+
+    Args:
+        config: with attention, ``device`` and ``precision`` resolved.
+        here: what each rank has; None is that of this machine.
+
+    Raises:
+        UsageError: the device, the host or the disk for temporary files has too little.
+    """
+    needed, here = predict_evaluation(config), here or Available.on_this_machine(config)
+    device = "GPU memory" if config.device == "cuda" else "memory"
+    for what, size, left, remedy in (
+        (device, needed.device, USABLE * here.device, "use a device with more"),
+        ("memory of the host", needed.host, USABLE * here.host, "use fewer ranks on a host"),
+        ("temporary files", needed.files, here.files, "set TMPDIR to a folder on a larger disk"),
+    ):
+        if size > left:
+            raise UsageError(
+                f"the final evaluation does not fit: it takes {size / 1e9:.1f} GB of {what} on each rank, and"
+                f" {left / 1e9:.1f} GB can be used; {remedy}"
+            )
+
+
+class Available(NamedTuple):
+    """Bytes that a rank has: of its device's memory, of its part of the host's, and of the disk for temporary files."""
+
+    device: int
+    host: int
+    files: int
+
+    @classmethod
+    def on_this_machine(cls, config: RunConfig) -> Available:
+        ranks = ranks_here(config)
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        return cls(rank_memory(config), total_memory() // ranks, free // ranks)
 
 
 def choose(config: RunConfig, available: int) -> Choice:
@@ -80,18 +136,19 @@ def choose(config: RunConfig, available: int) -> Choice:
     for saves_inputs, parallel in product(checkpointing, parallels):
         setup = Setup(parallel=parallel, micro_batch=share, activation_checkpointing=saves_inputs)
         choice = _largest(config, setup, sizes, parts, int(USABLE * available))
-        if choice.fits and choice.setup.micro_batch >= enough:
+        if choice.trains and choice.setup.micro_batch >= enough:
             return choice
         found.append(choice)
-    return max(found, key=lambda one: (one.fits, one.setup.micro_batch if one.fits else -one.memory.total))
+    return max(found, key=lambda one: (one.trains, one.setup.micro_batch if one.trains else -one.memory.total))
 
 
 def _largest(config: RunConfig, setup: Setup, sizes: Sequence[int], parts: Sequence[Part], usable: int) -> Choice:
     """Return the setup with the first of these micro-batches that fits, or else the last."""
+    evaluation = predict_evaluation(config)
     for size in sizes:
         setup = replace(setup, micro_batch=size)
-        choice = Choice(setup, predict(config, setup, parts), usable)
-        if choice.fits:
+        choice = Choice(setup, predict(config, setup, parts), evaluation, usable)
+        if choice.trains:
             break
     return choice
 

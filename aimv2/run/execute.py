@@ -26,7 +26,7 @@ from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.memory import resolved, setup_of
+from aimv2.memory import check_evaluation, resolved, setup_of
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
@@ -42,7 +42,7 @@ from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import objective
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
-from aimv2.training.device import compiles
+from aimv2.training.device import compiles, hold_half_
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, train
 from aimv2.training.saving import Saver, SaveTimer
@@ -162,8 +162,9 @@ def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
 def _evaluate_on_all(
     evaluate: Evaluate, model: Network, data: Data, config: RunConfig, part: MeasureParts, world: World
 ) -> dict[str, Metric]:
-    """Evaluate rank 0's weights with all ranks."""
+    """Evaluate rank 0's weights with all ranks. The network cannot be used afterwards (``hold_half_``)."""
     world.equalise(model)
+    hold_half_(model, config)
     return evaluate(model, objective(config.objective.name), data, config, part, world)
 
 
@@ -199,12 +200,12 @@ def _train_and_evaluate(
     else:
         training = _reuse(attempt, config, data, RunFolder(trained.parent, trained.name))
     weights = {name: value.cpu() for name, value in training.network.state_dict().items()}
+    shown = data.held_out.subset(config.evaluation.num_examples)
+    written = examples(training.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     # A signal does not interrupt the end of the collectives, but what is between them.
     with interrupts.deferred(), lead(config, work="evaluate") as world, interrupts.at_once():
         part = parts.Parts(attempt, weights, interrupts, world)
         metrics = _evaluate_on_all(evaluate, training.network, data, config, part, world)
-    shown = data.held_out.subset(config.evaluation.num_examples)
-    written = examples(training.network, shown, data.tokenizer, config) if "captions" in goal.reports else []
     write_json(attempt.folder / "examples.json", written)
     write_text(attempt.folder / "tokenizer.json", data.tokenizer.to_json())
     write_tensors(weights, attempt.folder / WEIGHTS)
@@ -297,13 +298,14 @@ def _set_up(config: RunConfig) -> RunConfig:
     """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
 
     Raises:
-        RunFailedError: no micro-batch fits the memory (cause ``out of memory``), or ``compile=true`` without a compiler
-            (cause ``node``).
+        RunFailedError: training or evaluation does not fit the memory (cause ``out of memory``), or ``compile=true``
+            without a compiler (cause ``node``).
     """
     config = replace(config, compile=compiles(config))
     if config.compile and (missing := missing_for_compile(config.device)):
         raise RunFailedError("node", f"compile=true needs {missing}, which {platform.node()} lacks")
     try:
+        check_evaluation(config)
         return resolved(config, setup_of(config))
     except UsageError as error:
         raise RunFailedError("out of memory", str(error)) from error

@@ -87,6 +87,11 @@ class Plan:
             "memory of a rank": _gigabytes(memory.total),
         }
         cells |= {f"  {kind}": _gigabytes(size) for kind, size in asdict(memory).items()}
+        evaluation = self.choice.evaluation
+        cells["memory of the evaluation"] = _gigabytes(evaluation.device)
+        if config.device == "cuda":
+            cells["  host"] = _gigabytes(evaluation.host)
+        cells["  temporary files"] = _gigabytes(evaluation.files)
         cells["fits"] = "yes" if self.choice.fits else "no"
         return cells | ({} if self.rate is None else self._times(parts, self.rate))
 

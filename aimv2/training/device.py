@@ -3,9 +3,11 @@
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
+from aimv2.model.layers import Stack
 
 
 class Computation(Protocol):
@@ -21,6 +23,21 @@ class Computation(Protocol):
 def autocast(computation: Computation) -> torch.autocast:
     """Compute matrix products in this precision; weights, residual streams, norms and losses stay float32."""
     return torch.autocast(computation.device, dtype=torch.bfloat16, enabled=computation.precision == "bfloat16")
+
+
+@torch.no_grad()
+def hold_half_(network: nn.Module, computation: Computation) -> None:
+    """Hold the weights of blocks only as a device in bfloat16 computes products with them, in place.
+
+    Autocast would round them to the same values at every use, and copy them. Half of the memory of a large network is
+    so free for its evaluation; outside of autocast it cannot be used any more.
+    """
+    if computation.device == "cpu" or computation.precision != "bfloat16":
+        return
+    for stack in network.modules():
+        for weight in stack.parameters() if isinstance(stack, Stack) else ():
+            if weight.ndim == 2:  # not the gains of norms
+                weight.data = weight.data.bfloat16()
 
 
 def compiles(config: RunConfig) -> bool:

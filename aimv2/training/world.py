@@ -1,6 +1,6 @@
 """The ranks of a run and their collectives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -83,20 +83,22 @@ class World:
             for value in module.state_dict().values():
                 dist.broadcast(value, src=0, group=self._group(value.device.type))
 
-    def divided(self, items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
-        """Compute each item on one of the ranks, and return the results of all items, in order.
+    def divided(self, items: Sequence[T], compute: Callable[[T], R]) -> Iterator[R]:
+        """Compute each item on one of the ranks, and yield the results of all items, in order.
 
-        The ranks take turns, so that the cost of items may rise or fall along the sequence. A result is bitwise that
-        of one process, on equal hardware.
+        The ranks take turns, so that the cost of items may rise or fall along the sequence. A rank has at most two
+        results at a time: its own of this turn, and that of another rank. A result is bitwise that of one process, on
+        equal hardware.
 
         Args:
-            items: the same on all ranks.
+            items: the same on all ranks, which all read all results.
             compute: calls no collective. Its result is a tensor, or a small value without tensors.
         """
-        own = {number: compute(items[number]) for number in range(self.rank, len(items), self.size)}
-        if self.size == 1:
-            return list(own.values())
-        return [self.of(number % self.size, own.get(number)) for number in range(len(items))]
+        for start in range(0, len(items), self.size):
+            turn = items[start : start + self.size]
+            own = compute(turn[self.rank]) if self.rank < len(turn) else None
+            for rank in range(len(turn)):
+                yield self.of(rank, own)
 
     def of(self, rank: int, value: Any) -> Any:
         """Return the value of one of the ranks; those of the others are ignored.

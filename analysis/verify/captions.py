@@ -15,6 +15,7 @@ from aimv2.data.pairs import usable_captions
 from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Captions as Prepared
 from aimv2.evaluation.held_out import chunks
+from aimv2.memory.evaluation import images_at_once
 from aimv2.model.encoder_decoder import EncoderDecoder
 from analysis.verify.check import Check, clustered_mean
 from analysis.verify.trained_run import TrainedRun
@@ -64,7 +65,7 @@ def caption_nats(
     """
     image, device = run.image if image_of_N is None else run.image[image_of_N], run.config.device
     parts = []
-    for rows in chunks(len(data)):
+    for rows in chunks(len(data), images_at_once(run.config)):
         token_BT = data.token_NT[rows].to(device)
         _, text_BSE = model(image[rows].to(device), token_BT, None, data.text_len_N[rows].to(device))
         logits_BTV = model.decoder.text_head(text_BSE[:, :-1])

@@ -14,6 +14,7 @@ from aimv2.config.prefix import prefix_len_at
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.held_out import chunks
 from aimv2.evaluation.pictures import completed, unseen, with_contrast
+from aimv2.memory.evaluation import images_at_once
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from analysis.inference.intervals import Estimate
@@ -87,7 +88,7 @@ def _errors(run: TrainedRun, fraction: float, predict: Predict) -> Errors:
     if config.objective.pixel_targets == "raw":
         constant_P = pixel_targets(run.image.to(config.device), config).mean(dim=(0, 1))
     parts = []
-    for rows in chunks(len(run.held_out)):
+    for rows in chunks(len(run.held_out), images_at_once(config)):
         target_BIP = pixel_targets(run.image[rows].to(config.device), config)
         scored_BIP = target_BIP[:, prefix_len:]
         predicted_BIP = predict(run, rows, prefix_len)[:, prefix_len - 1 :]

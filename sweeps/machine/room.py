@@ -65,7 +65,7 @@ def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HE
     else:
         memory = machine.total_memory()
         largest = largest_run(runs, memory)
-        workers = memory // largest.memory.total if largest.fits else 0
+        workers = memory // largest.needed if largest.fits else 0
         found.append(Room(workers, f"has {_described(memory, largest)}"))
     return min(found, key=lambda one: one.workers)
 
@@ -75,12 +75,12 @@ def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunCon
     if requested != "auto":
         return requested
     largest = largest_run(runs, machine.gpu_memory())
-    return max(largest.usable // largest.memory.total, 1)
+    return max(largest.usable // largest.needed, 1)
 
 
 def largest_bytes(runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
     """Return the bytes that the largest of these runs, on the CPU, takes on this machine."""
-    return largest_run(runs, machine.total_memory()).memory.total
+    return largest_run(runs, machine.total_memory()).needed
 
 
 def largest_run(runs: Iterable[RunConfig], available: int) -> Choice:
@@ -90,11 +90,11 @@ def largest_run(runs: Iterable[RunConfig], available: int) -> Choice:
         available: bytes of memory of each rank.
     """
     choices = (choose(run, available) for run in {replace(run, seed=0): None for run in runs})
-    return max(choices, key=lambda one: one.memory.total)
+    return max(choices, key=lambda one: one.needed)
 
 
 def _described(memory: int, largest: Choice) -> str:
     return (
         f"{memory / 1e9:.1f} GB of memory ({largest.usable / 1e9:.1f} usable), and a run needs"
-        f" {largest.memory.total / 1e9:,.1f} GB"
+        f" {largest.needed / 1e9:,.1f} GB"
     )

@@ -6,7 +6,8 @@ Letters: G settings, N and B images, I patches, D width, H heads, W head width, 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,13 @@ from torch import Tensor, nn
 from aimv2.base import address
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.data.tasks import NO_LABEL
-from aimv2.evaluation.probes.splits import CHUNK, Chosen, Splits, Standardised, at_edge, moments, scored
+from aimv2.evaluation.probes.splits import Chosen, Splits, Standardised, at_edge, moments, scored
+from aimv2.memory.evaluation import ProbeSize
 
 CLIP_NORM = 3.0  # paper Table A2
 MIN_LR = 1e-5  # paper Table A2
+
+Setting = tuple[float, float]  # learning rate and weight decay
 
 
 class AttentiveProbes(nn.Module):
@@ -78,7 +82,8 @@ class AttentiveProbes(nn.Module):
         """Return the probe of one setting."""
         chosen = copy.copy(self)
         chosen._parameters = {
-            name: nn.Parameter(weight.detach()[setting : setting + 1]) for name, weight in self.named_parameters()
+            name: nn.Parameter(weight.detach()[setting : setting + 1].clone())
+            for name, weight in self.named_parameters()
         }
         return chosen
 
@@ -103,65 +108,98 @@ def attentive_probe(
     warmup_epochs: int = 0,
     is_refitted: bool = False,
     device: torch.device | None = None,
+    size: ProbeSize | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Chosen:
     """Train a probe for every setting of the grid, select the best on validation, report it on test.
 
     Features are standardised with the training split's mean and deviation, which is equivalent to the non-affine batch
     norm of ml-aim's probe on frozen features. All settings start from the same weights and see the same batches. The
-    best setting has the highest accuracy on validation, and of equal ones the lowest loss.
+    best setting has the highest accuracy on validation, and of equal ones the lowest loss. Where the probes of all
+    settings together, or the features of a batch, would take much memory, they are computed in parts (``ProbeSize``).
 
     Args:
         warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
         is_refitted: True to train the best setting again on training and validation images before the test.
         device: where probes are trained; None is the device of the features.
-        on_step: called after each step of training, of ``num_steps`` for each training.
+        size: what is computed at once; None is ``size_of``.
+        on_step: called after each of ``num_steps``.
 
     Source: AIMv2 section 4.1 and Table A2. The paper reports the best setting of the grid, apparently selected on the
         test set; here the test set selects nothing.
     """
     device = device or splits.train.feature_NID.device
-    grid = list(product(config.learning_rates, config.weight_decays))
-    mean_D, std_D = moments(splits.train, device)
+    mean_D, std_D = moments(splits.train.feature_NID, device, splits.train.row_N)
     parts = [Standardised(part, mean_D, std_D) for part in splits[1:]]
     labels = [part.label_NK.to(device) for part in splits[1:]]
+    size = size or size_of(splits, config)
 
-    def trained(num_parts: int, grid: Sequence[tuple[float, float]]) -> AttentiveProbes:
+    def trained(num_parts: int, settings: Sequence[Setting]) -> AttentiveProbes:
         own = parts[:num_parts], labels[:num_parts], splits.num_classes
-        return _trained(*own, grid, config, seed, warmup_epochs, on_step)
+        return _trained(*own, settings, config, size, seed, warmup_epochs, on_step)
 
-    probes = trained(1, grid)
-    guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1])
-    right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
-    loss_G = (nats_GN.sum(dim=1) / (labels[1] != NO_LABEL).sum().clamp(min=1)).tolist()
-    best = max(range(len(grid)), key=lambda setting: (right_G[setting], -loss_G[setting]))
-    chosen = trained(2, [grid[best]]) if is_refitted else probes.only(best)
-    rate, decay = grid[best]
+    def best(settings: Sequence[Setting]) -> _Best:
+        """Return the best of these settings on validation."""
+        probes = trained(1, settings)
+        guess_GNK, nats_GN = _guesses(probes, parts[1], labels[1], size)
+        right_G = (guess_GNK == labels[1]).sum(dim=(1, 2)).tolist()
+        loss_G = (nats_GN.sum(dim=1) / (labels[1] != NO_LABEL).sum().clamp(min=1)).tolist()
+        place = max(range(len(settings)), key=lambda setting: (right_G[setting], -loss_G[setting]))
+        return _Best((right_G[place], -loss_G[place]), settings[place], probes.only(place))
+
+    _, (rate, decay), probe = max(map(best, _groups(config, size)), key=lambda found: found.quality)
+    chosen = trained(2, [(rate, decay)]) if is_refitted else probe
     return Chosen(
-        scored(_guesses(chosen, parts[2], labels[2])[0][0], labels[2]),
+        scored(_guesses(chosen, parts[2], labels[2], size)[0][0], labels[2]),
         {"learning_rate": rate, "weight_decay": decay},
         at_edge("learning rate", rate, config.learning_rates),
     )
 
 
-def num_steps(num_images: int, config: ProbeConfig) -> int:
-    """Return the steps of training on so many images."""
-    return config.epochs * math.ceil(num_images / config.batch_size)
+class _Best(NamedTuple):
+    """The best setting of a group: right guesses on validation and minus the loss there, the setting, its probe."""
+
+    quality: tuple[int, float]
+    setting: Setting
+    probe: AttentiveProbes
+
+
+def size_of(splits: Splits, config: ProbeConfig) -> ProbeSize:
+    """Return the sizes of probes on these splits."""
+    num_patches, width = splits.train.feature_NID.shape[1:]
+    return ProbeSize.of(config, num_patches, width, splits.train.label_NK.shape[1] * splits.num_classes)
+
+
+def num_steps(splits: Splits, config: ProbeConfig, *, is_refitted: bool = False) -> int:
+    """Return the steps of all trainings."""
+    num_train, num_validation = (len(part.label_NK) for part in splits[1:3])
+    num_images = [num_train] * len(_groups(config, size_of(splits, config)))
+    num_images += [num_train + num_validation] * is_refitted
+    return config.epochs * sum(math.ceil(number / config.batch_size) for number in num_images)
+
+
+def _groups(config: ProbeConfig, size: ProbeSize) -> list[list[Setting]]:
+    """Return the settings of the grid in groups that are trained at once, of about equal size."""
+    grid = list(product(config.learning_rates, config.weight_decays))
+    number = math.ceil(len(grid) / size.settings_at_once)
+    cuts = [len(grid) * part // number for part in range(number + 1)]
+    return [grid[start:end] for start, end in pairwise(cuts)]
 
 
 def _trained(
     parts: Sequence[Standardised],
     labels: Sequence[Tensor],
     num_classes: int,
-    grid: Sequence[tuple[float, float]],
+    grid: Sequence[Setting],
     config: ProbeConfig,
+    size: ProbeSize,
     seed: int,
     warmup_epochs: int,
     on_step: Callable[[], None],
 ) -> AttentiveProbes:
     """Train a probe for each setting, a learning rate and a weight decay, on the images of all parts."""
     device, num_rows = labels[0].device, sum(map(len, parts))
-    width = parts[0].width
+    width = parts[0].shape[-1]
     generator, weights_seed = torch.Generator(), address.integer(seed=seed, purpose="probe weights")
     shape = (len(grid), width, max(1, width // config.head_dim), labels[0].shape[1], num_classes)
     probes = AttentiveProbes(*shape, generator.manual_seed(weights_seed)).to(device)
@@ -171,7 +209,7 @@ def _trained(
         for weights, (rate, decay) in zip(settings, grid, strict=True)
     ]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    last = num_steps(num_rows, config)
+    last = config.epochs * math.ceil(num_rows / config.batch_size)
     schedules = [_schedule(rate, warmup_epochs / config.epochs) for rate, _ in grid]
     label_NK = torch.cat(list(labels))
 
@@ -183,10 +221,12 @@ def _trained(
                 group["lr"] = schedule(step / last)
             step += 1
             probes.zero_grad(set_to_none=True)
-            feature_BID, label_BK = _batch(parts, label_NK, rows)
-            # A sum over settings of each one's mean, so that no gradient depends on another setting.
-            nats_GB = _nats(probes(feature_BID), label_BK)
-            (nats_GB.sum(dim=1) / (label_BK != NO_LABEL).sum().clamp(min=1)).sum().backward()
+            num_labels = (label_NK[rows] != NO_LABEL).sum().clamp(min=1)
+            for row_B in rows.split(size.images_at_once):
+                feature_BID, label_BK = _batch(parts, label_NK, row_B)
+                # A sum over settings of each one's mean, so that no gradient depends on another setting.
+                nats_GB = _nats(probes(feature_BID), label_BK)
+                (nats_GB.sum(dim=1) / num_labels).sum().backward()
             probes.clip_gradients(CLIP_NORM)
             for setting, weights in enumerate(settings):
                 for weight, stacked in zip(weights, probes.parameters(), strict=True):
@@ -218,10 +258,10 @@ def _batch(parts: Sequence[Standardised], label_NK: Tensor, rows: Tensor) -> tup
 
 
 @torch.no_grad()
-def _guesses(probes: AttentiveProbes, part: Standardised, label_NK: Tensor) -> tuple[Tensor, Tensor]:
+def _guesses(probes: AttentiveProbes, part: Standardised, label_NK: Tensor, size: ProbeSize) -> tuple[Tensor, Tensor]:
     """Return each setting's guesses, int64 [G, N, K], and its cross-entropy of each label, [G, N x K]; 0 without."""
     guesses, nats = [], []
-    for rows in torch.arange(len(part), device=label_NK.device).split(CHUNK):
+    for rows in torch.arange(len(part), device=label_NK.device).split(size.guesses_at_once):
         logits_GBKC = probes(part[rows])
         guesses.append(logits_GBKC.argmax(dim=-1))
         nats.append(_nats(logits_GBKC, label_NK[rows]))

@@ -83,13 +83,13 @@ def _splits(features: Callable[[], list[Tensor]], task: Task) -> Splits:
     parts = zip(features(), labels, strict=True)
     return Splits(
         task.num_classes,
-        *(Features(feature_NID, torch.from_numpy(label_NK).to(feature_NID.device)) for feature_NID, label_NK in parts),
+        *(Features(feature_NID, torch.from_numpy(label_NK)) for feature_NID, label_NK in parts),
     )
 
 
 def _probe(splits: Callable[[], Splits], item_N: np.ndarray, encoded: Encoded, *, is_causal: bool) -> Measured:
     config, own = encoded.config, splits()
-    found = attentive_probe(own, config.evaluation.probe, seed=config.seed)
+    found = attentive_probe(own, config.evaluation.probe, seed=config.seed, device=torch.device(config.device))
     how = (
         f"attentive probe, {'causal' if is_causal else 'full'} attention, {_size(own)},"
         f" lr {found.settings['learning_rate']:g} and weight decay {found.settings['weight_decay']:g} chosen on"
@@ -100,8 +100,9 @@ def _probe(splits: Callable[[], Splits], item_N: np.ndarray, encoded: Encoded, *
 
 def _neighbours(splits: Callable[[], Splits], item_N: np.ndarray, encoded: Encoded) -> Measured:
     own = splits()
-    num_neighbours = min(encoded.config.evaluation.knn_neighbours, len(own.train.label_NK))
-    (score,) = knn_scores(own.train, own.test, own.num_classes, [num_neighbours])
+    config = encoded.config
+    num_neighbours, device = min(config.evaluation.knn_neighbours, len(own.train.label_NK)), torch.device(config.device)
+    (score,) = knn_scores(own.train, own.test, own.num_classes, [num_neighbours], device=device)
     return Measured(Items.of(item_N, *score), f"{num_neighbours} nearest neighbours, full attention, {_size(own)}")
 
 

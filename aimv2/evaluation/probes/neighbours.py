@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimv2.data.tasks import NO_LABEL
-from aimv2.evaluation.probes.splits import Chosen, Features, Score, Splits, scored
+from aimv2.evaluation.probes.splits import Chosen, Features, Score, Splits, chunks, scored
+from aimv2.memory.evaluation import NEIGHBOURS
 
 NO_DISTANCE = 1e-12  # cosine distances below are rounding
 SIMILARITIES = 2**27  # of test and training images, computed at once
@@ -43,24 +44,34 @@ def knn_scores(
     num_classes: int,
     neighbours: Sequence[int],
     advance: Callable[[int], None] = lambda number: None,
+    device: torch.device | None = None,
 ) -> list[Score]:
     """Score the votes for each label of the test images, for each number of neighbours.
 
     Args:
         advance: called with the number of test images of each part.
+        device: where votes are counted; None is the device of the features.
     """
-    unit_train, unit_test = (F.normalize(part.feature_NID.mean(dim=1).double(), dim=1) for part in (train, test))
+    device = device or train.feature_NID.device
+    unit_train, unit_test = (F.normalize(_means(part, device).double(), dim=1) for part in (train, test))
+    train_NK, test_NK = (part.label_NK.to(device) for part in (train, test))
     most = min(max(neighbours), len(unit_train))
-    chunk = max(1, min(1024, SIMILARITIES // len(unit_train)))
+    chunk = max(1, min(NEIGHBOURS, SIMILARITIES // len(unit_train)))
     guesses: list[list[Tensor]] = [[] for _ in neighbours]
     for chunk_BD in unit_test.split(chunk):
         similarity_BM, row_BM = (chunk_BD @ unit_train.T).topk(most, dim=1)
         vote_BM = 1 / (1 - similarity_BM).clamp(min=NO_DISTANCE)
-        label_BMK = train.label_NK[row_BM]
+        label_BMK = train_NK[row_BM]
         for found, k in zip(guesses, neighbours, strict=True):
             found.append(_voted(vote_BM[:, :k], label_BMK[:, :k], num_classes))
         advance(len(chunk_BD))
-    return [scored(torch.cat(found), test.label_NK) for found in guesses]
+    return [scored(torch.cat(found), test_NK) for found in guesses]
+
+
+def _means(part: Features, device: torch.device) -> Tensor:
+    """Return the mean of each image's features over its patches: [N, D], float32 or wider."""
+    dtype = torch.promote_types(part.feature_NID.dtype, torch.float32)
+    return torch.cat([chunk_BID.mean(dim=1, dtype=dtype) for chunk_BID in chunks(part.feature_NID, device, part.row_N)])
 
 
 def _voted(vote_BM: Tensor, label_BMK: Tensor, num_classes: int) -> Tensor:

@@ -1,11 +1,12 @@
 """Splits of images for probes: their features with labels, standardised features, and the score of guesses.
 
-Probes of a run read features in memory, and those of ``python -m aimv2 evaluate`` features in files.
+Probes read batches of features, which a run has on the host (``aimv2.evaluation.features``), and
+``python -m aimv2 evaluate`` in files.
 
 Letters: N and B images, I patches, D width, K labels of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,28 +14,28 @@ import torch
 from torch import Tensor
 
 from aimv2.data.tasks import NO_LABEL
+from aimv2.memory.evaluation import features_at_once
 
 FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier
-CHUNK = 256  # images whose features are read from a file at once
 
 
 class Features(NamedTuple):
     """Frozen features of a split, and its labels.
 
     Attributes:
-        feature_NID: [N, I, D], float32 in memory, or float16 in a memory-mapped file, which may exceed the memory.
+        feature_NID: [N, I, D], in any place and precision; in a memory-mapped file they may exceed the memory.
         label_NK: int64 [N, K], with ``NO_LABEL`` where there is none.
-        row_N: of features in a file, the rows that belong to the split, in ascending order; None is all.
+        row_N: the rows that belong to the split, in ascending order; None is all.
     """
 
     feature_NID: Tensor
     label_NK: Tensor
     row_N: Tensor | None = None
 
-    @property
-    def is_in_file(self) -> bool:
-        """True if the features are to be read in parts."""
-        return self.feature_NID.dtype == torch.float16
+    def read(self, row_B: Tensor) -> Tensor:
+        """Return a copy of the features of some images, in their place and precision: [B, I, D]."""
+        row_B = row_B.to(self.feature_NID.device)
+        return self.feature_NID[row_B if self.row_N is None else self.row_N[row_B]]
 
 
 class Splits(NamedTuple):
@@ -49,48 +50,46 @@ class Splits(NamedTuple):
 class Standardised:
     """Features of a split with mean 0 and deviation 1, or near, by row: float32 [B, I, D] on the statistics' device.
 
-    Features in memory are standardised once, those in a file when they are read.
+    They are standardised when they are read, so that no second copy of all of them exists.
     """
 
     def __init__(self, part: Features, mean_D: Tensor, std_D: Tensor) -> None:
-        self._mean_D, self._std_D = mean_D, std_D
-        self._is_in_file, self._row_N = part.is_in_file, part.row_N
-        self._num_rows = len(part.label_NK)
-        self._feature_NID = part.feature_NID if part.is_in_file else (part.feature_NID - mean_D) / std_D
+        self._part, self._mean_D, self._std_D = part, mean_D, std_D
 
     def __len__(self) -> int:
-        return self._num_rows
+        return len(self._part.label_NK)
 
     @property
-    def width(self) -> int:
-        return self._feature_NID.shape[-1]
+    def shape(self) -> torch.Size:
+        """Number of patches and width."""
+        return self._part.feature_NID.shape[1:]
 
     def __getitem__(self, row_B: Tensor) -> Tensor:
-        if not self._is_in_file:
-            return self._feature_NID[row_B]
-        row_B = row_B.cpu() if self._row_N is None else self._row_N[row_B.cpu()]
-        return (self._feature_NID[row_B].to(self._mean_D.device).float() - self._mean_D) / self._std_D
+        feature_BID = self._part.read(row_B).to(self._mean_D.device).to(self._mean_D.dtype)
+        return feature_BID.sub_(self._mean_D).div_(self._std_D)
 
 
-def moments_in_memory(feature_NID: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``moments`` of features that fit into memory."""
-    variance_D = feature_NID.var(dim=(0, 1), correction=0)
-    return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
+def chunks(feature_NID: Tensor, device: torch.device, row_N: Tensor | None = None) -> Iterator[Tensor]:
+    """Yield features on a device, those of some images at a time, of all or of these rows."""
+    row_N = torch.arange(len(feature_NID)) if row_N is None else row_N
+    for row_B in row_N.split(features_at_once(feature_NID[0].numel())):
+        yield feature_NID[row_B].to(device)
 
 
-def moments(part: Features, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each dimension over all patches: [D] each."""
-    feature_NID = part.feature_NID
-    if not part.is_in_file:
-        return moments_in_memory(feature_NID)
+def moments(feature_NID: Tensor, device: torch.device, row_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each dimension over all patches of all images, or of these rows: [D] each."""
+    if device.type == "cpu" and feature_NID.dtype != torch.float16 and row_N is None:
+        # All at once, as in the runs that there are; in parts the last digit would be another one.
+        variance_D = feature_NID.var(dim=(0, 1), correction=0)
+        return feature_NID.mean(dim=(0, 1)), (variance_D + FEATURE_EPS).sqrt()
     total_D = torch.zeros(feature_NID.shape[-1], dtype=torch.float64, device=device)
     squares_D = torch.zeros_like(total_D)
-    row_N = torch.arange(len(feature_NID)) if part.row_N is None else part.row_N
-    for rows in row_N.split(CHUNK):
-        chunk_XD = feature_NID[rows].to(device).double().flatten(0, 1)
+    num_patches = 0
+    for chunk_BID in chunks(feature_NID, device, row_N):
+        num_patches += chunk_BID.shape[0] * chunk_BID.shape[1]
+        chunk_XD = chunk_BID.double().flatten(0, 1)
         total_D += chunk_XD.sum(dim=0)
         squares_D += chunk_XD.square().sum(dim=0)
-    num_patches = len(row_N) * feature_NID.shape[1]
     mean_D = total_D / num_patches
     variance_D = (squares_D / num_patches - mean_D.square()).clamp(min=0)
     return mean_D.float(), (variance_D + FEATURE_EPS).sqrt().float()

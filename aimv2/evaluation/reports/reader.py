@@ -10,6 +10,7 @@ Letters: N pairs, B captions of a batch, T caption tokens, D width of the encode
 import dataclasses
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from aimv2.base import address
@@ -21,7 +22,7 @@ from aimv2.evaluation.held_out import Captions, other_images
 from aimv2.evaluation.losses import nats_of_all
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
-from aimv2.evaluation.probes.splits import moments_in_memory
+from aimv2.evaluation.probes.splits import moments
 from aimv2.evaluation.reading import fit
 from aimv2.evaluation.reports import answers
 from aimv2.evaluation.reports.captions import by_class
@@ -91,7 +92,7 @@ def trained(features_NID: Tensor, captions: Captions, config: RunConfig) -> Capt
     """
     options = config.evaluation.reader
     seed = address.integer(seed=config.seed, purpose="reader")  # of no run
-    reader = initial(features_NID, config, seed=seed).to(features_NID.device)
+    reader = initial(features_NID, config, seed=seed).to(config.device)
     fit(reader, features_NID, captions, batches_of(options, len(captions), seed), config)
     return reader
 
@@ -106,7 +107,9 @@ def initial(features_NID: Tensor, config: RunConfig, *, seed: int) -> CaptionRea
         ffn_multiple=HEAD_DIM,
         image_positions=True,
     )
-    reader = CaptionReader(dataclasses.replace(config.model, decoder=size), *moments_in_memory(features_NID))
+    reader = CaptionReader(
+        dataclasses.replace(config.model, decoder=size), *moments(features_NID, torch.device(config.device))
+    )
     init_weights_(reader, seed=seed)
     return reader
 

@@ -12,6 +12,7 @@ from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOutPairs, chunks, network_inputs
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
+from aimv2.memory.evaluation import images_at_once
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import RECALL_AT
@@ -59,7 +60,8 @@ def embeddings(
         with autocast(config):
             return torch.stack([model.embed_images(image), model.embed_texts(token_BT, text_len_B)])
 
-    image_NS, text_NS = (torch.cat(parts) for parts in zip(*world.divided(chunks(len(data)), embedded), strict=True))
+    rows = chunks(len(data), images_at_once(config))
+    image_NS, text_NS = (torch.cat(parts) for parts in zip(*world.divided(rows, embedded), strict=True))
     return image_NS, text_NS
 
 

@@ -192,7 +192,7 @@ class Evaluation:
 
         def probe(advance: Callable[[int], None]) -> Chosen:
             return attentive_probe(
-                Splits(num_classes, *(part.patches() for part in parts)),
+                patches(),
                 options.probe,
                 seed=options.seed,
                 warmup_epochs=options.probe.warmup_epochs,
@@ -201,11 +201,14 @@ class Evaluation:
                 on_step=partial(advance, 1),
             )
 
+        def patches() -> Splits:
+            return Splits(num_classes, *(part.patches() for part in parts))
+
         def means() -> Splits:
             return Splits(num_classes, *(part.means(device) for part in parts))
 
-        num_train, num_validation, num_test = sizes
-        steps = sum(num_steps(number, options.probe) for number in (num_train, num_train + num_validation))
+        _, num_validation, num_test = sizes
+        steps = num_steps(patches(), options.probe, is_refitted=True) if "probe" in self.methods else 0
         return {
             "probe": (steps, probe),
             "linear": (

@@ -52,6 +52,13 @@ def test_token_nats_match_a_loop_over_tokens(tiny, prepared, changes, kind, is_c
     assert (kind == "dense") == bool((captions.text_len_N == 14).any())
 
 
+def test_features_in_half_are_read_as_the_same_values_in_float32(tiny, prepared):
+    data, model = prepared(tiny), build(tiny)
+    half_NID = encode(model.encoder, data.images, tiny).half()
+    found = token_nats(model, half_NID, data.dense, tiny)
+    assert torch.equal(found, token_nats(model, half_NID.float(), data.dense, tiny))
+
+
 def test_misses_are_tokens_that_are_not_the_likeliest():
     logits_MV, target_M = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0], [0.0, 1.0, 2.0]]), torch.tensor([1, 1, 2])
     assert misses(logits_MV, target_M).tolist() == [0, 1, 0]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aimv2.config.evaluation_config import ReaderConfig
-from aimv2.evaluation.held_out import Words
+from aimv2.evaluation.held_out import Words, prepare_captions
 from aimv2.evaluation.questions import prepare_questions
 from aimv2.evaluation.reading import fit
 from aimv2.evaluation.reports.reader import initial
@@ -31,3 +31,17 @@ def test_an_image_is_read_once_for_its_texts_and_the_result_is_that_of_separate_
     for (name, found), expected in zip(shared.state_dict().items(), separate.state_dict().values(), strict=True):
         torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
         assert name.endswith(("mean_D", "std_D")) or not torch.equal(found, start[name])
+
+
+def test_a_step_in_parts_is_that_of_all_its_texts(read, pairs):
+    """Parts of 5 texts, the last one smaller, whose captions have other lengths; their gradients are added."""
+    captions = prepare_captions(
+        pairs.train.subset(24).captions(np.arange(24), "dense"), Words.of(pairs.tokenizer, read)
+    )
+    features_NID = torch.randn(24, read.model.num_patches, 32, generator=torch.Generator().manual_seed(0))
+    batches = np.array_split(np.arange(24), 2)
+    whole, parts = initial(features_NID, read, seed=0), initial(features_NID, read, seed=0)
+    fit(whole, features_NID, captions, batches, read)
+    fit(parts, features_NID, captions, batches, read, at_once=5)
+    for found, expected in zip(parts.state_dict().values(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.recipes.scales import demo, vit_1b, vit_l_2b
+from aimv2.config.recipes.scales import demo, vit_1b, vit_3b, vit_l_2b
 from aimv2.config.signature import signature
-from aimv2.memory import Setup, choose, predict, resolved, setup_of
-from aimv2.memory.setup import FEW, USABLE
+from aimv2.memory import Setup, check_evaluation, choose, predict, resolved, setup_of
+from aimv2.memory.setup import FEW, USABLE, Available
 from aimv2.request.resolve import with_attention
 
 GB = 10**9
@@ -104,3 +104,41 @@ def test_a_resolved_run_has_the_same_name_and_its_setup(on_cpu):
     run = resolved(on_cpu, setup)
     assert signature(run) == signature(on_cpu)
     assert setup_of(run) == setup
+
+
+ENOUGH = Available(device=80 * GB, host=64 * GB, files=400 * GB)
+
+
+@pytest.mark.parametrize(
+    ("less", "message"),
+    [
+        (
+            {"device": 8 * GB},
+            r"takes \d+\.\d GB of GPU memory on each rank, and 7\.2 GB can be used; use a device with",
+        ),
+        ({"host": 8 * GB}, r"takes \d+\.\d GB of memory of the host on each rank, and 7\.2 GB can be used; use fewer"),
+        ({"files": 8 * GB}, r"takes 35\.8 GB of temporary files on each rank, and 8\.0 GB can be used; set TMPDIR to"),
+    ],
+    ids=["device", "host", "files"],
+)
+def test_a_run_whose_evaluation_cannot_fit_is_refused_before_it_trains(less, message):
+    config = on_gpus(vit_3b(), 8)
+    check_evaluation(config, ENOUGH)
+    with pytest.raises(UsageError, match="^the final evaluation does not fit: it " + message):
+        check_evaluation(config, ENOUGH._replace(**less))
+
+
+def test_this_machines_room_is_shared_by_its_ranks(on_cpu, monkeypatch):
+    one = Available.on_this_machine(on_cpu)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    two = Available.on_this_machine(replace(on_cpu, ranks=4))
+    assert two.device == two.host == one.host // 2
+    assert two.files == pytest.approx(one.files / 2, rel=0.1)
+
+
+def test_a_choice_fits_if_training_and_evaluation_do():
+    choice = choose(on_gpus(vit_1b(), 64), 80 * GB)
+    assert choice.fits
+    assert choice.needed == max(choice.memory.total, choice.evaluation.device)
+    small = replace(choice, usable=min(choice.memory.total, choice.evaluation.device))
+    assert not small.fits

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +21,7 @@ from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from aimv2.datasets.plugin import source_version
 from aimv2.evaluation.evaluate import evaluate
+from aimv2.memory import predict_evaluation
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute, prepared
@@ -77,6 +78,12 @@ def test_run_writes_events_and_pictures_at_points_of_its_curve(finished, tiny):
     pictures = pictures_of(finished.file(""))
     assert tuple(pictures) == tiny.picture_steps == (0, 2)
     assert images["predictions"] == [(step, path.read_bytes()) for step, path in pictures.items()]
+
+
+def test_manifest_has_the_predicted_memory(finished, tiny):
+    setup = json.loads(finished.file("manifest.json").read_text())["setup"]
+    assert setup["predicted_evaluation_bytes"] == asdict(predict_evaluation(tiny))
+    assert sum(setup["predicted_bytes"].values()) > 0
 
 
 def test_saved_weights_and_tokenizer_load(finished, tiny):

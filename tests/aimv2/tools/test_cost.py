@@ -37,6 +37,9 @@ def test_a_run_is_planned_for_each_number_of_ranks(cost):
     for column, total in enumerate(totals):
         assert sum(float(rows[kind][column].split()[0]) for kind in kinds) == pytest.approx(total, abs=0.04)
         assert total <= 72
+    assert [cell.split()[1] for cell in rows["memory of the evaluation"]] == ["GB"] * 3
+    assert float(rows["memory of the evaluation"][0].split()[0]) < 10
+    assert float(rows["temporary files"][0].split()[0]) == pytest.approx(13.3, abs=0.1)
     assert "hours" not in rows
 
 

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from aimv2.base.hardware import missing_for_compile
-from aimv2.training.device import compiles
+from aimv2.model.network import build
+from aimv2.training.device import autocast, compiles, hold_half_
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", False), (True, True), (False, False)])
@@ -23,3 +25,20 @@ def test_auto_compiles_on_a_gpu_where_the_compiler_is(tiny, monkeypatch):
     assert compiles(config) is False
     monkeypatch.delenv("CC")
     assert compiles(config) is (missing_for_compile("cuda") is None)
+
+
+@torch.no_grad()
+def test_a_network_whose_blocks_are_held_in_half_computes_what_autocast_does(tiny, images, tokens):
+    """Bitwise; gains, embeddings and heads stay float32. The CPU computes what is held as on a GPU."""
+    config = replace(tiny, precision="bfloat16")
+    model, half = build(config), build(config)
+    hold_half_(half, config)
+    assert {weight.dtype for weight in half.parameters()} == {torch.float32}, "a CPU holds float32"
+    hold_half_(half, replace(config, device="cuda"))
+    kinds = {name: weight.dtype for name, weight in half.named_parameters()}
+    assert kinds["encoder.blocks.0.attn.qkv.weight"] == kinds["decoder.blocks.0.ffn.down.weight"] == torch.bfloat16
+    assert kinds["encoder.blocks.0.norm1.weight"] == kinds["decoder.text_head.weight"] == torch.float32
+    prefix_len_B, text_len_B = torch.full((6,), 3), torch.full((6,), 12)
+    with autocast(config):
+        found, expected = (one(images, tokens, prefix_len_B, text_len_B) for one in (half, model))
+    assert all(torch.equal(*parts) for parts in zip(found, expected, strict=True))

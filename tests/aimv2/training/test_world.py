@@ -45,7 +45,7 @@ def test_items_are_divided_and_results_reach_all_ranks_in_order(tmp_path, ranks,
 
 
 def test_one_process_computes_all_items():
-    assert ALONE.divided([3, 1, 2], lambda item: item + 1) == [4, 2, 3]
+    assert list(ALONE.divided([3, 1, 2], lambda item: item + 1)) == [4, 2, 3]
     assert ALONE.of(0, "value") == "value"
 
 

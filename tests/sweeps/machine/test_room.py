@@ -28,7 +28,7 @@ def base():
 
 def memory_bytes(run):
     """The bytes that a run takes where there is enough memory."""
-    return largest_run([run], 64 * GB).memory.total
+    return largest_run([run], 64 * GB).needed
 
 
 def test_room_is_limited_by_cores_memory_or_gpus(base):
@@ -62,7 +62,7 @@ def test_num_workers_counts_shares_of_a_gpu(base):
 
 
 def test_runs_per_gpu_auto_divides_the_memory_by_the_largest_runs(base):
-    large = replace(base, budget=replace(base.budget, batch_size=256))
+    large = replace(base, budget=replace(base.budget, batch_size=2048))
     of_three = int(3.1 * memory_bytes(large) / USABLE)
     assert resolve_runs_per_gpu("auto", [base, large], machine(gpu_memory=of_three)) == 3
     assert resolve_runs_per_gpu("auto", [base], machine(gpu_memory=of_three)) > 3

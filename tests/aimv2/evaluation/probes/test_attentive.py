@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.evaluation.probes.attentive import AttentiveProbes, attentive_probe, num_steps
+from aimv2.evaluation.probes.attentive import AttentiveProbes, attentive_probe, num_steps, size_of
 from aimv2.evaluation.probes.splits import Features, Splits
+from aimv2.memory.evaluation import MAX_PARAMETERS, MAX_VALUES
 
 
 def planted(num_rows, num_classes, *, seed, signal=3.0, width=16):
@@ -116,6 +119,25 @@ def test_settings_trained_together_match_training_alone():
     assert accuracy(together.score) == pytest.approx(accuracy(alone.score), abs=0.01)
 
 
+def test_a_grid_in_parts_and_a_step_in_parts_choose_the_same_probe():
+    """With settings one by one, and of each step's images a few at a time."""
+    config = ProbeConfig(
+        learning_rates=(1e-5, 1e-3, 1e-2), weight_decays=(0.05, 0.1), epochs=5, batch_size=50, head_dim=4
+    )
+    splits = Splits(3, *(planted(n, 3, seed=i) for i, n in enumerate((120, 60, 200))))
+    whole = attentive_probe(splits, config, seed=0)
+    size = size_of(splits, config)
+    assert (size.settings_at_once, size.images_at_once) == (6, 50)
+    few = replace(size, num_outputs=MAX_PARAMETERS, num_patches=MAX_VALUES // 224 - 8)
+    assert (few.settings_at_once, few.images_at_once) == (1, 7)
+    steps = []
+    parts = attentive_probe(splits, config, seed=0, size=few, on_step=lambda: steps.append(1))
+    assert parts.settings == whole.settings
+    assert (parts.score.num_right_N != whole.score.num_right_N).mean() < 0.02
+    assert len(steps) == 6 * 5 * 3
+    assert num_steps(splits, config) == 5 * 3
+
+
 def test_missing_labels_change_no_weight():
     """Rows without labels, and further labels that are all missing, leave the found probe as it is."""
     config = ProbeConfig(learning_rates=(1e-2,), weight_decays=(0.05,), epochs=3, batch_size=500, head_dim=4)
@@ -167,5 +189,6 @@ def test_probe_is_the_same_from_a_file_as_from_memory():
         first, second = (attentive_probe(Splits(4, *parts), config, seed=0, **more) for parts in (in_file, in_memory))
         assert first.settings == second.settings
         assert (first.score.num_right_N != second.score.num_right_N).mean() < 0.03
-    expected = 2 * (2 * num_steps(300, config) + num_steps(420, config))
+    splits = Splits(4, *in_memory)
+    expected = 2 * (num_steps(splits, config) + num_steps(splits, config, is_refitted=True))
     assert len(steps) == expected == 2 * 4 * (2 * 6 + 9)

@@ -46,6 +46,16 @@ def test_neighbours_vote_as_scikit_learns():
     assert found.num_labels_N.tolist() == [2] * 40
 
 
+def test_neighbours_in_half_are_those_of_the_same_values_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (100, 2), generator=generator)
+    half = torch.randn(100, 3, 8, generator=generator).half()
+    halves, wholes = (
+        [Features(values[:60], labels[:60]), Features(values[60:], labels[60:])] for values in (half, half.float())
+    )
+    assert knn_score(*halves, 4, 5).num_right_N.tolist() == knn_score(*wholes, 4, 5).num_right_N.tolist()
+
+
 def test_neighbours_without_the_label_do_not_vote():
     train = on_circle([0.1, 0.2, 0.3], [-1, -1, 2])
     score = knn_score(train, on_circle([0.0, 0.0], [2, -1]), 3, 3)
