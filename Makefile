@@ -8,7 +8,7 @@ VERSIONS := $(if $(LATEST),--upgrade --upgrade-strategy eager,--constraint const
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slurm check lock clean always
+.PHONY: help demo test test-all test-slurm test-gpu test-fake-gpu check lock clean always
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -20,10 +20,19 @@ test: $(VENV)/.installed-dev ## run the everyday tests
 	$(PYTEST)
 
 test-all: $(VENV)/.installed-dev ## run all tests but those on SLURM, and measure coverage
-	$(PYTEST) -m 'not slurm' --cov
+	$(PYTEST) -m 'not slurm and not gpu and not fake_gpu' --cov
 
 test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (as root; packages: tests/slurm/one_host.sh)
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+test-gpu: $(VENV)/.installed-dev ## test training and evaluation on a GPU, in minutes; paste what it prints into an issue
+	$(BIN)/python -m pytest -m gpu tests/gpu --durations 15
+
+FAKE_GPU := build/fake_gpu
+test-fake-gpu: $(VENV)/.installed-dev ## the same on a GPU that computes nothing: needs a CUDA build of torch, gcc and nm
+	$(BIN)/python -m tests.gpu.fake_gpu $(FAKE_GPU)
+	LD_PRELOAD=$(abspath $(FAKE_GPU))/libcuda.so.1 LD_LIBRARY_PATH=$(abspath $(FAKE_GPU)) \
+	  TRITON_LIBCUDA_PATH=$(abspath $(FAKE_GPU)) TORCH_CUDNN_SDPA_DEPRIORITIZED=1 $(PYTEST) -m fake_gpu tests/gpu
 
 check: $(VENV)/.installed-dev ## check lint, formatting, types, the direction of imports, and reports against their records
 	$(BIN)/ruff check .

@@ -63,14 +63,14 @@ def encode(
 
     def features(rows: np.ndarray) -> Tensor:
         image = network_inputs(images[rows], config, is_whole=is_whole)
-        feature_BID = encode_batch(encoder, image, config, is_causal=is_causal).to(feature_NID.dtype)
-        if is_half and not feature_BID.isfinite().all():
-            raise RunFailedError("not finite", "features are not finite in float16")
-        return feature_BID
+        return encode_batch(encoder, image, config, is_causal=is_causal).to(feature_NID.dtype)
 
     batches = chunks(len(images), images_at_once(config))
     for row_B, feature_BID in zip(batches, world.divided(batches, features), strict=True):
-        feature_NID[row_B[0] : row_B[-1] + 1] = feature_BID
+        own_BID = feature_NID[row_B[0] : row_B[-1] + 1]
+        own_BID.copy_(feature_BID)
+        if is_half and not own_BID.isfinite().all():
+            raise RunFailedError("not finite", "features are not finite in float16")
     return feature_NID
 
 

@@ -1,4 +1,4 @@
-"""Counters of the fake GPU, and a group of two ranks of which this process is the first."""
+"""Counters of the fake GPU, and groups of ranks of which this process is the first."""
 
 import ctypes
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from aimv2.training.world import World
+from aimv2.training.world import ALONE, World
 from tests.gpu.fake_gpu import LIBRARY, NAME
 
 
@@ -51,8 +51,8 @@ def copies():
 
 
 @pytest.fixture
-def two_ranks(monkeypatch):
-    """The first of two ranks, whose collectives return what this rank gave."""
+def world_of(monkeypatch):
+    """A function that returns the first of so many ranks, whose collectives return what this rank gave."""
 
     def hook(state, bucket):
         done = torch.futures.Future()
@@ -66,7 +66,13 @@ def two_ranks(monkeypatch):
         original(self, *arguments, **options)
         self.register_comm_hook(None, hook)
 
-    monkeypatch.setattr(DistributedDataParallel, "__init__", with_hook)
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    yield World(size=2)
-    dist.destroy_process_group()
+    def of(ranks):
+        if ranks == 1:
+            return ALONE
+        monkeypatch.setattr(DistributedDataParallel, "__init__", with_hook)
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+        return World(size=ranks)
+
+    yield of
+    if dist.is_initialized():
+        dist.destroy_process_group()

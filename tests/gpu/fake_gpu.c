@@ -15,6 +15,8 @@
 // Read by the tests.
 long copies_to_host, pageable_copies;
 
+static const size_t PAGE = 4096;  // before a block of memory, with its size
+
 static char *pinned;  // all pinned memory, which nobody frees
 static size_t num_pinned;
 static const size_t MAX_PINNED = (size_t)1 << 36;
@@ -100,8 +102,17 @@ const char *cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(erro
 // Memory
 
 cudaError_t cudaMalloc(void **address, size_t size) {
-  *address = reserved(size);
-  return *address == NULL ? cudaErrorMemoryAllocation : cudaSuccess;
+  char *block = reserved(size + PAGE);
+  if (block == NULL) return cudaErrorMemoryAllocation;
+  *(size_t *)block = size + PAGE;
+  *address = block + PAGE;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *address) {
+  char *block = (char *)address - PAGE;
+  if (address != NULL) munmap(block, *(size_t *)block);
+  return cudaSuccess;
 }
 
 cudaError_t cudaHostAlloc(void **address, size_t size, unsigned flags) {

@@ -1,5 +1,8 @@
 """Training on a GPU that computes nothing: devices, types, copies, graphs and memory are those of a real one."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,12 +13,11 @@ from aimv2.config.paths import replaced
 from aimv2.config.run_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
-from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from aimv2.training.world import ALONE
-from tests.helpers.native import at_native
-from tests.helpers.training import Rows, changed
+from tests.gpu.steps import MEMORY, peak_and_predicted
+from tests.helpers.training import Rows, changed, small_run
 
 pytestmark = pytest.mark.fake_gpu
 
@@ -65,16 +67,14 @@ def on_gpu(tiny, changes, **values):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-@pytest.mark.parametrize("parallel", ["one", "ddp", "fsdp"])
+@pytest.mark.parametrize(("ranks", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
 @pytest.mark.parametrize("is_compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_training_waits_for_one_copy_to_the_host(
-    request, tiny, pairs, copies, changes, is_compiled, parallel, precision
+    tiny, pairs, copies, world_of, changes, is_compiled, ranks, parallel, precision
 ):
-    world = ALONE if parallel == "one" else request.getfixturevalue("two_ranks")
-    values = {} if parallel == "one" else {"ranks": 2, "parallel": parallel}
-    config = on_gpu(tiny, changes, precision=precision, compile=is_compiled, **values)
-    num_graphs = trained(config, pairs, copies, world)
+    config = on_gpu(tiny, changes, precision=precision, compile=is_compiled, ranks=ranks, parallel=parallel)
+    num_graphs = trained(config, pairs, copies, world_of(ranks))
     assert (copies.to_host, copies.pageable) == (1, 0)
     assert bool(num_graphs) == is_compiled
     assert num_graphs <= MAX_GRAPHS
@@ -92,3 +92,29 @@ def test_a_planted_mistake_is_an_error(tiny, pairs, copies, implementation, erro
 def test_a_planted_wait_is_counted(tiny, pairs, copies):
     trained(on_gpu(tiny, {}), pairs, copies, implementation="Waiting")
     assert copies.to_host > 1
+
+
+@pytest.mark.parametrize("compiles", ["true", "false"])
+def test_a_run_trains_and_is_evaluated(tmp_path, cache_dir, compiles):
+    """With code of Inductor and Triton if it is compiled. Without a cache all memory that kernels would write is 0."""
+    arguments = small_run(cache_dir, "device=cuda", f"compile={compiles}", f"runs_dir={tmp_path}")
+    environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    command = [sys.executable, "-m", "aimv2", "train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run folder: " in done.stdout
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("scale", "micro_batch", "num_parts", "values"),
+    [
+        *MEMORY,
+        ("vit_l", 16, 2, {"ranks": 8, "parallel": "fsdp"}),
+        ("vit_l", 16, 2, {"ranks": 8, "parallel": "fsdp", "activation_checkpointing": True}),
+    ],
+)
+def test_memory_is_as_predicted(world_of, scale, micro_batch, num_parts, values, precision):
+    """What torch's allocator holds at most, in a step that compares the gradients of both losses too."""
+    peak, predicted = peak_and_predicted(world_of, scale, micro_batch, num_parts, {"precision": precision} | values)
+    assert peak == pytest.approx(predicted, rel=0.05)
