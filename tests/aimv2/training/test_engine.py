@@ -1,5 +1,6 @@
 """Micro-batches, ranks and shards against one backward pass of the whole batch."""
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -173,6 +174,32 @@ def devices_of_shards(world, config):
     engine_module.fully_shard = recorded
     engine_of(config, world)
     return found
+
+
+@pytest.mark.parametrize("objective_name", PRE_TRAINING)
+def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objective_name):
+    """From a single image too, with which nothing is summed over images. Sides of 1 may have any stride otherwise."""
+    engine = engine_of(changed(tiny, {"objective.name": objective_name, "micro_batch": 1}))
+    parameters = {name: value for name, value in engine.objective.named_parameters() if 1 in value.shape}
+    strides = {}
+    for name, parameter in parameters.items():
+        parameter.register_hook(lambda gradient, name=name: strides.update({name: gradient.stride()}))
+    engine.backward(large_batch)
+    assert strides == {name: parameter.stride() for name, parameter in parameters.items()}
+
+
+def test_ddp_does_not_warn(tiny, large_batch, tmp_path):
+    """Of strides that differ from those of its buckets, which cost a copy."""
+    config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
+    assert on_ranks(2, tmp_path, warnings_of_a_batch, config, large_batch) == []
+
+
+def warnings_of_a_batch(world, config, batch):
+    """Return the warnings of the forward and backward passes of a batch."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        engine_of(config, world).backward(share_of(batch, world.rank, world.size))
+    return [str(warning.message) for warning in found]
 
 
 def averages_by_bucket(world, config, batch):
