@@ -165,7 +165,8 @@ class RunConfig:
 
     Attributes:
         scale: recipe that the config started from; only a label.
-        precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
+        precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. ``tf32`` is
+            float32 whose products round their factors to 10 bits on the tensor cores of a GPU.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
@@ -197,7 +198,7 @@ class RunConfig:
     loader: LoaderConfig = LoaderConfig()
     log: LogConfig = LogConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     ranks: int = Field(default=1, gt=0)
