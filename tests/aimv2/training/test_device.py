@@ -12,9 +12,7 @@ def test_blocks_are_compiled_on_the_cpu_only_if_the_run_says_so(tiny, value, exp
     assert compiles(replace(tiny, compile=value)) is expected
 
 
-@pytest.mark.parametrize(
-    ("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")]
-)
+@pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")])
 def test_float32_products_are_exact_unless_the_run_says_tf32(tiny, precision, products):
     """Also after another run of this process, which has set the opposite."""
     before = torch.get_float32_matmul_precision()
