@@ -4,7 +4,8 @@ import dataclasses
 from typing import Literal
 
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import Part, train_flops
+from aimv2.cost.parts import train_flops
+from aimv2.spec.objectives import objective
 
 Equal = Literal["samples", "flops"]  # what arms can share with the baseline
 Cost = Literal["samples", "flops", "seconds"]  # what reports compare
@@ -34,20 +35,9 @@ def flops_per_sample(run: RunConfig) -> float:
     Raises:
         UsageError: the training captions cannot be read.
     """
-    parts, num_samples, num_tokens = _cost(run), 10_000, 0
+    parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
     if any(part.per_token for part in parts):
         from aimv2.data.expected import mean_supervised_tokens  # here, because other plans need no captions
 
         num_tokens = round(num_samples * mean_supervised_tokens(run))
     return train_flops(parts, num_samples, num_tokens) / num_samples
-
-
-def max_train_flops(run: RunConfig, samples: int) -> int:
-    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
-    return train_flops(_cost(run), samples, samples * run.model.max_text_tokens)
-
-
-def _cost(run: RunConfig) -> list[Part]:
-    from aimv2.spec.objectives import objective
-
-    return objective(run.objective.name).cost(run)

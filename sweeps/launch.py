@@ -19,6 +19,7 @@ from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
+from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from sweeps.active_launches import active_launches, new_logs
 from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
@@ -27,7 +28,6 @@ from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep, report_note
-from sweeps.pricing.price import check_limits, price
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, plan_status

@@ -19,11 +19,11 @@ from aimv2.config.arguments import checked
 from aimv2.config.run_config import RunConfig
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.request.resolve import resolve
+from aimv2.run.pricing.clock import MachineClock, calibrate
+from aimv2.run.pricing.price import Clock, Limit, read_limits
 from sweeps.executors.base import Executor
 from sweeps.executors.registry import default_values, executor_of
 from sweeps.plan import Plan
-from sweeps.pricing.clock import MachineClock, calibrate
-from sweeps.pricing.price import Clock, Limit, read_limits
 from sweeps.search.config import NONE, search_config, search_values
 from sweeps.search.space import Search
 

@@ -16,14 +16,13 @@ from ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
+from aimv2.run.pricing.price import Clock, Price, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
 from analysis.evidence.recorded import recorded_runs
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan, code_note, restart_note
-from sweeps.pricing.price import Clock, Price, price
-from sweeps.status.runs import duration
 from sweeps.tasks import Work
 
 MAX_SHOWN_SEEDS = 12
@@ -135,14 +134,11 @@ def print_study(console: Console, name: str, study: Study) -> None:
 def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> str:
     """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
     cost = price(configs, clock)
-    known = f"price: at most {cost.flops:.2e} training FLOPs; {cost.weights_bytes / 1e6:,.1f} MB of weights"
     try:
         num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
-        return f"{known}; {error}"
-    if checkpoints := cost.disk_bytes(num_workers) - cost.weights_bytes:
-        known += f" and up to {checkpoints / 1e6:,.1f} MB of checkpoints"
-    return f"{known}; {_time_needed(cost, executor, num_workers)}"
+        return f"price: {cost.described(0)}; {error}"
+    return f"price: {cost.described(num_workers)}; {_time_needed(cost, executor, num_workers)}"
 
 
 def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:

@@ -20,12 +20,12 @@ from typing import IO, Any
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, write_json
 from aimv2.base.interrupt import Interrupts
+from aimv2.run.pricing.recorded import remember
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import in_use, run_slots
-from sweeps.pricing.recorded import remember
 from sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5

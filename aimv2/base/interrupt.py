@@ -5,12 +5,16 @@ import math
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+ACKNOWLEDGEMENT = "stopping after this step, with a checkpoint; press Ctrl-C again to end now, without one\n"
+END = 0  # no signal has this number
+CLEAR_LINE = "\r\x1b[2K"  # of a terminal, where a progress bar is redrawn on the next line
 
 
 class Interrupts:
@@ -18,19 +22,21 @@ class Interrupts:
 
     A signal raises KeyboardInterrupt at once, except within ``deferred``: the training loop checks ``is_requested``
     after each step and saves a checkpoint before it stops. Signals may repeat; only a second Ctrl-C cuts that short.
+    If the first signal is a Ctrl-C and is deferred, a line on stderr says so at once.
 
     Args:
         poll_seconds: shortest time between two calls of the predicate of ``also_when``, which may read files.
+        acknowledges: False writes no such line: another process of the terminal does.
 
     Attributes:
         signal: the first of SIGNALS that was received, or None.
     """
 
-    def __init__(self, *, poll_seconds: float = 5.0) -> None:
+    def __init__(self, *, poll_seconds: float = 5.0, acknowledges: bool = True) -> None:
         self.signal: int | None = None
         self.deadline = math.inf  # of time.monotonic; no timer fires: a loop has to check
         self._is_deferring = False
-        self._poll_seconds = poll_seconds
+        self._poll_seconds, self._acknowledges = poll_seconds, acknowledges
         self.also_when(lambda: False)
 
     @property
@@ -67,7 +73,8 @@ class Interrupts:
         handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._handle) for number in handled}
         try:
-            yield self
+            with self._acknowledging():
+                yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -101,6 +108,31 @@ class Interrupts:
             yield
         finally:
             self._is_deferring = True
+
+    @contextmanager
+    def _acknowledging(self) -> Iterator[None]:
+        """Acknowledge a deferred Ctrl-C from a thread, which Python's wake-up pipe reaches at once. ``_handle`` is not
+        called before the present operation of torch ends; a backward pass on the CPU may take minutes."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        thread = threading.Thread(target=self._acknowledge, args=(reader,), name="interrupts", daemon=True)
+        thread.start()
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.write(writer, bytes([END]))
+            thread.join()
+            os.close(reader)
+            os.close(writer)
+
+    def _acknowledge(self, reader: int) -> None:
+        while (number := os.read(reader, 1)[0]) not in (END, *SIGNALS):
+            pass
+        if number == signal.SIGINT and self._acknowledges and self._is_deferring:
+            with contextlib.suppress(OSError):  # there is no such output
+                os.write(2, f"{CLEAR_LINE * os.isatty(2)}{ACKNOWLEDGEMENT}".encode())
 
     def _handle(self, number: int, frame: object) -> None:
         # A repeated SIGTERM must not interrupt the clean-up that the first one started.

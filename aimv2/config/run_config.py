@@ -27,6 +27,10 @@ class ObjectiveConfig:
             each rank, averaged over ranks, as the released code has it, and the same on one rank; ``image`` is each
             image's sum divided by I, averaged over images, as in the paper's printed formula, which gives long
             prefixes less weight; ``image_mean`` is each image's mean over its scored patches, averaged over images.
+        text_tokens: ``batch`` is the mean over all supervised tokens of the batch; ``rank`` is the mean over those of
+            each rank, averaged over ranks, as the released code has it, and the same on one rank; ``caption`` is each
+            caption's mean over its tokens, averaged over captions, as in the paper's printed formula (section 2.1),
+            which gives tokens of long captions less weight. A caption without tokens adds 0.
         pixel_targets: ``standardised``, each patch by its own mean and standard deviation (the paper's, after MAE), or
             ``raw``, the network's input.
         supervise_eos: True makes the end-of-text token a target, as in Figure 1. The released config ignores id 1,
@@ -42,6 +46,7 @@ class ObjectiveConfig:
     pixel_values: Literal["mean", "sum"] = "mean"
     pixel_patches: Literal["batch", "rank", "image", "image_mean"] = "batch"
     pixel_targets: Literal["standardised", "raw"] = "standardised"
+    text_tokens: Literal["batch", "rank", "caption"] = "batch"
     supervise_eos: bool = False
     parallel_fraction: float = Field(default=0.75, ge=0, le=1)
     temperature: float | None = Field(default=None, ge=0.01)
@@ -165,7 +170,8 @@ class RunConfig:
 
     Attributes:
         scale: recipe that the config started from; only a label.
-        precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere.
+        precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. ``tf32``
+            is float32 whose products round their factors to 10 bits, on the tensor cores of a GPU.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
@@ -200,7 +206,7 @@ class RunConfig:
     loader: LoaderConfig = LoaderConfig()
     log: LogConfig = LogConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     ranks: int = Field(default=1, gt=0)

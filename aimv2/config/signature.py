@@ -46,6 +46,7 @@ ADDED: dict[str, Any] = {
     "model.decoder.ffn_multiple": FFN_MULTIPLE,
     "model.encoder.ffn_multiple": FFN_MULTIPLE,
     "native.areas": [],
+    "objective.text_tokens": "batch",
     "optimizer.name": "adamw",
     "start.frozen": [],
     "start.fingerprint": "",

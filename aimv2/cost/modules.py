@@ -25,7 +25,7 @@ def encoder_cost(config: RunConfig, area: int | None = None) -> Part:
     part = encoder_part(config.model, config.model.encoder, useful_share=visible_share(config, area), area=area)
     if is_encoder_frozen(config):  # the parts that read the features save them
         patches = area or config.model.num_patches
-        return replace(part, saved=patches * config.model.encoder.width, is_frozen=True)
+        return replace(part, saved=patches * config.model.encoder.width, saved_in_product=0, is_frozen=True)
     return part
 
 
@@ -38,7 +38,15 @@ def encoder_part(model: ModelConfig, encoder: EncoderConfig, *, useful_share: fl
         parameters += model.num_patches * encoder.width
     # Saved besides the blocks' values: the image, and values of the norms of patches and of features.
     saved = patches * model.patch_dim + 2 * patches * _saved_by_norm(encoder)
-    part = Part(name="encoder", module="encoder", parameters=parameters, products=embed, of_input=embed, saved=saved)
+    part = Part(
+        name="encoder",
+        module="encoder",
+        parameters=parameters,
+        products=embed,
+        of_input=embed,
+        saved=saved,
+        saved_in_product=patches * model.patch_dim,
+    )
     has_mask = encoder.attention in ("prefix", "causal")
     return _with_blocks(part, encoder, patches, useful_share=useful_share, has_mask=has_mask)
 
@@ -177,6 +185,7 @@ def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_s
         input=length * D,
         saved=by_block,
         working=length * (D + (2 if is_gated else 1) * F),
+        released=length * F,
         after=min(part.saved, length * _saved_by_norm(config)),
     )
     return replace(
@@ -186,6 +195,7 @@ def _with_blocks(part: Part, config: TransformerConfig, length: int, *, useful_s
         attention=attention,
         useful_attention=attention * useful_share,
         saved=part.saved + config.depth * blocks.saved + has_mask * length**2,
+        saved_in_product=part.saved_in_product + has_mask * length**2,
         blocks=blocks,
     )
 

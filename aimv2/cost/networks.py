@@ -66,7 +66,16 @@ def _mean_over_areas(config: RunConfig, cost: Callable[..., list[Part]]) -> list
     native, patches = config.native, config.model.num_patches
     weights = [chance * patches / area for chance, area in zip(native.pmf().tolist(), native.areas, strict=True)]
     by_area = [cost(area=area) for area in native.areas]
-    counted = ("products", "attention", "useful_attention", "per_token", "of_input", "saved", "saved_per_token")
+    counted = (
+        "products",
+        "attention",
+        "useful_attention",
+        "per_token",
+        "of_input",
+        "saved",
+        "saved_in_product",
+        "saved_per_token",
+    )
     return [
         replace(
             parts[0],

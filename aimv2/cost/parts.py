@@ -16,6 +16,7 @@ class Blocks(NamedTuple):
         input: float32 values per image that a block reads.
         saved: values per image of one block, as ``Part.saved``.
         working: values per image that the backward pass of one block holds at once, besides the saved ones.
+        released: values per image of a block that its backward pass releases before it holds the most.
         after: values per image that the part saves after the blocks.
     """
 
@@ -24,6 +25,7 @@ class Blocks(NamedTuple):
     input: float
     saved: float
     working: float
+    released: float
     after: float
 
 
@@ -44,7 +46,8 @@ class Part:
             gradient.
         saved: float32 values per image saved for the backward pass by torch's CPU kernels. Fused kernels and lower
             precision save less.
-        saved_per_token: the same for each supervised token.
+        saved_in_product: the part of ``saved`` outside of the blocks that has the precision of matrix products.
+        saved_per_token: as ``saved``, for each supervised token.
         is_frozen: True if the part is not trained, and so has no backward pass, gradients or moments.
         working: values per image that the backward pass outside the blocks holds at once, besides the saved ones.
         working_per_token: the same for each supervised token.
@@ -63,6 +66,7 @@ class Part:
     per_token: float = 0
     of_input: float = 0
     saved: float = 0
+    saved_in_product: float = 0
     saved_per_token: float = 0
     is_frozen: bool = False
     working: float = 0

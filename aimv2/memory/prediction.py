@@ -1,8 +1,8 @@
 """The memory of a rank in training, in closed form. Nothing here imports torch.
 
 The largest moment of a step is looked for in the order of the backward pass, in which saved values are released part by
-part while gradients are added. On the CPU in float32 the prediction is checked against measured peaks. For bfloat16,
-CUDA and FSDP2 it is derived from torch's code, and not checked on a GPU.
+part while gradients are added. On the CPU the prediction is checked against measured peaks. For CUDA and FSDP2 it
+is derived from torch's code, and not checked on a GPU.
 """
 
 from __future__ import annotations
@@ -139,23 +139,40 @@ class _Step:
     @property
     def copies(self) -> float:
         """Bytes of copies of weights that a micro-batch holds to the end."""
-        autocast = 0.0
-        if self._value < FLOAT32:  # products read all weights but those of embeddings, which other parts have
-            autocast = BFLOAT16 * sum(_of_blocks(part) or part.parameters for part in self._parts)
+        # Products read all weights but those of embeddings, which other parts have.
+        of_blocks = sum(map(_of_blocks, self._parts)) - self._copied_in_forward
+        autocast = self._cast(of_blocks + sum(part.parameters for part in self._parts if part.blocks is None))
         if not self._is_sharded:
             return autocast
-        block = max(part.blocks.parameters for part in self._parts if part.blocks)
+        block = self._largest_block
         # The root's weights and gradients are whole from the forward pass to the end. Blocks have the weights of two
         # (this and the next one), the buffer of their all-gather, gradients, and the buffer of their reduce-scatter.
         return autocast + FLOAT32 * (2 * sum(self._outside) + 5 * block)
 
+    @property
+    def _copied_in_forward(self) -> int:
+        """Parameters of which autocast has copies in the forward pass only: the backward pass makes those of one block
+        after the other again."""
+        if not self._setup.activation_checkpointing:
+            return 0
+        return sum(map(_of_blocks, self._parts)) - self._largest_block
+
+    @property
+    def _largest_block(self) -> int:
+        return max(part.blocks.parameters for part in self._parts if part.blocks)
+
+    def _cast(self, num_parameters: int) -> float:
+        return BFLOAT16 * num_parameters if self._value < FLOAT32 else 0
+
     def moments(self, held: float) -> Iterator[_Moment]:
-        """Yield the moments of the backward pass that may be the largest.
+        """Yield the moments that may be the largest: at the end of the forward pass, and of the backward pass.
 
         Args:
             held: bytes of all gradients that the rank holds at the end.
         """
         saved, gradients = sum(map(self._saved, self._parts)), 0.0
+        for now in (self._in_last_block(), saved):
+            yield _Moment(now, self._now(gradients, held), self._cast(self._copied_in_forward))
         for part, outside in zip(reversed(self._parts), reversed(self._outside), strict=True):
             if part.is_frozen:  # no backward pass
                 saved -= self._saved(part)
@@ -189,11 +206,12 @@ class _Step:
         gradients, buckets = FLOAT32 * shared.number * shared.parameters, held if self._config.ranks > 1 else 0
         saved = sum(map(self._saved, self._parts))
         computed = self._in_block(shared)
-        if not self._setup.activation_checkpointing:  # saved values, which stay, leave no room for computed ones
-            computed += self._working_in(shared)
-        # Of earlier micro-batches there are two sums and the last gradient. A gradient comes in parts and as a whole.
+        if not self._setup.activation_checkpointing:
+            computed += self._released(shared)  # which stay
+        # Of earlier micro-batches there are two sums and the last gradient. A gradient comes in parts, block by block,
+        # and as a whole; the first one is there in both forms.
         sums = 3 if self._accumulates else 0
-        yield _Moment(saved + computed, buckets, (sums + 2) * gradients)
+        yield _Moment(saved + computed, buckets, (sums + 3 - 1 / shared.number) * gradients)
         yield _Moment(saved, buckets, (sums + 3) * gradients)
 
     def _now(self, gradients: float, held: float) -> float:
@@ -204,8 +222,9 @@ class _Step:
         """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""
         if part.is_frozen:  # its blocks save nothing
             return FLOAT32 * self._images(part) * part.saved
-        outside = part.saved - (part.blocks.number * part.blocks.saved if part.blocks else 0)
-        saved = FLOAT32 * (self._images(part) * outside + self._of_tokens(part.saved_per_token))
+        exact = part.saved - part.saved_in_product - (part.blocks.number * part.blocks.saved if part.blocks else 0)
+        saved = self._images(part) * (FLOAT32 * exact + self._value * part.saved_in_product)
+        saved += FLOAT32 * self._of_tokens(part.saved_per_token)
         return saved if part.blocks is None else saved + part.blocks.number * self._kept(part.blocks)
 
     def _kept(self, blocks: Blocks) -> float:
@@ -219,6 +238,12 @@ class _Step:
         exact = 2 * blocks.input
         return self._setup.micro_batch * (FLOAT32 * exact + self._value * (blocks.saved - exact))
 
+    def _in_last_block(self) -> float:
+        """Return the bytes that the last block holds at once in the forward pass, and those saved before it."""
+        stacks = [part for part in self._parts if part.blocks]
+        hidden = max(self._working_in(part.blocks) + self._released(part.blocks) for part in stacks if part.blocks)
+        return sum(map(self._saved, stacks)) + hidden
+
     def _in_block(self, blocks: Blocks) -> float:
         """Return the bytes besides the saved ones that the backward pass of a block holds at once."""
         again = self._of_block(blocks) - self._kept(blocks)  # with activation checkpointing; it includes the input
@@ -226,6 +251,9 @@ class _Step:
 
     def _working_in(self, blocks: Blocks) -> float:
         return self._setup.micro_batch * (FLOAT32 * blocks.input + self._value * (blocks.working - blocks.input))
+
+    def _released(self, blocks: Blocks) -> float:
+        return self._setup.micro_batch * self._value * blocks.released
 
     def _working(self, part: Part) -> float:
         return FLOAT32 * (self._images(part) * part.working + self._of_tokens(part.working_per_token))

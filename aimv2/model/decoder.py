@@ -164,10 +164,12 @@ class Decoder(nn.Module):
 
     def _text(self, token_BT: Tensor, is_parallel_B: Tensor | None = None) -> Tensor:
         """Embed BOS and tokens with their positions: [B, 1+T, E]."""
-        text_BSE = torch.cat([self.bos.expand(len(token_BT), -1, -1), self.text_embed(token_BT)], dim=1)
+        # Flattened, the vectors get gradients with their own strides from one image too, as DDP's buckets need them.
+        bos_B1E = self.bos.flatten().expand(len(token_BT), 1, -1)
+        text_BSE = torch.cat([bos_B1E, self.text_embed(token_BT)], dim=1)
         if is_parallel_B is not None:
             assert self.mask_token is not None, "this decoder was built without parallel prediction"
-            text_BSE = torch.where(is_parallel_B[:, None, None], self.mask_token, text_BSE)
+            text_BSE = torch.where(is_parallel_B[:, None, None], self.mask_token.flatten(), text_BSE)
         return text_BSE + self.text_pos_embed[: text_BSE.shape[1]]
 
     def initial(self) -> dict[str, Distribution]:

@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         cells = image.reshape(B, 3, num_rows, patch_px, num_columns, patch_px)
         patch_BIP = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         x_BID = F.linear(patch_BIP, self.patch_embed.weight.flatten(1), self.patch_embed.bias)
-        pos_embed: Tensor | None = self.pos_embed
+        pos_embed = None if self.pos_embed is None else self.pos_embed.squeeze(0)  # as the decoder's vectors
         if pos_embed is None:
             sizes = (x_BID.shape[-1], x_BID.device)
             if grid_B2 is None:

@@ -26,7 +26,7 @@ class AIMv2(Implementation[EncoderDecoder]):
     def forward(self, batch: Batch) -> Losses:
         decoder, prefix_len_B = self.model.decoder, visible_prefix(self.config.model, batch.prefix_len_B)
         image_BIE, text_BSE = self.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B, batch.grid_B2)
-        text = text_term(decoder, text_BSE, batch)
+        text = text_term(decoder, text_BSE, batch, self.config)
         if "pixels" not in self.predicts or not batch.num_scored:
             return Losses(text, {"text_loss": text})
         pixel = pixel_term(decoder, image_BIE, batch, self.config)
@@ -66,7 +66,7 @@ class CapPa(CaptionOnly):
         num_parallel = round(self.config.objective.parallel_fraction * batch.num_images)
         place_B = torch.arange(len(batch.image), device=batch.image.device) + batch.share.first
         _, text_BSE = decoder(features_BID, batch.token_BT, is_parallel_B=place_B < num_parallel)
-        text = text_term(decoder, text_BSE, batch)
+        text = text_term(decoder, text_BSE, batch, self.config)
         return Losses(text, {"text_loss": text})
 
 
@@ -86,13 +86,24 @@ class ImageOnly(AIMv2):
         return Losses(pixel, {"pixel_loss": pixel})
 
 
-def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batch) -> Tensor:
-    """Return the cross-entropy of the supervised tokens in nats per token. Only their states are projected to the
-    vocabulary."""
+def text_term(decoder: Decoder | SeparateDecoders, text_BSE: Tensor, batch: Batch, config: RunConfig) -> Tensor:
+    """Return the cross-entropy of the supervised tokens in nats per token, reduced as ``ObjectiveConfig`` says. Only
+    their states are projected to the vocabulary."""
+    (B, T), supervised_N = batch.token_BT.shape, batch.supervised_N
+    counts = {
+        "batch": batch.each(batch.num_supervised),
+        "rank": max(batch.num_supervised_of_rank, 1),
+        "caption": batch.each(batch.num_images),
+    }
+    tokens = config.objective.text_tokens
+    weight_N: Tensor | None = None
+    if tokens == "caption":  # every caption that has a token has a weight of 1
+        caption_N, one_N = supervised_N // T, text_BSE.new_ones(len(supervised_N))
+        weight_N = 1 / text_BSE.new_zeros(B).index_add(0, caption_N, one_N).index_select(0, caption_N)
     # Text position t predicts token t; the last position predicts nothing.
-    hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, batch.supervised_N)
-    target_N = batch.token_BT.flatten().index_select(0, batch.supervised_N)
-    return text_loss(hidden_NE, decoder.text_head.weight, target_N, batch.each(batch.num_supervised))
+    hidden_NE = text_BSE[:, :-1].flatten(0, 1).index_select(0, supervised_N)
+    target_N = batch.token_BT.flatten().index_select(0, supervised_N)
+    return text_loss(hidden_NE, decoder.text_head.weight, target_N, counts[tokens], weight_N=weight_N)
 
 
 def pixel_term(decoder: Decoder | SeparateDecoders, image_BIE: Tensor, batch: Batch, config: RunConfig) -> Tensor:

@@ -61,7 +61,13 @@ def pixel_loss(
 
 
 def text_loss(
-    hidden_NE: Tensor, weight_VE: Tensor, target_N: Tensor, count: float, *, max_logits: int = MAX_LOGITS
+    hidden_NE: Tensor,
+    weight_VE: Tensor,
+    target_N: Tensor,
+    count: float,
+    *,
+    weight_N: Tensor | None = None,
+    max_logits: int = MAX_LOGITS,
 ) -> Tensor:
     """Return the sum of the cross-entropies of tokens in nats, divided by a count.
 
@@ -74,22 +80,28 @@ def text_loss(
     Args:
         hidden_NE: the states that predict the tokens.
         weight_VE: the vocabulary head.
+        weight_N: weights of the tokens in the sum; 1 by default.
 
     Returns:
         scalar, float32 or wider (ml-l3m).
     """
     rows = max(1, max_logits // len(weight_VE))
     if len(hidden_NE) <= rows:
-        return _nats(hidden_NE, weight_VE, target_N) / count
+        return _nats(hidden_NE, weight_VE, target_N, weight_N) / count
     total = hidden_NE.new_zeros((), dtype=_wide(hidden_NE.dtype))
-    for hidden_nE, target_n in zip(hidden_NE.split(rows), target_N.split(rows), strict=True):
-        total = total + checkpoint(_nats, hidden_nE, weight_VE, target_n, use_reentrant=False, preserve_rng_state=False)
+    for start in range(0, len(hidden_NE), rows):
+        now = slice(start, start + rows)
+        part = hidden_NE[now], weight_VE, target_N[now], None if weight_N is None else weight_N[now]
+        total = total + checkpoint(_nats, *part, use_reentrant=False, preserve_rng_state=False)
     return total / count
 
 
-def _nats(hidden_NE: Tensor, weight_VE: Tensor, target_N: Tensor) -> Tensor:
+def _nats(hidden_NE: Tensor, weight_VE: Tensor, target_N: Tensor, weight_N: Tensor | None) -> Tensor:
     logits_NV = F.linear(hidden_NE, weight_VE)
-    return F.cross_entropy(logits_NV.to(_wide(logits_NV.dtype)), target_N, reduction="sum")
+    wide_NV = logits_NV.to(_wide(logits_NV.dtype))
+    if weight_N is None:
+        return F.cross_entropy(wide_NV, target_N, reduction="sum")
+    return F.cross_entropy(wide_NV, target_N, reduction="none") @ weight_N.to(wide_NV.dtype)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -26,9 +26,9 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
 
     Raises:
         UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
-            ``attention_kernel=flex`` on the CPU, a missing data package or tokenizer, a labelled set with the name of
-            another task, weights to start from that are missing or do not fit, or a value that the objective does not
-            allow.
+            ``attention_kernel=flex`` or ``precision=tf32`` on the CPU, a missing data package or tokenizer, a labelled
+            set with the name of another task, weights to start from that are missing or do not fit, or a value that the
+            objective does not allow.
     """
     set_names(config)  # before anything is trained
     is_here = available is None
@@ -49,6 +49,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
             " attention_kernel=sdpa"
         )
     precision = config.precision
+    if precision == "tf32" and device == "cpu":
+        raise UsageError("precision=tf32 is computed by the tensor cores of GPUs; on the CPU use precision=float32")
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     augment = config.augment.of(config.data)

@@ -1,7 +1,9 @@
 """``python -m aimv2 train``: one run, and its untrained encoder for comparison."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -18,16 +20,22 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.memory import check_evaluation, setup_of
+from aimv2.memory import check_evaluation, predict, setup_of
+from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import RUN_VALUES, compose, run_config
+from aimv2.run.pricing.clock import MachineClock, calibrate
+from aimv2.run.pricing.price import MAX_CPU_FLOPS, Limit, Price, check_cpu, check_limits, duration, price, read_limits
+from aimv2.run.pricing.recorded import remember
+from aimv2.run.reuse import Training, reusable
 from aimv2.runs.lease import GRACE_SECONDS, Watch
-from aimv2.runs.provenance import code_of_lost_checkpoint
+from aimv2.runs.provenance import code_of_lost_checkpoint, saved_step
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
 
 SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
 its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
 budget.samples=0 evaluates the untrained encoder only."""
+LIMIT = "limit="
 WATCH_POLL_SECONDS = 1.0
 
 console = Console()
@@ -38,6 +46,12 @@ class TrainOptions:
     """Where runs are, beside the values of the run."""
 
     runs_dir: str = Field(default="runs", description="the folder of the runs")
+    limit: str | None = Field(
+        default=None,
+        description="refuse runs that cost more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk space (MB to"
+        f" TB). Without a limit on time or FLOPs, a CPU trains no run of more than {MAX_CPU_FLOPS:.2g} FLOPs",
+        examples=["2h"],
+    )
 
 
 def train_command(overrides: Sequence[str]) -> int:
@@ -48,7 +62,10 @@ def train_command(overrides: Sequence[str]) -> int:
     if HELP & set(overrides):
         print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    values = compose(overrides, defaults={}, values=defaults_of(TrainOptions))
+    # Commas and units are not of Hydra's grammar.
+    limits = [limit for word in overrides if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
+    words = [word for word in overrides if not word.startswith(LIMIT)]
+    values = compose(words, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
     runs_dir = Path(options_of(TrainOptions, values).runs_dir)
     share(runs_dir)
@@ -66,11 +83,13 @@ def train_command(overrides: Sequence[str]) -> int:
     runs = {"trained": config, "untrained": untrained(config)}
     if not config.budget.samples:
         del runs["trained"]
-    with Interrupts().listening() as interrupts:
+    interrupts = Interrupts(acknowledges=os.environ.get("RANK", "0") == "0")  # a terminal interrupts all ranks
+    with interrupts.listening():
         if place(config):
             follow(config, interrupts)
             return 0
         try:
+            _check_price(runs, runs_dir, limits)
             render(config.data)
             prepared(config.data, config.model.vocab_size)  # a wrong config is refused before a run starts
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
@@ -82,9 +101,64 @@ def train_command(overrides: Sequence[str]) -> int:
     return 0
 
 
+def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence[Limit]) -> None:
+    """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits.
+
+    Raises:
+        UsageError: it costs more than a limit, or than a CPU can compute.
+    """
+    left = [part for part in runs.values() if not RunFolder(runs_dir, signature(part)).is_done]
+    left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
+    if not left:
+        return
+    config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
+    clock = MachineClock(keep=True, measure=calibrate if is_timed else None)
+    cost = price(left, clock if config.ranks == 1 else lambda run: None)
+    console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
+    if config.budget.samples:
+        console.print(f"setup: {_described_setup(config)}", highlight=False, soft_wrap=True)
+    check_limits(limits, cost, num_workers=1)
+    if config.device == "cpu":
+        check_cpu(cost.flops, limits)
+
+
+def _samples_left(config: RunConfig, runs_dir: Path) -> int:
+    """Return the samples to train on after the run's newest checkpoint; 0 if the weights of another run are reused."""
+    if _reused(config, runs_dir):
+        return 0
+    done = saved_step(runs_dir / signature(config))
+    return config.budget.samples - done * config.budget.batch_size
+
+
+def _reused(config: RunConfig, runs_dir: Path) -> Training | None:
+    """Return the training of a finished run that differs in evaluation only, if this code has done it."""
+    found = reusable({"": config}, runs_dir) if config.budget.samples else {}
+    return next((one for one in found.values() if one.is_ours), None)
+
+
+def _time_needed(cost: Price) -> str:
+    if cost.seconds is None:
+        return "the time is not known, because no such run has finished here"
+    return f"{duration(cost.seconds)} of training and evaluation, as such a run took here"
+
+
+def _described_setup(config: RunConfig) -> str:
+    """Return in words how the run is trained, and the predicted memory of a rank beside that of this machine."""
+    setup, budget = setup_of(config), config.budget
+    memory, here = predict(config, setup).total, rank_memory(config)
+    words = [f"{budget.samples:,} samples in batches of {budget.batch_size:,}"]
+    if config.ranks > 1:
+        words.append(f"{setup.parallel} on {config.ranks} ranks")
+    if setup.micro_batch < budget.batch_size // config.ranks:
+        words.append(f"micro-batches of {setup.micro_batch:,}")
+    if setup.activation_checkpointing:
+        words.append("activation checkpointing")
+    each = " of each rank" if config.ranks > 1 else ""
+    return f"{', '.join(words)}; predicted memory{each} {memory / 1e9:.1f} of {here / 1e9:.1f} GB"
+
+
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
     from aimv2.run.execute import execute
-    from aimv2.run.reuse import reusable
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:
@@ -102,8 +176,8 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     if code := code_of_lost_checkpoint(run.path):
         restart = f"run {run.name} starts again at step 0: its checkpoint is of other code ({code})"
         console.print(f"{title}: {restart}", highlight=False, soft_wrap=True)
-    found = reusable({run.name: config}, runs_dir) if config.budget.samples else {}
-    trained = next((one.folder for one in found.values() if one.is_ours), None)
+    reused = _reused(config, runs_dir)
+    trained = None if reused is None else reused.folder
     if trained is not None:
         same = f"the weights of run {trained.name}, which differs in evaluation only"
         console.print(f"{title}: run {run.name} measures {same}", highlight=False, soft_wrap=True)
@@ -120,6 +194,8 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
         failure = execute(attempt, config, show, interrupts, trained=trained)
         if failure is None:
             progress.update(task, completed=total)
+            if trained is None and config.ranks == 1:
+                remember(config, run.path)
             return True
     print_error(RuntimeError(f"run {run.name} failed ({failure.cause}): {failure.message}"))
     console.print(f"traceback: {attempt.folder / 'failure.json'}")

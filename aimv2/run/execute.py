@@ -42,7 +42,7 @@ from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import objective
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
-from aimv2.training.device import compiles, hold_half_
+from aimv2.training.device import compiles, hold_half_, set_float32_products
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.loop import Row, train
 from aimv2.training.saving import Saver, SaveTimer
@@ -170,6 +170,7 @@ def _evaluate_on_all(
 
 def _prepare_process(config: RunConfig) -> None:
     torch.set_num_threads(config.threads)
+    set_float32_products(config)
     if config.device == "cpu":
         keep_freed_memory()
 

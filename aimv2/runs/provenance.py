@@ -16,7 +16,7 @@ from aimv2.base.files import read_json, write_bytes
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
-NO_NUMBERS = (*("tools/", "cli.py", "__main__.py", "run/command.py", "data/sources/credits.py"),)
+NO_NUMBERS = ("tools/", "cli.py", "__main__.py", "run/command.py", "run/pricing/", "data/sources/credits.py")
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
@@ -113,6 +113,12 @@ def code_of_lost_checkpoint(run: Path) -> str:
     saved = sorted(run.glob("attempts/*/checkpoint/*"), reverse=True)
     codes = [recorded_code(path.parents[1]) for path in saved]
     return codes[0] if codes and digest() not in codes else ""
+
+
+def saved_step(run: Path) -> int:
+    """Return the step of the newest checkpoint of a run that this code saved; 0 if there is none."""
+    saved = run.glob("attempts/*/checkpoint/*")
+    return max((int(path.name) for path in saved if recorded_code(path.parents[1]) == digest()), default=0)
 
 
 def recorded_code(attempt: Path) -> str:

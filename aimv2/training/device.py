@@ -40,6 +40,15 @@ def hold_half_(network: nn.Module, computation: Computation) -> None:
                 weight.data = weight.data.bfloat16()
 
 
+def set_float32_products(config: RunConfig) -> None:
+    """Compute this process's products of float32 matrices in TF32 if the run says so, and exactly otherwise.
+
+    By this call and not by ``torch.backends.cuda.matmul.fp32_precision``, after which compilation fails
+    (pytorch/pytorch#166387).
+    """
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+
+
 def compiles(config: RunConfig) -> bool:
     """True if training compiles the blocks: by ``auto`` on CUDA, if this machine has what it needs."""
     if config.compile != "auto":

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.request.resolve import resolve
+from aimv2.run.pricing.price import max_train_flops
 from analysis.claims.paper import paper_section
 from analysis.document.model import Cell, Document, Section, Table
 from analysis.document.template import blocks_of

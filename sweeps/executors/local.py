@@ -18,6 +18,7 @@ from ablations.request import Request, write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
+from aimv2.run.pricing.price import duration
 from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
@@ -25,7 +26,6 @@ from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import duration
 from sweeps.tasks import Work, write_work
 from sweeps.worker import Process, Worker, WorkerReport, read_report, start_worker, stop
 
@@ -131,7 +131,12 @@ class LocalExecutor(Executor):
             yield start
         except KeyboardInterrupt:
             if any(process.poll() is None for process in processes):
-                board.console.print("interrupted: the workers save checkpoints and release their runs", style="yellow")
+                board.console.print(
+                    "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C"
+                    " again to return without waiting for them",
+                    style="yellow",
+                    soft_wrap=True,
+                )
             raise
         finally:
             if not stop(processes, STOP_SECONDS):

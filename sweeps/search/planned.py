@@ -8,11 +8,11 @@ from rich.console import Console
 
 from ablations.design import Factor, Range
 from ablations.request import Request
+from aimv2.run.pricing.price import Clock
 from aimv2.runs.record import RunFolder
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.plan_display import price_of, print_study
-from sweeps.pricing.price import Clock
 from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
 from sweeps.search.journal import failed
 from sweeps.search.outcome import winner_cells

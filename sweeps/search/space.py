@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from ablations.budget import matched, max_train_flops
+from ablations.budget import matched
 from ablations.design import Factor, Range
 from ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
@@ -19,6 +19,7 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
 from aimv2.config.signature import identity, signature
+from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import (
     SCENE_TASKS,
     TASKS,

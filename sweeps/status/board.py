@@ -13,9 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aimv2.base.errors import Cause
+from aimv2.run.pricing.price import duration
 from aimv2.runs.record import entries
 from sweeps.plan import Plan
-from sweeps.status.runs import RunReader, RunState, RunStatus, duration
+from sweeps.status.runs import RunReader, RunState, RunStatus
 from sweeps.status.status import SweepStatus
 
 REFRESH_SECONDS = 2.0

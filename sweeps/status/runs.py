@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ablations.expand import Cell
 from aimv2.base.errors import Cause
+from aimv2.run.pricing.price import duration
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder
@@ -81,13 +82,6 @@ class RunReader:
             _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name], is_launched)
         _note_stragglers(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as seconds, minutes or hours, whichever reads best."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:

@@ -18,7 +18,7 @@ import pytest
 
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import demo
-from sweeps.pricing.price import read_limits
+from aimv2.run.pricing.price import read_limits
 from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 

@@ -33,13 +33,17 @@ class Case:
     """A run to measure.
 
     Attributes:
-        width: of the encoder and the decoder with 2 and 1 blocks in ViT-L's shape; None is ``demo``.
+        width: of the encoder and the decoder in ViT-L's shape; None is ``demo``.
+        depths: numbers of their blocks.
+        image_px: side of their images, in patches of 14 px.
     """
 
     batch_size: int
     micro_batch: int
     saves_inputs: bool = False
     width: int | None = None
+    depths: tuple[int, int] = (2, 1)
+    image_px: int = 224
     objective: str = "aimv2"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -49,10 +53,12 @@ class Case:
         if self.width is not None:
             config, model = vit_l(), vit_l().model
             stack = {"width": self.width, "num_heads": self.width // 128}
-            encoder, decoder = replace(model.encoder, **stack, depth=2), replace(model.decoder, **stack, depth=1)
+            parts = (model.encoder, model.decoder)
+            encoder, decoder = (replace(part, **stack, depth=n) for part, n in zip(parts, self.depths, strict=True))
             tower = replace(model.text_tower, **stack, depth=1)
             model = replace(model, encoder=encoder, decoder=decoder, text_tower=tower, vocab_size=8192)
-            config = replace(config, model=model)
+            model, data = replace(model, image_px=self.image_px), replace(config.data, render_px=self.image_px)
+            config = replace(config, model=model, data=data)
         config = with_objective(config, self.objective, batch_size=self.batch_size, device="cpu")
         values = {"parallel": "ddp", "micro_batch": self.micro_batch, "activation_checkpointing": self.saves_inputs}
         return replace(config, precision=self.precision, **values)

@@ -13,11 +13,11 @@ from ablations.expand import expand
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
+from aimv2.run.pricing.price import RunSeconds
 from aimv2.runs.provenance import digest
 from analysis.evidence.recorded import FILE
 from sweeps.plan import Plan
 from sweeps.plan_display import PlannedSweep, report_note
-from sweeps.pricing.price import RunSeconds
 from tests.helpers.evidence import write_run
 
 

@@ -36,6 +36,7 @@ class Batch(NamedTuple):
             those of its part; the training loop replaces them by the sums over the ranks.
         share: the place of this part in the whole batch.
         num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank.
+        num_supervised_of_rank: supervised tokens in all micro-batches of this rank.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
         grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
         bad: the bad samples that were replaced.
@@ -49,6 +50,7 @@ class Batch(NamedTuple):
     text_len_B: Tensor
     tally: Tally
     num_scored_of_rank: int
+    num_supervised_of_rank: int
     share: Share = Share()
     target_image: Tensor | None = None
     grid_B2: Tensor | None = None
@@ -75,7 +77,11 @@ class Batch(NamedTuple):
             num_scored=int(num_scored_B.sum()),
             num_scored_images=int((num_scored_B > 0).sum()),
         )
-        return cls(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally, tally.num_scored)
+        return cls(
+            *(image, token_BT, prefix_len_B, supervised_N, scored_K, text_len_B, tally),
+            num_scored_of_rank=tally.num_scored,
+            num_supervised_of_rank=tally.num_supervised,
+        )
 
     @property
     def num_patches(self) -> int:

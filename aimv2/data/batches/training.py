@@ -78,6 +78,7 @@ class TrainBatches(Dataset[Batch]):
             text_len_B=torch.from_numpy(self.tokenizer.lengths(token_BT)),
             tally=tally,
             num_scored_of_rank=tally.num_scored,
+            num_supervised_of_rank=tally.num_supervised,
             share=share,
             target_image=target_image,
             grid_B2=grid_B2,

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from ablations.budget import max_train_flops
 from ablations.study import Study
+from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import lower_is_better
 from analysis.document.model import Block, Cell, Paragraph, Section, Table
 from analysis.evidence.load import Evidence

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aimv2.base.interrupt import SIGNALS, Interrupts
+from aimv2.base.interrupt import ACKNOWLEDGEMENT, SIGNALS, Interrupts
 
 
 def send(number):
@@ -60,6 +60,68 @@ def test_second_ctrl_c_raises_while_deferred():
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
         interrupts.signal = None  # else the end of the context raises too
+
+
+ACKNOWLEDGED = """
+import hashlib, sys, time
+from aimv2.base.interrupt import Interrupts
+try:
+    with Interrupts(acknowledges=sys.argv[1] == "True").listening() as interrupts, interrupts.deferred():
+        print("ready", flush=True)
+        if sys.argv[2] == "operation":
+            # Python calls no handler meanwhile; it takes hours.
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+        while not interrupts.was_signalled:
+            time.sleep(0.01)
+        print("requested", flush=True)
+        while True:
+            time.sleep(0.01)
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.fixture
+def deferring():
+    """Start a process that defers signals for ever, within one operation or between many, until it is ready."""
+    processes = []
+
+    def start(work, *, acknowledges=True):
+        command = [sys.executable, "-c", ACKNOWLEDGED, str(acknowledges), work]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_first_ctrl_c_is_acknowledged_while_an_operation_runs(deferring):
+    process = deferring("operation")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == ACKNOWLEDGEMENT
+    assert process.poll() is None
+
+
+def test_only_the_first_ctrl_c_is_acknowledged_and_the_second_ends_the_work(deferring):
+    process = deferring("steps")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == ACKNOWLEDGEMENT
+    assert process.stdout.readline() == "requested\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == ""
+
+
+@pytest.mark.parametrize(("first", "acknowledges"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_no_other_signal_is_acknowledged_and_none_where_another_process_does(deferring, first, acknowledges):
+    process = deferring("steps", acknowledges=acknowledges)
+    process.send_signal(first)
+    assert process.stdout.readline() == "requested\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == ""
 
 
 def test_repeated_sigterm_does_not_interrupt_clean_up():

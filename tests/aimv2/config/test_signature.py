@@ -67,6 +67,7 @@ OTHER = {
     "objective.pixel_values": "sum",
     "objective.pixel_patches": "image",
     "objective.pixel_targets": "raw",
+    "objective.text_tokens": "caption",
     "objective.temperature": 0.5,
     "prefix.law": "causal",
     "prefix.per": "batch",

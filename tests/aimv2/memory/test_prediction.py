@@ -51,6 +51,35 @@ def test_prediction_matches_allocations_in_the_shape_of_vit_l(micro_batch, saves
     assert_allocations_match(case, 0.05)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", exhaustive("float32")])
+@pytest.mark.parametrize(
+    ("objective", "micro_batch", "saves_inputs"),
+    [
+        ("caption", 4, True),
+        exhaustive("caption", 1, True),
+        exhaustive("caption", 4, False),
+        exhaustive("aimv2", 4, True),
+        exhaustive("aimv2", 1, True),
+        exhaustive("aimv2", 4, False),
+        exhaustive("image_only", 4, True),
+        exhaustive("clip", 4, True),
+    ],
+)
+def test_prediction_matches_allocations_of_many_patches(objective, micro_batch, saves_inputs, precision):
+    """Of 400 patches the mask is as large as what a block saves."""
+    case = Case(
+        batch_size=4,
+        micro_batch=micro_batch,
+        saves_inputs=saves_inputs,
+        width=128,
+        depths=(4, 3),
+        image_px=280,
+        objective=objective,
+        precision=precision,
+    )
+    assert_allocations_match(case, 0.05)
+
+
 @pytest.mark.parametrize("name", [name for name in PRE_TRAINING if name != "aimv2"])
 def test_prediction_of_other_objectives_matches_allocations(name):
     assert_allocations_match(Case(batch_size=64, micro_batch=64, objective=name), 0.05)

@@ -82,6 +82,23 @@ def test_text_loss_covers_supervised_tokens_only(tiny, batch):
     torch.testing.assert_close(text, torch.stack(terms).mean())
 
 
+@pytest.mark.parametrize("name", ["aimv2", "caption"])
+def test_text_loss_by_caption_is_the_mean_of_their_means(tiny, batch, name):
+    """Oracle: a loop over captions and tokens."""
+    config = changed(tiny, {"objective.name": name, "objective.text_tokens": "caption"})
+    model = build(config)
+    _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
+    means = []
+    for b, tokens in enumerate(batch.token_BT):
+        logits = model.decoder.text_head(hidden[b])
+        terms = [-F.log_softmax(logits[t], dim=-1)[token] for t, token in enumerate(tokens) if token != 1]
+        means.append(sum(terms) / max(len(terms), 1))
+    found = losses_of(model, batch, config).terms["text_loss"]
+    torch.testing.assert_close(found, sum(means) / len(means))
+    by_batch = losses_of(model, batch, changed(config, {"objective.text_tokens": "batch"})).terms["text_loss"]
+    assert not torch.isclose(found, by_batch), "captions differ in length"
+
+
 @pytest.mark.parametrize("targets", ["raw", "standardised"])
 @pytest.mark.parametrize("values", ["mean", "sum"])
 @pytest.mark.parametrize("patches", ["batch", "image", "image_mean"])

@@ -83,23 +83,27 @@ def test_text_loss_is_the_mean_surprisal_in_nats(dtype):
     assert float(loss) == pytest.approx(sum(surprises) / 5, rel=1e-5)
 
 
+@pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("is_autocast", [False, True])
-def test_text_loss_of_many_tokens_is_the_same_and_never_has_all_logits(is_autocast):
+def test_text_loss_of_many_tokens_is_the_same_and_never_has_all_logits(is_autocast, is_weighted):
     """Oracle: torch's cross-entropy of all logits at once."""
     generator = torch.Generator().manual_seed(0)
     num_tokens, vocabulary = 25, 40
     hidden = torch.randn(num_tokens, 4, generator=generator, requires_grad=True)
     weight = torch.randn(vocabulary, 4, generator=generator, requires_grad=True)
     target = torch.randint(vocabulary, (num_tokens,), generator=generator)
+    weights = torch.rand(num_tokens, generator=generator) if is_weighted else None
     sizes, found = [], {}
     with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
         for name in ("chunks", "whole"):
             with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
                 if name == "chunks":
-                    loss = text_loss(hidden, weight, target, num_tokens, max_logits=10 * vocabulary)
+                    some = 10 * vocabulary
+                    loss = text_loss(hidden, weight, target, num_tokens, weight_N=weights, max_logits=some)
                     assert max(sizes) < num_tokens * vocabulary / 2, "logits are not saved"
                 else:
-                    loss = F.cross_entropy(F.linear(hidden, weight).float(), target)
+                    each = F.cross_entropy(F.linear(hidden, weight).float(), target, reduction="none")
+                    loss = (each if weights is None else each * weights).mean()
             assert loss.dtype == torch.float32
             found[name] = (loss.detach(), *torch.autograd.grad(loss, [hidden, weight]))
     for one, other in zip(*found.values(), strict=True):

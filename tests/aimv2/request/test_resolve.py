@@ -48,3 +48,10 @@ def test_flex_attention_is_refused_on_the_cpu():
     with pytest.raises(UsageError, match="attention_kernel=flex cannot train on the CPU, where FlexAttention has no"):
         resolve(config, available="cpu")
     assert resolve(config, available="cuda").attention_kernel == "flex"
+
+
+def test_tf32_is_refused_on_the_cpu():
+    config = replace(demo(), precision="tf32")
+    with pytest.raises(UsageError, match="precision=tf32 is computed by the tensor cores of GPUs; on the CPU use"):
+        resolve(config, available="cpu")
+    assert resolve(config, available="cuda").precision == "tf32"

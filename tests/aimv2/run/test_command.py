@@ -1,7 +1,9 @@
 """The command ``python -m aimv2 train``."""
 
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +16,21 @@ def train(tmp_path, cache_dir, monkeypatch, capsys):
     """Call ``python -m aimv2 train`` for a small run in an empty folder; return exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
-    def train(*arguments):
-        return main(["train", *small_run(cache_dir, *arguments)]), *capsys.readouterr()
+    def train(*arguments, cache=cache_dir):
+        return main(["train", *small_run(cache, *arguments)]), *capsys.readouterr()
 
     return train
+
+
+@pytest.fixture
+def new_cache(cache_dir, tmp_path):
+    """Return a data cache with the rendered pictures, but without times of earlier runs."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for path in Path(cache_dir).iterdir():
+        if path.name != "speed":
+            (folder / path.name).symlink_to(path)
+    return str(folder)
 
 
 def rows(table):
@@ -39,6 +52,48 @@ def test_train_prints_both_encoders_and_trains_once(train, tmp_path):
     assert rows(again) == rows(printed)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path in before} == before
     assert len(list((tmp_path / "runs").rglob("attempts/*"))) == 2
+
+
+def test_price_and_setup_are_printed_before_a_run_starts_and_its_time_once_such_a_run_has_finished(
+    train, new_cache, tmp_path
+):
+    status, printed, _ = train(cache=new_cache)
+    assert status == 0
+    price, setup = printed.splitlines()[:2]
+    flops = float(re.search("^price: at most (.*) training FLOPs; ", price)[1])
+    done = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/result.json")]
+    assert 0 < max(result["train_flops"] for result in done) <= flops
+    assert price.endswith("the time is not known, because no such run has finished here")
+    assert re.fullmatch(r"setup: 16 samples in batches of 8; predicted memory 0\.6 of [\d.]+ GB", setup)
+    assert "price" not in train(cache=new_cache)[1], "both runs are done"
+    status, printed, errors = train("seed=1", "limit=1GB,1FLOPs", cache=new_cache)
+    assert status == 2
+    assert re.search(r"; \d+ s of training and evaluation, as such a run took here$", printed.splitlines()[0])
+    assert "times limit=1FLOPs; nothing was started" in errors
+    assert len(list((tmp_path / "runs").glob("v2-*"))) == 2
+
+
+def test_a_limit_on_the_time_measures_it(train, new_cache, tmp_path):
+    status, printed, errors = train("limit=0.001s", cache=new_cache)
+    assert status == 2
+    assert "of training and evaluation, as such a run took here" in printed
+    assert "s of training and evaluation, " in errors
+    assert not list((tmp_path / "runs").glob("v2-*"))
+
+
+def test_a_run_that_takes_days_on_a_cpu_needs_a_limit(train, tmp_path):
+    status, printed, errors = train("scale=vit_l", "device=cpu", "budget.samples=12288000000", "micro_batch=1")
+    assert (status, "training FLOPs" in printed) == (2, True)
+    assert "days at 1 TFLOP/s; nothing was started." in errors
+    assert not list((tmp_path / "runs").glob("v2-*"))
+
+
+def test_price_of_a_resumed_run_is_that_of_the_samples_that_are_left(train, tmp_path):
+    failing = ("budget.samples=80", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    assert "\nsetup: 80 samples in batches of 8;" in train(*failing)[1]
+    attempt = next((tmp_path / "runs").rglob("manifest.json")).parent
+    (attempt / "checkpoint" / "000000003").mkdir(parents=True)
+    assert "\nsetup: 56 samples in batches of 8;" in train(*failing, "limit=1FLOPs")[1]
 
 
 def test_failed_run_names_cause_and_traceback_file(train, tmp_path):

@@ -20,6 +20,7 @@ from aimv2.runs.provenance import (
     digest,
     digest_of,
     git_commit,
+    saved_step,
     uncommitted,
 )
 from tests.helpers.own_data import own_set, own_source
@@ -183,12 +184,12 @@ def test_compare_with_lock_is_none_without_a_lock(tmp_path):
     assert compare_with_lock(tmp_path / "constraints.txt") is None
 
 
-def write_attempt(run, number, *, code, has_checkpoint=True):
+def write_attempt(run, number, *, code, has_checkpoint=True, step=1):
     folder = run / "attempts" / f"{number:04d}"
     folder.mkdir(parents=True)
     write_json(folder / "manifest.json", {"code": code} if code else {})
     if has_checkpoint:
-        (folder / "checkpoint" / "000000001").mkdir(parents=True)
+        (folder / "checkpoint" / f"{step:09d}").mkdir(parents=True)
 
 
 def test_checkpoint_of_other_code_is_lost_unless_one_of_this_code_is_left(tmp_path):
@@ -201,3 +202,12 @@ def test_checkpoint_of_other_code_is_lost_unless_one_of_this_code_is_left(tmp_pa
     write_attempt(tmp_path, 4, code=digest())
     write_attempt(tmp_path, 5, code="0123456789ab")
     assert code_of_lost_checkpoint(tmp_path) == "", "the next attempt resumes from attempt 4"
+
+
+def test_saved_step_is_that_of_the_newest_checkpoint_of_this_code(tmp_path):
+    assert saved_step(tmp_path) == 0
+    write_attempt(tmp_path, 1, code="0123456789ab", step=90)
+    assert saved_step(tmp_path) == 0
+    write_attempt(tmp_path, 2, code=digest(), step=40)
+    write_attempt(tmp_path, 3, code=digest(), has_checkpoint=False)
+    assert saved_step(tmp_path) == 40

@@ -5,12 +5,24 @@ import torch
 
 from aimv2.base.hardware import missing_for_compile
 from aimv2.model.network import build
-from aimv2.training.device import autocast, compiles, hold_half_
+from aimv2.training.device import autocast, compiles, hold_half_, set_float32_products
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", False), (True, True), (False, False)])
 def test_blocks_are_compiled_on_the_cpu_only_if_the_run_says_so(tiny, value, expected):
     assert compiles(replace(tiny, compile=value)) is expected
+
+
+@pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("bfloat16", "highest")])
+def test_float32_products_are_exact_unless_the_run_says_tf32(tiny, precision, products):
+    """Also after another run of this process, which has set the opposite."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest" if products == "high" else "high")
+        set_float32_products(replace(tiny, device="cuda", precision=precision))
+        assert torch.get_float32_matmul_precision() == products
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_flex_attention_needs_compiled_blocks(tiny):

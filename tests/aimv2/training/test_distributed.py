@@ -50,6 +50,7 @@ VARIANTS = [
     *({"objective.name": name} for name in PRE_TRAINING),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
+    {"objective.text_tokens": "caption"},
     {"prefix.full_attention": 0.8},  # in some batches one rank has no patch to predict, in some both have none
     {"prefix.full_attention": 0.999, "prefix.per": "batch"},
     {"prefix.per": "batch", "objective.pixel_values": "sum"},

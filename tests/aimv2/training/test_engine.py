@@ -1,5 +1,6 @@
 """Micro-batches, ranks and shards against one backward pass of the whole batch."""
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ VARIANTS = [
     *({"objective.name": name} for name in PRE_TRAINING),
     {"objective.pixel_patches": "image"},
     {"objective.pixel_patches": "image_mean", "prefix.full_attention": 0.5},
+    {"objective.text_tokens": "caption"},
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},
     {"objective.name": "clip", "start.frozen": ["encoder"]},
@@ -89,20 +91,21 @@ def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_ba
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
-def test_mean_of_each_rank_is_averaged_over_ranks_as_in_the_released_code(tiny, large_batch, size):
-    """Oracle: each rank's share as a batch of its own, in which the mean is over the share's patches."""
-    config, means, found = changed(tiny, {"objective.pixel_patches": "rank", "micro_batch": size}), [], []
+@pytest.mark.parametrize(("key", "term"), [("pixel_patches", "pixel_loss"), ("text_tokens", "text_loss")])
+def test_mean_of_each_rank_is_averaged_over_ranks_as_in_the_released_code(tiny, large_batch, key, term, size):
+    """Oracle: each rank's share as a batch of its own, in which the mean is over the share's patches or tokens."""
+    config, means, found = changed(tiny, {f"objective.{key}": "rank", "micro_batch": size}), [], []
     for rows in (slice(0, 4), slice(4, 8)):
         tokens = large_batch.token_BT[rows]
         supervised = (tokens != 1).flatten().nonzero().squeeze(1)
         lengths, prefixes = large_batch.text_len_B[rows], large_batch.prefix_len_B[rows]
         alone = large_batch.of(large_batch.image[rows], tokens, prefixes, supervised, lengths, tiny)
-        means.append(losses_of(build(tiny).double(), alone, tiny).terms["pixel_loss"].item())
+        means.append(losses_of(build(tiny).double(), alone, tiny).terms[term].item())
         share = alone._replace(tally=large_batch.tally, share=Share(rows.start, 2))
-        found.append(engine_of(config).backward(share)["pixel_loss"].item())
+        found.append(engine_of(config).backward(share)[term].item())
     assert found == pytest.approx(means)
-    whole = losses_of(build(tiny).double(), large_batch, tiny).terms["pixel_loss"].item()
-    assert sum(means) / 2 != pytest.approx(whole), "ranks with fewer scored patches weigh as much as others"
+    whole = losses_of(build(tiny).double(), large_batch, tiny).terms[term].item()
+    assert sum(means) / 2 != pytest.approx(whole), "ranks with fewer patches or tokens weigh as much as others"
 
 
 def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
@@ -184,6 +187,32 @@ def devices_of_shards(world, config):
     engine_module.fully_shard = recorded
     engine_of(config, world)
     return found
+
+
+@pytest.mark.parametrize("objective_name", PRE_TRAINING)
+def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objective_name):
+    """From a single image too, with which nothing is summed over images. Sides of 1 may have any stride otherwise."""
+    engine = engine_of(changed(tiny, {"objective.name": objective_name, "micro_batch": 1}))
+    parameters = {name: value for name, value in engine.objective.named_parameters() if 1 in value.shape}
+    strides = {}
+    for name, parameter in parameters.items():
+        parameter.register_hook(lambda gradient, name=name: strides.update({name: gradient.stride()}))
+    engine.backward(large_batch)
+    assert strides == {name: parameter.stride() for name, parameter in parameters.items()}
+
+
+def test_ddp_does_not_warn(tiny, large_batch, tmp_path):
+    """Of strides that differ from those of its buckets, which cost a copy."""
+    config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
+    assert on_ranks(2, tmp_path, warnings_of_a_batch, config, large_batch) == []
+
+
+def warnings_of_a_batch(world, config, batch):
+    """Return the warnings of the forward and backward passes of a batch."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        engine_of(config, world).backward(share_of(batch, world.rank, world.size))
+    return [str(warning.message) for warning in found]
 
 
 def averages_by_bucket(world, config, batch):

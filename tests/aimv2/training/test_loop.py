@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
+from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import LogConfig
 from aimv2.cost.parts import train_flops
@@ -58,6 +59,13 @@ def test_two_runs_on_one_machine_are_bitwise_equal(tiny, pairs, with_samples):
     strip = [{name: row.get(name) for name in LOSSES} for row in rows]
     assert strip == [{name: row.get(name) for name in LOSSES} for row in again]
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_means_of_a_single_rank_are_those_of_the_batch_in_micro_batches_too(tiny, pairs):
+    config = replace(tiny, micro_batch=3)
+    of_rank = replaced(config, {"objective.pixel_patches": "rank", "objective.text_tokens": "rank"})
+    rows = [[{name: row.get(name) for name in LOSSES} for row in run(one, pairs)[1]] for one in (config, of_rank)]
+    assert rows[0] == rows[1]
 
 
 def test_log_interval_does_not_change_the_recorded_steps(tiny, pairs, with_samples):

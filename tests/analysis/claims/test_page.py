@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.budget import max_train_flops
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, FILE
 from ablations.expand import expand
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
+from aimv2.run.pricing.price import max_train_flops
 from analysis.claims.page import claims_document, document, price
 from analysis.claims.plan import base_of_study
 from analysis.document.data import to_json

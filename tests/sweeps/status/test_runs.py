@@ -17,7 +17,7 @@ from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder, entries
 from sweeps.plan import Plan
-from sweeps.status.runs import MAX_READ, STALLED_SECONDS, RunReader, duration
+from sweeps.status.runs import MAX_READ, STALLED_SECONDS, RunReader
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 from tests.helpers.sweeps import board_of
@@ -144,10 +144,3 @@ def test_a_run_is_not_noted_while_steps_or_held_out_points_or_its_evaluation_tak
     assert training(12 * MINUTE, seconds=5 * MINUTE) == ""
     assert training(12 * MINUTE, held_out=8 * MINUTE) == ""
     assert training(12 * MINUTE, samples=80) == "evaluating"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
-)
-def test_duration(seconds, words):
-    assert duration(seconds) == words

@@ -7,16 +7,15 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from ablations.budget import max_train_flops
 from aimv2.base.hardware import hardware
 from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
-from aimv2.memory.machine import available_memory
+from aimv2.memory import choose
+from aimv2.memory.machine import available_memory, total_memory
+from aimv2.run.pricing.price import RunSeconds, max_train_flops
+from aimv2.run.pricing.recorded import Times, keep_times, kept_times, run_times, shapes
 from aimv2.runs.record import RunFolder
-from sweeps.machine.room import largest_bytes
-from sweeps.pricing.price import RunSeconds
-from sweeps.pricing.recorded import Times, keep_times, kept_times, run_times, shapes
 
 STEPS = 8
 CURVE_POINTS = 3
@@ -34,7 +33,7 @@ def calibrate(
     *,
     memory: Callable[[], float] = available_memory,
 ) -> Times | None:
-    """Train the run for a few steps, evaluate it, and return its times (``sweeps.pricing.recorded.run_times``).
+    """Train the run for a few steps, evaluate it, and return its times (``aimv2.run.pricing.recorded.run_times``).
 
     Args:
         cache_dir: folder of the rendered pictures; None renders them into a temporary folder.
@@ -46,7 +45,7 @@ def calibrate(
     if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return None
     short = _short(config)
-    if config.device == "cpu" and largest_bytes([short]) > memory():
+    if config.device == "cpu" and choose(short, total_memory()).memory.total > memory():
         return None
     from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute

@@ -4,16 +4,27 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.budget import max_train_flops
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
 from aimv2.config.signature import untrained
+from aimv2.cost.parts import train_flops
 from aimv2.model.network import build, parameters_by_part
 from aimv2.request.resolve import with_attention
+from aimv2.run.pricing.price import (
+    MAX_CPU_FLOPS,
+    Price,
+    RunSeconds,
+    check_cpu,
+    check_limits,
+    duration,
+    max_train_flops,
+    price,
+    read_limits,
+)
 from aimv2.runs.attempt import CHECKPOINT
+from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from sweeps.pricing.price import Price, RunSeconds, check_limits, price, read_limits
 
 
 @pytest.fixture
@@ -23,6 +34,10 @@ def base():
 
 def clock(run):
     return RunSeconds(90.0, 10.0) if run.budget.samples else RunSeconds(0.0, 10.0)
+
+
+def test_max_train_flops_are_those_of_all_parts_with_full_captions(base):
+    assert max_train_flops(base, 320) == train_flops(objective("aimv2").cost(base), 320, 320 * 16)
 
 
 def test_price_adds_up_the_runs(base):
@@ -101,9 +116,29 @@ def test_plan_above_a_limit_is_refused():
         ("0.5GB", "1 GB of disk space, 2 times limit=0.5GB"),
         ("100TFLOPs", "1e[+]03 TFLOPs of training, 10 times limit=100TFLOPs"),
     ):
-        with pytest.raises(UsageError, match=f"^the plan takes {what}; nothing was started. Raise that limit, or"):
+        with pytest.raises(UsageError, match=f"^this takes {what}; nothing was started. Raise that limit, or"):
             check_limits(read_limits(limit), cost, num_workers=2)
     with pytest.raises(UsageError, match="takes 50 min with 100 workers, 2 times limit=25min"):
         check_limits(read_limits("25min"), cost, num_workers=100)
+    with pytest.raises(UsageError, match="takes 2 h of training and evaluation, 2 times limit=1h"):
+        check_limits(read_limits("1h"), cost, num_workers=1)
     with pytest.raises(UsageError, match="cannot be checked"):
         check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)
+
+
+@pytest.mark.parametrize("flops", [MAX_CPU_FLOPS + 1, 999 * 10**15, 10**18, 10**22 + 1])
+def test_a_cpu_trains_more_than_a_day_at_1_tflops_only_within_a_limit_that_is_named(flops):
+    check_cpu(MAX_CPU_FLOPS, [])
+    with pytest.raises(UsageError, match="days at 1 TFLOP/s; nothing was started") as refused:
+        check_cpu(flops, read_limits("5GB"))
+    typed = str(refused.value).partition("limit=")[2].split()[0]
+    check_cpu(flops, read_limits(typed))
+    cost = Price(flops=flops, seconds=None, longest_seconds=None, weights_bytes=0, checkpoint_bytes=0)
+    check_limits(read_limits(typed), cost, num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words

@@ -1,4 +1,4 @@
-"""Price of runs: FLOPs in closed form, seconds by a clock, disk; and limits on it."""
+"""Price of runs: FLOPs in closed form, seconds by a clock, disk; and limits on it. Nothing here imports torch."""
 
 import math
 import re
@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple
 
-from ablations.budget import max_train_flops
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import num_parameters
+from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
+MAX_CPU_FLOPS = 86_400 * 10**12  # of training without a limit: a day at 1 TFLOP/s, more than a core computes in a day
 
 Quantity = Literal["flops", "seconds", "disk_bytes"]
 
@@ -70,6 +70,24 @@ class Price:
         """Return the most disk that is in use at any time: all weights, and checkpoints of one run per worker."""
         return self.weights_bytes + num_workers * self.checkpoint_bytes
 
+    def described(self, num_workers: int) -> str:
+        """Return FLOPs and disk in words."""
+        weights, checkpoints = self.weights_bytes / 1e6, num_workers * self.checkpoint_bytes / 1e6
+        saved = f" and up to {checkpoints:,.1f} MB of checkpoints" if checkpoints else ""
+        return f"at most {self.flops:.2e} training FLOPs; {weights:,.1f} MB of weights{saved}"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as seconds, minutes or hours, whichever reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def max_train_flops(run: RunConfig, samples: int) -> int:
+    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
+    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
+
 
 def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
     """Return the price of these runs together.
@@ -102,7 +120,7 @@ def _price(run: RunConfig, clock: Clock) -> Price:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a launch may cost; ``text`` is the limit as it was typed, in this unit."""
+    """The most that runs may cost; ``text`` is the limit as it was typed, in this unit."""
 
     text: str
     quantity: Quantity
@@ -130,14 +148,15 @@ def read_limits(text: str) -> list[Limit]:
 
 
 def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> None:
-    """Refuse a plan that costs more; seconds are wall time with all workers.
+    """Refuse runs that cost more; seconds are wall time with all workers.
 
     Raises:
-        UsageError: the plan costs more, or its time is limited and not known.
+        UsageError: they cost more, or their time is limited and not known.
     """
+    of_time = f"with {num_workers} workers" if num_workers > 1 else "of training and evaluation"
     costs: dict[Quantity, tuple[float | None, str]] = {
         "flops": (total.flops, "of training"),
-        "seconds": (total.wall_seconds(num_workers), f"with {num_workers} worker{'s' * (num_workers > 1)}"),
+        "seconds": (total.wall_seconds(num_workers), of_time),
         "disk_bytes": (total.disk_bytes(num_workers), "of disk space"),
     }
     for limit in limits:
@@ -146,7 +165,22 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
             raise UsageError(
-                f"the plan takes {cost / UNITS[limit.quantity][limit.unit]:.3g} {limit.unit} {what},"
+                f"this takes {cost / UNITS[limit.quantity][limit.unit]:.3g} {limit.unit} {what},"
                 f" {cost / limit.amount:.3g} times limit={limit.text}; nothing was started. Raise that limit,"
                 " or request fewer or shorter runs"
             )
+
+
+def check_cpu(flops: int, limits: Iterable[Limit]) -> None:
+    """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time.
+
+    Raises:
+        UsageError: naming the limit that would allow it.
+    """
+    if flops <= MAX_CPU_FLOPS or any(limit.quantity != "disk_bytes" for limit in limits):
+        return
+    unit, size = max(UNITS["flops"].items(), key=lambda one: one[1] * (one[1] <= flops))
+    raise UsageError(
+        f"on the CPU this takes {flops:.2g} training FLOPs, {flops / MAX_CPU_FLOPS:,.0f} days at 1 TFLOP/s; nothing was"
+        f" started. Use a GPU or a smaller run, or type limit={-(-flops // int(size))}{unit} to train it here"
+    )

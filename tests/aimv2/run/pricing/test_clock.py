@@ -7,7 +7,7 @@ import pytest
 from aimv2.config.recipes.scales import demo, vit_3b
 from aimv2.config.signature import untrained
 from aimv2.request.resolve import with_attention
-from sweeps.pricing.clock import MachineClock, calibrate
+from aimv2.run.pricing.clock import MachineClock, calibrate
 from tests.helpers.marks import exhaustive
 from tests.helpers.native import at_native
 

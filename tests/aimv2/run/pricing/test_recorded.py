@@ -7,8 +7,8 @@ import pytest
 
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature, untrained
-from sweeps.pricing.clock import MachineClock
-from sweeps.pricing.recorded import remember, run_times
+from aimv2.run.pricing.clock import MachineClock
+from aimv2.run.pricing.recorded import remember, run_times
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_frozen_encoder_takes_a_time_of_its_own(tiny, remembered):
 
 def test_runs_on_other_hardware_do_not_count(tiny, remembered, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.pricing.recorded.hardware", lambda device: "another CPU")
+        patch.setattr("aimv2.run.pricing.recorded.hardware", lambda device: "another CPU")
         remembered(tiny)
     assert MachineClock(measure=None)(tiny) is None
 

@@ -1,0 +1,1 @@
+"""FLOPs, time and disk that runs need, before they start."""
