@@ -141,8 +141,10 @@ def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: i
 def load_ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
     """Load the images of a run's batches as training does; the data is opened first unless it is given."""
     data = data or prepare(config.data, config.model.vocab_size)
-    for batch in loader(TrainBatches(config, data.train, data.tokenizer), first_step=0, pin_memory=False):
-        yield batch.image
+    batches = TrainBatches(config, data.train, data.tokenizer)
+    for parts in loader(batches, micro_batch=config.budget.batch_size):
+        for part in parts:
+            yield part.image
 
 
 def load_webdataset(

@@ -135,7 +135,7 @@ class TrainingStep:
         start = self._clock()
         batch = self._load()
         loaded = self._clock()
-        self._engine.backward(batch)
+        self._engine.backward(self._engine.micro_batches(batch))
         computed = self._clock()
         self._engine.clip_gradients()
         self._optimizer.step()

@@ -4,7 +4,7 @@ The samples, losses and gradients of a batch do not depend on the ranks, micro-b
 for rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -61,17 +61,21 @@ class Engine:
             )
         self._parameters = list(objective.parameters())  # after FSDP2 has replaced some; walking all modules takes long
 
-    def backward(self, batch: Batch) -> dict[str, Tensor]:
+    def micro_batches(self, batch: Batch) -> list[Batch]:
+        """Cut a batch, or this rank's share of it, into micro-batches, on the CPU."""
+        size = micro_batch_at(batch.num_patches, self._config, self.setup.micro_batch)
+        return batch.split(size, has_padding=self.objective.reads_padding)
+
+    def backward(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """Add the gradients of a batch to those of the parameters.
 
         Args:
-            batch: the whole batch or this rank's share, on the CPU, with the counts of the whole.
+            parts: the micro-batches of the batch or of this rank's share, on the CPU, with the counts of the whole.
 
         Returns:
             the terms of the loss, detached; their mean over the ranks is that of the whole batch.
         """
         terms: dict[str, Tensor] = {}
-        parts = self._parts(batch)
         whole = self._whole(parts)
         for number, part in enumerate(parts, start=1):
             with self._syncing(number == len(parts)):
@@ -84,16 +88,19 @@ class Engine:
                 scalar.grad = self._world.mean(scalar.grad)
         return terms
 
-    def gradient_balance(self, batch: Batch) -> dict[str, Tensor]:
+    def gradient_balance(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
 
         Empty unless there are two terms and shared parameters, of which each rank holds the whole.
+
+        Args:
+            parts: as in ``backward``.
         """
         shared = self.objective.shared_parameters()
         if not shared or self._is_sharded:
             return {}
         sums: dict[str, Tensor] = {}
-        for part in self._parts(batch):
+        for part in parts:
             for name, gradient in self._gradients_by_term(part, shared).items():
                 sums[name] = sums.get(name, 0) + gradient
         if len(sums) != 2:
@@ -143,18 +150,12 @@ class Engine:
         whole.load_state_dict(weights, assign=True)
         return whole.to(self._config.device)
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        size = self.setup.micro_batch
-        if batch.grid_B2 is not None:
-            size = micro_batch_at(batch.num_patches, self._config, size)
-        return batch.split(size, has_padding=self.objective.reads_padding)
-
     def _losses(self, part: Batch, *whole: Callable[[Embeddings], Embeddings]) -> Losses:
         with autocast(self._config):
             losses: Losses = self._module(part.to(self._device), *whole)
         return losses
 
-    def _whole(self, parts: list[Batch]) -> list[Callable[[Embeddings], Embeddings]]:
+    def _whole(self, parts: Sequence[Batch]) -> list[Callable[[Embeddings], Embeddings]]:
         """Return the function from the embeddings of a part to those of the whole batch.
 
         Several micro-batches are embedded before the first backward pass, and so twice.

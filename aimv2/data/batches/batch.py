@@ -1,5 +1,6 @@
 """A batch as tensors, and its parts: the shares of ranks, and micro-batches."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -33,9 +34,9 @@ class Batch(NamedTuple):
         scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending.
         text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
-            those of its part; the training loop replaces them by the sums over the ranks.
+            those of the part alone, which ``of_step`` replaces.
+        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too.
         share: the place of this part in the whole batch.
-        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
         grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
         bad: the bad samples that were replaced.
@@ -137,6 +138,17 @@ class Batch(NamedTuple):
         tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return self._replace(**moved)
+
+
+def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
+    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided.
+
+    Args:
+        parts: each with its own counts.
+        tally: of the whole batch.
+    """
+    num_scored = sum(part.num_scored_of_rank for part in parts)
+    return [part._replace(tally=tally, num_scored_of_rank=num_scored) for part in parts]
 
 
 def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:

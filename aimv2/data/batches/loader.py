@@ -1,7 +1,8 @@
-"""Loading of items by number, in this process or in others."""
+"""Loading of items and of micro-batches, in this process or in others."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -20,22 +21,22 @@ class _Guarded(Dataset[Any]):
     def __init__(self, items: Dataset[Any]) -> None:
         self._items = items
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         try:
-            return self._items[number]
+            return self._items[key]
         except RunFailedError as error:
             return error
 
 
-def loaded(items: Dataset[T], numbers: range, *, num_workers: int, pin_memory: bool) -> Iterator[T]:
-    """Load items by number, in order, with processes that ignore a scheduler's signals.
+def loaded(items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool) -> Iterator[T]:
+    """Load items by their keys, in order, with processes that ignore a scheduler's signals.
 
     Raises:
         RunFailedError: as the items, in any process.
     """
     found: DataLoader[T | RunFailedError] = DataLoader(
         _Guarded(items),
-        sampler=numbers,
+        sampler=keys,
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
@@ -47,14 +48,45 @@ def loaded(items: Dataset[T], numbers: range, *, num_workers: int, pin_memory: b
         yield item
 
 
-def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> Iterator[Batch]:
-    """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes.
+class MicroBatches(Dataset[Batch]):
+    """The micro-batches of a run, by step and images (``TrainBatches.part``).
+
+    Args:
+        has_padding: as in ``Batch.split``.
+    """
+
+    def __init__(self, batches: TrainBatches, *, has_padding: bool) -> None:
+        self._batches, self._has_padding = batches, has_padding
+
+    def __getitem__(self, key: tuple[int, range]) -> Batch:
+        step, images = key
+        (part,) = self._batches.part(step, images).split(len(images), has_padding=self._has_padding)
+        return part
+
+
+def loader(
+    batches: TrainBatches, *, micro_batch: int, has_padding: bool = False, first_step: int = 0, pin_memory: bool = False
+) -> Iterator[list[Batch]]:
+    """Load the micro-batches of each step from ``first_step`` on, with ``loader.num_workers`` processes.
+
+    An item of a process is a micro-batch, with its own counts, because all images of a step take seconds and gigabytes.
+
+    Args:
+        micro_batch, has_padding: as in ``TrainBatches.micro_batches`` and ``Batch.split``.
 
     Raises:
         RunFailedError: the data is broken (cause ``data``).
     """
     steps = range(first_step, len(batches))
-    return loaded(batches, steps, num_workers=batches.config.loader.num_workers, pin_memory=pin_memory)
+    keys = ((step, images) for step in steps for images in batches.micro_batches(step, micro_batch))
+    items = loaded(
+        MicroBatches(batches, has_padding=has_padding),
+        keys,
+        num_workers=batches.config.loader.num_workers,
+        pin_memory=pin_memory,
+    )
+    for step in steps:
+        yield list(islice(items, len(batches.micro_batches(step, micro_batch))))
 
 
 def ignore_signals(worker: int) -> None:

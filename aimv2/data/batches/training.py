@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aimv2.base import address
-from aimv2.config.native import Steps
+from aimv2.config.native import Steps, micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch, Share, scored_patches
 from aimv2.data.batches.tally import Tally
@@ -28,11 +27,11 @@ from aimv2.data.transforms import (
 )
 
 
-class TrainBatches(Dataset[Batch]):
+class TrainBatches:
     """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
 
     Args:
-        rank: the rank whose part of each batch to read and return; None returns whole batches.
+        rank: the rank whose share of each batch to read and return; None returns whole batches.
     """
 
     def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
@@ -50,14 +49,26 @@ class TrainBatches(Dataset[Batch]):
         return self.config.budget.num_steps
 
     def __getitem__(self, step: int) -> Batch:
+        return self.part(step, range(self._num_images(step)))
+
+    def micro_batches(self, step: int, size: int) -> list[range]:
+        """Return the images of each micro-batch of a step, as ``part`` takes them.
+
+        Args:
+            size: images of ``model.image_px`` in a micro-batch; at native resolution, of as many patches together.
+        """
+        number = self._num_images(step)
+        size = micro_batch_at(self._steps.area(step), self.config, size)
+        return [range(start, min(start + size, number)) for start in range(0, number, size)]
+
+    def part(self, step: int, images: range) -> Batch:
+        """Return some images of a batch, counted from the first one of the rank's share, with their own counts."""
         config, steps = self.config, self._steps
-        area = steps.area(step)
-        num_samples, first, share = steps.num_images(step), steps.first(step), Share()
+        area, share = steps.area(step), Share(images.start)
         if self.rank is not None:
-            num_samples //= config.ranks
-            share = Share(self.rank * num_samples, config.ranks)
-            first += share.first
-        samples = self._reader.read(np.arange(first, first + num_samples), area if config.native.areas else None)
+            share = Share(self.rank * self._num_images(step) + images.start, config.ranks)
+        place_B = steps.first(step) + share.first + np.arange(len(images))
+        samples = self._reader.read(place_B, area if config.native.areas else None)
         epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
         uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)
         image, target_image, grid_B2 = self._images(samples, uniforms, area)
@@ -83,6 +94,10 @@ class TrainBatches(Dataset[Batch]):
             grid_B2=grid_B2,
             bad=tuple(samples.bad),
         )
+
+    def _num_images(self, step: int) -> int:
+        """Return the images of a step that are read here."""
+        return self._steps.num_images(step) // (1 if self.rank is None else self.config.ranks)
 
     def _images(
         self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int

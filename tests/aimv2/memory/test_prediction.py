@@ -135,7 +135,7 @@ def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_
     optimizer = build_optimizer(model, config.optimizer)
 
     def step(batch):
-        engine.backward(batch)
+        engine.backward(engine.micro_batches(batch))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

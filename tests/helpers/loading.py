@@ -1,0 +1,11 @@
+"""Training batches as the loader gives them, each in one piece."""
+
+from aimv2.data.batches.loader import loader
+
+
+def whole_batches(batches, first_step=0):
+    """Yield the batches from a step on, with captions of the full width."""
+    size = batches.config.budget.batch_size
+    for parts in loader(batches, micro_batch=size, has_padding=True, first_step=first_step):
+        (batch,) = parts
+        yield batch
