@@ -144,7 +144,7 @@ def load_ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
     batches = TrainBatches(config, data.train, data.tokenizer)
     for parts in loader(batches, micro_batch=config.budget.batch_size):
         for part in parts:
-            yield part.image
+            yield part.to(torch.device("cpu")).image
 
 
 def load_webdataset(

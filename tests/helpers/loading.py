@@ -1,11 +1,13 @@
 """Training batches as the loader gives them, each in one piece."""
 
+import torch
+
 from aimv2.data.batches.loader import loader
 
 
 def whole_batches(batches, first_step=0):
-    """Yield the batches from a step on, with captions of the full width."""
+    """Yield the batches from a step on, with captions of the full width, as the network reads them."""
     size = batches.config.budget.batch_size
     for parts in loader(batches, micro_batch=size, has_padding=True, first_step=first_step):
         (batch,) = parts
-        yield batch
+        yield batch.to(torch.device("cpu"))

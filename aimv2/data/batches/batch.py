@@ -11,6 +11,10 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.tally import Tally
 from aimv2.data.reading import Bad
+from aimv2.data.transforms import normalised
+
+
+IMAGES = ("image", "target_image")
 
 
 class Share(NamedTuple):
@@ -27,7 +31,8 @@ class Batch(NamedTuple):
 
     Attributes:
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
-            resolution strips of patches, as many as the area has (``strips``).
+            resolution strips of patches, as many as the area has (``strips``). A loader gives pictures of files as
+            uint8, a quarter of the bytes, and ``to`` normalises them.
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T], ascending.
@@ -135,8 +140,11 @@ class Batch(NamedTuple):
         )
 
     def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, with normalised images."""
         tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        pictures = {name: moved[name] for name in IMAGES if name in moved and not moved[name].is_floating_point()}
+        moved |= {name: normalised(pixels, moved.get("grid_B2")) for name, pixels in pictures.items()}
         return self._replace(**moved)
 
 

@@ -20,8 +20,7 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import (
     crop_and_resize,
     hide_patches,
-    network_input,
-    network_inputs,
+    normalised,
     resized_within,
     strips,
 )
@@ -49,7 +48,7 @@ class TrainBatches:
         return self.config.budget.num_steps
 
     def __getitem__(self, step: int) -> Batch:
-        return self.part(step, range(self._num_images(step)))
+        return self.part(step, range(self._num_images(step))).to(torch.device("cpu"))
 
     def micro_batches(self, step: int, size: int) -> list[range]:
         """Return the images of each micro-batch of a step, as ``part`` takes them.
@@ -62,7 +61,10 @@ class TrainBatches:
         return [range(start, min(start + size, number)) for start in range(0, number, size)]
 
     def part(self, step: int, images: range) -> Batch:
-        """Return some images of a batch, counted from the first one of the rank's share, with their own counts."""
+        """Return some images of a batch, counted from the first one of the rank's share, with their own counts.
+
+        Pictures of files are uint8 yet.
+        """
         config, steps = self.config, self._steps
         area, share = steps.area(step), Share(images.start)
         if self.rank is not None:
@@ -115,26 +117,27 @@ class TrainBatches:
         if config.native.areas:
             patch_px = config.model.patch_px
             images = (
-                network_inputs(samples.pictures)
+                [torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in samples.pictures]  # some are flipped
                 if boxes is None
                 else resized_within(samples.pictures, boxes, patch_px=patch_px, area=area)
             )
             image, grid_B2 = strips(images, patch_px, area)
             return image, None, grid_B2
         image, *others = (
-            _network_inputs(pictures, boxes, config.model.image_px)
+            _squares(pictures, boxes, config.model.image_px)
             for pictures in (samples.pictures, samples.targets)
             if pictures
         )
         target_image = others[0] if others else None
         if self._augment.hidden_fraction:
             target_image = image if target_image is None else target_image
+            image = image if image.is_floating_point() else normalised(image)
             hidden_BI = uniforms(purpose="hidden patches", num_draws=area)
             image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
         return image, target_image, None
 
 
-def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
-    """Return pictures as network inputs, after crops and flips if there are any."""
+def _squares(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
+    """Return pictures as uint8 [B, 3, P, P], or cropped, flipped and resized as float32, normalised."""
     image_BSSC = torch.from_numpy(np.stack(pictures))
-    return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
+    return image_BSSC.permute(0, 3, 1, 2) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)

@@ -59,13 +59,17 @@ def test_loader_starts_at_any_step(longer, pairs):
         assert_same(one, other)
 
 
-@pytest.fixture(params=["scenes", "native scenes", "files", "native files"])
+@pytest.fixture(params=["scenes", "native scenes", "files", "native files", "hidden files", "shuffled files"])
 def data(request, longer, tmp_path):
     """Return a run and its data; of the files, some are bad."""
     config = at_native(longer) if "native" in request.param else longer
     if "files" in request.param:
         source = pictured_source(tmp_path / "mine", 60, bad={1: "image", 10: "caption", 17: "empty"})
         config = replaced(config, {"data.sources": (str(source),)})
+    if "hidden" in request.param:
+        config = replaced(config, {"augment.hidden_fraction": 0.5})
+    if "shuffled" in request.param:
+        config = replaced(config, {"data.pixels": "shuffled"})
     return config, prepare(config.data, config.model.vocab_size)
 
 
@@ -87,7 +91,9 @@ def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, r
                 expected = engine.micro_batches(whole)
                 assert sorted(bad for part in parts for bad in part.bad) == sorted(whole.bad)
                 for found, part in zip(of_step(parts, whole.tally), expected, strict=True):
-                    assert_same(found, part)
+                    is_raw = config.data.kind == "files" and not config.augment.hidden_fraction
+                    assert found.image.dtype == (torch.uint8 if is_raw else torch.float32)
+                    assert_same(found.to(torch.device("cpu")), part)
                     for field in ("num_scored_of_rank", "share"):
                         assert getattr(found, field) == getattr(part, field), field
 
