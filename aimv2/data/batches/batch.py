@@ -13,7 +13,6 @@ from aimv2.data.batches.tally import Tally
 from aimv2.data.reading import Bad
 from aimv2.data.transforms import normalised
 
-
 IMAGES = ("image", "target_image")
 
 
