@@ -8,7 +8,8 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from aimv2.base.errors import UsageError
-from aimv2.memory.machine import rank_memory
+from aimv2.memory.loading import MAX_HOST_BYTES, Loading, choose_loading, host_bytes
+from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory
 from aimv2.memory.prediction import Memory, Parallel, Setup, predict
 from aimv2.spec.objectives import objective
 
@@ -52,6 +53,22 @@ def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     if not choice.fits and size == "auto" and config.budget.samples:
         raise UsageError(_refusal(config, choice, available))
     return choice.setup
+
+
+def loading_of(config: RunConfig, setup: Setup) -> Loading:
+    """Return how this machine prepares the batches of a rank: with ``loader.num_workers``, or as ``choose_loading``.
+
+    Raises:
+        UsageError: on a GPU, they take more than MAX_HOST_BYTES of the host.
+    """
+    loading = choose_loading(config, setup, cores=rank_cores(config), shared=rank_shared_memory(config))
+    held = host_bytes(config, setup, loading) if config.device == "cuda" and config.budget.samples else 0
+    if held > MAX_HOST_BYTES:
+        raise UsageError(
+            f"the host would hold {held / 1e9:.1f} GB for each rank with {loading.num_workers} loader processes, more"
+            f" than {MAX_HOST_BYTES / 1e9:.0f} GB; use loader.num_workers=auto, more ranks or a smaller batch"
+        )
+    return loading
 
 
 def choose(config: RunConfig, available: int) -> Choice:

@@ -18,7 +18,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.memory import setup_of
+from aimv2.memory import loading_of, setup_of
 from aimv2.request.compose import RUN_VALUES, compose, run_config
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -61,7 +61,7 @@ def train_command(overrides: Sequence[str]) -> int:
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
-    setup_of(config)  # refuses a run that cannot fit the memory
+    loading_of(config, setup_of(config))  # refuses a run that cannot fit the memory
     runs = {"trained": config, "untrained": untrained(config)}
     if not config.budget.samples:
         del runs["trained"]

@@ -16,7 +16,7 @@ from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.memory import loading_of, setup_of
 from aimv2.model.network import Network
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
@@ -117,11 +117,14 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
+    loading = loading_of(config, setup)
     remaining = loader(
         batches,
         micro_batch=setup.micro_batch,
         has_padding=engine.objective.reads_padding,
         first_step=first_step,
+        num_workers=loading.num_workers,
+        prefetched=loading.prefetched,
         pin_memory=device.type == "cuda",
     )
     for step in range(first_step, num_steps):

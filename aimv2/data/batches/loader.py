@@ -1,8 +1,10 @@
 """Loading of items and of micro-batches, in this process or in others."""
 
+import atexit
 import signal
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from multiprocessing import active_children
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -28,8 +30,13 @@ class _Guarded(Dataset[Any]):
             return error
 
 
-def loaded(items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool) -> Iterator[T]:
+def loaded(
+    items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
+) -> Iterator[T]:
     """Load items by their keys, in order, with processes that ignore a scheduler's signals.
+
+    Args:
+        prefetched: items that each process has ready or is preparing; by default 2.
 
     Raises:
         RunFailedError: as the items, in any process.
@@ -40,6 +47,7 @@ def loaded(items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memo
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        prefetch_factor=prefetched if num_workers else None,
         worker_init_fn=ignore_signals,
     )
     for item in found:
@@ -65,14 +73,22 @@ class MicroBatches(Dataset[Batch]):
 
 
 def loader(
-    batches: TrainBatches, *, micro_batch: int, has_padding: bool = False, first_step: int = 0, pin_memory: bool = False
+    batches: TrainBatches,
+    *,
+    micro_batch: int,
+    has_padding: bool = False,
+    first_step: int = 0,
+    num_workers: int = 0,
+    prefetched: int | None = None,
+    pin_memory: bool = False,
 ) -> Iterator[list[Batch]]:
-    """Load the micro-batches of each step from ``first_step`` on, with ``loader.num_workers`` processes.
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts.
 
-    An item of a process is a micro-batch, with its own counts, because all images of a step take seconds and gigabytes.
+    A process prepares a micro-batch at a time, because all images of a step take seconds and gigabytes.
 
     Args:
         micro_batch, has_padding: as in ``TrainBatches.micro_batches`` and ``Batch.split``.
+        num_workers, prefetched: as in ``loaded``.
 
     Raises:
         RunFailedError: the data is broken (cause ``data``).
@@ -82,8 +98,9 @@ def loader(
     items = loaded(
         MicroBatches(batches, has_padding=has_padding),
         keys,
-        num_workers=batches.config.loader.num_workers,
+        num_workers=num_workers,
         pin_memory=pin_memory,
+        prefetched=prefetched,
     )
     for step in steps:
         yield list(islice(items, len(batches.micro_batches(step, micro_batch))))
@@ -93,3 +110,12 @@ def ignore_signals(worker: int) -> None:
     """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def kill_loaders() -> None:
+    """Kill the loader processes that an error has left. multiprocessing would terminate them, which they ignore, and
+    wait for them."""
+    for process in active_children():
+        if process.daemon:
+            process.kill()

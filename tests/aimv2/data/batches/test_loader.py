@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -96,6 +98,23 @@ def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, r
                     assert_same(found.to(torch.device("cpu")), part)
                     for field in ("num_scored_of_rank", "share"):
                         assert getattr(found, field) == getattr(part, field), field
+
+
+FAILING_PROCESS = """
+from aimv2.data.batches.loader import loaded
+
+items = loaded(range(100), range(100), num_workers=1, pin_memory=False)
+next(items)
+raise MemoryError("no room")
+"""
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_fails_does_not_wait_for_its_loaders():
+    """They ignore the signal with which multiprocessing ends them at exit."""
+    failed = subprocess.run([sys.executable, "-c", FAILING_PROCESS], capture_output=True, text=True, timeout=300)
+    assert failed.returncode == 1
+    assert "MemoryError: no room" in failed.stderr
 
 
 class Broken(torch.utils.data.Dataset):
