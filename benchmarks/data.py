@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from aimv2.base.files import writable_folder
 from aimv2.config.data_config import CHECKED, AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.config.run_config import LoaderConfig, RunConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
@@ -98,10 +97,10 @@ class Bench:
 
     def time(self, workers: int) -> dict[str, np.ndarray]:
         """Return the seconds that each loader takes for all images: float64 [R] each."""
-        config = replace(self._config, loader=LoaderConfig(num_workers=workers))
+        config = self._config
         sizes = (config.augment.of(config.data), self._kind.image_px, self._options.batch_size, workers)
         calls: dict[str, Callable[[], Iterator[Tensor]]] = {
-            OURS: partial(load_ours, config, self._data),
+            OURS: partial(load_ours, config, self._data, workers=workers),
             WEBDATASET: partial(load_webdataset, self._shards, *sizes),
         }
         counted = {name: partial(self.load_all, name, load) for name, load in calls.items()}
@@ -138,11 +137,13 @@ def run_config(description: Path, kind: Pictures, *, batch_size: int, samples: i
     return replaced(demo(), values)
 
 
-def load_ours(config: RunConfig, data: Data | None = None) -> Iterator[Tensor]:
+def load_ours(config: RunConfig, data: Data | None = None, *, workers: int = 0) -> Iterator[Tensor]:
     """Load the images of a run's batches as training does; the data is opened first unless it is given."""
     data = data or prepare(config.data, config.model.vocab_size)
-    for batch in loader(TrainBatches(config, data.train, data.tokenizer), first_step=0, pin_memory=False):
-        yield batch.image
+    batches = TrainBatches(config, data.train, data.tokenizer)
+    for parts in loader(batches, micro_batch=config.budget.batch_size, num_workers=workers):
+        for part in parts:
+            yield part.to(torch.device("cpu")).image
 
 
 def load_webdataset(

@@ -25,8 +25,12 @@ from aimv2.base.errors import UsageError
 from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.config.data_config import CHECKED
+from aimv2.config.run_config import RunConfig
+from aimv2.data.batches.batch import Batch, of_step
 from aimv2.data.batches.loader import loader
+from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
+from aimv2.memory import loading_of, setup_of
 from aimv2.training.world import World
 from analysis.costs.ratios import relative
 from benchmarks.cards import card, peak_rate
@@ -103,6 +107,21 @@ def measure(options: StepOptions) -> Iterator[Table]:
         yield Table(f"training steps of {options.batch} images", rows)
 
 
+def steps_of(batches: TrainBatches, config: RunConfig) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of step after step, as the training loop loads them for a GPU."""
+    setup = setup_of(config)
+    loading = loading_of(config, setup)
+    loaded = loader(
+        batches,
+        micro_batch=setup.micro_batch,
+        num_workers=loading.num_workers,
+        prefetched=loading.prefetched,
+        pin_memory=True,
+    )
+    for parts in loaded:
+        yield of_step(parts, sum((part.tally for part in parts), Tally.empty(len(batches.pairs.parts))))
+
+
 def time_step(batches: TrainBatches, precision: Precision, options: StepOptions, world: World) -> dict[str, Cell]:
     """Time the step and the product in turn, and measure the step's memory; return a row."""
     config = replace(batches.config, precision=precision, compile=options.compile)
@@ -110,7 +129,7 @@ def time_step(batches: TrainBatches, precision: Precision, options: StepOptions,
     clock, load = CLOCKS[options.clock], partial(batches.__getitem__, 0)
     now: Callable[[], Any] = clock
     if device == "cuda":
-        now, load = recorded, partial(next, loader(batches, first_step=0, pin_memory=True))
+        now, load = recorded, partial(next, steps_of(batches, config))
     step = TrainingStep(load, config, now, world)
     multiply, product_flops = product(config, min(share, step.setup.micro_batch), device, PRECISIONS[precision])
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}

@@ -137,7 +137,7 @@ class TrainingStep:
     """A training step as ``aimv2.training.loop`` does it, with new weights that stay as they are.
 
     Args:
-        load: returns the batch of a step.
+        load: returns the batch of a step, or its micro-batches.
         now: returns a moment, a reading of a clock or an event of the GPU. There the time of the data is that for which
             the GPU waits.
         world: the ranks that train together.
@@ -145,7 +145,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        load: Callable[[], Batch],
+        load: Callable[[], Batch | list[Batch]],
         config: RunConfig,
         now: Callable[[], Any] = time.perf_counter,
         world: World = ALONE,
@@ -184,7 +184,7 @@ class TrainingStep:
         moments = [self._now()]
         batch = self._load()
         moments.append(self._now())
-        self._engine.backward(batch)
+        self._engine.backward(self._engine.micro_batches(batch) if isinstance(batch, Batch) else batch)
         moments.append(self._now())
         self._engine.clip_gradients()
         self._optimizer.step()

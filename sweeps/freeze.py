@@ -13,6 +13,7 @@ from pathlib import Path
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
+from aimv2.memory.machine import CORES
 from aimv2.runs.provenance import (
     FROZEN,
     LOCK,
@@ -31,11 +32,12 @@ SOURCE = Path(__file__).parents[1]
 CODE = "code="  # the argument of a launch that names a snapshot
 
 
-def worker_environment(run: RunConfig) -> dict[str, str]:
+def worker_environment(run: RunConfig, cores: int) -> dict[str, str]:
     """Return the environment variables of workers that do runs like this one: the run's number of threads for every
-    library, no tokenizer threads, and no imports from the current directory."""
+    library, the cores of each rank, no tokenizer threads, and no imports from the current directory."""
     libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(libraries, str(run.threads)) | {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1"}
+    own = {"TOKENIZERS_PARALLELISM": "false", "PYTHONSAFEPATH": "1", CORES: str(cores)}
+    return dict.fromkeys(libraries, str(run.threads)) | own
 
 
 @lru_cache  # one snapshot per launch, however often it starts workers

@@ -6,6 +6,7 @@ A worker that is a process of its own is ``python -m sweeps.worker`` with the va
 import contextlib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import IO, Any
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, write_json
 from aimv2.base.interrupt import Interrupts
+from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
@@ -219,7 +221,7 @@ def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
     return True
 
 
-def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str) -> WorkerReport:
+def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str, cores: int) -> WorkerReport:
     """Do the tasks in several processes that share a GPU, and wait for all of them.
 
     A signal is passed on, so that each process saves a checkpoint and releases its run.
@@ -227,15 +229,17 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     Args:
         start: as in ``Work.of_worker``.
         log: path of this process's output, which is theirs too.
+        cores: of each process.
 
     Returns:
         The signal, and a problem if a process died. The runs' folders record the rest.
     """
-    processes = list[Process]()
+    processes, environment = list[Process](), os.environ | {CORES: str(cores)}
     with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
             for _ in range(num_processes):
-                processes.append(start_worker(launch_dir, start=start, runs_per_gpu=None, log=log))
+                process = start_worker(launch_dir, environment=environment, start=start, runs_per_gpu=None, log=log)
+                processes.append(process)
             for process in processes:
                 process.wait()
         finally:

@@ -127,9 +127,14 @@ class StartConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LoaderConfig:
-    """Worker processes that prepare batches; 0 prepares them in the training process."""
+    """Worker processes that prepare batches.
 
-    num_workers: int = Field(default=0, ge=0)
+    Attributes:
+        num_workers: of each rank; 0 prepares batches in the training process. ``auto`` is 0 on the CPU, whose cores
+            compute, and one for each core that the training process leaves on a GPU (``aimv2.memory.loading``).
+    """
+
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

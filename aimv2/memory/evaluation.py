@@ -19,7 +19,8 @@ from aimv2.config.model_config import DecoderConfig
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
 from aimv2.cost.parts import num_parameters
 from aimv2.data.tasks import VALIDATION_SHARE
-from aimv2.memory.prediction import BFLOAT16, FLOAT32, PROCESS_BYTES
+from aimv2.memory.loading import FLOAT32, PROCESS_BYTES
+from aimv2.memory.prediction import BFLOAT16
 from aimv2.spec.objectives import objective
 
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
 """The memory and the cores of this machine that this process may use."""
 
 import os
+import shutil
 from pathlib import Path
 
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import cgroup
 
 ROOT = Path("/")
+CORES = "AIMV2_CORES"  # environment variable: cores of each rank, where several runs or ranks share a machine
 
 
 def num_cores(root: Path = ROOT) -> int:
@@ -22,9 +24,19 @@ def rank_memory(config: RunConfig) -> int:
     Args:
         config: with ``device`` resolved.
     """
-    if config.device == "cuda":
-        return gpu_memory()
-    return total_memory() // ranks_here(config)
+    return gpu_memory() if config.device == "cuda" else total_memory() // ranks_here(config)
+
+
+def rank_cores(config: RunConfig) -> int:
+    """Return the cores that each rank of a run may use here: those that CORES says, or its part of the process's."""
+    given = os.environ.get(CORES)
+    return min(int(given), num_cores()) if given else max(num_cores() // ranks_here(config), 1)
+
+
+def rank_shared_memory(config: RunConfig, folder: Path = Path("/dev/shm")) -> int:
+    """Return the bytes of shared memory that each rank may take here; Docker gives a container 64 MB by default."""
+    free = shutil.disk_usage(folder).free if folder.exists() else total_memory()  # macOS has no such folder
+    return free // ranks_here(config)
 
 
 def ranks_here(config: RunConfig) -> int:

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from aimv2.config.native import micro_batch_at
 from aimv2.cost.modules import MAX_LOGITS
 from aimv2.cost.parts import Blocks, Part, num_parameters
+from aimv2.memory.loading import FLOAT32, INT64, PROCESS_BYTES, image_bytes, prefetched
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig
 
-FLOAT32, BFLOAT16, INT64 = 4, 2, 8  # bytes
-PREFETCHED = 2  # batches of each loader process (torch's DataLoader)
-PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
-
+BFLOAT16 = 2  # bytes
 
 Parallel = Literal["ddp", "hsdp", "fsdp"]
 
@@ -33,7 +31,7 @@ class Setup:
     """How the ranks compute a step. It changes memory and speed, and results only by rounding.
 
     Attributes:
-        parallel: ``ddp``, each rank holds all weights; ``fsdp``, a shard of them; ``hsdp``, a shard of a machine's copy.
+        parallel: ``ddp``, each rank holds all weights; ``fsdp``, a shard of them; ``hsdp``, a shard of its node's copy.
         micro_batch: images that a rank computes at once.
         activation_checkpointing: True saves the inputs of blocks alone, and computes the rest again in backward.
     """
@@ -53,7 +51,8 @@ class Memory:
         copies: weights in bfloat16 for autocast; with ``fsdp``, unsharded weights and gradients, and the buffers in
             which they are sent.
         activations: values saved for the backward pass, and those that it computes.
-        batch: the input, on the CPU with the batches that loader processes have ready.
+        batch: the input: on the CPU all micro-batches of a step, with those that loader processes have ready. A GPU
+            holds one, and ``host_bytes`` has the others.
         process: the process without a run.
     """
 
@@ -277,8 +276,10 @@ def _of_blocks(part: Part) -> int:
 def _batch_bytes(config: RunConfig, setup: Setup, num_patches: int) -> int:
     model, augment = config.model, config.augment.of(config.data)
     has_target = bool(augment.hidden_fraction) or config.data.pixels == "shuffled"
-    image = (1 + has_target) * num_patches * model.patch_dim * FLOAT32 + 2 * model.max_text_tokens * INT64
+    pixels = (1 + has_target) * num_patches * model.patch_dim * FLOAT32
     if config.device == "cuda":
-        return setup.micro_batch * image
-    share = config.budget.batch_size // config.ranks
-    return share * image * (1 + PREFETCHED * config.loader.num_workers)
+        return setup.micro_batch * (pixels + num_patches * INT64 + 2 * model.max_text_tokens * INT64)
+    share, num_workers = config.budget.batch_size // config.ranks, config.loader.num_workers
+    ahead = 0 if num_workers == "auto" else num_workers * prefetched(-(-share // setup.micro_batch), num_workers)
+    normalised = setup.micro_batch * pixels if config.data.kind == "files" else 0
+    return (share + setup.micro_batch * ahead) * image_bytes(config, num_patches) + normalised

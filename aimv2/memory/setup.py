@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
-from aimv2.memory.machine import rank_memory, ranks_here, total_memory
+from aimv2.memory.loading import MAX_HOST_BYTES, Loading, choose_loading, host_bytes
+from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory, ranks_here, total_memory
 from aimv2.memory.prediction import Memory, Parallel, Setup, predict
 from aimv2.spec.objectives import objective
 
@@ -108,6 +109,22 @@ class Available(NamedTuple):
         ranks = ranks_here(config)
         free = shutil.disk_usage(tempfile.gettempdir()).free
         return cls(rank_memory(config), total_memory() // ranks, free // ranks)
+
+
+def loading_of(config: RunConfig, setup: Setup) -> Loading:
+    """Return how this machine prepares the batches of a rank: with ``loader.num_workers``, or as ``choose_loading``.
+
+    Raises:
+        UsageError: on a GPU, they take more than MAX_HOST_BYTES of the host.
+    """
+    loading = choose_loading(config, setup, cores=rank_cores(config), shared=rank_shared_memory(config))
+    held = host_bytes(config, setup, loading) if config.device == "cuda" and config.budget.samples else 0
+    if held > MAX_HOST_BYTES:
+        raise UsageError(
+            f"the host would hold {held / 1e9:.1f} GB for each rank with {loading.num_workers} loader processes, more"
+            f" than {MAX_HOST_BYTES / 1e9:.0f} GB; use loader.num_workers=auto, more ranks or a smaller batch"
+        )
+    return loading
 
 
 def choose(config: RunConfig, available: int) -> Choice:

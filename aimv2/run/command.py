@@ -20,7 +20,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.memory import check_evaluation, predict, setup_of
+from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import RUN_VALUES, compose, run_config
 from aimv2.run.pricing.clock import MachineClock, calibrate
@@ -78,7 +78,7 @@ def train_command(overrides: Sequence[str]) -> int:
     from aimv2.training.distributed import dismiss, place
 
     config = resolve(config)
-    setup_of(config)  # this and the next refuse a run that cannot fit the memory
+    loading_of(config, setup_of(config))  # this and the next refuse a run that cannot fit the memory
     check_evaluation(config)
     runs = {"trained": config, "untrained": untrained(config)}
     if not config.budget.samples:

@@ -26,7 +26,7 @@ from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.memory import check_evaluation, resolved, setup_of
+from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
@@ -299,15 +299,17 @@ def _set_up(config: RunConfig) -> RunConfig:
     """Return the run with its setup in the place of ``auto``, so that all ranks have rank 0's.
 
     Raises:
-        RunFailedError: training or evaluation does not fit the memory (cause ``out of memory``), or ``compile=true``
-            without a compiler (cause ``node``).
+        RunFailedError: training or evaluation does not fit the memory, or the host cannot hold the batches (cause ``out
+            of memory``); or ``compile=true`` without a compiler (cause ``node``).
     """
     config = replace(config, compile=compiles(config))
     if config.compile and (missing := missing_for_compile(config.device)):
         raise RunFailedError("node", f"compile=true needs {missing}, which {platform.node()} lacks")
     try:
+        setup = setup_of(config)
+        loading_of(config, setup)
         check_evaluation(config)
-        return resolved(config, setup_of(config))
+        return resolved(config, setup)
     except UsageError as error:
         raise RunFailedError("out of memory", str(error)) from error
 

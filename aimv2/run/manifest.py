@@ -18,7 +18,7 @@ from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
 from aimv2.data.sources.version import version
-from aimv2.memory import predict, predict_evaluation, setup_of
+from aimv2.memory import loading_of, predict, predict_evaluation, setup_of
 from aimv2.model.network import parameters_by_part
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import JOINT, code_of_result, compare_with_lock, digest, git_commit
@@ -57,6 +57,7 @@ def manifest(
         "start": content_of_start(config),
         "setup": {
             **asdict(setup),
+            "num_workers": loading_of(config, setup).num_workers,
             "compile": config.compile,
             "attention_kernel": config.attention_kernel,
             "predicted_bytes": asdict(predict(config, setup)),

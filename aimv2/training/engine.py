@@ -4,7 +4,7 @@ The samples, losses and gradients of a batch do not depend on the ranks, micro-b
 for rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,8 +31,8 @@ from aimv2.training.world import ALONE, World
 class Engine:
     """An objective on the device or devices that train it.
 
-    Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``, ``hsdp``). Rank 0's weights are
-    copied to all, because random draws may differ between hosts in the last bit.
+    Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``, ``hsdp``). Rank 0's weights
+    are copied to all, because random draws may differ between hosts in the last bit.
 
     Args:
         objective: on its device. Shards take the place of its parameters, so the optimizer is built afterwards.
@@ -61,17 +61,21 @@ class Engine:
             )
         self._parameters = list(objective.parameters())  # after FSDP2 has replaced some; walking all modules takes long
 
-    def backward(self, batch: Batch) -> dict[str, Tensor]:
+    def micro_batches(self, batch: Batch) -> list[Batch]:
+        """Cut a batch, or this rank's share of it, into micro-batches, on the CPU."""
+        size = micro_batch_at(batch.num_patches, self._config, self.setup.micro_batch)
+        return batch.split(size, has_padding=self.objective.reads_padding)
+
+    def backward(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """Add the gradients of a batch to those of the parameters.
 
         Args:
-            batch: the whole batch or this rank's share, on the CPU, with the counts of the whole.
+            parts: the micro-batches of the batch or of this rank's share, on the CPU, with the counts of the whole.
 
         Returns:
             the terms of the loss, detached; their mean over the ranks is that of the whole batch.
         """
         terms: dict[str, Tensor] = {}
-        parts = self._parts(batch)
         whole = self._whole(parts)
         for number, part in enumerate(parts, start=1):
             with self._syncing(number == len(parts)):
@@ -90,16 +94,19 @@ class Engine:
             for gradient, own in zip(gradients, mean.split([one.numel() for one in gradients]), strict=True):
                 gradient.copy_(own.view_as(gradient))
 
-    def gradient_balance(self, batch: Batch) -> dict[str, Tensor]:
+    def gradient_balance(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
         """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
 
         Empty unless there are two terms and shared parameters, of which each rank holds the whole.
+
+        Args:
+            parts: as in ``backward``.
         """
         shared = self.objective.shared_parameters()
         if not shared or self._is_sharded:
             return {}
         sums: dict[str, Tensor] = {}
-        for part in self._parts(batch):
+        for part in parts:
             for name, gradient in self._gradients_by_term(part, shared).items():
                 sums[name] = sums.get(name, 0) + gradient
         if len(sums) != 2:
@@ -157,18 +164,12 @@ class Engine:
         whole.load_state_dict(weights, assign=True)
         return whole.to(self._config.device)
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        size = self.setup.micro_batch
-        if batch.grid_B2 is not None:
-            size = micro_batch_at(batch.num_patches, self._config, size)
-        return batch.split(size, has_padding=self.objective.reads_padding)
-
     def _losses(self, part: Batch, *whole: Callable[[Embeddings], Embeddings]) -> Losses:
         with autocast(self._config):
             losses: Losses = self._module(part.to(self._device), *whole)
         return losses
 
-    def _whole(self, parts: list[Batch]) -> list[Callable[[Embeddings], Embeddings]]:
+    def _whole(self, parts: Sequence[Batch]) -> list[Callable[[Embeddings], Embeddings]]:
         """Return the function from the embeddings of a part to those of the whole batch.
 
         Several micro-batches are embedded before the first backward pass, and so twice.
@@ -205,8 +206,8 @@ class Engine:
 def shard(objective: Implementation[Any], mesh: DeviceMesh, precision: str) -> list[nn.Parameter]:
     """Spread the parameters over the ranks in place, block by block (FSDP2).
 
-    Under autocast the matrices of blocks are sent in bfloat16, the precision of their products, and gradients in float32.
-    What is outside of blocks is sent in float32.
+    Under autocast the matrices of blocks are sent in bfloat16, the precision of their products, and gradients in
+    float32. What is outside of blocks is sent in float32.
 
     Args:
         mesh: the devices of the ranks. Without it, FSDP2 would move a run on the CPU to a GPU that the machine has.

@@ -12,10 +12,11 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
+from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.memory import loading_of, setup_of
 from aimv2.model.network import Network
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
@@ -116,18 +117,31 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
-    remaining = loader(batches, first_step=first_step, pin_memory=device.type == "cuda")
-    for step, batch in enumerate(remaining, start=first_step):
-        batch = batch._replace(tally=world.sum(batch.tally))
-        shown += batch.tally
-        if batch.tally.num_bad:  # the same on all ranks
-            attempt.write_bad([bad._asdict() for bad in world.gather(batch.bad)])
+    loading = loading_of(config, setup)
+    remaining = loader(
+        batches,
+        micro_batch=setup.micro_batch,
+        has_padding=engine.objective.reads_padding,
+        first_step=first_step,
+        num_workers=loading.num_workers,
+        prefetched=loading.prefetched,
+        pin_memory=device.type == "cuda",
+    )
+    for step in range(first_step, num_steps):
+        micro_batches = next(remaining)
+        tally = world.sum(sum((part.tally for part in micro_batches), Tally.empty(len(sources))))
+        micro_batches = of_step(micro_batches, tally)
+        shown += tally
+        if tally.num_bad:  # the same on all ranks
+            found = [bad for part in micro_batches for bad in part.bad]
+            attempt.write_bad([bad._asdict() for bad in world.gather(found)])
             shown.check(config.data.max_bad_rate, sources)
         step_rate = rate(step / num_steps)
         for group in optimizer.param_groups:
             group["lr"] = step_rate
-        balance = engine.gradient_balance(batch) if step + 1 in curve_steps or step == 0 else {}
-        measured = engine.backward(batch) | balance | {"gradient_norm": engine.clip_gradients()}
+        balance = engine.gradient_balance(micro_batches) if step + 1 in curve_steps or step == 0 else {}
+        measured = engine.backward(micro_batches) | balance | {"gradient_norm": engine.clip_gradients()}
+        del micro_batches  # so that the host does not hold two steps while it waits for the next one
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -66,7 +66,7 @@ def _gradients(run: TrainedRun) -> pd.DataFrame:
     engine = Engine(run.objective.load()(model, config), config, setup_of(config))
     rows = []
     for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
-        measured = engine.gradient_balance(batches[step])
+        measured = engine.gradient_balance(engine.micro_batches(batches[step]))
         if measured:  # a batch without a patch to predict has one loss
             rows.append({name: float(value) for name, value in measured.items()})
     return pd.DataFrame(rows, columns=COLUMNS, dtype=float)

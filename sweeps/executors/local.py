@@ -103,22 +103,23 @@ class LocalExecutor(Executor):
         with (
             at_work(plan.runs_dir, plan.title, work.runs) as launch_dir,
             board.shown(is_live=self.cluster != "debug"),
-            self._starting(work, launch_dir, board) as start,
+            self._starting(work, launch_dir, board, num_workers) as start,
         ):
             reports = keep_workers(work, launch_dir, num_workers, start, board)
         if done := sum(len(report.done) for report in reports):
             board.console.print(f"{done} run{'s' * (done > 1)} done in {duration(time.perf_counter() - started)}")
 
     @contextmanager
-    def _starting(self, work: Work, launch_dir: Path, board: Board) -> Iterator[Start]:
-        """Yield a function that starts a worker; stop those that still run when the context is left."""
+    def _starting(self, work: Work, launch_dir: Path, board: Board, num_workers: int) -> Iterator[Start]:
+        """Yield a function that starts one of so many workers; stop those that still run when the context is left."""
+        cores = max(HERE.num_cores() // num_workers, 1)
         runs_per_gpu, processes = resolve_runs_per_gpu(self.runs_per_gpu, work.configs), list[Process]()
 
         def start(name: str) -> Callable[[], int | None]:
             log = log_of(launch_dir, name).resolve()
             # The import path decides which code a worker runs.
             path = os.pathsep.join(filter(None, [str(freeze(runs_dir_of(launch_dir))), os.environ.get("PYTHONPATH")]))
-            environment = os.environ | worker_environment(work.configs[0]) | {"PYTHONPATH": path}
+            environment = os.environ | worker_environment(work.configs[0], cores) | {"PYTHONPATH": path}
             values = {"name": name, "log": str(log), "minutes": self.minutes, "runs_per_gpu": runs_per_gpu}
             with log.open("w") as output:
                 process = start_worker(launch_dir, output=output, environment=environment, **values)
@@ -153,7 +154,7 @@ class DebugExecutor(LocalExecutor):
     workers: Literal[1] = 1
 
     @contextmanager
-    def _starting(self, work: Work, launch_dir: Path, board: Board) -> Iterator[Start]:
+    def _starting(self, work: Work, launch_dir: Path, board: Board, num_workers: int) -> Iterator[Start]:
         runs_per_gpu = resolve_runs_per_gpu(self.runs_per_gpu, work.configs)
 
         def start(name: str) -> Callable[[], int]:

@@ -17,6 +17,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
+from aimv2.memory.machine import rank_cores
 from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.executors.slurm_resources import SlurmResources
@@ -53,7 +54,8 @@ class ArrayWorker(Checkpointable):
     def _work(self, work: Work) -> WorkerReport:
         num_processes = self.num_processes(work.configs)
         if num_processes > 1:
-            return work_in_processes(num_processes, self.launch_dir, self.start, _log())
+            cores = max(rank_cores(work.configs[0]) // num_processes, 1)
+            return work_in_processes(num_processes, self.launch_dir, self.start, _log(), cores)
         return Worker(work, self.launch_dir, runs_per_gpu=None, log=_log()).work()
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:

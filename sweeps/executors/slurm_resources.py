@@ -24,6 +24,7 @@ OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("open-mode", "output", "requeue", "signal", "time"),
 }
 RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; the finalizer job needs one core only
+GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
@@ -39,7 +40,8 @@ class SlurmResources:
         array_parallelism: largest number of elements that run at once.
         partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node: as in ``sbatch``.
         mem: as in ``sbatch``, per node, such as ``8GB``, for all workers of an element.
-        cpus_per_task: cores of an element, for all its workers; by default one per thread and loader process.
+        cpus_per_task: cores of an element, for all its workers; by default one per thread and loader process, and
+            GPU_CORES more with ``loader.num_workers=auto`` on a GPU.
         runs_per_gpu: workers that share an element's GPU; ``auto`` is as many as its memory holds, by prediction, and
             ``cpus_per_task`` has cores for.
         more: other keys of ``sbatch`` by their long names, such as ``hold`` or ``reservation=ablations``.
@@ -111,9 +113,9 @@ class SlurmResources:
             template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run])
+        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run]) + _cores_to_share(run)
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
-        exports = worker_environment(run) | {"SRUN_CPUS_PER_TASK": str(cores)}
+        exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
         setup.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
         more = {key: value or True for key, _, value in (one.partition("=") for one in self.more)}
@@ -137,5 +139,10 @@ class SlurmResources:
 
 
 def cores_per_run(runs: Sequence[RunConfig]) -> int:
-    """Return the cores that the largest of these runs uses: its threads and loader processes."""
-    return max(run.threads + run.loader.num_workers for run in runs)
+    """Return the cores that the largest of these runs needs: its threads and given loader processes."""
+    return max(run.threads + (0 if run.loader.num_workers == "auto" else run.loader.num_workers) for run in runs)
+
+
+def _cores_to_share(run: RunConfig) -> int:
+    """Return the cores that the runs of an element share for loader processes, whose number follows from them."""
+    return GPU_CORES if run.device == "cuda" and run.loader.num_workers == "auto" else 0

@@ -37,8 +37,8 @@ def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
     batch = full_batch(config, micro_batch * num_parts)
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
-        engine.gradient_balance(batch)
-        engine.backward(batch)
+        engine.gradient_balance(engine.micro_batches(batch))
+        engine.backward(engine.micro_batches(batch))
         engine.clip_gradients()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

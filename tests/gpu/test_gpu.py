@@ -40,7 +40,7 @@ COMPUTED = {
 def losses_and_gradients(config, batch):
     model = build(config).to(config.device)
     engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config))
-    terms = engine.backward(batch)
+    terms = engine.backward(engine.micro_batches(batch))
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {name: value.detach().cpu() for name, value in (terms | gradients).items()}
 

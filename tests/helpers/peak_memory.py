@@ -71,7 +71,7 @@ def allocated(case: Case) -> int:
     step, batch = step_of(config), random_batch(config)
     engine = Engine(step.objective, config, setup_of(config))
     step()
-    return max(peak_bytes(step, "cpu"), peak_bytes(lambda: engine.gradient_balance(batch), "cpu"))
+    return max(peak_bytes(step, "cpu"), peak_bytes(lambda: engine.gradient_balance(engine.micro_batches(batch)), "cpu"))
 
 
 def resident(case: Case) -> int:

@@ -145,7 +145,7 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
 @pytest.mark.exhaustive
 def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
     write_work(launch_dir, Work(tasks))
-    assert work_in_processes(2, launch_dir, 0, "") == WorkerReport()
+    assert work_in_processes(2, launch_dir, 0, "", cores=1) == WorkerReport()
     for task in tasks:
         run = RunFolder(tmp_path, task.name)
         assert run.is_done
@@ -169,7 +169,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
     watcher = threading.Thread(target=signal_when_both_train)
     watcher.start()
     try:
-        report = work_in_processes(2, launch_dir, 0, "")
+        report = work_in_processes(2, launch_dir, 0, "", cores=1)
     finally:
         is_over.set()
         watcher.join()
@@ -183,7 +183,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
 def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
     write_work(launch_dir, Work(tasks))
     (tmp_path / tasks[0].name).write_text("in the way")
-    report = work_in_processes(1, launch_dir, 0, "")
+    report = work_in_processes(1, launch_dir, 0, "", cores=1)
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
 
 

@@ -1,5 +1,6 @@
 """A batch as tensors, and its parts: the shares of ranks, and micro-batches."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ from torch import Tensor
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.tally import Tally
 from aimv2.data.reading import Bad
+from aimv2.data.transforms import normalised
+
+IMAGES = ("image", "target_image")
 
 
 class Share(NamedTuple):
@@ -26,17 +30,18 @@ class Batch(NamedTuple):
 
     Attributes:
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
-            resolution strips of patches, as many as the area has (``strips``).
+            resolution strips of patches, as many as the area has (``strips``). A loader gives pictures of files as
+            uint8, a quarter of the bytes, and ``to`` normalises them.
         token_BT: int64 [B, T].
         prefix_len_B: int64 [B], in patches.
         supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T], ascending.
         scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending.
         text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
-            those of its part; the training loop replaces them by the sums over the ranks.
+            those of the part alone, which ``of_step`` replaces.
+        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too.
         share: the place of this part in the whole batch.
-        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank.
-        num_supervised_of_rank: supervised tokens in all micro-batches of this rank.
+        num_supervised_of_rank: supervised tokens in all micro-batches of this rank, likewise.
         target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
         grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
         bad: the bad samples that were replaced.
@@ -140,9 +145,26 @@ class Batch(NamedTuple):
         )
 
     def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device, with normalised images."""
         tensors = {name: value for name, value in self._asdict().items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        pictures = {name: moved[name] for name in IMAGES if name in moved and not moved[name].is_floating_point()}
+        moved |= {name: normalised(pixels, moved.get("grid_B2")) for name, pixels in pictures.items()}
         return self._replace(**moved)
+
+
+def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
+    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided.
+
+    Args:
+        parts: each with its own counts.
+        tally: of the whole batch.
+    """
+    num_scored, num_supervised = (
+        sum(getattr(part, name) for part in parts) for name in ("num_scored_of_rank", "num_supervised_of_rank")
+    )
+    counts = {"tally": tally, "num_scored_of_rank": num_scored, "num_supervised_of_rank": num_supervised}
+    return [Batch(**part._asdict() | counts) for part in parts]
 
 
 def _within(index_N: Tensor, rows: slice, width: int) -> Tensor:

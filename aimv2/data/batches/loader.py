@@ -1,7 +1,10 @@
-"""Loading of items by number, in this process or in others."""
+"""Loading of items and of micro-batches, in this process or in others."""
 
+import atexit
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from multiprocessing import active_children
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -20,25 +23,31 @@ class _Guarded(Dataset[Any]):
     def __init__(self, items: Dataset[Any]) -> None:
         self._items = items
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         try:
-            return self._items[number]
+            return self._items[key]
         except RunFailedError as error:
             return error
 
 
-def loaded(items: Dataset[T], numbers: range, *, num_workers: int, pin_memory: bool) -> Iterator[T]:
-    """Load items by number, in order, with processes that ignore a scheduler's signals.
+def loaded(
+    items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
+) -> Iterator[T]:
+    """Load items by their keys, in order, with processes that ignore a scheduler's signals.
+
+    Args:
+        prefetched: items that each process has ready or is preparing; by default 2.
 
     Raises:
         RunFailedError: as the items, in any process.
     """
     found: DataLoader[T | RunFailedError] = DataLoader(
         _Guarded(items),
-        sampler=numbers,
+        sampler=keys,
         batch_size=None,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        prefetch_factor=prefetched if num_workers else None,
         worker_init_fn=ignore_signals,
     )
     for item in found:
@@ -47,17 +56,66 @@ def loaded(items: Dataset[T], numbers: range, *, num_workers: int, pin_memory: b
         yield item
 
 
-def loader(batches: TrainBatches, *, first_step: int, pin_memory: bool) -> Iterator[Batch]:
-    """Load the batches from ``first_step`` on, in order, with ``loader.num_workers`` processes.
+class MicroBatches(Dataset[Batch]):
+    """The micro-batches of a run, by step and images (``TrainBatches.part``).
+
+    Args:
+        has_padding: as in ``Batch.split``.
+    """
+
+    def __init__(self, batches: TrainBatches, *, has_padding: bool) -> None:
+        self._batches, self._has_padding = batches, has_padding
+
+    def __getitem__(self, key: tuple[int, range]) -> Batch:
+        step, images = key
+        (part,) = self._batches.part(step, images).split(len(images), has_padding=self._has_padding)
+        return part
+
+
+def loader(
+    batches: TrainBatches,
+    *,
+    micro_batch: int,
+    has_padding: bool = False,
+    first_step: int = 0,
+    num_workers: int = 0,
+    prefetched: int | None = None,
+    pin_memory: bool = False,
+) -> Iterator[list[Batch]]:
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts.
+
+    A process prepares a micro-batch at a time, because all images of a step take seconds and gigabytes.
+
+    Args:
+        micro_batch, has_padding: as in ``TrainBatches.micro_batches`` and ``Batch.split``.
+        num_workers, prefetched: as in ``loaded``.
 
     Raises:
         RunFailedError: the data is broken (cause ``data``).
     """
     steps = range(first_step, len(batches))
-    return loaded(batches, steps, num_workers=batches.config.loader.num_workers, pin_memory=pin_memory)
+    keys = ((step, images) for step in steps for images in batches.micro_batches(step, micro_batch))
+    items = loaded(
+        MicroBatches(batches, has_padding=has_padding),
+        keys,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetched=prefetched,
+    )
+    for step in steps:
+        yield list(islice(items, len(batches.micro_batches(step, micro_batch))))
 
 
 def ignore_signals(worker: int) -> None:
     """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def kill_loaders() -> None:
+    """Kill the loader processes that an error has left. multiprocessing would terminate them, which they ignore, and
+    wait for them."""
+    for process in active_children():
+        if process.daemon:
+            process.kill()

@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from aimv2.base import address
-from aimv2.config.native import Steps
+from aimv2.config.native import Steps, micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch, Share, scored_patches
 from aimv2.data.batches.tally import Tally
@@ -21,18 +20,17 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import (
     crop_and_resize,
     hide_patches,
-    network_input,
-    network_inputs,
+    normalised,
     resized_within,
     strips,
 )
 
 
-class TrainBatches(Dataset[Batch]):
+class TrainBatches:
     """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
 
     Args:
-        rank: the rank whose part of each batch to read and return; None returns whole batches.
+        rank: the rank whose share of each batch to read and return; None returns whole batches.
     """
 
     def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
@@ -50,14 +48,29 @@ class TrainBatches(Dataset[Batch]):
         return self.config.budget.num_steps
 
     def __getitem__(self, step: int) -> Batch:
+        return self.part(step, range(self._num_images(step))).to(torch.device("cpu"))
+
+    def micro_batches(self, step: int, size: int) -> list[range]:
+        """Return the images of each micro-batch of a step, as ``part`` takes them.
+
+        Args:
+            size: images of ``model.image_px`` in a micro-batch; at native resolution, of as many patches together.
+        """
+        number = self._num_images(step)
+        size = micro_batch_at(self._steps.area(step), self.config, size)
+        return [range(start, min(start + size, number)) for start in range(0, number, size)]
+
+    def part(self, step: int, images: range) -> Batch:
+        """Return some images of a batch, counted from the first one of the rank's share, with their own counts.
+
+        Pictures of files are uint8 yet.
+        """
         config, steps = self.config, self._steps
-        area = steps.area(step)
-        num_samples, first, share = steps.num_images(step), steps.first(step), Share()
+        area, share = steps.area(step), Share(images.start)
         if self.rank is not None:
-            num_samples //= config.ranks
-            share = Share(self.rank * num_samples, config.ranks)
-            first += share.first
-        samples = self._reader.read(np.arange(first, first + num_samples), area if config.native.areas else None)
+            share = Share(self.rank * self._num_images(step) + images.start, config.ranks)
+        place_B = steps.first(step) + share.first + np.arange(len(images))
+        samples = self._reader.read(place_B, area if config.native.areas else None)
         epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
         uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)
         image, target_image, grid_B2 = self._images(samples, uniforms, area)
@@ -85,6 +98,10 @@ class TrainBatches(Dataset[Batch]):
             bad=tuple(samples.bad),
         )
 
+    def _num_images(self, step: int) -> int:
+        """Return the images of a step that are read here."""
+        return self._steps.num_images(step) // (1 if self.rank is None else self.config.ranks)
+
     def _images(
         self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -101,26 +118,27 @@ class TrainBatches(Dataset[Batch]):
         if config.native.areas:
             patch_px = config.model.patch_px
             images = (
-                network_inputs(samples.pictures)
+                [torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in samples.pictures]  # some are flipped
                 if boxes is None
                 else resized_within(samples.pictures, boxes, patch_px=patch_px, area=area)
             )
             image, grid_B2 = strips(images, patch_px, area)
             return image, None, grid_B2
         image, *others = (
-            _network_inputs(pictures, boxes, config.model.image_px)
+            _squares(pictures, boxes, config.model.image_px)
             for pictures in (samples.pictures, samples.targets)
             if pictures
         )
         target_image = others[0] if others else None
         if self._augment.hidden_fraction:
             target_image = image if target_image is None else target_image
+            image = image if image.is_floating_point() else normalised(image)
             hidden_BI = uniforms(purpose="hidden patches", num_draws=area)
             image = hide_patches(image, hidden_BI, self._augment.hidden_fraction)
         return image, target_image, None
 
 
-def _network_inputs(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
-    """Return pictures as network inputs, after crops and flips if there are any."""
+def _squares(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | None, image_px: int) -> Tensor:
+    """Return pictures as uint8 [B, 3, P, P], or cropped, flipped and resized as float32, normalised."""
     image_BSSC = torch.from_numpy(np.stack(pictures))
-    return network_input(image_BSSC) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
+    return image_BSSC.permute(0, 3, 1, 2) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)

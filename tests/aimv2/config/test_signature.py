@@ -44,6 +44,7 @@ OTHER = {
     "device": "cpu",
     "precision": "bfloat16",
     "parallel": "fsdp",
+    "loader.num_workers": 2,
     "micro_batch": 4,
     "activation_checkpointing": True,
     "compile": True,

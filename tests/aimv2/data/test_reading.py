@@ -1,5 +1,6 @@
 import errno
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -7,11 +8,11 @@ import torch
 
 from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
-from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.shards.remote import Patience
+from tests.helpers.loading import whole_batches
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source, pictured_source
 
@@ -115,7 +116,7 @@ def test_broken_data_fail_the_run_with_their_cause_from_any_process(own, workers
     config = replace(config, data=broken, loader=replace(config.loader, num_workers=workers))
     batches = TrainBatches(config, data.train, data.tokenizer)
     with pytest.raises(RunFailedError, match="100 samples of pictures in a row") as raised:
-        next(loader(batches, first_step=0, pin_memory=False))
+        next(whole_batches(batches))
     assert raised.value.cause == "data"
 
 
@@ -131,12 +132,7 @@ def test_the_samples_are_the_same_for_any_workers_ranks_and_resumes(own, ranks):
         for first, last, workers in ((0, 3, 0), (3, 7, 2), (7, 12, 8)):
             now = replace(config, loader=replace(config.loader, num_workers=workers))
             batches = TrainBatches(now, data.train, data.tokenizer, rank if ranks > 1 else None)
-            parts += [
-                batch
-                for batch, _ in zip(
-                    loader(batches, first_step=first, pin_memory=False), range(first, last), strict=False
-                )
-            ]
+            parts += islice(whole_batches(batches, first), last - first)
         size = 8 // ranks
         own_part = slice(rank * size, (rank + 1) * size)
         for part, batch in zip(parts, whole, strict=True):

@@ -15,7 +15,7 @@ from aimv2.data.transforms import (
     crop_and_resize,
     hide_patches,
     network_input,
-    network_inputs,
+    normalised,
     resized_within,
     strips,
     unnormalise,
@@ -141,7 +141,17 @@ def test_resized_crops_are_those_of_one_image_alone(area):
         torch.testing.assert_close(image, alone[0])
 
 
-def test_pictures_of_any_size_are_normalised():
-    picture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    (found,) = network_inputs([picture[:, ::-1]])
-    assert torch.equal(found, network_input(torch.from_numpy(picture[:, ::-1].copy())[None])[0])
+def test_strips_of_pictures_are_normalised_as_the_pictures_are():
+    """Bitwise, with padding that is 0 and not black."""
+    images = [torch.from_numpy(pictures(1)[0, :height, :width].copy()).permute(2, 0, 1) for height, width in GRID_SIZES]
+    strip, grids = strips(images, patch_px=4, area=6)
+    assert strip.dtype == torch.uint8
+    alone, _ = strips([normalised(image[None])[0] for image in images], patch_px=4, area=6)
+    assert torch.equal(normalised(strip, grids), alone)
+
+
+def test_normalised_images_have_the_mean_and_the_deviation_of_each_channel():
+    images = pictures(2)
+    found = network_input(torch.from_numpy(images))
+    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+        np.testing.assert_allclose(found[:, channel], (images[..., channel] / 255 - mean) / std, rtol=1e-5, atol=1e-6)

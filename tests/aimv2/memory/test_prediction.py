@@ -142,12 +142,14 @@ def test_memory_grows_with_the_micro_batch_and_shrinks_with_precision_and_checkp
 
 def test_a_gpu_holds_a_micro_batch_and_a_cpu_the_whole_share_and_what_loaders_have_ready():
     config = with_attention(replace(demo(), device="cpu", precision="float32"))
-    image = 3 * 32**2 * 4 + 2 * 16 * 8
+    image = 3 * 32**2 * 4 + 16 * 8 + 2 * 16 * 8
     setup = Setup(parallel="ddp", micro_batch=4, activation_checkpointing=False)
     assert predict(config, setup).batch == 16 * image
     loading = replace(config, loader=replace(config.loader, num_workers=2))
-    assert predict(loading, setup).batch == 16 * image * 5
+    assert predict(loading, setup).batch == 2 * 16 * image, "two micro-batches ahead of each process, four in all"
     assert predict(replace(config, device="cuda"), setup).batch == 4 * image
+    files = replaced(config, {"data.sources": ("mine.yaml",)})
+    assert predict(files, setup).batch == 16 * (image - 3 * 3 * 32**2) + 4 * 3 * 32**2 * 4, "one is normalised"
 
 
 @pytest.mark.exhaustive
@@ -164,7 +166,7 @@ def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_
     optimizer = build_optimizer(model, config.optimizer)
 
     def step(batch):
-        engine.backward(batch)
+        engine.backward(engine.micro_batches(batch))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -6,8 +6,9 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo, vit_1b, vit_3b, vit_l_2b
+from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
-from aimv2.memory import Setup, check_evaluation, choose, predict, resolved, setup_of
+from aimv2.memory import Setup, check_evaluation, choose, loading_of, predict, resolved, setup_of
 from aimv2.memory.setup import FEW, USABLE, Available
 from aimv2.request.resolve import with_attention
 
@@ -30,6 +31,18 @@ def bytes_of(config, **values):
 
 def test_the_whole_batch_is_computed_at_once_where_it_fits(on_cpu):
     assert setup_of(on_cpu, 64 * GB) == Setup(parallel="ddp", micro_batch=16, activation_checkpointing=False)
+
+
+def test_loader_processes_that_exceed_the_memory_of_the_host_are_refused():
+    """Batches of 8192 float32 images, 4.9 GB each."""
+    setup = Setup(parallel="ddp", micro_batch=8192, activation_checkpointing=False)
+    config = on_gpus(vit_l_2b(), 1, loader=LoaderConfig(num_workers=2))
+    with pytest.raises(
+        UsageError, match=r"hold \d+\.\d GB for each rank with 2 loader processes, more than 20 GB; use"
+    ):
+        loading_of(config, setup)
+    assert loading_of(replace(config, device="cpu"), setup).num_workers == 2, "the memory of a CPU counts them itself"
+    assert loading_of(replace(config, loader=LoaderConfig()), setup).num_workers == 0
 
 
 @pytest.mark.parametrize("batch_size", [8192, 96, 100])

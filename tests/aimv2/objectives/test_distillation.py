@@ -80,7 +80,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(config, batch, size):
     losses_of(model, batch, config).total.backward()
     small = replace(config, micro_batch=size)
     engine = Engine(objective("distill").load()(build(small), small), small, setup_of(small))
-    engine.backward(batch)
+    engine.backward(engine.micro_batches(batch))
     for name, parameter in engine.objective.model.named_parameters():
         torch.testing.assert_close(parameter.grad, dict(model.named_parameters())[name].grad, rtol=1e-4, atol=1e-6)
 

@@ -94,10 +94,10 @@ class Signalling(TrainBatches):
 
     signal_in: int | None = None
 
-    def __getitem__(self, step):
+    def part(self, step, images):
         if step == self.signal_in:
             signal.raise_signal(signal.SIGUSR2)
-        return super().__getitem__(step)
+        return super().part(step, images)
 
 
 def attempted(run, config, pairs, *, signal_in=None, save=None, clock=time.monotonic, **more):

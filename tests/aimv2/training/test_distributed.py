@@ -117,16 +117,16 @@ def following(config, **does):
 
 def follow_until(config, does):
     """Follow rank 0 until this rank is interrupted, killed or fails in a step or in a part of the evaluation."""
-    original = TrainBatches.__getitem__
+    original = TrainBatches.part
 
-    def disturbed(batches, step):
+    def disturbed(batches, step, images):
         if step == does.get("signalled_in"):
             os.kill(os.getpid(), signal.SIGUSR2)
         if step == does.get("killed_in"):
             os.kill(os.getpid(), signal.SIGKILL)
         if step == does.get("fails_in"):
             raise MemoryError("no room for the batch")
-        return original(batches, step)
+        return original(batches, step, images)
 
     def evaluated(*data):
         *data, part, world = data
@@ -138,7 +138,7 @@ def follow_until(config, does):
 
         return evaluate(*data, disturbed_part, world)
 
-    TrainBatches.__getitem__ = disturbed
+    TrainBatches.part = disturbed
     with Interrupts().listening() as interrupts:
         follow_and_evaluate(config, interrupts, evaluated if does.get("evaluates") else unevaluated)
 

@@ -80,7 +80,7 @@ def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_ba
     total, terms = losses_of(model, large_batch, config)
     total.backward()
     engine = engine_of(replace(config, micro_batch=size, activation_checkpointing=size == 3))
-    found = engine.backward(large_batch)
+    found = engine.backward(engine.micro_batches(large_batch))
     assert found.keys() == terms.keys()
     for name, term in terms.items():
         torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
@@ -102,7 +102,8 @@ def test_mean_of_each_rank_is_averaged_over_ranks_as_in_the_released_code(tiny, 
         alone = large_batch.of(large_batch.image[rows], tokens, prefixes, supervised, lengths, tiny)
         means.append(losses_of(build(tiny).double(), alone, tiny).terms[term].item())
         share = alone._replace(tally=large_batch.tally, share=Share(rows.start, 2))
-        found.append(engine_of(config).backward(share)[term].item())
+        engine = engine_of(config)
+        found.append(engine.backward(engine.micro_batches(share))[term].item())
     assert found == pytest.approx(means)
     whole = losses_of(build(tiny).double(), large_batch, tiny).terms[term].item()
     assert sum(means) / 2 != pytest.approx(whole), "ranks with fewer patches or tokens weigh as much as others"
@@ -119,7 +120,7 @@ def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
     one, other = gradients.values()
     for size in (3, 8):
         engine = engine_of(replace(tiny, micro_batch=size, activation_checkpointing=size == 3))
-        balance = engine.gradient_balance(large_batch)
+        balance = engine.gradient_balance(engine.micro_batches(large_batch))
         for name, gradient in gradients.items():
             torch.testing.assert_close(balance[f"{name}_gradient"], gradient.norm())
         torch.testing.assert_close(balance["gradient_cosine"], (one @ other) / one.norm() / other.norm())
@@ -127,7 +128,7 @@ def test_gradient_balance_matches_separate_backward_passes(tiny, large_batch):
 
 def test_gradient_balance_needs_two_terms(tiny, large_batch):
     without = large_batch._replace(tally=replace(large_batch.tally, num_scored=0))
-    assert engine_of(tiny).gradient_balance(without) == {}
+    assert engine_of(tiny).gradient_balance([without]) == {}
 
 
 SETUPS = [
@@ -197,7 +198,7 @@ def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objec
     strides = {}
     for name, parameter in parameters.items():
         parameter.register_hook(lambda gradient, name=name: strides.update({name: gradient.stride()}))
-    engine.backward(large_batch)
+    engine.backward(engine.micro_batches(large_batch))
     assert strides == {name: parameter.stride() for name, parameter in parameters.items()}
 
 
@@ -225,7 +226,7 @@ def averages_by_bucket(world, config, batch):
 
     engine = engine_of(config, world)
     engine._module.register_comm_hook(None, count)
-    engine.backward(share_of(batch, world.rank, world.size))
+    engine.backward(engine.micro_batches(share_of(batch, world.rank, world.size)))
     return dict(found)
 
 
@@ -250,8 +251,8 @@ def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_pat
     total, terms = losses_of(model, batch, native)
     total.backward()
     engine = engine_of(replace(native, micro_batch=2))
-    assert len(engine._parts(batch)) == num_parts
-    found = engine.backward(batch)
+    assert len(engine.micro_batches(batch)) == num_parts
+    found = engine.backward(engine.micro_batches(batch))
     for name, term in terms.items():
         torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
     gradients = gradients_of(engine)
@@ -264,7 +265,7 @@ def assert_ranks_match(cases, batch, ranks, folder):
     found = on_ranks(ranks, folder, computed_by, cases, batch)
     for config, (terms, gradients, norm) in zip(cases, found, strict=True):
         engine = engine_of(replace(config, ranks=1, micro_batch="auto", compile=False))
-        expected = engine.backward(batch)
+        expected = engine.backward(engine.micro_batches(batch))
         case = f"{config.objective.name} {config.parallel} {config.micro_batch}"
         for name, term in expected.items():
             torch.testing.assert_close(terms[name], term, rtol=1e-6, atol=1e-7, msg=f"{case}: {name}")
@@ -286,7 +287,7 @@ def computed_by(world, cases, batch):
     for config in cases:
         engine = engine_of(config, world)
         before = counters["stats"]["unique_graphs"]
-        terms = {name: world.mean(term) for name, term in engine.backward(share).items()}
+        terms = {name: world.mean(term) for name, term in engine.backward(engine.micro_batches(share)).items()}
         assert (counters["stats"]["unique_graphs"] > before) is (config.compile is True)
         gradients = gradients_of(engine)
         found.append((terms, {name: grad.clone() for name, grad in gradients.items()}, engine.clip_gradients()))
@@ -300,7 +301,7 @@ def computed_by(world, cases, batch):
 def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large_batch, changes, saves_inputs):
     config = changed(tiny, changes | {"activation_checkpointing": saves_inputs})
     eager, compiled = (engine_of(replace(config, compile=value)) for value in (False, True))
-    expected, found = eager.backward(large_batch), compiled.backward(large_batch)
+    expected, found = (engine.backward(engine.micro_batches(large_batch)) for engine in (eager, compiled))
     assert found.keys() == expected.keys()
     for name, term in expected.items():
         torch.testing.assert_close(found[name], term, rtol=1e-6, atol=1e-7)
@@ -319,7 +320,7 @@ def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch
         supervised = torch.arange(6 * length)
         part = batch.of(batch.image.double(), tokens, batch.prefix_len_B, supervised, lengths, tiny)
         before = counters["stats"]["unique_graphs"]
-        engine.backward(part)
+        engine.backward(engine.micro_batches(part))
         counts.append(counters["stats"]["unique_graphs"] - before)
     assert counts[0] > 0
     assert sum(counts) <= 6, counts  # encoder and decoder, for one size and for any, and what torch makes of both
@@ -338,7 +339,7 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
     for step in range(24):
         batch = TrainBatches(config, pairs.train, pairs.tokenizer)[step]
         sizes.add(batch.num_patches)
-        engine.backward(batch)
+        engine.backward(engine.micro_batches(batch))
     assert len(sizes) == 4
     assert 0 < counters["stats"]["unique_graphs"] - before <= 6, "three stacks, for several images and for one"
 
@@ -350,7 +351,7 @@ def test_flex_attention_has_the_losses_and_gradients_of_sdpa(tiny, batch):
         config = replace(tiny, device="cuda", attention_kernel=kernel)
         module = objective("aimv2").load()(build(config).cuda(), config)
         engine = Engine(module, config, setup_of(config))
-        terms = engine.backward(batch)
+        terms = engine.backward(engine.micro_batches(batch))
         found.append([*terms.values(), *gradients_of(engine).values()])
     for sdpa, flex in zip(*found, strict=True):
         assert (flex - sdpa).norm() <= 1e-4 * sdpa.norm()
@@ -360,5 +361,5 @@ def test_flex_attention_has_the_losses_and_gradients_of_sdpa(tiny, batch):
 def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
     config = replace(tiny, activation_checkpointing=saves_inputs)
     engines = [engine_of(replace(config, compile=value)) for value in (False, True)]
-    expected, found = (engine.gradient_balance(large_batch) for engine in engines)
+    expected, found = (engine.gradient_balance(engine.micro_batches(large_batch)) for engine in engines)
     assert found == expected

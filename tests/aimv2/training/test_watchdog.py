@@ -26,14 +26,14 @@ from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 from aimv2.training.watchdog import Watchdog
 
-original = TrainBatches.__getitem__
+original = TrainBatches.part
 
-def hanging(batches, step):
+def hanging(batches, step, images):
     if step == 4:
         threading.Event().wait()
-    return original(batches, step)
+    return original(batches, step, images)
 
-TrainBatches.__getitem__ = hanging
+TrainBatches.part = hanging
 execute.Watchdog = functools.partial(Watchdog, min_seconds=1.0)
 config = from_dict(read_json(Path("config.json")))
 execute.execute(RunFolder(Path("runs"), signature(config)).acquire(config), config)

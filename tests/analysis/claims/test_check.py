@@ -262,5 +262,6 @@ def test_seeds_that_are_committed_count_and_are_not_run_again(launcher, tmp_path
     assert "By the committed seeds alone: supported; by the others alone: supported." in said
     for alone in ([*more, "committed=false"], [*more[:1], "seeds=2", *more[2:]], [*more, "optimizer.peak_lr=0.01"]):
         check(alone, launch, published)
-        assert launcher.calls[-1][1].startswith("sweep.seeds=") and "[" not in launcher.calls[-1][1]
+        assert launcher.calls[-1][1].startswith("sweep.seeds=")
+        assert "[" not in launcher.calls[-1][1]
         assert "are committed" not in capsys.readouterr().out

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.run_config import LoaderConfig
 from sweeps.executors.slurm import SlurmExecutor
 from sweeps.executors.slurm_commands import submit
 from tests.helpers.slurm import EXECUTOR
@@ -18,16 +19,16 @@ from tests.helpers.slurm import EXECUTOR
 def script_of(slurm, tiny, tmp_path):
     """Submit jobs; return the script that sbatch received, with placeholders for paths and ids."""
 
-    def run(jobs, *, after=(), ranks=1, **more):
+    def run(jobs, *, after=(), ranks=1, device="cpu", loader=tiny.loader, **more):
         template = replace(EXECUTOR, **more).template(
-            replace(tiny, ranks=ranks),
+            replace(tiny, ranks=ranks, device=device, loader=loader),
             folder=tmp_path / "jobs",
             name="sweep-1",
             code=Path("/shared/code"),
             after=after,
         )
         submit(template, jobs)
-        text = "\n".join(slurm.submissions(tmp_path)[0].script)
+        text = "\n".join(slurm.submissions(tmp_path)[-1].script)
         text = text.replace(str(tmp_path), "TMP").replace(shlex.quote(sys.executable), "PYTHON")
         return re.sub(r"[0-9a-f]{32}", "ID", text).strip().splitlines()
 
@@ -67,6 +68,7 @@ def test_the_array_is_pinned(script_of):
         "export OPENBLAS_NUM_THREADS=1",
         "export TOKENIZERS_PARALLELISM=false",
         "export PYTHONSAFEPATH=1",
+        "export AIMV2_CORES=1",
         "export SRUN_CPUS_PER_TASK=1",
         "export PYTHONPATH=/shared/code${PYTHONPATH:+:$PYTHONPATH}",
         "",
@@ -112,6 +114,15 @@ def test_ranks_are_spread_over_nodes(script_of, tiny):
         replace(EXECUTOR, nodes=2).check([tiny])
     with pytest.raises(UsageError, match=r"executor\.workers=3 and ranks=2: such runs need one job each"):
         replace(EXECUTOR, workers=3).check([tiny, replace(tiny, ranks=2)])
+
+
+def test_an_element_with_a_gpu_has_cores_for_loader_processes(script_of):
+    """Unless the run says how many it has, or the launch how many cores."""
+    given = LoaderConfig(num_workers=2)
+    assert "#SBATCH --cpus-per-task=8" in script_of([print], device="cuda")
+    assert "#SBATCH --cpus-per-task=10" in script_of([print], device="cuda", runs_per_gpu=3)
+    assert "#SBATCH --cpus-per-task=3" in script_of([print], device="cuda", loader=given)
+    assert "export AIMV2_CORES=4" in script_of([print], device="cuda", cpus_per_task=4)
 
 
 def test_runs_that_share_a_gpu_have_cores_each(script_of, tiny):

@@ -6,10 +6,10 @@ import torch
 
 from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
+from tests.helpers.loading import whole_batches
 from tests.helpers.native import AREAS, at_native
 from tests.helpers.own_data import pictured_source
 
@@ -19,7 +19,7 @@ def batches(config, pairs):
 
 
 def loader_of(config, pairs):
-    return loader(batches(config, pairs), first_step=0, pin_memory=False)
+    return whole_batches(batches(config, pairs))
 
 
 @pytest.fixture
@@ -205,10 +205,7 @@ def test_native_batches_show_the_samples_of_the_run_in_their_order(native, pairs
 def test_native_batches_are_the_shares_of_their_ranks(native, pairs, num_workers):
     config = replace(native, ranks=2, loader=replace(native.loader, num_workers=num_workers))
     whole = list(loader_of(native, pairs))
-    shares = [
-        list(loader(TrainBatches(config, pairs.train, pairs.tokenizer, rank), first_step=0, pin_memory=False))
-        for rank in range(2)
-    ]
+    shares = [list(whole_batches(TrainBatches(config, pairs.train, pairs.tokenizer, rank))) for rank in range(2)]
     for step, batch in enumerate(whole):
         own = [found[step] for found in shares]
         for name in ("token_BT", "prefix_len_B", "grid_B2"):
