@@ -58,7 +58,7 @@ def train_command(overrides: Sequence[str]) -> int:
     from aimv2.data.prepare import render
     from aimv2.request.resolve import resolve
     from aimv2.run.execute import follow, prepared
-    from aimv2.training.distributed import dismiss, place
+    from aimv2.training.distributed import dismiss, is_launched, place
 
     config = resolve(config)
     setup_of(config)  # refuses a run that cannot fit the memory
@@ -66,7 +66,7 @@ def train_command(overrides: Sequence[str]) -> int:
     if not config.budget.samples:
         del runs["trained"]
     with Interrupts().listening() as interrupts:
-        if place(config):
+        if is_launched() and place(config):
             follow(config, interrupts)
             return 0
         try:
@@ -75,7 +75,7 @@ def train_command(overrides: Sequence[str]) -> int:
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
                 return 1
         finally:
-            if config.ranks > 1:
+            if is_launched() and config.ranks > 1:
                 dismiss()
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
