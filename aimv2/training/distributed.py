@@ -127,8 +127,7 @@ def leading(
     if config.ranks == 1:
         yield ALONE
         return
-    if _store().add(GONE, 0):
-        raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
+    _check_none_is_gone()
     number = _call({"work": work, "config": to_dict(config), "start": start, "attempt": attempt})
     _wait_for_answers(number, config.ranks)
     with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
@@ -143,17 +142,18 @@ def _call(content: object) -> int:
 
 
 def _wait_for_answers(number: int, ranks: int) -> None:
-    """Wait until all other ranks have received a call.
-
-    Raises:
-        RunFailedError: one of them ended before, or is silent for its time in TIMEOUTS. A process group would wait that
-            long for one that has ended.
-    """
+    """Wait until the other ranks have received a call. A process group would wait long for one that has ended."""
     deadline = time.monotonic() + TIMEOUTS["train"].total_seconds()
     while _store().add(f"answers/{number}", 0) < ranks - 1:
-        if _store().add(GONE, 0) or time.monotonic() > deadline:
-            raise RunFailedError("node", "another rank ended, or is silent, before the work began")
+        _check_none_is_gone()
+        if time.monotonic() > deadline:
+            raise RunFailedError("node", f"another rank does not answer within {TIMEOUTS['train']}")
         time.sleep(POLL_SECONDS / 10)
+
+
+def _check_none_is_gone() -> None:
+    if _store().add(GONE, 0):
+        raise RunFailedError("node", "another rank ended before the work began; start all ranks again")
 
 
 def calls() -> Iterator[Call]:
