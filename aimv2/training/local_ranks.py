@@ -29,9 +29,7 @@ INTERRUPTED = 130  # exit status of a rank that was interrupted between two runs
 
 
 @contextmanager
-def local_ranks(
-    config: RunConfig, follow: Callable[[Interrupts], object], gpus: Sequence[int] = ()
-) -> Iterator[None]:
+def local_ranks(config: RunConfig, follow: Callable[[Interrupts], object], gpus: Sequence[int] = ()) -> Iterator[None]:
     """Be rank 0 within the context, and start the other ranks, unless there are none or a launcher has started them.
 
     Args:
