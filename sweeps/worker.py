@@ -177,9 +177,7 @@ class Worker:
             with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
                 try:
-                    failure = execute(
-                        attempt, task.config, on_rows, self.interrupts, trained=task.trained, gpus=gpus
-                    )
+                    failure = execute(attempt, task.config, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:

@@ -1,8 +1,9 @@
 """``python -m aimv2 train``: one run, and its untrained encoder for comparison."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -27,7 +28,8 @@ from aimv2.runs.rows import losses_of
 
 SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
 its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
-budget.samples=0 evaluates the untrained encoder only."""
+budget.samples=0 evaluates the untrained encoder only. ranks=8 starts 8 processes, unless torchrun has. executor=slurm
+submits the run to a SLURM cluster, with the keys of docs/cluster.md."""
 WATCH_POLL_SECONDS = 1.0
 
 console = Console()
@@ -50,10 +52,7 @@ def train_command(overrides: Sequence[str]) -> int:
         return 0
     values = compose(overrides, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
-    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
-    share(runs_dir)
-    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
-    writable_folder(config.data.cache_dir, "data.cache_dir")
+    runs_dir = folder_of_runs(values, config)
 
     from aimv2.data.prepare import render
     from aimv2.request.resolve import resolve
@@ -62,9 +61,7 @@ def train_command(overrides: Sequence[str]) -> int:
 
     config = resolve(config)
     setup_of(config)  # refuses a run that cannot fit the memory
-    runs = {"trained": config, "untrained": untrained(config)}
-    if not config.budget.samples:
-        del runs["trained"]
+    runs = with_untrained(config)
     with Interrupts().listening() as interrupts:
         if is_launched() and place(config):
             follow(config, interrupts)
@@ -79,6 +76,21 @@ def train_command(overrides: Sequence[str]) -> int:
                 dismiss()
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
+
+
+def folder_of_runs(values: Mapping[str, Any], config: RunConfig) -> Path:
+    """Return the folder of the runs, once it and the data cache can be written; ``values`` are the composed ones."""
+    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
+    share(runs_dir)
+    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
+    writable_folder(config.data.cache_dir, "data.cache_dir")
+    return runs_dir
+
+
+def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
+    """Return a run and its untrained counterpart; of a run without samples, the counterpart only."""
+    runs = {"trained": config, "untrained": untrained(config)}
+    return runs if config.budget.samples else {"untrained": runs["untrained"]}
 
 
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:

@@ -1,5 +1,5 @@
-"""Runs on several ranks: processes, started by torchrun, submitit or rank 0 (``local_ranks``), that each take a share of
-every batch, and of the evaluation.
+"""Runs on several ranks: processes, started by rank 0 (``local_ranks``), torchrun or submitit, that each take a share
+of every batch, and of the evaluation.
 
 Rank 0 owns the run: it decides and records. It calls the other ranks to train and to evaluate one run after the other,
 through the store at the launcher's MASTER_ADDR and MASTER_PORT, until it dismisses them. With ranks=1 none of this is
