@@ -169,7 +169,8 @@ class RunConfig:
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; rank 0 starts the others,
-            unless a launcher (torchrun, submitit) has. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
+            unless a launcher (torchrun, submitit) has. Losses and gradients are those of the whole batch. Part of the
+            name like ``threads``.
         parallel: how ranks hold the weights: ``ddp``, each the whole, or ``fsdp``, each a shard (FSDP2). ``auto`` is
             ``fsdp`` if the whole would not fit.
         micro_batch: images that a rank computes at once; gradients are accumulated over its share of a batch. ``auto``

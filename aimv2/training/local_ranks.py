@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in __all__
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import end_with_parent
@@ -88,10 +88,11 @@ def _without_terminal() -> Iterator[None]:
 
 def _count_dead(processes: Sequence[SpawnProcess], store: TCPStore) -> None:
     """Count as gone the ranks that could not do so themselves, as killed ones; return when all have ended."""
-    running = {process.sentinel: process for process in processes}
+    running = list(processes)
     while running:
-        for sentinel in connection.wait(list(running)):
-            process = running.pop(sentinel)  # type: ignore[call-overload]
+        ended = connection.wait([process.sentinel for process in running])
+        for process in [one for one in running if one.sentinel in ended]:
+            running.remove(process)
             process.join()
             if process.exitcode:
                 store.add(GONE, 1)
