@@ -29,6 +29,7 @@ COMMANDS = {  # imported when they are called, because some load torch
     "evaluate": "aimv2.tools.evaluate.command:evaluate_command",
     "data": "aimv2.tools.data.command:data_command",
 }
+SUBMIT = "sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,10 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         return print_error(unknown("command", name, COMMANDS))
+    is_submitted = name == "train" and any(word.startswith("executor=") for word in rest)
+    target = SUBMIT if is_submitted else COMMANDS[name]
     try:
-        command = resolve_name(COMMANDS[name])
+        command = resolve_name(target)
     except ModuleNotFoundError as error:
-        if not COMMANDS[name].startswith(str(error.name)):
+        if not target.startswith(str(error.name)):
             raise
         return print_error(UsageError(f"{name} is a command of {error.name}, which is not installed"))
     return guarded(command, rest)

@@ -12,8 +12,11 @@ from sweeps.status.board import print_failures
 from sweeps.tasks import Work
 
 
-def finish(plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
+def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:
     """Finish a launch whose tasks are over, and write the report on its study, other launches of that included.
+
+    Args:
+        reports_dir: None for runs of no study, which have no report.
 
     Returns:
         True if each of its runs is done and it lacks nothing else.
@@ -25,6 +28,8 @@ def finish(plan: Plan, work: Work, reports_dir: Path, console: Console) -> bool:
     plan = replace(plan, cells=[*plan.cells, *confirmed])
     own = {*work.runs, *(cell.name for cell in confirmed)}
     has_failed = print_failures(console, plan, own)
+    if reports_dir is None:
+        return not has_failed
     if waiting := set(plan.remaining()) - own:
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
     request = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)

@@ -70,7 +70,7 @@ class Worker:
     """Does one task after the other, until each is over or has a worker that is seen to be alive.
 
     Attributes:
-        work_to_do: its first task decides which slots the worker takes.
+        work_to_do: its run with the most ranks decides which slots the worker takes.
         launch_dir: folder of the worker's launch, in which the launch may be cancelled.
         on_rows: called with each group of new metric rows, for a display in the same process.
         minutes: the worker's time; None is no limit.
@@ -135,20 +135,20 @@ class Worker:
 
     def _work(self) -> None:
         """Work until nothing is free."""
-        config, was_told = self.work_to_do.configs[0], False
+        config, was_told = max(self.work_to_do.configs, key=lambda one: one.ranks), False
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks(), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as has_slots:
-                    if not has_slots and not was_told:
+                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as gpus:
+                    if gpus is None and not was_told:
                         used = in_use() or "no core and no GPU"
                         print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
                         was_told = True
-                    while has_slots and self._do_one():
-                        if config.ranks > 1:
+                    while gpus is not None and self._do_one(gpus):
+                        if config.ranks > 1 and self.runs_per_gpu is None:
                             return  # the other ranks have ended too; only a new job starts all of them
                         pause = 0.0
                         # Asked after a run and not before it: however short its time, a worker takes a run a step
@@ -159,8 +159,11 @@ class Worker:
                 return
             time.sleep(pause)
 
-    def _do_one(self) -> bool:
+    def _do_one(self, gpus: Sequence[int]) -> bool:
         """Do the first task that can be acquired. Return False if there is none.
+
+        Args:
+            gpus: of the ranks, as in ``run_slots``.
 
         Raises:
             UsageError: run after run finds the disk full.
@@ -176,7 +179,7 @@ class Worker:
             with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
                 try:
-                    failure = execute(attempt, task.config, on_rows, self.interrupts, trained=task.trained)
+                    failure = execute(attempt, task.config, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
@@ -202,7 +205,7 @@ def start_worker(
     Args:
         output: receives what it prints; None is this process's output.
         environment: its environment variables; None are those of this process.
-        values: of the ``Worker``, and ``start`` as in ``Work.of_worker``.
+        values: of the ``Worker``, and ``start`` as in ``Work.of_worker``; without it, the worker takes any task.
     """
     about = json.dumps({"launch_dir": str(launch_dir), **values})
     command = [sys.executable, "-m", "sweeps.worker", about]
@@ -272,5 +275,6 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
     values = json.loads(sys.argv[1])
     launch_dir = Path(values.pop("launch_dir"))
-    work = read_work(launch_dir).of_worker(values.pop("start", 0))
+    work, start = read_work(launch_dir), values.pop("start", None)
+    work = work if start is None else work.of_worker(start)
     sys.exit(Worker(work, launch_dir, **values).work().problem or 0)

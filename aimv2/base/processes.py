@@ -59,8 +59,13 @@ def _start(call: Callable[[Any], Any]) -> None:
     global _here
     _here = call
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Have this process, which multiprocessing started, end when its parent ends, however that ends."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "only processes of the pool call this"
+    assert parent is not None, "only processes that multiprocessing started call this"
 
     def wait() -> None:
         parent.join()

@@ -179,8 +179,9 @@ class RunConfig:
             is float32 whose products round their factors to 10 bits, on the tensor cores of a GPU.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
-        ranks: processes that train the run together, each on an equal share of every batch; a launcher (torchrun,
-            submitit) starts them. Losses and gradients are those of the whole batch. Part of the name like ``threads``.
+        ranks: processes that train the run together, each on an equal share of every batch; rank 0 starts the others,
+            unless a launcher (torchrun, submitit) has. Losses and gradients are those of the whole batch. Part of the
+            name like ``threads``.
         parallel: how ranks hold the weights: ``ddp``, each the whole; ``fsdp``, each a shard (FSDP2); ``hsdp``, each a
             shard that the ranks of a machine hold together, and every machine the whole (HSDP). ``auto`` is ``ddp``,
             unless the whole would not fit, or its gradients would be exchanged between machines for longer than a

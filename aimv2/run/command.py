@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -34,7 +35,8 @@ from aimv2.runs.rows import losses_of
 
 SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
 its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
-budget.samples=0 evaluates the untrained encoder only."""
+budget.samples=0 evaluates the untrained encoder only. ranks=8 starts 8 processes, unless torchrun has. executor=slurm
+submits the run to a SLURM cluster, with the keys of docs/cluster.md."""
 LIMIT = "limit="
 WATCH_POLL_SECONDS = 1.0
 
@@ -67,25 +69,20 @@ def train_command(overrides: Sequence[str]) -> int:
     words = [word for word in overrides if not word.startswith(LIMIT)]
     values = compose(words, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
-    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
-    share(runs_dir)
-    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
-    writable_folder(config.data.cache_dir, "data.cache_dir")
+    runs_dir = folder_of_runs(values, config)
 
     from aimv2.data.prepare import render
     from aimv2.request.resolve import resolve
     from aimv2.run.execute import follow, prepared
-    from aimv2.training.distributed import dismiss, place
+    from aimv2.training.distributed import dismiss, is_launched, place
 
     config = resolve(config)
     loading_of(config, setup_of(config))  # this and the next refuse a run that cannot fit the memory
     check_evaluation(config)
-    runs = {"trained": config, "untrained": untrained(config)}
-    if not config.budget.samples:
-        del runs["trained"]
+    runs = with_untrained(config)
     interrupts = Interrupts(acknowledges=os.environ.get("RANK", "0") == "0")  # a terminal interrupts all ranks
     with interrupts.listening():
-        if place(config):
+        if is_launched() and place(config):
             follow(config, interrupts)
             return 0
         try:
@@ -95,10 +92,25 @@ def train_command(overrides: Sequence[str]) -> int:
             if not all(_complete(runs_dir, title, part, interrupts) for title, part in runs.items()):
                 return 1
         finally:
-            if config.ranks > 1:
+            if is_launched() and config.ranks > 1:
                 dismiss()
     _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
+
+
+def folder_of_runs(values: Mapping[str, Any], config: RunConfig) -> Path:
+    """Return the folder of the runs, once it and the data cache can be written; ``values`` are the composed ones."""
+    runs_dir = Path(options_of(TrainOptions, values).runs_dir)
+    share(runs_dir)
+    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
+    writable_folder(config.data.cache_dir, "data.cache_dir")
+    return runs_dir
+
+
+def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
+    """Return a run and its untrained counterpart; of a run without samples, the counterpart only."""
+    runs = {"trained": config, "untrained": untrained(config)}
+    return runs if config.budget.samples else {"untrained": runs["untrained"]}
 
 
 def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence[Limit]) -> None:

@@ -44,6 +44,7 @@ from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.device import compiles, hold_half_, set_float32_products
 from aimv2.training.distributed import Call, calls, joined, leading, place
+from aimv2.training.local_ranks import local_ranks
 from aimv2.training.loop import Row, train
 from aimv2.training.saving import Saver, SaveTimer
 from aimv2.training.watchdog import Watchdog
@@ -77,17 +78,19 @@ def execute(
     evaluate: Evaluate = evaluate,
     lead: Lead = leading,
     trained: Path | None = None,
+    gpus: Sequence[int] = (),
 ) -> Failure | None:
     """Train, evaluate and publish the attempt's run, or record why it failed.
 
-    Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0, and
-    the others call ``follow``.
+    Training resumes from the newest checkpoint of the run's earlier attempts. With several ranks this is rank 0. It
+    starts the others, unless a launcher has started them; those call ``follow``.
 
     Args:
         evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
         lead: calls the other ranks (``aimv2.training.distributed.leading``).
         trained: folder of a finished run that differs in evaluation only, whose weights are measured instead of trained
             again (``aimv2.run.reuse``).
+        gpus: as in ``local_ranks``.
 
     Returns:
         None if the result is published, else the failure. It is also in the attempt's ``failure.json`` if the folder is
@@ -100,7 +103,8 @@ def execute(
     try:
         with attempt:
             try:
-                _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
+                with local_ranks(config, partial(follow, config, evaluate=evaluate), gpus):
+                    _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
             except LeaseLostError:
                 raise
             except Exception as error:

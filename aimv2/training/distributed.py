@@ -1,5 +1,5 @@
-"""Runs on several ranks: processes, started by torchrun or submitit, that each take a share of every batch, and of the
-evaluation.
+"""Runs on several ranks: processes, started by rank 0 (``local_ranks``), torchrun or submitit, that each take a share
+of every batch, and of the evaluation.
 
 Rank 0 owns the run: it decides and records. It calls the other ranks to train and to evaluate one run after the other,
 through the store at the launcher's MASTER_ADDR and MASTER_PORT, until it dismisses them. With ranks=1 none of this is
@@ -43,7 +43,13 @@ TIMEOUTS: dict[Work, timedelta] = {  # for a silent rank
 }
 POLL_SECONDS = 0.2
 ENDING_SECONDS = 5.0  # rank 0 waits so long for the others, because the store ends with it
+GONE = "gone"  # the key of the store under which ranks that have ended are counted
 GIVEN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # environment variables that the launcher sets
+
+
+def is_launched() -> bool:
+    """True if a launcher has started this process as one of its ranks."""
+    return "WORLD_SIZE" in os.environ
 
 
 def place(config: RunConfig) -> int:
@@ -55,8 +61,8 @@ def place(config: RunConfig) -> int:
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(config.ranks):
         raise UsageError(
-            f"ranks={config.ranks}, but WORLD_SIZE={started}; start it with:"
-            f" torchrun --nproc-per-node {config.ranks} -m aimv2 train ranks={config.ranks}"
+            f"ranks={config.ranks}, but WORLD_SIZE={started}: the launcher has to start a process for each rank"
+            f" (torchrun --nproc-per-node {config.ranks})"
         )
     if config.ranks == 1:
         return 0
@@ -75,7 +81,7 @@ def _store() -> Store:
     return _store_at(os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
 
 
-@lru_cache
+@lru_cache(maxsize=1)
 def _store_at(address: str, port: str) -> Store:
     """Join the store that the environment names; cached, because its port can be opened only once."""
     store: Store = next(rendezvous("env://", timeout=TIMEOUTS["train"]))[0]
@@ -121,9 +127,9 @@ def leading(
     if config.ranks == 1:
         yield ALONE
         return
-    if _store().add("gone", 0):
-        raise RunFailedError("node", "the other ranks ended with an earlier run; start all ranks again")
+    _check_none_is_gone()
     number = _call({"work": work, "config": to_dict(config), "start": start, "attempt": attempt})
+    _wait_for_answers(number, config.ranks)
     with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
         yield world
 
@@ -135,6 +141,21 @@ def _call(content: object) -> int:
     return number
 
 
+def _wait_for_answers(number: int, ranks: int) -> None:
+    """Wait until the other ranks have received a call. A process group would wait long for one that has ended."""
+    deadline = time.monotonic() + TIMEOUTS["train"].total_seconds()
+    while _store().add(f"answers/{number}", 0) < ranks - 1:
+        _check_none_is_gone()
+        if time.monotonic() > deadline:
+            raise RunFailedError("node", f"another rank does not answer within {TIMEOUTS['train']}")
+        time.sleep(POLL_SECONDS / 10)
+
+
+def _check_none_is_gone() -> None:
+    if _store().add(GONE, 0):
+        raise RunFailedError("node", "another rank ended before the work began; start all ranks again")
+
+
 def calls() -> Iterator[Call]:
     """Yield rank 0's calls (``leading``), until rank 0 dismisses this rank or ends."""
     store = _store()
@@ -144,8 +165,9 @@ def calls() -> Iterator[Call]:
                 time.sleep(POLL_SECONDS)
             call = json.loads(store.get(f"call/{number}"))
             if call is None:
-                store.add("gone", 1)
+                store.add(GONE, 1)
                 return
+            store.add(f"answers/{number}", 1)
         except dist.DistNetworkError:
             return
         yield Call(number, call["work"], from_dict(call["config"]), call["start"], call["attempt"])
@@ -247,7 +269,7 @@ def _end_process() -> NoReturn:
     The exit status is 0, because launchers end all processes when one fails, and rank 0 has to record the failure.
     """
     with contextlib.suppress(RuntimeError):
-        _store().add("gone", 1)
+        _store().add(GONE, 1)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -256,5 +278,5 @@ def _end_process() -> NoReturn:
 def _wait_for_their_end(seconds: float) -> None:
     """Wait for the other ranks to end, at most so long."""
     deadline = time.monotonic() + seconds
-    while _store().add("gone", 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
+    while _store().add(GONE, 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 10)

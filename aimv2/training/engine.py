@@ -56,8 +56,13 @@ class Engine:
             world.equalise(objective)
             self._replicated = shard(objective, _mesh(config, setup, world), config.precision)
         elif world.size > 1:
+            # Otherwise DDP fills its buckets in another order after its first step, in which three or more ranks round
+            # sums differently, so that a run that resumes is not bitwise equal.
+            keeps_buckets = config.device == "cpu" and world.size > 2
             self._module = DistributedDataParallel(
-                objective, gradient_as_bucket_view=True, find_unused_parameters=_may_score_nothing(config)
+                objective,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=keeps_buckets or _may_score_nothing(config),
             )
         self._parameters = list(objective.parameters())  # after FSDP2 has replaced some; walking all modules takes long
 

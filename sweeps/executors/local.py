@@ -51,7 +51,8 @@ class LocalExecutor(Executor):
     """Workers as processes on this machine.
 
     Attributes:
-        workers: by default as many as fit the machine (cores, memory, GPUs). Each does one run after the other.
+        workers: by default as many as fit the machine (cores, memory, GPUs). Each does one run after the other. It is
+            rank 0 of a run of several ranks, and starts the others.
         minutes: a worker's time; None is no limit.
         runs_per_gpu: workers that share a GPU; ``auto`` is as many as its memory holds, by prediction.
     """
@@ -66,9 +67,7 @@ class LocalExecutor(Executor):
         return "" if self.runs_per_gpu == 1 else "the speed of runs that share a GPU is not known"
 
     def check(self, runs: Sequence[RunConfig]) -> None:
-        """Refuse runs of several ranks, and runs that cannot share a GPU."""
-        if (ranks := max(run.ranks for run in runs)) > 1:
-            raise UsageError(f"ranks={ranks} needs executor=slurm: a local worker is a single process")
+        """Refuse runs that cannot share a GPU."""
         check_gpu_sharing(self.runs_per_gpu, runs)
 
     def num_workers(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
@@ -148,7 +147,7 @@ class LocalExecutor(Executor):
 
 @checked_dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DebugExecutor(LocalExecutor):
-    """One worker in this process: slower, but a debugger and print statements reach it."""
+    """One worker in this process: slower, but a debugger and print statements reach it, or rank 0 of several."""
 
     cluster: Literal["debug", "local"] = "debug"
     workers: Literal[1] = 1

@@ -11,7 +11,7 @@ from ablations.request import Request, write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
+from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, end, new_launch
 from sweeps.executors import slurm_commands
 from sweeps.executors.base import Executor, check_gpu_sharing
 from sweeps.executors.slurm_commands import check_accepted
@@ -62,9 +62,25 @@ class SlurmExecutor(SlurmResources, Executor):
         return ""
 
     def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
-        """Submit workers for this work and the finalizer job, and return at once.
+        """Submit workers for this work and the finalizer job, and return at once; errors as in ``submit``.
 
         A run that another launch has in the queue too is done by the worker that comes first.
+        """
+        jobs = self.submit(plan, work, reports_dir)
+        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+        board.console.print(
+            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
+            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
+            soft_wrap=True,
+        )
+        write_request(plan.runs_dir, request)
+        return False
+
+    def submit(self, plan: Plan, work: Work, reports_dir: Path | None) -> Jobs:
+        """Submit workers for this work and the finalizer job.
+
+        Args:
+            reports_dir: where the finalizer job writes the report; None for runs of no study.
 
         Raises:
             UsageError: SLURM refuses; nothing stays in the queue.
@@ -75,20 +91,13 @@ class SlurmExecutor(SlurmResources, Executor):
         try:
             write_work(launch_dir, work)
             absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
-            jobs = submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir.resolve()), work.tasks)
+            reports_dir = None if reports_dir is None else reports_dir.resolve()
+            return submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir), work.tasks)
         except BaseException:
             end(launch_dir)
             with contextlib.suppress(OSError):
                 (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
             raise
-        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
-        board.console.print(
-            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
-            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
-            soft_wrap=True,
-        )
-        write_request(plan.runs_dir, request)
-        return False
 
     def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
         for run in {run.ranks: run for run in runs}.values():

@@ -108,7 +108,7 @@ class FinalizerJob(Checkpointable):
     Attributes:
         plan: whose report it writes.
         executor: with which lost runs are submitted again.
-        reports_dir: where the report is written.
+        reports_dir: where the report is written; None for runs of no study.
         num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.OpenTasks``).
         poll_seconds: time between two checks of runs that others hold.
     """
@@ -116,7 +116,7 @@ class FinalizerJob(Checkpointable):
     launch_dir: Path
     plan: Plan
     executor: SlurmResources
-    reports_dir: Path
+    reports_dir: Path | None
     num_attempts: int = 0
     poll_seconds: float = POLL_SECONDS
 

@@ -53,21 +53,29 @@ class Room:
 
 
 def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
-    """Return how many workers fit this machine if each does the largest of these runs."""
-    threads, cores = max(run.threads for run in runs), machine.num_cores()
-    found = [Room(cores // threads, f"has {cores} cores, and a run needs {threads} (threads={threads})")]
+    """Return how many workers fit this machine if each does the largest of these runs, with all of its ranks."""
+    ranks, threads, cores = max_ranks(runs), max(run.threads for run in runs), machine.num_cores()
+    each_rank = f"ranks={ranks}, " if ranks > 1 else ""
+    needed = f"and a run needs {ranks * threads} ({each_rank}threads={threads})"
+    found = [Room(cores // (ranks * threads), f"has {cores} cores, {needed}")]
     if any(run.device == "cuda" for run in runs):
         gpus, memory = machine.num_gpus(), machine.gpu_memory() // runs_per_gpu
         each = f", for {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
-        found.append(Room(gpus * runs_per_gpu, f"has {gpus} GPUs{each}"))
+        needed = f", and a run needs {ranks} (ranks={ranks})" if ranks > 1 else ""
+        found.append(Room(gpus * runs_per_gpu // ranks, f"has {gpus} GPUs{each}{needed}"))
         if gpus and memory and not (largest := largest_run(runs, memory)).fits:
             found.append(Room(0, f"has {_described(memory, largest)}{' on a GPU' + each}"))
     else:
-        memory = machine.total_memory()
+        memory = machine.total_memory() // ranks
         largest = largest_run(runs, memory)
         workers = memory // largest.needed if largest.fits else 0
-        found.append(Room(workers, f"has {_described(memory, largest)}"))
+        found.append(Room(workers, f"has {_described(memory, largest)}{' for each rank' * (ranks > 1)}"))
     return min(found, key=lambda one: one.workers)
+
+
+def max_ranks(runs: Iterable[RunConfig]) -> int:
+    """Return the number of processes of a worker that does these runs; untrained encoders need one."""
+    return max(run.ranks for run in runs)
 
 
 def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
@@ -78,9 +86,10 @@ def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunCon
     return max(largest.usable // largest.needed, 1)
 
 
-def largest_bytes(runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
-    """Return the bytes that the largest of these runs, on the CPU, takes on this machine."""
-    return largest_run(runs, machine.total_memory()).needed
+def largest_bytes(runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
+    """Return the bytes that the largest of these runs, on the CPU, takes on this machine, with all of its ranks."""
+    ranks = max_ranks(runs)
+    return ranks * largest_run(runs, machine.total_memory() // ranks).needed
 
 
 def largest_run(runs: Iterable[RunConfig], available: int) -> Choice:

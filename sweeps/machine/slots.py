@@ -9,7 +9,7 @@ import fcntl
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,30 +24,37 @@ def run_slots(
     runs_per_gpu: int | None = 1,
     machine: Machine = HERE,
     work: str = "",
-) -> Iterator[bool]:
-    """Try to hold the slots of a worker for the length of the context: a core per thread, and memory, or with CUDA a
-    GPU, which becomes this process's device. Yields False when too little is free.
+) -> Iterator[Sequence[int] | None]:
+    """Try to hold the slots of a worker for the length of the context: for each rank a core per thread, and memory, or
+    with CUDA a GPU, of which the first becomes this process's device.
+
+    Yields the numbers of the GPUs, empty without CUDA; None when too little is free.
 
     Args:
-        memory_needed: returns the bytes that the largest run takes; called once there are cores.
+        memory_needed: returns the bytes that the largest run takes, with all of its ranks; called once there are cores.
         runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
         work: what this process works on, for those that wait for its slots.
     """
     if runs_per_gpu is None:
-        yield True
+        yield ()
         return
     with ExitStack() as held:
-        is_free = held.enter_context(core_slots(run.threads, machine, work))
+        is_free, gpus = held.enter_context(core_slots(run.ranks * run.threads, machine, work)), list[int]()
         if is_free and run.device == "cuda":
             import torch
 
-            gpu = held.enter_context(gpu_slot(runs_per_gpu, machine, work))
-            is_free = gpu is not None
-            if gpu is not None:
-                torch.cuda.set_device(gpu)
+            for _ in range(run.ranks):
+                gpu = held.enter_context(gpu_slot(runs_per_gpu, machine, work))
+                if gpu is None:
+                    held.close()  # leave the others to other runs
+                    break
+                gpus.append(gpu)
+            is_free = len(gpus) == run.ranks
+            if is_free:
+                torch.cuda.set_device(gpus[0])
         elif is_free:
             is_free = held.enter_context(memory_slot(memory_needed(), machine))
-        yield is_free
+        yield gpus if is_free else None
 
 
 @contextmanager
@@ -84,7 +91,7 @@ def memory_slot(needed: int, machine: Machine = HERE) -> Iterator[bool]:
     """Try to reserve this many bytes for this process. Yields False when they are not free.
 
     Memory that other processes reserved and have not allocated yet is not free. A reservation is a locked file that
-    holds its size, so it ends with its process.
+    holds its size, so it ends with its process. What the other ranks of a run have allocated still counts as reserved.
     """
     folder = _folder()
     with ExitStack() as held:

@@ -41,7 +41,7 @@ def cheap(words: list[str]) -> list[str]:
     """
     if "train" in words:
         start = words.index("train")
-        overrides = [word for word in words[start + 1 :] if not word.startswith(("runs_dir=", "limit="))]
+        overrides = [word for word in words[start + 1 :] if not word.startswith(("runs_dir=", "limit=", "executor"))]
         return ["python", *words[words.index("-m") : start], "cost", *overrides]
     if "sweeps/launch.py" in words and "--help" not in words:
         kept = [word for word in words if not word.startswith(("limit=", "dry_run=", "executor="))]

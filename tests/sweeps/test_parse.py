@@ -28,7 +28,6 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("sweep.seeds=few",), "sweep.seeds: few must be a number of seeds, at least 1, or a list"),
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
         (("seed=1",), "cannot use 'seed=1' in a sweep: it has no effect; type sweep.seeds=[1]"),
-        (("ranks=2",), "ranks=2 needs executor=slurm"),
         (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: blind_choice_accuracy, "),
         (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
         (("sweep.suffix=../other",), "sweep.suffix: String should match pattern"),

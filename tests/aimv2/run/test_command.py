@@ -1,7 +1,11 @@
 """The command ``python -m aimv2 train``."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import pytest
 
 from aimv2.cli import main
 from tests.helpers.training import small_run
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -158,3 +164,25 @@ def test_warning_of_a_metric_is_printed(train):
     assert status == 0
     warnings = [line for line in printed.splitlines() if line.startswith("warning: ")]
     assert "warning: probe_digits: the best learning rate, 0.01, is at the edge of the grid" in warnings
+
+
+@pytest.mark.exhaustive
+def test_ctrl_c_on_several_ranks_saves_a_checkpoint_from_which_they_resume(tmp_path, cache_dir):
+    """The terminal sends it to all processes; their output ends with the last of them."""
+    arguments = small_run(cache_dir, "ranks=2", "device=cpu", "budget.samples=4000", "checkpoint.every_seconds=0.1")
+    command = [sys.executable, "-m", "aimv2", "train", *arguments, f"runs_dir={tmp_path}"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        while not list(tmp_path.glob("v2-*/attempts/0001/checkpoint/0*")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        printed = process.stdout.read()
+    assert process.returncode == 130
+    assert "Interrupted. Run the same command to resume" in printed
+    assert "Traceback" not in printed
+    resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    (manifest,) = tmp_path.glob("v2-*/attempts/0002/manifest.json")
+    assert json.loads(manifest.read_text())["resumed"]["step"] > 0

@@ -1,6 +1,6 @@
 """Two ranks against one process, and runs in which a rank is interrupted, fails or dies.
 
-This process is rank 0, and another one follows.
+This process is rank 0, and another one follows, unless all ranks are other processes.
 """
 
 import functools
@@ -27,6 +27,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.cli import main as command_line
+from aimv2.config.run_config import BudgetConfig, CheckpointConfig
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
@@ -78,13 +79,13 @@ def launcher_of(ranks):
 
 
 class Follower:
-    """A process that is a rank but 0 and calls a function; ``led`` makes this process rank 0 within a context."""
+    """A process that is a rank and calls a function; ``led`` makes this process rank 0 within a context."""
 
     def __init__(self, function, *arguments, rank=1, given=None):
         self.given = given or launcher_of(2)
         self.output = Path(tempfile.mkdtemp()) / "stderr"
         server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload([__name__])  # torch is imported once for all of them
+        server.set_forkserver_preload([__name__, "torch._dynamo", "pandas"])  # once for all of them
         self.process = server.Process(
             target=as_rank, args=(rank, self.given, self.output, function, arguments), daemon=True
         )
@@ -115,8 +116,15 @@ def following(config, **does):
     return Follower(follow_until, config, does)
 
 
-def follow_until(config, does):
-    """Follow rank 0 until this rank is interrupted, killed or fails in a step or in a part of the evaluation."""
+def lead_until(run, config, does):
+    """Execute a run as rank 0, until this rank is killed in a step."""
+    disturb(does)
+    execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
+    dismiss()
+
+
+def disturb(does):
+    """Have this process be interrupted, killed or fail in a step."""
     original = TrainBatches.part
 
     def disturbed(batches, step, images):
@@ -128,6 +136,12 @@ def follow_until(config, does):
             raise MemoryError("no room for the batch")
         return original(batches, step, images)
 
+    TrainBatches.part = disturbed
+
+
+def follow_until(config, does):
+    """Follow rank 0 until this rank is disturbed, in a step or in a part of the evaluation."""
+
     def evaluated(*data):
         *data, part, world = data
 
@@ -138,7 +152,7 @@ def follow_until(config, does):
 
         return evaluate(*data, disturbed_part, world)
 
-    TrainBatches.part = disturbed
+    disturb(does)
     with Interrupts().listening() as interrupts:
         follow_and_evaluate(config, interrupts, evaluated if does.get("evaluates") else unevaluated)
 
@@ -352,28 +366,53 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
         again = replace(config, seed=1)
         if "fails_in" in does:  # rank 1 wrote its error to the store
             refused = execute(RunFolder(tmp_path, signature(again)).acquire(again), again)
-            assert refused.message == "the other ranks ended with an earlier run; start all ranks again"
+            assert refused.message == "another rank ended before the work began; start all ranks again"
     status, printed = follower.ended()
     assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("parallel", "killed"), [("ddp", 1), ("ddp", 3), ("fsdp", 2)])
-def test_of_four_ranks_the_one_that_dies_is_to_blame_and_no_survivor(longer, tmp_path, parallel, killed):
-    """Whichever survivor's collective fails first."""
-    config, given = replace(longer({"parallel": parallel}), ranks=4), launcher_of(4)
-    followers = [
-        Follower(follow_until, config, {"killed_in": 2} if rank == killed else {}, rank=rank, given=given)
-        for rank in (1, 2, 3)
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(longer, tmp_path, ranks, parallel):
+    """Every rank is killed in turn, in a random step, whichever survivor's collective fails first."""
+    seed = int.from_bytes(os.urandom(4))
+    print(f"seed {seed}")
+    steps_each = 3
+    budget = BudgetConfig(samples=24 * steps_each * (ranks + 1), batch_size=24)
+    config = replace(longer({"parallel": parallel}), ranks=ranks, budget=budget, checkpoint=CheckpointConfig(1e-3))
+    whole, resumed = (RunFolder(tmp_path / name, signature(config)) for name in ("whole", "resumed"))
+    assert executed(config, whole) == [0] * ranks
+    for killed, drawn in enumerate(np.random.default_rng(seed).integers(steps_each, size=ranks)):
+        ended = executed(config, resumed, killed=killed, killed_in=killed * steps_each + int(drawn))
+        assert ended == [-signal.SIGKILL if rank == killed else 0 for rank in range(ranks)], f"seed {seed}"
+        failure = resumed.failure()
+        assert failure.cause == "node", f"seed {seed}: {failure}"
+        assert failure.message.startswith(
+            "another rank ended without an error message: " if killed else "the process ended without recording"
+        ), f"seed {seed}: {failure}"
+    assert executed(config, resumed) == [0] * ranks, f"seed {seed}"
+    assert resumed.num_attempts == ranks + 1
+    weights, expected = (load_file(run.file("weights.safetensors")) for run in (resumed, whole))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected), f"seed {seed}"
+
+
+def executed(config, run, *, killed=None, killed_in=None):
+    """Execute a run in one process for each rank, and return their exit statuses."""
+    given, does = launcher_of(config.ranks), {"killed_in": killed_in}
+    processes = [
+        Follower(
+            *(lead_until, run) if rank == 0 else (follow_until,),
+            config,
+            does if rank == killed else {},
+            rank=rank,
+            given=given,
+        )
+        for rank in range(config.ranks)
     ]
-    run = RunFolder(tmp_path, signature(config))
-    with followers[0].led():
-        failure = execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
-    assert failure.cause == "node"
-    assert failure.message.startswith("another rank ended without an error message: ")
-    assert [follower.ended()[0] for follower in followers] == [
-        -signal.SIGKILL if rank == killed else 0 for rank in (1, 2, 3)
-    ]
+    ended = [process.ended() for process in processes]
+    assert not any("Traceback" in printed for _, printed in ended), ended
+    return [status for status, _ in ended]
 
 
 @pytest.mark.exhaustive
@@ -420,7 +459,7 @@ def test_what_a_failed_run_holds_is_freed_with_its_process_group(longer):
 @pytest.mark.parametrize(
     ("started", "ranks", "message"),
     [
-        ({}, 2, "ranks=2, but WORLD_SIZE=1; start it with: torchrun --nproc-per-node 2 "),
+        ({}, 2, r"ranks=2, but WORLD_SIZE=1: the launcher has to start .* \(torchrun --nproc-per-node 2\)"),
         ({"WORLD_SIZE": "4"}, 2, "ranks=2, but WORLD_SIZE=4"),
         ({"WORLD_SIZE": "2"}, 1, "ranks=1, but WORLD_SIZE=2"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, 2, "ranks=2, but the launcher did not set MASTER_ADDR and MASTER_PORT"),

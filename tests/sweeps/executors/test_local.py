@@ -11,12 +11,14 @@ from rich.console import Console
 from ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
+from aimv2.config.signature import untrained
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import active_launches, cancel, new_launch
 from sweeps.executors.local import (
     MAX_IDLE,
     DebugExecutor,
+    LocalExecutor,
     StartedWorker,
     keep_workers,
     report_of,
@@ -43,6 +45,20 @@ def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_
         assert list(run.metrics()["step"]) == [0, 1, 2]
     DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
     assert [run.num_attempts for run in plan.runs.values()] == num_attempts
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("executor", [LocalExecutor(workers=1), DEBUG], ids=lambda one: one.cluster)
+def test_a_worker_starts_the_ranks_of_its_runs_and_does_all_runs(executor, tiny, tmp_path):
+    """It ended after one run, as a SLURM job does."""
+    configs = [replace(tiny, ranks=2), replace(tiny, ranks=2, seed=1), untrained(tiny)]
+    plan = Plan(
+        "a test", [Cell(arm=str(config.ranks), seed=config.seed, config=config) for config in configs], tmp_path
+    )
+    executor.complete(plan, plan.work(plan.remaining()), board_of(plan))
+    assert plan.remaining() == []
+    assert [run.num_attempts for run in plan.runs.values()] == [1, 1, 1]
+    assert len(list(tmp_path.glob("workers/*/*.log"))) == (executor.cluster == "local")
 
 
 def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):

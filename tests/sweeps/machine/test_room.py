@@ -11,6 +11,8 @@ from aimv2.memory.setup import USABLE
 from aimv2.request.resolve import with_attention
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.machine.room import (
+    Room,
+    largest_bytes,
     largest_run,
     resident_memory,
     resolve_runs_per_gpu,
@@ -39,6 +41,22 @@ def test_room_is_limited_by_cores_memory_or_gpus(base):
     assert room([on_gpu], machine=machine(gpus=2)).workers == 2
     assert room([on_gpu], 3, machine(gpus=2)).workers == 6
     assert room([on_gpu], 3, machine(gpus=2, cores=4)).workers == 4
+
+
+def test_a_worker_has_room_for_all_ranks_of_a_run(base):
+    two = replace(base, ranks=2)
+    assert room([two, base], machine=machine()).workers == 4
+    assert room([replace(two, threads=3)], machine=machine()).workers == 1
+    assert room([two], machine=machine(memory=7 * memory_bytes(two))).workers == 3
+    assert largest_bytes([two], machine()) == 2 * memory_bytes(two)
+    on_gpu = replace(two, device="cuda")
+    assert room([on_gpu], machine=machine(gpus=5)).workers == 2
+    none = room([replace(on_gpu, ranks=8)], machine=machine(cores=64, gpus=5))
+    assert none == Room(0, "has 5 GPUs, and a run needs 8 (ranks=8)")
+    assert room([replace(two, threads=5)], machine=machine()).limit == (
+        "has 8 cores, and a run needs 10 (ranks=2, threads=5)"
+    )
+    assert room([two], machine=machine(memory=1e8)).limit.endswith(" GB for each rank")
 
 
 def test_num_workers_refuses_more_than_there_is_room_for(base):

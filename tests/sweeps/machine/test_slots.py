@@ -111,9 +111,15 @@ def test_gpu_slots_have_as_many_holders_as_requested(shares, gpus):
     assert gpus_held(*shares) == gpus, "they are free again"
 
 
-def test_run_slots_set_the_processes_gpu(tiny, monkeypatch):
+@pytest.fixture
+def devices(monkeypatch):
+    """The GPUs that became this process's device."""
     devices = []
     monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    return devices
+
+
+def test_run_slots_set_the_processes_gpu(tiny, devices):
     run, here = replace(tiny, device="cuda", threads=2), machine(gpus=2)
     with (
         run_slots(run, int, machine=here) as first,
@@ -121,12 +127,31 @@ def test_run_slots_set_the_processes_gpu(tiny, monkeypatch):
         run_slots(run, int, machine=here) as third,
         run_slots(tiny, int, machine=here) as on_cpu,
     ):
-        assert [first, second, third, on_cpu] == [True, True, False, True]
+        assert [first, second, third, on_cpu] == [[0], [1], None, []]
     assert devices == [0, 1]
 
 
+def test_run_slots_hold_a_gpu_for_each_rank_or_none(tiny, devices):
+    two, here = replace(tiny, device="cuda", ranks=2), machine(gpus=5)
+    four = replace(two, ranks=4, budget=replace(tiny.budget, batch_size=8))
+    with (
+        run_slots(two, int, machine=here) as first,
+        run_slots(four, int, machine=here) as too_many,
+        run_slots(two, int, machine=here) as third,
+    ):
+        assert [first, too_many, third] == [[0, 1], None, [2, 3]]
+    assert devices == [0, 2]
+
+
+def test_run_slots_hold_cores_for_each_rank(tiny):
+    with run_slots(replace(tiny, ranks=2), int, machine=THREE_CORES) as two:
+        assert two == []
+        with run_slots(replace(tiny, ranks=2), int, machine=THREE_CORES) as too_many:
+            assert too_many is None
+
+
 def test_run_slots_without_memory_hold_no_cores(tiny):
-    with run_slots(replace(tiny, threads=3), lambda: 11 * GB, machine=THREE_CORES) as is_free:
-        assert not is_free
+    with run_slots(replace(tiny, threads=3), lambda: 11 * GB, machine=THREE_CORES) as gpus:
+        assert gpus is None
     with core_slots(3, THREE_CORES) as is_free:
         assert is_free
