@@ -107,11 +107,10 @@ def _predict_area(config: RunConfig, setup: Setup, area: int) -> Memory:
 
 
 def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches: int) -> Memory:
-    is_sharded = config.ranks > 1 and setup.parallel == "fsdp"
-    divisor = config.ranks if is_sharded else 1
+    divisor = {"ddp": 1, "hsdp": min(config.ranks, config.ranks_per_node), "fsdp": config.ranks}[setup.parallel]
     held = FLOAT32 * num_parameters(parts) / divisor
     trained = FLOAT32 * num_parameters(part for part in parts if not part.is_frozen) / divisor
-    step = _Step(config, setup, parts, is_sharded)
+    step = _Step(config, setup, parts, divisor)
     largest = max(step.moments(trained), key=sum)
     return Memory(
         weights=round(held),
@@ -125,10 +124,15 @@ def _predict(config: RunConfig, setup: Setup, parts: Sequence[Part], num_patches
 
 
 class _Step:
-    """A step of a rank, micro-batch by micro-batch."""
+    """A step of a rank, micro-batch by micro-batch.
 
-    def __init__(self, config: RunConfig, setup: Setup, parts: Sequence[Part], is_sharded: bool) -> None:
-        self._config, self._setup, self._is_sharded = config, setup, is_sharded
+    Args:
+        divisor: ranks that hold one copy of the weights together.
+    """
+
+    def __init__(self, config: RunConfig, setup: Setup, parts: Sequence[Part], divisor: int) -> None:
+        self._config, self._setup, self._divisor = config, setup, divisor
+        self._is_sharded = divisor > 1
         # In the order of the forward pass: the pixel loss is computed last.
         self._parts = sorted(parts, key=lambda part: part.name == "pixel head")
         self._value = BFLOAT16 if config.precision == "bfloat16" else FLOAT32
@@ -140,19 +144,20 @@ class _Step:
         """Bytes of copies of weights that a micro-batch holds to the end."""
         # Products read all weights but those of embeddings, which other parts have.
         of_blocks = sum(map(_of_blocks, self._parts)) - self._copied_in_forward
-        autocast = self._cast(of_blocks + sum(part.parameters for part in self._parts if part.blocks is None))
+        others = sum(part.parameters for part in self._parts if part.blocks is None)
         if not self._is_sharded:
-            return autocast
-        block = self._largest_block
+            return self._cast(of_blocks + others)
         # The root's weights and gradients are whole from the forward pass to the end. Blocks have the weights of two
-        # (this and the next one), the buffer of their all-gather, gradients, and the buffer of their reduce-scatter.
-        return autocast + FLOAT32 * (2 * sum(self._outside) + 5 * block)
+        # (this and the next one), the buffer of their all-gather and gradients in the precision of products, and the
+        # buffer of their reduce-scatter. The root's stays into the next micro-batch.
+        of_block = (4 * self._value + FLOAT32) * self._largest_block
+        return self._cast(others) + FLOAT32 * (2 + self._accumulates) * sum(self._outside) + of_block
 
     @property
     def _copied_in_forward(self) -> int:
         """Parameters of which autocast has copies in the forward pass only: the backward pass makes those of one block
-        after the other again."""
-        if not self._setup.activation_checkpointing:
+        after the other again. Shards are sent as such copies."""
+        if not self._setup.activation_checkpointing or self._is_sharded:
             return 0
         return sum(map(_of_blocks, self._parts)) - self._largest_block
 
@@ -215,7 +220,8 @@ class _Step:
 
     def _now(self, gradients: float, held: float) -> float:
         # DDP's buckets hold all gradients from the start on, and so does every micro-batch but the first.
-        return held if self._config.ranks > 1 or self._accumulates else gradients
+        has_buckets = self._config.ranks > 1 and not self._is_sharded
+        return held if has_buckets or self._accumulates else gradients / self._divisor
 
     def _saved(self, part: Part) -> float:
         """Return the bytes of a part that are saved from the forward to the backward pass of a micro-batch."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from aimv2.cost.parts import Part
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
+# Tokens and patches of a micro-batch whose backward pass hides the exchange of all gradients between nodes: 8 bytes per
+# parameter at 50 GB/s (400 Gbit/s for each GPU) take as long as 4 FLOPs per parameter and token at 400 TFLOP/s.
+HIDING = 16_000
 USABLE = 0.9  # of the memory: allocators leave gaps, and libraries have buffers
 
 
@@ -132,9 +135,10 @@ def choose(config: RunConfig, available: int) -> Choice:
 
     The micro-batch is the largest divisor of the rank's share of a batch that fits, so that all micro-batches are
     equal. With whole weights (``ddp``) and all activations, at least FEW images should fit, or the share if it is
-    smaller, or the given ``micro_batch``. If not, these are tried in turn: shards of the weights (``fsdp``), which move
-    more data; activation checkpointing, which computes the blocks' forward pass twice; both. If FEW never fit, the
-    largest number is taken.
+    smaller, or the given ``micro_batch``; between the GPUs of several nodes, as many as hide the exchange of gradients.
+    If not, these are tried in turn: shards of a copy on each node (``hsdp``), if there are several; shards of one copy
+    (``fsdp``), which move more data; activation checkpointing, which computes the blocks' forward pass twice; both. If
+    FEW never fit, the largest number is taken.
 
     Args:
         available: bytes of memory of each rank.
@@ -146,17 +150,27 @@ def choose(config: RunConfig, available: int) -> Choice:
     sizes = _divisors(share) if config.micro_batch == "auto" else [min(config.micro_batch, share)]
     enough = min(FEW, share) if config.micro_batch == "auto" else sizes[0]
     checkpointing = (False, True) if config.activation_checkpointing == "auto" else (config.activation_checkpointing,)
-    parallels: tuple[Parallel, ...] = ("ddp", "fsdp") if config.ranks > 1 else ("ddp",)
-    if config.parallel != "auto":
-        parallels = (config.parallel,)
+    parallels, per_image = _parallels(config), config.model.num_patches + config.model.max_text_tokens
+    few_wait = config.device == "cuda" and config.ranks > config.ranks_per_node and config.parallel == "auto"
     parts, found = objective(config.objective.name).cost(config), []
     for saves_inputs, parallel in product(checkpointing, parallels):
         setup = Setup(parallel=parallel, micro_batch=share, activation_checkpointing=saves_inputs)
         choice = _largest(config, setup, sizes, parts, int(USABLE * available))
-        if choice.trains and choice.setup.micro_batch >= enough:
+        waits = few_wait and parallel == "ddp" and choice.setup.micro_batch * per_image < HIDING
+        if choice.trains and choice.setup.micro_batch >= enough and not waits:
             return choice
         found.append(choice)
     return max(found, key=lambda one: (one.trains, one.setup.micro_batch if one.trains else -one.memory.total))
+
+
+def _parallels(config: RunConfig) -> tuple[Parallel, ...]:
+    """Return how the ranks may hold the weights, in the order in which it is tried."""
+    if config.parallel != "auto":
+        return (config.parallel,)
+    if config.ranks == 1:
+        return ("ddp",)
+    has_whole_nodes = config.ranks > config.ranks_per_node and not config.ranks % config.ranks_per_node
+    return ("ddp", "hsdp", "fsdp") if has_whole_nodes else ("ddp", "fsdp")
 
 
 def _largest(config: RunConfig, setup: Setup, sizes: Sequence[int], parts: Sequence[Part], usable: int) -> Choice:
