@@ -151,12 +151,12 @@ def choose(config: RunConfig, available: int) -> Choice:
     enough = min(FEW, share) if config.micro_batch == "auto" else sizes[0]
     checkpointing = (False, True) if config.activation_checkpointing == "auto" else (config.activation_checkpointing,)
     parallels, per_image = _parallels(config), config.model.num_patches + config.model.max_text_tokens
-    few_wait = config.device == "cuda" and config.ranks > config.ranks_per_node and config.parallel == "auto"
+    crosses_nodes = config.device == "cuda" and config.ranks > config.ranks_per_node and config.parallel == "auto"
     parts, found = objective(config.objective.name).cost(config), []
     for saves_inputs, parallel in product(checkpointing, parallels):
         setup = Setup(parallel=parallel, micro_batch=share, activation_checkpointing=saves_inputs)
         choice = _largest(config, setup, sizes, parts, int(USABLE * available))
-        waits = few_wait and parallel == "ddp" and choice.setup.micro_batch * per_image < HIDING
+        waits = crosses_nodes and parallel == "ddp" and choice.setup.micro_batch * per_image < HIDING
         if choice.trains and choice.setup.micro_batch >= enough and not waits:
             return choice
         found.append(choice)

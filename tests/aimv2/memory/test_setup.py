@@ -57,13 +57,31 @@ def test_micro_batches_are_equal_and_the_largest_that_fit(batch_size):
 
 
 def test_weights_are_sharded_where_the_whole_leaves_too_little():
-    config = on_gpus(vit_1b(), 64)
+    config = on_gpus(vit_1b(), 8)
     few = int(bytes_of(config, micro_batch=FEW) / USABLE)
     assert setup_of(config, few + GB).parallel == "ddp"
     sharded = setup_of(config, few - GB)
     assert (sharded.parallel, sharded.activation_checkpointing) == ("fsdp", False)
     assert sharded.micro_batch >= FEW
     assert setup_of(replace(config, parallel="ddp"), few - GB).activation_checkpointing
+
+
+def test_each_node_has_a_copy_where_gradients_would_cross_nodes_for_longer_than_a_micro_batch_takes():
+    """Of vit_3b an H100 holds 16 images with whole weights, of vit_l 128."""
+    large, small = on_gpus(vit_3b(), 64), on_gpus(vit_l_2b(), 64)
+    assert (setup_of(large, 80 * GB).parallel, setup_of(small, 80 * GB).parallel) == ("hsdp", "ddp")
+    assert setup_of(replace(large, parallel="ddp"), 80 * GB).parallel == "ddp"
+    assert setup_of(replace(large, ranks=8), 80 * GB).parallel == "ddp"
+    assert setup_of(replace(large, ranks=64, ranks_per_node=64), 80 * GB).parallel == "ddp"
+
+
+def test_shards_are_those_of_a_node():
+    config = on_gpus(vit_3b(), 64)
+    hsdp, fsdp, whole = (
+        predict(config, Setup(parallel=parallel, micro_batch=16, activation_checkpointing=True))
+        for parallel in ("hsdp", "fsdp", "ddp")
+    )
+    assert (8 * hsdp.weights, 64 * fsdp.moments) == pytest.approx((whole.weights, whole.moments), rel=1e-6)
 
 
 def test_blocks_are_computed_twice_only_where_few_images_would_fit():
@@ -79,7 +97,7 @@ def test_blocks_are_computed_twice_only_where_few_images_would_fit():
 
 
 def test_a_small_share_is_enough():
-    config = on_gpus(vit_l_2b(), 2048)
+    config = on_gpus(vit_l_2b(), 2048, ranks_per_node=2048)
     assert setup_of(config, 40 * GB) == Setup(parallel="ddp", micro_batch=4, activation_checkpointing=False)
 
 
