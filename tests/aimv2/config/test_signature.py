@@ -34,7 +34,16 @@ def test_added_fields_exist():
 
 # Values that change where or how fast a run computes, or that are named by other values.
 PLACE = {
-    *("scale", "device", "parallel", "micro_batch", "activation_checkpointing", "compile", "attention_kernel"),
+    *(
+        "scale",
+        "device",
+        "parallel",
+        "micro_batch",
+        "ranks_per_node",
+        "activation_checkpointing",
+        "compile",
+        "attention_kernel",
+    ),
     *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
     *("checkpoint.every_seconds", "checkpoint.watchdog_factor", "start.weights", "start.teacher"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
