@@ -177,6 +177,8 @@ class RunConfig:
         scale: recipe that the config started from; only a label.
         precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. ``tf32``
             is float32 whose products round their factors to 10 bits, on the tensor cores of a GPU.
+        residual: precision of the residual streams; ``bfloat16`` halves their memory and traffic where products are
+            bfloat16.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; rank 0 starts the others,
@@ -213,6 +215,7 @@ class RunConfig:
     log: LogConfig = LogConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    residual: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, gt=0)
     ranks: int = Field(default=1, gt=0)
@@ -226,6 +229,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.budget.batch_size % self.ranks:
             raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        if self.residual == "bfloat16" and self.precision not in ("auto", "bfloat16"):
+            raise ValueError(f"residual=bfloat16 needs precision=bfloat16, which is {self.precision} here")
         per_node = min(self.ranks, self.ranks_per_node)
         if self.parallel == "hsdp" and self.ranks % per_node:
             raise ValueError(f"parallel=hsdp needs whole nodes; ranks={self.ranks} and ranks_per_node={per_node}")

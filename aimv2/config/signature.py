@@ -48,6 +48,7 @@ ADDED: dict[str, Any] = {
     "native.areas": [],
     "objective.text_tokens": "batch",
     "optimizer.name": "adamw",
+    "residual": "float32",
     "start.frozen": [],
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",

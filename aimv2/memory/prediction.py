@@ -235,11 +235,12 @@ class _Step:
     def _kept(self, blocks: Blocks) -> float:
         """Return the saved bytes of a block that is not computed now."""
         if self._setup.activation_checkpointing:
-            return FLOAT32 * self._setup.micro_batch * blocks.input
+            stream = self._value if self._config.residual == "bfloat16" else FLOAT32
+            return stream * self._setup.micro_batch * blocks.input
         return self._of_block(blocks)
 
     def _of_block(self, blocks: Blocks) -> float:
-        """Return the saved bytes of a block. The residual stream, which its two norms read, is always float32."""
+        """Return the saved bytes of a block. What its two norms read is always float32."""
         exact = 2 * blocks.input
         return self._setup.micro_batch * (FLOAT32 * exact + self._value * (blocks.saved - exact))
 

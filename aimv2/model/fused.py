@@ -31,6 +31,7 @@ class RMSNorm(nn.RMSNorm):
         self.feeds_product = feeds_product
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # of a residual stream in bfloat16
         dtype = product_dtype(x) if self.feeds_product else x.dtype
         is_small = x.numel() < MIN_NORMED and dtype == x.dtype
         is_wide = x.dtype in (torch.float32, torch.float64) and x.dtype == self.weight.dtype

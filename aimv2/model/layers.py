@@ -209,10 +209,15 @@ def _compiled(compute: Callable[..., Tensor], is_dynamic: bool) -> Callable[...,
 
 
 class Stack(nn.ModuleList):
-    """A sequence of blocks."""
+    """A sequence of blocks.
+
+    Attributes:
+        is_residual_cast: True adds the blocks' outputs in the precision of products, as autocast has it.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(Block(config) for _ in range(config.depth))
+        self.is_residual_cast = False
 
     def forward(
         self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
@@ -223,15 +228,20 @@ class Stack(nn.ModuleList):
             mask: bool, as in ``SelfAttention``. It is converted here, which SDPA would do in every layer; one of
                 FlexAttention stays as it is.
         """
+        dtype = x_BLD.dtype
         if isinstance(mask, Tensor):
             mask = additive(mask, product_dtype(x_BLD))
+        if self.is_residual_cast:
+            x_BLD = x_BLD.to(product_dtype(x_BLD))
         for block, cache in zip_longest(self, caches):
             x_BLD = block(x_BLD, mask, is_causal=is_causal, cache=cache)
-        return x_BLD
+        return x_BLD.to(dtype)
 
     def remember(self, x_BLD: Tensor) -> list[KeyValues]:
         """Return the caches of the blocks after these causal positions, whose last states are not computed."""
         caches: list[KeyValues] = [[] for _ in self]
+        if self.is_residual_cast:
+            x_BLD = x_BLD.to(product_dtype(x_BLD))
         for block, cache in zip(self, caches, strict=True):
             x_BLD = block(x_BLD, is_causal=True, cache=cache, only_cache=cache is caches[-1])
         return caches

@@ -7,6 +7,7 @@ from torch import nn
 from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
+from aimv2.model.layers import Stack
 from aimv2.spec.objectives import objective
 
 
@@ -35,6 +36,9 @@ def build_empty(config: RunConfig) -> Network:
     """Build the run's network without weights, on the meta device. Frozen parts require no gradients."""
     with torch.device("meta"):
         model: Network = objective(config.objective.name).load().network(config)
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.is_residual_cast = config.residual == "bfloat16"
     for part in config.start.frozen:
         getattr(model, part).requires_grad_(False)
     return model

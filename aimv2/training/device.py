@@ -21,7 +21,8 @@ class Computation(Protocol):
 
 
 def autocast(computation: Computation) -> torch.autocast:
-    """Compute matrix products in this precision; weights, residual streams, norms and losses stay float32."""
+    """Compute matrix products in this precision; weights, norms, losses and, unless the run says
+    otherwise, residual streams stay float32."""
     return torch.autocast(computation.device, dtype=torch.bfloat16, enabled=computation.precision == "bfloat16")
 
 

@@ -10,7 +10,7 @@ from aimv2.base.errors import UsageError
 from benchmarks.command import BENCHMARKS, benchmarks_command
 from benchmarks.results import FILE, PAGE, read_results
 
-STEP = "model=demo precision=float32 batch=2 repeats=2 threads=1"
+STEP = "scale=demo precision=float32 batch=2 repeats=2 threads=1"
 exhaustive = pytest.mark.exhaustive
 ROOT = Path(__file__).parents[2]
 

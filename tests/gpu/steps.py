@@ -17,6 +17,7 @@ MEMORY = [
     ("tiny", 64, 1, {}),
     ("tiny", 64, 2, {"activation_checkpointing": True}),
     ("vit_l", 16, 1, {}),
+    ("vit_l", 16, 1, {"precision": "bfloat16", "residual": "bfloat16"}),
     ("vit_l", 16, 2, {"activation_checkpointing": True}),
 ]
 

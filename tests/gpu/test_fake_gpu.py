@@ -30,6 +30,7 @@ VARIANTS = [
     {"model.decoder.order": "text_first"},
     {"model.encoder.positions": "sincos", "native.areas": (8, 16, 32, 64), "augment.min_scale": 0.3},
     {"augment.hidden_fraction": 0.5},
+    {"residual": "bfloat16", "precision": "bfloat16"},
     {"activation_checkpointing": True, "micro_batch": 2},
 ]
 
@@ -73,6 +74,7 @@ def on_gpu(tiny, changes, **values):
 def test_training_waits_for_one_copy_to_the_host(
     tiny, pairs, copies, world_of, changes, is_compiled, ranks, parallel, precision
 ):
+    precision = changes.get("precision", precision)
     config = on_gpu(tiny, changes, precision=precision, compile=is_compiled, ranks=ranks, parallel=parallel)
     num_graphs = trained(config, pairs, copies, world_of(ranks))
     assert (copies.to_host, copies.pageable) == (1, 0)
@@ -117,4 +119,4 @@ def test_a_run_trains_and_is_evaluated(tmp_path, cache_dir, compiles):
 def test_memory_is_as_predicted(world_of, scale, micro_batch, num_parts, values, precision):
     """What torch's allocator holds at most, in a step that compares the gradients of both losses too."""
     peak, predicted = peak_and_predicted(world_of, scale, micro_batch, num_parts, {"precision": precision} | values)
-    assert peak == pytest.approx(predicted, rel=0.05)
+    assert peak == pytest.approx(predicted, rel=0.05 if values.get("ranks", 1) == 1 else 0.1)

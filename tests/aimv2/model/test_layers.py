@@ -64,6 +64,19 @@ def test_a_stack_that_saves_inputs_has_the_same_gradients_and_saves_less(stack, 
     assert saved[1] < saved[0] / 4
 
 
+def test_a_residual_stream_in_bfloat16_is_near_that_in_float32(stack):
+    """And differs from it; without autocast there is nothing to cast."""
+    x, found = torch.randn(3, 7, 24), []
+    for stack.is_residual_cast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(stack(x, is_causal=True))
+        assert found[-1].dtype == torch.float32
+    assert 0 < (found[1] - found[0]).norm() < 0.02 * found[0].norm()
+    exact = stack(x, is_causal=True)
+    stack.is_residual_cast = False
+    assert torch.equal(stack(x, is_causal=True), exact)
+
+
 def test_swiglu_is_the_same_with_and_without_gradients():
     ffn, x = SwiGLU(24, 64), torch.randn(2, 5, 24)
     gate, up = ffn.gate_up.weight.chunk(2)

@@ -212,7 +212,8 @@ def warnings_of_a_batch(world, config, batch):
     """Return the warnings of the forward and backward passes of a batch."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        engine_of(config, world).backward(share_of(batch, world.rank, world.size))
+        engine = engine_of(config, world)
+        engine.backward(engine.micro_batches(share_of(batch, world.rank, world.size)))
     return [str(warning.message) for warning in found]
 
 
