@@ -149,9 +149,9 @@ class _Step:
             return self._cast(of_blocks + others)
         # The root's weights and gradients are whole from the forward pass to the end. Blocks have the weights of two
         # (this and the next one), the buffer of their all-gather and gradients in the precision of products, and the
-        # buffer of their reduce-scatter. The root's stays into the next micro-batch.
+        # buffer of their reduce-scatter.
         of_block = (4 * self._value + FLOAT32) * self._largest_block
-        return self._cast(others) + FLOAT32 * (2 + self._accumulates) * sum(self._outside) + of_block
+        return self._cast(others) + FLOAT32 * 2 * sum(self._outside) + of_block
 
     @property
     def _copied_in_forward(self) -> int:

@@ -133,7 +133,7 @@ class Batch(NamedTuple):
         supervised_N = _within(self.supervised_N, rows, T)
         return self._replace(
             image=self.image[rows],
-            token_BT=self.token_BT[rows, :longest],
+            token_BT=self.token_BT[rows, :longest].contiguous(),  # as a GPU can copy it from pinned memory
             prefix_len_B=self.prefix_len_B[rows],
             supervised_N=supervised_N - supervised_N // T * (T - longest),
             scored_K=_within(self.scored_K, rows, self.num_patches),
