@@ -26,6 +26,8 @@ def build(folder: Path) -> Path:
 
     Functions that torch or Triton calls and that ``fake_gpu.c`` does not define do nothing and return 0, for success.
     """
+    if torch.version.cuda is None:
+        sys.exit(f"a fake GPU needs a CUDA build of torch, and this is {torch.__version__}")
     import triton  # which comes with a CUDA build of torch only
 
     folder.mkdir(parents=True, exist_ok=True)

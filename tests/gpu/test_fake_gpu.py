@@ -16,6 +16,7 @@ from aimv2.model.network import build
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.loop import train
 from aimv2.training.world import ALONE
+from tests.gpu.fake_gpu import NAME
 from tests.gpu.steps import MEMORY, peak_and_predicted
 from tests.helpers.training import Rows, changed, small_run
 
@@ -105,6 +106,14 @@ def test_a_run_trains_and_is_evaluated(tmp_path, cache_dir, compiles):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "run folder: " in done.stdout
+
+
+def test_a_step_is_timed():
+    arguments = ["device=cuda", "scale=demo", "precision=bfloat16", "batch=16", "micro_batch=8", "repeats=2"]
+    command = [sys.executable, "-m", "benchmarks", "step", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(word in done.stdout for word in ("MFU", "ddp, 8 images", NAME))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
