@@ -10,6 +10,7 @@ moments. torchrun starts several ranks, which share every batch:
 """
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -89,6 +90,9 @@ def measure(options: StepOptions) -> Iterator[Table]:
         UsageError: a scale is unknown, blocks cannot be compiled here, or the batch is not divisible by the ranks.
     """
     device = options.found_device
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if options.batch % ranks:
+        raise UsageError(f"batch={options.batch} is not divisible by {ranks} ranks")
     if options.compile and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
@@ -96,8 +100,6 @@ def measure(options: StepOptions) -> Iterator[Table]:
     scales = [options.scale] if options.scale else DEFAULTS[device]
     precisions = [options.precision] if options.precision else list(PRECISIONS)
     with launched(device) as world:
-        if options.batch % world.size:
-            raise UsageError(f"batch={options.batch} is not divisible by {world.size} ranks")
         for scale, precision in itertools.product(scales, precisions):
             with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
                 values = {"device": device, "ranks": world.size, "parallel": options.parallel}
@@ -147,7 +149,7 @@ def time_step(batches: TrainBatches, precision: Precision, options: StepOptions,
         "precision": precision,
         **{f"{part}, ms": 1000 * value for part, value in parts.items()},
         "images / s": options.batch / float(np.median(computing_R)),
-        "needed, GFLOP": flops / 1e9,
+        f"needed{', of a rank' * (world.size > 1)}, GFLOP": flops / 1e9,
         "product, GFLOP / s": float(np.median(product_rate_R)) / 1e9,
         "share of its rate": relative(flops / computing_R, product_rate_R),
         "memory, GB": peak_bytes(step, device) / 1e9,

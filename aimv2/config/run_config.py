@@ -177,18 +177,17 @@ class RunConfig:
         scale: recipe that the config started from; only a label.
         precision: precision of matrix products; ``auto`` is bfloat16 autocast on CUDA and float32 elsewhere. ``tf32``
             is float32 whose products round their factors to 10 bits, on the tensor cores of a GPU.
-        residual: precision of the residual streams; ``bfloat16`` halves their memory and traffic where products are
-            bfloat16.
+        residual: precision of the residual streams; ``bfloat16``, where products are bfloat16, halves what
+            checkpointing saves, and the traffic of compiled blocks.
         device: ``auto`` is CUDA if available, else the CPU.
         threads: CPU threads of each rank. Part of the run's name, because it changes the order of sums.
         ranks: processes that train the run together, each on an equal share of every batch; rank 0 starts the others,
             unless a launcher (torchrun, submitit) has. Losses and gradients are those of the whole batch. Part of the
             name like ``threads``.
         parallel: how ranks hold the weights: ``ddp``, each the whole; ``fsdp``, each a shard (FSDP2); ``hsdp``, each a
-            shard that the ranks of a machine hold together, and every machine the whole (HSDP). ``auto`` is ``ddp``,
-            unless the whole would not fit, or its gradients would be exchanged between machines for longer than a
-            micro-batch takes.
-        ranks_per_node: those of a machine, with a fast connection, if there are more ranks.
+            shard of its node's copy (HSDP). ``auto`` is ``ddp``, unless the whole would not fit, or its gradients would
+            be exchanged between nodes for longer than a micro-batch takes.
+        ranks_per_node: ranks of a node; between nodes the connection is slower.
         micro_batch: images that a rank computes at once; gradients are accumulated over its share of a batch. ``auto``
             is the most that are predicted to fit (``python -m aimv2 cost``).
         activation_checkpointing: True saves only the inputs of blocks, and computes the rest again in the backward

@@ -1,8 +1,8 @@
 """The memory of a rank in training, in closed form. Nothing here imports torch.
 
 The largest moment of a step is looked for in the order of the backward pass, in which saved values are released part by
-part while gradients are added. On the CPU the prediction is checked against measured peaks. For CUDA and FSDP2 it
-is derived from torch's code, and not checked on a GPU.
+part while gradients are added. On the CPU the prediction is checked against measured peaks, and for
+CUDA and FSDP2 against torch's allocator on a fake GPU (``tests/gpu``).
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def choose(config: RunConfig, available: int) -> Choice:
 
     The micro-batch is the largest divisor of the rank's share of a batch that fits, so that all micro-batches are
     equal. With whole weights (``ddp``) and all activations, at least FEW images should fit, or the share if it is
-    smaller, or the given ``micro_batch``; between the GPUs of several nodes, as many as hide the exchange of gradients.
+    smaller, or the given ``micro_batch``; between the GPUs of whole nodes, as many as hide the exchange of gradients.
     If not, these are tried in turn: shards of a copy on each node (``hsdp``), if there are several; shards of one copy
     (``fsdp``), which move more data; activation checkpointing, which computes the blocks' forward pass twice; both. If
     FEW never fit, the largest number is taken.
@@ -151,7 +151,7 @@ def choose(config: RunConfig, available: int) -> Choice:
     enough = min(FEW, share) if config.micro_batch == "auto" else sizes[0]
     checkpointing = (False, True) if config.activation_checkpointing == "auto" else (config.activation_checkpointing,)
     parallels, per_image = _parallels(config), config.model.num_patches + config.model.max_text_tokens
-    crosses_nodes = config.device == "cuda" and config.ranks > config.ranks_per_node and config.parallel == "auto"
+    crosses_nodes = config.device == "cuda" and "hsdp" in parallels and "ddp" in parallels
     parts, found = objective(config.objective.name).cost(config), []
     for saves_inputs, parallel in product(checkpointing, parallels):
         setup = Setup(parallel=parallel, micro_batch=share, activation_checkpointing=saves_inputs)

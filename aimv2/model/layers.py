@@ -134,7 +134,7 @@ class Block(nn.Module):
         is_compiled: True compiles the block for forward passes with gradients. Hooks stay outside of what is compiled,
             so that FSDP2 can gather the weights.
         saves_input: True saves only the input for the backward pass, which computes the rest again.
-        is_dynamic: True compiles it for all sizes at once, not for those of the first call first.
+        is_dynamic: True compiles it with sizes as variables from the first call on.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -165,7 +165,8 @@ class Block(nn.Module):
             return x_BLD
         if cache is not None or not torch.is_grad_enabled():
             return self.compute(x_BLD, mask, is_causal, cache)
-        compute = Block.recomputed if self.saves_input else Block.compute
+        is_frozen = not (x_BLD.requires_grad or self.attn.qkv.weight.requires_grad)  # then nothing is saved
+        compute = Block.recomputed if self.saves_input and not is_frozen else Block.compute
         if self.is_compiled:
             compute = _compiled(compute, self.is_dynamic)
         return compute(self, x_BLD, mask, is_causal)

@@ -64,9 +64,7 @@ def train_command(overrides: Sequence[str]) -> int:
     if HELP & set(overrides):
         print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, RUN_VALUES.rstrip()), end="")
         return 0
-    # Commas and units are not of Hydra's grammar.
-    limits = [limit for word in overrides if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
-    words = [word for word in overrides if not word.startswith(LIMIT)]
+    words, limits = split_limits(overrides)
     values = compose(words, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
     runs_dir = folder_of_runs(values, config)
@@ -77,8 +75,6 @@ def train_command(overrides: Sequence[str]) -> int:
     from aimv2.training.distributed import dismiss, is_launched, place
 
     config = resolve(config)
-    loading_of(config, setup_of(config))  # this and the next refuse a run that cannot fit the memory
-    check_evaluation(config)
     runs = with_untrained(config)
     interrupts = Interrupts(acknowledges=os.environ.get("RANK", "0") == "0")  # a terminal interrupts all ranks
     with interrupts.listening():
@@ -94,8 +90,14 @@ def train_command(overrides: Sequence[str]) -> int:
         finally:
             if is_launched() and config.ranks > 1:
                 dismiss()
-    _print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
+    print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
     return 0
+
+
+def split_limits(words: Sequence[str]) -> tuple[list[str], list[Limit]]:
+    """Return the words without ``limit=``, whose commas and units are not of Hydra's grammar, and its limits."""
+    limits = [limit for word in words if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
+    return [word for word in words if not word.startswith(LIMIT)], limits
 
 
 def folder_of_runs(values: Mapping[str, Any], config: RunConfig) -> Path:
@@ -117,12 +119,18 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     """Print what is left to do of the runs, what it costs and how it is set up; refuse it above the limits.
 
     Raises:
-        UsageError: it costs more than a limit, or than a CPU can compute.
+        UsageError: it does not fit the memory, or costs more than a limit, or than a CPU can compute.
     """
     left = [part for part in runs.values() if not RunFolder(runs_dir, signature(part)).is_done]
     left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
     if not left:
         return
+    from aimv2.training.local_ranks import check_gpus
+
+    for one in left:
+        check_gpus(one)
+        loading_of(one, setup_of(one))  # this and the next refuse a run that cannot fit the memory
+        check_evaluation(one)
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
     clock = MachineClock(keep=True, measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
@@ -151,7 +159,7 @@ def _reused(config: RunConfig, runs_dir: Path) -> Training | None:
 def _time_needed(cost: Price) -> str:
     if cost.seconds is None:
         return "the time is not known, because no such run has finished here"
-    return f"{duration(cost.seconds)} of training and evaluation, as such a run took here"
+    return f"{duration(cost.seconds)} of training and evaluation, at the speed measured here"
 
 
 def _described_setup(config: RunConfig) -> str:
@@ -214,7 +222,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
     return False
 
 
-def _print_results(runs: dict[str, RunFolder]) -> None:
+def print_results(runs: dict[str, RunFolder]) -> None:
     """Print a column of metrics for each run, and the metrics that do not apply to the first one."""
     run, *_ = runs.values()
     metrics, *others = (run.result()["metrics"] for run in runs.values())

@@ -27,6 +27,7 @@ from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
+from aimv2.memory.machine import ranks_here
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.manifest import manifest, rests_on
@@ -306,7 +307,8 @@ def _set_up(config: RunConfig) -> RunConfig:
         RunFailedError: training or evaluation does not fit the memory, or the host cannot hold the batches (cause ``out
             of memory``); or ``compile=true`` without a compiler (cause ``node``).
     """
-    config = replace(config, compile=compiles(config))
+    per_node = min(config.ranks_per_node, ranks_here(config))
+    config = replace(config, compile=compiles(config), ranks_per_node=per_node)
     if config.compile and (missing := missing_for_compile(config.device)):
         raise RunFailedError("node", f"compile=true needs {missing}, which {platform.node()} lacks")
     try:

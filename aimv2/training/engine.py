@@ -199,7 +199,7 @@ class Engine:
         """Average gradients over the ranks in the backward pass of the last micro-batch only.
 
         The ranks that hold the shards of one copy average them in every one, because FSDP2 would hold the whole
-        gradients until it does; machines with a copy each do so in the last.
+        gradients until it does; nodes with a copy each do so in the last.
         """
         if isinstance(self._module, DistributedDataParallel) and not is_last:
             return self._module.no_sync()

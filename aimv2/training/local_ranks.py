@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 
+import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in __all__
 
+from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import end_with_parent
 from aimv2.config.run_config import RunConfig
@@ -26,6 +28,14 @@ from aimv2.training.distributed import ENDING_SECONDS, GONE, dismiss, is_launche
 OF_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 HERE = "127.0.0.1"
 INTERRUPTED = 130  # exit status of a rank that was interrupted between two runs
+
+
+def check_gpus(config: RunConfig) -> None:
+    """Refuse ranks that are started here, if this machine has fewer GPUs."""
+    if config.ranks == 1 or config.device == "cpu" or is_launched():
+        return
+    if (found := torch.cuda.device_count()) < config.ranks:
+        raise UsageError(f"ranks={config.ranks} needs {config.ranks} GPUs, and this machine has {found}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
-from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu, room
+from sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
 from sweeps.plan import Plan
 from sweeps.status.board import Board
 from sweeps.tasks import Work, write_work
@@ -111,7 +111,7 @@ class LocalExecutor(Executor):
     @contextmanager
     def _starting(self, work: Work, launch_dir: Path, board: Board, num_workers: int) -> Iterator[Start]:
         """Yield a function that starts one of so many workers; stop those that still run when the context is left."""
-        cores = max(HERE.num_cores() // num_workers, 1)
+        cores = max(HERE.num_cores() // (num_workers * max_ranks(work.configs)), 1)  # of each rank
         runs_per_gpu, processes = resolve_runs_per_gpu(self.runs_per_gpu, work.configs), list[Process]()
 
         def start(name: str) -> Callable[[], int | None]:

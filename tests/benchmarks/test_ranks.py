@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from aimv2.base.errors import UsageError
 from aimv2.training.world import ALONE
 from benchmarks.ranks import launched
 
@@ -13,6 +14,13 @@ def test_without_torchrun_a_benchmark_is_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with launched("cpu") as world:
         assert world is ALONE
+
+
+def test_half_of_torchruns_variables_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE is set, but not RANK and "), launched("cpu"):
+        pass
 
 
 @pytest.mark.exhaustive

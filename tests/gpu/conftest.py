@@ -15,7 +15,7 @@ from tests.gpu.fake_gpu import LIBRARY, NAME
 
 @pytest.fixture(autouse=True)
 def device(request):
-    """Refuse to test on what the mark does not name; a test that is left out here would have passed nowhere."""
+    """Fail on another device than the mark names."""
     wants_fake = request.node.get_closest_marker("fake_gpu") is not None
     found = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     assert (found == NAME) is wants_fake, f"make test-{'fake-' * wants_fake}gpu; the GPU here: {found}"

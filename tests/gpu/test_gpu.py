@@ -15,6 +15,7 @@ from aimv2.config.paths import replaced
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory import setup_of
 from aimv2.memory.evaluation import predict_evaluation
+from aimv2.memory.loading import PROCESS_BYTES
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder
 from aimv2.spec.objectives import PRE_TRAINING, objective
@@ -87,7 +88,7 @@ def test_a_run_resumes_from_its_checkpoint(tmp_path, cache_dir):
     while not list(parts.glob("*/attempts/*/checkpoint/*")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    process.wait()
+    assert process.wait() != 0, "it ended before it could be interrupted"
     assert train(cache_dir, *values, f"runs_dir={parts}").returncode == 0
     for one, other in zip(rows_of(whole), rows_of(parts), strict=True):
         assert other["step"] == one["step"]
@@ -106,7 +107,7 @@ def test_evaluation_stays_within_its_prediction(tiny, pairs):
     model = build(config).to("cuda")
     torch.cuda.reset_peak_memory_stats()
     evaluate(model, objective(config.objective.name), pairs, config)
-    assert torch.cuda.max_memory_allocated() <= predict_evaluation(config).device
+    assert torch.cuda.max_memory_allocated() <= predict_evaluation(config).device - PROCESS_BYTES
 
 
 def test_runs_share_the_gpu(tmp_path, cache_dir):

@@ -45,7 +45,7 @@ def calibrate(
     if max_train_flops(config, 1) > MAX_SAMPLE_FLOPS[config.device]:
         return None
     short = _short(config)
-    if config.device == "cpu" and choose(short, total_memory()).memory.total > memory():
+    if config.device == "cpu" and choose(short, total_memory()).needed > memory():
         return None
     from aimv2.data.prepare import prepare
     from aimv2.run.execute import execute

@@ -75,6 +75,12 @@ def test_each_node_has_a_copy_where_gradients_would_cross_nodes_for_longer_than_
     assert setup_of(replace(large, ranks=64, ranks_per_node=64), 80 * GB).parallel == "ddp"
 
 
+def test_nodes_that_are_not_whole_keep_whole_weights():
+    """Shards of one copy would cross nodes in every micro-batch."""
+    config = on_gpus(vit_l_2b(), 12, budget=replace(vit_l_2b().budget, samples=0, batch_size=192))
+    assert setup_of(config, 80 * GB).parallel == "ddp"
+
+
 def test_shards_are_those_of_a_node():
     config = on_gpus(vit_3b(), 64)
     hsdp, fsdp, whole = (

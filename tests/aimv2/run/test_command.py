@@ -74,7 +74,7 @@ def test_price_and_setup_are_printed_before_a_run_starts_and_its_time_once_such_
     assert "price" not in train(cache=new_cache)[1], "both runs are done"
     status, printed, errors = train("seed=1", "limit=1GB,1FLOPs", cache=new_cache)
     assert status == 2
-    assert re.search(r"; \d+ s of training and evaluation, as such a run took here$", printed.splitlines()[0])
+    assert re.search(r"; \d+ s of training and evaluation, at the speed measured here$", printed.splitlines()[0])
     assert "times limit=1FLOPs; nothing was started" in errors
     assert len(list((tmp_path / "runs").glob("v2-*"))) == 2
 
@@ -82,7 +82,7 @@ def test_price_and_setup_are_printed_before_a_run_starts_and_its_time_once_such_
 def test_a_limit_on_the_time_measures_it(train, new_cache, tmp_path):
     status, printed, errors = train("limit=0.001s", cache=new_cache)
     assert status == 2
-    assert "of training and evaluation, as such a run took here" in printed
+    assert "of training and evaluation, at the speed measured here" in printed
     assert "s of training and evaluation, " in errors
     assert not list((tmp_path / "runs").glob("v2-*"))
 
