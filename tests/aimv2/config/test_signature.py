@@ -51,6 +51,7 @@ PLACE = {
 # Another value of each key for which none follows from its type.
 OTHER = {
     "device": "cpu",
+    "residual": "bfloat16",
     "precision": "bfloat16",
     "parallel": "fsdp",
     "loader.num_workers": 2,
