@@ -26,12 +26,12 @@ from aimv2.base.errors import UsageError
 from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch, of_step
-from aimv2.data.batches.loader import loader
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import loading_of, setup_of
+from aimv2.memory import Setup, resolved, setup_of
+from aimv2.memory.machine import rank_memory
+from aimv2.training.loading import load_steps
 from aimv2.training.world import World
 from analysis.costs.ratios import relative
 from benchmarks.cards import card, peak_rate
@@ -109,35 +109,28 @@ def measure(options: StepOptions) -> Iterator[Table]:
         yield Table(f"training steps of {options.batch} images", rows)
 
 
-def steps_of(batches: TrainBatches, config: RunConfig) -> Iterator[list[Batch]]:
-    """Yield the micro-batches of step after step, as the training loop loads them for a GPU."""
-    setup = setup_of(config)
-    loading = loading_of(config, setup)
-    loaded = loader(
-        batches,
-        micro_batch=setup.micro_batch,
-        num_workers=loading.num_workers,
-        prefetched=loading.prefetched,
-        pin_memory=True,
-    )
-    for parts in loaded:
+def steps_of(batches: TrainBatches, setup: Setup) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of step after step, as the training loop loads them."""
+    for parts in load_steps(batches, setup):
         yield of_step(parts, sum((part.tally for part in parts), Tally.empty(len(batches.pairs.parts))))
 
 
 def time_step(batches: TrainBatches, precision: Precision, options: StepOptions, world: World) -> dict[str, Cell]:
     """Time the step and the product in turn, and measure the step's memory; return a row."""
     config = replace(batches.config, precision=precision, compile=options.compile)
-    device, share = config.device, options.batch // world.size
+    num_steps = 1 + options.compile + (world.size > 1)  # whose models exist side by side
+    setup = setup_of(config, rank_memory(config) // num_steps)
+    config, device = resolved(config, setup), config.device
     clock, load = CLOCKS[options.clock], partial(batches.__getitem__, 0)
     now: Callable[[], Any] = clock
     if device == "cuda":
-        now, load = recorded, partial(next, steps_of(batches, config))
+        now, load = recorded, partial(next, steps_of(batches, setup))
     step = TrainingStep(load, config, now, world)
-    multiply, product_flops = product(config, min(share, step.setup.micro_batch), device, PRECISIONS[precision])
+    multiply, product_flops = product(config, setup.micro_batch, device, PRECISIONS[precision])
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}
     if options.compile:
         calls[EAGER] = TrainingStep(load, replace(config, compile=False), now, world)
-    if world.size > 1 and step.setup.parallel == "ddp":
+    if world.size > 1 and setup.parallel == "ddp":
         calls[ALONE_STEP] = TrainingStep(load, config, now)
     seconds = interleaved(calls, options.repeats, clock=clock)
     parts = {part: float(np.median(step.seconds[part][WARM_UPS:])) for part in PARTS}
@@ -155,7 +148,7 @@ def time_step(batches: TrainBatches, precision: Precision, options: StepOptions,
         "memory, GB": peak_bytes(step, device) / 1e9,
     }
     if device == "cuda":
-        setup, peak = step.setup, peak_rate(card(), precision)
+        peak = peak_rate(card(), precision)
         row["setup"] = f"{setup.parallel}, {setup.micro_batch} images" + ", recomputed" * setup.activation_checkpointing
         row["MFU"] = None if peak is None else flops / float(np.median(computing_R)) / peak
     if ALONE_STEP in calls:

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED
+from aimv2.config.model_config import DecoderConfig
 
 HEAD_DIM = 16  # of the reader
 
@@ -51,6 +52,17 @@ class ReaderConfig:
     def __post_init__(self) -> None:
         if self.width % HEAD_DIM:
             raise ValueError(f"width={self.width} is not a multiple of {HEAD_DIM}")
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The size of the reader."""
+        return DecoderConfig(
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.width // HEAD_DIM,
+            ffn_multiple=HEAD_DIM,
+            image_positions=True,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -14,8 +14,6 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from aimv2.base.scratch import IN_MEMORY
-from aimv2.config.evaluation_config import HEAD_DIM
-from aimv2.config.model_config import DecoderConfig
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
 from aimv2.cost.parts import num_parameters
 from aimv2.data.tasks import VALIDATION_SHARE
@@ -301,13 +299,7 @@ def _similarities(config: RunConfig) -> int:
 def _reader(config: RunConfig) -> int:
     """Return the bytes of a step of the reader, beside which there are those that answer questions; and of captions."""
     options = config.evaluation.reader
-    size = DecoderConfig(
-        width=options.width,
-        depth=options.depth,
-        num_heads=options.width // HEAD_DIM,
-        ffn_multiple=HEAD_DIM,
-        image_positions=True,
-    )
+    size = options.decoder
     own = replace(config, model=replace(config.model, decoder=size))
     at_once = min(options.batch_size, texts_at_once(config))
     decoder = decoder_cost(own, "reader", "decoder", reads_text=True)

@@ -13,15 +13,15 @@ from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
 from aimv2.data.batches.batch import of_step
-from aimv2.data.batches.loader import loader
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import loading_of, setup_of
+from aimv2.memory import setup_of
 from aimv2.model.network import Network
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
 from aimv2.training.checkpoint import Checkpoint, Progress
 from aimv2.training.engine import Engine
+from aimv2.training.loading import load_steps
 from aimv2.training.optimizer import build_optimizer, learning_rate
 from aimv2.training.rate import Rate
 from aimv2.training.saving import Saver
@@ -85,7 +85,6 @@ def train(
         OSError: a row, or the checkpoint of the last step or of an interrupt, cannot be written. Any other checkpoint
             that cannot be written is a warning, and the next one is tried at its time.
     """
-    device = torch.device(config.device)
     steps, setup = Steps(config), setup_of(config)
     parts = {area: goal.cost(config, area=area) for area in config.native.areas} or {steps.area(0): goal.cost(config)}
     rate = learning_rate(config.optimizer)
@@ -117,16 +116,7 @@ def train(
 
     machine = Rate(config, setup, flops=spent(first_step))
     read_at, cpu_read_at = attempt.seconds, attempt.cpu_seconds
-    loading = loading_of(config, setup)
-    remaining = loader(
-        batches,
-        micro_batch=setup.micro_batch,
-        has_padding=engine.objective.reads_padding,
-        first_step=first_step,
-        num_workers=loading.num_workers,
-        prefetched=loading.prefetched,
-        pin_memory=device.type == "cuda",
-    )
+    remaining = load_steps(batches, setup, has_padding=engine.objective.reads_padding, first_step=first_step)
     for step in range(first_step, num_steps):
         micro_batches = next(remaining)
         tally = world.sum(sum((part.tally for part in micro_batches), Tally.empty(len(sources))))

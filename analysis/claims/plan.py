@@ -83,14 +83,20 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
     looks, sensitivity = num_looks(looks_path(Path(own["runs_dir"]), folder)), read_sensitivity(checks_dir, baseline)
-    planner = planner_of(study, claim.id, Look(looks + 1).level, sensitivity, baseline.scale)
-    num_seeds, committed = _num_seeds(own["seeds"], planner), None
-    seeds = list(range(num_seeds))
-    if own["committed"] == "true" and not any(word.startswith("sweep.") for word in others):
-        committed, seeds = _committed(published / folder / FILE, expand(study, base, arms, seeds))
-    if committed is not None:
-        level = Look(looks + committed.look.number + 1).level
-        planner = planner_of(study, claim.id, level, sensitivity, baseline.scale)
+
+    def planned(number: int) -> tuple[Planner, list[int]]:
+        """Return what the look of this number can show, and the seeds that it takes."""
+        planner = planner_of(study, claim.id, Look(number).level, sensitivity, baseline.scale)
+        return planner, list(range(_num_seeds(own["seeds"], planner)))
+
+    (planner, seeds), committed = planned(looks + 1), None
+    num_seeds, path = len(seeds), published / folder / FILE
+    if own["committed"] == "true" and path.exists() and not any(word.startswith("sweep.") for word in others):
+        found = read_records(path, STUDIES)
+        later, more = planned(looks + found.look.number + 1)
+        missing = _missing(found, expand(study, base, arms, more))
+        if 0 < len(missing) < len(more):
+            planner, num_seeds, seeds, committed = later, len(more), missing, found
     is_priced = (own["price"] or str(own["dry_run"] == "false").lower()) == "true"
     launched = (
         f"sweep={study.slug}",
@@ -118,22 +124,10 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     return CheckPlan(study, launched, checks_dir, folder, num_seeds, committed, text, blind)
 
 
-def _committed(path: Path, cells: Sequence[Cell]) -> tuple[Records | None, list[int]]:
-    """Return the committed records that have all runs of some of the seeds, and the seeds without them.
-
-    Args:
-        cells: all that the claim takes. A run counts by its name, whatever code executed it.
-
-    Returns:
-        None for the records, and all seeds, if no seed has all of its runs, or every seed.
-    """
-    seeds = sorted({cell.seed for cell in cells})
-    if path.exists():
-        found = read_records(path, STUDIES)
-        runs = set(found.evidence.runs["run"])
-        if 0 < len(new := sorted({cell.seed for cell in cells if cell.name not in runs})) < len(seeds):
-            return found, new
-    return None, seeds
+def _missing(records: Records, cells: Sequence[Cell]) -> list[int]:
+    """Return the seeds of which the records lack a run. A run counts by its name, whatever code executed it."""
+    runs = set(records.evidence.runs["run"])
+    return sorted({cell.seed for cell in cells if cell.name not in runs})
 
 
 def _adapted(claim: Claim, slug: str, base: RunConfig) -> Study:

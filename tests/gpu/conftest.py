@@ -1,6 +1,5 @@
 """Counters of the fake GPU, and groups of ranks of which this process is the first."""
 
-import ctypes
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from aimv2.training.world import ALONE, World
-from tests.gpu.fake_gpu import LIBRARY, NAME
+from tests.gpu.fake_gpu import NAME, counter
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +34,10 @@ class Copies:
 
     def reset(self):
         for name in ("copies_to_host", "pageable_copies"):
-            _counter(name).value = 0
+            counter(name).value = 0
 
     def read(self):
-        self.to_host, self.pageable = (_counter(name).value for name in ("copies_to_host", "pageable_copies"))
-
-
-def _counter(name):
-    return ctypes.c_long.in_dll(ctypes.CDLL(LIBRARY), name)
+        self.to_host, self.pageable = (counter(name).value for name in ("copies_to_host", "pageable_copies"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@
 #define MEMORY 85000000000  // bytes, of an H100
 
 // Read by the tests.
-long copies_to_host, pageable_copies;
+long copies_to_host, pageable_copies, bytes_held, most_bytes_held;
 
 static const size_t PAGE = 4096;  // before a block of memory, with its size
 
@@ -106,12 +106,16 @@ cudaError_t cudaMalloc(void **address, size_t size) {
   if (block == NULL) return cudaErrorMemoryAllocation;
   *(size_t *)block = size + PAGE;
   *address = block + PAGE;
+  bytes_held += size;
+  if (bytes_held > most_bytes_held) most_bytes_held = bytes_held;
   return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *address) {
+  if (address == NULL) return cudaSuccess;
   char *block = (char *)address - PAGE;
-  if (address != NULL) munmap(block, *(size_t *)block);
+  bytes_held -= *(size_t *)block - PAGE;
+  munmap(block, *(size_t *)block);
   return cudaSuccess;
 }
 

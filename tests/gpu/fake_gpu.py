@@ -3,6 +3,7 @@
 It needs a CUDA build of torch, gcc and nm, but no GPU and no driver. A process uses it with LD_PRELOAD.
 """
 
+import ctypes
 import re
 import subprocess
 import sys
@@ -19,6 +20,11 @@ CALLERS = (
     "libcaffe2_nvrtc.so",  # whose functions torch looks up by name
 )
 CALLED = re.compile("cuda|cublas|cu[A-Z]")
+
+
+def counter(name: str) -> ctypes.c_long:
+    """Return a counter of the library that this process uses; its value can be set."""
+    return ctypes.c_long.in_dll(ctypes.CDLL(LIBRARY), name)
 
 
 def build(folder: Path) -> Path:

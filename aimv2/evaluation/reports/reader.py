@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from aimv2.base import address
-from aimv2.config.evaluation_config import HEAD_DIM, ReaderConfig
-from aimv2.config.model_config import DecoderConfig
+from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Captions, other_images
@@ -99,17 +98,8 @@ def trained(features_NID: Tensor, captions: Captions, config: RunConfig) -> Capt
 
 def initial(features_NID: Tensor, config: RunConfig, *, seed: int) -> CaptionReader:
     """Return the reader before training, which standardises features as these."""
-    options = config.evaluation.reader
-    size = DecoderConfig(
-        width=options.width,
-        depth=options.depth,
-        num_heads=options.width // HEAD_DIM,
-        ffn_multiple=HEAD_DIM,
-        image_positions=True,
-    )
-    reader = CaptionReader(
-        dataclasses.replace(config.model, decoder=size), *moments(features_NID, torch.device(config.device))
-    )
+    model = dataclasses.replace(config.model, decoder=config.evaluation.reader.decoder)
+    reader = CaptionReader(model, *moments(features_NID, torch.device(config.device)))
     init_weights_(reader, seed=seed)
     return reader
 

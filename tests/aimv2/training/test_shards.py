@@ -22,7 +22,7 @@ from tests.helpers.files import files_limited_to
 from tests.helpers.ranks import on_ranks
 from tests.helpers.training import changed
 
-WORLDS = [(1, "ddp"), *product((2, 4), ("ddp", "fsdp"))]
+WORLDS = [(1, "ddp"), *product((2, 4), ("ddp", "fsdp")), (4, "hsdp")]
 WITHOUT_MOMENTS = 3  # the number of a parameter that no gradient has reached
 
 
@@ -64,7 +64,7 @@ def whole(tensor):
 
 def network_of(config, ranks, parallel, world):
     """Return a network and its optimizer as the training loop has them."""
-    config = changed(config, {"ranks": ranks, "parallel": parallel})
+    config = changed(config, {"ranks": ranks, "parallel": parallel, "ranks_per_node": 2})
     model = build(replace(config, seed=5))
     engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config), world)
     return engine, model, build_optimizer(model, config.optimizer)

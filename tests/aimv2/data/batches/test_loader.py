@@ -96,7 +96,7 @@ def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, r
                     is_raw = config.data.kind == "files" and not config.augment.hidden_fraction
                     assert found.image.dtype == (torch.uint8 if is_raw else torch.float32)
                     assert_same(found.to(torch.device("cpu")), part)
-                    for field in ("num_scored_of_rank", "share"):
+                    for field in ("num_scored_of_rank", "num_supervised_of_rank", "share"):
                         assert getattr(found, field) == getattr(part, field), field
 
 
