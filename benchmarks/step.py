@@ -132,7 +132,7 @@ def time_step(batches: TrainBatches, precision: Precision, options: StepOptions,
         calls[EAGER] = TrainingStep(load, replace(config, compile=False), now, world)
     if world.size > 1 and setup.parallel == "ddp":
         calls[ALONE_STEP] = TrainingStep(load, config, now)
-    seconds = interleaved(calls, options.repeats, clock=clock)
+    seconds = interleaved(calls, options.repeats, clock=clock, slowest=lambda seconds: max(world.gather([seconds])))
     parts = {part: float(np.median(step.seconds[part][WARM_UPS:])) for part in PARTS}
     hidden = 0.0 if device == "cuda" else parts["data"]
     computing_R, flops = seconds[STEP] - hidden, useful_flops(config, batches[0])

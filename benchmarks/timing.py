@@ -34,6 +34,7 @@ def interleaved(
     *,
     clock: Callable[[], float],
     min_seconds: float = MIN_SECONDS,
+    slowest: Callable[[float], float] = float,
 ) -> dict[Name, np.ndarray]:
     """Time calls in turn: seconds per call, float64 [R] each.
 
@@ -43,6 +44,8 @@ def interleaved(
     Args:
         clock: returns seconds, after waiting for the device.
         min_seconds: duration of a timing, reached by repeating the call.
+        slowest: returns the largest of the values that the ranks give. So all repeat a call equally often, as its
+            collectives need.
     """
 
     def turn(name: Name, num_calls: int) -> float:
@@ -54,7 +57,7 @@ def interleaved(
     names = list(calls)
     for name in names:
         turn(name, 1)  # the first call allocates and may select algorithms
-    num_calls = {name: max(1, math.ceil(min_seconds / max(turn(name, 1), 1e-9))) for name in names}
+    num_calls = {name: max(1, math.ceil(min_seconds / max(slowest(turn(name, 1)), 1e-9))) for name in names}
     seconds: dict[Name, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
         first = repeat % len(names)

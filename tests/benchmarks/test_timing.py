@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.timing import cpu_seconds, interleaved, limited
+from tests.helpers.ranks import on_ranks
 
 
 class Clock:
@@ -60,6 +61,18 @@ def test_interleaved_repeats_short_calls():
     assert seconds["short"] == pytest.approx(0.004)
     assert seconds["long"] == pytest.approx(0.5)
     assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
+
+
+def calls_of(world):
+    """Time a call that takes longer on rank 1, and return the number of calls of each rank."""
+    clock = Clock()
+    calls = {"collective": clock.work("collective", 0.01 * (1 + world.rank))}
+    interleaved(calls, 2, clock=clock, slowest=lambda seconds: max(world.gather([seconds])))
+    return world.gather([len(clock.done)])
+
+
+def test_ranks_repeat_a_call_as_often_as_the_slowest_needs(tmp_path):
+    assert on_ranks(2, tmp_path, calls_of) == [2 + 2 * 3] * 2
 
 
 def test_slowing_machine_does_not_change_the_ratio():
