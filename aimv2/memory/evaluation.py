@@ -3,8 +3,7 @@
 Images and features of all images are on the host or in files (``aimv2.base.scratch``); the device has the network, and
 batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
 for the CPU are what they were when all was computed at once. Nothing here imports torch. The prediction is an upper
-bound: on the CPU it is checked against measured peaks; for CUDA it is derived from torch's code, and not checked on a
-GPU.
+bound, which is checked against measured peaks on the CPU, and on a fake GPU (``tests/gpu``).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Steps on a GPU, and what torch's allocator holds in them."""
 
+import gc
+
 import torch
 
 from aimv2.config.paths import replaced
@@ -32,6 +34,8 @@ def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
     own |= {"budget.batch_size": micro_batch * num_parts * ranks, "budget.samples": 0}
     config = with_attention(replaced(SCALES[scale](), own | values))
     setup = setup_of(config)
+    gc.collect()  # the models of other tests, whose modules refer to each other,
+    torch.cuda.empty_cache()  # and their blocks, which the allocator would give whole to somewhat smaller tensors
     model = build_empty(config).to_empty(device="cuda")
     engine = Engine(objective(config.objective.name).load()(model, config), config, setup, world_of(ranks))
     optimizer = build_optimizer(model, config.optimizer)

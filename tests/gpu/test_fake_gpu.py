@@ -31,7 +31,12 @@ VARIANTS = [
     {"objective.pixel_patches": "image_mean"},
     {"model.decoder.sharing": "separate"},
     {"model.decoder.order": "text_first"},
-    {"model.encoder.positions": "sincos", "native.areas": (8, 16, 32, 64), "augment.min_scale": 0.3},
+    {
+        "model.encoder.positions": "sincos",
+        "native.areas": (8, 16, 32, 64),
+        "augment.min_scale": 0.3,
+        "budget.batch_size": 16,
+    },
     {"augment.hidden_fraction": 0.5},
     {"residual": "bfloat16", "precision": "bfloat16"},
     {"activation_checkpointing": True, "micro_batch": 2},
@@ -80,14 +85,16 @@ def on_gpu(tiny, changes, **values):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-@pytest.mark.parametrize(("ranks", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp")])
+@pytest.mark.parametrize(("ranks", "parallel"), [(1, "ddp"), (2, "ddp"), (2, "fsdp"), (4, "hsdp")])
 @pytest.mark.parametrize("is_compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_training_waits_for_one_copy_to_the_host(
     tiny, pairs, copies, world_of, changes, is_compiled, ranks, parallel, precision
 ):
     precision = changes.get("precision", precision)
-    config = on_gpu(tiny, changes, precision=precision, compile=is_compiled, ranks=ranks, parallel=parallel)
+    config = on_gpu(
+        tiny, changes, precision=precision, compile=is_compiled, ranks=ranks, parallel=parallel, ranks_per_node=2
+    )
     num_graphs = trained(config, pairs, copies, world_of(ranks))
     assert (copies.to_host, copies.pageable) == (1, 0)
     assert bool(num_graphs) == is_compiled
@@ -108,10 +115,12 @@ def test_a_planted_wait_is_counted(tiny, pairs, copies):
     assert copies.to_host > 1
 
 
-@pytest.mark.parametrize("compiles", ["true", "false"])
-def test_a_run_trains_and_is_evaluated(tmp_path, cache_dir, compiles):
+@pytest.mark.parametrize(
+    "words", [["compile=false"], ["compile=true"], ["compile=true", "attention_kernel=flex"]], ids=" ".join
+)
+def test_a_run_trains_and_is_evaluated(tmp_path, cache_dir, words):
     """With code of Inductor and Triton if it is compiled. Without a cache all memory that kernels would write is 0."""
-    arguments = small_run(cache_dir, "device=cuda", f"compile={compiles}", f"runs_dir={tmp_path}")
+    arguments = small_run(cache_dir, "device=cuda", *words, f"runs_dir={tmp_path}")
     assert "run folder: " in output_of("aimv2", "train", *arguments)
 
 

@@ -345,19 +345,6 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
     assert 0 < counters["stats"]["unique_graphs"] - before <= 6, "three stacks, for several images and for one"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention trains on a GPU only")
-def test_flex_attention_has_the_losses_and_gradients_of_sdpa(tiny, batch):
-    found = []
-    for kernel in ("sdpa", "flex"):
-        config = replace(tiny, device="cuda", attention_kernel=kernel)
-        module = objective("aimv2").load()(build(config).cuda(), config)
-        engine = Engine(module, config, setup_of(config))
-        terms = engine.backward(engine.micro_batches(batch))
-        found.append([*terms.values(), *gradients_of(engine).values()])
-    for sdpa, flex in zip(*found, strict=True):
-        assert (flex - sdpa).norm() <= 1e-4 * sdpa.norm()
-
-
 @pytest.mark.parametrize("saves_inputs", [False, True])
 def test_gradient_balance_is_that_of_eager_blocks(tiny, large_batch, saves_inputs):
     config = replace(tiny, activation_checkpointing=saves_inputs)
