@@ -23,11 +23,18 @@ class DescribedData(Protocol):
     def open_source(self, source: str, config: DataConfig) -> Sides:
         """Return the training and held-out pairs of a source."""
 
+    def check(self, path: str) -> None:
+        """Compare the files of a source or a labelled set with those that were indexed, without reading them.
+
+        Raises:
+            UsageError: a file is missing, new, or has another size or time.
+        """
+
     def source_version(self, source: str) -> str:
-        """Return a digest of a source's samples and of what its description does to them."""
+        """Return a digest of a source's indexed samples and of what its description does to them."""
 
     def set_version(self, path: str) -> str:
-        """Return a digest of a labelled set's content."""
+        """Return a digest of a labelled set's indexed content."""
 
     def caption_kinds(self, source: str) -> tuple[CaptionKind, ...]:
         """Return the kinds of captions that a source has."""

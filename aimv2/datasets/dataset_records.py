@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
-from aimv2.datasets.folder.index import is_within
+from aimv2.datasets.folder.files import IndexedFolder, Walk, by_folder, is_within, known_files, parts_of, write_files
 from aimv2.datasets.index_folder import (
     PARTS,
     command,
@@ -22,10 +24,12 @@ from aimv2.datasets.index_folder import (
     write_facts,
     writing,
 )
-from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records
-from aimv2.datasets.shards.remote import Patience
+from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records, reopened
+from aimv2.datasets.stamps import Stamp, stamp_of
 
 HASHES = "key_hashes.npy"
+STAMPS = "stamps"  # of the files of the table, in the facts of an index
+IMAGES = "images"  # the part of those that are not in the table
 KEYS = ("key", "__key__", "id")
 CHUNK = 2**16
 
@@ -38,10 +42,11 @@ class DatasetRecords(Records):
     """
 
     @staticmethod
-    def build(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
-        """Write the index of a dataset: the hashes of its keys, and sizes and checksums of its files.
+    def build(location: Location, workers: int, on_progress: OnProgress, *, verify: bool = False) -> Indexed:
+        """Write the index of a dataset: the hashes of its keys, and what its files are.
 
-        The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, else the number of the row.
+        Its tables are always read again. The key is the column ``key``, ``__key__`` or ``id`` if its values are unique,
+        else the number of the row.
 
         Raises:
             UsageError: the dataset cannot be read, is empty, or has no usable column of images.
@@ -49,13 +54,19 @@ class DatasetRecords(Records):
         table, _, files = _load(location)
         if not table.num_rows:
             raise UsageError(f"dataset: {location.dataset} has no rows")
-        _check_images(location, table)
+        stamps = [stamp_of(file.stat()) for file in files]
+        root = os.path.realpath(location.dataset or "")
+        listings = list(Walk(root, named=by_folder(_image_paths(location, table))))
         with writing(location) as index:
             key, hash_N = _keys(table, on_progress)
             np.save(index / HASHES, hash_N, allow_pickle=False)
             with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
-                parts = list(pool.map(_part, files))
-            write_facts(index, location, table.num_rows, parts, key=key)
+                parts = list(pool.map(_part, files, stamps))
+            known = None if verify else known_files(location)
+            written = write_files(index, root, listings, known, workers, on_progress)
+            num_images = {IMAGES: table.num_rows} if any(each.names for each in listings) else {}
+            parts += parts_of(listings, written.checksums, num_images, lambda path: IMAGES)
+            write_facts(index, location, table.num_rows, parts, key=key, **{STAMPS: stamps})
         notes = (
             [] if key else [f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"]
         )
@@ -66,21 +77,25 @@ class DatasetRecords(Records):
         facts = read_facts(location)
         self._location = location
         self._folder = Path(location.dataset or "")
-        self._table, self._classes, files = _load(location)
-        _check_unchanged(location, files, self.parts())
+        self._table, self._classes, self._tables = _load(location)
+        self._stamps = [Stamp(*values) for values in facts[STAMPS]]
+        self._parts = read_parts(index_path(location) / PARTS)
+        self._ends = list(accumulate(part.num_samples for part in self._parts[: len(self._tables)]))
+        self._files = IndexedFolder(self._folder, index_path(location), command(location))
+        if len(self._stamps) != len(self._tables) or not all(map(self._is_same, range(len(self._tables)))):
+            raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")
         self._image = location.image or "image"
         self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
         self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
-        self._patience = Patience()
         self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
-    def __reduce__(self) -> tuple[type["DatasetRecords"], tuple[Location]]:
-        return type(self), (self._location,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopened, (type(self), self._location, {}, self.digest())
 
     @property
     def retries(self) -> int:
         """Reads that were repeated after a transient error, in this process."""
-        return self._patience.retries
+        return self._files.retries
 
     def __len__(self) -> int:
         return len(self._hash_N)
@@ -92,34 +107,45 @@ class DatasetRecords(Records):
         return np.asarray(self._hash_N[row_B])
 
     def image(self, row: int) -> bytes:
-        value = self._table[self._image][row].as_py()
+        value = self._value(row, self._image)
         stored = value if isinstance(value, dict) else {"bytes" if isinstance(value, bytes) else "path": value}
         if stored.get("bytes"):
             return bytes(stored["bytes"])
-        if not stored.get("path"):
-            raise BadSampleError("missing image", f"row {row}")
-        return self._read(os.path.join(self._folder, stored["path"]))
+        path = _within(self._folder, stored["path"]) if stored.get("path") else None
+        content = None if path is None else self._files.read(path)
+        if content is None:
+            raise BadSampleError("missing image", path or f"row {row}")
+        return content
 
     def field(self, row: int, name: str) -> Any:
         if name not in self._table.column_names:
             return None
-        value = self._table[name][row].as_py()
+        value = self._value(row, name)
         if name in self._classes and value is not None:
             return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
         return value
 
     def parts(self) -> list[DataPart]:
-        return read_parts(index_path(self._location) / PARTS)
+        return self._parts
 
-    def _read(self, file: str) -> bytes:
-        if not is_within(os.path.realpath(self._folder), file):
-            raise BadSampleError("unsafe member", f"{file} is not in {self._folder}")
+    def check(self) -> None:
+        self._files.check(Walk(self._files.root, named=by_folder(_image_paths(self._location, self._table))))
+
+    def _value(self, row: int, name: str) -> Any:
+        """Return the value of a column, which is read from a file that is as it was indexed."""
+        value, number = self._table[name][row].as_py(), bisect_right(self._ends, row)
+        if not self._is_same(number):
+            raise RunFailedError(
+                "data", f"{self._tables[number]} has changed since it was indexed; run {command(self._location)}"
+            )
+        return value
+
+    def _is_same(self, number: int) -> bool:
+        """True if a file of the table has the size and time with which it was indexed."""
         try:
-            return self._patience.read(Path(file).read_bytes)
+            return stamp_of(self._tables[number].stat()).is_same(self._stamps[number])
         except FileNotFoundError:
-            raise BadSampleError("missing image", file) from None
-        except OSError as error:
-            raise RunFailedError("data", f"{file} cannot be read: {error.strerror}") from error
+            return False
 
 
 class _Loaded(NamedTuple):
@@ -162,14 +188,18 @@ def _load(location: Location) -> _Loaded:
     return _Loaded(table, classes, [Path(file["filename"]) for file in loaded.cache_files])
 
 
-def _check_images(location: Location, table: pa.Table) -> None:
-    """Raise a UsageError if there is no column of images, or if one of its paths leaves the dataset's folder."""
+def _image_paths(location: Location, table: pa.Table) -> set[str]:
+    """Return the paths within the dataset's folder of the images that are not in its table.
+
+    Raises:
+        UsageError: there is no column of images, or one of its paths leaves the dataset's folder.
+    """
     name, folder = location.image or "image", Path(location.dataset or "")
     if name not in table.column_names:
         raise UsageError(
             f"dataset: {folder} has no column {name!r}; set image to one of {', '.join(table.column_names)}"
         )
-    root, row = os.path.realpath(folder), 0
+    root, row, found = os.path.realpath(folder), 0, set[str]()
     for chunk in table[name].chunks:
         if pa.types.is_struct(chunk.type):
             has_bytes = chunk.field("bytes").is_valid().to_pylist()
@@ -179,7 +209,7 @@ def _check_images(location: Location, table: pa.Table) -> None:
         elif pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type):
             paths = chunk.to_pylist()
         elif pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
-            return
+            return found
         else:
             raise UsageError(f"dataset: the column {name!r} of {folder} has {chunk.type}, not images, bytes or paths")
         for number, path in enumerate(paths, row):
@@ -187,7 +217,15 @@ def _check_images(location: Location, table: pa.Table) -> None:
                 raise UsageError(
                     f"dataset: the image of row {number}, {path!r}, is not in {folder}; save the images in the dataset"
                 )
+        found.update(_within(folder, path) for path in paths if path)
         row += len(chunk)
+    return found
+
+
+def _within(folder: Path, path: str) -> str:
+    """Return the path within a dataset's folder of a path in its table, which may be absolute."""
+    parent, name = os.path.split(os.path.join(folder, path))
+    return os.path.relpath(os.path.join(os.path.realpath(parent), name), os.path.realpath(folder))
 
 
 def _keys(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
@@ -212,14 +250,11 @@ def _hashes(values: Any, num_rows: int, on_progress: OnProgress) -> np.ndarray:
     return hash_N
 
 
-def _part(path: Path) -> DataPart:
+def _part(path: Path, stamp: Stamp) -> DataPart:
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if stamp_of(os.fstat(file.fileno())) != stamp:
+            raise UsageError(f"{path} changed while it was indexed; index again when it is complete")
     with pa.memory_map(str(path)) as mapped:
         num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
-    return DataPart(path.name, num_rows, path.stat().st_size, checksum)
-
-
-def _check_unchanged(location: Location, files: list[Path], parts: list[DataPart]) -> None:
-    if [(file.name, file.stat().st_size) for file in files] != [(part.name, part.size) for part in parts]:
-        raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")
+    return DataPart(path.name, num_rows, stamp.size, checksum)

@@ -19,7 +19,7 @@ from aimv2.datasets.records import DataPart
 
 FACTS = "index.json"
 PARTS = "parts.parquet"
-VERSION = 1
+VERSION = 2
 
 
 def index_path(location: Location) -> Path:

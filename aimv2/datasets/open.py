@@ -15,9 +15,9 @@ from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
 from aimv2.datasets.index_folder import PARTS, index_path, read_parts
 from aimv2.datasets.records import DataPart, Indexed, OnProgress, Records, RecordsReader
+from aimv2.datasets.stamps import changes
 
 FIRST = 100  # samples in which the fields of captions are looked for
-NAMED = 3  # parts of each kind that a difference names
 
 
 class Opened(NamedTuple):
@@ -40,14 +40,19 @@ def _nothing(done: int, total: int | None) -> None:
     pass
 
 
-def prepare_location(location: Location, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+def prepare_location(
+    location: Location, workers: int = 1, on_progress: OnProgress = _nothing, *, verify: bool = False
+) -> Indexed:
     """Write the index of a location, and the rows that meet its filters; of a source also those that are held out.
+
+    Args:
+        workers, on_progress, verify: as in ``RecordsReader.build``.
 
     Raises:
         UsageError: the location cannot be read or has no usable sample.
         RunFailedError: it cannot be read any more, or a process was killed.
     """
-    indexed = _reader(location).build(location, workers, on_progress)
+    indexed = _reader(location).build(location, workers, on_progress, verify=verify)
     largest = max(part.size for part in read_parts(index_path(location) / PARTS))
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
         records = _reader(location)(location, cache_dir, (workers + 1) * largest)
@@ -104,10 +109,7 @@ def difference(old_parts: Sequence[DataPart], new_parts: Sequence[DataPart]) -> 
         "new": [name for name in new if name not in old],
         "changed": [name for name in old if name in new and old[name] != new[name]],
     }
-    found = [f"{_named(names)} {'is' if len(names) == 1 else 'are'} {kind}" for kind, names in kinds.items() if names]
-    if not found and list(old) != list(new):
-        found = ["the parts are in another order"]
-    return "; ".join(found)
+    return changes(kinds) or ("the parts are in another order" if list(old) != list(new) else "")
 
 
 class KeptRecords(Records):
@@ -136,13 +138,11 @@ class KeptRecords(Records):
     def retries(self) -> int:
         return self._records.retries
 
+    def check(self) -> None:
+        self._records.check()
+
     def parts(self) -> list[DataPart]:
         return self._records.parts()
-
-
-def _named(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _missing_fields(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:

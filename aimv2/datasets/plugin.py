@@ -12,13 +12,15 @@ from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
 from aimv2.data.tasks import TransferSet
-from aimv2.datasets.description import SPLITS, LabelledDescription, Location, read_labelled, read_source
+from aimv2.datasets.description import SPLITS, LabelledDescription, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.index_folder import FACTS, index_path, read_parts, write_parts
 from aimv2.datasets.open import difference, open_location
 from aimv2.datasets.open import fingerprint as fingerprint_of
 from aimv2.datasets.open import open_source as opened
 from aimv2.datasets.records import DataPart
+from aimv2.datasets.selection import RULES
+from aimv2.datasets.stamps import Stamp, stamp_of
 
 RECORDED = "data.parquet"
 
@@ -30,15 +32,45 @@ def open_source(source: str, config: DataConfig) -> Sides:
     return open_pairs(opened(read_source(Path(source)), cache_dir, cache_bytes), config, source_name(source))
 
 
-@lru_cache(maxsize=64)  # a plan resolves hundreds of runs
+def check(path: str) -> None:
+    _check(path, _state(path))
+
+
 def source_version(source: str) -> str:
-    """Return the fingerprint of a source in files, as it is when it is first asked for."""
+    return _source_version(source, _state(source))
+
+
+def set_version(path: str) -> str:
+    return _set_version(path, _state(path))
+
+
+def _state(path: str) -> tuple[Stamp | None, ...]:
+    """Return stamps that change with a description and with the indexes of its places."""
+    files = [Path(path).expanduser()]
+    files += [index_path(place) / name for place in _places(path) for name in (FACTS, RULES)]
+    return tuple(stamp_of(file.stat()) if file.exists() else None for file in files)
+
+
+def _places(path: str) -> list[Location]:
+    if not is_labelled(Path(path)):
+        return [read_source(Path(path))]
+    return [place for _, place in _splits(read_labelled(Path(path)))]
+
+
+# A plan resolves hundreds of runs; and between two runs of a worker, data may be indexed again.
+@lru_cache(maxsize=64)
+def _check(path: str, state: tuple[Stamp | None, ...]) -> None:
+    for place in _places(path):
+        open_location(place).check()
+
+
+@lru_cache(maxsize=64)
+def _source_version(source: str, state: tuple[Stamp | None, ...]) -> str:
     return fingerprint_of(opened(read_source(Path(source))))
 
 
 @lru_cache(maxsize=64)
-def set_version(path: str) -> str:
-    """Return a digest of a labelled set's content, as it is when it is first asked for."""
+def _set_version(path: str, state: tuple[Stamp | None, ...]) -> str:
     described = read_labelled(Path(path))
     parts = {
         split: [place.image, dataclasses.asdict(place)["filters"], open_location(place).parts()]

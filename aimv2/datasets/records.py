@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from aimv2.base.errors import BadSampleError
+from aimv2.base.errors import BadSampleError, RunFailedError
 from aimv2.datasets.description import Location
 
 # Where any row is read as fast as the next one. The order keeps 12 permutations of so many numbers: 25 MB.
 MAX_BLOCK_ROWS = 2**18
 
 
-OnProgress = Callable[[int, int | None], None]  # samples so far, and of all if that is known
+OnProgress = Callable[[int, int | None], None]  # samples or files so far, and of all if that is known
 
 
 class Indexed(NamedTuple):
@@ -37,13 +37,13 @@ class DataPart(NamedTuple):
         name: unique within the location.
         num_samples: samples in it.
         size: bytes.
-        checksum: of its content; empty if it is not known.
+        checksum: of its content.
     """
 
     name: str
     num_samples: int
     size: int
-    checksum: str = ""
+    checksum: str
 
 
 class Records(ABC):
@@ -80,7 +80,7 @@ class Records(ABC):
 
         Raises:
             BadSampleError: there is none.
-            RunFailedError: the location is broken (cause ``data``).
+            RunFailedError: the location is broken, or the file is not the indexed one (cause ``data``).
         """
 
     @abstractmethod
@@ -89,7 +89,15 @@ class Records(ABC):
 
         Raises:
             BadSampleError: the member that holds it is broken.
-            RunFailedError: the location is broken (cause ``data``).
+            RunFailedError: the location is broken, or the file is not the indexed one (cause ``data``).
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Compare sizes and times of all files with those that were indexed.
+
+        Raises:
+            UsageError: a file is missing, new or changed.
         """
 
     @abstractmethod
@@ -124,18 +132,29 @@ def value_at(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
+def reopened(reader: "RecordsReader", location: Location, arguments: dict[str, Any], digest: str) -> Records:
+    """Open the records of a location again in another process; RunFailedError if they were indexed anew."""
+    records = reader(location, **arguments)
+    if records.digest() != digest:
+        raise RunFailedError("data", f"the index {location.index} was replaced by that of other data during the run")
+    return records
+
+
 class RecordsReader(Protocol):
     """A class of records that reads a kind of place; a line of ``description.Location`` registers it."""
 
-    def build(self, location: Location, workers: int, on_progress: OnProgress) -> Indexed:
+    def build(self, location: Location, workers: int, on_progress: OnProgress, *, verify: bool = False) -> Indexed:
         """Write the index of a location (``index_folder.writing``).
+
+        Args:
+            verify: read all files again, also those whose size and times are as in the last index.
 
         Raises:
             UsageError: the location cannot be read or has no usable sample.
             RunFailedError: a process was killed.
         """
 
-    def __call__(self, location: Location, cache_dir: str | None, cache_bytes: int) -> Records:
+    def __call__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
         """Open an indexed location.
 
         Args:

@@ -53,6 +53,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         raise UsageError("precision=tf32 is computed by the tensor cores of GPUs; on the CPU use precision=float32")
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
+    for path in (*filter(is_described, config.data.sources), *config.evaluation.sets):
+        described().check(path)
     augment = config.augment.of(config.data)
     values = {
         # Workers may start in another folder.

@@ -24,20 +24,21 @@ Task = tuple[str, tuple[int, str] | None]
 Outcome = Scan | UsageError | None
 
 
-def build_index(location: Location, workers: int, on_progress: OnProgress) -> Indexed:
-    """Write the index of a location's shards. Shards whose size and time have not changed are not read again.
+def build_index(location: Location, workers: int, on_progress: OnProgress, *, verify: bool = False) -> Indexed:
+    """Write the index of a location's shards. Shards whose size and times have not changed are not read again.
 
     If the scan fails or is interrupted, an existing index stays as it is, and the next call reads only the rest.
 
     Args:
         workers: processes that scan shards.
         on_progress: called after each shard; the number of all samples is estimated from the shards so far.
+        verify: read all shards again.
 
     Raises:
         UsageError: shards are missing or broken; at most ten are named.
         RunFailedError: a process was killed.
     """
-    names, known = expand(location.shards), _known(location)
+    names, known = expand(location.shards), {} if verify else _known(location)
     tasks = [(name, (known[name].size, known[name].version) if name in known else None) for name in names]
     done: list[ShardRows] = []
     errors: list[UsageError] = []
@@ -93,7 +94,7 @@ def _notes(location: Location, num_read: int, num_bytes: int, seconds: float) ->
         f"index: {size / 1e6:,.1f} MB, {size / num_samples:.1f} bytes per sample",
     ]
     if unchanged := index.num_shards - num_read:
-        sentences.append(f"not read again, because size and time have not changed: {unchanged:,} shards")
+        sentences.append(f"not read again, because size and times have not changed: {unchanged:,} shards")
     return (*sentences, *(f"{what}: {count:,}" for what, count in index.notes.items()))
 
 

@@ -22,7 +22,7 @@ from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, write_facts, writing
 from aimv2.datasets.records import DataPart
 from aimv2.datasets.shards.patterns import base_of, is_url
-from aimv2.datasets.shards.scan import row_type
+from aimv2.datasets.shards.scan import MEMBER, row_type
 
 ROWS, SHARDS = "rows.bin", "shards.parquet"
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -204,7 +204,7 @@ def _without_image(location: Location) -> Location:
 def _widened(shard: ShardRows, extensions: Sequence[str]) -> np.ndarray:
     """Return the shard's rows with the columns of all extensions."""
     rows = shard.rows()
-    members = np.zeros((len(rows), len(extensions), 2), "<u4")
+    members = np.zeros((len(rows), len(extensions), MEMBER), "<u4")
     members[:, [extensions.index(extension) for extension in shard.extensions]] = rows["members"]
     return _with_columns(rows, members)
 

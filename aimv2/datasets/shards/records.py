@@ -5,25 +5,29 @@ import struct
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import command
-from aimv2.datasets.records import DataPart, Records, json_of, text_of, value_at
+from aimv2.datasets.records import DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, ShardCache
-from aimv2.datasets.shards.scan import hash_key, split, version_of
+from aimv2.datasets.shards.scan import MEMBER, hash_key, split, stamp_at
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
+from aimv2.datasets.stamps import Stamp, changes, stamp_of
 
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time
 HEADERS = 4 * BLOCK  # bytes of most chains of headers, and more
+THREADS, CHUNK = 16, 1024  # that compare shards, and shards that one compares at a time
 MAX_SAMPLE = 2**26  # bytes that are read at once; the rest of a larger sample is read by member
 
 
@@ -31,8 +35,7 @@ class ShardRecords(Records):
     """Samples of tar shards.
 
     A field is a member, such as ``txt``, or a key of a JSON member, such as ``json.caption`` or ``json.meta.width``.
-    Every member is read with its headers: its name and size must be those of the index, so a shard that has changed
-    never gives the image of one sample with the caption of another.
+    Every member is read with its headers: its name, size and checksum must be those of the index.
 
     Attributes:
         block_rows: about 65,536: a multiple of the samples of most shards.
@@ -68,20 +71,18 @@ class ShardRecords(Records):
         if not self._images:
             wanted, found = " or ".join(images), ", ".join(self.extensions)
             raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {found}")
-        if is_url(self._index.base) and cache_dir is None:
-            raise UsageError(f"shards at {self._index.base} need a folder for copies, and none is given")
         self.block_rows = block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
         self._open: dict[int, _Shard] = {}  # the last opened is the last
         self._first_rows = self._index.first_row.tolist()
         # Indexing a structured array takes longer than reading a member.
         self._row_bytes = self._index.rows.view(np.uint8).data
-        self._row_struct = struct.Struct(f"<QI{2 * len(self.extensions)}I")
+        self._row_struct = struct.Struct(f"<QI{MEMBER * len(self.extensions)}I")
         self._last_sample: tuple[int, int, bytes] = (-1, 0, b"")  # row, first byte in the shard, and content
         self._last_json: tuple[int, str, Any] = (-1, "", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self._location, self._arguments, self._index.digest())
+        return reopened, (type(self), self._location, self._arguments, self.digest())
 
     @property
     def retries(self) -> int:
@@ -112,6 +113,26 @@ class ShardRecords(Records):
             return value_at(self._json(row, extension), path)
         content = self._member(row, extension)
         return None if content is None else text_of(content, lambda: f"{self.key(row)}.{extension}")
+
+    def check(self) -> None:
+        """Compare size and time of all shards that are files; those behind URLs are compared when they are fetched."""
+        shards = [shard for shard in range(self._index.num_shards) if not is_url(self._index.name(shard))]
+        chunks = [shards[start : start + CHUNK] for start in range(0, len(shards), CHUNK)]
+        found: dict[str, list[str]] = {"missing": [], "changed": []}
+        with ThreadPoolExecutor(THREADS) as pool:  # the time is that of the file system
+            for chunk, kinds in zip(chunks, pool.map(self._states, chunks), strict=True):
+                for shard, kind in zip(chunk, kinds, strict=True):
+                    if kind:
+                        found[kind].append(self._index.name(shard))
+        if sentence := changes(found):
+            raise UsageError(
+                f"shards are not as they were indexed ({sentence}); restore them, or run {command(self._location)}"
+            )
+
+    def _states(self, shards: Sequence[int]) -> list[str]:
+        """Return what shards that are files are now: missing, changed, or empty for the same."""
+        sizes, versions = (self._index.table[name].take(shards).to_pylist() for name in ("size", "version"))
+        return list(map(_state, map(self._index.name, shards), map(stamp_at, sizes, versions)))
 
     def parts(self) -> list[DataPart]:
         return self._index.parts()
@@ -146,7 +167,7 @@ class ShardRecords(Records):
             return None
         shard = self._shard_of(row)
         key, start, *members = self._row_struct.unpack_from(self._row_bytes, row * self._row_struct.size)
-        block, size = members[2 * column : 2 * column + 2]
+        block, size, checksum = members[MEMBER * column : MEMBER * (column + 1)]
         if not block:
             return None
         at = (start + block - 1) * BLOCK
@@ -158,13 +179,15 @@ class ShardRecords(Records):
         data = content[member.data - at : member.data - at + size]
         if found != extension or member.size != size or len(data) != size:
             raise self._changed(shard, f"the member {extension} of sample {row} is not where it was")
+        if crc32(data) != checksum:
+            raise self._changed(shard, f"the member {extension} of sample {row} has another content")
         return data
 
     def _read_sample(self, shard: int, start: int, members: Sequence[int]) -> bytes:
         """Read all members of a sample at once, with their headers, up to MAX_SAMPLE bytes."""
         ends = [
             (block - 1) * BLOCK + HEADERS + size
-            for block, size in zip(members[::2], members[1::2], strict=True)
+            for block, size in zip(members[::MEMBER], members[1::MEMBER], strict=True)
             if block
         ]
         return self._read(shard, start, min(max(ends), MAX_SAMPLE))
@@ -226,6 +249,7 @@ class ShardRecords(Records):
         columns = ("size", "version", "checksum")
         size, version, checksum = (self._index.table[column][shard].as_py() for column in columns)
         if is_url(name):
+            assert self._arguments["cache_dir"], "copies of remote shards need a folder"
             cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
             opened = _Shard(cache.open(name, size, checksum))
         else:
@@ -233,7 +257,7 @@ class ShardRecords(Records):
         found = os.fstat(opened.descriptor)
         if found.st_size != size:
             raise self._changed(shard, f"it has {found.st_size:,} bytes, and had {size:,}")
-        if not is_url(name) and version_of(found) != version:
+        if not is_url(name) and not stamp_of(found).is_same(stamp_at(size, version)):
             raise self._changed(shard, "its time is another")
         return opened
 
@@ -245,6 +269,13 @@ class ShardRecords(Records):
         )
 
 
+def _state(name: str, stamp: Stamp) -> str:
+    try:
+        return "" if stamp_of(os.stat(name)).is_same(stamp) else "changed"
+    except OSError:
+        return "missing"
+
+
 class _Shard:
     """An open file, closed when it is no longer used, so that threads can share it."""
 
@@ -253,13 +284,6 @@ class _Shard:
 
     def __del__(self) -> None:
         os.close(self.descriptor)
-
-
-def _reopened(location: Location, arguments: dict[str, Any], digest: str) -> ShardRecords:
-    records = ShardRecords(location, **arguments)
-    if records._index.digest() != digest:
-        raise RunFailedError("data", f"the index {location.index} was replaced by that of other shards during the run")
-    return records
 
 
 def block_rows_of(num_samples_S: np.ndarray) -> int:

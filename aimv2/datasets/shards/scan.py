@@ -18,6 +18,7 @@ from aimv2.datasets.description import REFUSED
 from aimv2.datasets.shards.patterns import is_url
 from aimv2.datasets.shards.remote import Patience, describe_url, open_url, translated
 from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
+from aimv2.datasets.stamps import Stamp, stamp_of
 
 # As webdataset: the key is the path up to the first dot of the base name.
 KEY = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
@@ -26,6 +27,7 @@ UNSAFE = re.compile(r"/|(.*/)?\.\.(/|$)", re.DOTALL)
 MAX_BYTES = 2**32 - 1  # of a member
 MAX_BLOCKS = 2**32 - 1  # of a shard
 MAX_EXTENSIONS = 64
+MEMBER = 3  # numbers of a member
 TOO_MANY = (
     f"has more than {MAX_EXTENSIONS} kinds of members, such as {{name!r}}: the extension starts at the first dot of a"
     " file's name, so keys must have no dots"
@@ -37,7 +39,7 @@ class Scan(NamedTuple):
     """The samples of a shard.
 
     Attributes:
-        size, version: bytes, and a text that changes with the content: the time of the last change, or the server's.
+        size, version: bytes, and a text that changes with the content (``version_of``).
         checksum: CRC-32 of the content, in hexadecimal.
         extensions: names of the E extensions.
         rows: ``row_type(E)`` [N], in the order of the archive.
@@ -57,9 +59,9 @@ def row_type(num_extensions: int) -> np.dtype:
 
     ``key`` is the hash of the key, and ``block`` the 512-byte block of the shard at which the sample starts.
     ``members`` has for each extension the block of the member's first header, counted from 1 at ``block`` (0: there is
-    no such member), and the bytes of its content.
+    no such member), and the bytes and the CRC-32 of its content.
     """
-    return np.dtype([("key", "<u8"), ("block", "<u4"), ("members", "<u4", (num_extensions, 2))])
+    return np.dtype([("key", "<u8"), ("block", "<u4"), ("members", "<u4", (num_extensions, MEMBER))])
 
 
 def split(name: str) -> tuple[str, str] | None:
@@ -77,8 +79,15 @@ def state(name: str) -> tuple[int, str]:
 
 
 def version_of(status: os.stat_result) -> str:
-    """Return the version of a shard that is a file: the time of its last change."""
-    return str(status.st_mtime_ns)
+    """Return the version of a shard that is a file: the times of a stamp."""
+    stamp = stamp_of(status)
+    return f"{stamp.modified} {stamp.changed}"
+
+
+def stamp_at(size: int, version: str) -> Stamp:
+    """Return the stamp of a shard that is a file."""
+    modified, changed = version.split()
+    return Stamp(size, int(modified), int(changed))
 
 
 def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:
@@ -132,7 +141,8 @@ class _Samples:
         self._key: str | None = None
         self._hashes = array("Q")
         self._blocks = array("Q")
-        self._members = array("Q")  # of each: row, extension, block of the first header counted from 1, bytes
+        # Of each: row, extension, block of the first header counted from 1, bytes, checksum.
+        self._members = array("Q")
         self._extensions: dict[str, int] = {}
         self._last: set[str] = set()  # extensions of the current sample
 
@@ -154,15 +164,16 @@ class _Samples:
         column = self._extensions.setdefault(extension, len(self._extensions))
         if column >= MAX_EXTENSIONS:
             raise TarError(TOO_MANY.format(name=member.name))
-        self._members.extend((len(self._blocks) - 1, column, block - self._blocks[-1] + 1, member.size))
+        place = (len(self._blocks) - 1, column, block - self._blocks[-1] + 1)
+        self._members.extend((*place, member.size, member.checksum))
 
     def table(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Return the extensions and rows."""
         rows = np.zeros(len(self._blocks), row_type(len(self._extensions)))
         rows["key"] = self._hashes
         rows["block"] = self._blocks
-        row_M, column_M, block_M, size_M = np.array(self._members).reshape(-1, 4).T
-        rows["members"][row_M, column_M] = np.stack([block_M, size_M], axis=1)
+        row_M, column_M, *numbers = np.array(self._members).reshape(-1, 2 + MEMBER).T
+        rows["members"][row_M, column_M] = np.stack(numbers, axis=1)
         if repeated := len(rows) - len(np.unique(rows["key"])):
             self.notes["odd: sample with the key of an earlier one in its shard"] = repeated
         return tuple(self._extensions), rows

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase, RawIOBase
 from typing import NamedTuple
+from zlib import crc32
 
 BLOCK = 512
 HEADER = struct.Struct("100s24x12s20xc100x6s82x155s12x")  # name, size, type, magic, prefix
@@ -49,6 +50,7 @@ class Member(NamedTuple):
         start: of its first header.
         data: of its content.
         size: bytes of its content.
+        checksum: CRC-32 of its content, if that was read.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Member(NamedTuple):
     start: int
     data: int
     size: int
+    checksum: int = 0
 
 
 def walk(file: RawIOBase | BufferedIOBase, on_bytes: Callable[[memoryview], object]) -> Iterator[Member]:
@@ -73,19 +76,29 @@ def walk(file: RawIOBase | BufferedIOBase, on_bytes: Callable[[memoryview], obje
     base = filled = at = after_end = 0  # the window starts at byte `base` of the archive; the next header is at `at`
     ended = False
     last = ""
+    member: Member | None = None  # whose content is being read, up to byte `end`
+    end = 0
     while count := file.readinto(view[filled:]):
         on_bytes(view[filled : filled + count])
         filled += count
         if base == at == 0 and filled >= BLOCK:
             _check_first(buffer)
-        while not ended and at - base + BLOCK <= filled:
+        while not ended:
+            if member is not None:
+                start, end = end, min(member.data + member.size, base + filled)
+                member = member._replace(checksum=crc32(view[start - base : end - base], member.checksum))
+                if end < member.data + member.size:
+                    break
+                yield member
+                member = None
+            if at - base + BLOCK > filled:
+                break
             if ended := buffer.startswith(ZEROS, at - base):
                 break
             member = first_member(buffer, at - base, filled, base)
             if member is None:
                 break
-            at, last = member.data + -(-member.size // BLOCK) * BLOCK, member.name
-            yield member
+            at, last, end = member.data + -(-member.size // BLOCK) * BLOCK, member.name, member.data
         if ended:
             rest = min(at - base, filled)
             after_end += filled - rest - buffer.count(0, rest, filled)

@@ -27,6 +27,9 @@ class IndexOptions:
     workers: PositiveInt | None = Field(
         default=None, examples=["N"], description="processes that read (default: one for each core)"
     )
+    verify: bool = Field(
+        default=False, description="read all files again, also those whose size and times are as in the last index"
+    )
     audit: bool = Field(
         default=False,
         description="also report what cannot be used, copies and near copies, and images that training shares with"
@@ -40,7 +43,7 @@ class IndexOptions:
 
 USAGE = usage(
     "python -m aimv2 data index FILE.yaml ... [key=value ...]",
-    "Index the data of descriptions. Shards that have not changed since the last time are not read again.",
+    "Index the data of descriptions. Files that have not changed since the last time are not read again.",
     IndexOptions,
     "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
 )
@@ -62,7 +65,7 @@ def index_command(arguments: Sequence[str]) -> int:
     options = options_of(IndexOptions, values)
     workers = options.workers or num_cores()
     if options.audit:
-        _audit(names, run_config(values).data, options.num, workers)
+        _audit(names, run_config(values).data, options.num, workers, options.verify)
         return 0
     if of_audit := [text for text in given if text.startswith(("num=", "data."))]:
         raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
@@ -72,34 +75,34 @@ def index_command(arguments: Sequence[str]) -> int:
                 f"{name!r} is no description ({' or '.join(SUFFIXES)}); write one with a line: shards: {name}"
             )
     for name in names:
-        _index_description(Path(name), workers)
+        _index_description(Path(name), workers, options.verify)
     return 0
 
 
-def _index_description(path: Path, workers: int) -> None:
+def _index_description(path: Path, workers: int, verify: bool) -> None:
     if is_labelled(path):
         described = read_labelled(path)
         for split in SPLITS:
             if location := getattr(described, split):
-                _index(f"{path} {split}", location, workers)
+                _index(f"{path} {split}", location, workers, verify)
     else:
-        _index(str(path), read_source(path), workers)
+        _index(str(path), read_source(path), workers, verify)
 
 
-def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int) -> None:
+def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int, verify: bool) -> None:
     """Index descriptions, and report what is in them and in built-in sources."""
     from aimv2.tools.data import audit
 
     audit.check_names(names)
     for name in filter(is_described, names):
-        _index_description(Path(name), workers)
+        _index_description(Path(name), workers, verify)
     values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
     console.print("\n".join([*values["summary"], f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
 
 
-def _index(title: str, location: Location, workers: int) -> None:
+def _index(title: str, location: Location, workers: int, verify: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)
@@ -107,6 +110,6 @@ def _index(title: str, location: Location, workers: int) -> None:
         def show(done: int, total: int | None) -> None:
             progress.update(task, completed=done, total=total)
 
-        indexed = prepare_location(location, workers, show)
+        indexed = prepare_location(location, workers, show, verify=verify)
     lines = (f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -1,6 +1,5 @@
-import errno
 import hashlib
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,45 +115,48 @@ def test_images_outside_the_dataset_are_refused_when_indexed_and_when_read(tmp_p
         build(source(tmp_path, dataset="saved", short="caption"))
 
 
-def test_a_read_that_fails_for_a_moment_is_repeated_and_counted(tmp_path, monkeypatch):
-    save(tmp_path / "saved", image=["a.jpg"] * NUM, features={"image": None})
-    write(tmp_path / "saved/a.jpg", picture(0))
-    records = opened(tmp_path)
-    failures, read_bytes = [OSError(errno.EIO, "I/O error")], Path.read_bytes
-
-    def unsteady(path):
-        if failures:
-            raise failures.pop()
-        return read_bytes(path)
-
-    monkeypatch.setattr(Path, "read_bytes", unsteady)
-    assert records.retries == 0
-    assert [records.image(row) for row in (0, 1)] == [picture(0)] * 2
-    assert records.retries == 1
-
-
-def test_a_missing_image_is_a_bad_sample_and_an_unreadable_one_ends_the_run(tmp_path):
+def test_a_missing_image_is_a_bad_sample(tmp_path):
     names = ["none.jpg", "folder", None, "link.jpg", *["a.jpg"] * (NUM - 4)]
     save(tmp_path / "saved", image=names, features={"image": None})
     (tmp_path / "saved/folder").mkdir()
     records = opened(tmp_path)
     (tmp_path / "saved/link.jpg").symlink_to(write(tmp_path / "out.jpg", picture(0)))
-    for row, reason in ((0, "missing image"), (2, "missing image"), (3, "unsafe member")):
+    reasons = ("missing image", "missing image", "missing image", "unsafe member")
+    for row, reason in enumerate(reasons):
         with pytest.raises(BadSampleError) as error:
             records.image(row)
         assert error.value.reason == reason
-    with pytest.raises(RunFailedError, match="folder cannot be read"):
-        records.image(1)
 
 
-def test_a_dataset_that_changed_is_found_at_opening(tmp_path):
+def test_a_dataset_that_changed_is_found_at_opening_and_while_it_is_read(tmp_path):
     save(tmp_path / "saved")
-    location = source(tmp_path, dataset="saved", short="caption")
-    build(location)
-    shutil.rmtree(tmp_path / "saved")
-    save(tmp_path / "saved", num_shards=1)
+    records = opened(tmp_path)
+    (first, *_) = sorted((tmp_path / "saved").glob("*.arrow"))
+    os.utime(first, (0, 0))
+    with pytest.raises(RunFailedError, match=f"{first.name} has changed since it was indexed; run python"):
+        records.image(0)
+    assert records.image(NUM - 1) == picture(NUM - 1)
     with pytest.raises(UsageError, match="saved has changed since it was indexed; run python -m aimv2 data index"):
-        DatasetRecords(location)
+        DatasetRecords(source(tmp_path, dataset="saved", short="caption"))
+
+
+def test_images_beside_the_table_are_part_of_the_content(tmp_path):
+    paths = [str(tmp_path / "saved/files" / f"{number}.jpg") for number in range(NUM)]
+    save(tmp_path / "saved", image=paths, features={"image": None})
+    for number, path in enumerate(paths):
+        write(Path(path), picture(number))
+    records = opened(tmp_path)
+    assert [records.image(row) for row in range(NUM)] == [picture(number) for number in range(NUM)]
+    records.check()
+    digest = records.digest()
+    write(Path(paths[2]), picture(9))
+    with pytest.raises(RunFailedError, match=r"2\.jpg has changed since .*saved was indexed"):
+        records.image(2)
+    with pytest.raises(UsageError, match=r"saved is not as it was indexed .files/2\.jpg is changed.; restore it"):
+        records.check()
+    again = opened(tmp_path)
+    assert again.digest() != digest
+    assert again.image(2) == picture(9)
 
 
 def test_splits_are_named(tmp_path):

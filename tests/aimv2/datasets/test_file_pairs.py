@@ -11,14 +11,17 @@ from aimv2.base.errors import BadSampleError
 from aimv2.data.decode import square
 from aimv2.datasets.description import read_source
 from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs, worded
-from aimv2.datasets.open import open_source
+from aimv2.datasets.open import open_source, prepare_location
 from tests.helpers.own_data import COLOURS, pictured_source, write
 
 
 @pytest.fixture
 def sides_of(tmp_path, tiny):
-    def open_sides(**values):
+    def open_sides(files=None, **values):
         path = pictured_source(tmp_path / "pictures", **values)
+        for name, content in (files or {}).items():
+            write(tmp_path / "pictures" / name, content)
+        prepare_location(read_source(path))
         return open_pairs(open_source(read_source(path)), replace(tiny.data, sources=(str(path),)))
 
     return open_sides
@@ -75,9 +78,8 @@ def test_a_bad_sample_says_why(sides_of, kind, reason):
     assert raised.value.reason == reason
 
 
-def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of, tmp_path):
-    train = sides_of().train
-    write(tmp_path / "pictures/03.txt", "word " * 10_000)
+def test_an_endless_caption_is_bad_before_it_is_cleaned(sides_of):
+    train = sides_of({"03.txt": "word " * 10_000}).train
     with pytest.raises(BadSampleError, match="caption over the limit: txt has 50,000 characters"):
         train.text(3, "short")
 
@@ -95,13 +97,11 @@ def test_a_caption_that_is_no_text_is_missing(sides_of):
         train.caption(0, "dense")
 
 
-def test_questions_of_a_field_are_clean_words(sides_of, tmp_path):
+def test_questions_of_a_field_are_clean_words(sides_of):
     qa = [{"question": "What is it?", "answer": "A <b>Dog</b>"}, {"question": "How many?", "answer": "2", "id": 7}]
     expected = [("own", ("what", "is", "it"), ("a", "bdogb")), ("own", ("how", "many"), ("2",))]
-    train = sides_of(questions="json.qa").train
-    path = tmp_path / "pictures/00.json"
     for value in (qa, json.dumps(qa)):
-        write(path, json.dumps({"side": "train", "qa": value}))
+        train = sides_of({"00.json": json.dumps({"side": "train", "qa": value})}, questions="json.qa").train
         assert train.questions(0) == expected
     assert train.questions(1) == [], "a sample may have none"
     assert sides_of().train.questions(0) == []
@@ -114,9 +114,8 @@ def test_questions_of_a_field_are_clean_words(sides_of, tmp_path):
         *([{"question": "?", "answer": "red"}], [{"question": "a " * 2**15, "answer": "red"}]),
     ],
 )
-def test_a_broken_question_is_a_bad_sample(sides_of, tmp_path, value):
-    train = sides_of(questions="json.qa").train
-    write(tmp_path / "pictures/00.json", json.dumps({"side": "train", "qa": value}))
+def test_a_broken_question_is_a_bad_sample(sides_of, value):
+    train = sides_of({"00.json": json.dumps({"side": "train", "qa": value})}, questions="json.qa").train
     with pytest.raises(BadSampleError, match="broken json"):
         train.questions(0)
 

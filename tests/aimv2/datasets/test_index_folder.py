@@ -9,7 +9,7 @@ from aimv2.datasets.index_folder import command, read_facts, read_parts, write_f
 from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import source, write
 
-PARTS = [DataPart("a", 3, 100, "x"), DataPart("ö/b", 0, 2**40)]
+PARTS = [DataPart("a", 3, 100, "x"), DataPart("ö/b", 0, 2**40, "y")]
 
 
 def written(location, text="new"):

@@ -54,9 +54,9 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
     description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
     indexed = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
     assert indexed.num_samples == NUM
-    assert seen == [(NUM, None), (NUM, NUM)]
-    assert indexed.notes[0] == "10 of 40 samples meet the filters"
-    assert indexed.notes[1].endswith("of 10 samples are held out")
+    assert seen == [(2 * NUM, 2 * NUM), (NUM, NUM)]
+    assert indexed.notes[:2] == ("read 80 files", "10 of 40 samples meet the filters")
+    assert indexed.notes[2].endswith("of 10 samples are held out")
 
 
 def write_shards(folder):
@@ -150,11 +150,11 @@ PARTS = [DataPart(f"{number:02}.tar", 10, 1000, f"sum {number}") for number in r
         (PARTS, ""),
         (PARTS[:8], "08.tar is missing"),
         (PARTS[:4], "04.tar, 05.tar, 06.tar and 2 more are missing"),
-        ([*PARTS, DataPart("x.tar", 1, 1)], "x.tar is new"),
+        ([*PARTS, DataPart("x.tar", 1, 1, "x")], "x.tar is new"),
         ([PARTS[0]._replace(checksum="other"), *PARTS[1:]], "00.tar is changed"),
         ([part._replace(size=1) for part in PARTS[:2]] + PARTS[2:], "00.tar, 01.tar are changed"),
         (
-            [DataPart("x.tar", 1, 1), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
+            [DataPart("x.tar", 1, 1, "x"), PARTS[1]._replace(num_samples=9), *PARTS[2:]],
             "00.tar is missing; x.tar is new; 01.tar is changed",
         ),
         (PARTS[::-1], "the parts are in another order"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig
@@ -14,6 +15,7 @@ from aimv2.datasets.index_folder import read_parts
 from aimv2.datasets.open import prepare_location
 from aimv2.datasets.plugin import RECORDED, parts_of, record_content
 from tests.helpers.own_data import own_set, own_source, picture, pictured_source, write
+from tests.helpers.shards import write_shards
 
 
 def test_a_source_has_pairs_a_version_kinds_of_captions_and_a_licence(tmp_path, cache_dir):
@@ -29,8 +31,40 @@ def test_a_source_has_pairs_a_version_kinds_of_captions_and_a_licence(tmp_path, 
     assert plugin.has_questions(path)
 
 
+def test_shards_have_the_same_version_wherever_they_are(tmp_path):
+    (tmp_path / "near").mkdir()
+    write_shards(tmp_path / "near", num_samples=20)
+    descriptions = {"near": "near/*.tar", "far": f"file://{tmp_path}/near/*.tar"}
+    versions = []
+    for name, shards in descriptions.items():
+        path = write(tmp_path / f"{name}.yaml", yaml.safe_dump({"shards": shards, "short": "txt"}))
+        prepare_location(read_source(path))
+        plugin.check(str(path))
+        versions.append(plugin.source_version(str(path)))
+    assert versions[0] == versions[1]
+
+
+def test_data_that_are_indexed_again_have_another_version_in_the_same_process(tmp_path):
+    path = own_source(tmp_path, "birds", num_pairs=20)
+    before = plugin.source_version(path)
+    write(tmp_path / "birds/03.txt", "another caption")
+    prepare_location(read_source(Path(path)))
+    assert plugin.source_version(path) != before
+
+
+def test_every_split_of_a_labelled_set_is_checked(tmp_path):
+    for name in ("train", "test"):
+        own_source(tmp_path, name, num_pairs=12)
+    path = own_set(tmp_path, "pets", "train", "test")
+    plugin.check(path)
+    write(tmp_path / "test/03.json", "{}")
+    plugin._check.cache_clear()  # as in a new process
+    with pytest.raises(UsageError, match=r"test is not as it was indexed .03\.json is changed.; restore it, or run"):
+        plugin.check(path)
+
+
 def test_a_description_that_is_missing_is_one_sentence(tmp_path):
-    for asked in (plugin.source_version, plugin.set_version, plugin.caption_kinds, plugin.set_licence):
+    for asked in (plugin.check, plugin.source_version, plugin.set_version, plugin.caption_kinds, plugin.set_licence):
         with pytest.raises(UsageError, match=r"none\.yaml cannot be read"):
             asked(str(tmp_path / "none.yaml"))
 

@@ -1,5 +1,7 @@
 import errno
 import json
+import os
+import pickle
 import shutil
 
 import pyarrow as pa
@@ -71,23 +73,53 @@ def test_a_broken_file_beside_the_image_is_a_bad_sample(plain, name, reason):
     assert error.value.reason == reason
 
 
-def test_a_missing_image_is_a_bad_sample_and_a_missing_folder_ends_the_run(plain, tmp_path):
-    (tmp_path / "pictures/cats/c.png").unlink()
-    with pytest.raises(BadSampleError) as bad:
-        plain.image(1)
-    assert (bad.value.reason, bad.value.detail) == ("missing image", "cats/c.png")
+def test_a_folder_that_has_gone_ends_the_run(plain, tmp_path):
     shutil.rmtree(tmp_path / "pictures")
     with pytest.raises(RunFailedError, match="pictures has gone") as failed:
         plain.image(0)
     assert failed.value.cause == "data"
 
 
-def test_an_image_of_another_size_ends_the_run(plain, tmp_path):
-    write(tmp_path / "pictures/a.b.jpg", b"cut")
-    with pytest.raises(
-        RunFailedError, match=r"a\.b\.jpg has changed since it was indexed \(3 bytes, not \d+\); run python"
-    ):
-        plain.image(0)
+@pytest.mark.parametrize("at", ["reading", "check"])
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.b.jpg", b"cut", r"a\.b\.jpg (is|has) changed"),
+        ("a.b.jpg", picture(9), r"a\.b\.jpg (is|has) changed"),
+        ("cats/c.png", None, r"cats/c.*( are| is) missing"),
+        ("a.b.txt", "an ö and a b", r"a\.b\.txt (is|has) changed"),
+        ("a.b.txt", None, r"a\.b\.txt is missing"),
+        ("a.b.json", "{}", r"a\.b\.json is new"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_indexed_is_refused(plain, tmp_path, name, content, sentence, at):
+    file = tmp_path / "pictures" / name
+    file.unlink(missing_ok=True)
+    if content is not None:
+        write(file, content)
+    if at == "check":
+        with pytest.raises(UsageError, match=f"is not as it was indexed .{sentence}.; restore it, or run python"):
+            plain.check()
+        return
+    with pytest.raises(RunFailedError, match=f"{sentence} since .* was indexed; restore it, or run python"):
+        plain.field(0, name[4:]) if name.startswith("a.b.") and name != "a.b.jpg" else plain.image(int("c" in name))
+
+
+def test_a_file_with_other_content_and_the_same_time_is_not_read(plain, tmp_path):
+    file = tmp_path / "pictures/a.b.txt"
+    before = file.stat()
+    write(file, "an Ä and a b")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(RunFailedError, match=r"a\.b\.txt has changed since"):
+        plain.field(0, "txt")
+
+
+def test_records_are_not_reopened_on_another_index(plain, tmp_path):
+    write(tmp_path / "pictures/a.b.txt", "other")
+    copy = pickle.dumps(plain)
+    index.build(source(tmp_path, folder="pictures"), 1, lambda done, total: None)
+    with pytest.raises(RunFailedError, match="was replaced by that of other data during the run"):
+        pickle.loads(copy)
 
 
 def test_an_image_that_became_a_link_to_elsewhere_is_not_read(plain, tmp_path):

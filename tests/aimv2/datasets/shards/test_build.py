@@ -74,6 +74,24 @@ def test_only_changed_and_new_shards_are_read_again(tmp_path):
     assert num_read(build(place)[0]) == 1
 
 
+def test_a_shard_whose_time_was_set_back_is_read_again(tmp_path):
+    path, _ = write_shards(tmp_path, num_shards=2)
+    place = location(tmp_path)
+    build(place)
+    before, status = ShardRecords(place).parts(), path.stat()
+    path.write_bytes(path.read_bytes().replace(b"text", b"TEXT"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert num_read(build(place)[0]) == 1
+    assert [old == new for old, new in zip(before, ShardRecords(place).parts(), strict=True)] == [False, True]
+
+
+def test_all_shards_are_read_again_on_request(tmp_path):
+    write_shards(tmp_path, num_shards=3)
+    place = location(tmp_path)
+    build(place)
+    assert num_read(build_index(place, 1, lambda *_: None, verify=True)) == 3
+
+
 def test_columns_of_shards_that_are_gone_are_gone(tmp_path):
     write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("1.mask", b"")])
     write_tar(tmp_path / "b.tar", [("2.jpg", b"2")])

@@ -162,6 +162,27 @@ def test_a_changed_shard_is_one_error_that_names_it(how, read, shards):
     assert records.image(0)  # the others are read
 
 
+def test_other_content_of_equal_length_and_time_is_not_read(shards):
+    paths, records = shards
+    status = paths[1].stat()
+    paths[1].write_bytes(paths[1].read_bytes().replace(b"text 000007", b"TEXT 000007"))
+    os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(RunFailedError, match=r"00001.tar has changed since .*the member txt of sample 7 has another"):
+        records.field(7, "txt")
+    assert records.field(6, "txt") == "text 000006"
+
+
+def test_shards_are_compared_without_reading_them(shards):
+    paths, records = shards
+    records.check()
+    paths[0].chmod(0o600)
+    records.check()
+    os.utime(paths[1], (5, 5))
+    paths[2].unlink()
+    with pytest.raises(UsageError, match=r"shards are not as .*00002.tar is missing; .*00001.tar is changed.; restore"):
+        records.check()
+
+
 def test_a_copy_of_a_shard_is_told_and_keeps_its_part_when_it_is_indexed_again(shards, tmp_path):
     paths, records = shards
     before = records.parts()
@@ -241,8 +262,6 @@ def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
         system.pipe(f"/records/{path.name}", path.read_bytes())
     place = Location(shards=("memory://records/*.tar",), index=str(tmp_path / "remote.index"))
     size = max(path.stat().st_size for path in paths)
-    with pytest.raises(UsageError, match="need a folder for copies"):
-        indexed(place)
     records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=2 * size)
     assert [records.field(row, "txt") for row in range(15)] == [f"text {row:06d}" for row in range(15)]
     assert len(list((tmp_path / "cache").iterdir())) == 2

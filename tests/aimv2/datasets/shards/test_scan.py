@@ -27,13 +27,14 @@ def found_samples(path):
     samples = []
     for row in found.rows:
         members = {}
-        for extension, (block, size) in zip(found.extensions, row["members"].tolist(), strict=True):
+        for extension, (block, size, checksum) in zip(found.extensions, row["members"].tolist(), strict=True):
             if block:
                 start = (int(row["block"]) + block - 1) * 512
                 member = first_member(content[start : start + 100_000])
                 assert member is not None
                 assert member.size == size
                 members[extension] = content[start + member.data : start + member.data + size]
+                assert checksum == zlib.crc32(members[extension])
         samples.append((int(row["key"]), members))
     return samples
 
