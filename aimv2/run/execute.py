@@ -143,13 +143,13 @@ def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Ev
                 _train_beside(call, interrupts, world)
             else:
                 with interrupts.at_once():
-                    data, model = prepared(call.config.data, call.config.model.vocab_size), build(call.config)
+                    data, model = _prepared_beside(call.config), build(call.config)
                     _evaluate_on_all(evaluate, model.to(call.config.device), data, call.config, beside(world), world)
 
 
 def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
     config, attempt = call.config, call.attempt
-    data = prepared(config.data, config.model.vocab_size)
+    data = _prepared_beside(config)
     with Saver(partial(checkpoint.save_share, Path(attempt), world) if attempt else None, world=world) as saver:
         train(
             config,
@@ -162,6 +162,14 @@ def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
             world=world,
             saver=saver,
         )
+
+
+def _prepared_beside(config: RunConfig) -> Data:
+    """Return the data of a run, which must be that of rank 0: it might have been indexed again in between."""
+    data = prepared(config.data, config.model.vocab_size)
+    if config.data.fingerprint and data_fingerprint(config) != config.data.fingerprint:
+        raise RunFailedError("data", "the data is not that of this run; restore it, or launch again")
+    return data
 
 
 def _evaluate_on_all(

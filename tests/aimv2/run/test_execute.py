@@ -19,12 +19,11 @@ from aimv2.config.signature import signature, untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.plugin import source_version
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory import predict_evaluation
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.request.resolve import resolve
-from aimv2.run.execute import _train_cpu_seconds, execute, prepared
+from aimv2.run.execute import _train_cpu_seconds, execute
 from aimv2.runs.attempt import pictures_of
 from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
@@ -305,8 +304,6 @@ def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own,
         execute(run.acquire(config), config, interrupts=stopped)
     (path.parent / "pictures" / "05.png").unlink()
     prepare_location(read_source(path))
-    for cache in (source_version, prepared):
-        cache.cache_clear()
     failure = execute(run.acquire(config), config)
     assert failure.cause == "data"
     assert failure.message.startswith("the data is not that of this run: pictures/")

@@ -1,0 +1,121 @@
+"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from aimv2.base.errors import UsageError
+from aimv2.base.interrupt import Interrupts
+from aimv2.config.signature import signature
+from aimv2.datasets import plugin
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_location
+from aimv2.request.resolve import resolve
+from aimv2.run.execute import execute, prepared
+from aimv2.runs.record import RunFolder
+from tests.helpers.own_data import write
+
+NUM = 20
+EDITED = 7  # the sample
+KINDS = {
+    "txt": {"folder": "pictures", "short": "txt"},
+    "json": {"folder": "pictures", "short": "json.caption"},
+    "csv": {"folder": "pictures", "table": "table.csv", "short": "caption"},
+    "parquet": {"folder": "pictures", "table": "table.parquet", "short": "caption"},
+    "image": {"folder": "pictures", "short": "txt"},
+    "shard": {"shards": "one.tar", "short": "txt"},
+}
+
+
+def image(number, is_edited, length):
+    """Return an image file; what follows its end does not matter to a reader."""
+    stream = io.BytesIO()
+    Image.new("RGB", (20, 16), (0, 200, 0) if is_edited else (200, 10 * number, 0)).save(stream, "PNG")
+    return stream.getvalue().ljust(length, b"\0")
+
+
+def files_of(kind, edit=None):
+    """Return the content of all files by name, with one sample edited: in equal length, or in another one."""
+    words = {None: "red", "equal": "tan", "other": "orange " * 2000}  # an archive has whole blocks
+    captions = [f"picture {number} in {words[edit if number == EDITED else None]}" for number in range(NUM)]
+    is_edited = kind == "image" and edit is not None
+    lengths = [410 if is_edited and edit == "other" and number == EDITED else 400 for number in range(NUM)]
+    images = [image(number, is_edited and number == EDITED, length) for number, length in enumerate(lengths)]
+    files = {f"pictures/{number:02}.png": content for number, content in enumerate(images)}
+    if kind in ("txt", "image"):
+        texts = captions if kind == "txt" else ["the same caption"] * NUM
+        return files | {f"pictures/{number:02}.txt": text.encode() for number, text in enumerate(texts)}
+    if kind == "json":
+        texts = [json.dumps({"caption": caption}) for caption in captions]
+        return files | {f"pictures/{number:02}.json": text.encode() for number, text in enumerate(texts)}
+    if kind == "csv":
+        rows = [f"{number:02}.png,{caption}" for number, caption in enumerate(captions)]
+        return files | {"table.csv": "\n".join(["image,caption", *rows]).encode()}
+    stream = io.BytesIO()
+    if kind == "parquet":
+        table = pa.table({"image": [f"{number:02}.png" for number in range(NUM)], "caption": captions})
+        pq.write_table(table, stream, compression="none", use_dictionary=False, write_statistics=False)
+        return files | {"table.parquet": stream.getvalue()}
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for number, caption in enumerate(captions):
+            for name, content in ((f"{number:02}.png", images[number]), (f"{number:02}.txt", caption.encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return {"one.tar": stream.getvalue()}
+
+
+@pytest.fixture
+def planned(tiny, tmp_path):
+    """A function that writes and indexes data of a kind, and returns the description and the run."""
+
+    def plan(kind):
+        for name, content in files_of(kind).items():
+            write(tmp_path / name, content)
+        path = write(tmp_path / "mine.yaml", yaml.safe_dump(KINDS[kind]))
+        prepare_location(read_source(path))
+        data = replace(tiny.data, sources=(str(path),), dense_fraction=0.0)
+        config = resolve(replace(tiny, data=data, budget=replace(tiny.budget, samples=32)))
+        return path, config, RunFolder(tmp_path / "runs", signature(config))
+
+    return plan
+
+
+@pytest.mark.parametrize("is_indexed", [False, True], ids=["", "indexed-again"])
+@pytest.mark.parametrize("moment", ["before", "during", "after"])
+@pytest.mark.parametrize("edit", ["equal", "other"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit, moment, is_indexed):
+    path, config, run = planned(kind)
+    if moment == "during":
+        stopped = Interrupts()
+        stopped.stop()
+        with pytest.raises(KeyboardInterrupt):
+            execute(run.acquire(config), config, interrupts=stopped)
+    if moment == "after":
+        assert execute(run.acquire(config), config) is None
+
+    before, now = files_of(kind), files_of(kind, edit)
+    (name,) = [name for name in now if now[name] != before[name]]
+    assert (len(now[name]) == len(before[name])) is (edit == "equal")
+    write(tmp_path / name, now[name])
+    for cache in (plugin._check, prepared):
+        cache.cache_clear()  # as in a new process
+    if is_indexed:
+        prepare_location(read_source(path))
+        assert signature(resolve(config)) != run.name
+    else:
+        with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
+            resolve(config)
+    if moment == "during":
+        failure = execute(run.acquire(config), config)
+        assert failure is not None
+        expected = "the data is not that of this run: " if is_indexed else f"run python -m aimv2 data index {path}"
+        assert expected in failure.message
