@@ -22,13 +22,14 @@ class Mixture(NamedTuple):
 
     Attributes:
         sources: names of the sources, which are part of the addresses of their orders.
-        quotas: places of each source in every block; they sum to BLOCK.
+        quotas: places of each source in every block; they sum to BLOCK. None shows every row of all sources once an
+            epoch.
         rows: the rows of each source; not empty where the quota is above 0.
         block_rows: ``Pairs.block_rows`` of each source.
     """
 
     sources: tuple[str, ...]
-    quotas: tuple[int, ...]
+    quotas: tuple[int, ...] | None
     rows: tuple[range, ...]
     block_rows: tuple[int, ...]
 
@@ -62,7 +63,8 @@ def sample_order(
 
     Each epoch is a permutation of all rows (``_rows_at``). In a mixture each source has its own epochs: its quota is
     placed at random in every block, and the n-th of its places in the run shows the n-th row of its permutations. Arms
-    with different shares therefore show the same samples of a source in the same order.
+    with different shares therefore show the same samples of a source in the same order. Without quotas all sources have
+    the same epochs, in which they take turns in proportion to their sizes, at random within BLOCK places.
 
     Args:
         place_B: int64 [B].
@@ -71,7 +73,11 @@ def sample_order(
     """
     if mixture is None:
         return _rows_at(seed, purpose, place_B, num_rows, block_rows)
-    source_B, nth_B = _sources_at(seed, f"{purpose} of sources", place_B, mixture.quotas)
+    of_sources = f"{purpose} of sources"
+    if mixture.quotas is None:
+        source_B, nth_B = _turns_at(seed, of_sources, place_B, [len(rows) for rows in mixture.rows])
+    else:
+        source_B, nth_B = _sources_at(seed, of_sources, place_B, mixture.quotas)
     epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
     for source, (name, rows, block) in enumerate(zip(mixture.sources, mixture.rows, mixture.block_rows, strict=True)):
         here_B = source_B == source
@@ -133,6 +139,38 @@ def _sources_at(seed: int, purpose: str, place_B: np.ndarray, quotas: tuple[int,
         source_B[here_B] = source_K[offset_B[here_B]]
         nth_B[here_B] = block * np.array(quotas)[source_B[here_B]] + rank_K[offset_B[here_B]]
     return source_B, nth_B
+
+
+def _turns_at(seed: int, purpose: str, place_B: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the source at each place, and the number of earlier places of that source in the run: two int64 [B].
+
+    In an epoch the first source has the places x at which floor(x * size / total) grows. The others share the rest of
+    them in the same way.
+    """
+    total = sum(sizes)
+    epoch_B, offset_B = np.divmod(place_B, total)
+    turn_B = _shuffled(seed, purpose, epoch_B, offset_B, total).astype(object)  # products exceed 64 bits
+    source_B, nth_B = np.full_like(place_B, -1), np.empty_like(place_B)
+    for source, size in enumerate(sizes):
+        before_B = turn_B * size // total
+        here_B = (source_B < 0) & ((turn_B + 1) * size // total > before_B)
+        source_B[here_B] = source
+        nth_B[here_B] = epoch_B[here_B] * size + before_B[here_B]
+        turn_B -= before_B
+        total -= size
+    return source_B, nth_B
+
+
+def _shuffled(seed: int, purpose: str, epoch_B: np.ndarray, offset_B: np.ndarray, num_places: int) -> np.ndarray:
+    """Permute the places of each block of an epoch; the last block may be shorter."""
+    block_B, within_B = np.divmod(offset_B, BLOCK)
+    shuffled_B = np.empty_like(offset_B)
+    for epoch, block in np.unique(np.stack([epoch_B, block_B]), axis=1).T.tolist():
+        here_B = (epoch_B == epoch) & (block_B == block)
+        first = block * BLOCK
+        order_K = _permutation(seed, purpose, epoch, block, min(BLOCK, num_places - first))
+        shuffled_B[here_B] = first + order_K[within_B[here_B]]
+    return shuffled_B
 
 
 @lru_cache(maxsize=4)  # two blocks for pictures and two for shuffled captions

@@ -21,7 +21,7 @@ def mean_supervised_tokens(config: RunConfig) -> float:
     if the cache lacks them.
 
     Raises:
-        UsageError: as ``prepare`` and ``mixture``.
+        UsageError: as ``prepare``.
     """
     model, objective = config.model, config.objective
     return _mean_supervised_tokens(config.data, model.vocab_size, model.max_text_tokens, objective.supervise_eos)
@@ -35,7 +35,8 @@ def _mean_supervised_tokens(data: DataConfig, vocab_size: int, max_tokens: int, 
     if mixed is None and data.dense_fractions is None:
         shares = [(1.0, range(len(train)), data.dense_fraction)]
     else:
-        weights = [len(part) for part in train.parts.values()] if mixed is None else mixed.quotas
+        sizes = [len(part) for part in train.parts.values()]
+        weights = sizes if mixed is None or mixed.quotas is None else mixed.quotas
         shares = [
             (weight / sum(weights), rows, data.dense_share(number))
             for number, (weight, rows) in enumerate(zip(weights, train.rows.values(), strict=True))

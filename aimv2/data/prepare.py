@@ -75,22 +75,16 @@ def mixture(config: DataConfig, train: Joined) -> Mixture | None:
     """Return the share of each source in training; None if all pairs are shuffled together.
 
     Without weights every pair is shown once an epoch: by one permutation of all pairs if they fit a block, else by
-    shares in proportion to the sizes of the sources.
-
-    Raises:
-        UsageError: a source is too small for a share of its own by size.
+    turns. Built-in sources above a block, which have no end, or equally many pairs, have equal shares.
     """
-    weights: Sequence[float] | None = config.weights
-    if weights is None and len(train) > train.block_rows and len(train.parts) > 1:
-        weights = [len(part) for part in train.parts.values()]
-        if not all(shares := quotas(weights)):
-            sizes = ", ".join(f"{name} {len(part):,}" for name, part in train.parts.items())
-            small = config.names[shares.index(0)]
-            raise UsageError(f"{small} has less than a thousandth of all pairs ({sizes}); give data.weights")
-    if weights is None:
-        return None
     parts = train.parts.values()
-    return Mixture(config.names, quotas(weights), tuple(train.rows.values()), tuple(part.block_rows for part in parts))
+    weights: Sequence[float] | None = config.weights
+    if weights is None and (len(train) <= train.block_rows or len(parts) == 1):
+        return None
+    if weights is None and config.kind != "files":
+        weights = [len(part) for part in parts]
+    shares = None if weights is None else quotas(weights)
+    return Mixture(config.names, shares, tuple(train.rows.values()), tuple(part.block_rows for part in parts))
 
 
 def load_tokenizer(config: DataConfig, vocab_size: int, train: Joined) -> CaptionTokenizer:

@@ -164,6 +164,88 @@ def test_mixture_matches_the_obvious_loop():
     assert list(zip(*mixed(weights, sizes, 2500, seed=seed), strict=True)) == expected
 
 
+sizes_of_sources = st.lists(st.integers(1, 2500), min_size=2, max_size=3)
+
+
+def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
+    mixture = mixture_of([1] * len(sizes), sizes)._replace(quotas=None)
+    return order_of(start, stop, seed=seed, num_rows=sum(sizes), mixture=mixture, purpose=purpose)
+
+
+@given(sizes=sizes_of_sources, seed=st.integers(0, 1000), epoch=st.integers(0, 3))
+def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
+    total = sum(sizes)
+    epochs, rows = in_turn(sizes, total * (epoch + 1), start=total * epoch, seed=seed)
+    assert set(epochs) == {epoch}
+    assert sorted(rows) == list(range(total))
+
+
+@given(sizes=sizes_of_sources, seed=st.integers(0, 1000))
+def test_sources_in_turn_have_their_shares_of_every_block(sizes, seed):
+    total = sum(sizes)
+    _, rows = in_turn(sizes, total, seed=seed)
+    for own in mixture_of([1] * len(sizes), sizes).rows:
+        for first in range(0, total, 1000):
+            shown = np.isin(rows[first : first + 1000], own)
+            assert abs(shown.sum() - len(shown) * len(own) / total) < len(sizes)
+
+
+@given(sizes=sizes_of_sources, start=st.integers(0, 9000), batch=st.integers(1, 1200))
+def test_sources_in_turn_in_a_part_are_that_part_of_the_whole(sizes, start, batch):
+    whole, part = in_turn(sizes, start + batch), in_turn(sizes, start + batch, start=start)
+    for all_of_it, some in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(all_of_it[start:], some)
+
+
+def test_sources_in_turn_match_the_obvious_loop():
+    """Oracle: a loop that deals each place to the source that is furthest behind its share, or to those after it."""
+    sizes, seed = (700, 3, 1900), 4
+    total, seen, dealt = sum(sizes), [0, 0, 0], []
+    places = [0] * len(sizes)  # that each source and those after it have had
+    for _ in range(total):
+        for source, size in enumerate(sizes):
+            places[source] += 1
+            if places[source] * size // sum(sizes[source:]) > seen[source]:
+                dealt.append((source, seen[source]))
+                seen[source] += 1
+                break
+    expected = []
+    for place in range(2 * total):
+        epoch, offset = divmod(place, total)
+        block, within = divmod(offset, 1000)
+        shuffled = address.generator(seed=seed, purpose="order of sources", epoch=epoch, sample_id=block)
+        source, nth = dealt[1000 * block + shuffled.permutation(min(1000, total - 1000 * block))[within]]
+        expected.append((epoch, source, nth))
+    own = mixture_of((1, 1, 1), sizes)
+    epochs, rows = in_turn(sizes, 2 * total, seed=seed)
+    orders = {
+        (epoch, source): order_of(
+            epoch * sizes[source],
+            (epoch + 1) * sizes[source],
+            seed=seed,
+            num_rows=sizes[source],
+            block_rows=own.block_rows[source],
+            purpose=f"order in {SOURCES[source]}",
+        )[1]
+        for epoch in range(2)
+        for source in range(3)
+    }
+    wanted = [(epoch, own.rows[source][orders[epoch, source][nth]]) for epoch, source, nth in expected]
+    assert list(zip(epochs, rows, strict=True)) == wanted
+
+
+def test_sources_of_billions_of_rows_take_turns():
+    sizes = (1_900_000_003, 7_470_000_001, 3_300_001)
+    total = sum(sizes)
+    start = total - total % 1000 - 1000
+    epochs, rows = in_turn(sizes, total, start=start)
+    assert set(epochs) == {0}
+    assert len(set(rows)) == total - start
+    for own in mixture_of((1, 1, 1), sizes).rows:
+        shown = sum(row in own for row in rows.tolist())
+        assert abs(shown - (total - start) * len(own) / total) < 3
+
+
 def test_mixture_differs_between_seeds_blocks_and_purposes():
     mixture = mixture_of((1, 1), (50, 50))
     orders = {

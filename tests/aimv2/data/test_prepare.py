@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.base.order import sample_order
 from aimv2.data.prepare import load_tokenizer, mixture, prepare, render
+from tests.helpers.own_data import own_source
 
 
 def test_prepare_joins_the_sides_of_all_sources(pairs):
@@ -25,6 +27,16 @@ def test_mixture_has_the_rows_of_each_source(tiny, pairs):
     mixed = mixture(replace(tiny.data, weights=(1, 3)), pairs.train)
     assert mixed.quotas == (250, 750)
     assert mixed.rows == (range(400), range(400, 800))
+
+
+def test_sources_in_files_are_shown_once_an_epoch_without_weights(tiny, tmp_path):
+    sources = tuple(own_source(tmp_path, name, num_pairs=num) for name, num in (("birds", 61), ("boats", 24)))
+    data = replace(tiny.data, sources=sources)
+    train = prepare(data, tiny.model.vocab_size).train
+    order = {"seed": 0, "num_rows": len(train), "block_rows": train.block_rows, "mixture": mixture(data, train)}
+    epochs, rows = sample_order(np.arange(3 * len(train)), **order)
+    for epoch in range(3):
+        assert sorted(rows[epochs == epoch]) == list(range(len(train)))
 
 
 def test_load_tokenizer_uses_the_cached_one(tiny, pairs):
