@@ -68,6 +68,7 @@ class Location:
             unique values names the samples; otherwise the number of the row does.
         image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
         filters: conditions by field; samples that do not meet all are left out.
+        exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
         index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
             ``.index``.
     """
@@ -78,6 +79,7 @@ class Location:
     table: str | None = None
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
+    exclude: str | None = None
     index: str | None = None
 
     def __post_init__(self) -> None:
@@ -228,7 +230,7 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
         located["shards"] = [located["shards"]]
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
-    for key in (*PLACES, "table", "index"):
+    for key in (*PLACES, "table", "exclude", "index"):
         if isinstance(located.get(key), str):
             located[key] = str(base / Path(located[key]).expanduser())
     if isinstance(located.get("shards"), list):

@@ -25,7 +25,7 @@ class Opened(NamedTuple):
 
     Attributes:
         records: all samples.
-        kept_N: rows that meet the filters, int64, ascending and memory-mapped; None if there are no filters.
+        kept_N: rows that meet the filters and are not excluded, int64, ascending and memory-mapped; None if all are.
         held_out_M: indices into the kept rows of those that training does not show, int64, ascending, memory-mapped.
         description: what was opened.
     """
@@ -62,6 +62,9 @@ def prepare_location(
     notes = []
     if location.filters:
         notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
+    if location.exclude:
+        num_keys = len(set(selection.excluded_keys(location)))
+        notes.append(f"{selected.num_excluded:,} samples are excluded, by {num_keys:,} keys")
     if selected.num_broken:
         notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
     if len(selected.held_out_M):
@@ -96,8 +99,10 @@ def fingerprint(opened: Opened) -> str:
     described = dataclasses.asdict(opened.description)
     matters = [described[key] for key in ("image", "filters", "held_out", "transforms")]
     captions = [list(described[key].items()) for key in ("short", "dense")]  # their order decides which one is drawn
-    questions = [described["questions"]] if described["questions"] else []  # none leaves the digests of older runs
-    content = json.dumps([matters, captions, *questions, opened.records.parts()], sort_keys=True)
+    # Without these the digests of older runs stay.
+    questions = [described["questions"]] if described["questions"] else []
+    excluded = [digest] if (digest := selection.excluded_digest(opened.description)) else []
+    content = json.dumps([matters, captions, *questions, *excluded, opened.records.parts()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ from aimv2.datasets.open import difference, open_location
 from aimv2.datasets.open import fingerprint as fingerprint_of
 from aimv2.datasets.open import open_source as opened
 from aimv2.datasets.records import DataPart
-from aimv2.datasets.selection import RULES
+from aimv2.datasets.selection import RULES, excluded_digest
 from aimv2.datasets.stamps import Stamp, stamp_of
 
 RECORDED = "data.parquet"
@@ -73,7 +73,12 @@ def _source_version(source: str, state: tuple[Stamp | None, ...]) -> str:
 def _set_version(path: str, state: tuple[Stamp | None, ...]) -> str:
     described = read_labelled(Path(path))
     parts = {
-        split: [place.image, dataclasses.asdict(place)["filters"], open_location(place).parts()]
+        split: [
+            place.image,
+            dataclasses.asdict(place)["filters"],
+            *filter(None, [excluded_digest(place)]),
+            open_location(place).parts(),
+        ]
         for split, place in _splits(described)
     }
     content = json.dumps([described.label, parts], sort_keys=True)

@@ -1,14 +1,16 @@
 """Which rows of a location are samples, and which of those are held out. Letters: N rows, K kept, M held out."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from aimv2.base import address
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import replacing, write_json
 from aimv2.base.processes import in_processes
@@ -26,14 +28,16 @@ class Selection(NamedTuple):
     """Rows of a location.
 
     Attributes:
-        kept_N: rows that meet all filters, int64 [K], ascending; None if there are no filters.
+        kept_N: rows that meet all filters and are not excluded, int64 [K], ascending; None if all are kept.
         held_out_M: indices into the kept rows of those that training does not show, int64 [M], ascending.
         num_broken: samples that were left out, or not held out, because a member that decides is broken.
+        num_excluded: samples whose keys are excluded.
     """
 
     kept_N: np.ndarray | None
     held_out_M: np.ndarray
     num_broken: int = 0
+    num_excluded: int = 0
 
 
 def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
@@ -45,7 +49,7 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
     """Find the rows that meet the filters, and of a source those that are held out, and write them into the index.
 
     Raises:
-        UsageError: no sample meets the filters, or of a source all are held out, or none.
+        UsageError: no sample is left by filters and excluded keys, or of a source all are held out, or none.
         RunFailedError: the data cannot be read, or a process was killed.
     """
     held_out = None
@@ -56,20 +60,24 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
     if location.filters or by_field:
         is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
         kept_N = np.flatnonzero(is_kept_N) if location.filters else None
-    num_kept = len(records) if kept_N is None else len(kept_N)
-    if not num_kept:
+    if not (num_met := len(records) if kept_N is None else len(kept_N)):
         raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
+    if location.exclude:
+        kept_N = _without(records, kept_N, num_met, excluded_keys(location))
+    num_kept = num_met if kept_N is None else len(kept_N)
+    if not num_kept:
+        raise UsageError(f"exclude: {location.exclude} has the keys of all samples")
     held_out_M = np.empty(0, np.int64)
     if by_field and chosen_N is not None:
         held_out_M = np.flatnonzero(chosen_N if kept_N is None else chosen_N[kept_N])
     elif held_out:
         fraction = held_out.fraction
         if isinstance(location, SourceDescription) and location.held_out is None:
-            fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_kept)
+            fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_met)  # the same one whatever is excluded
         held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
     if held_out and not 0 < len(held_out_M) < num_kept:
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
-    selected = Selection(kept_N, held_out_M, num_broken)
+    selected = Selection(kept_N, held_out_M, num_broken, num_met - num_kept)
     save(selected, records, location)
     return selected
 
@@ -93,7 +101,8 @@ def read_selection(records: Records, location: Location) -> Selection:
         raise UsageError(
             f"{' and '.join(changed)} changed since {index} was written; write it again with {command(location)}"
         )
-    kept_N = np.load(index / KEPT, mmap_mode="r", allow_pickle=False) if location.filters else None
+    is_selected = bool(location.filters or location.exclude)
+    kept_N = np.load(index / KEPT, mmap_mode="r", allow_pickle=False) if is_selected else None
     held_out_M = np.load(index / HELD_OUT, mmap_mode="r", allow_pickle=False)
     return Selection(kept_N, held_out_M)
 
@@ -108,13 +117,44 @@ def save(selected: Selection, records: Records, location: Location) -> None:
     write_json(index / RULES, _rules(records, location))
 
 
+def excluded_keys(location: Location) -> list[str]:
+    """Return the keys in the file that a location excludes, a line each.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if location.exclude is None:
+        return []
+    try:
+        return [line for line in Path(location.exclude).read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"exclude: {location.exclude} cannot be read: {error}") from error
+
+
+def excluded_digest(location: Location) -> str:
+    """Return a digest of the keys that a location excludes, whatever their order; empty if it excludes none."""
+    keys = sorted(set(excluded_keys(location)))
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest() if keys else ""
+
+
+def _without(records: Records, kept_N: np.ndarray | None, num_kept: int, keys: Sequence[str]) -> np.ndarray:
+    """Return the kept rows without those that have one of the keys."""
+    hash_M = np.array([address.hash64(key) for key in keys], np.uint64)
+    found = [row_B[~np.isin(records.key_hashes(row_B), hash_M)] for _, row_B in _chunks(kept_N, num_kept)]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
 def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:
-    found = [np.empty(0, np.int64)]
+    chunks = _chunks(kept_N, num_kept)
+    found = [index_B[held_out_by_hash(records.key_hashes(row_B), fraction)] for index_B, row_B in chunks]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _chunks(kept_N: np.ndarray | None, num_kept: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield indices into the kept rows, and these rows: two int64 [B]."""
     for start in range(0, num_kept, CHUNK):
         index_B = np.arange(start, min(start + CHUNK, num_kept))
-        row_B = index_B if kept_N is None else kept_N[index_B]
-        found.append(index_B[held_out_by_hash(records.key_hashes(row_B), fraction)])
-    return np.concatenate(found)
+        yield index_B, index_B if kept_N is None else kept_N[index_B]
 
 
 class _Chunk(NamedTuple):
@@ -158,7 +198,7 @@ def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRul
 def _rules(records: Records, location: Location) -> dict[str, str]:
     """Return digests of what a selection depends on, by the name in error messages."""
     filters = {name: [c.min, c.max, c.any_of] for name, c in sorted(location.filters.items())}
-    rules = {"filters": json.dumps(filters), "the samples": records.digest()}
+    rules = {"filters": json.dumps(filters), "exclude": excluded_digest(location), "the samples": records.digest()}
     if isinstance(location, SourceDescription):
         held_out = location.held_out
         rule = (

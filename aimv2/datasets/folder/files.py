@@ -284,7 +284,7 @@ class IndexedFolder:
         )
 
 
-class Written(NamedTuple):
+class WrittenFiles(NamedTuple):
     """Files in an index: their checksums by listing, uint32 [F], and how many of them were read."""
 
     checksums: list[np.ndarray]
@@ -305,7 +305,7 @@ def write_files(
     known: Files | None,
     workers: int,
     on_progress: OnProgress,
-) -> Written:
+) -> WrittenFiles:
     """Write the files of listings into the folder of an index, for ``Files``.
 
     Args:
@@ -365,7 +365,7 @@ def parts_of(
 
 def _checksums(
     root: str, listings: Sequence[Listing], known: Files | None, workers: int, on_progress: OnProgress
-) -> Written:
+) -> WrittenFiles:
     found = [np.zeros(len(each.names), np.uint32) for each in listings]
     unread = [
         (number, place) for number, each in enumerate(listings) for place in _take_known(each, found[number], known)
@@ -379,7 +379,7 @@ def _checksums(
             found[number][place] = checksum
         num_read += len(group)
         on_progress(num_read, len(unread))
-    return Written(found, num_read)
+    return WrittenFiles(found, num_read)
 
 
 def _take_known(listing: Listing, checksum_F: np.ndarray, known: Files | None) -> list[int]:

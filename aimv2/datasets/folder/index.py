@@ -73,6 +73,7 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
         if table and stamp:
             parts.insert(0, _table_part(table, stamp, num_samples))
         write_facts(index, location, num_samples, parts, **{TABLE: stamp})
+    on_progress(num_samples, num_samples)
     return Indexed(num_samples, tuple(notes))
 
 

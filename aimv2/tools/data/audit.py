@@ -39,6 +39,7 @@ SCHEMA = {
     "problem": pl.String,  # null if the sample is usable
     "content": pl.UInt64,  # hash of the image file, null if there is none
     "look": pl.UInt64,  # perceptual hash, null if the image has almost one colour
+    "mirrored": pl.UInt64,  # that of the mirrored image: training mirrors images
 }
 
 
@@ -83,7 +84,7 @@ def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, co
         "sources": [_source(name, sides, fact_N, near) for name in dict.fromkeys(side.source for side in sides)],
         "leakage": leaks(sides, fact_N, near),
     }
-    return {"summary": summary(values), **values}
+    return {"summary": summary(values), **values, "leaked": leaked(sides, fact_N, near)}
 
 
 def check_names(sources: Sequence[str]) -> None:
@@ -162,7 +163,7 @@ def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:
         content = picture.tobytes() if isinstance(picture, np.ndarray) else picture
         facts["content"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
         shown = picture if isinstance(picture, np.ndarray) else square(picture, copies.SIDE, max_pixels)
-        facts["look"] = copies.look(shown)
+        facts["look"], facts["mirrored"] = copies.look(shown), copies.look(shown[:, ::-1])
     except BadSampleError as error:
         problems.append(error.reason)
     for kind in side.kinds:
@@ -209,7 +210,7 @@ def images(fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, int]:
 
 def near_looks(fact_N: pl.DataFrame) -> pl.DataFrame:
     """Return each perceptual hash with those near it, itself included: the columns ``look`` and ``other``."""
-    look_N = fact_N["look"].drop_nulls().unique().sort().to_numpy()
+    look_N = pl.concat([fact_N["look"], fact_N["mirrored"]]).drop_nulls().unique().sort().to_numpy()
     pair_K2 = copies.near_pairs(look_N)
     both_K2 = np.concatenate([pair_K2, pair_K2[:, ::-1], np.arange(len(look_N))[:, None].repeat(2, axis=1)])
     return pl.DataFrame({"look": look_N[both_K2[:, 0]], "other": look_N[both_K2[:, 1]]})
@@ -220,22 +221,50 @@ def leaks(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame
 
     Returns:
         Of each pair: the images of ``of`` that were compared (``num``); of these, how many have a file with the same
-        bytes in ``within`` (``exact``), and a near copy or the same bytes (``near``); and the keys of the first of
-        these, each with that of its copy (``first``).
+        bytes in ``within`` (``exact``), and a near copy, mirrored or not, or the same bytes (``near``); and the keys of
+        the first of these, each with that of its copy (``first``).
     """
     ordered = sorted(range(len(sides)), key=lambda number: sides[number].side != "train")
-    tables = {number: fact_N.filter(pl.col("side") == number, pl.col("content").is_not_null()) for number in ordered}
+    tables = [_images_of(fact_N, number) for number in range(len(sides))]
     found = []
     for within, of in combinations(ordered, 2):
-        one_N, other_N = tables[of], tables[within]
-        exact = one_N.join(other_N.unique("content", keep="first"), on="content")
-        there = near.join(other_N.unique("look", keep="first"), left_on="other", right_on="look").unique("look")
-        pairs = pl.concat([table.select("row", "row_right") for table in (exact, one_N.join(there, on="look"))])
-        pairs = pairs.unique("row", keep="first").sort("row")
+        exact, pairs = _copied(tables[of], tables[within], near)
         keys = [[sides[of].key(one), sides[within].key(other)] for one, other in pairs.head(NUM_NAMED).rows()]
-        counts = {"num": len(one_N), "exact": len(exact), "near": len(pairs)}
+        counts = {"num": len(tables[of]), "exact": exact, "near": len(pairs)}
         found.append({"of": sides[of].name, "within": sides[within].name, **counts, "first": keys})
     return found
+
+
+def leaked(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, list[str]]:
+    """Return the keys of the training pairs of each source whose images are also in a side that training may not show.
+
+    Keys with line breaks, which a file of keys cannot hold, are left out.
+    """
+    tables = [_images_of(fact_N, number) for number in range(len(sides))]
+    hidden = [table for table, side in zip(tables, sides, strict=True) if side.side != "train"]
+    keys: dict[str, list[str]] = {}
+    for table, side in zip(tables, sides, strict=True):
+        if side.side == "train":
+            rows = {row for other in hidden for row in _copied(table, other, near)[1]["row"].to_list()}
+            found = map(side.key, sorted(rows))
+            keys[side.source] = [key for key in found if key.splitlines() == [key]]
+    return keys
+
+
+def _images_of(fact_N: pl.DataFrame, number: int) -> pl.DataFrame:
+    return fact_N.filter(pl.col("side") == number, pl.col("content").is_not_null())
+
+
+def _copied(one_N: pl.DataFrame, other_N: pl.DataFrame, near: pl.DataFrame) -> tuple[int, pl.DataFrame]:
+    """Return how many images of a side have the same bytes in another one, and the rows of all that have a copy there.
+
+    The rows are each with that of a copy, in the columns ``row`` and ``row_right``.
+    """
+    exact = one_N.join(other_N.unique("content", keep="first"), on="content")
+    there = near.join(other_N.unique("look", keep="first"), left_on="other", right_on="look").unique("look")
+    alike = [one_N.join(there, left_on=column, right_on="look") for column in ("look", "mirrored")]
+    pairs = pl.concat([table.select("row", "row_right") for table in (exact, *alike)])
+    return len(exact), pairs.unique("row", keep="first", maintain_order=True).sort("row")
 
 
 def summary(values: Mapping[str, Any]) -> list[str]:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import write_json
+from aimv2.base.files import write_json, write_text
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, DataConfig, is_described
+from aimv2.config.data_config import CHECKED, DataConfig, is_described, source_name
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
@@ -33,8 +33,8 @@ class IndexOptions:
     audit: bool = Field(
         default=False,
         description="also report what cannot be used, copies and near copies, and images that training shares with"
-        " held-out sides or evaluation sets; the findings are written to FILE.audit.json. Built-in sources may be named"
-        " too.",
+        " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
+        " training pairs to FILE.leaks.txt. Built-in sources may be named too.",
     )
     num: PositiveInt = Field(
         default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
@@ -47,6 +47,7 @@ USAGE = usage(
     IndexOptions,
     "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
 )
+LEAKS = ".leaks.txt"  # suffix of the file with the keys of leaked training pairs
 console = Console()
 
 
@@ -99,7 +100,22 @@ def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int, ver
     values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
-    console.print("\n".join([*values["summary"], f"wrote {path}"]), markup=False, highlight=False, soft_wrap=True)
+    sources = [Path(name) for name in names if is_described(name) and not is_labelled(Path(name))]
+    lines = [_write_keys(source, keys) for source in sources if (keys := values["leaked"][source_name(str(source))])]
+    console.print(
+        "\n".join([*values["summary"], f"wrote {path}", *lines]), markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _write_keys(description: Path, keys: Sequence[str]) -> str:
+    """Add the keys of leaked training pairs to the file beside a description, and return a line on it."""
+    path = description.with_suffix(LEAKS)
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    write_text(path, "".join(f"{key}\n" for key in dict.fromkeys([*before, *keys])))
+    return (
+        f"wrote {path}: {len(keys):,} training pairs whose images are also held out or in an evaluation set; the line"
+        f" exclude: {path.name} in {description.name} leaves them out"
+    )
 
 
 def _index(title: str, location: Location, workers: int, verify: bool) -> None:

@@ -54,7 +54,7 @@ def test_indexing_reports_progress_and_what_was_found(tmp_path):
     description = source(tmp_path, folder="pictures", filters={"folder": {"any_of": ["class1"]}})
     indexed = prepare_location(description, 2, lambda done, total: seen.append((done, total)))
     assert indexed.num_samples == NUM
-    assert seen == [(2 * NUM, 2 * NUM), (NUM, NUM)]
+    assert seen == [(2 * NUM, 2 * NUM), (NUM, NUM), (NUM, NUM)], "files, samples, and fields of samples"
     assert indexed.notes[:2] == ("read 80 files", "10 of 40 samples meet the filters")
     assert indexed.notes[2].endswith("of 10 samples are held out")
 

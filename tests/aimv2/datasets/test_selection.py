@@ -233,7 +233,39 @@ def test_a_location_without_held_out_samples_has_its_filters_only(tmp_path):
     assert found.kept_N is not None
     assert found.kept_N.tolist() == [1, 3, 5, 7, 9]
     assert found.held_out_M.tolist() == []
-    assert json.loads((tmp_path / "source.index/selection.json").read_text()).keys() == {"filters", "the samples"}
+    assert json.loads((tmp_path / "source.index/selection.json").read_text()).keys() == {
+        "filters",
+        "exclude",
+        "the samples",
+    }
+
+
+def test_excluded_samples_are_on_no_side_and_the_others_stay_where_they_were(tmp_path):
+    rows = Rows([{"a": number % 3} for number in range(50)])
+    filters = {"a": {"min": 1}}
+    before = select(rows, described(tmp_path, filters=filters, held_out={"fraction": 0.4}))
+    kept = before.kept_N.tolist()
+    held_out = {kept[number] for number in before.held_out_M}
+    keys = [rows.key(row) for row in (kept[0], kept[5], 0, 49)]
+    (tmp_path / "leaks.txt").write_text("\n".join([*keys, "", "of no sample"]))
+    values = {"filters": filters, "held_out": {"fraction": 0.4}, "exclude": "leaks.txt"}
+    found = select(rows, described(tmp_path, **values))
+    assert found.kept_N.tolist() == [row for row in kept if rows.key(row) not in keys]
+    assert {int(found.kept_N[number]) for number in found.held_out_M} == held_out - {kept[0], kept[5], 49}
+    assert found.num_excluded == len(kept) - len(found.kept_N)
+    (tmp_path / "leaks.txt").write_text("another key")
+    with pytest.raises(UsageError, match=r"exclude changed since .*; write it again with"):
+        selection.read_selection(rows, described(tmp_path, **values))
+    (tmp_path / "leaks.txt").unlink()
+    with pytest.raises(UsageError, match=r"exclude: .*leaks\.txt cannot be read"):
+        selection.read_selection(rows, described(tmp_path, **values))
+
+
+def test_keys_of_all_samples_are_one_sentence(tmp_path):
+    rows = Rows([{}] * 4)
+    (tmp_path / "leaks.txt").write_text("\n".join(rows.key(row) for row in range(4)))
+    with pytest.raises(UsageError, match=r"exclude: .*leaks\.txt has the keys of all samples"):
+        select(rows, described(tmp_path, exclude="leaks.txt"))
 
 
 def test_broken_members_are_counted(tmp_path):

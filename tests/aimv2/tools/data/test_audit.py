@@ -20,6 +20,7 @@ from aimv2.tools.data.audit import (
     chosen_rows,
     facts_of,
     images,
+    leaked,
     leaks,
     near_looks,
     sides_of,
@@ -28,7 +29,7 @@ from aimv2.tools.data.index import index_command
 from tests.helpers.own_data import source
 
 THRESHOLD = 6
-LOOKS = [0, 0b1, 0b111111, 2**60 - 1, 2**60 - 2, 2**63]
+LOOKS = [0, 0b1, 0b111111, 2**60 - 1, 2**60 - 2, 2**63, 0x5555 << 40, 0x5555 << 40 | 0b11]
 
 
 def facts(*sides):
@@ -40,6 +41,7 @@ def facts(*sides):
             "problem": None if content else "missing image",
             "content": content or None,
             "look": look if content else None,
+            "mirrored": mirrored(look) if content else None,
         }
         for side, images in enumerate(sides)
         for row, (content, look) in enumerate(images)
@@ -47,11 +49,16 @@ def facts(*sides):
     return pl.DataFrame(rows, SCHEMA)
 
 
-def near(one, other):
+def mirrored(look):
+    """Return a hash as far from another one as that of a mirrored image."""
+    return None if look is None else look ^ (0x5555 << 40)
+
+
+def near(one, other, is_mirrored=False):
     (content, look), (other_content, other_look) = one, other
     if not content or not other_content or look is None or other_look is None:
         return False
-    return (look ^ other_look).bit_count() <= THRESHOLD
+    return ((mirrored(look) if is_mirrored else look) ^ other_look).bit_count() <= THRESHOLD
 
 
 # A file has one perceptual hash, so the content is drawn with it.
@@ -91,14 +98,34 @@ def test_leaks_are_those_of_the_obvious_loop(held_out, train):
     (leak,) = leaks(sides("mine held-out", "mine train"), fact_N, near_looks(fact_N))
     present = [row for row in held_out if row[0]]
     same = [any(row[0] == other[0] for other in train) for row in present]
-    like = [any(near(row, other) for other in train) for row in present]
+    like = [any(near(row, other) or near(row, other, is_mirrored=True) for other in train) for row in present]
     assert (leak["of"], leak["within"], leak["num"]) == ("mine held-out", "mine train", len(present))
     assert leak["exact"] == sum(same)
     assert leak["near"] == sum(one or other for one, other in zip(same, like, strict=True))
     assert len(leak["first"]) == len({key for key, _ in leak["first"]}) == leak["near"]
     for key, other_key in leak["first"]:
         one, other = held_out[int(key)], train[int(other_key)]
-        assert one[0] == other[0] or near(one, other)
+        assert one[0] == other[0] or near(one, other) or near(one, other, is_mirrored=True)
+
+
+@settings(max_examples=60)
+@given(ROWS, ROWS, ROWS, ROWS)
+def test_leaked_pairs_are_all_training_pairs_with_a_copy_in_another_side(held_out, train, own_train, test):
+    fact_N = facts(held_out, train, own_train, test)
+    names = ("mine held-out", "mine train", "pets train", "pets test")
+    expected = {
+        name: [
+            str(number)
+            for number, row in enumerate(rows)
+            if row[0]
+            and any(
+                row[0] == other[0] or near(row, other) or near(row, other, is_mirrored=True)
+                for other in [*held_out, *test]
+            )
+        ]
+        for name, rows in (("mine", train), ("pets", own_train))
+    }
+    assert leaked(sides(*names), fact_N, near_looks(fact_N)) == expected
 
 
 @settings(max_examples=60)

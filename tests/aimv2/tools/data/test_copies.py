@@ -52,6 +52,16 @@ def test_changed_photographs_are_found(change, least, most):
     assert least <= np.mean(found) <= most
 
 
+def test_mirrored_photographs_are_found_by_the_hash_of_a_mirrored_picture():
+    pictures = photographs(60)
+    changed = [np.asarray(recompressed(Image.fromarray(picture[:, ::-1]))) for picture in pictures]
+    found = [
+        (look(picture) ^ look(other[:, ::-1])).bit_count() <= THRESHOLD
+        for picture, other in zip(pictures, changed, strict=True)
+    ]
+    assert np.mean(found) > 0.95
+
+
 def test_parts_of_different_photographs_are_told_apart():
     one, other = np.array([look(picture) for picture in photographs(120)], np.uint64).reshape(2, -1)
     assert (np.bitwise_count(one[:, None] ^ other) <= THRESHOLD).mean() < 1e-3

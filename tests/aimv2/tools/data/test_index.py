@@ -120,6 +120,15 @@ def test_what_is_planted_is_found(described, tmp_path, cache_dir, capsys):
     assert f"mine: read 25 of 25 pairs; {unusable}; exact copies: 2, images with a near copy: 4" in printed
     assert (evaluation["name"], evaluation["sides"]) == ("eval", [{"side": "test", "pairs": 3, "read": 3}])
 
+    keys = (tmp_path / "mine.leaks.txt").read_text()
+    assert keys.splitlines() == values["leaked"]["mine"]
+    described.write_text(described.read_text() + "exclude: mine.leaks.txt\n")
+    assert index_command(arguments) == 0
+    assert f"{len(keys.splitlines())} samples are excluded" in capsys.readouterr().out
+    values = json.loads((tmp_path / "mine.audit.json").read_text())
+    assert {leak["near"] for leak in values["leakage"] if leak["within"] == "mine train"} == {0}
+    assert (tmp_path / "mine.leaks.txt").read_text() == keys
+
 
 def test_an_audit_of_built_in_pairs_says_what_it_sampled(tmp_path, cache_dir, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
