@@ -9,6 +9,7 @@ columns, and a batch of different crops is two batched products, on any device.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,15 @@ from torch import Tensor
 
 from aimv2.config.native import size_within
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+class Colours(NamedTuple):
+    """Mean and standard deviation of red, green and blue on 0..1, by which images are normalised."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CENTRE_CROP = 0.875  # share of the side that evaluation uses (ml-aim and ml-l3m validation transforms)
 
 
@@ -119,18 +127,18 @@ def resized_within(
     return found
 
 
-def network_input(image_BPPC: Tensor) -> Tensor:
+def network_input(image_BPPC: Tensor, colours: Colours = IMAGENET) -> Tensor:
     """Normalise pictures that have the network's size: uint8 [B, P, P, 3] to float32 [B, 3, P, P]."""
-    return normalised(image_BPPC.permute(0, 3, 1, 2))
+    return normalised(image_BPPC.permute(0, 3, 1, 2), colours=colours)
 
 
-def normalised(pixels_BCPP: Tensor, grid_B2: Tensor | None = None) -> Tensor:
-    """Normalise values of 0..255 with the ImageNet mean and standard deviation, to float32.
+def normalised(pixels_BCPP: Tensor, grid_B2: Tensor | None = None, colours: Colours = IMAGENET) -> Tensor:
+    """Normalise values of 0..255, to float32.
 
     Args:
         grid_B2: rows and columns of each image, if they are strips, whose padding becomes 0.
     """
-    mean, std = _statistics(pixels_BCPP.device)
+    mean, std = _statistics(pixels_BCPP.device, colours)
     # A contiguous copy that is changed in place: four times as fast as new tensors in the order of the pictures.
     copy_BCPP = pixels_BCPP.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     copy_BCPP.div_(255).sub_(mean).div_(std)
@@ -143,9 +151,9 @@ def normalised(pixels_BCPP: Tensor, grid_B2: Tensor | None = None) -> Tensor:
 
 
 @lru_cache  # a copy of them to a GPU waits for what it computes
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the ImageNet mean and standard deviation: float32 [3, 1, 1] each."""
-    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+def _statistics(device: torch.device, colours: Colours) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation: float32 [3, 1, 1] each."""
+    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in colours)
     return mean, std
 
 
@@ -163,7 +171,7 @@ def resize_weights(start_B: np.ndarray, size_B: np.ndarray, side: int, out_px: i
 
 def unnormalise(image: Tensor) -> np.ndarray:
     """Convert network input [3, P, P] back to a picture, uint8 [P, P, 3]."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = _statistics(torch.device("cpu"), IMAGENET)
     pixels = (image.cpu().float() * std + mean).clamp(0, 1) * 255
     return pixels.round().to(torch.uint8).permute(1, 2, 0).numpy()
 

@@ -14,7 +14,7 @@ from aimv2.config.model_config import ModelConfig
 from aimv2.config.prefix import prefix_len_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
-from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD, unnormalise
+from aimv2.data.transforms import IMAGENET, unnormalise
 from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
 from aimv2.evaluation.losses import predicted_patches
@@ -91,7 +91,7 @@ def completed(image: Tensor, rest_BIP: Tensor, prefix_len: int, config: ModelCon
 
 def unseen(config: ModelConfig) -> Tensor:
     """Return a grey patch as the network would read it: float32 [P]."""
-    grey_3 = (UNSEEN / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    grey_3 = (UNSEEN / 255 - torch.tensor(IMAGENET.mean)) / torch.tensor(IMAGENET.std)
     return grey_3.repeat(config.patch_px**2)
 
 

@@ -76,7 +76,8 @@ def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
         UsageError: the encoder cannot read images of other shapes.
     """
     if options.area is None:
-        return Shape(model.config.image_px, options.crop, options.max_pixels)
+        crop = model.preprocessing.crop if options.crop is None else options.crop
+        return Shape(model.config.image_px, crop, options.max_pixels)
     if model.config.encoder.positions != "sincos" or model.config.patch_order != "raster":
         raise UsageError(f"area={options.area}: only encoders with sin-cos positions, in raster order, read any shape")
     return OwnShape(options.area, model.config.patch_px, options.max_pixels)
@@ -99,6 +100,7 @@ def _report(outcome: Outcome, evaluation: Evaluation) -> None:
     extraction, name = evaluation.extraction, evaluation.description.name
     model, console = extraction.model, extraction.console
     print_results(outcome.results, f"{model.name} on {name}", console)
+    console.print(_images(extraction), highlight=False, soft_wrap=True)
     notes = [
         f"{split}: {len(found):,} of {outcome.totals[split]:,} images are left out ({counts(found)})"
         for split, found in outcome.unusable.items()
@@ -110,6 +112,17 @@ def _report(outcome: Outcome, evaluation: Evaluation) -> None:
     write_json(path, record | {"results": _earlier_results(path, record) | record["results"]})
     for note in (*notes, f"written to {path}"):
         console.print(note, highlight=False, soft_wrap=True)
+
+
+def _images(extraction: Extraction) -> str:
+    """Return how images were shown, in one sentence."""
+    shape, (mean, std) = extraction.shape, extraction.model.preprocessing.colours
+    if isinstance(shape, Shape):
+        shown = f"of {shape.image_px} px, the centre {shape.crop:.4g} of the shorter side"
+    else:
+        shown = f"whole, in at most {shape.area} patches"
+    numbers = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))
+    return f"images: {shown}; normalised by mean {' and standard deviation '.join(numbers)}"
 
 
 def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +145,8 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
             "digest": model.digest,
             "config": asdict(model.config),
         },
-        "images": {name: value for name, value in shape.items() if name in ("image_px", "crop", "area")},
+        "images": {name: value for name, value in shape.items() if name in ("image_px", "crop", "area")}
+        | model.preprocessing.colours._asdict(),
         "classes": outcome.num_classes,
         "splits": {
             split: {

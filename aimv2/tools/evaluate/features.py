@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,7 +94,8 @@ class Extraction:
     def folder(self, split: Split) -> Path:
         """Return where the features of a split are: a folder named by weights, data and computation."""
         location = {key: value for key, value in asdict(split.location).items() if key in ("image", "filters")}
-        computation = {"shape": self.shape, "precision": self.precision, "device": self.device, "version": VERSION}
+        computation: dict[str, Any] = {"shape": self.shape, "colours": self.model.preprocessing.colours}
+        computation |= {"precision": self.precision, "device": self.device, "version": VERSION}
         identity = {"weights": self.model.digest, "parts": split.records.parts(), **location, **computation}
         return self.cache_dir / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -203,7 +204,7 @@ def encoded(extraction: Extraction, batch: PictureBatch, kinds: Sequence[Feature
     """
     model, found = extraction.model, list[dict[FeatureKind, Tensor]]()
     for _, images in batch.by_size:
-        image = network_input(images.to(extraction.device, non_blocking=True))
+        image = network_input(images.to(extraction.device, non_blocking=True), model.preprocessing.colours)
         feature_BID = encode_batch(model.encoder, image, extraction)
         own: dict[FeatureKind, Tensor] = {"patches": feature_BID, "mean": feature_BID.mean(dim=1)}
         if "embedding" in kinds:

@@ -21,6 +21,7 @@ from aimv2.start.origin import TOKENIZER, read_origin
 from aimv2.tools.weights.contents import Weights, WeightsConfig, empty_network, resampled
 from aimv2.tools.weights.files import read_tensors
 from aimv2.tools.weights.own import read_weights, with_tensors
+from aimv2.tools.weights.preprocessing import AS_TRAINED, Preprocessing, read_preprocessing
 from aimv2.tools.weights.published import read_published
 
 
@@ -48,6 +49,7 @@ class Model:
         config: sizes of the encoder; ``image_px`` is that of the evaluation.
         digest: of the tensors and of the sizes, equal for the same weights in any layout.
         tokenizer: of the text encoder; None if there is none, and so no texts can be read.
+        preprocessing: how images become its input.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Model:
     config: WeightsConfig
     digest: str
     tokenizer: CaptionTokenizer | None
+    preprocessing: Preprocessing = AS_TRAINED
 
     @property
     def encoder(self) -> Encoder:
@@ -91,7 +94,8 @@ def load_model(path: Path, *, image_px: int | None = None, tokenizer: Path | Non
         found = with_tensors(empty_network(weights.config), weights.tensors), texts
     network, texts = found
     digest = _digest(weights.config, network.state_dict())
-    return Model(path.resolve().name, network, weights.config, digest, texts)
+    preprocessing = read_preprocessing(path) or AS_TRAINED
+    return Model(path.resolve().name, network, weights.config, digest, texts, preprocessing)
 
 
 def _published_tokenizer(path: Path | None, config: WeightsConfig) -> CaptionTokenizer | None:

@@ -12,7 +12,6 @@ from aimv2.config.native import MAX_AREA, MIN_AREA
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
 FeatureKind = Literal["patches", "mean", "embedding"]
-CROP = 0.875
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -94,11 +93,11 @@ class EvaluateOptions:
         " with sin-cos positions, and all methods but probe",
         examples=[4096],
     )
-    crop: float = Field(
-        default=CROP,
-        gt=0,
-        le=1,
-        description="share of the shorter side in the centre crop; 1 shows all of a square image",
+    crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of the shorter side in the centre crop; 1 shows all of a square image; default: that of"
+        " preprocessor_config.json beside the weights, else 0.875",
+        examples=[0.875],
     )
     tokenizer: str | None = Field(
         default=None,
@@ -127,5 +126,5 @@ class EvaluateOptions:
     seed: int = Field(default=0, ge=0, description="of the attentive probe's weights and batches")
 
     def __post_init__(self) -> None:
-        if self.area is not None and (self.image_px is not None or self.crop != CROP):
+        if self.area is not None and (self.image_px is not None or self.crop is not None):
             raise ValueError("area= shows each image whole and in its own size; remove image_px= and crop=")

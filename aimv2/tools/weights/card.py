@@ -16,7 +16,7 @@ from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.data.sources.credits import credits_of
-from aimv2.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from aimv2.data.transforms import IMAGENET
 from aimv2.runs.record import RunFolder
 
 FILE = "README.md"
@@ -90,7 +90,7 @@ def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower:
         "tags": list(dict.fromkeys(["aimv2", "vision-encoder", "ablation", config.objective.name])),
         "datasets": [source_name(source) for source in config.data.sources],
     }
-    values |= {"config": config, "layout": layout, "omitted": omitted, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    values |= {"config": config, "layout": layout, "omitted": omitted, "mean": IMAGENET.mean, "std": IMAGENET.std}
     values["model"] = "Aimv2Model" if has_text_tower else "Aimv2VisionModel"
     metadata_text = yaml.safe_dump(metadata, sort_keys=False)
     return environment.get_template("card.md.j2").render(metadata=metadata_text, **values)

@@ -16,6 +16,8 @@ from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
+from aimv2.tools.weights.preprocessing import AS_TRAINED, read_preprocessing
+from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
 from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
 
 
@@ -64,17 +66,21 @@ def weights_command(arguments: Sequence[str]) -> int:
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes
+    preprocessing = read_preprocessing(source)
     if isinstance(options, ExportOptions):
         weights = expressible(read_weights(source), options.layout)
         is_run = weights.config.source.layout == "run"  # published weights have the card of their publisher
         has_text_tower = weights.config.text_tower is not None
         facts = {"omitted": weights.omitted, "has_text_tower": has_text_tower}
-        card = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
-        write_published(weights, target, options.layout, card)
+        texts = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
+        if preprocessing := AS_TRAINED if is_run else preprocessing:
+            texts[PREPROCESSING] = preprocessing.to_json(weights.config.image_px)
+        write_published(weights, target, options.layout, texts)
     else:
         weights = read_published(source, options.layout)
         weights = weights if options.image_px is None else resampled(weights, options.image_px)
-        write_weights(weights, target)
+        texts = {} if preprocessing is None else {PREPROCESSING: preprocessing.to_json(weights.config.image_px)}
+        write_weights(weights, target, texts)
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
 

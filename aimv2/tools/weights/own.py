@@ -57,8 +57,11 @@ def with_tensors(network: NetworkType, tensors: Mapping[str, Tensor]) -> Network
     return network.eval()
 
 
-def write_weights(weights: Weights, folder: str | Path) -> None:
+def write_weights(weights: Weights, folder: str | Path, texts: Mapping[str, str] | None = None) -> None:
     """Write weights under our names.
+
+    Args:
+        texts: further files by name.
 
     Raises:
         UsageError: the folder is not empty, or cannot be written.
@@ -66,7 +69,7 @@ def write_weights(weights: Weights, folder: str | Path) -> None:
     values = asdict(weights.config)
     if values["encoder"]["ffn_multiple"] == FFN_MULTIPLE:
         del values["encoder"]["ffn_multiple"]  # as in folders of before there was one
-    write_folder(Path(folder), WEIGHTS, weights.tensors, values)
+    write_folder(Path(folder), WEIGHTS, weights.tensors, values, texts)
 
 
 def read_weights(folder: str | Path) -> Weights:

@@ -9,8 +9,7 @@ from PIL import Image
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
 from aimv2.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    IMAGENET,
     centred_images,
     crop_and_resize,
     hide_patches,
@@ -35,7 +34,7 @@ def draws(count, seed=0):
 
 
 def raw(normalised):
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
     return (normalised * std + mean) * 255
 
 
@@ -153,5 +152,5 @@ def test_strips_of_pictures_are_normalised_as_the_pictures_are():
 def test_normalised_images_have_the_mean_and_the_deviation_of_each_channel():
     images = pictures(2)
     found = network_input(torch.from_numpy(images))
-    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+    for channel, (mean, std) in enumerate(zip(IMAGENET.mean, IMAGENET.std, strict=True)):
         np.testing.assert_allclose(found[:, channel], (images[..., channel] / 255 - mean) / std, rtol=1e-5, atol=1e-6)

@@ -13,8 +13,9 @@ from PIL import Image
 from aimv2.cli import main
 from aimv2.data.decode import square
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import network_input
+from aimv2.data.transforms import Colours, network_input
 from aimv2.model.network import build
+from aimv2.tools.weights.preprocessing import Preprocessing
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed
 from tests.helpers.native import at_native
@@ -22,6 +23,7 @@ from tests.helpers.public_encoders import network_inputs, their_texts
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
 QUICK += ["knn.neighbours=[1,3]"]
+AS_TRAINED = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
 @pytest.fixture
@@ -50,7 +52,9 @@ def test_a_run_with_a_text_encoder_is_measured_by_every_method(evaluate, digits,
         assert f"{100 * result['value']:.2f} %" in shown
         assert name in shown
     assert record["splits"]["test"] == {"images": 40, "unusable": {}, "first_unusable": []}
-    assert (record["set"], record["classes"], record["images"]) == ("written", 10, {"image_px": 16, "crop": 1.0})
+    assert (record["set"], record["classes"]) == ("written", 10)
+    assert record["images"] == {"image_px": 16, "crop": 1.0, **AS_TRAINED}
+    assert "images: of 16 px, the centre 1 of the shorter side; normalised by mean 0.485 0.456 0.406 and" in shown
     assert results["linear"]["value"] > 0.3
     work = ("encoding test", "encoding train", "encoding texts", "fitting probe", "fitting linear", "fitting knn")
     lines = [line.split() for line in shown.splitlines() if line.startswith(work)]
@@ -69,6 +73,19 @@ def test_a_later_method_leaves_the_results_of_earlier_ones(evaluate, digits, pub
     path.write_text(json.dumps(both | {"images": both["images"] | {"crop": 0.5}}))
     _, _, (alone,) = evaluate(public[0], digits, "methods=[knn]")
     assert set(alone["results"]) == {"knn", "knn_mean_per_class"}, "those of other crops are replaced"
+
+
+def test_the_preprocessing_of_a_checkpoint_is_used_and_recorded(evaluate, digits, public, tmp_path):
+    folder = shutil.copytree(public[0], tmp_path / "aimv2-tiny")
+    colours = Colours((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    (folder / "preprocessor_config.json").write_text(Preprocessing(colours, 0.7).to_json(28))
+    quick = [word for word in QUICK if word != "crop=1"]
+    status, shown, (record,) = evaluate(folder, digits, "methods=[knn]", quick=quick)
+    assert status == 0
+    assert record["images"] == {"image_px": 28, "crop": 0.7, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    assert "the centre 0.7 of the shorter side; normalised by mean 0.5 0.4 0.3 and standard deviation 0.2 0.3" in shown
+    _, _, (cropped,) = evaluate(folder, digits, "methods=[knn]", "crop=1", quick=quick)
+    assert cropped["images"] == record["images"] | {"crop": 1.0}, "what is typed is used"
 
 
 def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
@@ -161,7 +178,7 @@ def test_a_native_run_is_measured_on_images_in_their_own_sizes(evaluate, digits,
     status, shown, (record,) = own(run.path, digits, "area=30")
     assert status == 0, shown
     assert set(record["results"]) == {"linear", "linear_mean_per_class", "knn", "knn_mean_per_class"}
-    assert record["images"] == {"area": 30}
+    assert record["images"] == {"area": 30, **AS_TRAINED}
     for weights, arguments, message in (
         (run.path, ["methods=[probe]"], "probe is not possible, because with area=, images have different numbers"),
         (run.path, ["crop=1"], "area= shows each image whole and in its own size; remove image_px= and crop="),

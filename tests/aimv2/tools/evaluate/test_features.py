@@ -9,13 +9,14 @@ from rich.console import Console
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.paths import replaced
-from aimv2.data.transforms import network_input
+from aimv2.data.transforms import IMAGENET, Colours, network_input
 from aimv2.datasets.description import Filter, Location
 from aimv2.datasets.images import OwnShape, Shape
 from aimv2.evaluation.features import encode
 from aimv2.model.network import build
 from aimv2.tools.evaluate.features import Split, check_room, saved
 from aimv2.tools.evaluate.models import load_model
+from aimv2.tools.weights.preprocessing import Preprocessing
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures
 from tests.helpers.public_encoders import network_inputs
@@ -44,6 +45,17 @@ def test_features_are_those_of_transformers(crop, workers, extraction, public):
     torch.testing.assert_close(found.features["patches"].float(), theirs, atol=0.05, rtol=0)
     exact = (found.features["mean"] - theirs.mean(dim=1)).abs().amax(dim=1) < 1e-5
     assert exact.sum() >= len(PICTURES) // 2
+
+
+def test_pictures_are_normalised_as_the_checkpoint_states(extraction, public):
+    colours = Colours((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    model = replace(extraction.model, preprocessing=Preprocessing(colours, 1.0))
+    found = saved(replace(extraction, model=model, shape=Shape(28, 1.0, 10**6)), SPLIT, ["mean"])
+    image = network_inputs(PICTURES, 1.0)  # normalised otherwise
+    mean, std, own_mean, own_std = (torch.tensor(values).view(3, 1, 1) for values in (*IMAGENET, *colours))
+    with torch.no_grad():
+        theirs = public[1](pixel_values=(image * std + mean - own_mean) / own_std).last_hidden_state
+    torch.testing.assert_close(found.features["mean"], theirs.mean(dim=1), atol=0.02, rtol=0)
 
 
 def test_features_are_those_of_a_runs_own_evaluation(tiny, extraction, tmp_path):

@@ -13,7 +13,7 @@ def test_values_are_read_and_the_rest_has_its_default():
     found = read_options(EvaluateOptions, [*NEEDED, *given])
     assert (found.methods, found.probe.learning_rates, found.probe.epochs) == (("probe", "knn"), (1e-3, 2.0), 7)
     default = EvaluateOptions(weights="", data="")
-    assert (found.knn.neighbours, found.linear, found.crop) == ((3,), default.linear, 0.875)
+    assert (found.knn.neighbours, found.linear, found.crop) == ((3,), default.linear, None)
 
 
 @pytest.mark.parametrize(
