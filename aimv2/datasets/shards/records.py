@@ -171,7 +171,7 @@ class ShardRecords(Records):
         if not block:
             return None
         at = (start + block - 1) * BLOCK
-        if with_others and self._last_sample[0] != row:
+        if with_others and self._last_sample[0] != row and _is_together(members):
             self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
         kept, first, sample = self._last_sample
         content = sample[at - first :][: HEADERS + size] if kept == row else self._read(shard, at, HEADERS + size)
@@ -267,6 +267,13 @@ class ShardRecords(Records):
             f"the shard {self._index.name(shard)} has changed since it was indexed ({how}); run"
             f" {command(self._location)}",
         )
+
+
+def _is_together(members: Sequence[int]) -> bool:
+    """True if the members of a sample are one after the other, as in shards of webdataset."""
+    blocks, sizes = members[::MEMBER], members[1::MEMBER]
+    num_bytes = sum(HEADERS + size for block, size in zip(blocks, sizes, strict=True) if block)
+    return max(blocks) * BLOCK <= 2 * num_bytes
 
 
 def _state(name: str, stamp: Stamp) -> str:

@@ -32,6 +32,10 @@ TOO_MANY = (
     f"has more than {MAX_EXTENSIONS} kinds of members, such as {{name!r}}: the extension starts at the first dot of a"
     " file's name, so keys must have no dots"
 )
+APART = (
+    "has members of samples that are apart from each other, and keys that repeat, so nobody knows what belongs together;"
+    " pack it again with unique names: tar --sort=name"
+)
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
 
 
@@ -141,7 +145,7 @@ class _Samples:
         self._key: str | None = None
         self._hashes = array("Q")
         self._blocks = array("Q")
-        # Of each: row, extension, block of the first header counted from 1, bytes, checksum.
+        # Of each: row, extension, block of the first header, bytes, checksum.
         self._members = array("Q")
         self._extensions: dict[str, int] = {}
         self._last: set[str] = set()  # extensions of the current sample
@@ -164,19 +168,50 @@ class _Samples:
         column = self._extensions.setdefault(extension, len(self._extensions))
         if column >= MAX_EXTENSIONS:
             raise TarError(TOO_MANY.format(name=member.name))
-        place = (len(self._blocks) - 1, column, block - self._blocks[-1] + 1)
-        self._members.extend((*place, member.size, member.checksum))
+        self._members.extend((len(self._blocks) - 1, column, block, member.size, member.checksum))
 
     def table(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """Return the extensions and rows."""
-        rows = np.zeros(len(self._blocks), row_type(len(self._extensions)))
-        rows["key"] = self._hashes
-        rows["block"] = self._blocks
-        row_M, column_M, *numbers = np.array(self._members).reshape(-1, 2 + MEMBER).T
-        rows["members"][row_M, column_M] = np.stack(numbers, axis=1)
+        """Return the extensions and rows.
+
+        Raises:
+            TarError: members of a sample are apart from each other, and the keys of other samples repeat.
+        """
+        run_M, column_M, block_M, *numbers = np.array(self._members, np.int64).reshape(-1, 2 + MEMBER).T
+        row_R = self._rows_of_runs(run_M, column_M)
+        first_N = np.unique(row_R, return_index=True)[1]
+        rows = np.zeros(len(first_N), row_type(len(self._extensions)))
+        rows["key"] = np.array(self._hashes)[first_N]
+        rows["block"] = np.array(self._blocks)[first_N]
+        row_M = row_R[run_M]
+        rows["members"][row_M, column_M] = np.stack([block_M - rows["block"][row_M] + 1, *numbers], axis=1)
         if repeated := len(rows) - len(np.unique(rows["key"])):
             self.notes["odd: sample with the key of an earlier one in its shard"] = repeated
         return tuple(self._extensions), rows
+
+    def _rows_of_runs(self, run_M: np.ndarray, column_M: np.ndarray) -> np.ndarray:
+        """Return the row of each run of members with the same key.
+
+        webdataset reads each run as a sample. Archives of ``tar`` have the files of a folder in any order, so that the
+        members of most samples are apart. Their runs are joined if no key has an extension twice.
+        """
+        num_runs, num_columns = len(self._hashes), len(self._extensions)
+        key_R = np.unique(np.array(self._hashes, np.uint64), return_inverse=True)[1]
+        num_keys = int(key_R.max(initial=-1)) + 1
+        if num_keys == num_runs:
+            return np.arange(num_runs)
+        is_twice_K = np.zeros(num_keys, bool)
+        place_M, count_M = np.unique(key_R[run_M] * num_columns + column_M, return_counts=True)
+        is_twice_K[place_M[count_M > 1] // num_columns] = True
+        is_apart_K = (np.bincount(key_R) > 1) & ~is_twice_K
+        if not is_apart_K.any():
+            return np.arange(num_runs)
+        if is_twice_K.any():
+            raise TarError(APART)
+        _, first_R = np.unique(key_R, return_index=True)
+        order_K = np.argsort(np.argsort(first_R))  # samples are in the order of their first members
+        row_R: np.ndarray = order_K[key_R]
+        self.notes["joined: members of a sample that are apart"] = num_runs - num_keys
+        return row_R
 
 
 def _refusal(member: Member, extension: str) -> str:

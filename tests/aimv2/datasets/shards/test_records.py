@@ -255,6 +255,19 @@ def test_transient_errors_are_retried_with_a_new_descriptor(shards):
     assert records.retries == 1
 
 
+def test_members_that_are_apart_are_read(tmp_path):
+    members = [member for number in range(30) for member in sample(number)]
+    random.Random(1).shuffle(members)
+    write_tar(tmp_path / "a.tar", members)
+    records = indexed(location(tmp_path))
+    content = dict(members)
+    for row in range(len(records)):
+        key = records.key(row)
+        assert records.image(row) == content[f"{key}.jpg"]
+        assert records.field(row, "txt") == content[f"{key}.txt"].decode()
+    assert len(records) == 30
+
+
 def test_shards_behind_urls_are_read_through_the_cache(tmp_path):
     system = MemoryFileSystem()
     paths = write_shards(tmp_path)

@@ -1,5 +1,8 @@
 import os
+import random
 import re
+import shutil
+import subprocess
 import tarfile
 import zlib
 
@@ -61,6 +64,44 @@ def test_shards_of_webdatasets_writer_are_read(tmp_path):
     assert len(paths) == 3
     for path in paths:
         assert found_samples(path) == expected_samples(path)
+
+
+@given(seed=st.integers(0, 10_000), num_samples=st.integers(2, 12))
+def test_members_in_any_order_are_joined_by_their_keys(tmp_path_factory, seed, num_samples):
+    draw = random.Random(seed)
+    members = [member for number in range(num_samples) for member in sample(number)[: draw.randint(1, 3)]]
+    draw.shuffle(members)
+    path = write_tar(tmp_path_factory.mktemp("plain") / "a.tar", members)
+    expected = {}
+    for name, content in members:
+        key, extension = name.split(".")
+        expected.setdefault(key, {})[extension] = content
+    assert found_samples(path) == [(hash64(key), found) for key, found in expected.items()]
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="needs GNU tar")
+def test_a_folder_that_tar_packed_has_whole_samples(tmp_path):
+    for number in range(300):
+        for name, content in sample(number, px=1):
+            (tmp_path / "pictures").mkdir(exist_ok=True)
+            (tmp_path / "pictures" / f"{number * 7919 % 1000:03}.{name.partition('.')[2]}").write_bytes(content)
+    subprocess.run(["tar", "cf", tmp_path / "a.tar", "-C", tmp_path, "pictures"], check=True)
+    found = found_samples(tmp_path / "a.tar")
+    expected = {
+        hash64(f"pictures/{path.stem}"): {
+            extension: path.with_suffix(f".{extension}").read_bytes() for extension in ("jpg", "txt", "json")
+        }
+        for path in (tmp_path / "pictures").glob("*.jpg")
+    }
+    assert dict(found) == expected
+    assert len(found) == 300
+
+
+def test_members_that_are_apart_beside_keys_that_repeat_are_one_sentence(tmp_path):
+    apart = [("1.jpg", b"a"), ("2.jpg", b"b"), ("1.txt", b"of 1"), ("2.txt", b"of 2")]
+    path = write_tar(tmp_path / "a.tar", [*apart, ("3.jpg", b"c"), ("4.jpg", b"d"), ("3.jpg", b"another")])
+    with pytest.raises(UsageError, match=r"a\.tar has members of samples that are apart .* tar --sort=name"):
+        scan(str(path))
 
 
 @given(st.text(st.sampled_from("ab./_\n")))
