@@ -128,6 +128,9 @@ class DatasetRecords(Records):
     def parts(self) -> list[DataPart]:
         return self._parts
 
+    def fields(self) -> list[str]:
+        return list(self._table.column_names)
+
     def check(self) -> None:
         self._files.check(Walk(self._files.root, named=by_folder(_image_paths(self._location, self._table))))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aimv2.base.errors import BadSampleError
+from aimv2.base.errors import BadSampleError, UsageError, some
 from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
 from aimv2.datasets.index_folder import PARTS, index_path, read_parts
@@ -143,6 +143,9 @@ class KeptRecords(Records):
     def retries(self) -> int:
         return self._records.retries
 
+    def fields(self) -> list[str]:
+        return self._records.fields()
+
     def check(self) -> None:
         self._records.check()
 
@@ -151,15 +154,23 @@ class KeptRecords(Records):
 
 
 def _missing_fields(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
-    """Return a warning for each field of texts that the first samples lack, because its name may be misspelt."""
+    """Return a warning for each field of texts that the first samples lack, because its name may be misspelt.
+
+    Raises:
+        UsageError: no sample has such a field.
+    """
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
     questions = [description.questions] if description.questions else []
-    return [
-        f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}"
-        for key, fields in (("short", description.short), ("dense", description.dense), ("questions", questions))
-        for name in fields
-        if not any(_has(records, row, name) for row in first_B)
-    ]
+    wanted = {"short": description.short, "dense": description.dense, "questions": questions}
+    found, notes = records.fields(), []
+    for key, name in ((key, name) for key, fields in wanted.items() for name in fields):
+        if not any(_has(records, row, name) for row in first_B):
+            words = name.lower().split(".")
+            starts = {".".join(words[: end + 1]) for end in range(len(words))}
+            if not starts & {field.lower() for field in found}:
+                raise UsageError(f"{key}: no sample has the field {name!r}; there are {some(found)}")
+            notes.append(f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}")
+    return notes
 
 
 def _has(records: Records, row: int, name: str) -> bool:

@@ -93,6 +93,10 @@ class Records(ABC):
         """
 
     @abstractmethod
+    def fields(self) -> list[str]:
+        """Return the fields that some sample has; a JSON member stands for all its keys."""
+
+    @abstractmethod
     def check(self) -> None:
         """Compare sizes and times of all files with those that were indexed.
 

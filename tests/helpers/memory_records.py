@@ -40,6 +40,9 @@ class MemoryRecords(Records):
     def parts(self):
         return [DataPart("memory", len(self), sum(len(file or b"") for file in self._files), "x")]
 
+    def fields(self):
+        return sorted({name for fields in self._fields for name in fields})
+
     def check(self):
         """There are no files."""
 

@@ -24,6 +24,7 @@ from aimv2.datasets.shards.remote import Patience
 from aimv2.datasets.stamps import Stamp, changes, stamp_of
 
 FILES, FOLDERS = "files.arrow", "folders.arrow"
+MAX_MEMBERS = 1000  # different ones that are kept
 GROUP = 1024  # files that a process reads at a time
 NUM_SAME = 2  # columns of a stamp that say that a file is the same (``Stamp.is_same``)
 
@@ -65,6 +66,8 @@ class Walk:
 
     Attributes:
         num_outside: links that were not followed, because they lead out of the folder or to a folder.
+        members: what the names of files beside images have after the stem, such as ``caption.txt``; not all if there
+            are very many.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Walk:
     ) -> None:
         self._root, self._extensions, self._named = root, extensions, named
         self.num_outside = 0
+        self.members: set[str] = set()
 
     def __iter__(self) -> Iterator[Listing]:
         if self._named is None:
@@ -109,20 +113,21 @@ class Walk:
         for entry in sorted(entries, key=attrgetter("name")):
             if entry.is_symlink() and (entry.is_dir() or not is_within(self._root, entry.path)):
                 self.num_outside += 1
-            elif (entry.name in images or _belongs(entry.name, stems)) and entry.is_file():
+            elif (entry.name in images or self._belongs(entry.name, stems)) and entry.is_file():
                 names.append(entry.name)
                 numbers.extend(stamp_of(entry.stat()))
         _check_utf8(names, folder)
         return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
 
-
-def _belongs(name: str, stems: set[str]) -> bool:
-    """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
-    while "." in name:
-        name = name.rpartition(".")[0]
-        if name in stems:
-            return True
-    return False
+    def _belongs(self, name: str, stems: set[str]) -> bool:
+        """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
+        end = len(name)
+        while (end := name.rfind(".", 0, end)) >= 0:
+            if name[:end] in stems:
+                if len(self.members) < MAX_MEMBERS:
+                    self.members.add(name[end + 1 :])
+                return True
+        return False
 
 
 def is_within(root: str, file: str) -> bool:

@@ -22,7 +22,7 @@ from aimv2.datasets.stamps import Stamp, stamp_of
 SAMPLES = "samples.arrow"
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 COLUMN = "column "  # prefix of the table's columns in the index
-TABLE = "table"  # the stamp of the table in the facts of an index
+TABLE, MEMBERS = "table", "members"  # facts of an index: the stamp of its table, and what files beside images end in
 
 
 class _Row(NamedTuple):
@@ -72,7 +72,7 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
         parts = parts_of(listings, written.checksums, rows.num_samples, _subfolder)
         if table and stamp:
             parts.insert(0, _table_part(table, stamp, num_samples))
-        write_facts(index, location, num_samples, parts, **{TABLE: stamp})
+        write_facts(index, location, num_samples, parts, **{TABLE: stamp, MEMBERS: sorted(walk.members)})
     on_progress(num_samples, num_samples)
     return Indexed(num_samples, tuple(notes))
 

@@ -10,11 +10,13 @@ import pyarrow as pa
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder.files import IndexedFolder
-from aimv2.datasets.folder.index import COLUMN, SAMPLES, TABLE, build, table_stamp, walk_of
+from aimv2.datasets.folder.index import COLUMN, MEMBERS, SAMPLES, TABLE, build, table_stamp, walk_of
 from aimv2.datasets.folder.tables import JSON_ROW
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts
 from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.stamps import Stamp
+
+FIRST = 100  # rows of JSON lines whose keys are taken for those of all
 
 
 class FolderRecords(Records):
@@ -42,6 +44,7 @@ class FolderRecords(Records):
         self._columns = {
             name.removeprefix(COLUMN): samples[name] for name in samples.column_names if name.startswith(COLUMN)
         }
+        self._members: list[str] = facts[MEMBERS]
         self._parts = read_parts(index_path(location) / PARTS)
         self.block_rows = min(len(self), MAX_BLOCK_ROWS)
 
@@ -93,6 +96,13 @@ class FolderRecords(Records):
 
     def parts(self) -> list[DataPart]:
         return self._parts
+
+    def fields(self) -> list[str]:
+        columns = [name for name in self._columns if name != JSON_ROW]
+        if JSON_ROW in self._columns:
+            first = self._columns[JSON_ROW][:FIRST].to_pylist()
+            columns += dict.fromkeys(key for row in first for key in json.loads(row))
+        return [*columns, "folder", *self._members]
 
     def check(self) -> None:
         paths = set(self._path.to_pylist()) if self._location.table else None

@@ -114,6 +114,9 @@ class ShardRecords(Records):
         content = self._member(row, extension)
         return None if content is None else text_of(content, lambda: f"{self.key(row)}.{extension}")
 
+    def fields(self) -> list[str]:
+        return list(self.extensions)
+
     def check(self) -> None:
         """Compare size and time of all shards that are files; those behind URLs are compared when they are fetched."""
         shards = [shard for shard in range(self._index.num_shards) if not is_url(self._index.name(shard))]

@@ -33,8 +33,8 @@ TOO_MANY = (
     " file's name, so keys must have no dots"
 )
 APART = (
-    "has members of samples that are apart from each other, and keys that repeat, so nobody knows what belongs together;"
-    " pack it again with unique names: tar --sort=name"
+    "has members of samples that are apart from each other, and keys that repeat, so nobody knows what belongs"
+    " together; pack it again with unique names: tar --sort=name"
 )
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
 

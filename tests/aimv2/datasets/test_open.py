@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aimv2.base import address
+from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.index_folder import read_parts, write_parts
 from aimv2.datasets.open import (
@@ -107,19 +108,40 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
     assert [part.name for part in records.parts()] == ["class0", "class1", "class2", "class3"]
 
 
-def test_a_misspelt_field_of_captions_is_told_when_it_is_indexed(tmp_path):
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"short": ["txt", "text"]}, "short: no sample has the field 'text'; there are folder, json, txt"),
+        ({"dense": "jsno.caption"}, r"dense: no sample has the field 'jsno\.caption'; there are folder, json, txt"),
+        ({"questions": "qa"}, "questions: no sample has the field 'qa'; there are folder, json, txt"),
+        (
+            {"table": "t.csv", "short": "titel"},
+            "short: no sample has the field 'titel'; there are image, title, folder",
+        ),
+    ],
+)
+def test_a_field_that_no_sample_has_is_refused_with_those_that_exist(tmp_path, values, sentence):
     write_pictures(tmp_path / "pictures")
-    description = source(tmp_path, folder="pictures", short=["txt", "text"], dense="json.caption", questions="json.qa")
+    write(tmp_path / "pictures/class1/01.json", "{}")
+    write(tmp_path / "t.csv", "image,title\nclass0/00.jpg,one\nclass1/01.jpg,two\n")
+    with pytest.raises(UsageError, match=sentence):
+        prepare_location(source(tmp_path, folder="pictures", held_out={"fraction": 0.5}, **values))
+
+
+def test_a_field_that_the_first_samples_lack_is_told_when_it_is_indexed(tmp_path):
+    write_pictures(tmp_path / "pictures")
+    write(tmp_path / "pictures/class1/01.json", "{}")
+    description = source(tmp_path, folder="pictures", short="txt", dense="json.caption")
     assert [note for note in prepare_location(description).notes if note.startswith("warning")] == [
-        "warning: short: none of the first 40 samples has the field 'text'",
-        "warning: dense: none of the first 40 samples has the field 'json.caption'",
-        "warning: questions: none of the first 40 samples has the field 'json.qa'",
+        "warning: dense: none of the first 40 samples has the field 'json.caption'"
     ]
     assert not any("warning" in note for note in prepare_location(source(tmp_path, folder="pictures")).notes)
 
 
 def test_a_fingerprint_follows_content_and_description_and_no_paths(tmp_path):
     write_pictures(tmp_path / "a/pictures")
+    for member in ("alt.txt", "dense.txt", "json"):
+        write(tmp_path / f"a/pictures/class0/00.{member}", "{}")
     shutil.copytree(tmp_path / "a/pictures", tmp_path / "b/pictures")
     first = fingerprint(opened(tmp_path / "a"))
     assert fingerprint(opened(tmp_path / "b")) == first

@@ -233,6 +233,7 @@ def test_images_are_compared_upright_and_within_the_limit(tmp_path):
         ("d", picture.resize((80, 80)), {}),
     ):
         (tmp_path / f"{name}.png").write_bytes(encoded(image, "PNG", **options))
+    (tmp_path / "a.txt").write_text("noise")
     side = AuditedSide("mine", "train", FilePairs(*opened(tmp_path), DataConfig()), ())
     upright, turned, other, large = (facts_of(side, row, 64 * 64) for row in range(4))
     assert (upright["look"] ^ turned["look"]).bit_count() <= 2
