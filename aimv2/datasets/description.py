@@ -64,6 +64,7 @@ class Location:
         table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
             folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows
             share an image, a column ``key`` must name them.
+        follow_links: with ``folder``, read what links in it lead to, wherever that is.
         dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
             unique values names the samples; otherwise the number of the row does.
         image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
@@ -77,6 +78,7 @@ class Location:
     folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords")
     dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
     table: str | None = None
+    follow_links: bool = False
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     exclude: str | None = None
@@ -86,8 +88,9 @@ class Location:
         given = [place for place in PLACES if getattr(self, place)]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
-        if self.table and not self.folder:
-            raise ValueError("table needs folder")
+        for key in ("table", "follow_links"):
+            if getattr(self, key) and not self.folder:
+                raise ValueError(f"{key} needs folder")
         if any(name.startswith(PIPE) for name in self.shards):
             raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
         for name in (self.image, *self.filters):

@@ -120,7 +120,7 @@ def read_parts(path: Path) -> list[DataPart]:
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 
-def _made_for(location: Location) -> dict[str, str | list[str] | None]:
+def _made_for(location: Location) -> dict[str, str | bool | list[str] | None]:
     """Return what an index depends on; paths both absolute and relative to the index."""
     base = index_path(location).parent
     paths = {
@@ -128,4 +128,4 @@ def _made_for(location: Location) -> dict[str, str | list[str] | None]:
         for key in (*PLACES, "table")
         if isinstance(value := getattr(location, key), str)
     }
-    return {"image": location.image, "table": None} | paths
+    return {"image": location.image, "follow_links": location.follow_links, "table": None} | paths

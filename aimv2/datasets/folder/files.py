@@ -24,6 +24,7 @@ from aimv2.datasets.shards.remote import Patience
 from aimv2.datasets.stamps import Stamp, changes, stamp_of
 
 FILES, FOLDERS = "files.arrow", "folders.arrow"
+OTHERS = ("avif", "bmp", "gif", "heic", "jxl", "tif", "tiff")  # formats of images that are not decoded
 MAX_MEMBERS = 1000  # different ones that are kept
 GROUP = 1024  # files that a process reads at a time
 NUM_SAME = 2  # columns of a stamp that say that a file is the same (``Stamp.is_same``)
@@ -63,23 +64,31 @@ class Walk:
         root: a real path.
         extensions: of images, in lower case.
         named: the images by folder, whatever their extensions.
+        follow_links: follow links that lead out of the folder, or to a folder.
 
     Attributes:
         num_outside: links that were not followed, because they lead out of the folder or to a folder.
+        others: numbers of files in formats of images that are not read, by extension.
         members: what the names of files beside images have after the stem, such as ``caption.txt``; not all if there
             are very many.
     """
 
     def __init__(
-        self, root: str, extensions: tuple[str, ...] = (), named: Mapping[str, set[str]] | None = None
+        self,
+        root: str,
+        extensions: tuple[str, ...] = (),
+        named: Mapping[str, set[str]] | None = None,
+        *,
+        follow_links: bool = False,
     ) -> None:
-        self._root, self._extensions, self._named = root, extensions, named
+        self._root, self._extensions, self._named, self._follow_links = root, extensions, named, follow_links
         self.num_outside = 0
+        self.others = Counter[str]()
         self.members: set[str] = set()
 
     def __iter__(self) -> Iterator[Listing]:
         if self._named is None:
-            yield from self._below("")
+            yield from self._below("", {_identity(self._root)})
             return
         for folder, names in sorted(self._named.items()):
             yield self._listing(folder, self._entries(folder), names.__contains__)
@@ -88,15 +97,23 @@ class Walk:
         """True if a name has the extension of an image."""
         return name.lower().endswith(self._extensions)
 
-    def _below(self, folder: str) -> Iterator[Listing]:
+    def _below(self, folder: str, above: set[tuple[int, int]]) -> Iterator[Listing]:
+        """Yield the listings of a folder and of those below it.
+
+        Args:
+            above: identities of the folder and those above it, into which a link must not lead back.
+        """
         entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
         yield self._listing(folder, entries, self.is_image)
-        for name in sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False)):
-            yield from self._below(f"{folder}{name}/")
+        for entry in sorted(entries, key=attrgetter("name")):
+            if entry.is_dir(follow_symlinks=self._follow_links):
+                own = _identity(entry.path) if self._follow_links else (0, 0)
+                if own not in above:
+                    yield from self._below(f"{folder}{entry.name}/", above | {own} if self._follow_links else above)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         path = os.path.join(self._root, folder)
-        if not _holds(self._root, path):
+        if not self._follow_links and not _holds(self._root, path):
             return []
         try:
             with os.scandir(path) as scan:
@@ -110,14 +127,19 @@ class Walk:
         images = {entry.name for entry in entries if is_image(entry.name)}
         stems = {name.rpartition(".")[0] for name in images}
         names, numbers = list[str](), array("q")
+        found = Counter(entry.name.lower().rpartition(".")[2] for entry in entries if entry.name not in images)
+        self.others.update({extension: found[extension] for extension in OTHERS if found[extension]})
         for entry in sorted(entries, key=attrgetter("name")):
-            if entry.is_symlink() and (entry.is_dir() or not is_within(self._root, entry.path)):
+            if not self._follow_links and self._leads_out(entry):
                 self.num_outside += 1
             elif (entry.name in images or self._belongs(entry.name, stems)) and entry.is_file():
                 names.append(entry.name)
                 numbers.extend(stamp_of(entry.stat()))
         _check_utf8(names, folder)
         return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
+
+    def _leads_out(self, entry: os.DirEntry[str]) -> bool:
+        return entry.is_symlink() and (entry.is_dir() or not is_within(self._root, entry.path))
 
     def _belongs(self, name: str, stems: set[str]) -> bool:
         """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
@@ -128,6 +150,11 @@ class Walk:
                     self.members.add(name[end + 1 :])
                 return True
         return False
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def is_within(root: str, file: str) -> bool:
@@ -227,13 +254,14 @@ class IndexedFolder:
     Args:
         index: the folder of the index, with what ``write_files`` wrote.
         command: that writes the index, for messages.
+        follow_links: as in ``Walk``.
 
     Attributes:
         root: the real path of the folder.
     """
 
-    def __init__(self, folder: Path, index: Path, command: str) -> None:
-        self._folder, self._command = folder, command
+    def __init__(self, folder: Path, index: Path, command: str, *, follow_links: bool = False) -> None:
+        self._folder, self._command, self._follow_links = folder, command, follow_links
         self.root = os.path.realpath(folder)
         self._files = Files(index)
         self._patience = Patience()
@@ -279,7 +307,7 @@ class IndexedFolder:
         return content
 
     def _read_once(self, file: str) -> tuple[bytes, Stamp]:
-        if not is_within(self.root, file):
+        if not self._follow_links and not is_within(self.root, file):
             raise BadSampleError("unsafe member", f"{file} is a link that leads out of {self._folder}")
         return read_whole(file)
 

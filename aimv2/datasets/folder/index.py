@@ -55,10 +55,10 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
     listings = list(walk)
     exists = {each.folder: set(each.names) for each in listings}
     if table and paths is not None:
-        batches, notes = _table_rows(table, paths, root), list[str]()
+        batches, notes = _table_rows(table, paths, root, location.follow_links), list[str]()
     else:
         images = sorted(each.folder + name for each in listings for name in each.names if walk.is_image(name))
-        batches, notes = _image_rows(images), _outside(location, walk.num_outside)
+        batches, notes = _image_rows(images), _left_out(location, walk)
     with writing(location) as index:
         rows = _write(index / SAMPLES, batches, exists)
         if not (num_samples := len(rows.hash_N)):
@@ -81,7 +81,8 @@ def walk_of(location: Location, root: str, paths: Iterable[str] | None) -> Walk:
     """Return a walk through a folder's images, or through those at given paths."""
     extensions = (location.image,) if location.image and not location.table else EXTENSIONS
     named = None if paths is None else by_folder(paths)
-    return Walk(root, tuple(f".{extension.lower()}" for extension in extensions), named)
+    suffixes = tuple(f".{extension.lower()}" for extension in extensions)
+    return Walk(root, suffixes, named, follow_links=location.follow_links)
 
 
 def table_stamp(table: Path) -> Stamp:
@@ -92,9 +93,16 @@ def table_stamp(table: Path) -> Stamp:
         raise UsageError(f"table: {table} is no file that can be read") from error
 
 
-def _outside(location: Location, num_links: int) -> list[str]:
-    where = f"because they lead out of {location.folder} or to a folder"
-    return [f"{num_links} links were not followed, {where}"] if num_links else []
+def _left_out(location: Location, walk: Walk) -> list[str]:
+    """Return sentences on what looks like an image and is none of the samples."""
+    notes = []
+    if walk.num_outside:
+        where = f"because they lead out of {location.folder} or to a folder"
+        notes.append(f"{walk.num_outside} links were not followed, {where}; follow_links: true follows them")
+    if walk.others:
+        found = ", ".join(f"{count:,} {extension}" for extension, count in walk.others.most_common())
+        notes.append(f"files left out, because they are none of {', '.join(EXTENSIONS)}: {found}")
+    return notes
 
 
 def _image_rows(images: Sequence[str]) -> Iterator[tuple[list[_Row], pa.RecordBatch | None]]:
@@ -104,35 +112,44 @@ def _image_rows(images: Sequence[str]) -> Iterator[tuple[list[_Row], pa.RecordBa
 
 def _paths(table: Path, location: Location) -> list[str]:
     """Return the path within the folder of each row's image, in its shortest form."""
-    name, paths = location.image or "image", list[str]()
+    name, paths, folder = location.image or "image", list[str](), Path(location.folder or "")
     for batch in tables.read_batches(table):
         images = tables.column(batch, name)
         if images is None:
             columns = [column for column in batch.schema.names if column != tables.JSON_ROW]
             has = f"; it has {', '.join(columns)}" if columns else ""
             raise UsageError(f"table: {table} has no column {name!r} with the paths of images{has}")
-        paths += [_path(value, f"row {row} of {table}") for row, value in enumerate(images, len(paths) + 1)]
+        paths += [_path(value, folder, f"row {row} of {table}") for row, value in enumerate(images, len(paths) + 1)]
     return paths
 
 
-def _path(value: object, where: str) -> str:
+def _path(value: object, folder: Path, where: str) -> str:
     path = PurePosixPath(value) if isinstance(value, str) and value and "\0" not in value else None
     if path is None:
         raise UsageError(f"{where} has no path of an image (got {value!r})")
-    if path.is_absolute() or ".." in path.parts:
-        raise UsageError(f"{where}: the path {value!r} leaves the folder; paths are relative to it, without ..")
+    base = next((base for base in (folder, folder.resolve()) if path.is_relative_to(base)), None)
+    if path.is_absolute() and base is None:
+        raise UsageError(f"{where}: the path {value!r} is not in folder: {folder}; set folder to one that contains it")
+    path = path if base is None else path.relative_to(base)
+    if ".." in path.parts:
+        raise UsageError(f"{where}: the path {value!r} leaves the folder; paths have no ..")
     return str(path)
 
 
-def _table_rows(table: Path, paths: Sequence[str], root: str) -> Iterator[tuple[list[_Row], pa.RecordBatch | None]]:
+def _table_rows(
+    table: Path, paths: Sequence[str], root: str, follow_links: bool
+) -> Iterator[tuple[list[_Row], pa.RecordBatch | None]]:
     """Read the rows of a table, whose images are at the given paths."""
     first = 0
     for batch in tables.read_batches(table):
         own = paths[first : first + batch.num_rows]
         for number, path in enumerate(own, first + 1):
             file = os.path.join(root, path)
-            if os.path.lexists(file) and not is_within(root, file):
-                raise UsageError(f"row {number} of {table}: {path} is a link that leads out of the folder")
+            if not follow_links and os.path.lexists(file) and not is_within(root, file):
+                raise UsageError(
+                    f"row {number} of {table}: {path} is a link that leads out of the folder; follow_links: true"
+                    " follows it"
+                )
         keys = tables.column(batch, "key") or own
         yield [_Row(str(key), path) for key, path in zip(keys, own, strict=True)], batch
         first += batch.num_rows

@@ -38,7 +38,9 @@ class FolderRecords(Records):
             raise UsageError(f"folder: {self._folder} is no folder that can be read")
         if location.table and not table_stamp(Path(location.table)).is_same(Stamp(*facts[TABLE])):
             raise UsageError(f"{location.table} has changed since it was indexed; run {command(location)}")
-        self._files = IndexedFolder(self._folder, index_path(location), command(location))
+        self._files = IndexedFolder(
+            self._folder, index_path(location), command(location), follow_links=location.follow_links
+        )
         samples = pa.ipc.open_file(pa.memory_map(str(index_path(location) / SAMPLES))).read_all()
         self._key, self._path, self._hash = (samples[name] for name in ("key", "path", "hash"))
         self._columns = {

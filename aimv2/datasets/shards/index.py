@@ -27,6 +27,7 @@ from aimv2.datasets.shards.scan import MEMBER, row_type
 ROWS, SHARDS = "rows.bin", "shards.parquet"
 IMAGES = ("jpg", "jpeg", "png", "webp")
 WITHOUT_IMAGE = "samples without an image"
+SEVERAL_IMAGES = f"samples with several images, of which the first of {', '.join(IMAGES)} is read"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
                 has_NE = rows["members"][:, :, 0] > 0
                 count_E += has_NE.sum(axis=0)
                 notes.update(shard.notes)
-                notes[WITHOUT_IMAGE] += int((~has_NE[:, is_image_E].any(axis=1)).sum())
+                num_images_N = has_NE[:, is_image_E].sum(axis=1)
+                notes[WITHOUT_IMAGE] += int((num_images_N == 0).sum())
+                notes[SEVERAL_IMAGES] += int((num_images_N > 1).sum())
                 parts.append(DataPart(shard.name.removeprefix(base), len(rows), shard.size, shard.checksum))
                 file.write(rows.tobytes())
         write_versions(folder, [shard.version for shard in shards], [shard.notes for shard in shards])

@@ -24,7 +24,8 @@ def test_images_are_all_files_with_their_extensions_in_the_order_of_their_paths(
     for name in [*names, "c.gif", "notes.txt", "jpg", ".hidden.jpg", ".cache/d.jpg", "e.jpg.part"]:
         write(tmp_path / "pictures" / name, picture(1))
     location = source(tmp_path, folder="pictures")
-    assert build(location) == index.Indexed(len(names), (f"read {len(names)} files",))
+    left_out = "files left out, because they are none of jpg, jpeg, png, webp: 1 gif"
+    assert build(location) == index.Indexed(len(names), (left_out, f"read {len(names)} files"))
     assert keys(location) == sorted(names)
 
 
@@ -77,9 +78,9 @@ def test_a_table_gives_rows_in_its_order_and_notes_missing_images(tmp_path, work
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        ("../out.jpg", r"row 2 of .*t\.csv: the path '\.\./out\.jpg' leaves the folder"),
+        ("../out.jpg", r"row 2 of .*t\.csv: the path '\.\./out\.jpg' leaves the folder; paths have no"),
         ("b/../../out.jpg", "row 2 of .* leaves the folder"),
-        ("/etc/passwd", "row 2 of .*'/etc/passwd' leaves the folder"),
+        ("/etc/passwd", "row 2 of .*'/etc/passwd' is not in folder: .*pictures; set folder to one that contains it"),
         ("", "row 2 of .* has no path of an image"),
         ("link.jpg", r"row 2 of .*: link\.jpg is a link that leads out of"),
         (
@@ -96,6 +97,50 @@ def test_a_row_that_cannot_be_a_sample_is_named(tmp_path, bad, sentence):
     with pytest.raises(UsageError, match=sentence):
         build(location)
     assert not (tmp_path / "source.index").exists()
+
+
+def test_absolute_paths_within_the_folder_are_paths(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    write(tmp_path / "pictures/b/c.jpg", picture(1))
+    write(tmp_path / "pictures/d.jpg", picture(2))
+    write(tmp_path / "t.csv", f"image,caption\n{tmp_path}/pictures/b/c.jpg,one\n{tmp_path}/link/d.jpg,two\n")
+    location = source(tmp_path, folder="link", table="t.csv", short="caption")
+    build(location)
+    assert keys(location) == ["b/c.jpg", "d.jpg"]
+
+
+def test_links_are_followed_on_request_and_never_in_a_circle(tmp_path):
+    outside = write(tmp_path / "disk/b.jpg", picture(2))
+    write(tmp_path / "disk/more/d.jpg", picture(4))
+    write(tmp_path / "disk/b.txt", "two")
+    farm = tmp_path / "pictures"
+    write(farm / "a.jpg", picture(1))
+    (farm / "b.jpg").symlink_to(outside)
+    (farm / "b.txt").symlink_to(outside.with_suffix(".txt"))
+    (farm / "all").symlink_to(outside.parent)
+    (farm / "circle").symlink_to(farm)
+    (outside.parent / "back").symlink_to(farm)
+    (farm / "broken.jpg").symlink_to(tmp_path / "none.jpg")
+    location = source(tmp_path, folder="pictures", follow_links=True)
+    build(location)
+    found = ["a.jpg", "all/b.jpg", "all/more/d.jpg", "b.jpg"]
+    assert keys(location) == found
+    records = FolderRecords(location)
+    assert [records.image(row) for row in range(4)] == [picture(number) for number in (1, 2, 4, 2)]
+    assert (records.field(3, "txt"), records.field(0, "txt")) == ("two", None)
+    records.check()
+    write(outside, picture(3))
+    with pytest.raises(UsageError, match=r"b\.jpg, all/b\.jpg are changed"):
+        records.check()
+    write(tmp_path / "t.csv", f"image,caption\n{outside.parent}/b.jpg,one\n")
+    table = source(tmp_path, folder="pictures", table="t.csv", follow_links=True, short="caption")
+    with pytest.raises(UsageError, match="is not in folder"):
+        build(table)
+    write(tmp_path / "t.csv", "image,caption\nb.jpg,one\n")
+    build(table)
+    assert FolderRecords(table).image(0) == picture(3)
+    with pytest.raises(UsageError, match="was made for another follow_links"):
+        FolderRecords(source(tmp_path, folder="pictures", table="t.csv", short="caption"))
 
 
 def test_rows_of_one_image_are_samples_if_they_have_keys(tmp_path):

@@ -162,13 +162,15 @@ def test_an_interrupted_scan_leaves_the_old_index_and_resumes(tmp_path):
 
 
 def test_the_summary_counts_what_is_odd(tmp_path):
-    write_tar(tmp_path / "a.tar", [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("1.jpg", b""), ("x.pickle", b"")])
+    members = [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("3.jpg", b""), ("1.jpg", b""), ("x.pickle", b"")]
+    write_tar(tmp_path / "a.tar", members)
     notes = build(location(tmp_path))[0].notes
-    assert "members: jpg 2, png 1, txt 1" in notes[0]
+    assert "members: jpg 3, png 1, txt 1" in notes[0]
     assert set(notes[3:]) == {
         "ignored: pickled member: 1",
         "odd: sample with the key of an earlier one in its shard: 1",
         "samples without an image: 1",
+        "samples with several images, of which the first of jpg, jpeg, png, webp is read: 1",
     }
     assert json.loads((tmp_path / "set.index" / "index.json").read_text())["num_samples"] == 4
 
