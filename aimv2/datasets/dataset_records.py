@@ -58,7 +58,7 @@ class DatasetRecords(Records):
         root = os.path.realpath(location.dataset or "")
         listings = list(Walk(root, named=by_folder(_image_paths(location, table))))
         with writing(location) as index:
-            key, hash_N = _keys(table, on_progress)
+            key, hash_N = key_hashes(table, on_progress)
             np.save(index / HASHES, hash_N, allow_pickle=False)
             with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
                 parts = list(pool.map(_part, files, stamps))
@@ -67,10 +67,7 @@ class DatasetRecords(Records):
             num_images = {IMAGES: table.num_rows} if any(each.names for each in listings) else {}
             parts += parts_of(listings, written.checksums, num_images, lambda path: IMAGES)
             write_facts(index, location, table.num_rows, parts, key=key, **{STAMPS: stamps})
-        notes = (
-            [] if key else [f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"]
-        )
-        return Indexed(table.num_rows, tuple(notes))
+        return Indexed(table.num_rows, note_of(key))
 
     def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
         """Open the dataset and its index (``RecordsReader``); nothing is copied."""
@@ -231,7 +228,7 @@ def _within(folder: Path, path: str) -> str:
     return os.path.relpath(os.path.join(os.path.realpath(parent), name), os.path.realpath(folder))
 
 
-def _keys(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
+def key_hashes(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
     """Return the column of unique keys, None for the numbers of the rows, and the hashes: uint64 [N]."""
     for name in KEYS:
         if name in table.column_names and not table[name].null_count:
@@ -242,6 +239,12 @@ def _keys(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndar
             if len(np.unique(hash_N)) == table.num_rows:
                 return name, hash_N
     return None, _hashes(range(table.num_rows), table.num_rows, on_progress)
+
+
+def note_of(key: str | None) -> tuple[str, ...]:
+    """Return a sentence on keys that are the numbers of rows; none if they are a column."""
+    rows = f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"
+    return () if key else (rows,)
 
 
 def _hashes(values: Any, num_rows: int, on_progress: OnProgress) -> np.ndarray:

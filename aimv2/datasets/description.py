@@ -19,6 +19,7 @@ SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
+PATTERNS = ("shards", "parquet")  # places that are lists of patterns
 READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 NO_PATH = re.compile(f"{PIPE}|.*://")
@@ -67,7 +68,10 @@ class Location:
         follow_links: with ``folder``, read what links in it lead to, wherever that is.
         dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
             unique values names the samples; otherwise the number of the row does.
-        image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``).
+        parquet: Parquet files with the bytes of images in a column, as hubs and img2dataset have them: a path, a
+            pattern, or a list of these. The index has a copy of their rows. Keys are those of a dataset.
+        image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``; of
+            Parquet files with images also ``jpg``, ``jpeg``, ``png`` or ``webp``).
         filters: conditions by field; samples that do not meet all are left out.
         exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
         index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
@@ -77,6 +81,7 @@ class Location:
     shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
     folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords")
     dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
+    parquet: tuple[str, ...] = _read_by("aimv2.datasets.parquet_records:ParquetRecords", ())
     table: str | None = None
     follow_links: bool = False
     image: str | None = None
@@ -91,8 +96,9 @@ class Location:
         for key in ("table", "follow_links"):
             if getattr(self, key) and not self.folder:
                 raise ValueError(f"{key} needs folder")
-        if any(name.startswith(PIPE) for name in self.shards):
-            raise ValueError("shards: a pipe is refused, because it executes a command; copy the shards to files")
+        for key in PATTERNS:
+            if any(name.startswith(PIPE) for name in getattr(self, key)):
+                raise ValueError(f"{key}: a pipe is refused, because it executes a command; copy the data to files")
         for name in (self.image, *self.filters):
             _check_field(name)
 
@@ -229,18 +235,20 @@ def is_labelled(path: Path) -> bool:
 def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with a list of shards, and paths made absolute from the description's folder."""
     located = dict(values)
-    if isinstance(located.get("shards"), str):
-        located["shards"] = [located["shards"]]
+    for key in PATTERNS:
+        if isinstance(located.get(key), str):
+            located[key] = [located[key]]
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
     for key in (*PLACES, "table", "exclude", "index"):
         if isinstance(located.get(key), str):
             located[key] = str(base / Path(located[key]).expanduser())
-    if isinstance(located.get("shards"), list):
-        located["shards"] = [
-            str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
-            for name in located["shards"]
-        ]
+    for key in PATTERNS:
+        if isinstance(located.get(key), list):
+            located[key] = [
+                str(base / Path(name).expanduser()) if isinstance(name, str) and not NO_PATH.match(name) else name
+                for name in located[key]
+            ]
     return located
 
 

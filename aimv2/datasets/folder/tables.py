@@ -42,11 +42,19 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
         raise UsageError(f"table: {path} cannot be read: {error}") from error
 
 
+def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the rows as values by column."""
+    if JSON_ROW in batch.schema.names:
+        return [json.loads(row) for row in batch.column(JSON_ROW).to_pylist()]
+    found: list[dict[str, Any]] = batch.to_pylist()
+    return found
+
+
 def column(batch: pa.RecordBatch, name: str) -> list[Any] | None:
     """Return the values of a column, None if the table has no such column."""
     if JSON_ROW in batch.schema.names:
-        rows = [json.loads(row) for row in batch.column(JSON_ROW).to_pylist()]
-        return [row.get(name) for row in rows] if any(name in row for row in rows) else None
+        found = rows(batch)
+        return [row.get(name) for row in found] if any(name in row for row in found) else None
     values: list[Any] | None = batch.column(name).to_pylist() if name in batch.schema.names else None
     return values
 

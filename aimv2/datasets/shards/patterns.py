@@ -24,11 +24,12 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def expand(shards: Iterable[str]) -> list[str]:
-    """Return the names of shards in the order given, without repetitions.
+def expand(shards: Iterable[str], key: str = "shards") -> list[str]:
+    """Return the names of files in the order given, without repetitions.
 
     Args:
         shards: paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted.
+        key: of the description, for messages.
 
     Raises:
         UsageError: there is no shard, a file is missing, or a name is a pipe, a chain of URLs or has another protocol.
@@ -36,12 +37,12 @@ def expand(shards: Iterable[str]) -> list[str]:
     patterns = list(shards)
     for pattern in patterns:
         if pattern.startswith("pipe:") or "|" in pattern:
-            raise UsageError(f"shards: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
+            raise UsageError(f"{key}: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
     if sum(math.prod(_lengths(pattern)) for pattern in patterns) > MAX_SHARDS:  # before memory is full of their names
-        raise UsageError(f"shards: {', '.join(patterns)} are more than {MAX_SHARDS:,} shards, and no more are allowed")
-    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern)))
+        raise UsageError(f"{key}: {', '.join(patterns)} are more than {MAX_SHARDS:,} files, and no more are allowed")
+    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, key)))
     if not names:
-        raise UsageError("shards: the list is empty; name at least one tar file")
+        raise UsageError(f"{key}: the list is empty; name at least one file")
     return names
 
 
@@ -58,35 +59,35 @@ def base_of(shards: Iterable[str]) -> str:
     return literal[: literal.rfind("/") + 1]
 
 
-def _matches(pattern: str) -> Iterator[str]:
+def _matches(pattern: str, key: str) -> Iterator[str]:
     try:
         for name in braceexpand(pattern):
-            _check_url(name)
-            yield from _glob(name) if any(sign in name for sign in MAGIC) else _existing(name, pattern)
+            _check_url(name, key)
+            yield from _glob(name, key) if any(sign in name for sign in MAGIC) else _existing(name, pattern, key)
     except UnbalancedBracesError as error:
-        raise UsageError(f"shards: {pattern!r} has a brace without its partner") from error
+        raise UsageError(f"{key}: {pattern!r} has a brace without its partner") from error
 
 
-def _check_url(name: str) -> None:
+def _check_url(name: str, key: str) -> None:
     """Raise a UsageError for a URL that can do more than read a file."""
     if not is_url(name):
         return
     protocol = name.partition("://")[0]
     if "::" in name:
-        raise UsageError(f"shards: {name!r} chains URLs with '::', which is not allowed; name the files themselves")
+        raise UsageError(f"{key}: {name!r} chains URLs with '::', which is not allowed; name the files themselves")
     if protocol not in PROTOCOLS:
         what = f"has the protocol {protocol}" if protocol else "has no protocol"
-        raise UsageError(f"shards: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{key}: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
 
 
-def _existing(name: str, pattern: str) -> list[str]:
+def _existing(name: str, pattern: str, key: str) -> list[str]:
     if not is_url(name) and not os.path.isfile(name):
         what = "is not a file" if os.path.exists(name) else "does not exist"
-        raise UsageError(f"shards: {name} {what}" + (f" (from {pattern})" if name != pattern else ""))
+        raise UsageError(f"{key}: {name} {what}" + (f" (from {pattern})" if name != pattern else ""))
     return [name]
 
 
-def _glob(name: str) -> list[str]:
+def _glob(name: str, key: str) -> list[str]:
     if not is_url(name) and os.path.isfile(name):  # a file whose own name has such a sign
         return [name]
     if is_url(name):
@@ -96,9 +97,9 @@ def _glob(name: str) -> list[str]:
         own_base = str(system._strip_protocol(base)).rstrip("/") + "/"
         found = [base + match.removeprefix(own_base) for match in translated(lambda: system.glob(path))]
         for match in found:
-            _check_url(match)
+            _check_url(match, key)
     else:
         found = glob.glob(name, recursive=True)
     if not found:
-        raise UsageError(f"shards: no file matches {name}")
+        raise UsageError(f"{key}: no file matches {name}")
     return sorted(found)

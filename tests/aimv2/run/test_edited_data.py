@@ -29,6 +29,7 @@ KINDS = {
     "json": {"folder": "pictures", "short": "json.caption"},
     "csv": {"folder": "pictures", "table": "table.csv", "short": "caption"},
     "parquet": {"folder": "pictures", "table": "table.parquet", "short": "caption"},
+    "rows": {"parquet": "rows.parquet", "short": "caption"},
     "image": {"folder": "pictures", "short": "txt"},
     "shard": {"shards": "one.tar", "short": "txt"},
 }
@@ -59,10 +60,11 @@ def files_of(kind, edit=None):
         rows = [f"{number:02}.png,{caption}" for number, caption in enumerate(captions)]
         return files | {"table.csv": "\n".join(["image,caption", *rows]).encode()}
     stream = io.BytesIO()
-    if kind == "parquet":
-        table = pa.table({"image": [f"{number:02}.png" for number in range(NUM)], "caption": captions})
+    if kind in ("parquet", "rows"):
+        names = [f"{number:02}.png" for number in range(NUM)]
+        table = pa.table({"image": names if kind == "parquet" else images, "caption": captions})
         pq.write_table(table, stream, compression="none", use_dictionary=False, write_statistics=False)
-        return files | {"table.parquet": stream.getvalue()}
+        return {"rows.parquet": stream.getvalue()} if kind == "rows" else files | {"table.parquet": stream.getvalue()}
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for number, caption in enumerate(captions):
             for name, content in ((f"{number:02}.png", images[number]), (f"{number:02}.txt", caption.encode())):

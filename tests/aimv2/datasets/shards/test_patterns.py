@@ -41,9 +41,9 @@ def test_patterns_are_expanded_in_order_without_repetitions(folder, patterns, na
         (["*.tgz"], r"no file matches .*\*.tgz"),
         (["{000..002.tar"], "brace without its partner"),
         (["a|b.tar"], "is a pipe, which would run a command"),
-        (["{0..99999999999}*.tar"], "are more than 10,000,000 shards"),
-        (["{a,b}" * 30], "are more than 10,000,000 shards"),
-        (["{0..99999}{0..99999}.tar"], "are more than 10,000,000 shards"),
+        (["{0..99999999999}*.tar"], "are more than 10,000,000 files"),
+        (["{a,b}" * 30], "are more than 10,000,000 files"),
+        (["{0..99999}{0..99999}.tar"], "are more than 10,000,000 files"),
     ],
 )
 def test_wrong_patterns_are_one_clear_sentence(folder, patterns, message):

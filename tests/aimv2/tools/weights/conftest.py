@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.base.errors import UsageError
 from aimv2.model.network import build
 from tests.helpers.finished_runs import finished_run
 
@@ -145,22 +144,6 @@ def initialised_run():
         return finished_run(runs_dir, config, network).path, network
 
     return make
-
-
-@pytest.fixture(scope="session")
-def refusal():
-    """Return the one sentence with which a call is refused."""
-
-    def refused(call, *arguments, **options):
-        with pytest.raises(UsageError) as caught:
-            call(*arguments, **options)
-        message = str(caught.value)
-        assert "\n" not in message
-        assert "\x1b" not in message
-        assert len(message) < 1000
-        return message
-
-    return refused
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,231 @@
+"""Rows of Parquet files that hold images, as data sets on hubs and img2dataset write them. Letters: N rows, B rows.
+
+A row of Parquet cannot be read without its row group, of up to thousands of images. So the rows are copied to the
+index, as an Arrow file that is mapped into memory.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.datasets.dataset_records import HASHES, STAMPS, key_hashes, note_of
+from aimv2.datasets.description import Location
+from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts, write_facts, writing
+from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records, reopened
+from aimv2.datasets.shards.index import IMAGES
+from aimv2.datasets.shards.patterns import base_of, expand, is_url
+from aimv2.datasets.stamps import Stamp, changes, stamp_of
+
+TABLE = "table.arrow"
+NAMES = ("image", *IMAGES)  # of columns with images
+BATCH = 256  # rows that are copied at a time
+
+
+class ParquetRecords(Records):
+    """Rows of Parquet files; a field is a column.
+
+    The image column holds bytes, or what the feature ``Image`` of datasets stores. The value of a ``ClassLabel`` is the
+    name of its class. Blocks are large, because the order of rows is often that of classes.
+    """
+
+    @staticmethod
+    def build(location: Location, workers: int, on_progress: OnProgress, *, verify: bool = False) -> Indexed:
+        """Write the index of Parquet files, with a copy of their rows. All files are read.
+
+        The key is the column ``key``, ``__key__`` or ``id`` if its values are unique, else the number of the row.
+
+        Raises:
+            UsageError: a file cannot be read, files have other columns than the first, or none is of images.
+        """
+        files = _files(location)
+        stamps = [stamp_of(file.stat()) for file in files]
+        with writing(location) as index:
+            counts = _copy(files, index / TABLE, on_progress)
+            table = _mapped(index / TABLE)
+            if not table.num_rows:
+                raise UsageError(f"parquet: there are no rows in {', '.join(location.parquet)}")
+            _image_column(location, table.schema)
+            key, hash_N = key_hashes(table, on_progress)
+            np.save(index / HASHES, hash_N, allow_pickle=False)
+            parts = [
+                _part(file, name, stamp, count)
+                for file, name, stamp, count in zip(files, _names(location, files), stamps, counts, strict=True)
+            ]
+            write_facts(index, location, table.num_rows, parts, key=key, **{STAMPS: stamps})
+        size = (index_path(location) / TABLE).stat().st_size
+        return Indexed(
+            table.num_rows, (f"copied {len(files):,} files to the index: {size / 1e6:,.1f} MB", *note_of(key))
+        )
+
+    def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
+        """Open the index (``RecordsReader``)."""
+        facts = read_facts(location)
+        self._location = location
+        self._parts = read_parts(index_path(location) / PARTS)
+        self._table = _mapped(index_path(location) / TABLE)
+        self._classes = _classes(self._table.schema)
+        self._stamps = [Stamp(*values) for values in facts[STAMPS]]
+        self._image = _image_column(location, self._table.schema)
+        self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
+        self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
+        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
+        self.check()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopened, (type(self), self._location, {}, self.digest())
+
+    def __len__(self) -> int:
+        return len(self._hash_N)
+
+    def key(self, row: int) -> str:
+        return str(row if self._key is None else self._key[row].as_py())
+
+    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
+        return np.asarray(self._hash_N[row_B])
+
+    def image(self, row: int) -> bytes:
+        value = self._table[self._image][row].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not content:
+            raise BadSampleError("missing image", f"row {row}")
+        return bytes(content)
+
+    def field(self, row: int, name: str) -> Any:
+        if name not in self._table.column_names:
+            return None
+        value = self._table[name][row].as_py()
+        if name in self._classes and value is not None:
+            return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
+        return value
+
+    def fields(self) -> list[str]:
+        return list(self._table.column_names)
+
+    def parts(self) -> list[DataPart]:
+        return self._parts
+
+    def check(self) -> None:
+        files = _files(self._location)
+        before = {part.name: stamp for part, stamp in zip(self._parts, self._stamps, strict=True)}
+        now = {name: stamp_of(file.stat()) for file, name in zip(files, _names(self._location, files), strict=True)}
+        found = {
+            "missing": [name for name in before if name not in now],
+            "new": [name for name in now if name not in before],
+            "changed": [name for name, stamp in now.items() if name in before and not stamp.is_same(before[name])],
+        }
+        if sentence := changes(found):
+            raise UsageError(
+                f"Parquet files are not as they were indexed ({sentence}); restore them, or run"
+                f" {command(self._location)}"
+            )
+
+
+def _files(location: Location) -> list[Path]:
+    names = expand(location.parquet, "parquet")
+    if remote := next(filter(is_url, names), None):
+        raise UsageError(f"parquet: {remote} is remote; download the files, whose rows are copied to the index")
+    return list(map(Path, names))
+
+
+def _names(location: Location, files: Sequence[Path]) -> list[str]:
+    """Return the paths of files without what all patterns start with."""
+    return [str(file).removeprefix(base_of(location.parquet)) for file in files]
+
+
+def _copy(files: Sequence[Path], path: Path, on_progress: OnProgress) -> list[int]:
+    """Copy the rows of Parquet files to an Arrow file; return their numbers."""
+    counts, writer = list[int](), None
+    total = sum(_opened(file).metadata.num_rows for file in files)
+    try:
+        for file in files:
+            opened, done = _opened(file), sum(counts)
+            if writer is None:
+                schema = opened.schema_arrow
+                writer = pa.ipc.new_file(str(path), schema)
+            if not opened.schema_arrow.equals(schema):
+                raise UsageError(f"parquet: {file} has other columns than {files[0]}")
+            number = 0
+            for batch in _batches(opened, file):
+                writer.write_batch(batch)
+                number += len(batch)
+                on_progress(done + number, total)
+            counts.append(number)
+    finally:
+        if writer is not None:
+            writer.close()
+    return counts
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"parquet: {file} cannot be read: {error}") from error
+
+
+def _batches(opened: pq.ParquetFile, file: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from opened.iter_batches(BATCH)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"parquet: {file} cannot be read: {error}") from error
+
+
+def _mapped(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _image_column(location: Location, schema: pa.Schema) -> str:
+    """Return the column of images: that of the description, ``image``, or that of img2dataset.
+
+    Raises:
+        UsageError: there is none.
+    """
+    wanted = (location.image,) if location.image else NAMES
+    found = next((name for name in wanted if name in schema.names), None)
+    if found is None or not _is_image(schema.field(found).type):
+        what = "has no column" if found is None else f"has {schema.field(found).type} in the column"
+        raise UsageError(
+            f"parquet: {location.parquet[0]} {what} {' or '.join(wanted) if found is None else found} with the bytes of"
+            f" images; set image to one of {', '.join(schema.names)}"
+        )
+    return found
+
+
+def has_images(schema: pa.Schema) -> bool:
+    """True if a column has the bytes of images and the name that is looked for."""
+    return any(name in schema.names and _is_image(schema.field(name).type) for name in NAMES)
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _is_image(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _classes(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of classes by column, which the package datasets writes into the metadata of a file."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            name: [str(each) for each in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _part(file: Path, name: str, stamp: Stamp, num_rows: int) -> DataPart:
+    with file.open("rb") as opened:
+        checksum = hashlib.file_digest(opened, "sha256").hexdigest()
+        if stamp_of(os.fstat(opened.fileno())) != stamp:
+            raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
+    return DataPart(name, num_rows, stamp.size, checksum)
