@@ -75,7 +75,7 @@ def mixture(config: DataConfig, train: Joined) -> Mixture | None:
     """Return the share of each source in training; None if all pairs are shuffled together.
 
     Without weights every pair is shown once an epoch: by one permutation of all pairs if they fit a block, else by
-    turns. Built-in sources above a block, which have no end, or equally many pairs, have equal shares.
+    turns. Built-in sources above a block have equally many scenes, and so equal shares.
     """
     parts = train.parts.values()
     weights: Sequence[float] | None = config.weights

@@ -25,6 +25,7 @@ from aimv2.datasets.index_folder import (
     writing,
 )
 from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records, reopened
+from aimv2.datasets.shards.remote import Patience
 from aimv2.datasets.stamps import Stamp, stamp_of
 
 HASHES = "key_hashes.npy"
@@ -54,9 +55,10 @@ class DatasetRecords(Records):
         table, _, files = _load(location)
         if not table.num_rows:
             raise UsageError(f"dataset: {location.dataset} has no rows")
+        files += _about(location)
         stamps = [stamp_of(file.stat()) for file in files]
         root = os.path.realpath(location.dataset or "")
-        listings = list(Walk(root, named=by_folder(_image_paths(location, table))))
+        listings = list(Walk(root, named=by_folder(_image_paths(location, table, root))))
         with writing(location) as index:
             key, hash_N = key_hashes(table, on_progress)
             np.save(index / HASHES, hash_N, allow_pickle=False)
@@ -74,10 +76,12 @@ class DatasetRecords(Records):
         facts = read_facts(location)
         self._location = location
         self._folder = Path(location.dataset or "")
+        self._patience = Patience()
         self._table, self._classes, self._tables = _load(location)
         self._stamps = [Stamp(*values) for values in facts[STAMPS]]
         self._parts = read_parts(index_path(location) / PARTS)
         self._ends = list(accumulate(part.num_samples for part in self._parts[: len(self._tables)]))
+        self._tables += _about(location)
         self._files = IndexedFolder(self._folder, index_path(location), command(location))
         if len(self._stamps) != len(self._tables) or not all(map(self._is_same, range(len(self._tables)))):
             raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")
@@ -92,7 +96,7 @@ class DatasetRecords(Records):
     @property
     def retries(self) -> int:
         """Reads that were repeated after a transient error, in this process."""
-        return self._files.retries
+        return self._files.retries + self._patience.retries
 
     def __len__(self) -> int:
         return len(self._hash_N)
@@ -108,7 +112,7 @@ class DatasetRecords(Records):
         stored = value if isinstance(value, dict) else {"bytes" if isinstance(value, bytes) else "path": value}
         if stored.get("bytes"):
             return bytes(stored["bytes"])
-        path = _within(self._folder, stored["path"]) if stored.get("path") else None
+        path = _within(self._files.root, stored["path"]) if stored.get("path") else None
         content = None if path is None else self._files.read(path)
         if content is None:
             raise BadSampleError("missing image", path or f"row {row}")
@@ -129,7 +133,10 @@ class DatasetRecords(Records):
         return list(self._table.column_names)
 
     def check(self) -> None:
-        self._files.check(Walk(self._files.root, named=by_folder(_image_paths(self._location, self._table))))
+        for number, file in enumerate(self._tables):
+            if not self._is_same(number):
+                raise UsageError(f"{file} has changed since it was indexed; run {command(self._location)}")
+        self._files.check(Walk(self._files.root, named=self._files.named()))
 
     def _value(self, row: int, name: str) -> Any:
         """Return the value of a column, which is read from a file that is as it was indexed."""
@@ -143,8 +150,8 @@ class DatasetRecords(Records):
     def _is_same(self, number: int) -> bool:
         """True if a file of the table has the size and time with which it was indexed."""
         try:
-            return stamp_of(self._tables[number].stat()).is_same(self._stamps[number])
-        except FileNotFoundError:
+            return stamp_of(self._patience.read(self._tables[number].stat)).is_same(self._stamps[number])
+        except OSError:
             return False
 
 
@@ -188,7 +195,13 @@ def _load(location: Location) -> _Loaded:
     return _Loaded(table, classes, [Path(file["filename"]) for file in loaded.cache_files])
 
 
-def _image_paths(location: Location, table: pa.Table) -> set[str]:
+def _about(location: Location) -> list[Path]:
+    """Return the files that say what the columns are, such as the names of classes."""
+    files = (Path(location.dataset or "", name) for name in ("dataset_info.json", "state.json"))
+    return [file for file in files if file.is_file()]
+
+
+def _image_paths(location: Location, table: pa.Table, root: str) -> set[str]:
     """Return the paths within the dataset's folder of the images that are not in its table.
 
     Raises:
@@ -199,7 +212,7 @@ def _image_paths(location: Location, table: pa.Table) -> set[str]:
         raise UsageError(
             f"dataset: {folder} has no column {name!r}; set image to one of {', '.join(table.column_names)}"
         )
-    root, row, found = os.path.realpath(folder), 0, set[str]()
+    row, found = 0, set[str]()
     for chunk in table[name].chunks:
         if pa.types.is_struct(chunk.type):
             has_bytes = chunk.field("bytes").is_valid().to_pylist()
@@ -217,15 +230,17 @@ def _image_paths(location: Location, table: pa.Table) -> set[str]:
                 raise UsageError(
                     f"dataset: the image of row {number}, {path!r}, is not in {folder}; save the images in the dataset"
                 )
-        found.update(_within(folder, path) for path in paths if path)
+        found.update(_within(root, path) for path in paths if path)
         row += len(chunk)
     return found
 
 
-def _within(folder: Path, path: str) -> str:
-    """Return the path within a dataset's folder of a path in its table, which may be absolute."""
-    parent, name = os.path.split(os.path.join(folder, path))
-    return os.path.relpath(os.path.join(os.path.realpath(parent), name), os.path.realpath(folder))
+def _within(root: str, path: str) -> str:
+    """Return the path within a dataset's folder, a real path, of a path in its table, which may be absolute."""
+    if not os.path.isabs(path):
+        return os.path.normpath(path)
+    parent, name = os.path.split(path)
+    return os.path.relpath(os.path.join(os.path.realpath(parent), name), root)
 
 
 def key_hashes(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
@@ -261,6 +276,8 @@ def _part(path: Path, stamp: Stamp) -> DataPart:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
         if stamp_of(os.fstat(file.fileno())) != stamp:
             raise UsageError(f"{path} changed while it was indexed; index again when it is complete")
-    with pa.memory_map(str(path)) as mapped:
-        num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
+    num_rows = 0
+    if path.suffix == ".arrow":
+        with pa.memory_map(str(path)) as mapped:
+            num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
     return DataPart(path.name, num_rows, stamp.size, checksum)

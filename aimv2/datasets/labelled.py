@@ -25,8 +25,11 @@ NAMED = 3  # examples in an error
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 
 
-def labelled_sets(config: RunConfig) -> list[TransferSet]:
+def labelled_sets(config: RunConfig, versions: Sequence[str]) -> list[TransferSet]:
     """Return the sets that ``evaluation.sets`` names, each with one task of the set's name.
+
+    Args:
+        versions: of the sets (``plugin.set_version``): another one is read again.
 
     Of each set at most ``evaluation.set_images`` images are read: those with the smallest hashes of their keys, a
     quarter of them for the test. Images are squares as of ``python -m aimv2 evaluate``.
@@ -40,13 +43,14 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
     cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
     return [
-        _labelled_set(Path(path), shape, evaluation.set_images, data.max_bad_rate, *cache) for path in evaluation.sets
+        _labelled_set(Path(path), version, shape, evaluation.set_images, data.max_bad_rate, *cache)
+        for path, version in zip(evaluation.sets, versions, strict=True)
     ]
 
 
 @lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets
 def _labelled_set(
-    path: Path, shape: Shape, max_images: int, max_bad_rate: float, cache_dir: str, cache_bytes: int
+    path: Path, version: str, shape: Shape, max_images: int, max_bad_rate: float, cache_dir: str, cache_bytes: int
 ) -> TransferSet:
     described = read_labelled(path)
     if not described.train:

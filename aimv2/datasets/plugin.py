@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from aimv2.base.errors import RunFailedError
+from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
@@ -23,6 +24,7 @@ from aimv2.datasets.selection import RULES, excluded_digest
 from aimv2.datasets.stamps import Stamp, stamp_of
 
 RECORDED = "data.parquet"
+CHECKED_SECONDS = 60  # for which files that were compared are not compared again
 
 # Functions without a docstring are described by the protocol ``aimv2.data.described.DescribedData``.
 
@@ -33,7 +35,7 @@ def open_source(source: str, config: DataConfig) -> Sides:
 
 
 def check(path: str) -> None:
-    _check(path, _state(path))
+    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS))
 
 
 def source_version(source: str) -> str:
@@ -57,9 +59,9 @@ def _places(path: str) -> list[Location]:
     return [place for _, place in _splits(read_labelled(Path(path)))]
 
 
-# A plan resolves hundreds of runs; and between two runs of a worker, data may be indexed again.
+# A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
-def _check(path: str, state: tuple[Stamp | None, ...]) -> None:
+def _check(path: str, state: tuple[Stamp | None, ...], time: int) -> None:
     for place in _places(path):
         open_location(place).check()
 
@@ -105,11 +107,16 @@ def set_licence(path: str) -> str:
 def labelled_sets(config: RunConfig) -> list[TransferSet]:
     from aimv2.datasets.labelled import labelled_sets  # with torch
 
-    return labelled_sets(config)
+    return labelled_sets(config, list(map(set_version, config.evaluation.sets)))
 
 
 def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
     parts = parts_of(config)
+    try:
+        for path in (*filter(is_described, config.data.sources), *config.evaluation.sets):
+            check(path)
+    except UsageError as error:
+        raise RunFailedError("data", str(error)) from error
     if config.data.fingerprint and fingerprint != config.data.fingerprint:
         recorded = next((path / RECORDED for path in earlier if (path / RECORDED).exists()), None)
         changed = "" if recorded is None else difference(read_parts(recorded), parts)

@@ -139,9 +139,18 @@ def excluded_digest(location: Location) -> str:
 
 def _without(records: Records, kept_N: np.ndarray | None, num_kept: int, keys: Sequence[str]) -> np.ndarray:
     """Return the kept rows without those that have one of the keys."""
-    hash_M = np.array([address.hash64(key) for key in keys], np.uint64)
-    found = [row_B[~np.isin(records.key_hashes(row_B), hash_M)] for _, row_B in _chunks(kept_N, num_kept)]
+    hash_M = np.unique(np.array([address.hash64(key) for key in keys], np.uint64))
+    found = [row_B[~_is_among(records.key_hashes(row_B), hash_M)] for _, row_B in _chunks(kept_N, num_kept)]
     return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _is_among(hash_B: np.ndarray, hash_M: np.ndarray) -> np.ndarray:
+    """True for the hashes that are among others, which are sorted: bool [B]."""
+    if not len(hash_M):
+        return np.zeros(len(hash_B), bool)
+    place_B = np.searchsorted(hash_M, hash_B).clip(max=len(hash_M) - 1)
+    is_among_B: np.ndarray = hash_M[place_B] == hash_B
+    return is_among_B
 
 
 def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:

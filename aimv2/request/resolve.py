@@ -27,8 +27,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     Raises:
         UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
             ``attention_kernel=flex`` or ``precision=tf32`` on the CPU, a missing data package or tokenizer, a labelled
-            set with the name of another task, weights to start from that are missing or do not fit, or a value that the
-            objective does not allow.
+            set with the name of another task, data in files that were edited after they were indexed, weights to start
+            from that are missing or do not fit, or a value that the objective does not allow.
     """
     set_names(config)  # before anything is trained
     is_here = available is None

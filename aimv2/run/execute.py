@@ -167,9 +167,16 @@ def _train_beside(call: Call, interrupts: Interrupts, world: World) -> None:
 def _prepared_beside(config: RunConfig) -> Data:
     """Return the data of a run, which must be that of rank 0: it might have been indexed again in between."""
     data = prepared(config.data, config.model.vocab_size)
-    if config.data.fingerprint and data_fingerprint(config) != config.data.fingerprint:
-        raise RunFailedError("data", "the data is not that of this run; restore it, or launch again")
+    _check_content(config)
     return data
+
+
+def _check_content(config: RunConfig) -> None:
+    """Raise a RunFailedError if data or labelled sets were indexed again since the plan, and are others now."""
+    if config.data.fingerprint and data_fingerprint(config) != config.data.fingerprint:
+        raise RunFailedError(
+            "data", "the data is not that of this run, because it was indexed again; restore it, or launch again"
+        )
 
 
 def _evaluate_on_all(
@@ -178,7 +185,9 @@ def _evaluate_on_all(
     """Evaluate rank 0's weights with all ranks. The network cannot be used afterwards (``hold_half_``)."""
     world.equalise(model)
     hold_half_(model, config)
-    return evaluate(model, objective(config.objective.name), data, config, part, world)
+    metrics = evaluate(model, objective(config.objective.name), data, config, part, world)
+    _check_content(config)  # labelled sets are read after the training
+    return metrics
 
 
 def _prepare_process(config: RunConfig) -> None:

@@ -1,5 +1,6 @@
 """The files of a folder: what each was when it was indexed, and whether it still is. Letters: F files of a folder."""
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -25,6 +26,7 @@ from aimv2.datasets.stamps import Stamp, changes, stamp_of
 
 FILES, FOLDERS = "files.arrow", "folders.arrow"
 OTHERS = ("avif", "bmp", "gif", "heic", "jxl", "tif", "tiff")  # formats of images that are not decoded
+CHUNK = 1 << 20  # bytes that are read at a time
 MAX_MEMBERS = 1000  # different ones that are kept
 GROUP = 1024  # files that a process reads at a time
 NUM_SAME = 2  # columns of a stamp that say that a file is the same (``Stamp.is_same``)
@@ -91,7 +93,9 @@ class Walk:
             yield from self._below("", {_identity(self._root)})
             return
         for folder, names in sorted(self._named.items()):
-            yield self._listing(folder, self._entries(folder), names.__contains__)
+            listing = self._listing(folder, self._entries(folder), names.__contains__)
+            if listing.names:
+                yield listing
 
     def is_image(self, name: str) -> bool:
         """True if a name has the extension of an image."""
@@ -104,9 +108,11 @@ class Walk:
             above: identities of the folder and those above it, into which a link must not lead back.
         """
         entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
-        yield self._listing(folder, entries, self.is_image)
+        listing = self._listing(folder, entries, self.is_image)
+        if listing.names:
+            yield listing
         for entry in sorted(entries, key=attrgetter("name")):
-            if entry.is_dir(follow_symlinks=self._follow_links):
+            if _is(partial(entry.is_dir, follow_symlinks=self._follow_links)):
                 own = _identity(entry.path) if self._follow_links else (0, 0)
                 if own not in above:
                     yield from self._below(f"{folder}{entry.name}/", above | {own} if self._follow_links else above)
@@ -124,7 +130,8 @@ class Walk:
             raise UsageError(f"folder: {path} cannot be read: {error.strerror}") from error
 
     def _listing(self, folder: str, entries: Sequence[os.DirEntry[str]], is_image: Callable[[str], bool]) -> Listing:
-        images = {entry.name for entry in entries if is_image(entry.name)}
+        entries = [entry for entry in entries if not entry.name.endswith("~")]  # what editors keep
+        images = {entry.name for entry in entries if is_image(entry.name) and self._is_file(entry)}
         stems = {name.rpartition(".")[0] for name in images}
         names, numbers = list[str](), array("q")
         found = Counter(entry.name.lower().rpartition(".")[2] for entry in entries if entry.name not in images)
@@ -132,14 +139,19 @@ class Walk:
         for entry in sorted(entries, key=attrgetter("name")):
             if not self._follow_links and self._leads_out(entry):
                 self.num_outside += 1
-            elif (entry.name in images or self._belongs(entry.name, stems)) and entry.is_file():
-                names.append(entry.name)
-                numbers.extend(stamp_of(entry.stat()))
-        _check_utf8(names, folder)
+            elif entry.name in images or (self._belongs(entry.name, stems) and self._is_file(entry)):
+                with contextlib.suppress(FileNotFoundError):  # it has just gone
+                    numbers.extend(stamp_of(entry.stat()))
+                    names.append(entry.name)
+        if names:
+            _check_utf8(names, folder)
         return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
 
+    def _is_file(self, entry: os.DirEntry[str]) -> bool:
+        return _is(entry.is_file) and (self._follow_links or not self._leads_out(entry))
+
     def _leads_out(self, entry: os.DirEntry[str]) -> bool:
-        return entry.is_symlink() and (entry.is_dir() or not is_within(self._root, entry.path))
+        return entry.is_symlink() and (_is(entry.is_dir) or not is_within(self._root, entry.path))
 
     def _belongs(self, name: str, stems: set[str]) -> bool:
         """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
@@ -149,6 +161,14 @@ class Walk:
                 if len(self.members) < MAX_MEMBERS:
                     self.members.add(name[end + 1 :])
                 return True
+        return False
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Return the answer; False for a link that leads to itself."""
+    try:
+        return question()
+    except OSError:
         return False
 
 
@@ -187,7 +207,7 @@ class Files:
         """Open the files.
 
         Raises:
-            OSError, ValueError: they are missing or broken.
+            OSError, ValueError, KeyError: they are missing or broken.
         """
         folders = pa.ipc.open_file(pa.memory_map(str(index / FOLDERS))).read_all()
         files = pa.ipc.open_file(pa.memory_map(str(index / FILES))).read_all()
@@ -263,13 +283,20 @@ class IndexedFolder:
     def __init__(self, folder: Path, index: Path, command: str, *, follow_links: bool = False) -> None:
         self._folder, self._command, self._follow_links = folder, command, follow_links
         self.root = os.path.realpath(folder)
-        self._files = Files(index)
+        try:
+            self._files = Files(index)
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"the index {index} cannot be used: {error}; write it again with {command}") from error
         self._patience = Patience()
 
     @property
     def retries(self) -> int:
         """Reads that were repeated after a transient error, in this process."""
         return self._patience.retries
+
+    def named(self) -> dict[str, set[str]]:
+        """Return the names of all files by their folder."""
+        return {each.folder: set(each.names) for each in self._files.listings()}
 
     def check(self, found: Iterable[Listing]) -> None:
         """Compare the index with what the folder has now.
@@ -369,7 +396,7 @@ def known_files(location: Location) -> Files | None:
     try:
         read_facts(location)
         return Files(index_path(location))
-    except (UsageError, OSError, ValueError):
+    except (UsageError, OSError, ValueError, KeyError):
         return None
 
 
@@ -433,12 +460,21 @@ def _read_files(root: str, files: Sequence[tuple[str, Stamp]]) -> list[int]:
 
 def _checksum(file: str, stamp: Stamp) -> int:
     try:
-        content, found = Patience().read(lambda: read_whole(file))
+        checksum, found = Patience().read(lambda: _summed(file))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     if found != stamp:
         raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
-    return zlib.crc32(content)
+    return checksum
+
+
+def _summed(file: str) -> tuple[int, Stamp]:
+    """Return the checksum of a file of any size, and its stamp after it was read."""
+    checksum = 0
+    with open(file, "rb", buffering=0) as opened:
+        while content := opened.read(CHUNK):
+            checksum = zlib.crc32(content, checksum)
+        return checksum, stamp_of(os.fstat(opened.fileno()))
 
 
 def read_whole(file: str) -> tuple[bytes, Stamp]:
@@ -453,7 +489,8 @@ def _by_name(listing: Listing) -> dict[str, Stamp]:
 
 def _check_utf8(names: Sequence[str], folder: str) -> None:
     try:
-        "".join(names).encode()
+        "".join([folder, *names]).encode()
     except UnicodeEncodeError:
-        broken = next(name for name in names if any("\ud800" <= sign <= "\udfff" for sign in name))
-        raise UsageError(f"the name of {folder + broken!r} is not UTF-8; rename the file") from None
+        broken = next(name for name in (folder, *names) if any("\ud800" <= sign <= "\udfff" for sign in name))
+        path = broken if broken == folder else folder + broken
+        raise UsageError(f"the name of {path!r} is not UTF-8; rename it") from None

@@ -53,8 +53,9 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
     stamp, paths = (table_stamp(table), _paths(table, location)) if table else (None, None)
     walk = walk_of(location, root, paths)
     listings = list(walk)
-    exists = {each.folder: set(each.names) for each in listings}
+    exists = None
     if table and paths is not None:
+        exists = {each.folder: set(each.names) for each in listings}
         batches, notes = _table_rows(table, paths, root, location.follow_links), list[str]()
     else:
         images = sorted(each.folder + name for each in listings for name in each.names if walk.is_image(name))
@@ -164,7 +165,7 @@ class _Rows(NamedTuple):
 
 
 def _write(
-    path: Path, batches: Iterable[tuple[list[_Row], pa.RecordBatch | None]], exists: Mapping[str, set[str]]
+    path: Path, batches: Iterable[tuple[list[_Row], pa.RecordBatch | None]], exists: Mapping[str, set[str]] | None
 ) -> _Rows:
     hashes, num_missing, num_samples = [np.empty(0, np.uint64)], 0, Counter[str]()
     writer = None
@@ -182,7 +183,7 @@ def _write(
             writer.write_batch(batch)
             hashes.append(hash_B)
             num_samples.update(_subfolder(row.path) for row in rows)
-            num_missing += sum(not _exists(row.path, exists) for row in rows)
+            num_missing += 0 if exists is None else sum(not _exists(row.path, exists) for row in rows)
     finally:
         if writer is not None:
             writer.close()

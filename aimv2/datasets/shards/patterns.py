@@ -24,6 +24,11 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
+def is_here(name: str) -> bool:
+    """True for files of this host."""
+    return not is_url(name) or name.startswith("file://")
+
+
 def expand(shards: Iterable[str], key: str = "shards") -> list[str]:
     """Return the names of files in the order given, without repetitions.
 

@@ -18,11 +18,11 @@ from aimv2.datasets.index_folder import command
 from aimv2.datasets.records import DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import IMAGES, open_index
-from aimv2.datasets.shards.patterns import is_url
-from aimv2.datasets.shards.remote import Patience, ShardCache
+from aimv2.datasets.shards.patterns import is_here, is_url
+from aimv2.datasets.shards.remote import Patience, ShardCache, describe_url
 from aimv2.datasets.shards.scan import MEMBER, hash_key, split, stamp_at
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
-from aimv2.datasets.stamps import Stamp, changes, stamp_of
+from aimv2.datasets.stamps import changes, stamp_of
 
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time
@@ -118,8 +118,8 @@ class ShardRecords(Records):
         return list(self.extensions)
 
     def check(self) -> None:
-        """Compare size and time of all shards that are files; those behind URLs are compared when they are fetched."""
-        shards = [shard for shard in range(self._index.num_shards) if not is_url(self._index.name(shard))]
+        """Compare size and time of all shards on this host; those of others are compared when they are fetched."""
+        shards = [shard for shard in range(self._index.num_shards) if is_here(self._index.name(shard))]
         chunks = [shards[start : start + CHUNK] for start in range(0, len(shards), CHUNK)]
         found: dict[str, list[str]] = {"missing": [], "changed": []}
         with ThreadPoolExecutor(THREADS) as pool:  # the time is that of the file system
@@ -135,7 +135,7 @@ class ShardRecords(Records):
     def _states(self, shards: Sequence[int]) -> list[str]:
         """Return what shards that are files are now: missing, changed, or empty for the same."""
         sizes, versions = (self._index.table[name].take(shards).to_pylist() for name in ("size", "version"))
-        return list(map(_state, map(self._index.name, shards), map(stamp_at, sizes, versions)))
+        return list(map(_state, map(self._index.name, shards), sizes, versions))
 
     def parts(self) -> list[DataPart]:
         return self._index.parts()
@@ -279,9 +279,11 @@ def _is_together(members: Sequence[int]) -> bool:
     return max(blocks) * BLOCK <= 2 * num_bytes
 
 
-def _state(name: str, stamp: Stamp) -> str:
+def _state(name: str, size: int, version: str) -> str:
     try:
-        return "" if stamp_of(os.stat(name)).is_same(stamp) else "changed"
+        if is_url(name):
+            return "" if describe_url(name) == (size, version) else "changed"
+        return "" if stamp_of(os.stat(name)).is_same(stamp_at(size, version)) else "changed"
     except OSError:
         return "missing"
 

@@ -89,9 +89,10 @@ def version_of(status: os.stat_result) -> str:
 
 
 def stamp_at(size: int, version: str) -> Stamp:
-    """Return the stamp of a shard that is a file."""
-    modified, changed = version.split()
-    return Stamp(size, int(modified), int(changed))
+    """Return the stamp of a shard that is a file; that of no file, if the version is one of a URL."""
+    times = version.split()
+    is_file = len(times) == len(Stamp._fields) - 1 and all(text.lstrip("-").isdecimal() for text in times)
+    return Stamp(size, *map(int, times)) if is_file else Stamp(-1, 0, 0)
 
 
 def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:

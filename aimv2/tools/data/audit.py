@@ -44,12 +44,17 @@ SCHEMA = {
 
 
 class AuditedSide(NamedTuple):
-    """A side of a source, or a split of a labelled set, with the kinds of captions that it has."""
+    """A side of a source, or a split of a labelled set, with the kinds of captions that it has.
+
+    Attributes:
+        given: what the source is in the arguments; names may be equal.
+    """
 
     source: str
     side: str
     pairs: Pairs
     kinds: tuple[CaptionKind, ...]
+    given: str
 
     @property
     def name(self) -> str:
@@ -111,7 +116,10 @@ def sides_of(source: str, config: DataConfig) -> list[AuditedSide]:
     if is_described(source):
         kinds = caption_kinds(source)
     name = source_name(source)
-    return [AuditedSide(name, "train", opened.train, kinds), AuditedSide(name, "held-out", opened.held_out, kinds)]
+    return [
+        AuditedSide(name, side, pairs, kinds, source)
+        for side, pairs in (("train", opened.train), ("held-out", opened.held_out))
+    ]
 
 
 def _splits(path: Path, config: DataConfig) -> list[AuditedSide]:
@@ -121,7 +129,7 @@ def _splits(path: Path, config: DataConfig) -> list[AuditedSide]:
         if location := getattr(described, split):
             records = open_location(location, str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9))
             pairs = FilePairs(records, range(len(records)), without_captions, config)
-            sides.append(AuditedSide(described.name, split, pairs, ()))
+            sides.append(AuditedSide(described.name, split, pairs, (), str(path)))
     return sides
 
 
@@ -236,7 +244,7 @@ def leaks(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame
 
 
 def leaked(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, list[str]]:
-    """Return the keys of the training pairs of each source whose images are also in a side that training may not show.
+    """Return the keys of the training pairs whose images are also in a side that training may not show, by argument.
 
     Keys with line breaks, which a file of keys cannot hold, are left out.
     """
@@ -247,7 +255,7 @@ def leaked(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFram
         if side.side == "train":
             rows = {row for other in hidden for row in _copied(table, other, near)[1]["row"].to_list()}
             found = map(side.key, sorted(rows))
-            keys[side.source] = [key for key in found if key.splitlines() == [key]]
+            keys[side.given] = [key for key in found if key.splitlines() == [key]]
     return keys
 
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, DataConfig, is_described, source_name
+from aimv2.config.data_config import CHECKED, DataConfig, is_described
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
@@ -100,8 +100,8 @@ def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int, ver
     values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
-    sources = [Path(name) for name in names if is_described(name) and not is_labelled(Path(name))]
-    lines = [_write_keys(source, keys) for source in sources if (keys := values["leaked"][source_name(str(source))])]
+    sources = [name for name in names if is_described(name) and not is_labelled(Path(name))]
+    lines = [_write_keys(Path(name), keys) for name in sources if (keys := values["leaked"][name])]
     console.print(
         "\n".join([*values["summary"], f"wrote {path}", *lines]), markup=False, highlight=False, soft_wrap=True
     )
@@ -113,8 +113,8 @@ def _write_keys(description: Path, keys: Sequence[str]) -> str:
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     write_text(path, "".join(f"{key}\n" for key in dict.fromkeys([*before, *keys])))
     return (
-        f"wrote {path}: {len(keys):,} training pairs whose images are also held out or in an evaluation set; the line"
-        f" exclude: {path.name} in {description.name} leaves them out"
+        f"wrote {path}: {len(keys):,} training pairs, of those read, whose images are also held out or in an evaluation"
+        f" set; the line exclude: {path.name} in {description.name}, and indexing again, leaves them out"
     )
 
 

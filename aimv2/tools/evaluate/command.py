@@ -20,11 +20,13 @@ from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options, usage
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.images import OwnShape, Shape, counts
+from aimv2.datasets.plugin import set_version
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
 from aimv2.tools.evaluate.models import Model, load_model
 from aimv2.tools.evaluate.options import EvaluateOptions
 from aimv2.tools.evaluate.results import print_results
+from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
 
 LINE = "python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]"
 SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
@@ -77,6 +79,11 @@ def _shape(options: EvaluateOptions, model: Model) -> Shape | OwnShape:
     """
     if options.area is None:
         crop = model.preprocessing.crop if options.crop is None else options.crop
+        if crop is None:
+            raise UsageError(
+                f"{PREPROCESSING} of {options.weights} shows images in another way than resized by the shorter side,"
+                " bicubic, and cropped to a square; type crop=, such as crop=0.875, to show them so"
+            )
         return Shape(model.config.image_px, crop, options.max_pixels)
     if model.config.encoder.positions != "sincos" or model.config.patch_order != "raster":
         raise UsageError(f"area={options.area}: only encoders with sin-cos positions, in raster order, read any shape")
@@ -129,7 +136,7 @@ def _earlier_results(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     earlier, now = read_json(path), json.loads(json.dumps(record))
-    is_same = all(earlier.get(key) == now[key] for key in ("set", "weights", "images", "splits"))
+    is_same = all(earlier.get(key) == now[key] for key in ("set", "content", "weights", "images", "splits"))
     return dict(earlier["results"]) if is_same else {}
 
 
@@ -147,6 +154,7 @@ def _record(outcome: Outcome, evaluation: Evaluation) -> dict[str, Any]:
         },
         "images": {name: value for name, value in shape.items() if name in ("image_px", "crop", "area")}
         | model.preprocessing.colours._asdict(),
+        "content": set_version(options.data),
         "classes": outcome.num_classes,
         "splits": {
             split: {

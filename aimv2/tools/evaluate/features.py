@@ -33,6 +33,7 @@ from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
 from aimv2.datasets.images import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
 from aimv2.datasets.records import Records
+from aimv2.datasets.selection import excluded_digest
 from aimv2.evaluation.features import encode_batch
 from aimv2.tools.evaluate.models import Model
 from aimv2.tools.evaluate.options import FeatureKind
@@ -94,6 +95,7 @@ class Extraction:
     def folder(self, split: Split) -> Path:
         """Return where the features of a split are: a folder named by weights, data and computation."""
         location = {key: value for key, value in asdict(split.location).items() if key in ("image", "filters")}
+        location["excluded"] = excluded_digest(split.location)
         computation: dict[str, Any] = {"shape": self.shape, "colours": self.model.preprocessing.colours}
         computation |= {"precision": self.precision, "device": self.device, "version": VERSION}
         identity = {"weights": self.model.digest, "parts": split.records.parts(), **location, **computation}

@@ -132,7 +132,10 @@ class Evaluation:
         cache = str(Path(self.options.cache_dir) / "shards"), int(self.options.cache_gb * 1e9)
         names = ("test",) if self.methods == ["zero_shot"] else ("test", "train", "validation")
         places = {name: place for name in names if (place := getattr(self.description, name))}
-        return {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
+        splits = {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
+        for split in splits.values():
+            split.records.check()  # saved features and labels of folders need no file
+        return splits
 
     def _kinds(self, split: str) -> list[FeatureKind]:
         kinds: list[FeatureKind] = ["mean"]

@@ -1,5 +1,6 @@
 """``python -m aimv2 weights``: import and export published weights."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import count, unknown
-from aimv2.base.files import check_new
+from aimv2.base.files import check_new, read_object
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
@@ -16,7 +17,7 @@ from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.preprocessing import AS_TRAINED, read_preprocessing
+from aimv2.tools.weights.preprocessing import AS_TRAINED
 from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
 from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
 
@@ -66,23 +67,26 @@ def weights_command(arguments: Sequence[str]) -> int:
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
     check_new(target)  # before reading, which may take minutes
-    preprocessing = read_preprocessing(source)
     if isinstance(options, ExportOptions):
         weights = expressible(read_weights(source), options.layout)
         is_run = weights.config.source.layout == "run"  # published weights have the card of their publisher
         has_text_tower = weights.config.text_tower is not None
         facts = {"omitted": weights.omitted, "has_text_tower": has_text_tower}
         texts = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
-        if preprocessing := AS_TRAINED if is_run else preprocessing:
-            texts[PREPROCESSING] = preprocessing.to_json(weights.config.image_px)
+        texts |= {PREPROCESSING: AS_TRAINED.to_json(weights.config.image_px)} if is_run else _kept(source)
         write_published(weights, target, options.layout, texts)
     else:
         weights = read_published(source, options.layout)
         weights = weights if options.image_px is None else resampled(weights, options.image_px)
-        texts = {} if preprocessing is None else {PREPROCESSING: preprocessing.to_json(weights.config.image_px)}
-        write_weights(weights, target, texts)
+        write_weights(weights, target, _kept(source))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
+
+
+def _kept(source: Path) -> dict[str, str]:
+    """Return the publisher's preprocessing as it is, if there is any; its sizes are those of the published images."""
+    file = (source if source.is_dir() else source.parent) / PREPROCESSING
+    return {PREPROCESSING: json.dumps(read_object(file), indent=2) + "\n"} if file.is_file() else {}
 
 
 def _summary(weights: Weights, source: Path) -> list[str]:

@@ -12,6 +12,7 @@ from aimv2.data.transforms import CENTRE_CROP, IMAGENET, Colours
 FILE = "preprocessor_config.json"
 BICUBIC = 3  # of Pillow
 BYTE = 1 / 255  # the factor that makes 0..1 of 0..255
+LARGEST = 1e6  # value of a mean or standard deviation
 UNCHANGED = Colours((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -20,14 +21,15 @@ class Preprocessing(NamedTuple):
 
     Attributes:
         colours: mean and standard deviation by which they are normalised.
-        crop: share of the shorter side that the centre crop shows.
+        crop: share of the shorter side that the centre crop shows; None if images are shown in another way.
     """
 
     colours: Colours = IMAGENET
-    crop: float = CENTRE_CROP
+    crop: float | None = CENTRE_CROP
 
     def to_json(self, image_px: int) -> str:
         """Return the content of the file, for ``AutoImageProcessor``."""
+        assert self.crop, "images are resized by the shorter side, and cropped"
         side = {"height": image_px, "width": image_px}
         values = {
             "image_processor_type": "CLIPImageProcessor",
@@ -56,8 +58,7 @@ def read_preprocessing(path: Path) -> Preprocessing | None:
         path: the folder of the weights, or their file.
 
     Raises:
-        UsageError: the file is not JSON, a value is not of its kind, or images are prepared in another way than resized
-            by the shorter side, cropped and normalised.
+        UsageError: the file is not JSON, or mean and standard deviation are not what they should be.
     """
     file = (path if path.is_dir() else path.parent) / FILE
     if not file.is_file():
@@ -72,21 +73,19 @@ def read_preprocessing(path: Path) -> Preprocessing | None:
         colours = Colours(_three(file, values, "image_mean"), _three(file, values, "image_std"))
         if min(colours.std) <= 0:
             raise UsageError(f"{file}: image_std has {min(colours.std):g}, and must be above 0")
-    return Preprocessing(colours, _crop(file, values))
+    return Preprocessing(colours, _crop(values))
 
 
-def _crop(file: Path, values: dict[str, Any]) -> float:
-    """Return the share of the shorter side that is shown."""
-    if not values.get("do_resize", True) or not values.get("do_center_crop", True):
-        raise UsageError(f"{file}: do_resize and do_center_crop must be true; images are shown no other way here")
+def _crop(values: dict[str, Any]) -> float | None:
+    """Return the share of the shorter side that is shown; None if images are not resized by it, or not cropped."""
+    is_cropped = values.get("do_resize", True) and values.get("do_center_crop", True)
     size, cropped = values.get("size"), values.get("crop_size")
     edge = size.get("shortest_edge") if isinstance(size, dict) else size
     height, width = (cropped.get(key) if isinstance(cropped, dict) else cropped for key in ("height", "width"))
-    if not isinstance(edge, int) or not isinstance(height, int) or width != height or not 0 < height <= edge:
-        raise UsageError(
-            f"{file}: size needs the shortest_edge, and crop_size a square of at most so many pixels"
-            f" (got size={short(size)}, crop_size={short(cropped)})"
-        )
+    if not is_cropped or values.get("resample", BICUBIC) != BICUBIC or width != height:
+        return None
+    if not isinstance(edge, int) or not isinstance(height, int) or not 0 < height <= edge:
+        return None
     return height / edge
 
 
@@ -106,4 +105,4 @@ def _number(file: Path, values: dict[str, Any], key: str, default: float) -> flo
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

@@ -98,7 +98,8 @@ def test_rows_as_keys_are_noted(tmp_path):
 def test_parts_are_the_files_in_the_order_of_their_rows(tmp_path):
     save(tmp_path / "saved", num_shards=3)
     parts = opened(tmp_path).parts()
-    assert [part.num_samples for part in parts] == [3, 2, 2]
+    assert [part.num_samples for part in parts] == [3, 2, 2, 0, 0]
+    assert [part.name for part in parts[3:]] == ["dataset_info.json", "state.json"]
     for part in parts:
         content = (tmp_path / "saved" / part.name).read_bytes()
         assert (part.size, part.checksum) == (len(content), hashlib.sha256(content).hexdigest())
@@ -157,6 +158,17 @@ def test_images_beside_the_table_are_part_of_the_content(tmp_path):
     again = opened(tmp_path)
     assert again.digest() != digest
     assert again.image(2) == picture(9)
+
+
+def test_names_of_classes_are_part_of_the_content(tmp_path):
+    save(tmp_path / "saved", {"label": [0] * NUM}, features={"label": datasets.ClassLabel(names=["cat", "dog"])})
+    records = opened(tmp_path)
+    digest, about = records.digest(), tmp_path / "saved/dataset_info.json"
+    about.write_text(about.read_text().replace('"cat"', '"CAT"'))
+    with pytest.raises(UsageError, match=r"dataset_info\.json has changed since it was indexed"):
+        records.check()
+    assert opened(tmp_path).field(0, "label") == "CAT"
+    assert opened(tmp_path).digest() != digest
 
 
 def test_splits_are_named(tmp_path):

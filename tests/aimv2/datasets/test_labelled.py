@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets.labelled import class_numbers, is_validation, labelled_sets, read_labels
+from aimv2.datasets import plugin
+from aimv2.datasets.labelled import class_numbers, is_validation, read_labels
 from tests.helpers.labelled_digits import changed, labelled_digits
 from tests.helpers.memory_records import with_field
 
@@ -22,7 +23,7 @@ def with_sets(config, *paths, images=20_000):
 
 
 def test_a_set_becomes_a_task_of_its_name(tiny, digits):
-    (found,) = labelled_sets(with_sets(tiny, digits))
+    (found,) = plugin.labelled_sets(with_sets(tiny, digits))
     (task,) = found.tasks
     assert (task.name, task.num_classes, found.is_whole) == ("written", 10, True)
     assert len(found.train) + len(found.validation) == 120
@@ -39,20 +40,20 @@ def test_a_set_becomes_a_task_of_its_name(tiny, digits):
 
 
 def test_a_limit_takes_a_fixed_part_of_every_split(tiny, digits):
-    (found,) = labelled_sets(with_sets(tiny, digits, images=48))
-    (whole,) = labelled_sets(with_sets(tiny, digits))
+    (found,) = plugin.labelled_sets(with_sets(tiny, digits, images=48))
+    (whole,) = plugin.labelled_sets(with_sets(tiny, digits))
     assert (len(found.train) + len(found.validation), len(found.test)) == (36, 12)
     assert set(found.item_N.tolist()) < set(whole.item_N.tolist())
-    (smaller,) = labelled_sets(with_sets(tiny, digits, images=40))
+    (smaller,) = plugin.labelled_sets(with_sets(tiny, digits, images=40))
     assert set(smaller.item_N.tolist()) < set(found.item_N.tolist())
 
 
 def test_validation_of_its_own_is_used(tiny, digits):
     path = changed(digits, "with-validation", validation={"folder": "train"}, name=None)
-    (found,) = labelled_sets(with_sets(tiny, path))
+    (found,) = plugin.labelled_sets(with_sets(tiny, path))
     assert (len(found.train), len(found.validation), len(found.test)) == (120, 120, 40)
     assert found.tasks[0].name == "with_validation"
-    (found,) = labelled_sets(with_sets(tiny, path, images=80))
+    (found,) = plugin.labelled_sets(with_sets(tiny, path, images=80))
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 12, 20)
 
 
@@ -64,8 +65,8 @@ def test_sets_without_training_images_or_with_a_name_that_is_taken_are_refused(t
     }
     for message, paths in cases.items():
         with pytest.raises(UsageError, match=message):
-            labelled_sets(with_sets(tiny, *paths))
-    assert labelled_sets(tiny) == []
+            plugin.labelled_sets(with_sets(tiny, *paths))
+    assert plugin.labelled_sets(tiny) == []
 
 
 def test_labels_are_text_whatever_their_type():

@@ -20,6 +20,7 @@ from aimv2.datasets.open import prepare_location
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
+from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.own_data import write
 
 NUM = 20
@@ -121,3 +122,24 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit,
         assert failure is not None
         expected = "the data is not that of this run: " if is_indexed else f"run python -m aimv2 data index {path}"
         assert expected in failure.message
+
+
+def test_a_labelled_set_that_is_indexed_again_while_a_run_trains_gives_no_result(tiny, tmp_path):
+    path = labelled_digits(tmp_path / "digits")
+    config = resolve(replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),))))
+    run = RunFolder(tmp_path / "runs", signature(config))
+    (before,) = plugin.labelled_sets(config)
+
+    def edited(*data):
+        for image in (tmp_path / "digits/train/3").iterdir():
+            image.rename(tmp_path / "digits/train/5" / image.name)
+        indexed(path)
+        (now,) = plugin.labelled_sets(config)
+        assert now.tasks[0].num_classes < before.tasks[0].num_classes, "it is read again"
+        return {}
+
+    failure = execute(run.acquire(config), config, evaluate=edited)
+    assert failure is not None
+    assert failure.cause == "data"
+    assert "the data is not that of this run, because it was indexed again" in failure.message
+    assert not run.is_done

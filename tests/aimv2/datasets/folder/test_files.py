@@ -138,7 +138,7 @@ def test_links_that_lead_out_of_the_folder_are_left_out(tmp_path):
     walk = Walk(str(tmp_path / "pictures"), EXTENSIONS)
     assert [each.names for each in walk] == [["a.jpg", "in.jpg"]]
     assert walk.num_outside == 2
-    assert [each.names for each in Walk(str(tmp_path / "pictures"), named={"out/": {"b.jpg"}})] == [[]]
+    assert [each.names for each in Walk(str(tmp_path / "pictures"), named={"out/": {"b.jpg"}})] == []
 
 
 @pytest.mark.parametrize(

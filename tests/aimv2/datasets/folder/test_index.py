@@ -181,7 +181,7 @@ def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path):
     write(tmp_path / "pictures/a.jpg", picture(1))
     with open(os.path.join(os.fsencode(tmp_path), b"pictures", b"\xff.jpg"), "wb"):
         pass
-    with pytest.raises(UsageError, match="is not UTF-8; rename the file"):
+    with pytest.raises(UsageError, match="is not UTF-8; rename it"):
         build(source(tmp_path, folder="pictures"))
 
 

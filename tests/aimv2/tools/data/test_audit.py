@@ -88,7 +88,7 @@ class Numbered(Pairs):
 
 
 def sides(*names):
-    return [AuditedSide(*name.split(), Numbered(), ()) for name in names]
+    return [AuditedSide(*name.split(), Numbered(), (), f"{name.split()[0]}.yaml") for name in names]
 
 
 @settings(max_examples=60)
@@ -114,7 +114,7 @@ def test_leaked_pairs_are_all_training_pairs_with_a_copy_in_another_side(held_ou
     fact_N = facts(held_out, train, own_train, test)
     names = ("mine held-out", "mine train", "pets train", "pets test")
     expected = {
-        name: [
+        f"{name}.yaml": [
             str(number)
             for number, row in enumerate(rows)
             if row[0]
@@ -234,7 +234,7 @@ def test_images_are_compared_upright_and_within_the_limit(tmp_path):
     ):
         (tmp_path / f"{name}.png").write_bytes(encoded(image, "PNG", **options))
     (tmp_path / "a.txt").write_text("noise")
-    side = AuditedSide("mine", "train", FilePairs(*opened(tmp_path), DataConfig()), ())
+    side = AuditedSide("mine", "train", FilePairs(*opened(tmp_path), DataConfig()), (), "mine")
     upright, turned, other, large = (facts_of(side, row, 64 * 64) for row in range(4))
     assert (upright["look"] ^ turned["look"]).bit_count() <= 2
     assert (upright["look"] ^ other["look"]).bit_count() > 10

@@ -121,7 +121,7 @@ def test_what_is_planted_is_found(described, tmp_path, cache_dir, capsys):
     assert (evaluation["name"], evaluation["sides"]) == ("eval", [{"side": "test", "pairs": 3, "read": 3}])
 
     keys = (tmp_path / "mine.leaks.txt").read_text()
-    assert keys.splitlines() == values["leaked"]["mine"]
+    assert keys.splitlines() == values["leaked"][str(described)]
     described.write_text(described.read_text() + "exclude: mine.leaks.txt\n")
     assert index_command(arguments) == 0
     assert f"{len(keys.splitlines())} samples are excluded" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from aimv2.data.transforms import Colours, network_input
 from aimv2.model.network import build
 from aimv2.tools.weights.preprocessing import Preprocessing
 from tests.helpers.finished_runs import finished_run
-from tests.helpers.labelled_digits import indexed
+from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.native import at_native
 from tests.helpers.public_encoders import network_inputs, their_texts
 
@@ -86,6 +86,37 @@ def test_the_preprocessing_of_a_checkpoint_is_used_and_recorded(evaluate, digits
     assert "the centre 0.7 of the shorter side; normalised by mean 0.5 0.4 0.3 and standard deviation 0.2 0.3" in shown
     _, _, (cropped,) = evaluate(folder, digits, "methods=[knn]", "crop=1", quick=quick)
     assert cropped["images"] == record["images"] | {"crop": 1.0}, "what is typed is used"
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    status, shown, _ = evaluate(folder, digits, "methods=[knn]", quick=quick)
+    assert status == 2
+    assert "shows images in another way" in shown
+
+
+def test_results_on_other_data_are_not_mixed_and_edited_data_are_refused(evaluate, public, tmp_path):
+    digits = labelled_digits(tmp_path / "digits")
+    evaluate(public[0], digits, "methods=[linear]")
+    for path in (digits.parent / "train").rglob("*.png"):
+        path.write_bytes((next((digits.parent / "test").rglob("*.png"))).read_bytes())
+    status, shown, _ = evaluate(public[0], digits, "methods=[knn]")
+    assert status == 2
+    assert "is not as it was indexed" in shown
+    indexed(digits)
+    _, _, (alone,) = evaluate(public[0], digits, "methods=[knn]")
+    assert set(alone["results"]) == {"knn", "knn_mean_per_class"}
+
+
+def test_samples_that_are_excluded_have_no_features(evaluate, public, tmp_path):
+    digits = labelled_digits(tmp_path / "digits")
+    _, _, (whole,) = evaluate(public[0], digits, "methods=[knn]")
+    keys = [str(path.relative_to(digits.parent / "test")) for path in sorted((digits.parent / "test").rglob("*.png"))]
+    (digits.parent / "leaks.txt").write_text("\n".join(keys[:5]))
+    values = yaml.safe_load(digits.read_text())
+    values["test"]["exclude"] = "leaks.txt"
+    digits.write_text(yaml.safe_dump(values))
+    indexed(digits)
+    _, shown, (record,) = evaluate(public[0], digits, "methods=[knn]")
+    assert "encoding test" in shown
+    assert record["splits"]["test"]["images"] == whole["splits"]["test"]["images"] - 5
 
 
 def test_zero_shot_is_that_of_transformers(evaluate, digits, public_pair):
