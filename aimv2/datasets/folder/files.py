@@ -133,13 +133,12 @@ class Walk:
         entries = [entry for entry in entries if not entry.name.endswith("~")]  # what editors keep
         images = {entry.name for entry in entries if is_image(entry.name) and self._is_file(entry)}
         stems = {name.rpartition(".")[0] for name in images}
-        names, numbers = list[str](), array("q")
         found = Counter(entry.name.lower().rpartition(".")[2] for entry in entries if entry.name not in images)
         self.others.update({extension: found[extension] for extension in OTHERS if found[extension]})
+        self.num_outside += sum(entry.is_symlink() and self._leads_out(entry) for entry in entries)
+        names, numbers = list[str](), array("q")
         for entry in sorted(entries, key=attrgetter("name")):
-            if not self._follow_links and self._leads_out(entry):
-                self.num_outside += 1
-            elif entry.name in images or (self._belongs(entry.name, stems) and self._is_file(entry)):
+            if entry.name in images or (self._belongs(entry.name, stems) and self._is_file(entry)):
                 with contextlib.suppress(FileNotFoundError):  # it has just gone
                     numbers.extend(stamp_of(entry.stat()))
                     names.append(entry.name)
@@ -148,10 +147,13 @@ class Walk:
         return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
-        return _is(entry.is_file) and (self._follow_links or not self._leads_out(entry))
+        """True for a file, and for a link to one that is followed."""
+        if not entry.is_symlink():
+            return entry.is_file(follow_symlinks=False)
+        return _is(entry.is_file) and not self._leads_out(entry)
 
-    def _leads_out(self, entry: os.DirEntry[str]) -> bool:
-        return entry.is_symlink() and (_is(entry.is_dir) or not is_within(self._root, entry.path))
+    def _leads_out(self, link: os.DirEntry[str]) -> bool:
+        return not self._follow_links and (_is(link.is_dir) or not is_within(self._root, link.path))
 
     def _belongs(self, name: str, stems: set[str]) -> bool:
         """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
