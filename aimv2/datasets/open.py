@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aimv2.base.errors import BadSampleError, UsageError, some
+from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
 from aimv2.datasets.index_folder import PARTS, index_path, read_parts
@@ -18,6 +18,7 @@ from aimv2.datasets.records import DataPart, Indexed, OnProgress, Records, Recor
 from aimv2.datasets.stamps import changes
 
 FIRST = 100  # samples in which the fields of captions are looked for
+MAX_FIELDS = 20  # that an error lists
 
 
 class Opened(NamedTuple):
@@ -162,13 +163,15 @@ def _missing_fields(records: Records, selected: selection.Selection, description
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
     questions = [description.questions] if description.questions else []
     wanted = {"short": description.short, "dense": description.dense, "questions": questions}
-    found, notes = records.fields(), []
+    notes = []
     for key, name in ((key, name) for key, fields in wanted.items() for name in fields):
         if not any(_has(records, row, name) for row in first_B):
-            words = name.lower().split(".")
+            words = name.split(".")
             starts = {".".join(words[: end + 1]) for end in range(len(words))}
-            if not starts & {field.lower() for field in found}:
-                raise UsageError(f"{key}: no sample has the field {name!r}; there are {some(found)}")
+            if not starts & set(found := records.fields()):
+                rest = ", …" if len(found) > MAX_FIELDS else ""
+                shown = ", ".join(sorted(found, key=lambda field: field.lower() != name.lower())[:MAX_FIELDS]) + rest
+                raise UsageError(f"{key}: no sample has the field {name!r}; there are {shown}")
             notes.append(f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}")
     return notes
 

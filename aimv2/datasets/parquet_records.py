@@ -48,11 +48,10 @@ class ParquetRecords(Records):
         files = _files(location)
         stamps = [stamp_of(file.stat()) for file in files]
         with writing(location) as index:
-            counts = _copy(files, index / TABLE, on_progress)
+            counts = _copy(location, files, index / TABLE, on_progress)
             table = _mapped(index / TABLE)
             if not table.num_rows:
                 raise UsageError(f"parquet: there are no rows in {', '.join(location.parquet)}")
-            _image_column(location, table.schema)
             key, hash_N = key_hashes(table, on_progress)
             np.save(index / HASHES, hash_N, allow_pickle=False)
             parts = [
@@ -73,7 +72,7 @@ class ParquetRecords(Records):
         self._table = _mapped(index_path(location) / TABLE)
         self._classes = _classes(self._table.schema)
         self._stamps = [Stamp(*values) for values in facts[STAMPS]]
-        self._image = _image_column(location, self._table.schema)
+        self._image = _image_column(location, self._table.schema, index_path(location))
         self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
         self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
         self.block_rows = min(len(self), MAX_BLOCK_ROWS)
@@ -140,28 +139,45 @@ def _names(location: Location, files: Sequence[Path]) -> list[str]:
     return [str(file).removeprefix(base_of(location.parquet)) for file in files]
 
 
-def _copy(files: Sequence[Path], path: Path, on_progress: OnProgress) -> list[int]:
+def _copy(location: Location, files: Sequence[Path], path: Path, on_progress: OnProgress) -> list[int]:
     """Copy the rows of Parquet files to an Arrow file; return their numbers."""
-    counts, writer = list[int](), None
-    total = sum(_opened(file).metadata.num_rows for file in files)
+    schemas = [_opened(file).schema_arrow for file in files]
+    for file, schema in zip(files, schemas, strict=True):
+        _image_column(location, schema, file)
+        if _classes(schema) != _classes(schemas[0]):
+            raise UsageError(f"parquet: {file} has other names of classes than {files[0]}")
     try:
+        joined = pa.unify_schemas([_decoded(schema) for schema in schemas], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UsageError(f"parquet: the files have a column of different types: {error}") from error
+    counts, num_rows = list[int](), sum(_opened(file).metadata.num_rows for file in files)
+    with pa.ipc.new_file(str(path), joined.with_metadata(schemas[0].metadata)) as writer:
         for file in files:
-            opened, done = _opened(file), sum(counts)
-            if writer is None:
-                schema = opened.schema_arrow
-                writer = pa.ipc.new_file(str(path), schema)
-            if not opened.schema_arrow.equals(schema):
-                raise UsageError(f"parquet: {file} has other columns than {files[0]}")
-            number = 0
-            for batch in _batches(opened, file):
-                writer.write_batch(batch)
+            done = number = sum(counts)
+            for batch in _batches(file):
+                writer.write_batch(_in_columns(batch, joined))
                 number += len(batch)
-                on_progress(done + number, total)
-            counts.append(number)
-    finally:
-        if writer is not None:
-            writer.close()
+                on_progress(number, num_rows)
+            counts.append(number - done)
     return counts
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    """Return the columns with values in the place of dictionaries, which may differ between batches."""
+    return pa.schema(
+        [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
+    )
+
+
+def _in_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the rows in the columns of all files; those that their own file lacks are null."""
+    columns = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
 
 
 def _opened(file: Path) -> pq.ParquetFile:
@@ -171,9 +187,9 @@ def _opened(file: Path) -> pq.ParquetFile:
         raise UsageError(f"parquet: {file} cannot be read: {error}") from error
 
 
-def _batches(opened: pq.ParquetFile, file: Path) -> Iterator[pa.RecordBatch]:
+def _batches(file: Path) -> Iterator[pa.RecordBatch]:
     try:
-        yield from opened.iter_batches(BATCH)
+        yield from _opened(file).iter_batches(BATCH)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"parquet: {file} cannot be read: {error}") from error
 
@@ -182,8 +198,11 @@ def _mapped(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def _image_column(location: Location, schema: pa.Schema) -> str:
+def _image_column(location: Location, schema: pa.Schema, file: Path) -> str:
     """Return the column of images: that of the description, ``image``, or that of img2dataset.
+
+    Args:
+        file: that has the columns, for the message.
 
     Raises:
         UsageError: there is none.
@@ -193,21 +212,16 @@ def _image_column(location: Location, schema: pa.Schema) -> str:
     if found is None or not _is_image(schema.field(found).type):
         what = "has no column" if found is None else f"has {schema.field(found).type} in the column"
         raise UsageError(
-            f"parquet: {location.parquet[0]} {what} {' or '.join(wanted) if found is None else found} with the bytes of"
+            f"parquet: {file} {what} {' or '.join(wanted) if found is None else found} with the bytes of"
             f" images; set image to one of {', '.join(schema.names)}"
         )
     return found
 
 
-def has_images(schema: pa.Schema) -> bool:
-    """True if a column has the bytes of images and the name that is looked for."""
-    return any(name in schema.names and _is_image(schema.field(name).type) for name in NAMES)
-
-
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _is_image(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind))
 
 
 def _classes(schema: pa.Schema) -> dict[str, list[str]]:

@@ -90,7 +90,7 @@ class Walk:
 
     def __iter__(self) -> Iterator[Listing]:
         if self._named is None:
-            yield from self._below("", {_identity(self._root)})
+            yield from self._below("", {_identity(self._root)} if self._follow_links else set())
             return
         for folder, names in sorted(self._named.items()):
             listing = self._listing(folder, self._entries(folder), names.__contains__)
@@ -101,11 +101,11 @@ class Walk:
         """True if a name has the extension of an image."""
         return name.lower().endswith(self._extensions)
 
-    def _below(self, folder: str, above: set[tuple[int, int]]) -> Iterator[Listing]:
+    def _below(self, folder: str, seen: set[tuple[int, int]]) -> Iterator[Listing]:
         """Yield the listings of a folder and of those below it.
 
         Args:
-            above: identities of the folder and those above it, into which a link must not lead back.
+            seen: identities of the folders so far, if links are followed: each folder is listed once.
         """
         entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
         listing = self._listing(folder, entries, self.is_image)
@@ -113,9 +113,11 @@ class Walk:
             yield listing
         for entry in sorted(entries, key=attrgetter("name")):
             if _is(partial(entry.is_dir, follow_symlinks=self._follow_links)):
-                own = _identity(entry.path) if self._follow_links else (0, 0)
-                if own not in above:
-                    yield from self._below(f"{folder}{entry.name}/", above | {own} if self._follow_links else above)
+                if self._follow_links:
+                    if (own := _identity(entry.path)) in seen:
+                        continue
+                    seen.add(own)
+                yield from self._below(f"{folder}{entry.name}/", seen)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         path = os.path.join(self._root, folder)

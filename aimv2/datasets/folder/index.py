@@ -102,7 +102,8 @@ def _left_out(location: Location, walk: Walk) -> list[str]:
         notes.append(f"{walk.num_outside} links were not followed, {where}; follow_links: true follows them")
     if walk.others:
         found = ", ".join(f"{count:,} {extension}" for extension, count in walk.others.most_common())
-        notes.append(f"files left out, because they are none of {', '.join(EXTENSIONS)}: {found}")
+        wanted = ", ".join((location.image,) if location.image else EXTENSIONS)
+        notes.append(f"files left out, because they are none of {wanted}: {found}")
     return notes
 
 
@@ -128,13 +129,23 @@ def _path(value: object, folder: Path, where: str) -> str:
     path = PurePosixPath(value) if isinstance(value, str) and value and "\0" not in value else None
     if path is None:
         raise UsageError(f"{where} has no path of an image (got {value!r})")
-    base = next((base for base in (folder, folder.resolve()) if path.is_relative_to(base)), None)
-    if path.is_absolute() and base is None:
-        raise UsageError(f"{where}: the path {value!r} is not in folder: {folder}; set folder to one that contains it")
-    path = path if base is None else path.relative_to(base)
+    if path.is_absolute():
+        within = _below(path, folder)
+        if within is None:
+            raise UsageError(
+                f"{where}: the path {value!r} is not in folder: {folder}; set folder to one that contains it"
+            )
+        path = within
     if ".." in path.parts:
         raise UsageError(f"{where}: the path {value!r} leaves the folder; paths have no ..")
     return str(path)
+
+
+def _below(path: PurePosixPath, folder: Path) -> PurePosixPath | None:
+    """Return an absolute path within a folder, also if links lead to one of them; None if it is elsewhere."""
+    real = PurePosixPath(os.path.realpath(path.parent), path.name)
+    bases = (PurePosixPath(os.path.normpath(folder)), PurePosixPath(os.path.realpath(folder)))
+    return next((each.relative_to(base) for each in (path, real) for base in bases if each.is_relative_to(base)), None)
 
 
 def _table_rows(

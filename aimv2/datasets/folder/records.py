@@ -16,8 +16,6 @@ from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, 
 from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.stamps import Stamp
 
-FIRST = 100  # rows of JSON lines whose keys are taken for those of all
-
 
 class FolderRecords(Records):
     """Images in a folder.
@@ -102,8 +100,8 @@ class FolderRecords(Records):
     def fields(self) -> list[str]:
         columns = [name for name in self._columns if name != JSON_ROW]
         if JSON_ROW in self._columns:
-            first = self._columns[JSON_ROW][:FIRST].to_pylist()
-            columns += dict.fromkeys(key for row in first for key in json.loads(row))
+            rows = (row for chunk in self._columns[JSON_ROW].chunks for row in chunk.to_pylist())
+            columns += dict.fromkeys(key for row in rows for key in json.loads(row))
         return [*columns, "folder", *self._members]
 
     def check(self) -> None:

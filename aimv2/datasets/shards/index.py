@@ -30,6 +30,12 @@ WITHOUT_IMAGE = "samples without an image"
 SEVERAL_IMAGES = f"samples with several images, of which the first of {', '.join(IMAGES)} is read"
 
 
+APART = (
+    "shards: no image has another member of its name beside it; members of a sample have the same path but for the"
+    " extension, such as pictures/1.jpg and pictures/1.txt"
+)
+
+
 @dataclass(frozen=True)
 class Index:
     """An open index.
@@ -154,7 +160,7 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
     is_image_E = np.array([extension in images for extension in extensions], bool)
     count_E = np.zeros(len(extensions), np.int64)
     notes: Counter[str] = Counter()
-    parts = []
+    parts, num_pairs = [], 0
     with writing(location) as folder:
         with (folder / ROWS).open("wb") as file:
             for shard in shards:
@@ -163,10 +169,13 @@ def write_index(location: Location, shards: Sequence[ShardRows]) -> None:
                 count_E += has_NE.sum(axis=0)
                 notes.update(shard.notes)
                 num_images_N = has_NE[:, is_image_E].sum(axis=1)
+                num_pairs += int(((num_images_N > 0) & (has_NE.sum(axis=1) > num_images_N)).sum())
                 notes[WITHOUT_IMAGE] += int((num_images_N == 0).sum())
                 notes[SEVERAL_IMAGES] += int((num_images_N > 1).sum())
                 parts.append(DataPart(shard.name.removeprefix(base), len(rows), shard.size, shard.checksum))
                 file.write(rows.tobytes())
+        if notes[WITHOUT_IMAGE] and not num_pairs and count_E[is_image_E].any():
+            raise UsageError(APART)
         write_versions(folder, [shard.version for shard in shards], [shard.notes for shard in shards])
         write_facts(
             folder,

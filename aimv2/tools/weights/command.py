@@ -17,7 +17,7 @@ from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.preprocessing import AS_TRAINED
+from aimv2.tools.weights.preprocessing import AS_TRAINED, read_preprocessing
 from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
 from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
 
@@ -78,15 +78,20 @@ def weights_command(arguments: Sequence[str]) -> int:
     else:
         weights = read_published(source, options.layout)
         weights = weights if options.image_px is None else resampled(weights, options.image_px)
-        write_weights(weights, target, _kept(source))
+        write_weights(weights, target, _kept(source, options.image_px))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
 
 
-def _kept(source: Path) -> dict[str, str]:
-    """Return the publisher's preprocessing as it is, if there is any; its sizes are those of the published images."""
+def _kept(source: Path, image_px: int | None = None) -> dict[str, str]:
+    """Return the publisher's preprocessing, for images of another size if one is given; none if it has no such form."""
     file = (source if source.is_dir() else source.parent) / PREPROCESSING
-    return {PREPROCESSING: json.dumps(read_object(file), indent=2) + "\n"} if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    if image_px is None:
+        return {PREPROCESSING: json.dumps(read_object(file), indent=2) + "\n"}
+    found = read_preprocessing(source)
+    return {PREPROCESSING: found.to_json(image_px)} if found and found.crop else {}
 
 
 def _summary(weights: Weights, source: Path) -> list[str]:

@@ -90,6 +90,16 @@ def test_files_of_img2dataset_are_read(tmp_path):
     assert error.value.reason == "missing image"
 
 
+def test_files_may_lack_columns_and_have_dictionaries(tmp_path):
+    save_as_img2dataset_does(tmp_path / "a.parquet", range(5), caption=pa.nulls(5))
+    kinds = pa.array(["one", "two"] * 5).dictionary_encode()
+    save_as_img2dataset_does(tmp_path / "b.parquet", range(5, 15), kind=kinds)
+    records = opened(tmp_path)
+    assert [records.field(row, "caption") for row in (0, 4, 5)] == [None, None, "caption 5"]
+    assert [records.field(row, "kind") for row in (4, 5, 6)] == [None, "one", "two"]
+    assert records.image(7) == picture(7)
+
+
 def test_a_source_of_parquet_files_opens(tmp_path):
     save_as_img2dataset_does(tmp_path / "a.parquet", range(60))
     description = source(tmp_path, parquet="a.parquet", short="caption", held_out={"fraction": 0.3})
@@ -130,13 +140,20 @@ def test_files_that_are_not_as_they_were_indexed_are_refused(tmp_path, edit):
         ({}, {"parquet": "*.pq"}, r"no file matches .*\*\.pq"),
         ({}, {"parquet": "https://example.com/a.parquet"}, "example.com/a.parquet is remote; download the files"),
         ({}, {"parquet": ["a.parquet", "broken.parquet"]}, r"broken\.parquet cannot be read"),
-        ({}, {"parquet": ["a.parquet", "other.parquet"]}, r"other\.parquet has other columns than .*a\.parquet"),
+        ({}, {"parquet": ["a.parquet", "other.parquet"]}, "the files have a column of different types: .*caption"),
+        ({}, {"parquet": ["a.parquet", "meta.parquet"]}, r"meta\.parquet has no column image or jpg .* one of caption"),
+        ({}, {"parquet": ["cats.parquet", "cars.parquet"]}, r"cars\.parquet has other names of classes than .*cats\."),
         ({}, {"parquet": "empty.parquet"}, "there are no rows in"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(tmp_path, columns, values, sentence):
     save_as_img2dataset_does(tmp_path / "a.parquet", range(9))
-    save_as_img2dataset_does(tmp_path / "other.parquet", range(9), more=[1] * 9)
+    save_as_img2dataset_does(tmp_path / "other.parquet", range(9), caption=[{"of": 1}] * 9)
+    pq.write_table(pa.table({"caption": ["one"]}), tmp_path / "meta.parquet")
+    for name in ("cats", "cars"):
+        classes = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=[name, "other"])})
+        rows = {"image": [{"bytes": picture(1), "path": None}], "label": [0]}
+        datasets.Dataset.from_dict(rows, features=classes).to_parquet(tmp_path / f"{name}.parquet")
     save_as_img2dataset_does(tmp_path / "empty.parquet", range(0))
     write(tmp_path / "broken.parquet", b"PAR1 and so on")
     with pytest.raises(UsageError, match=f"^parquet: .*{sentence}"):

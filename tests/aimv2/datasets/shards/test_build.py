@@ -162,10 +162,10 @@ def test_an_interrupted_scan_leaves_the_old_index_and_resumes(tmp_path):
 
 
 def test_the_summary_counts_what_is_odd(tmp_path):
-    members = [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("3.jpg", b""), ("1.jpg", b""), ("x.pickle", b"")]
-    write_tar(tmp_path / "a.tar", members)
+    members = [("1.jpg", b""), ("2.txt", b""), ("3.png", b""), ("3.jpg", b""), ("3.txt", b""), ("1.jpg", b"")]
+    write_tar(tmp_path / "a.tar", [*members, ("x.pickle", b"")])
     notes = build(location(tmp_path))[0].notes
-    assert "members: jpg 3, png 1, txt 1" in notes[0]
+    assert "members: jpg 3, png 1, txt 2" in notes[0]
     assert set(notes[3:]) == {
         "ignored: pickled member: 1",
         "odd: sample with the key of an earlier one in its shard: 1",
@@ -173,6 +173,18 @@ def test_the_summary_counts_what_is_odd(tmp_path):
         "samples with several images, of which the first of jpg, jpeg, png, webp is read: 1",
     }
     assert json.loads((tmp_path / "set.index" / "index.json").read_text())["num_samples"] == 4
+
+
+def test_images_and_captions_in_different_folders_are_one_sentence(tmp_path):
+    members = [
+        (f"{folder}/{number}.{end}", b"") for folder, end in (("images", "jpg"), ("texts", "txt")) for number in "12"
+    ]
+    write_tar(tmp_path / "a.tar", members)
+    with pytest.raises(UsageError, match="shards: no image has another member of its name beside it"):
+        build(location(tmp_path))
+    assert not (tmp_path / "set.index").exists()
+    write_tar(tmp_path / "a.tar", members[:2])
+    assert build(location(tmp_path))[0].num_samples == 2, "images alone may have labels"
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

@@ -86,9 +86,8 @@ def test_text_that_is_not_utf8_is_a_bad_sample(tmp_path):
 
 
 def test_the_image_is_the_member_that_is_there_or_the_one_named(tmp_path):
-    write_tar(
-        tmp_path / "a.tar", [("1.png", b"p"), ("1.jpg", b"j"), ("2.webp", b"w"), ("3.txt", b""), ("4.jpeg", b"e")]
-    )
+    members = [("1.png", b"p"), ("1.jpg", b"j"), ("1.txt", b""), ("2.webp", b"w"), ("3.txt", b""), ("4.jpeg", b"e")]
+    write_tar(tmp_path / "a.tar", members)
     records = indexed(location(tmp_path))
     assert [records.image(row) for row in (0, 1, 3)] == [b"j", b"w", b"e"]
     with pytest.raises(BadSampleError, match="missing image: 3"):

@@ -108,3 +108,6 @@ def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initi
     assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
     for folder in ("ours", "there"):
         assert json.loads((tmp_path / folder / FILE).read_text()) == published
+    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'small'}", "image_px=28"]) == 0
+    resized = json.loads((tmp_path / "small" / FILE).read_text())
+    assert (resized["crop_size"]["height"], resized["size"]["shortest_edge"]) == (28, 32)
