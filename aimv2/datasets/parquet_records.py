@@ -70,7 +70,7 @@ class ParquetRecords(Records):
         self._location = location
         self._parts = read_parts(index_path(location) / PARTS)
         self._table = _mapped(index_path(location) / TABLE)
-        self._classes = _classes(self._table.schema)
+        self._classes = class_names(self._table.schema)
         self._stamps = [Stamp(*values) for values in facts[STAMPS]]
         self._image = _image_column(location, self._table.schema, index_path(location))
         self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
@@ -144,7 +144,7 @@ def _copy(location: Location, files: Sequence[Path], path: Path, on_progress: On
     schemas = [_opened(file).schema_arrow for file in files]
     for file, schema in zip(files, schemas, strict=True):
         _image_column(location, schema, file)
-        if _classes(schema) != _classes(schemas[0]):
+        if class_names(schema) != class_names(schemas[0]):
             raise UsageError(f"parquet: {file} has other names of classes than {files[0]}")
     try:
         joined = pa.unify_schemas([_decoded(schema) for schema in schemas], promote_options="permissive")
@@ -209,7 +209,7 @@ def _image_column(location: Location, schema: pa.Schema, file: Path) -> str:
     """
     wanted = (location.image,) if location.image else NAMES
     found = next((name for name in wanted if name in schema.names), None)
-    if found is None or not _is_image(schema.field(found).type):
+    if found is None or not is_image(schema.field(found).type):
         what = "has no column" if found is None else f"has {schema.field(found).type} in the column"
         raise UsageError(
             f"parquet: {file} {what} {' or '.join(wanted) if found is None else found} with the bytes of"
@@ -218,13 +218,13 @@ def _image_column(location: Location, schema: pa.Schema, file: Path) -> str:
     return found
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _is_image(kind.field("bytes").type)
+        return kind.get_field_index("bytes") >= 0 and is_image(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind))
 
 
-def _classes(schema: pa.Schema) -> dict[str, list[str]]:
+def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names of classes by column, which the package datasets writes into the metadata of a file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

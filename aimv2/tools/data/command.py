@@ -1,4 +1,4 @@
-"""``python -m aimv2 data``: index, audit, write and show data."""
+"""``python -m aimv2 data``: describe, index, audit, write and show data."""
 
 from collections.abc import Sequence
 from pkgutil import resolve_name
@@ -8,6 +8,7 @@ from aimv2.config.arguments import HELP
 
 USAGE = """usage: python -m aimv2 data COMMAND [...]
 
+  describe PATH                write the description of data from what is seen in them, and index them
   index FILE.yaml ...          index the data of descriptions; audit=true reports what is in them
   write to=FOLDER              write pairs of any source as tar shards
   show to=sheet.png            draw samples as training sees them
@@ -16,6 +17,7 @@ USAGE = """usage: python -m aimv2 data COMMAND [...]
 """
 
 COMMANDS = {  # imported when they are called
+    "describe": "aimv2.tools.data.describe:describe_command",
     "index": "aimv2.tools.data.index:index_command",
     "write": "aimv2.tools.data.write:write_command",
     "show": "aimv2.tools.data.show:show_command",
