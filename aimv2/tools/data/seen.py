@@ -291,22 +291,19 @@ def _named_by(table: Path, folders: Sequence[Path]) -> Seen | None:
     """Return what is seen in a table whose column has paths of images in one of the folders, or absolute ones.
 
     Raises:
-        UsageError: the table cannot be read, its images are in several folders, or rows repeat an image.
+        UsageError: the table cannot be read, or its images are in several folders.
     """
-    rows = [row for batch in tables.read_batches(table) for row in tables.rows(batch)]
-    names = dict.fromkeys(name for row in rows[:ROWS] for name in row)
-    for name in names:
+    first = next(tables.read_batches(table), None)
+    rows = [] if first is None else tables.rows(first)
+    for name in dict.fromkeys(name for row in rows[:ROWS] for name in row):
         values = [row.get(name) for row in rows]
         paths = [value for value in values if isinstance(value, str) and value.lower().endswith(ENDS)]
         if len(paths) <= len(values) / 2:
             continue
-        folder, share = _folder_of(table, paths, folders)
-        if folder is None:
+        found = _folder_of(table, paths, [_common(table, name)] if os.path.isabs(paths[0]) else folders)
+        if found is None:
             continue
-        if len(paths) < len(values):
-            raise UsageError(f"{len(values) - len(paths):,} rows of {table} have no path of an image in {name!r}")
-        if len(set(paths)) < len(paths) and "key" not in names:
-            raise UsageError(f"rows of {table} repeat an image; give each row a unique value in a column named key")
+        folder, share = found
         texts = Texts()
         for row in rows[:ROWS]:
             for other, value in row.items():
@@ -316,22 +313,26 @@ def _named_by(table: Path, folders: Sequence[Path]) -> Seen | None:
     return None
 
 
-def _folder_of(table: Path, paths: Sequence[str], folders: Sequence[Path]) -> tuple[Path | None, float]:
-    """Return the folder that has most of the first images, and its share of them; None if no folder has half of them.
+def _common(table: Path, name: str) -> Path:
+    """Return the folder that contains the folders of all absolute paths in a column."""
+    columns = (tables.column(batch, name) or [] for batch in tables.read_batches(table))
+    paths = (value for values in columns for value in values if isinstance(value, str) and os.path.isabs(value))
+    return Path(os.path.commonpath({os.path.dirname(path) for path in paths}))
+
+
+def _folder_of(table: Path, paths: Sequence[str], folders: Sequence[Path]) -> tuple[Path, float] | None:
+    """Return the folder that has most of some images, and its share of them; None if no folder has half of them.
 
     Raises:
         UsageError: several folders have as many.
     """
-    if os.path.isabs(paths[0]):
-        folders = [Path(os.path.commonpath([os.path.dirname(path) for path in paths if os.path.isabs(path)]))]
-    first = paths[:: max(1, len(paths) // ROWS)][:ROWS]
-    shares = {folder: sum((folder / path).is_file() for path in first) / len(first) for folder in folders}
-    most = max(shares.values(), default=0.0)
-    best = [folder for folder, share in shares.items() if share == most]
+    some = paths[:: max(1, len(paths) // ROWS)][:ROWS]
+    shares = {folder: sum((folder / path).is_file() for path in some) / len(some) for folder in folders}
+    most = max(shares.values())
     if most < MIN_SHARE:
-        return None, most
-    if len(best) > 1:
-        best = [folder for folder in best if folder.name == table.stem] or best
+        return None
+    best = [folder for folder, share in shares.items() if share == most]
+    best = best if len(best) == 1 else [folder for folder in best if folder.name == table.stem] or best
     if len(best) > 1:
         raise UsageError(
             f"the images of {table} are in several folders: {', '.join(map(str, best))}; write the description yourself"

@@ -146,7 +146,7 @@ def test_a_description_that_cannot_be_indexed_is_not_kept(tmp_path, refusal):
     files(tmp_path / "images")
     rows = [f"{number // 2:03}.jpg,{caption(number)}" for number in range(NUM)]
     table = write(tmp_path / "t.csv", "\n".join(["image,caption", *rows]))
-    assert "rows of" in refusal(describe_command, [str(table), f"to={tmp_path / 'own.yaml'}"])
+    assert "have the same key" in refusal(describe_command, [str(table), f"to={tmp_path / 'own.yaml'}"])
     write(tmp_path / "mine/a.jpg", picture(1))
     write(tmp_path / "mine/a.txt", "one pair only")
     assert "held_out" in refusal(describe_command, [str(tmp_path / "mine"), f"to={tmp_path / 'own.yaml'}"])

@@ -5,8 +5,10 @@ import subprocess
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import webdataset as wds
 
+from aimv2.base.errors import UsageError
 from aimv2.tools.data.seen import see
 from tests.helpers.layouts import dataset, files
 from tests.helpers.own_data import picture, write
@@ -70,3 +72,23 @@ def test_a_circle_of_links_ends(tmp_path):
     files(tmp_path / "mine")
     (tmp_path / "mine/circle").symlink_to(tmp_path / "mine")
     assert see(tmp_path / "mine").place == {"folder": str(tmp_path / "mine")}
+
+
+def test_absolute_paths_of_all_rows_decide_the_folder(tmp_path):
+    rows = ["path,caption"]
+    for number in range(50):
+        write(tmp_path / f"a/b/{number}.jpg", picture(1))
+        rows.append(f"{tmp_path}/a/b/{number}.jpg,one")
+    rows.append(f"{write(tmp_path / 'a/c/last.jpg', picture(1))},one")
+    table = write(tmp_path / "t.csv", "\n".join(rows))
+    assert see(table).place == {"folder": str(tmp_path / "a"), "table": str(table), "image": "path"}
+
+
+def test_images_in_two_folders_alike_are_not_guessed(tmp_path):
+    for folder in ("one", "two"):
+        write(tmp_path / folder / "1.jpg", picture(1))
+    table = write(tmp_path / "t.csv", "image,caption\n1.jpg,one\n")
+    with pytest.raises(UsageError, match=r"the images of .*t\.csv are in several folders: .*one, .*two; write"):
+        see(table)
+    table = table.rename(tmp_path / "two.csv")
+    assert see(table).place == {"folder": str(tmp_path / "two"), "table": str(table)}
