@@ -1,6 +1,5 @@
-"""Records of a dataset that the package datasets saved to disk. Letters: N rows, B rows."""
+"""Records of a dataset that the package datasets saved to disk. Letters: N rows."""
 
-import hashlib
 import os
 from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
@@ -8,38 +7,25 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
-from aimv2.base import address
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
-from aimv2.datasets.folder.files import IndexedFolder, Walk, by_folder, is_within, known_files, parts_of, write_files
-from aimv2.datasets.index_folder import (
-    PARTS,
-    command,
-    index_path,
-    read_facts,
-    read_parts,
-    write_facts,
-    writing,
-)
-from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records, reopened
+from aimv2.datasets.folder.files import IndexedFolder, known_files, parts_of, write_files
+from aimv2.datasets.folder.walk import Walk, by_folder, is_within
+from aimv2.datasets.index_folder import command, index_path, write_facts, writing
+from aimv2.datasets.records import DataPart, Indexed, OnProgress
 from aimv2.datasets.shards.remote import Patience
-from aimv2.datasets.stamps import Stamp, stamp_of
+from aimv2.datasets.stamps import Stamp, digest, stamp_of
+from aimv2.datasets.table_records import KEY, STAMPS, TableRecords, note_of, write_keys
 
-HASHES = "key_hashes.npy"
-STAMPS = "stamps"  # of the files of the table, in the facts of an index
 IMAGES = "images"  # the part of those that are not in the table
-KEYS = ("key", "__key__", "id")
-CHUNK = 2**16
 
 
-class DatasetRecords(Records):
+class DatasetRecords(TableRecords):
     """Rows of a dataset; a field is a column.
 
-    The image column holds what the feature ``Image`` stores, or bytes, or paths within the dataset's folder. The value
-    of a ``ClassLabel`` is the name of its class. Blocks are large, because the order of rows is often that of classes.
+    The image column holds what the feature ``Image`` stores, or bytes, or paths within the dataset's folder.
     """
 
     @staticmethod
@@ -60,52 +46,32 @@ class DatasetRecords(Records):
         root = os.path.realpath(location.dataset or "")
         listings = list(Walk(root, named=by_folder(_image_paths(location, table, root))))
         with writing(location) as index:
-            key, hash_N = key_hashes(table, on_progress)
-            np.save(index / HASHES, hash_N, allow_pickle=False)
+            key = write_keys(index, table, on_progress)
             with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
                 parts = list(pool.map(_part, files, stamps))
             known = None if verify else known_files(location)
             written = write_files(index, root, listings, known, workers, on_progress)
             num_images = {IMAGES: table.num_rows} if any(each.names for each in listings) else {}
             parts += parts_of(listings, written.checksums, num_images, lambda path: IMAGES)
-            write_facts(index, location, table.num_rows, parts, key=key, **{STAMPS: stamps})
+            write_facts(index, location, table.num_rows, parts, **{KEY: key, STAMPS: stamps})
         return Indexed(table.num_rows, note_of(key))
 
     def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
         """Open the dataset and its index (``RecordsReader``); nothing is copied."""
-        facts = read_facts(location)
-        self._location = location
-        self._folder = Path(location.dataset or "")
+        table, classes, self._tables = _load(location)
+        super().__init__(location, table, classes)
+        self._folder, self._image = Path(location.dataset or ""), location.image or "image"
         self._patience = Patience()
-        self._table, self._classes, self._tables = _load(location)
-        self._stamps = [Stamp(*values) for values in facts[STAMPS]]
-        self._parts = read_parts(index_path(location) / PARTS)
         self._ends = list(accumulate(part.num_samples for part in self._parts[: len(self._tables)]))
         self._tables += _about(location)
         self._files = IndexedFolder(self._folder, index_path(location), command(location))
         if len(self._stamps) != len(self._tables) or not all(map(self._is_same, range(len(self._tables)))):
             raise UsageError(f"{location.dataset} has changed since it was indexed; run {command(location)}")
-        self._image = location.image or "image"
-        self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
-        self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
-        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (type(self), self._location, {}, self.digest())
 
     @property
     def retries(self) -> int:
         """Reads that were repeated after a transient error, in this process."""
         return self._files.retries + self._patience.retries
-
-    def __len__(self) -> int:
-        return len(self._hash_N)
-
-    def key(self, row: int) -> str:
-        return str(row if self._key is None else self._key[row].as_py())
-
-    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
-        return np.asarray(self._hash_N[row_B])
 
     def image(self, row: int) -> bytes:
         value = self._value(row, self._image)
@@ -118,20 +84,6 @@ class DatasetRecords(Records):
             raise BadSampleError("missing image", path or f"row {row}")
         return content
 
-    def field(self, row: int, name: str) -> Any:
-        if name not in self._table.column_names:
-            return None
-        value = self._value(row, name)
-        if name in self._classes and value is not None:
-            return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
-        return value
-
-    def parts(self) -> list[DataPart]:
-        return self._parts
-
-    def fields(self) -> list[str]:
-        return list(self._table.column_names)
-
     def check(self) -> None:
         for number, file in enumerate(self._tables):
             if not self._is_same(number):
@@ -140,7 +92,7 @@ class DatasetRecords(Records):
 
     def _value(self, row: int, name: str) -> Any:
         """Return the value of a column, which is read from a file that is as it was indexed."""
-        value, number = self._table[name][row].as_py(), bisect_right(self._ends, row)
+        value, number = super()._value(row, name), bisect_right(self._ends, row)
         if not self._is_same(number):
             raise RunFailedError(
                 "data", f"{self._tables[number]} has changed since it was indexed; run {command(self._location)}"
@@ -243,41 +195,9 @@ def _within(root: str, path: str) -> str:
     return os.path.relpath(os.path.join(os.path.realpath(parent), name), root)
 
 
-def key_hashes(table: pa.Table, on_progress: OnProgress) -> tuple[str | None, np.ndarray]:
-    """Return the column of unique keys, None for the numbers of the rows, and the hashes: uint64 [N]."""
-    for name in KEYS:
-        if name in table.column_names and not table[name].null_count:
-            values = (
-                value for batch in table.select([name]).to_batches(CHUNK) for value in batch.column(0).to_pylist()
-            )
-            hash_N = _hashes(values, table.num_rows, on_progress)
-            if len(np.unique(hash_N)) == table.num_rows:
-                return name, hash_N
-    return None, _hashes(range(table.num_rows), table.num_rows, on_progress)
-
-
-def note_of(key: str | None) -> tuple[str, ...]:
-    """Return a sentence on keys that are the numbers of rows; none if they are a column."""
-    rows = f"no column of {', '.join(KEYS)} has unique values, so keys are the numbers of the rows"
-    return () if key else (rows,)
-
-
-def _hashes(values: Any, num_rows: int, on_progress: OnProgress) -> np.ndarray:
-    hash_N = np.empty(num_rows, np.uint64)
-    for row, value in enumerate(values):
-        hash_N[row] = address.hash64(str(value))
-        if row % CHUNK == CHUNK - 1 or row == num_rows - 1:
-            on_progress(row + 1, num_rows)
-    return hash_N
-
-
 def _part(path: Path, stamp: Stamp) -> DataPart:
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        if stamp_of(os.fstat(file.fileno())) != stamp:
-            raise UsageError(f"{path} changed while it was indexed; index again when it is complete")
     num_rows = 0
     if path.suffix == ".arrow":
         with pa.memory_map(str(path)) as mapped:
             num_rows = sum(batch.num_rows for batch in pa.ipc.open_stream(mapped))
-    return DataPart(path.name, num_rows, stamp.size, checksum)
+    return DataPart(path.name, num_rows, stamp.size, digest(path, stamp))

@@ -1,40 +1,32 @@
-"""Rows of Parquet files that hold images, as data sets on hubs and img2dataset write them. Letters: N rows, B rows.
+"""Rows of Parquet files that hold images, as data sets on hubs and img2dataset write them.
 
 A row of Parquet cannot be read without its row group, of up to thousands of images. So the rows are copied to the
 index, as an Arrow file that is mapped into memory.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets.dataset_records import HASHES, STAMPS, key_hashes, note_of
 from aimv2.datasets.description import Location
-from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts, write_facts, writing
-from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Indexed, OnProgress, Records, reopened
+from aimv2.datasets.index_folder import command, index_path, read_facts, write_facts, writing
+from aimv2.datasets.records import DataPart, Indexed, OnProgress
 from aimv2.datasets.shards.index import IMAGES
 from aimv2.datasets.shards.patterns import base_of, expand, is_url
-from aimv2.datasets.stamps import Stamp, changes, stamp_of
+from aimv2.datasets.stamps import changes, digest, stamp_of
+from aimv2.datasets.table_records import KEY, STAMPS, TableRecords, note_of, write_keys
 
 TABLE = "table.arrow"
 NAMES = ("image", *IMAGES)  # of columns with images
 BATCH = 256  # rows that are copied at a time
 
 
-class ParquetRecords(Records):
-    """Rows of Parquet files; a field is a column.
-
-    The image column holds bytes, or what the feature ``Image`` of datasets stores. The value of a ``ClassLabel`` is the
-    name of its class. Blocks are large, because the order of rows is often that of classes.
-    """
+class ParquetRecords(TableRecords):
+    """Rows of Parquet files. The image column holds bytes, or what the feature ``Image`` of datasets stores."""
 
     @staticmethod
     def build(location: Location, workers: int, on_progress: OnProgress, *, verify: bool = False) -> Indexed:
@@ -52,13 +44,12 @@ class ParquetRecords(Records):
             table = _mapped(index / TABLE)
             if not table.num_rows:
                 raise UsageError(f"parquet: there are no rows in {', '.join(location.parquet)}")
-            key, hash_N = key_hashes(table, on_progress)
-            np.save(index / HASHES, hash_N, allow_pickle=False)
+            key = write_keys(index, table, on_progress)
             parts = [
-                _part(file, name, stamp, count)
+                DataPart(name, count, stamp.size, digest(file, stamp))
                 for file, name, stamp, count in zip(files, _names(location, files), stamps, counts, strict=True)
             ]
-            write_facts(index, location, table.num_rows, parts, key=key, **{STAMPS: stamps})
+            write_facts(index, location, table.num_rows, parts, **{KEY: key, STAMPS: stamps})
         size = (index_path(location) / TABLE).stat().st_size
         return Indexed(
             table.num_rows, (f"copied {len(files):,} files to the index: {size / 1e6:,.1f} MB", *note_of(key))
@@ -66,50 +57,18 @@ class ParquetRecords(Records):
 
     def __init__(self, location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> None:
         """Open the index (``RecordsReader``)."""
-        facts = read_facts(location)
-        self._location = location
-        self._parts = read_parts(index_path(location) / PARTS)
-        self._table = _mapped(index_path(location) / TABLE)
-        self._classes = class_names(self._table.schema)
-        self._stamps = [Stamp(*values) for values in facts[STAMPS]]
-        self._image = _image_column(location, self._table.schema, index_path(location))
-        self._key: pa.ChunkedArray | None = self._table[facts["key"]] if facts["key"] else None
-        self._hash_N = np.load(index_path(location) / HASHES, mmap_mode="r", allow_pickle=False)
-        self.block_rows = min(len(self), MAX_BLOCK_ROWS)
+        read_facts(location)  # says what to do if there is no index
+        table = _mapped(index_path(location) / TABLE)
+        super().__init__(location, table, class_names(table.schema))
+        self._image = _image_column(location, table.schema, index_path(location))
         self.check()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (type(self), self._location, {}, self.digest())
-
-    def __len__(self) -> int:
-        return len(self._hash_N)
-
-    def key(self, row: int) -> str:
-        return str(row if self._key is None else self._key[row].as_py())
-
-    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
-        return np.asarray(self._hash_N[row_B])
-
     def image(self, row: int) -> bytes:
-        value = self._table[self._image][row].as_py()
+        value = self._value(row, self._image)
         content = value.get("bytes") if isinstance(value, dict) else value
         if not content:
             raise BadSampleError("missing image", f"row {row}")
         return bytes(content)
-
-    def field(self, row: int, name: str) -> Any:
-        if name not in self._table.column_names:
-            return None
-        value = self._table[name][row].as_py()
-        if name in self._classes and value is not None:
-            return self._classes[name][value] if value >= 0 else None  # -1: an unlabelled sample
-        return value
-
-    def fields(self) -> list[str]:
-        return list(self._table.column_names)
-
-    def parts(self) -> list[DataPart]:
-        return self._parts
 
     def check(self) -> None:
         files = _files(self._location)
@@ -219,6 +178,7 @@ def _image_column(location: Location, schema: pa.Schema, file: Path) -> str:
 
 
 def is_image(kind: pa.DataType) -> bool:
+    """True for a column of bytes, as such or in a struct; and for one without values, which says nothing else."""
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and is_image(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind))
@@ -235,11 +195,3 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         }
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-
-
-def _part(file: Path, name: str, stamp: Stamp, num_rows: int) -> DataPart:
-    with file.open("rb") as opened:
-        checksum = hashlib.file_digest(opened, "sha256").hexdigest()
-        if stamp_of(os.fstat(opened.fileno())) != stamp:
-            raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
-    return DataPart(name, num_rows, stamp.size, checksum)

@@ -1,9 +1,14 @@
 """Whether files are those that were indexed, without reading them."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from aimv2.base.errors import UsageError
+
+CONTENT = slice(0, 2)  # the values of a stamp that say that a content is the same
 NAMED = 3  # files of each kind that a difference names
 
 
@@ -23,11 +28,25 @@ class Stamp(NamedTuple):
 
     def is_same(self, other: "Stamp") -> bool:
         """True if a file with the other stamp has the same content, unless somebody has set its time."""
-        return self[:2] == other[:2]
+        return self[CONTENT] == other[CONTENT]
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def require_unchanged(file: str | Path, before: Stamp, now: Stamp) -> None:
+    """Raise a UsageError if a file changed while it was read for an index."""
+    if now != before:
+        raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
+
+
+def digest(file: Path, stamp: Stamp) -> str:
+    """Return the SHA-256 of a file, which must still have its stamp."""
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+        require_unchanged(file, stamp, stamp_of(os.fstat(opened.fileno())))
+    return found
 
 
 def changes(names: Mapping[str, Sequence[str]]) -> str:

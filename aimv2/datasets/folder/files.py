@@ -1,15 +1,12 @@
-"""The files of a folder: what each was when it was indexed, and whether it still is. Letters: F files of a folder."""
+"""What the files of a folder were when they were indexed. Letters: F files of a folder."""
 
-import contextlib
 import hashlib
 import os
 import zlib
-from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from operator import attrgetter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,182 +16,15 @@ import pyarrow as pa
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_processes
 from aimv2.datasets.description import Location
+from aimv2.datasets.folder.walk import Listing, is_within
 from aimv2.datasets.index_folder import index_path, read_facts
 from aimv2.datasets.records import DataPart, OnProgress
 from aimv2.datasets.shards.remote import Patience
-from aimv2.datasets.stamps import Stamp, changes, stamp_of
+from aimv2.datasets.stamps import CONTENT, Stamp, changes, require_unchanged, stamp_of
 
 FILES, FOLDERS = "files.arrow", "folders.arrow"
-OTHERS = ("avif", "bmp", "gif", "heic", "jxl", "tif", "tiff")  # formats of images that are not decoded
 CHUNK = 1 << 20  # bytes that are read at a time
-MAX_MEMBERS = 1000  # different ones that are kept
 GROUP = 1024  # files that a process reads at a time
-NUM_SAME = 2  # columns of a stamp that say that a file is the same (``Stamp.is_same``)
-
-
-class Listing(NamedTuple):
-    """The files of a folder that belong to samples.
-
-    Attributes:
-        folder: path within the indexed folder, with a slash at its end; empty for the indexed folder itself.
-        names: sorted.
-        stamp_F3: int64, with the columns of ``Stamp``.
-    """
-
-    folder: str
-    names: list[str]
-    stamp_F3: np.ndarray
-
-    def file(self, place: int) -> tuple[str, Stamp]:
-        """Return the path of a file within the indexed folder, and its stamp."""
-        return self.folder + self.names[place], Stamp(*self.stamp_F3[place].tolist())
-
-
-def by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names of files by their folder, which has a slash at its end."""
-    found: dict[str, set[str]] = {}
-    for path in paths:
-        folder, slash, name = path.rpartition("/")
-        found.setdefault(folder + slash, set()).add(name)
-    return found
-
-
-class Walk:
-    """The listings of a folder and its subfolders. Hidden names are left out.
-
-    Args:
-        root: a real path.
-        extensions: of images, in lower case.
-        named: the images by folder, whatever their extensions.
-        follow_links: follow links that lead out of the folder, or to a folder.
-
-    Attributes:
-        num_outside: links that were not followed, because they lead out of the folder or to a folder.
-        others: numbers of files in formats of images that are not read, by extension.
-        members: what the names of files beside images have after the stem, such as ``caption.txt``; not all if there
-            are very many.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        extensions: tuple[str, ...] = (),
-        named: Mapping[str, set[str]] | None = None,
-        *,
-        follow_links: bool = False,
-    ) -> None:
-        self._root, self._extensions, self._named, self._follow_links = root, extensions, named, follow_links
-        self.num_outside = 0
-        self.others = Counter[str]()
-        self.members: set[str] = set()
-
-    def __iter__(self) -> Iterator[Listing]:
-        if self._named is None:
-            yield from self._below("", {_identity(self._root)} if self._follow_links else set())
-            return
-        for folder, names in sorted(self._named.items()):
-            listing = self._listing(folder, self._entries(folder), names.__contains__)
-            if listing.names:
-                yield listing
-
-    def is_image(self, name: str) -> bool:
-        """True if a name has the extension of an image."""
-        return name.lower().endswith(self._extensions)
-
-    def _below(self, folder: str, seen: set[tuple[int, int]]) -> Iterator[Listing]:
-        """Yield the listings of a folder and of those below it.
-
-        Args:
-            seen: identities of the folders so far, if links are followed: each folder is listed once.
-        """
-        entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
-        listing = self._listing(folder, entries, self.is_image)
-        if listing.names:
-            yield listing
-        for entry in sorted(entries, key=attrgetter("name")):
-            if _is(partial(entry.is_dir, follow_symlinks=self._follow_links)):
-                if self._follow_links:
-                    if (own := _identity(entry.path)) in seen:
-                        continue
-                    seen.add(own)
-                yield from self._below(f"{folder}{entry.name}/", seen)
-
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        path = os.path.join(self._root, folder)
-        if not self._follow_links and not _holds(self._root, path):
-            return []
-        try:
-            with os.scandir(path) as scan:
-                return list(scan)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise UsageError(f"folder: {path} cannot be read: {error.strerror}") from error
-
-    def _listing(self, folder: str, entries: Sequence[os.DirEntry[str]], is_image: Callable[[str], bool]) -> Listing:
-        entries = [entry for entry in entries if not entry.name.endswith("~")]  # what editors keep
-        images = {entry.name for entry in entries if is_image(entry.name) and self._is_file(entry)}
-        stems = {name.rpartition(".")[0] for name in images}
-        found = Counter(entry.name.lower().rpartition(".")[2] for entry in entries if entry.name not in images)
-        self.others.update({extension: found[extension] for extension in OTHERS if found[extension]})
-        self.num_outside += sum(entry.is_symlink() and self._leads_out(entry) for entry in entries)
-        names, numbers = list[str](), array("q")
-        for entry in sorted(entries, key=attrgetter("name")):
-            if entry.name in images or (self._belongs(entry.name, stems) and self._is_file(entry)):
-                with contextlib.suppress(FileNotFoundError):  # it has just gone
-                    numbers.extend(stamp_of(entry.stat()))
-                    names.append(entry.name)
-        if names:
-            _check_utf8(names, folder)
-        return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
-
-    def _is_file(self, entry: os.DirEntry[str]) -> bool:
-        """True for a file, and for a link to one that is followed."""
-        if not entry.is_symlink():
-            return entry.is_file(follow_symlinks=False)
-        return _is(entry.is_file) and not self._leads_out(entry)
-
-    def _leads_out(self, link: os.DirEntry[str]) -> bool:
-        return not self._follow_links and (_is(link.is_dir) or not is_within(self._root, link.path))
-
-    def _belongs(self, name: str, stems: set[str]) -> bool:
-        """True if a file has the stem of an image, as ``a.txt`` and ``a.caption.txt`` have that of ``a.jpg``."""
-        end = len(name)
-        while (end := name.rfind(".", 0, end)) >= 0:
-            if name[:end] in stems:
-                if len(self.members) < MAX_MEMBERS:
-                    self.members.add(name[end + 1 :])
-                return True
-        return False
-
-
-def _is(question: Callable[[], bool]) -> bool:
-    """Return the answer; False for a link that leads to itself."""
-    try:
-        return question()
-    except OSError:
-        return False
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def is_within(root: str, file: str) -> bool:
-    """True if a file is in a folder once links are followed; ``root`` is a real path.
-
-    To follow all links of a path takes as long as to read a small file, so this is done once for each folder.
-    """
-    parent, name = os.path.split(file)
-    if name in ("", ".", "..") or os.path.islink(file):
-        return os.path.realpath(file).startswith(root.rstrip("/") + "/")
-    return _holds(root, parent)
-
-
-@lru_cache(maxsize=4096)
-def _holds(root: str, folder: str) -> bool:
-    return (os.path.realpath(folder) + "/").startswith(root.rstrip("/") + "/")
 
 
 class IndexedFile(NamedTuple):
@@ -262,7 +92,7 @@ class Files:
         for now in found:
             left.pop(now.folder, None)
             before = self.listing(now.folder)
-            if now.names == before.names and np.array_equal(now.stamp_F3[:, :NUM_SAME], before.stamp_F3[:, :NUM_SAME]):
+            if now.names == before.names and np.array_equal(now.stamp_F3[:, CONTENT], before.stamp_F3[:, CONTENT]):
                 continue
             old, new = _by_name(before), _by_name(now)
             names["missing"] += [name for name in old if name not in new]
@@ -467,8 +297,7 @@ def _checksum(file: str, stamp: Stamp) -> int:
         checksum, found = Patience().read(lambda: _summed(file))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    if found != stamp:
-        raise UsageError(f"{file} changed while it was indexed; index again when it is complete")
+    require_unchanged(file, stamp, found)
     return checksum
 
 
@@ -489,12 +318,3 @@ def read_whole(file: str) -> tuple[bytes, Stamp]:
 
 def _by_name(listing: Listing) -> dict[str, Stamp]:
     return dict(map(listing.file, range(len(listing.names))))
-
-
-def _check_utf8(names: Sequence[str], folder: str) -> None:
-    try:
-        "".join([folder, *names]).encode()
-    except UnicodeEncodeError:
-        broken = next(name for name in (folder, *names) if any("\ud800" <= sign <= "\udfff" for sign in name))
-        path = broken if broken == folder else folder + broken
-        raise UsageError(f"the name of {path!r} is not UTF-8; rename it") from None

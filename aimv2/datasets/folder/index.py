@@ -1,6 +1,5 @@
 """The index of an image folder: one row for each image, or for each row of its table."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +13,11 @@ from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder import tables
-from aimv2.datasets.folder.files import Walk, by_folder, is_within, known_files, parts_of, write_files
+from aimv2.datasets.folder.files import known_files, parts_of, write_files
+from aimv2.datasets.folder.walk import Walk, by_folder, is_within
 from aimv2.datasets.index_folder import write_facts, writing
 from aimv2.datasets.records import DataPart, Indexed, OnProgress
-from aimv2.datasets.stamps import Stamp, stamp_of
+from aimv2.datasets.stamps import Stamp, digest, stamp_of
 
 SAMPLES = "samples.arrow"
 EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -72,7 +72,7 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
         notes += written.notes
         parts = parts_of(listings, written.checksums, rows.num_samples, _subfolder)
         if table and stamp:
-            parts.insert(0, _table_part(table, stamp, num_samples))
+            parts.insert(0, DataPart(f"table {table.name}", num_samples, stamp.size, digest(table, stamp)))
         write_facts(index, location, num_samples, parts, **{TABLE: stamp, MEMBERS: sorted(walk.members)})
     on_progress(num_samples, num_samples)
     return Indexed(num_samples, tuple(notes))
@@ -224,14 +224,6 @@ def _refuse_repeated(path: Path, hash_N: np.ndarray, location: Location) -> None
                     f"rows {first + 1} and {second + 1} of {location.table} have the same key {key!r}; "
                     "give each row a unique value in a column named key"
                 )
-
-
-def _table_part(table: Path, stamp: Stamp, num_samples: int) -> DataPart:
-    with table.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    if table_stamp(table) != stamp:
-        raise UsageError(f"{table} changed while it was indexed; index again when it is complete")
-    return DataPart(f"table {table.name}", num_samples, stamp.size, checksum)
 
 
 def _nothing(location: Location, notes: list[str]) -> str:
