@@ -61,7 +61,7 @@ def _places(path: str) -> list[Location]:
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
-def _check(path: str, state: tuple[Stamp | None, ...], time: int) -> None:
+def _check(path: str, state: tuple[Stamp | None, ...], minute: int) -> None:
     for place in _places(path):
         open_location(place).check()
 

@@ -4,7 +4,7 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,13 @@ def see(path: Path) -> Seen:
     raise UsageError(f"{path} is no folder, .tar file or table ({', '.join(tables.SUFFIXES)})")
 
 
-def _of_training(files: Sequence[Path], root: Path) -> tuple[list[Path], list[str]]:
+def _of_training(files: Sequence[Path], root: Path, *, by_folders: bool = False) -> tuple[list[Path], list[str]]:
     """Return the files of the training split, by the words of their paths, and a comment if there are other splits.
+
+    One such word is no split: it may be a class, such as that of trains.
+
+    Args:
+        by_folders: the names of files say nothing, as those of images.
 
     Raises:
         UsageError: there are several splits, and none is for training.
@@ -64,9 +69,10 @@ def _of_training(files: Sequence[Path], root: Path) -> tuple[list[Path], list[st
     splits: dict[str, list[Path]] = {}
     for file in files:
         parts = file.relative_to(root).parts
-        words = [word for part in (*parts[:-1], Path(parts[-1]).stem) for word in _words(part)]
+        names = parts[:-1] if by_folders else (*parts[:-1], Path(parts[-1]).stem)
+        words = [word for part in names for word in _words(part)]
         splits.setdefault(next((word for word in words if word in SPLITS), ""), []).append(file)
-    if len(splits) == 1:
+    if len(splits.keys() - {""}) < 2:
         return list(files), []
     chosen = next((name for name in SPLITS[:2] if name in splits), None)
     if chosen is None:
@@ -122,7 +128,7 @@ def _dataset(path: Path) -> Seen | None:
     names = {name: each["names"] for name, each in features.items() if isinstance(each, dict) and "names" in each}
     image = next((name for name in schema.names if is_image(schema.field(name).type)), "image")
     place = {"dataset": str(path)} | ({} if image == "image" else {"image": image})
-    return Seen(place, _texts_of([] if rows is None else [rows], names), [])
+    return Seen(place, _texts_of(rows, names), [])
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -165,7 +171,7 @@ def _parquet(files: Sequence[Path], pattern: str | list[str], image: str) -> See
     names = [name for name in opened.schema_arrow.names if not is_image(opened.schema_arrow.field(name).type)]
     rows = next(opened.iter_batches(ROWS, columns=names), None)
     place = {"parquet": pattern} | ({} if image in NAMES else {"image": image})
-    return Seen(place, _texts_of([] if rows is None else [rows], class_names(opened.schema_arrow)), [])
+    return Seen(place, _texts_of(rows, class_names(opened.schema_arrow)), [])
 
 
 def _shard_folder(path: Path) -> Seen | None:
@@ -206,7 +212,7 @@ def _folder(path: Path) -> Seen | None:
     found, classes, links = _images(path)
     if not found:
         return None
-    chosen, comments = _of_training(found, path)
+    chosen, comments = _of_training(found, path, by_folders=True)
     root = path
     if len(chosen) < len(found):
         root = Path(os.path.commonpath([image.parent for image in chosen]))
@@ -234,7 +240,7 @@ def _images(path: Path) -> tuple[list[Path], list[str], int]:
         own = [name for name in sorted(names) if name.lower().endswith(ENDS) and not name.startswith(".")]
         if own and Path(folder) != path:
             classes[Path(folder).name] = None
-        for name in own[: max(ROWS - len(found), FIRST)]:
+        for name in own[: max(ROWS - len(found), 1)]:
             found.append(Path(folder, name))
             links += not os.path.realpath(found[-1]).startswith(f"{root}/")
     return found, list(classes), links
@@ -340,16 +346,17 @@ def _folder_of(table: Path, paths: Sequence[str], folders: Sequence[Path]) -> tu
     return best[0], most
 
 
-def _texts_of(batches: Iterable[pa.RecordBatch], classes: dict[str, list[str]]) -> Texts:
+def _texts_of(rows: pa.RecordBatch | None, classes: dict[str, list[str]]) -> Texts:
     texts = Texts()
-    for rows in batches:
-        for name in rows.schema.names:
-            column, kind = rows.column(name), rows.schema.field(name).type
-            if name in classes:
-                texts[name] = list(map(str, classes[name]))
-            elif not (pa.types.is_nested(kind) and not _is_list(kind)) and not is_image(kind):
-                for value in column.to_pylist():
-                    _add(texts, name, value)
+    if rows is None:
+        return texts
+    for name in rows.schema.names:
+        kind = rows.schema.field(name).type
+        if name in classes:
+            texts[name] = list(map(str, classes[name]))
+        elif (_is_list(kind) or not pa.types.is_nested(kind)) and not is_image(kind):
+            for value in rows.column(name).to_pylist():
+                _add(texts, name, value)
     return texts
 
 

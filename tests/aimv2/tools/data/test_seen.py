@@ -38,6 +38,14 @@ def test_folders_of_splits_are_not_mixed(tmp_path):
     assert see(tmp_path / "hub").place == {"parquet": str(tmp_path / "hub/dev/0000.parquet")}, "one split is no choice"
 
 
+def test_a_class_of_trains_is_no_split(tmp_path):
+    for name in ("bus", "train", "tram"):
+        write(tmp_path / "mine" / name / "test of a dev camera.jpg", picture(1))
+    seen = see(tmp_path / "mine")
+    assert seen.place == {"folder": str(tmp_path / "mine")}
+    assert seen.texts == {"folder": ["bus", "train", "tram"]}
+
+
 def test_classes_are_those_of_all_folders(tmp_path):
     for number in range(2100):
         write(tmp_path / f"mine/cat/{number:04}.jpg", b"image")
