@@ -19,6 +19,7 @@ from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.datasets.shards.scan import MAX_EXTENSIONS, row_type, scan, split, state
 from aimv2.datasets.shards.tar import first_member
+from tests.helpers.programs import skip_without
 from tests.helpers.shards import sample, samples_of, write_tar
 
 
@@ -79,8 +80,8 @@ def test_members_in_any_order_are_joined_by_their_keys(tmp_path_factory, seed, n
     assert found_samples(path) == [(hash64(key), found) for key, found in expected.items()]
 
 
-@pytest.mark.skipif(not shutil.which("tar"), reason="needs GNU tar")
 def test_a_folder_that_tar_packed_has_whole_samples(tmp_path):
+    skip_without(shutil.which("tar"), "no tar")
     for number in range(300):
         for name, content in sample(number, px=1):
             (tmp_path / "pictures").mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.datasets.shards.tar import AFTER_END, WINDOW, TarError, first_member, walk
+from tests.helpers.programs import skip_without
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
 KINDS = {
@@ -109,9 +110,9 @@ def test_all_bytes_are_passed_on_in_order():
     assert seen.getvalue() == content
 
 
-@pytest.mark.skipif(not shutil.which("tar"), reason="needs GNU tar")
 @pytest.mark.parametrize("kind", ["gnu", "oldgnu", "pax", "ustar", "v7"])
 def test_what_gnu_tar_writes_is_read(kind, tmp_path):
+    skip_without(shutil.which("tar"), "no tar")
     source = tmp_path / "source"
     (source / "b").mkdir(parents=True)
     (source / "b" / ("n" * (200 if kind in ("gnu", "oldgnu", "pax") else 90))).write_bytes(bytes(1234))
