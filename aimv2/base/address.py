@@ -82,25 +82,15 @@ class Bijection:
 
     def __call__(self, number_B: np.ndarray) -> np.ndarray:
         """Return the place of each number: int64 [B]."""
-        return self._walk(number_B, is_inverse=False)
-
-    def inverse(self, number_B: np.ndarray) -> np.ndarray:
-        """Return the number at each place: int64 [B]."""
-        return self._walk(number_B, is_inverse=True)
-
-    def _walk(self, number_B: np.ndarray, *, is_inverse: bool) -> np.ndarray:
-        found_B = self._permuted(number_B.astype(np.uint64), is_inverse)
+        found_B = self._permuted(number_B.astype(np.uint64))
         while (is_out_B := found_B >= self.size).any():
-            found_B[is_out_B] = self._permuted(found_B[is_out_B], is_inverse)
+            found_B[is_out_B] = self._permuted(found_B[is_out_B])
         return found_B.astype(np.int64)
 
-    def _permuted(self, number_B: np.ndarray, is_inverse: bool) -> np.ndarray:
+    def _permuted(self, number_B: np.ndarray) -> np.ndarray:
         left_B, right_B = number_B >> self._half_bits, number_B & self._mask
-        for key in self._key_R[::-1] if is_inverse else self._key_R:
-            if is_inverse:
-                left_B, right_B = right_B ^ self._mixed(left_B, key), left_B
-            else:
-                left_B, right_B = right_B, left_B ^ self._mixed(right_B, key)
+        for key in self._key_R:
+            left_B, right_B = right_B, left_B ^ self._mixed(right_B, key)
         joined_B: np.ndarray = (left_B << self._half_bits) | right_B
         return joined_B
 

@@ -1,12 +1,16 @@
 """The order of samples, a pure function of the seed and the place in the run, whatever the number of rows.
 
-A place is the index of a sample in the run. Letters: B samples, K places of a block of the mixture.
+A place is the index of a sample in the run. With N canonical nodes every N-th place is one node's, and each node has
+rows of its own, so that as many machines, or fewer, read apart from each other. MosaicML's Streaming has the same idea.
+
+Letters: B samples, K blocks of rows, or places of a block of the mixture, S sources.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -15,23 +19,24 @@ from aimv2.base import address
 from aimv2.base.address import Bijection
 
 BLOCK = 1000  # places over which the shares of a mixture are exact
+KEPT = 12  # permutations: of blocks and of the rows of two, for pictures, shuffled captions and shuffled pixels
 
 
-class Mixture(NamedTuple):
-    """The share of each source in training.
+class Part(NamedTuple):
+    """Rows that have an order of their own.
 
     Attributes:
-        sources: names of the sources, which are part of the addresses of their orders.
-        quotas: places of each source in every block; they sum to BLOCK. None shows every row of all sources once an
-            epoch.
-        rows: the rows of each source; not empty where the quota is above 0.
-        block_rows: ``Pairs.block_rows`` of each source.
+        name: of their source, which is part of the addresses; empty for all sources together.
+        edges: first rows of the blocks that are shuffled, and the end of the last one: int64 [K + 1], ascending.
     """
 
-    sources: tuple[str, ...]
-    quotas: tuple[int, ...] | None
-    rows: tuple[range, ...]
-    block_rows: tuple[int, ...]
+    name: str
+    edges: np.ndarray
+
+
+def equal_edges(num_rows: int, block_rows: int) -> np.ndarray:
+    """Return the edges of blocks with ``block_rows`` rows, of which the last one may have fewer: int64 [K + 1]."""
+    return np.append(np.arange(0, num_rows, block_rows), num_rows)
 
 
 def quotas(weights: Sequence[float]) -> tuple[int, ...]:
@@ -50,83 +55,173 @@ def quotas(weights: Sequence[float]) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def sample_order(
-    place_B: np.ndarray,
-    *,
-    seed: int,
-    num_rows: int,
-    block_rows: int,
-    mixture: Mixture | None = None,
-    purpose: str = "order",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs and rows of the samples at these places of a run: two int64 [B].
+class Order:
+    """The order of the rows of one part, or of several sources.
 
-    Each epoch is a permutation of all rows (``_rows_at``). In a mixture each source has its own epochs: its quota is
-    placed at random in every block, and the n-th of its places in the run shows the n-th row of its permutations. Arms
-    with different shares therefore show the same samples of a source in the same order. Without quotas all sources have
-    the same epochs, in which they take turns in proportion to their sizes, at random within BLOCK places.
+    Each epoch is a permutation of all rows: of blocks of consecutive rows, by a keyed bijection, and of the rows in
+    each block. A run therefore reads from few places of the data at a time, and holds permutations of blocks, never one
+    of all rows.
+
+    With quotas each source has its own epochs: its quota is placed at random in every BLOCK places, and the n-th of its
+    places in the run shows the n-th row of its permutations. Arms with different shares therefore show the same samples
+    of a source in the same order. Without quotas all sources have the same epochs, in which they take turns in
+    proportion to their sizes, at random within BLOCK places.
+
+    Canonical nodes share the rows of each part equally, in consecutive rows that stay theirs in all epochs. Each has an
+    order of its own, with the same quotas.
 
     Args:
-        place_B: int64 [B].
-        num_rows, block_rows: of all sources together; unused with a mixture.
-        purpose: purpose of the random address; another one gives an independent order.
+        parts: of these rows.
+        quotas: places of each part in every block; they sum to BLOCK.
+        num_nodes: N. Each node needs a row of each part whose quota is not 0.
     """
-    if mixture is None:
-        return _rows_at(seed, purpose, place_B, num_rows, block_rows)
-    of_sources = f"{purpose} of sources"
-    if mixture.quotas is None:
-        source_B, nth_B = _turns_at(seed, of_sources, place_B, [len(rows) for rows in mixture.rows])
-    else:
-        source_B, nth_B = _sources_at(seed, of_sources, place_B, mixture.quotas)
-    epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
-    for source, (name, rows, block) in enumerate(zip(mixture.sources, mixture.rows, mixture.block_rows, strict=True)):
-        here_B = source_B == source
-        if here_B.any():
-            epoch_B[here_B], row_B[here_B] = _rows_at(seed, f"{purpose} in {name}", nth_B[here_B], len(rows), block)
-            row_B[here_B] += rows.start
-    return epoch_B, row_B
+
+    def __init__(self, parts: Sequence[Part], quotas: tuple[int, ...] | None = None, num_nodes: int = 1) -> None:
+        self.num_nodes = num_nodes
+        self._names = [part.name for part in parts]
+        self._quotas = quotas
+        self._blocks_NS = [
+            [_Blocks(_of_node(part.edges, node, num_nodes)) for part in parts] for node in range(num_nodes)
+        ]
+
+    def places(self, first: int, num_images: int, image_B: np.ndarray) -> np.ndarray:
+        """Return the places of images of a batch, so that each N-th of the batch, in a row, is one node's: int64 [B].
+
+        Args:
+            first: the batch's first place; it and ``num_images`` are multiples of N.
+            image_B: indices of images of the batch.
+        """
+        node_B, offset_B = np.divmod(image_B, num_images // self.num_nodes)
+        return first + offset_B * self.num_nodes + node_B
+
+    def at(self, place_B: np.ndarray, *, seed: int, purpose: str = "order") -> tuple[np.ndarray, np.ndarray]:
+        """Return the epochs and rows of the samples at these places of a run: two int64 [B].
+
+        Args:
+            place_B: int64 [B].
+            purpose: purpose of the random address; another one gives an independent order.
+        """
+        epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
+        for blocks, here_B, nth_B, own in self._own(place_B, seed, purpose):
+            epoch_B[here_B], row_B[here_B] = blocks.at(nth_B, seed, own)
+        return epoch_B, row_B
+
+    def ahead(self, place_B: np.ndarray, *, seed: int, purpose: str = "order") -> list[range]:
+        """Return the rows of the blocks that the samples at these places are in, and of the next ones, in this order."""
+        found = [blocks.ahead(nth_B, seed, own) for blocks, _, nth_B, own in self._own(place_B, seed, purpose)]
+        return [rows for turn in zip_longest(*found) for rows in turn if rows is not None]
+
+    def _own(
+        self, place_B: np.ndarray, seed: int, purpose: str
+    ) -> Iterator[tuple["_Blocks", np.ndarray, np.ndarray, str]]:
+        """Yield what places have in common, by node and part.
+
+        Blocks, which places these are (indices into ``place_B``), their numbers among the places of node and part in
+        the run, and the purpose of their order.
+        """
+        nth_B, node_B = np.divmod(place_B, self.num_nodes)
+        for node in np.unique(node_B).tolist():
+            of_node = purpose if self.num_nodes == 1 else f"{purpose} on node {node}"
+            here_B = np.flatnonzero(node_B == node)
+            part_B, own_B = self._parts_at(node, nth_B[here_B], seed, f"{of_node} of sources")
+            for part in np.unique(part_B).tolist():
+                name = self._names[part]
+                is_own_B = part_B == part
+                own = f"{of_node} in {name}" if name else of_node
+                yield self._blocks_NS[node][part], here_B[is_own_B], own_B[is_own_B], own
+
+    def _parts_at(self, node: int, nth_B: np.ndarray, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the part at each place of a node, and the number of earlier places of that part: two int64 [B]."""
+        if self._quotas is not None:
+            return _sources_at(seed, purpose, nth_B, self._quotas)
+        if len(self._names) == 1:
+            return np.zeros_like(nth_B), nth_B
+        return _turns_at(seed, purpose, nth_B, [len(blocks) for blocks in self._blocks_NS[node]])
 
 
-def _rows_at(
-    seed: int, purpose: str, place_B: np.ndarray, num_rows: int, block_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs and rows at these places of a sequence of permutations: two int64 [B].
+def _of_node(edges: np.ndarray, node: int, num_nodes: int) -> np.ndarray:
+    """Return the edges of the blocks of a canonical node."""
+    start, end = int(edges[0]), int(edges[-1])
+    first, last = (start + (end - start) * number // num_nodes for number in (node, node + 1))
+    return np.concatenate([[first], edges[(edges > first) & (edges < last)], [last]])
 
-    An epoch is a permutation of blocks of consecutive rows, by a keyed bijection, and of the rows in each block. A run
-    therefore reads from few places of the data at a time, and holds the permutation of a block, never of all rows.
+
+class _Blocks:
+    """A sequence of permutations of consecutive rows: of their blocks, and of the rows in each block.
+
+    Args:
+        edges: as those of ``Part``.
     """
-    epoch_B, place_B = np.divmod(place_B, num_rows)
-    row_B = np.empty_like(place_B)
-    for epoch in np.unique(epoch_B).tolist():
-        here_B = epoch_B == epoch
-        block_B, offset_B = _blocks_at(seed, purpose, epoch, place_B[here_B], num_rows, block_rows)
-        rows_B = np.empty_like(offset_B)
-        for block in np.unique(block_B).tolist():
-            in_block_B = block_B == block
-            first = block * block_rows
-            order = _permutation(seed, purpose, epoch, block, min(block_rows, num_rows - first))
-            rows_B[in_block_B] = first + order[offset_B[in_block_B]]
-        row_B[here_B] = rows_B
-    return epoch_B, row_B
 
+    def __init__(self, edges: np.ndarray) -> None:
+        self._edges = edges
+        self._kept: dict[tuple[Hashable, ...], np.ndarray] = {}
 
-def _blocks_at(
-    seed: int, purpose: str, epoch: int, place_B: np.ndarray, num_rows: int, block_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the block at each place of an epoch, and the place within the block: two int64 [B].
+    def __len__(self) -> int:
+        return int(self._edges[-1] - self._edges[0])
 
-    All blocks have the same number of rows, but for the last one, which may be shorter, wherever it comes.
-    """
-    num_blocks = -(-num_rows // block_rows)
-    if num_blocks == 1:
-        return np.zeros_like(place_B), place_B
-    bijection = Bijection(num_blocks, seed=seed, purpose=f"{purpose} of blocks", epoch=epoch)
-    missing = num_blocks * block_rows - num_rows  # rows that the last block lacks
-    last_start = int(bijection.inverse(np.array([num_blocks - 1]))[0]) * block_rows
-    # As if the last block were full: places after it move on by the rows that it lacks.
-    full_B = np.where(place_B >= last_start + block_rows - missing, place_B + missing, place_B)
-    slot_B, offset_B = np.divmod(full_B, block_rows)
-    return bijection(slot_B), offset_B
+    def at(self, nth_B: np.ndarray, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the epochs and rows at these places of the sequence: two int64 [B]."""
+        epoch_B, place_B = np.divmod(nth_B, len(self))
+        row_B = np.empty_like(place_B)
+        for epoch in np.unique(epoch_B).tolist():
+            here_B = epoch_B == epoch
+            slot_B, offset_B = self._slots(place_B[here_B], seed, purpose, epoch)
+            rows_B = np.empty_like(offset_B)
+            for slot in np.unique(slot_B).tolist():
+                in_slot_B = slot_B == slot
+                block = int(self._epoch(seed, purpose, epoch)[0][slot])
+                rows_B[in_slot_B] = self._shuffled_rows(seed, purpose, epoch, block)[offset_B[in_slot_B]]
+            row_B[here_B] = rows_B
+        return epoch_B, row_B
+
+    def ahead(self, nth_B: np.ndarray, seed: int, purpose: str) -> list[range]:
+        """Return the rows of the blocks from that of the first of these places to the one after that of the last."""
+        num_blocks = len(self._edges) - 1
+        first, last = (self._turn(int(nth), seed, purpose) for nth in (nth_B.min(), nth_B.max()))
+        return [self._rows(*divmod(turn, num_blocks), seed, purpose) for turn in range(first, last + 2)]
+
+    def _turn(self, nth: int, seed: int, purpose: str) -> int:
+        """Return the number of blocks before that of a place of the sequence."""
+        epoch, place = divmod(nth, len(self))
+        slot_1, _ = self._slots(np.array([place]), seed, purpose, epoch)
+        return epoch * (len(self._edges) - 1) + int(slot_1[0])
+
+    def _rows(self, epoch: int, slot: int, seed: int, purpose: str) -> range:
+        block = int(self._epoch(seed, purpose, epoch)[0][slot])
+        return range(int(self._edges[block]), int(self._edges[block + 1]))
+
+    def _slots(self, place_B: np.ndarray, seed: int, purpose: str, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the place of the block among the blocks of an epoch, and the place in the block: two int64 [B]."""
+        _, start_K = self._epoch(seed, purpose, epoch)
+        slot_B = np.searchsorted(start_K, place_B, side="right") - 1
+        return slot_B, place_B - start_K[slot_B]
+
+    def _epoch(self, seed: int, purpose: str, epoch: int) -> np.ndarray:
+        """Return the blocks of an epoch in their order, and the first place of each: int64 [2, K]."""
+
+        def drawn() -> np.ndarray:
+            block_K = np.arange(len(self._edges) - 1)
+            if len(block_K) > 1:
+                block_K = Bijection(len(block_K), seed=seed, purpose=f"{purpose} of blocks", epoch=epoch)(block_K)
+            size_K = np.diff(self._edges)[block_K]
+            return np.stack([block_K, np.cumsum(size_K) - size_K])
+
+        return self._kept_or(drawn, seed, purpose, epoch, "blocks")
+
+    def _shuffled_rows(self, seed: int, purpose: str, epoch: int, block: int) -> np.ndarray:
+        """Return the rows of a block in their order: int64."""
+        first, end = self._edges[block : block + 2].tolist()
+        return self._kept_or(
+            lambda: first + _permutation(seed, purpose, epoch, block, end - first), seed, purpose, epoch, block
+        )
+
+    def _kept_or(self, drawn: Callable[[], np.ndarray], *key: Hashable) -> np.ndarray:
+        if key not in self._kept:
+            if len(self._kept) == KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = drawn()
+        return self._kept[key]
 
 
 def _sources_at(seed: int, purpose: str, place_B: np.ndarray, quotas: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -184,6 +279,5 @@ def _block(seed: int, purpose: str, block: int, quotas: tuple[int, ...]) -> tupl
     return source_K, rank_K
 
 
-@lru_cache(maxsize=16)  # two blocks of four sources, for pictures and shuffled captions
 def _permutation(seed: int, purpose: str, epoch: int, block: int, num_rows: int) -> np.ndarray:
     return address.generator(seed=seed, purpose=purpose, epoch=epoch, sample_id=block).permutation(num_rows)

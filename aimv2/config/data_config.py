@@ -112,6 +112,8 @@ class DataConfig:
             divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
             Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows
             its captions, so that all mixtures are measured alike. (60, 9 and 31 % in the paper's Table 2.)
+        canonical_nodes: parts of the training pairs, each of which fills as many images of every batch, one part after
+            the other. As many machines then read a part each, and fewer or more machines read the same batches.
         scenes: what scenes show.
         render_px: side at which pictures are rendered; crops are taken from these. For images in files, the side to
             which evaluation resizes their shorter side before it crops the centre; training crops the whole image.
@@ -138,6 +140,7 @@ class DataConfig:
 
     sources: tuple[str, ...] = SCENE_SOURCES
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    canonical_nodes: int = Field(default=1, gt=0)
     scenes: SceneConfig = SceneConfig()
     render_px: int = Field(default=48, ge=8, le=MAX_PX)
     captions: Literal["own", "shuffled"] = "own"

@@ -42,14 +42,15 @@ class NativeConfig:
         if list(self.areas) != sorted(set(self.areas)):
             raise ValueError(f"areas={list(self.areas)} must ascend")
 
-    def batch_multiple(self, num_patches: int, ranks: int = 1) -> int:
-        """Return the number of which the batch size is a multiple, so that each rank has whole images of every area.
+    def batch_multiple(self, num_patches: int, parts: int = 1) -> int:
+        """Return the number of which the batch size is a multiple, so that each part has whole images of every area.
 
         Args:
             num_patches: of an image of ``image_px``, which the batch size counts.
+            parts: equal parts of a batch, such as those of ranks.
         """
-        patches = ranks * math.lcm(*self.areas)
-        return math.lcm(ranks, patches // math.gcd(patches, num_patches)) if self.areas else ranks
+        patches = parts * math.lcm(*self.areas)
+        return math.lcm(parts, patches // math.gcd(patches, num_patches)) if self.areas else parts
 
     def pmf(self) -> np.ndarray:
         """Return the probability of each area: float64 [K]."""

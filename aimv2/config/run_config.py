@@ -1,5 +1,6 @@
 """The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -226,8 +227,9 @@ class RunConfig:
     attention_kernel: Literal["sdpa", "flex"] = "sdpa"
 
     def __post_init__(self) -> None:
-        if self.budget.batch_size % self.ranks:
-            raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by ranks={self.ranks}")
+        for name, parts in (("ranks", self.ranks), ("data.canonical_nodes", self.data.canonical_nodes)):
+            if self.budget.batch_size % parts:
+                raise ValueError(f"budget.batch_size={self.budget.batch_size} is not divisible by {name}={parts}")
         if self.residual == "bfloat16" and self.precision not in ("auto", "bfloat16"):
             raise ValueError(f"residual=bfloat16 needs precision=bfloat16, which is {self.precision} here")
         per_node = min(self.ranks, self.ranks_per_node)
@@ -237,7 +239,8 @@ class RunConfig:
             raise ValueError(
                 f"budget.batch_size={self.budget.batch_size} is not a multiple of {self.batch_multiple}, so that a step"
                 f" of images of {self.model.num_patches} patches has as many patches in whole images of each of"
-                f" native.areas={list(self.native.areas)} on ranks={self.ranks}"
+                f" native.areas={list(self.native.areas)} on ranks={self.ranks} and of"
+                f" data.canonical_nodes={self.data.canonical_nodes}"
             )
         render_px, image_px = self.data.render_px, self.model.image_px
         if render_px < image_px:
@@ -253,8 +256,13 @@ class RunConfig:
 
     @property
     def batch_multiple(self) -> int:
-        """The number of which the batch size is a multiple, so that each rank has whole images."""
-        return self.native.batch_multiple(self.model.num_patches, self.ranks)
+        """The number of which the batch size is a multiple, so that each rank and canonical node has whole images."""
+        return self.native.batch_multiple(self.model.num_patches, self.batch_parts)
+
+    @property
+    def batch_parts(self) -> int:
+        """The number of equal parts of a batch of which both each rank and each canonical node have whole ones."""
+        return math.lcm(self.ranks, self.data.canonical_nodes)
 
     @property
     def curve_steps(self) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ NOT_IDENTITY = frozenset(
 # Fields that were added after the first stored runs of this version, with the values of those runs; a field with that
 # value is left out of the hash, so that stored runs keep their names. Raising the version empties it.
 ADDED: dict[str, Any] = {
+    "data.canonical_nodes": 1,
     "data.dense_fractions": None,
     "data.max_pixels": DataConfig().max_pixels,
     "data.scenes.composition": "inks",
@@ -106,6 +107,7 @@ def untrained(config: RunConfig) -> RunConfig:
             "native": {},
             "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
             "data.weights": None,
+            "data.canonical_nodes": 1,
             "data.captions": "own",
             "data.pixels": "own",
             "data.dense_fraction": DataConfig().dense_fraction,

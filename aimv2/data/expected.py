@@ -8,7 +8,7 @@ from aimv2.base import address
 from aimv2.config.data_config import DataConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CaptionKind, Pairs, usable_captions
-from aimv2.data.prepare import mixture, prepare
+from aimv2.data.prepare import prepare, quotas_of
 from aimv2.data.tokenizer import CaptionTokenizer
 
 NUM_CAPTIONS = 4096  # of each source and kind; the standard error of a mean length of 6 is then about half a percent
@@ -31,12 +31,12 @@ def mean_supervised_tokens(config: RunConfig) -> float:
 def _mean_supervised_tokens(data: DataConfig, vocab_size: int, max_tokens: int, supervise_eos: bool) -> float:
     prepared = prepare(data, vocab_size)
     train, tokenizer = prepared.train, prepared.tokenizer
-    mixed = mixture(data, train)
-    if mixed is None and data.dense_fractions is None:
+    quotas = quotas_of(data, train)
+    if quotas is None and data.dense_fractions is None:
         shares = [(1.0, range(len(train)), data.dense_fraction)]
     else:
         sizes = [len(part) for part in train.parts.values()]
-        weights = sizes if mixed is None or mixed.quotas is None else mixed.quotas
+        weights = quotas or sizes
         shares = [
             (weight / sum(weights), rows, data.dense_share(number))
             for number, (weight, rows) in enumerate(zip(weights, train.rows.values(), strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
+from aimv2.base.order import equal_edges
 from aimv2.base.scratch import scratch
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.sources.questions import Question, questions
@@ -40,6 +41,14 @@ class Pairs(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    def block_edges(self, num_nodes: int) -> np.ndarray:
+        """Return the edges of the blocks (``aimv2.base.order.Part``): int64 [K + 1].
+
+        Args:
+            num_nodes: canonical nodes, each of which reads a block at a time.
+        """
+        return equal_edges(len(self), self.block_rows)
 
     @abstractmethod
     def keys(self, row_B: np.ndarray) -> list[str]:

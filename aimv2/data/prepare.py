@@ -1,13 +1,12 @@
 """The data of a run: training pairs, held-out pairs and the tokenizer."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_text
-from aimv2.base.order import Mixture, quotas
+from aimv2.base.order import Order, Part, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
@@ -71,20 +70,36 @@ def open_source(source: str, config: DataConfig, *, show_progress: bool = False)
     return open_glyphs(source, config, show_progress=show_progress)
 
 
-def mixture(config: DataConfig, train: Joined) -> Mixture | None:
-    """Return the share of each source in training; None if all pairs are shuffled together.
+def order_of(config: DataConfig, train: Joined) -> Order:
+    """Return the order of the training pairs.
 
     Without weights every pair is shown once an epoch: by one permutation of all pairs if they fit a block, else by
     turns. Built-in sources above a block have equally many scenes, and so equal shares.
+
+    Raises:
+        UsageError: a source that is shown has fewer pairs than ``canonical_nodes``.
     """
-    parts = train.parts.values()
-    weights: Sequence[float] | None = config.weights
-    if weights is None and (len(train) <= train.block_rows or len(parts) == 1):
+    nodes, shares = config.canonical_nodes, quotas_of(config, train)
+    for number, (name, part) in enumerate(train.parts.items()):
+        if len(part) < nodes and (shares is None or shares[number]):
+            raise UsageError(f"data.canonical_nodes={nodes} is more than the {len(part)} training pairs of {name}")
+    edges = [
+        rows.start + part.block_edges(nodes)
+        for rows, part in zip(train.rows.values(), train.parts.values(), strict=True)
+    ]
+    if shares is None and len(edges) > 1 and len(train) <= train.block_rows:
+        edges = [train.block_edges(nodes)]
+    parts = [Part("", edges[0])] if shares is None and len(edges) == 1 else list(map(Part, config.names, edges))
+    return Order(parts, shares, nodes)
+
+
+def quotas_of(config: DataConfig, train: Joined) -> tuple[int, ...] | None:
+    """Return the places of each source in every 1000 of training; None if every pair is shown once an epoch."""
+    if config.weights is not None:
+        return quotas(config.weights)
+    if config.kind == "files" or len(train.parts) == 1 or len(train) <= train.block_rows:
         return None
-    if weights is None and config.kind != "files":
-        weights = [len(part) for part in parts]
-    shares = None if weights is None else quotas(weights)
-    return Mixture(config.names, shares, tuple(train.rows.values()), tuple(part.block_rows for part in parts))
+    return quotas([len(part) for part in train.parts.values()])
 
 
 def load_tokenizer(config: DataConfig, vocab_size: int, train: Joined) -> CaptionTokenizer:

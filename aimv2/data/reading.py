@@ -8,13 +8,12 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError, Reason, RunFailedError
-from aimv2.base.order import sample_order
 from aimv2.config.native import size_within
 from aimv2.config.run_config import RunConfig
 from aimv2.data.crops import NUM_CROP_DRAWS
 from aimv2.data.decode import crop
 from aimv2.data.pairs import CaptionKind, Joined, Picture
-from aimv2.data.prepare import mixture
+from aimv2.data.prepare import order_of
 
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 
@@ -63,12 +62,15 @@ class Reader:
     """Reads samples by their places in a run. Each is a function of the config and its place.
 
     A sample without a usable image or caption is replaced by another one of its source, which its place decides.
+
+    Attributes:
+        order: of the samples.
     """
 
     def __init__(self, config: RunConfig, pairs: Joined) -> None:
         self._config, self._pairs = config, pairs
         self._augment = config.augment.of(config.data)
-        self._mixture = mixture(config.data, pairs)
+        self.order = order_of(config.data, pairs)
         self._dense_share_S = np.array(
             [
                 config.data.dense_share(number) if len(part.kinds) > 1 else part.kinds == ("dense",)
@@ -117,22 +119,14 @@ class Reader:
 
     def _rows_at(self, place_B: np.ndarray) -> tuple[np.ndarray, dict[Role, np.ndarray]]:
         """Return the epochs, and the rows by what they give; equal roles have the same array."""
-        data, pairs = self._config.data, self._pairs
-        order = partial(
-            sample_order,
-            place_B,
-            seed=self._config.seed,
-            num_rows=len(pairs),
-            block_rows=pairs.block_rows,
-            mixture=self._mixture,
-        )
-        epoch_B, row_B = order()
+        data, seed = self._config.data, self._config.seed
+        epoch_B, row_B = self.order.at(place_B, seed=seed)
         rows: dict[Role, np.ndarray] = dict.fromkeys(("image", "caption", "target"), row_B)
         # Independent orders: they also show each caption once an epoch, and keep the shares of a mixture.
         if data.captions == "shuffled":
-            rows["caption"] = order(purpose="order of shuffled captions")[1]
+            rows["caption"] = self.order.at(place_B, seed=seed, purpose="order of shuffled captions")[1]
         if data.pixels == "shuffled":
-            rows["target"] = order(purpose="order of shuffled pixels")[1]
+            rows["target"] = self.order.at(place_B, seed=seed, purpose="order of shuffled pixels")[1]
         return epoch_B, rows
 
     def _fill(

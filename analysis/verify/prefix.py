@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from aimv2.base.order import sample_order
-from aimv2.data.prepare import mixture
+from aimv2.data.prepare import order_of
 from analysis.verify.check import Check
 from analysis.verify.trained_run import TrainedRun
 
@@ -69,14 +68,9 @@ def _drawn(run: TrainedRun) -> np.ndarray:
     """Return the prefix lengths of the first steps [S, B], drawn at the addresses that ``TrainBatches`` uses."""
     config, size = run.config, run.config.budget.batch_size
     num_steps = min(config.budget.num_steps, -(-MAX_DRAWS // size))
-    mixed = mixture(config.data, run.train)
-    epoch_N, row_N = sample_order(
-        np.arange(num_steps * size),
-        seed=config.seed,
-        num_rows=len(run.train),
-        block_rows=run.train.block_rows,
-        mixture=mixed,
-    )
+    order = order_of(config.data, run.train)
+    place_SB = [order.places(step * size, size, np.arange(size)) for step in range(num_steps)]
+    epoch_N, row_N = order.at(np.concatenate(place_SB), seed=config.seed)
     addresses = zip(epoch_N.reshape(-1, size), run.train.sample_ids(row_N).reshape(-1, size), strict=True)
     lengths = [
         config.prefix.draw(

@@ -51,7 +51,7 @@ def native(run: RunConfig) -> RunConfig:
     """
     smallest = max(run.model.num_patches // 2, MIN_AREA)
     areas = NativeConfig(areas=tuple(smallest * 2**n for n in range(6)))
-    multiple = areas.batch_multiple(run.model.num_patches, run.ranks)
+    multiple = areas.batch_multiple(run.model.num_patches, run.batch_parts)
     batch_size = -(-run.budget.batch_size // multiple) * multiple
     values = {
         "native.areas": areas.areas,

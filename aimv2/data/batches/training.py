@@ -69,7 +69,8 @@ class TrainBatches:
         area, share = steps.area(step), Share(images.start)
         if self.rank is not None:
             share = Share(self.rank * self._num_images(step) + images.start, config.ranks)
-        place_B = steps.first(step) + share.first + np.arange(len(images))
+        image_B = share.first + np.arange(len(images))
+        place_B = self._reader.order.places(steps.first(step), steps.num_images(step), image_B)
         samples = self._reader.read(place_B, area if config.native.areas else None)
         epoch_B, sample_id_B = samples.epoch_B, samples.sample_id_B
         uniforms = partial(address.uniforms, seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B)

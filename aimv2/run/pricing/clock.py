@@ -68,8 +68,7 @@ def _short(config: RunConfig) -> RunConfig:
     config = replace(config, ranks=1)
     if config.budget.samples:
         size = int(MAX_STEP_FLOPS[config.device] / max_train_flops(config, 1))
-        multiple = config.native.batch_multiple(config.model.num_patches)
-        size = min(max(size // multiple, 1) * multiple, config.budget.batch_size)
+        size = min(max(size // config.batch_multiple, 1) * config.batch_multiple, config.budget.batch_size)
         config = replace(config, budget=BudgetConfig(samples=STEPS * size, batch_size=size))
     return replace(
         config,

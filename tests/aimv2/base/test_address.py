@@ -47,19 +47,15 @@ def test_draws_are_those_of_a_generator_with_the_key_itself(seed, purpose, epoch
 
 
 @given(size=st.integers(1, 700), seed=st.integers(0, 2**32), epoch=st.integers(0, 9))
-def test_a_bijection_is_a_permutation_and_its_inverse_undoes_it(size, seed, epoch):
-    bijection, numbers = Bijection(size, seed=seed, purpose="test", epoch=epoch), np.arange(size)
-    places = bijection(numbers)
+def test_a_bijection_is_a_permutation(size, seed, epoch):
+    places = Bijection(size, seed=seed, purpose="test", epoch=epoch)(np.arange(size))
     assert sorted(places.tolist()) == list(range(size))
-    np.testing.assert_array_equal(bijection.inverse(places), numbers)
 
 
 @given(size=st.integers(1, 2**62), number=st.integers(0, 2**62))
 def test_any_size_is_permuted_within_itself(size, number):
-    bijection, number_1 = Bijection(size, seed=0, purpose="test"), np.array([number % size])
-    place_1 = bijection(number_1)
+    place_1 = Bijection(size, seed=0, purpose="test")(np.array([number % size]))
     assert 0 <= place_1[0] < size
-    assert bijection.inverse(place_1) == number_1
 
 
 def test_seeds_purposes_and_epochs_give_different_permutations():

@@ -1,5 +1,5 @@
 import tracemalloc
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import pytest
@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from aimv2.base import address
-from aimv2.base.order import Mixture, quotas, sample_order
+from aimv2.base.order import Order, Part, equal_edges, quotas
 
 
-def order_of(start, stop, **values):
-    return sample_order(np.arange(start, stop), **{"seed": 3, "block_rows": 7} | values)
+def order_of(start, stop, *, num_rows, block_rows=7, seed=3, purpose="order"):
+    return Order([Part("", equal_edges(num_rows, block_rows))]).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
 @given(num_rows=st.integers(1, 60), block_rows=st.integers(1, 70), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
 def test_sample_order_shows_every_row_once_per_epoch(num_rows, block_rows, seed, epoch):
-    epochs, rows = sample_order(
-        np.arange(epoch * num_rows, (epoch + 1) * num_rows), seed=seed, num_rows=num_rows, block_rows=block_rows
+    epochs, rows = order_of(
+        epoch * num_rows, (epoch + 1) * num_rows, seed=seed, num_rows=num_rows, block_rows=block_rows
     )
     assert set(epochs) == {epoch}
     assert sorted(rows) == list(range(num_rows))
@@ -68,19 +68,25 @@ def test_an_order_of_two_billion_rows_takes_the_memory_of_a_block():
 SOURCES = ("emoji", "icons", "logos")
 
 
-def mixture_of(weights, sizes):
-    """Return a mixture of sources whose rows are one after the other; blocks of the second one are small."""
-    ends = np.cumsum(sizes).tolist()
-    rows = tuple(range(end - size, end) for size, end in zip(sizes, ends, strict=True))
-    return Mixture(SOURCES[: len(sizes)], quotas(weights), rows, (1000, 9, 1000)[: len(sizes)])
+BLOCK_ROWS = (1000, 9, 1000)
+
+
+def rows_of(sizes):
+    """Return the rows of sources, one after the other."""
+    return [range(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
+
+
+def of_sources(sizes, shares, num_nodes=1):
+    edges = [rows.start + equal_edges(len(rows), size) for rows, size in zip(rows_of(sizes), BLOCK_ROWS, strict=False)]
+    return Order(list(map(Part, SOURCES, edges)), shares, num_nodes)
 
 
 def mixed(weights, sizes, stop, *, start=0, seed=0, purpose="order"):
-    return order_of(start, stop, seed=seed, num_rows=sum(sizes), mixture=mixture_of(weights, sizes), purpose=purpose)
+    return of_sources(sizes, quotas(weights)).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
-def source_at(mixture, row_B):
-    return [next(s for s, rows in enumerate(mixture.rows) if row in rows) for row in row_B]
+def source_at(sizes, row_B):
+    return [next(s for s, rows in enumerate(rows_of(sizes)) if row in rows) for row in row_B]
 
 
 weights_and_sizes = st.integers(1, 3).flatmap(
@@ -122,16 +128,15 @@ def test_quotas_of_known_weights(weights, expected):
 @given(case=weights_and_sizes, seed=st.integers(0, 1000), block=st.integers(0, 3))
 def test_mixture_has_its_quotas_in_every_block(case, seed, block):
     weights, sizes = case
-    mixture = mixture_of(weights, sizes)
     _, rows = mixed(weights, sizes, 1000 * (block + 1), start=1000 * block, seed=seed)
-    assert tuple(np.isin(rows, own).sum() for own in mixture.rows) == quotas(weights)
+    assert tuple(np.isin(rows, own).sum() for own in rows_of(sizes)) == quotas(weights)
 
 
 @given(case=weights_and_sizes, seed=st.integers(0, 1000))
 def test_mixture_shows_every_row_of_a_source_once_per_epoch_of_the_source(case, seed):
     weights, sizes = case
     epochs, rows = mixed(weights, sizes, 1300, seed=seed)
-    for own in mixture_of(weights, sizes).rows:
+    for own in rows_of(sizes):
         own_epochs, own_rows = (values[np.isin(rows, own)] for values in (epochs, rows))
         assert (np.diff(own_epochs) >= 0).all()
         for epoch in range(own_epochs.max(initial=-1) + 1):
@@ -150,7 +155,7 @@ def test_mixture_of_a_part_is_that_part_of_the_whole(case, start, batch):
 def test_mixture_matches_the_obvious_loop():
     """Oracle: a loop over the places that counts."""
     weights, sizes, seed = (2, 0, 1), (70, 5, 40), 4
-    mixture, seen, expected = mixture_of(weights, sizes), [0, 0, 0], []
+    seen, expected = [0, 0, 0], []
     for place in range(2500):
         block, offset = divmod(place, 1000)
         dealt = address.generator(seed=seed, purpose="order of sources", epoch=block).permutation(1000)
@@ -159,7 +164,7 @@ def test_mixture_matches_the_obvious_loop():
         own = address.generator(seed=seed, purpose=f"order in {SOURCES[source]}", epoch=epoch).permutation(
             sizes[source]
         )
-        expected.append((epoch, mixture.rows[source][own[nth]]))
+        expected.append((epoch, rows_of(sizes)[source][own[nth]]))
         seen[source] += 1
     assert list(zip(*mixed(weights, sizes, 2500, seed=seed), strict=True)) == expected
 
@@ -168,8 +173,7 @@ sizes_of_sources = st.lists(st.integers(1, 2500), min_size=2, max_size=3)
 
 
 def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
-    mixture = mixture_of([1] * len(sizes), sizes)._replace(quotas=None)
-    return order_of(start, stop, seed=seed, num_rows=sum(sizes), mixture=mixture, purpose=purpose)
+    return of_sources(sizes, None).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
 @given(sizes=sizes_of_sources, seed=st.integers(0, 1000), epoch=st.integers(0, 3))
@@ -184,7 +188,7 @@ def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
 def test_sources_in_turn_have_their_shares_of_every_block(sizes, seed):
     total = sum(sizes)
     _, rows = in_turn(sizes, total, seed=seed)
-    for own in mixture_of([1] * len(sizes), sizes).rows:
+    for own in rows_of(sizes):
         for first in range(0, total, 1000):
             shown = np.isin(rows[first : first + 1000], own)
             assert abs(shown.sum() - len(shown) * len(own) / total) < len(sizes)
@@ -216,7 +220,6 @@ def test_sources_in_turn_match_the_obvious_loop():
         shuffled = address.generator(seed=seed, purpose="order of sources", epoch=epoch, sample_id=block)
         source, nth = dealt[1000 * block + shuffled.permutation(min(1000, total - 1000 * block))[within]]
         expected.append((epoch, source, nth))
-    own = mixture_of((1, 1, 1), sizes)
     epochs, rows = in_turn(sizes, 2 * total, seed=seed)
     orders = {
         (epoch, source): order_of(
@@ -224,13 +227,13 @@ def test_sources_in_turn_match_the_obvious_loop():
             (epoch + 1) * sizes[source],
             seed=seed,
             num_rows=sizes[source],
-            block_rows=own.block_rows[source],
+            block_rows=BLOCK_ROWS[source],
             purpose=f"order in {SOURCES[source]}",
         )[1]
         for epoch in range(2)
         for source in range(3)
     }
-    wanted = [(epoch, own.rows[source][orders[epoch, source][nth]]) for epoch, source, nth in expected]
+    wanted = [(epoch, rows_of(sizes)[source][orders[epoch, source][nth]]) for epoch, source, nth in expected]
     assert list(zip(epochs, rows, strict=True)) == wanted
 
 
@@ -238,18 +241,18 @@ def test_sources_of_billions_of_rows_take_turns():
     sizes = (1_900_000_003, 7_470_000_001, 3_300_001)
     total = sum(sizes)
     start = total - total % 1000 - 1000
-    epochs, rows = in_turn(sizes, total, start=start)
+    edges = [rows.start + equal_edges(len(rows), 2**16) for rows in rows_of(sizes)]
+    epochs, rows = Order(list(map(Part, SOURCES, edges))).at(np.arange(start, total), seed=0)
     assert set(epochs) == {0}
     assert len(set(rows)) == total - start
-    for own in mixture_of((1, 1, 1), sizes).rows:
+    for own in rows_of(sizes):
         shown = sum(row in own for row in rows.tolist())
         assert abs(shown - (total - start) * len(own) / total) < 3
 
 
 def test_mixture_differs_between_seeds_blocks_and_purposes():
-    mixture = mixture_of((1, 1), (50, 50))
     orders = {
-        tuple(source_at(mixture, mixed((1, 1), (50, 50), start + 1000, start=start, seed=seed, purpose=purpose)[1]))
+        tuple(source_at((50, 50), mixed((1, 1), (50, 50), start + 1000, start=start, seed=seed, purpose=purpose)[1]))
         for seed in range(2)
         for start in (0, 1000)
         for purpose in ("order", "another")
@@ -257,24 +260,110 @@ def test_mixture_differs_between_seeds_blocks_and_purposes():
     assert len(orders) == 8
 
 
-@pytest.mark.parametrize("mixture", [None, mixture_of((3, 1), (2, 3))], ids=["natural", "mixed"])
-def test_orders_of_two_purposes_are_independent(mixture):
+@pytest.mark.parametrize(
+    "order",
+    [Order([Part("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))],
+    ids=["natural", "mixed"],
+)
+def test_orders_of_two_purposes_are_independent(order):
     """As shuffled captions require: every row meets every other in proportion to how often each is shown."""
-    at = {"start": 0, "stop": 5000, "num_rows": 5, "block_rows": 5, "mixture": mixture}
     met = np.zeros((5, 5))
     for seed in range(2):
-        _, one = order_of(seed=seed, **at)
-        _, other = order_of(seed=seed, purpose="another", **at)
+        _, one = order.at(np.arange(5000), seed=seed)
+        _, other = order.at(np.arange(5000), seed=seed, purpose="another")
         np.add.at(met, (one, other), 1)
     assert chi2_contingency(met).pvalue > 1e-3
 
 
 def test_mixtures_of_different_shares_show_a_source_in_the_same_order():
     sizes = (60, 90)
-    own = mixture_of((1, 1), sizes).rows[1]
+    own = rows_of(sizes)[1]
     shown = []
     for weights in ((1, 1), (1, 9), (0, 1)):
         epochs, rows = mixed(weights, sizes, 3000, seed=2)
         shown.append([pair for pair in zip(epochs, rows, strict=True) if pair[1] in own])
     assert [len(pairs) for pairs in shown] == [1500, 2700, 3000]
     assert shown[0] == shown[1][:1500] == shown[2][:1500]
+
+
+def edges_of(sizes):
+    return np.cumsum([0, *sizes])
+
+
+blocks = st.lists(st.integers(1, 30), min_size=1, max_size=12).map(edges_of)
+
+
+@given(edges=blocks, num_nodes=st.integers(1, 5), seed=st.integers(0, 99))
+def test_nodes_show_every_row_once_in_their_epochs_and_keep_their_rows(edges, num_nodes, seed):
+    total = int(edges[-1])
+    if total < num_nodes:
+        return
+    places = np.arange(3 * total * num_nodes)
+    epochs, rows = Order([Part("", edges)], num_nodes=num_nodes).at(places, seed=seed)
+    for node in range(num_nodes):
+        own = range(total * node // num_nodes, total * (node + 1) // num_nodes)
+        own_epochs, own_rows = epochs[node::num_nodes], rows[node::num_nodes]
+        for epoch in range(3):
+            assert sorted(own_rows[own_epochs == epoch]) == list(own)
+
+
+@given(edges=blocks, num_nodes=st.integers(1, 4), seed=st.integers(0, 99))
+def test_a_node_reads_its_blocks_one_after_the_other(edges, num_nodes, seed):
+    total = int(edges[-1])
+    if total < num_nodes:
+        return
+    _, rows = Order([Part("", edges)], num_nodes=num_nodes).at(np.arange(total // num_nodes * num_nodes), seed=seed)
+    for node in range(num_nodes):
+        blocks = np.searchsorted(edges, rows[node::num_nodes], side="right").tolist()
+        changes = sum(one != other for one, other in pairwise(blocks))
+        assert changes == len(set(blocks)) - 1
+
+
+def test_nodes_do_not_show_rows_at_the_same_places():
+    _, rows = Order([Part("", equal_edges(4000, 500))], num_nodes=2).at(np.arange(4000), seed=0)
+    assert (rows[0::2] == rows[1::2] - 2000).sum() < 20, "by chance about 1"
+
+
+@given(num_nodes=st.sampled_from([1, 2, 3, 6]), offset=st.integers(1, 9), step=st.integers(0, 5))
+def test_places_of_a_batch_are_those_of_the_nodes_one_after_the_other(num_nodes, offset, step):
+    size = 6 * offset
+    places = Order([Part("", edges_of([9]))], num_nodes=num_nodes).places(step * size, size, np.arange(size))
+    assert sorted(places) == list(range(step * size, (step + 1) * size))
+    assert (places % num_nodes == np.repeat(np.arange(num_nodes), size // num_nodes)).all()
+    for node in range(num_nodes):
+        assert (np.diff(places[places % num_nodes == node]) > 0).all()
+
+
+@given(
+    sizes=st.lists(st.integers(8, 120), min_size=1, max_size=3),
+    num_nodes=st.integers(1, 3),
+    start=st.integers(0, 600),
+    batch=st.integers(1, 60),
+)
+def test_blocks_ahead_are_those_that_the_places_read_now_and_next(sizes, num_nodes, start, batch):
+    """Oracle: the blocks and epochs in which the rows of all later places are, in their order."""
+    order = of_sources(sizes, quotas([1] * len(sizes)), num_nodes)
+    starts = [0, *np.cumsum(sizes)[:-1]]
+    edges = {
+        int(start + size * node // num_nodes)
+        for start, size in zip(starts, sizes, strict=True)
+        for node in range(num_nodes)
+    }
+    for start_of, size, block in zip(starts, sizes, BLOCK_ROWS, strict=False):
+        edges |= set(range(int(start_of), int(start_of + size), block))
+    first = sorted(edges)
+    places = np.arange(start, start + batch + 3000)
+    epochs, rows = order.at(places, seed=2)
+    blocks = list(zip(epochs.tolist(), np.searchsorted(first, rows, side="right").tolist(), strict=True))
+    sources = np.searchsorted(np.cumsum(sizes), rows, side="right")
+    expected = []
+    for node in range(num_nodes):
+        for source in range(len(sizes)):
+            here = np.flatnonzero((places % num_nodes == node) & (sources == source))
+            if now := [blocks[place] for place in here if place < batch]:
+                after = next(blocks[place] for place in here if place >= batch and blocks[place] != now[-1])
+                expected.append([first[block - 1] for _, block in dict.fromkeys([*now, after])])
+    found = order.ahead(places[:batch], seed=2)
+    turns = [row for turn in zip_longest(*expected) for row in turn if row is not None]
+    assert [rows.start for rows in found] == turns
+    assert {rows.stop for rows in found} <= {*first, sum(sizes)}

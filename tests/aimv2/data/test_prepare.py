@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.order import sample_order
-from aimv2.data.prepare import load_tokenizer, mixture, prepare, render
+from aimv2.data.prepare import load_tokenizer, order_of, prepare, quotas_of, render
 from tests.helpers.own_data import own_source
 
 
@@ -22,19 +21,25 @@ def test_glyphs_alone_have_no_unseen_objects(tiny):
     assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model.vocab_size).unseen is None
 
 
-def test_mixture_has_the_rows_of_each_source(tiny, pairs):
-    assert mixture(tiny.data, pairs.train) is None
-    mixed = mixture(replace(tiny.data, weights=(1, 3)), pairs.train)
-    assert mixed.quotas == (250, 750)
-    assert mixed.rows == (range(400), range(400, 800))
+def test_weights_give_the_quotas_of_sources(tiny, pairs):
+    assert quotas_of(tiny.data, pairs.train) is None
+    data = replace(tiny.data, weights=(1, 3))
+    assert quotas_of(data, pairs.train) == (250, 750)
+    _, rows = order_of(data, pairs.train).at(np.arange(1000), seed=0)
+    assert (rows < 400).sum() == 250
+
+
+def test_canonical_nodes_need_a_pair_each_of_every_source_that_is_shown(tiny, pairs):
+    data = replace(tiny.data, canonical_nodes=401)
+    with pytest.raises(UsageError, match=r"data\.canonical_nodes=401 is more than the 400 training pairs of"):
+        order_of(data, pairs.train)
 
 
 def test_sources_in_files_are_shown_once_an_epoch_without_weights(tiny, tmp_path):
     sources = tuple(own_source(tmp_path, name, num_pairs=num) for name, num in (("birds", 61), ("boats", 24)))
     data = replace(tiny.data, sources=sources)
     train = prepare(data, tiny.model.vocab_size).train
-    order = {"seed": 0, "num_rows": len(train), "block_rows": train.block_rows, "mixture": mixture(data, train)}
-    epochs, rows = sample_order(np.arange(3 * len(train)), **order)
+    epochs, rows = order_of(data, train).at(np.arange(3 * len(train)), seed=0)
     for epoch in range(3):
         assert sorted(rows[epochs == epoch]) == list(range(len(train)))
 

@@ -130,13 +130,13 @@ def test_shuffled_captions_keep_the_shares_of_a_mixture(longer, few, with_sample
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
     """Without augmentation a batch has exactly the rendered pictures of its rows."""
-    from aimv2.base.order import sample_order
+    from aimv2.data.prepare import order_of
     from aimv2.data.transforms import centred_images, crop_and_resize
 
     train = pairs.train
     plain = replace(longer.augment, min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
     batch = batches(replace(longer, augment=plain), pairs)[0]
-    _, rows = sample_order(np.arange(8), seed=0, num_rows=len(train), block_rows=train.block_rows)
+    _, rows = order_of(longer.data, train).at(np.arange(8), seed=0)
     whole = np.tile([0, 0, 24, 24], (8, 1))
     expected = crop_and_resize(torch.from_numpy(train.images(rows)), whole, np.zeros(8, dtype=bool), 16)
     torch.testing.assert_close(batch.image, expected)
