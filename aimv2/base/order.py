@@ -107,7 +107,7 @@ class Order:
         return epoch_B, row_B
 
     def ahead(self, place_B: np.ndarray, *, seed: int, purpose: str = "order") -> list[range]:
-        """Return the rows of the blocks that the samples at these places are in, and of the next ones, in this order."""
+        """Return the rows of the blocks that the samples at these places are in, and then those of the next blocks."""
         found = [blocks.ahead(nth_B, seed, own) for blocks, _, nth_B, own in self._own(place_B, seed, purpose)]
         return [rows for turn in zip_longest(*found) for rows in turn if rows is not None]
 

@@ -1,4 +1,4 @@
-"""Tasks in parallel processes, which end with this one."""
+"""Tasks in parallel processes, which end with this one, and in threads."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -46,6 +46,29 @@ def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers
         except BrokenProcessPool as error:
             message = f"a process that {purpose} was killed, most likely for lack of memory; fewer workers need less"
             raise RunFailedError("node", message) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_threads(call: Callable[[Given], Found], tasks: Iterable[Given], threads: int) -> Iterator[Found]:
+    """Yield the results of tasks that wait for others, in order.
+
+    Args:
+        threads: tasks at a time; with one, the caller's thread does all.
+    """
+    if threads <= 1:
+        yield from map(call, tasks)
+        return
+    waiting: deque[Future[Found]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(call, task))
+                if len(waiting) == IN_FLIGHT * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

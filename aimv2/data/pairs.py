@@ -4,6 +4,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
 from aimv2.base.order import equal_edges
+from aimv2.base.processes import in_threads
 from aimv2.base.scratch import scratch
 from aimv2.config.data_config import AugmentConfig
 from aimv2.data.sources.questions import Question, questions
@@ -28,10 +30,12 @@ class Pairs(ABC):
     Attributes:
         block_rows: rows whose order is shuffled together (``aimv2.base.order``): as many as an array may have where
             rows can be read in any order.
+        concurrency: pairs that are worth being read at the same time, by threads.
         kinds: the kinds of captions that the pairs have.
     """
 
     block_rows: int = 2**22
+    concurrency: int = 1
     kinds: tuple[CaptionKind, ...] = CAPTION_KINDS
 
     @property
@@ -49,6 +53,9 @@ class Pairs(ABC):
             num_nodes: canonical nodes, each of which reads a block at a time.
         """
         return equal_edges(len(self), self.block_rows)
+
+    def expect(self, blocks: Sequence[range]) -> None:  # noqa: B027 – most sources have nothing to prepare
+        """Say that the rows of these blocks are read next, in the order of the blocks; others are read one by one."""
 
     @abstractmethod
     def keys(self, row_B: np.ndarray) -> list[str]:
@@ -101,11 +108,11 @@ class Pairs(ABC):
         Raises:
             BadSampleError: a pair has no usable picture.
         """
-        return filled(len(row_B), map(self.image, row_B.tolist()))
+        return filled(len(row_B), in_threads(self.image, row_B.tolist(), self.concurrency))
 
     def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
         """Return one of the two captions of each pair."""
-        return [self.caption(row, kind) for row in row_B.tolist()]
+        return list(in_threads(partial(self.caption, kind=kind), row_B.tolist(), self.concurrency))
 
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         """Return the augmentation of a pair's source."""
@@ -185,7 +192,7 @@ class Selected(Referred):
 
     def __init__(self, pairs: Pairs, row_N: np.ndarray) -> None:
         self._pairs, self._row_N = pairs, row_N
-        self.block_rows = pairs.block_rows
+        self.block_rows, self.concurrency = pairs.block_rows, pairs.concurrency
 
     def __len__(self) -> int:
         return len(self._row_N)
@@ -218,6 +225,7 @@ class Joined(Referred):
     def __init__(self, parts: Mapping[str, Pairs]) -> None:
         self.parts = dict(parts)
         self.block_rows = min(part.block_rows for part in parts.values())
+        self.concurrency = max(part.concurrency for part in parts.values())
         self._parts = list(parts.values())
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._starts = [end - len(part) for part, end in zip(self._parts, self._ends, strict=True)]
@@ -225,6 +233,11 @@ class Joined(Referred):
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def expect(self, blocks: Sequence[range]) -> None:
+        for part, start, end in zip(self._parts, self._starts, self._ends, strict=True):
+            inside = (range(max(block.start, start), min(block.stop, end)) for block in blocks)
+            part.expect([range(block.start - start, block.stop - start) for block in inside if block])
 
     def part_numbers(self, row_B: np.ndarray) -> np.ndarray:
         """Return the number of the source that each pair is from: int64 [B]."""
@@ -280,8 +293,10 @@ class Sides(NamedTuple):
 
 def usable_captions(pairs: Pairs, rows: Iterable[int], kind: CaptionKind) -> list[str]:
     """Return the captions of the pairs that have one."""
-    found = []
-    for row in rows:
+
+    def text(row: int) -> str | None:
         with contextlib.suppress(BadSampleError):
-            found.append(pairs.caption(int(row), kind).text)
-    return found
+            return pairs.caption(int(row), kind).text
+        return None
+
+    return [found for found in in_threads(text, rows, pairs.concurrency) if found is not None]

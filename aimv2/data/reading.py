@@ -18,6 +18,8 @@ from aimv2.data.prepare import order_of
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 
 Role = Literal["image", "caption", "target"]
+# Purposes of the orders of captions and targets that are not those of the images.
+SHUFFLED: dict[Role, str] = {"caption": "order of shuffled captions", "target": "order of shuffled pixels"}
 
 
 class Bad(NamedTuple):
@@ -71,6 +73,9 @@ class Reader:
         self._config, self._pairs = config, pairs
         self._augment = config.augment.of(config.data)
         self.order = order_of(config.data, pairs)
+        # Independent orders: they also show each caption once an epoch, and keep the shares of a mixture.
+        given: dict[Role, str] = {"caption": config.data.captions, "target": config.data.pixels}
+        self._shuffled = {role: SHUFFLED[role] for role, choice in given.items() if choice == "shuffled"}
         self._dense_share_S = np.array(
             [
                 config.data.dense_share(number) if len(part.kinds) > 1 else part.kinds == ("dense",)
@@ -89,6 +94,7 @@ class Reader:
         Raises:
             RunFailedError: a source is broken or has no usable sample (cause ``data``).
         """
+        self._pairs.expect(self._blocks_ahead(place_B))
         epoch_B, rows = self._rows_at(place_B)
         num_samples, has_targets = len(place_B), rows["target"] is not rows["image"]
         samples = Samples(
@@ -119,15 +125,17 @@ class Reader:
 
     def _rows_at(self, place_B: np.ndarray) -> tuple[np.ndarray, dict[Role, np.ndarray]]:
         """Return the epochs, and the rows by what they give; equal roles have the same array."""
-        data, seed = self._config.data, self._config.seed
+        seed = self._config.seed
         epoch_B, row_B = self.order.at(place_B, seed=seed)
         rows: dict[Role, np.ndarray] = dict.fromkeys(("image", "caption", "target"), row_B)
-        # Independent orders: they also show each caption once an epoch, and keep the shares of a mixture.
-        if data.captions == "shuffled":
-            rows["caption"] = self.order.at(place_B, seed=seed, purpose="order of shuffled captions")[1]
-        if data.pixels == "shuffled":
-            rows["target"] = self.order.at(place_B, seed=seed, purpose="order of shuffled pixels")[1]
+        for role, purpose in self._shuffled.items():
+            rows[role] = self.order.at(place_B, seed=seed, purpose=purpose)[1]
         return epoch_B, rows
+
+    def _blocks_ahead(self, place_B: np.ndarray) -> list[range]:
+        """Return the blocks that are read now and next, for all roles."""
+        ahead = partial(self.order.ahead, place_B, seed=self._config.seed)
+        return [*ahead(), *(block for purpose in self._shuffled.values() for block in ahead(purpose=purpose))]
 
     def _fill(
         self,

@@ -22,6 +22,13 @@ INDEX_SUFFIX = ".index"
 PATTERNS = ("shards", "parquet")  # places that are lists of patterns
 READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
+# Options of fsspec's file systems. Descriptions may come from elsewhere, so that none sends a token to a host it names.
+OPTIONS = {
+    "s3": ("anon", "endpoint_url", "profile", "requester_pays"),
+    **dict.fromkeys(("gs", "gcs"), ("project", "requester_pays", "token")),
+    **dict.fromkeys(("az", "abfs"), ("account_name", "anon")),
+}
+ANONYMOUS = "anon"
 NO_PATH = re.compile(f"{PIPE}|.*://")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
@@ -74,6 +81,8 @@ class Location:
             Parquet files with images also ``jpg``, ``jpeg``, ``png`` or ``webp``).
         filters: conditions by field; samples that do not meet all are left out.
         exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
+        storage_options: how the host of URLs is reached, such as ``{anon: true}`` (``OPTIONS``). What is secret comes
+            from the environment (docs/remote-data.md).
         index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
             ``.index``.
     """
@@ -87,6 +96,7 @@ class Location:
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     exclude: str | None = None
+    storage_options: dict[str, str | bool] = dataclasses.field(default_factory=dict)
     index: str | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +111,7 @@ class Location:
                 raise ValueError(f"{key}: a pipe is refused, because it executes a command; copy the data to files")
         for name in (self.image, *self.filters):
             _check_field(name)
+        _check_options(self.shards, self.storage_options)
 
     @property
     def reader(self) -> str:
@@ -259,6 +270,20 @@ def _weighted(value: Any) -> Any:
     names = [value] if isinstance(value, str) else value
     is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return dict.fromkeys(names, 1.0) if is_names else value
+
+
+def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> None:
+    """Raise a ValueError for an option that no protocol of the shards has, or that could be a secret."""
+    protocols = sorted({name.partition("://")[0] for name in shards if "://" in name})
+    allowed = {option: None for protocol in protocols for option in OPTIONS.get(protocol, ())}
+    if others := options.keys() - allowed:
+        what = f"for {', '.join(protocols)}:// are {', '.join(allowed) or 'none'}" if protocols else "is none for files"
+        raise ValueError(
+            f"storage_options: {', '.join(sorted(others))} is not allowed; allowed {what}. Keys and tokens come from"
+            " the environment"
+        )
+    if options.get("token", ANONYMOUS) != ANONYMOUS:
+        raise ValueError(f"storage_options: token can only be {ANONYMOUS}; others come from the environment")
 
 
 def _check_field(name: str | None) -> None:

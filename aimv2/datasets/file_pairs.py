@@ -1,7 +1,7 @@
 """Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
 
 import dataclasses
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -61,11 +61,26 @@ class FilePairs(Pairs):
         self._questions = description.questions
         given = dataclasses.asdict(description.transforms)
         self._transforms = {name: value for name, value in given.items() if value is not None}
-        self.block_rows = records.block_rows
+        self.block_rows, self.concurrency = records.block_rows, records.concurrency
         self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
 
     def __len__(self) -> int:
         return len(self._row_N)
+
+    def block_edges(self, num_nodes: int) -> np.ndarray:
+        """Return the edges of blocks; with several nodes those of whole parts, so that no two blocks share one."""
+        if num_nodes == 1:
+            return super().block_edges(num_nodes)
+        edge_P = np.array([bisect_left(self._row_N, edge) for edge in self._records.part_edges().tolist()])
+        edge_P = np.unique(edge_P)
+        usual = max(float(np.median(np.diff(edge_P))), 1.0)
+        edges = edge_P[:: max(round(self.block_rows / num_nodes / usual), 1)]
+        return edges if edges[-1] == len(self) else np.append(edges, len(self))
+
+    def expect(self, blocks: Sequence[range]) -> None:
+        self._records.expect(
+            [range(int(self._row_N[block[0]]), int(self._row_N[block[-1]]) + 1) for block in blocks if block]
+        )
 
     def keys(self, row_B: np.ndarray) -> list[str]:
         return [self._records.key(int(self._row_N[row])) for row in row_B.tolist()]

@@ -123,7 +123,7 @@ class KeptRecords(Records):
 
     def __init__(self, records: Records, kept_N: np.ndarray) -> None:
         self._records, self._kept_N = records, kept_N
-        self.block_rows = records.block_rows
+        self.block_rows, self.concurrency = records.block_rows, records.concurrency
 
     def __len__(self) -> int:
         return len(self._kept_N)

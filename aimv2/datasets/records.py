@@ -1,4 +1,4 @@
-"""Records: the undecoded samples of a location, by row. Letters: B rows."""
+"""Records: the undecoded samples of a location, by row. Letters: B rows, P parts."""
 
 import hashlib
 import json
@@ -54,9 +54,11 @@ class Records(ABC):
 
     Attributes:
         block_rows: rows whose order is shuffled together; blocks of them are read one after the other.
+        concurrency: reads that are worth being made at the same time, by threads.
     """
 
     block_rows: int
+    concurrency: int = 1
 
     @property
     def retries(self) -> int:
@@ -65,6 +67,13 @@ class Records(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+    def part_edges(self) -> np.ndarray:
+        """Return the first rows of the parts that are fetched whole, and the end of the last one: int64 [P + 1]."""
+        return np.array([0, len(self)])
+
+    def expect(self, blocks: Sequence[range]) -> None:  # noqa: B027 – most places have nothing to prepare
+        """Say that most rows of these blocks are read next, in the order of the blocks; others are read one by one."""
 
     @abstractmethod
     def key(self, row: int) -> str:

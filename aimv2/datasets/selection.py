@@ -192,6 +192,7 @@ def _pass(
 
 def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, start: int) -> _Chunk:
     rows = range(start, min(start + CHUNK, len(records)))
+    records.expect([rows])
     kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     num_broken = 0
     for place, row in enumerate(rows):

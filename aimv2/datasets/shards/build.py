@@ -16,11 +16,12 @@ from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.records import Indexed, OnProgress
 from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
 from aimv2.datasets.shards.patterns import expand
+from aimv2.datasets.shards.remote import Options
 from aimv2.datasets.shards.scan import Scan, row_type, scan
 
 MAX_ERRORS = 10  # broken shards after which a scan stops
 
-Task = tuple[str, tuple[int, str] | None]
+Task = tuple[str, tuple[int, str] | None, Options]
 Outcome = Scan | UsageError | None
 
 
@@ -38,8 +39,9 @@ def build_index(location: Location, workers: int, on_progress: OnProgress, *, ve
         UsageError: shards are missing or broken; at most ten are named.
         RunFailedError: a process was killed.
     """
-    names, known = expand(location.shards), {} if verify else _known(location)
-    tasks = [(name, (known[name].size, known[name].version) if name in known else None) for name in names]
+    options = location.storage_options
+    names, known = expand(location.shards, options=options), {} if verify else _known(location)
+    tasks = [(name, (known[name].size, known[name].version) if name in known else None, options) for name in names]
     done: list[ShardRows] = []
     errors: list[UsageError] = []
     num_bytes = num_samples = num_read = 0

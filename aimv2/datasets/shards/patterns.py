@@ -5,11 +5,12 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.remote import file_system, translated
+from aimv2.datasets.shards.remote import Options, file_system, translated
 
 MAX_SHARDS = 10_000_000
 RANGE = re.compile(r"\{(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
@@ -29,12 +30,13 @@ def is_here(name: str) -> bool:
     return not is_url(name) or name.startswith("file://")
 
 
-def expand(shards: Iterable[str], key: str = "shards") -> list[str]:
+def expand(shards: Iterable[str], key: str = "shards", options: Options = MappingProxyType({})) -> list[str]:
     """Return the names of files in the order given, without repetitions.
 
     Args:
         shards: paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted.
         key: of the description, for messages.
+        options: of the file systems of URLs.
 
     Raises:
         UsageError: there is no shard, a file is missing, or a name is a pipe, a chain of URLs or has another protocol.
@@ -45,7 +47,7 @@ def expand(shards: Iterable[str], key: str = "shards") -> list[str]:
             raise UsageError(f"{key}: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
     if sum(math.prod(_lengths(pattern)) for pattern in patterns) > MAX_SHARDS:  # before memory is full of their names
         raise UsageError(f"{key}: {', '.join(patterns)} are more than {MAX_SHARDS:,} files, and no more are allowed")
-    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, key)))
+    names = list(dict.fromkeys(name for pattern in patterns for name in _matches(pattern, key, options)))
     if not names:
         raise UsageError(f"{key}: the list is empty; name at least one file")
     return names
@@ -64,11 +66,13 @@ def base_of(shards: Iterable[str]) -> str:
     return literal[: literal.rfind("/") + 1]
 
 
-def _matches(pattern: str, key: str) -> Iterator[str]:
+def _matches(pattern: str, key: str, options: Options) -> Iterator[str]:
     try:
         for name in braceexpand(pattern):
             _check_url(name, key)
-            yield from _glob(name, key) if any(sign in name for sign in MAGIC) else _existing(name, pattern, key)
+            yield from (
+                _glob(name, key, options) if any(sign in name for sign in MAGIC) else _existing(name, pattern, key)
+            )
     except UnbalancedBracesError as error:
         raise UsageError(f"{key}: {pattern!r} has a brace without its partner") from error
 
@@ -92,11 +96,11 @@ def _existing(name: str, pattern: str, key: str) -> list[str]:
     return [name]
 
 
-def _glob(name: str, key: str) -> list[str]:
+def _glob(name: str, key: str, options: Options) -> list[str]:
     if not is_url(name) and os.path.isfile(name):  # a file whose own name has such a sign
         return [name]
     if is_url(name):
-        system, path = file_system(name)
+        system, path = file_system(name, options)
         # File systems return paths in a form of their own; the names of shards keep the form of the pattern.
         base = base_of([name])
         own_base = str(system._strip_protocol(base)).rstrip("/") + "/"

@@ -17,9 +17,10 @@ from aimv2.datasets.description import Location
 from aimv2.datasets.index_folder import command
 from aimv2.datasets.records import DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.shards.build import build_index
+from aimv2.datasets.shards.cache import FetchAhead, RemoteShard, ShardCache
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.patterns import is_here, is_url
-from aimv2.datasets.shards.remote import Patience, ShardCache, describe_url
+from aimv2.datasets.shards.remote import Patience, describe_url, read_url
 from aimv2.datasets.shards.scan import MEMBER, hash_key, split, stamp_at
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
 from aimv2.datasets.stamps import changes, stamp_of
@@ -27,7 +28,7 @@ from aimv2.datasets.stamps import changes, stamp_of
 BLOCK_ROWS = 65_536
 MAX_OPEN = 128  # shards that are open at a time
 HEADERS = 4 * BLOCK  # bytes of most chains of headers, and more
-THREADS, CHUNK = 16, 1024  # that compare shards, and shards that one compares at a time
+THREADS, CHUNK = 16, 1024  # that compare shards or read remote ones, and shards that one compares at a time
 MAX_SAMPLE = 2**26  # bytes that are read at once; the rest of a larger sample is read by member
 
 
@@ -35,7 +36,9 @@ class ShardRecords(Records):
     """Samples of tar shards.
 
     A field is a member, such as ``txt``, or a key of a JSON member, such as ``json.caption`` or ``json.meta.width``.
-    Every member is read with its headers: its name, size and checksum must be those of the index.
+    Every member is read with its headers: its name, size and checksum must be those of the index. Of remote shards,
+    those that ``expect`` names are fetched whole, before they are read if there is room for them; of others only the
+    members are.
 
     Attributes:
         block_rows: about 65,536: a multiple of the samples of most shards.
@@ -73,6 +76,13 @@ class ShardRecords(Records):
             raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {found}")
         self.block_rows = block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
+        self._has_remote = any(map(is_url, location.shards))
+        if self._has_remote:
+            self.concurrency = THREADS
+        self._gives_parts = True  # the server of remote shards
+        self._expected: dict[int, None] = {}  # remote shards, in the order in which they are read
+        self._cache = ShardCache(Path(cache_dir), cache_bytes, location.storage_options) if cache_dir else None
+        self._ahead = FetchAhead(self._cache) if self._cache else None
         self._open: dict[int, _Shard] = {}  # the last opened is the last
         self._first_rows = self._index.first_row.tolist()
         # Indexing a structured array takes longer than reading a member.
@@ -90,6 +100,24 @@ class ShardRecords(Records):
 
     def __len__(self) -> int:
         return len(self._index.rows)
+
+    def part_edges(self) -> np.ndarray:
+        return self._index.first_row
+
+    def expect(self, blocks: Sequence[range]) -> None:
+        if not self._has_remote or self._ahead is None:
+            return
+        shards = dict.fromkeys(shard for block in blocks for shard in self._shards_of(block))
+        expected = {shard: None for shard in shards if is_url(self._index.name(shard))}
+        if list(expected) == list(self._expected):
+            return
+        for shard in self._expected.keys() - expected.keys():
+            self._open.pop(shard, None)  # so that it can be deleted
+        self._expected = expected
+        self._ahead.expect(list(map(self._remote_shard, expected)))
+
+    def _shards_of(self, block: range) -> range:
+        return range(self._shard_of(block[0]), self._shard_of(block[-1]) + 1) if block else range(0)
 
     def key(self, row: int) -> str:
         shard = self._shard_of(row)
@@ -153,11 +181,12 @@ class ShardRecords(Records):
         return name, []
 
     def _json(self, row: int, extension: str) -> Any:
-        if self._last_json[:2] != (row, extension):  # several fields of a sample are read one after the other
+        last = self._last_json  # of several fields of a sample; other threads may replace it
+        if last[:2] != (row, extension):
             content = self._member(row, extension)
             value = None if content is None else json_of(content, lambda: f"{self.key(row)}.{extension}")
-            self._last_json = row, extension, value
-        return self._last_json[2]
+            self._last_json = last = row, extension, value
+        return last[2]
 
     def _member(self, row: int, extension: str, *, with_others: bool = False) -> bytes | None:
         """Return the content of a member; None if the sample has no such member.
@@ -237,6 +266,8 @@ class ShardRecords(Records):
 
     def _read_once(self, shard: int, offset: int, length: int) -> bytes:
         opened = self._open.pop(shard, None) or self._open_shard(shard)
+        if opened is None:
+            return self._read_part(shard, offset, length)
         content = os.pread(opened.descriptor, length, offset)
         while len(content) < length and (
             more := os.pread(opened.descriptor, length - len(content), offset + len(content))
@@ -247,14 +278,27 @@ class ShardRecords(Records):
             self._open.pop(oldest, None)
         return content
 
-    def _open_shard(self, shard: int) -> "_Shard":
+    def _read_part(self, shard: int, offset: int, length: int) -> bytes:
+        """Return bytes of a remote shard without the rest of it."""
+        name, size, _ = self._remote_shard(shard)
+        length = min(length, size - offset)
+        content = read_url(name, offset, length, self._location.storage_options)
+        if len(content) > length:  # the server only gives whole files
+            self._gives_parts = False
+            return content[offset : offset + length]
+        if len(content) < length:
+            raise ConnectionError(f"it ends {length - len(content):,} bytes too early")
+        return content
+
+    def _open_shard(self, shard: int) -> "_Shard | None":
+        """Open a shard; None for one that is remote, and whose members are read apart from each other."""
         name = self._index.name(shard)
-        columns = ("size", "version", "checksum")
-        size, version, checksum = (self._index.table[column][shard].as_py() for column in columns)
+        size, version = (self._index.table[column][shard].as_py() for column in ("size", "version"))
         if is_url(name):
-            assert self._arguments["cache_dir"], "copies of remote shards need a folder"
-            cache = ShardCache(Path(self._arguments["cache_dir"]), self._arguments["cache_bytes"])
-            opened = _Shard(cache.open(name, size, checksum))
+            descriptor = self._open_remote(shard)
+            if descriptor is None:
+                return None
+            opened = _Shard(descriptor)
         else:
             opened = _Shard(os.open(name, os.O_RDONLY))
         found = os.fstat(opened.descriptor)
@@ -263,6 +307,19 @@ class ShardRecords(Records):
         if not is_url(name) and not stamp_of(found).is_same(stamp_at(size, version)):
             raise self._changed(shard, "its time is another")
         return opened
+
+    def _open_remote(self, shard: int) -> int | None:
+        """Return the descriptor of a copy; fetch it if most of the shard is read, or the server gives nothing less."""
+        if self._cache is None:
+            return None
+        remote = self._remote_shard(shard)
+        if shard in self._expected or not self._gives_parts:
+            return self._cache.open(remote)
+        return self._cache.open_if_here(remote)
+
+    def _remote_shard(self, shard: int) -> RemoteShard:
+        size, checksum = (self._index.table[column][shard].as_py() for column in ("size", "checksum"))
+        return RemoteShard(self._index.name(shard), size, checksum)
 
     def _changed(self, shard: int, how: str) -> RunFailedError:
         return RunFailedError(
@@ -282,7 +339,7 @@ def _is_together(members: Sequence[int]) -> bool:
 def _state(name: str, size: int, version: str) -> str:
     try:
         if is_url(name):
-            return "" if describe_url(name) == (size, version) else "changed"
+            return "" if describe_url(name, {}) == (size, version) else "changed"
         return "" if stamp_of(os.stat(name)).is_same(stamp_at(size, version)) else "changed"
     except OSError:
         return "missing"

@@ -1,19 +1,12 @@
-"""Reads that outlast faults of a file system or network, and a cache of shards from URLs."""
+"""Files behind URLs, and reads that outlast faults of a file system or network."""
 
-import contextlib
 import errno
-import fcntl
-import hashlib
-import os
-import re
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BufferedIOBase
-from pathlib import Path
 from typing import Any, TypeVar
 
-from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.errors import UsageError
 
 WAITS = (0.1, 0.4, 1.5, 4.0)  # seconds before each new attempt
 TRANSIENT = {
@@ -26,9 +19,12 @@ TRANSIENT = {
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
 }
-CHUNK = 4 << 20
-OURS = re.compile(r"aimv2-[0-9a-f]{40}\.(tar|part)")
+CHUNK = 16 << 20  # bytes of a request, where a file is read in several
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # after which a web server has failed; s3fs and gcsfs have limits of their own
+GONE = (404, 410)  # status codes of HTTP
+VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server says of a content
 
+Options = Mapping[str, Any]  # of a file system, as fsspec takes them
 Value = TypeVar("Value")
 
 
@@ -61,149 +57,69 @@ def is_transient(error: OSError) -> bool:
     return isinstance(error, ConnectionError | TimeoutError) or error.errno in TRANSIENT
 
 
-def open_url(url: str) -> BufferedIOBase:
-    """Open a file behind a URL for reading.
+def open_url(url: str, options: Options) -> BufferedIOBase:
+    """Open a file behind a URL, to be read from start to end.
 
     Raises:
         UsageError: no installed package reads this kind of URL.
         OSError: the file cannot be read; ConnectionError for errors of the client library.
     """
-    system, path = file_system(url)
-    file: BufferedIOBase = translated(lambda: system.open(path, "rb"))
+    system, path = file_system(url, options)
+    size = 0 if is_web(url) else CHUNK  # one request, which servers without ranges answer too
+    file: BufferedIOBase = translated(lambda: system.open(path, "rb", block_size=size))
     return file
 
 
-def describe_url(url: str) -> tuple[int, str]:
+def describe_url(url: str, options: Options) -> tuple[int, str]:
     """Return the size of a file behind a URL, and a text that changes with its content; errors as ``open_url``."""
-    system, path = file_system(url)
-    return translated(lambda: (int(system.size(path)), str(system.ukey(path))))
+    system, path = file_system(url, options)
+    info = translated(lambda: system.info(path))
+    if info.get("size") is None:
+        raise ConnectionError("the server does not say how large it is")
+    version = translated(lambda: str(system.ukey(path)))
+    return int(info["size"]), " ".join([version, *(str(info[key]) for key in VERSIONS if key in info)])
 
 
-class ShardCache:
-    """A folder of shards fetched from URLs, limited in size. Several processes on one host can share it.
-
-    The shards that were opened longest ago are deleted first; a process that has one open can read it to the end. Only
-    files named like ours are deleted.
-
-    Args:
-        folder: created if needed; on a local disk.
-        limit_bytes: size of all shards together; shards that are being fetched can exceed it for a moment.
-    """
-
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
-        self.folder = folder
-        self.limit_bytes = limit_bytes
-
-    def open(self, url: str, size: int, checksum: str) -> int:
-        """Return a file descriptor of the shard, fetched if needed.
-
-        Args:
-            size: bytes that it must have.
-            checksum: of the content that it must have (``Scan.checksum``).
-
-        Raises:
-            OSError, UsageError: as ``open_url``; ConnectionError also for another size or content.
-            RunFailedError: the shard is larger than the cache.
-        """
-        if size > self.limit_bytes:
-            raise RunFailedError(
-                "data", f"{url} has {size:,} bytes and does not fit into the shard cache of {self.limit_bytes:,} bytes"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(f"{checksum} {size} {url}".encode()).hexdigest()[:40]
-        final, partial = (self.folder / f"aimv2-{name}.{suffix}" for suffix in ("tar", "part"))
-        while True:
-            with contextlib.suppress(FileNotFoundError):
-                opened = os.open(final, os.O_RDONLY)
-                os.utime(opened)  # the time of the last opening, by which shards are deleted
-                return opened
-            opened = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX)  # one process fetches and the others wait
-                if _is_same(partial, opened):
-                    if not final.exists():
-                        self._make_room(size)
-                        _fetch(url, opened, size, checksum)
-                        partial.rename(final)
-                        fcntl.flock(opened, fcntl.LOCK_UN)
-                        return opened
-                    partial.unlink()  # another process fetched the shard just before we opened this file
-            except BaseException:
-                os.close(opened)
-                raise
-            os.close(opened)  # while we waited, another process has fetched the shard or given up
-
-    def _make_room(self, size: int) -> None:
-        """Delete the shards that were opened longest ago until there is room, and what killed processes left."""
-        shards = []
-        for path in self.folder.iterdir():
-            if OURS.fullmatch(path.name):
-                with contextlib.suppress(FileNotFoundError):
-                    if path.suffix == ".tar":
-                        state = path.stat()
-                        shards.append((state.st_mtime_ns, state.st_size, path))
-                    elif path.stat().st_size:
-                        size += _size_if_fetched(path)
-        used = sum(bytes_of for _, bytes_of, _ in shards)
-        for _, bytes_of, path in sorted(shards):
-            if used + size <= self.limit_bytes:
-                break
-            path.unlink(missing_ok=True)
-            used -= bytes_of
+def read_url(url: str, start: int, length: int, options: Options) -> bytes:
+    """Return bytes of a file behind a URL; more if the server only gives whole files. Errors as ``open_url``."""
+    system, path = file_system(url, options)
+    return bytes(translated(lambda: system.cat_file(path, start=start, end=start + length)))
 
 
-def _size_if_fetched(partial: Path) -> int:
-    """Return the size of a shard that a process is fetching; delete it and return 0 if the process has ended."""
-    opened = os.open(partial, os.O_RDWR)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_same(partial, opened):
-            partial.unlink()
-        return 0
-    except BlockingIOError:
-        return os.fstat(opened).st_size
-    finally:
-        os.close(opened)
-
-
-def _is_same(path: Path, opened: int) -> bool:
-    """True if the path is still the name of the open file."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(opened))
-    except FileNotFoundError:
-        return False
-
-
-def _fetch(url: str, opened: int, size: int, checksum: str) -> None:
-    os.ftruncate(opened, 0)
-    done = crc = 0
-    with open_url(url) as source, open(opened, "wb", closefd=False) as target:
-        while chunk := translated(lambda: source.read(CHUNK)):
-            target.write(chunk)
-            done += len(chunk)
-            crc = zlib.crc32(chunk, crc)
-    # Most often the transfer was cut short or the network flipped a bit, so these are errors to be retried.
-    if done != size:
-        raise ConnectionError(f"it has {done:,} bytes, and had {size:,} when it was indexed")
-    if f"{crc:08x}" != checksum:
-        raise ConnectionError("its content is not that which was indexed (its checksum is another)")
-
-
-def file_system(url: str) -> tuple[Any, str]:
+def file_system(url: str, options: Options) -> tuple[Any, str]:
     """Return the fsspec file system of a URL and the path in it; errors as ``open_url``."""
     from fsspec.core import url_to_fs
 
     try:
-        system, path = translated(lambda: url_to_fs(url))
+        system, path = translated(lambda: url_to_fs(url, **(_timeouts(url) | dict(options))))
     except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
         raise UsageError(f"{url} cannot be read: {error}") from error
-    return system, path
+    return system, str(path)
+
+
+def is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _timeouts(url: str) -> dict[str, Any]:
+    """Return options by which a server that says nothing fails. The default ends large transfers, too."""
+    if not is_web(url):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)}}
 
 
 def translated(action: Callable[[], Value]) -> Value:
     """Return the action's result; errors of client libraries become ConnectionError."""
     try:
         return action()
+    except FileNotFoundError as error:
+        # fsspec says this of each error of a web server, whatever it was.
+        status = getattr(error.__cause__, "status", None)
+        if error.__cause__ is None or status in GONE or isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise ConnectionError(str(error.__cause__) or type(error.__cause__).__name__) from error
     except (OSError, ImportError, ValueError):
         raise
     except Exception as error:

@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from io import BufferedIOBase, RawIOBase
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import REFUSED
 from aimv2.datasets.shards.patterns import is_url
-from aimv2.datasets.shards.remote import Patience, describe_url, open_url, translated
+from aimv2.datasets.shards.remote import Options, Patience, describe_url, open_url, translated
 from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
 from aimv2.datasets.stamps import Stamp, stamp_of
 
@@ -74,10 +75,14 @@ def split(name: str) -> tuple[str, str] | None:
     return (found[1], found[2].lower()) if found and found[2] else None
 
 
-def state(name: str) -> tuple[int, str]:
-    """Return the size and the version of a shard."""
+def state(name: str, options: Options) -> tuple[int, str]:
+    """Return the size and the version of a shard.
+
+    Args:
+        options: of the file system, if it is a URL.
+    """
     if is_url(name):
-        return describe_url(name)
+        return describe_url(name, options)
     status = os.stat(name)
     return status.st_size, version_of(status)
 
@@ -95,31 +100,39 @@ def stamp_at(size: int, version: str) -> Stamp:
     return Stamp(size, *map(int, times)) if is_file else Stamp(-1, 0, 0)
 
 
-def scan(name: str, known: tuple[int, str] | None = None, sleep: Callable[[float], object] = time.sleep) -> Scan | None:
+def scan(
+    name: str,
+    known: tuple[int, str] | None = None,
+    options: Options = MappingProxyType({}),
+    sleep: Callable[[float], object] = time.sleep,
+) -> Scan | None:
     """Read a shard once and return its samples; None if its size and version are as known.
+
+    Args:
+        options: as in ``state``.
 
     Raises:
         UsageError: it cannot be read or is no intact tar archive.
     """
     try:
         if is_url(name):
-            return Patience(sleep).read(lambda: translated(lambda: _scan(name, known)))
-        return Patience(sleep).read(lambda: _scan(name, known))
+            return Patience(sleep).read(lambda: translated(lambda: _scan(name, known, options)))
+        return Patience(sleep).read(lambda: _scan(name, known, options))
     except TarError as error:
         raise UsageError(f"{name} {error}") from error
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _scan(name: str, known: tuple[int, str] | None) -> Scan | None:
-    size, version = state(name)
+def _scan(name: str, known: tuple[int, str] | None, options: Options) -> Scan | None:
+    size, version = state(name, options)
     if (size, version) == known:
         return None
     if size > MAX_BLOCKS * BLOCK:
         raise TarError(f"has {size:,} bytes, and at most {MAX_BLOCKS * BLOCK:,} are allowed")
-    with open_url(name) if is_url(name) else open(name, "rb", buffering=0) as file:
+    with open_url(name, options) if is_url(name) else open(name, "rb", buffering=0) as file:
         crc, num_bytes, samples = _samples(file)
-    if num_bytes != size or state(name) != (size, version):
+    if num_bytes != size or state(name, options) != (size, version):
         raise TarError("changed while it was read")
     return Scan(size, version, f"{crc:08x}", *samples.table(), samples.notes)
 

@@ -76,8 +76,7 @@ def test_parts_have_all_samples(records):
 
 
 def test_the_permutations_that_the_order_keeps_are_small():
-    num_kept = order._permutation.cache_parameters()["maxsize"]
-    assert num_kept * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
+    assert order.KEPT * order._permutation(0, "test", 0, 0, MAX_BLOCK_ROWS).nbytes <= 2**25
 
 
 def test_a_field_that_a_sample_lacks_is_none(records):

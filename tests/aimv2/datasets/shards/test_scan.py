@@ -117,7 +117,7 @@ def test_a_shard_is_described(tmp_path):
     assert (found.size, found.checksum) == (path.stat().st_size, f"{zlib.crc32(path.read_bytes()):08x}")
     assert found.extensions == ("jpg", "txt", "json")
     assert not found.notes
-    assert scan(str(path), state(str(path))) is None  # as known
+    assert scan(str(path), state(str(path), {})) is None  # as known
 
 
 def test_ignored_members_and_odd_keys_are_counted(tmp_path):

@@ -1,0 +1,225 @@
+"""A cache of shards from URLs, and a thread that fetches those that are read next."""
+
+import contextlib
+import fcntl
+import hashlib
+import math
+import os
+import re
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.datasets.shards.remote import CHUNK, Options, open_url, translated
+
+OURS = re.compile(r"aimv2-[0-9a-f]{40}\.(tar|part)")
+AGAIN = 5.0  # seconds after which a fetch that failed ahead of time is tried again
+
+
+class RemoteShard(NamedTuple):
+    """A shard behind a URL, with its bytes and the checksum of its content (``Scan.checksum``)."""
+
+    url: str
+    size: int
+    checksum: str
+
+
+class ShardCache:
+    """A folder of shards fetched from URLs, limited in size. Several processes on one host can share it.
+
+    A shard that a process has open is locked, and not deleted. The others are deleted as needed, those first that were
+    opened longest ago. Only files named like ours are deleted.
+
+    Args:
+        folder: created if needed; on a local disk.
+        limit_bytes: size of all shards together; shards that are being fetched can exceed it for a moment, and those
+            that are open at the same time for longer.
+        options: of the file system.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, options: Options) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self._options = options
+
+    def open(self, shard: RemoteShard) -> int:
+        """Return a locked file descriptor of the shard, fetched if needed.
+
+        Raises:
+            OSError, UsageError: as ``open_url``; ConnectionError also for another size or content.
+            RunFailedError: the shard is larger than the cache.
+        """
+        if shard.size > self.limit_bytes:
+            raise RunFailedError(
+                "data",
+                f"{shard.url} has {shard.size:,} bytes and does not fit into the shard cache of {self.limit_bytes:,}"
+                " bytes; raise data.cache_gb",
+            )
+        while (opened := self.open_if_here(shard)) is None:
+            self._fetch(shard, fcntl.LOCK_EX, math.inf)
+        return opened
+
+    def open_if_here(self, shard: RemoteShard) -> int | None:
+        """Return a locked file descriptor of the shard; None if it has not been fetched."""
+        try:
+            opened = os.open(self._path(shard, "tar"), os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        os.utime(opened)  # the time of the last opening, by which shards are deleted
+        return opened
+
+    def fetch_ahead(self, shard: RemoteShard, since: float) -> bool:
+        """Fetch a shard unless it is here or another process fetches it; return False if there is no room.
+
+        Args:
+            since: shards that were opened after this time (of the clock of files) are not deleted.
+
+        Raises:
+            OSError, UsageError: as ``open``.
+        """
+        try:
+            return self._path(shard, "tar").exists() or self._fetch(shard, fcntl.LOCK_EX | fcntl.LOCK_NB, since)
+        except BlockingIOError:
+            return True
+
+    def _fetch(self, shard: RemoteShard, lock: int, since: float) -> bool:
+        """Fetch a shard, unless another process just did; return False if there is no room and ``since`` is finite."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        final, partial = self._path(shard, "tar"), self._path(shard, "part")
+        with partial.open("ab") as file:
+            fcntl.flock(file, lock)  # one process fetches and the others wait
+            if not _is_same(partial, file.fileno()):
+                return True
+            if final.exists():
+                partial.unlink()  # another process fetched the shard just before we opened this file
+            elif self._make_room(shard.size, since) or since == math.inf:
+                _copy(shard, file, self._options)
+                partial.rename(final)
+            else:
+                partial.unlink()
+                return False
+        return True
+
+    def _make_room(self, size: int, since: float) -> bool:
+        """Delete shards that no process has open, and what killed processes left; return whether there is room.
+
+        Args:
+            since: shards that were opened later are kept.
+        """
+        shards = []
+        for path in self.folder.iterdir():
+            if OURS.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.suffix == ".tar":
+                        state = path.stat()
+                        shards.append((state.st_mtime, state.st_size, path))
+                    elif path.stat().st_size:
+                        size += _size_if_fetched(path)
+        used = sum(bytes_of for _, bytes_of, _ in shards)
+        for opened_at, bytes_of, path in sorted(shards):
+            if used + size <= self.limit_bytes or opened_at >= since:
+                break
+            if _deleted(path):
+                used -= bytes_of
+        return used + size <= self.limit_bytes
+
+    def _path(self, shard: RemoteShard, suffix: str) -> Path:
+        name = hashlib.sha256(f"{shard.checksum} {shard.size} {shard.url}".encode()).hexdigest()[:40]
+        return self.folder / f"aimv2-{name}.{suffix}"
+
+
+def _deleted(path: Path) -> bool:
+    """Delete a shard unless a process has it open."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        path.unlink()
+    return True
+
+
+def _size_if_fetched(partial: Path) -> int:
+    """Return the size of a shard that a process is fetching; delete it and return 0 if the process has ended."""
+    opened = os.open(partial, os.O_RDWR)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_same(partial, opened):
+            partial.unlink()
+        return 0
+    except BlockingIOError:
+        return os.fstat(opened).st_size
+    finally:
+        os.close(opened)
+
+
+def _is_same(path: Path, opened: int) -> bool:
+    """True if the path is still the name of the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened))
+    except FileNotFoundError:
+        return False
+
+
+def _copy(shard: RemoteShard, target: BinaryIO, options: Options) -> None:
+    target.truncate(0)
+    done = crc = 0
+    with open_url(shard.url, options) as source:
+        while chunk := translated(lambda: source.read(CHUNK)):
+            target.write(chunk)
+            done += len(chunk)
+            crc = zlib.crc32(chunk, crc)
+    target.flush()
+    # Most often the transfer was cut short or the network flipped a bit, so these are errors to be retried.
+    if done != shard.size:
+        raise ConnectionError(f"it has {done:,} bytes, and had {shard.size:,} when it was indexed")
+    if f"{crc:08x}" != shard.checksum:
+        raise ConnectionError("its content is not that which was indexed (its checksum is another)")
+
+
+class FetchAhead:
+    """A thread that fetches shards before they are read, as far as the cache has room.
+
+    Several processes that read the same shards share the work. An error here is not one of the run: whoever reads the
+    shard fetches it and meets the error.
+    """
+
+    def __init__(self, cache: ShardCache) -> None:
+        self._cache = cache
+        self._wanted: Sequence[RemoteShard] = ()
+        self._since = 0.0
+        self._changed = threading.Condition()
+        self._process = 0
+
+    def expect(self, shards: Sequence[RemoteShard]) -> None:
+        """Fetch these shards, in their order, and no longer those that were expected before."""
+        if self._process != os.getpid():  # a fork has no threads, and maybe a lock that nobody releases
+            self._process, self._changed = os.getpid(), threading.Condition()
+            threading.Thread(target=self._fetch, daemon=True, name="fetches shards").start()
+        with self._changed:
+            self._wanted, self._since = tuple(shards), time.time()
+            self._changed.notify()
+
+    def _fetch(self) -> None:
+        done: set[RemoteShard] = set()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: set(self._wanted) - done)
+                wanted, since = self._wanted, self._since
+            done.intersection_update(wanted)
+            shard = next(shard for shard in wanted if shard not in done)
+            try:
+                is_done = self._cache.fetch_ahead(shard, since)
+            except (OSError, UsageError):
+                is_done = False
+            if is_done:
+                done.add(shard)
+            else:  # no room, or an error
+                with self._changed:
+                    if self._wanted is wanted:
+                        self._changed.wait(AGAIN)
