@@ -9,7 +9,7 @@ from aimv2.base.files import write_text
 from aimv2.base.order import Order, Part, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.data.described import described
-from aimv2.data.pairs import CAPTION_KINDS, Joined, Sides, usable_captions
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.sources.version import glyphs_of
@@ -130,10 +130,15 @@ def load_tokenizer(config: DataConfig, vocab_size: int, train: Joined) -> Captio
 
 
 def _tokenizer_captions(train: Joined) -> list[str]:
-    """Return both captions of some pairs of each source."""
+    """Return both captions of some pairs of each source; of one with captions of one kind, these twice."""
+    texts: dict[tuple[str, CaptionKind], list[str]] = {
+        (name, kind): usable_captions(part, part.spread(TOKENIZER_PAIRS), kind)
+        for name, part in train.parts.items()
+        for kind in part.kinds
+    }
     return [
         text
         for kind in CAPTION_KINDS
-        for part in train.parts.values()
-        for text in usable_captions(part, part.spread(TOKENIZER_PAIRS), kind)
+        for name, part in train.parts.items()
+        for text in texts[name, kind if kind in part.kinds else part.kinds[0]]
     ]

@@ -119,8 +119,14 @@ def translated(action: Callable[[], Value]) -> Value:
         status = getattr(error.__cause__, "status", None)
         if error.__cause__ is None or status in GONE or isinstance(error.__cause__, FileNotFoundError):
             raise
-        raise ConnectionError(str(error.__cause__) or type(error.__cause__).__name__) from error
+        raise ConnectionError(_in_words(error.__cause__)) from error
     except (OSError, ImportError, ValueError):
         raise
     except Exception as error:
-        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        raise ConnectionError(_in_words(error)) from error
+
+
+def _in_words(error: BaseException) -> str:
+    if status := getattr(error, "status", None):
+        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
+    return f"{type(error).__name__}: {error}"

@@ -1,11 +1,12 @@
 import os
 import signal
+import threading
 from functools import partial
 
 import pytest
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.base.processes import IN_FLIGHT, in_processes
+from aimv2.base.processes import IN_FLIGHT, in_processes, in_threads
 
 
 def divide(numerator, number):
@@ -33,3 +34,26 @@ def test_an_error_of_a_task_is_raised(workers):
 def test_a_killed_process_is_one_sentence():
     with pytest.raises(RunFailedError, match=r"a process that divides was killed, .* fewer workers need less"):
         list(in_processes(partial(divide, 720), [1, None, 2], 2, "divides"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_give_results_in_order(threads):
+    assert list(in_threads(lambda number: (number * 7) % 11, range(50), threads)) == [n * 7 % 11 for n in range(50)]
+
+
+def test_threads_work_at_the_same_time():
+    """Each task waits until all three are at work."""
+    together = threading.Barrier(3)
+    assert len(set(in_threads(lambda _: (together.wait(60), threading.get_ident())[1], range(3), 3))) == 3
+
+
+def test_an_error_in_a_thread_is_raised_and_ends_the_rest():
+    begun = []
+
+    def fail(number):
+        begun.append(number)
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        list(in_threads(fail, range(1000), 2))
+    assert len(begun) < 1000

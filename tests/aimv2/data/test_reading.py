@@ -5,16 +5,21 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
+from aimv2.datasets.description import read_source
+from aimv2.datasets.open import prepare_location
 from aimv2.datasets.shards.remote import Patience
 from tests.helpers.loading import whole_batches
 from tests.helpers.marks import exhaustive
-from tests.helpers.own_data import own_source, pictured_source
+from tests.helpers.own_data import own_source, picture, pictured_source, write
+from tests.helpers.shards import write_tar
+from tests.helpers.web_server import serving
 
 BAD = {1: "image", 10: "caption", 17: "empty"}
 
@@ -157,3 +162,78 @@ def test_repeated_reads_are_counted(own, monkeypatch):
     monkeypatch.setattr("builtins.open", sometimes)
     samples = read(config, data, range(16))
     assert (samples.num_retries, samples.bad) == (3, [])
+
+
+NODES = 4
+
+
+@pytest.fixture
+def shared(tmp_path, tiny):
+    """Yield a server of 48 shards of eight pairs, and a function that makes a run on them over the web, or on files."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(48):
+        members = [
+            member
+            for number in range(8 * shard, 8 * shard + 8)
+            for member in (
+                (f"{number:04}.png", picture(number, "PNG")),
+                (f"{number:04}.txt", f"number {number}".encode()),
+            )
+        ]
+        write_tar(folder / f"{shard:02}.tar", members)
+    with serving(folder) as server:
+
+        def make(start, cache="cache", **changes):
+            values = {"shards": f"{start}/{{00..47}}.tar", "short": "txt", "held_out": {"fraction": 0.1}}
+            path = write(tmp_path / start.partition(":")[0] / "own.yaml", yaml.safe_dump(values))
+            prepare_location(read_source(path))
+            cached = str(tmp_path / cache)
+            config = replaced(tiny, {"data.sources": (str(path),), "data.cache_dir": cached, **changes})
+            data = prepare(config.data, config.model.vocab_size)
+            data.train.parts["own"].block_rows = 100
+            return config, data
+
+        yield server, make
+
+
+@pytest.mark.parametrize("nodes", [1, NODES])
+@pytest.mark.parametrize("captions", ["own", "shuffled"])
+def test_pairs_of_the_web_are_those_of_files(shared, nodes, captions):
+    server, make = shared
+    changes = {"data.canonical_nodes": nodes, "data.captions": captions}
+    places = [range(start, start + 16) for start in range(0, 800, 16)]
+    found = [
+        [Reader(config, data.train).read(np.array(place)) for place in places]
+        for config, data in (make(str(server.folder), **changes), make(server.url, **changes))
+    ]
+    assert all(same(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_nodes_fetch_the_shards_of_their_own_part_once(shared):
+    """Four nodes with a cache each; the shards at the ends of their parts are fetched twice."""
+    server, make = shared
+    config, data = make(server.url, **{"data.canonical_nodes": NODES, "budget": {"samples": 352, "batch_size": 16}})
+    server.sent.clear()
+    own = []
+    for node in range(NODES):
+        config, data = make(server.url, f"cache {node}", **{"data.canonical_nodes": NODES})
+        server.sent.clear()
+        reader = Reader(config, data.train)
+        for step in range(len(data.train) // 16):
+            images = np.arange(16).reshape(NODES, -1)[node]
+            reader.read(reader.order.places(16 * step, 16, images))
+        own.append({path for path, sent in server.sent.items() if sent > 2000})
+        sizes = [(server.folder / path.lstrip("/")).stat().st_size for path in own[-1]]
+        assert sum(server.sent[path] for path in own[-1]) == sum(sizes), "each is fetched once"
+    assert set.union(*own) == {f"/{shard:02}.tar" for shard in range(48)}
+    assert sum(map(len, own)) <= 48 + NODES - 1
+
+
+def test_the_tokenizer_reads_members_alone(shared):
+    server, make = shared
+    config, _ = make(server.url)
+    server.requests.clear()
+    prepare(config.data, config.model.vocab_size)
+    assert len(server.requests) > 300
+    assert max(length for _, _, length in server.requests) < 4096

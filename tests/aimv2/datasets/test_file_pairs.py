@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import BadSampleError
+from aimv2.config.data_config import DataConfig
 from aimv2.data.decode import square
-from aimv2.datasets.description import read_source
-from aimv2.datasets.file_pairs import _Choice, _Others, open_pairs, worded
+from aimv2.datasets.description import SourceDescription, read_source
+from aimv2.datasets.file_pairs import FilePairs, _Choice, _Others, open_pairs, worded
 from aimv2.datasets.open import open_source, prepare_location
+from tests.helpers.memory_records import MemoryRecords
 from tests.helpers.own_data import COLOURS, pictured_source, write
 
 
@@ -46,6 +49,30 @@ def test_filtered_samples_are_on_no_side(sides_of):
     found = numbers(sides.train) + numbers(sides.held_out)
     assert sorted(found) == [number for number in range(40) if number % 5 != 4]
     assert sides.train.caption(3, "short").text.endswith(f"number {numbers(sides.train)[3]}")
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    held_out=st.sets(st.integers(0, 200)),
+    num_nodes=st.integers(2, 8),
+    block_rows=st.integers(1, 100),
+)
+def test_blocks_for_several_nodes_are_whole_parts(sizes, held_out, num_nodes, block_rows):
+    """Oracle: the part of each training row, counted."""
+    part_of = [part for part, size in enumerate(sizes) for _ in range(size)]
+    rows = [row for row in range(len(part_of)) if row not in held_out]
+    if not rows:
+        return
+    records = MemoryRecords([b""] * len(part_of))
+    records.part_edges = lambda: np.cumsum([0, *sizes])
+    pairs = FilePairs(records, np.array(rows), SourceDescription(shards=("",), short={"txt": 1.0}), DataConfig())
+    pairs.block_rows = block_rows
+    edges = pairs.block_edges(num_nodes).tolist()
+    assert (edges[0], edges[-1]) == (0, len(rows))
+    blocks = [{part_of[row] for row in rows[start:end]} for start, end in pairwise(edges)]
+    assert all(one and other and max(one) < min(other) for one, other in pairwise(blocks))
+    numbers = [len(block) for block in blocks[:-1]]
+    assert len(set(numbers)) <= 1, "as many parts in each"
 
 
 def test_image_and_captions_of_a_row_belong_together(sides_of, tiny):

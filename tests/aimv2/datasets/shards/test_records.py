@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader
 
 from aimv2.base.address import hash64
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
+from aimv2.base.processes import in_threads
 from aimv2.datasets.description import Location
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.records import MAX_OPEN, ShardRecords, block_rows_of
 from aimv2.datasets.shards.remote import WAITS
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
+from tests.helpers.web_server import serving
 
 
 def indexed(place, **values):
@@ -311,6 +313,79 @@ def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again
     records.expect([range(1)])
     with pytest.raises(RunFailedError, match=r"its content is not .*; if it is gone or has changed, run python -m"):
         records.field(0, "txt")
+
+
+@pytest.fixture
+def web(tmp_path):
+    """Yield a web server of three shards of five samples, records of them, and records of the local files."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_shards(folder)
+    with serving(folder) as server:
+        place = Location(shards=(f"{server.url}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"))
+        records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**9)
+        server.sent.clear()
+        yield server, records, indexed(location(folder))
+
+
+def test_of_a_remote_shard_only_the_members_are_fetched(web):
+    server, records, local = web
+    for row in (1, 7, 14):
+        assert records.field(row, "txt") == local.field(row, "txt")
+        assert records.key(row) == local.key(row)
+    assert server.sent.total() < 3 * 2 * 4096
+    assert records.image(7) == local.image(7)
+    size = (server.folder / "00001.tar").stat().st_size
+    assert server.sent["/00001.tar"] < size
+
+
+def test_expected_remote_shards_are_fetched_once(web):
+    server, records, local = web
+    for blocks in ([range(5), range(5, 10)], [range(5, 10), range(10, 15)], [range(10, 15)]):
+        records.expect(blocks)
+        assert [records.image(row) for row in blocks[0]] == [local.image(row) for row in blocks[0]]
+    sizes = {f"/{path.name}": path.stat().st_size for path in server.folder.glob("*.tar")}
+    assert server.sent == sizes
+
+
+def test_a_server_that_gives_no_parts_gives_each_shard_once_more(web):
+    server, records, local = web
+    server.gives_parts = False
+    rows = [12, 1, 7, 2, 13, 8]
+    assert [records.field(row, "txt") for row in rows] == [local.field(row, "txt") for row in rows]
+    sizes = sum(path.stat().st_size for path in server.folder.iterdir())
+    assert server.sent.total() <= sizes + (server.folder / "00002.tar").stat().st_size
+
+
+def test_threads_read_what_one_reads(web):
+    _, records, local = web
+    draw = random.Random(0)
+    wanted = [(draw.randrange(15), draw.choice(["txt", "json.caption", "json.meta.width"])) for _ in range(300)]
+    assert records.concurrency > 1
+    assert local.concurrency == 1
+    found = in_threads(lambda one: records.field(*one), wanted, records.concurrency)
+    assert list(found) == [local.field(*one) for one in wanted]
+
+
+@pytest.mark.parametrize("is_expected", [True, False])
+def test_a_web_server_that_fails_for_a_while_is_outlasted(web, is_expected):
+    server, records, local = web
+    first = server.numbers["/00000.tar"] + 1
+    server.before = lambda path, number: 503 if path == "/00000.tar" and number < first + 3 else None
+    if is_expected:
+        records.expect([range(5)])
+    assert records.image(0) == local.image(0)
+    assert records.retries or is_expected, "the thread may have met the errors"
+
+
+def test_a_web_server_that_keeps_failing_is_one_sentence(web):
+    server, records, _ = web
+    server.before = lambda *_: 503
+    with pytest.raises(
+        RunFailedError,
+        match=r"the shard http://.*/00000.tar cannot be read: the server answers 503 Service Unavailable; if",
+    ):
+        records.image(0)
 
 
 # Mutations

@@ -1,11 +1,14 @@
 import errno
+import threading
 
 import fsspec
 import pytest
+from aiohttp import ClientTimeout
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, open_url
+from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, is_transient, open_url, read_url
+from tests.helpers.web_server import serving
 
 SIZE = 1000
 
@@ -95,3 +98,66 @@ def test_errors_of_client_libraries_are_transient():
     fsspec.register_implementation("broken", Broken, clobber=True)
     with pytest.raises(ConnectionError, match="the client's own error"):
         open_url("broken://a.tar", {})
+
+
+def test_parts_of_files_are_read(urls):
+    assert read_url(urls[3], 10, 7, {}) == b"\3" * 7
+
+
+@pytest.fixture
+def web(tmp_path):
+    (tmp_path / "a.tar").write_bytes(bytes(range(256)) * 1000)
+    with serving(tmp_path) as server:
+        yield server
+
+
+def test_web_servers_are_read_whole_and_in_parts(web):
+    content = (web.folder / "a.tar").read_bytes()
+    url = f"{web.url}/a.tar"
+    with open_url(url, {}) as file:
+        assert file.read() == content
+    assert web.sent["/a.tar"] == len(content)
+    assert read_url(url, 1000, 300, {}) == content[1000:1300]
+    assert web.sent["/a.tar"] == len(content) + 300
+
+
+def test_a_web_server_without_ranges_is_read_whole(web):
+    web.gives_parts = False
+    content = (web.folder / "a.tar").read_bytes()
+    assert read_url(f"{web.url}/a.tar", 1000, 300, {}) == content
+    with open_url(f"{web.url}/a.tar", {}) as file:
+        assert b"".join(iter(lambda: file.read(10_000), b"")) == content
+
+
+def test_a_file_of_a_web_server_that_is_replaced_has_another_version(web):
+    url = f"{web.url}/a.tar"
+    before = describe_url(url, {})
+    assert before[0] == 256_000
+    (web.folder / "a.tar").write_bytes(bytes(256_000))
+    assert describe_url(url, {}) != before
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_errors_of_a_web_server_are_transient(web, status):
+    web.before = lambda _, number: status if number < 4 else None
+    waits = []
+    with Patience(waits.append).read(lambda: open_url(f"{web.url}/a.tar", {})) as file:
+        assert len(file.read()) == 256_000
+    assert waits
+
+
+def test_a_file_that_a_web_server_does_not_have_is_missing(web):
+    for read in (lambda: open_url(f"{web.url}/b.tar", {}), lambda: read_url(f"{web.url}/b.tar", 0, 9, {})):
+        with pytest.raises(FileNotFoundError):
+            Patience(lambda _: pytest.fail("waited")).read(read)
+
+
+def test_a_web_server_that_says_nothing_fails(web):
+    asleep = threading.Event()
+    web.before = lambda *_: asleep.wait() and None
+    options = {"client_kwargs": {"timeout": ClientTimeout(None, sock_read=0.2)}}
+    for read in (lambda: open_url(f"{web.url}/a.tar", options), lambda: read_url(f"{web.url}/a.tar", 0, 9, options)):
+        with pytest.raises(OSError) as found:
+            read()
+        assert is_transient(found.value)
+    asleep.set()
