@@ -26,6 +26,7 @@ BENCHMARKS = {
     "costs": "encoders of the size of ViT-L and steps of all objectives, for reports/costs/",
     "step": "training steps beside a matrix product, by part",
     "data": "the loading of shards beside webdataset",
+    "remote": "what is fetched of shards behind URLs, and waits for it",
     "ledger": "file operations of workers, boards and status",
 }
 USAGE = """usage: python -m benchmarks BENCHMARK [key=value ...]

@@ -33,19 +33,21 @@ def _mean_supervised_tokens(data: DataConfig, vocab_size: int, max_tokens: int, 
     train, tokenizer = prepared.train, prepared.tokenizer
     quotas = quotas_of(data, train)
     if quotas is None and data.dense_fractions is None:
-        shares = [(1.0, range(len(train)), data.dense_fraction)]
+        shares = [(1.0, range(len(train)), data.dense_fraction, train.kinds)]
     else:
         sizes = [len(part) for part in train.parts.values()]
         weights = quotas or sizes
         shares = [
-            (weight / sum(weights), rows, data.dense_share(number))
-            for number, (weight, rows) in enumerate(zip(weights, train.rows.values(), strict=True))
+            (weight / sum(weights), train.rows[name], data.dense_share(number), part.kinds)
+            for number, (weight, (name, part)) in enumerate(zip(weights, train.parts.items(), strict=True))
         ]
     mean = partial(_mean, train, tokenizer=tokenizer, max_tokens=max_tokens, supervise_eos=supervise_eos)
     total = 0.0
-    for share, rows, dense in shares:
-        kinds: dict[CaptionKind, float] = {"short": 1 - dense, "dense": dense}
-        total += sum(share * part * mean(rows, kind) for kind, part in kinds.items() if share and part)
+    for share, rows, dense, kinds in shares:
+        of_kind: dict[CaptionKind, float] = {"short": 1 - dense, "dense": dense}
+        if len(kinds) == 1:
+            of_kind = {kinds[0]: 1.0}
+        total += sum(share * part * mean(rows, kind) for kind, part in of_kind.items() if share and part)
     return total
 
 

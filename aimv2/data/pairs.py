@@ -226,6 +226,7 @@ class Joined(Referred):
         self.parts = dict(parts)
         self.block_rows = min(part.block_rows for part in parts.values())
         self.concurrency = max(part.concurrency for part in parts.values())
+        self.kinds = tuple(kind for kind in CAPTION_KINDS if any(kind in part.kinds for part in parts.values()))
         self._parts = list(parts.values())
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._starts = [end - len(part) for part, end in zip(self._parts, self._ends, strict=True)]

@@ -7,7 +7,7 @@ from aiohttp import ClientTimeout
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, is_transient, open_url, read_url
+from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, open_url, read_url
 from tests.helpers.web_server import serving
 
 SIZE = 1000
@@ -157,7 +157,6 @@ def test_a_web_server_that_says_nothing_fails(web):
     web.before = lambda *_: asleep.wait() and None
     options = {"client_kwargs": {"timeout": ClientTimeout(None, sock_read=0.2)}}
     for read in (lambda: open_url(f"{web.url}/a.tar", options), lambda: read_url(f"{web.url}/a.tar", 0, 9, options)):
-        with pytest.raises(OSError) as found:
+        with pytest.raises((ConnectionError, TimeoutError)):
             read()
-        assert is_transient(found.value)
     asleep.set()
