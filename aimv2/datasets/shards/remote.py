@@ -21,7 +21,8 @@ TRANSIENT = {
 }
 CHUNK = 16 << 20  # bytes of a request, where a file is read in several
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # after which a web server has failed; s3fs and gcsfs have limits of their own
-GONE = (404, 410)  # status codes of HTTP
+GONE, DENIED = (404, 410), (401, 403)  # status codes of HTTP
+NO_LOGIN = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server says of a content
 
 Options = Mapping[str, Any]  # of a file system, as fsspec takes them
@@ -119,14 +120,17 @@ def translated(action: Callable[[], Value]) -> Value:
         status = getattr(error.__cause__, "status", None)
         if error.__cause__ is None or status in GONE or isinstance(error.__cause__, FileNotFoundError):
             raise
-        raise ConnectionError(_in_words(error.__cause__)) from error
+        raise _os_error(error.__cause__) from error
     except (OSError, ImportError, ValueError):
         raise
     except Exception as error:
-        raise ConnectionError(_in_words(error)) from error
+        raise _os_error(error) from error
 
 
-def _in_words(error: BaseException) -> str:
-    if status := getattr(error, "status", None):
-        return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
-    return f"{type(error).__name__}: {error}"
+def _os_error(error: BaseException) -> OSError:
+    """Return an error of a client library as one that is transient, or as a lack of permission."""
+    name, status = type(error).__name__, getattr(error, "status", None)
+    words = f"the server answers {status} {getattr(error, 'message', '')}".rstrip() if status else f"{name}: {error}"
+    if name in NO_LOGIN or status in DENIED:
+        return PermissionError(errno.EACCES, words)
+    return ConnectionError(words)

@@ -10,6 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
 
 from aimv2.base.address import hash64
@@ -386,6 +388,53 @@ def test_a_web_server_that_keeps_failing_is_one_sentence(web):
         match=r"the shard http://.*/00000.tar cannot be read: the server answers 503 Service Unavailable; if",
     ):
         records.image(0)
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """Yield the address of a server of S3 on this host."""
+    for key, value in {"ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{key}", value)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+def test_shards_on_s3_are_those_of_files(s3, tmp_path):
+    (tmp_path / "shards").mkdir()
+    paths = write_shards(tmp_path / "shards")
+    bucket = S3FileSystem(endpoint_url=s3)
+    bucket.mkdir("bucket")
+    for path in paths:
+        bucket.pipe(f"bucket/set/{path.name}", path.read_bytes())
+    place = Location(
+        shards=("s3://bucket/set/*.tar",), index=str(tmp_path / "s3.index"), storage_options={"endpoint_url": s3}
+    )
+    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
+    local = indexed(location(tmp_path / "shards"))
+    assert [part.checksum for part in records.parts()] == [part.checksum for part in local.parts()]
+    assert records.field(7, "txt") == local.field(7, "txt")
+    assert not (tmp_path / "cache").exists()
+    records.expect([range(5)])
+    assert records.image(3) == local.image(3)
+    bucket.pipe("bucket/set/00001.tar", b"x" * paths[1].stat().st_size)
+    with pytest.raises(RunFailedError, match=r"the shard s3://bucket/set/00001.tar has changed since it was indexed"):
+        records.field(8, "txt")
+    with pytest.raises(UsageError, match=r"s3://bucket/set/00001.tar .*"):
+        indexed(place)
+
+
+def test_without_credentials_s3_is_one_sentence(s3, monkeypatch, tmp_path):
+    for key in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(f"AWS_{key}")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    S3FileSystem.clear_instance_cache()
+    place = Location(
+        shards=("s3://bucket/a.tar",), index=str(tmp_path / "s3.index"), storage_options={"endpoint_url": s3}
+    )
+    with pytest.raises(UsageError, match=r"s3://bucket/a.tar cannot be read: .*Unable to locate credentials"):
+        indexed(place)
 
 
 # Mutations

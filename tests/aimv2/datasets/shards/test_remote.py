@@ -146,9 +146,11 @@ def test_errors_of_a_web_server_are_transient(web, status):
     assert waits
 
 
-def test_a_file_that_a_web_server_does_not_have_is_missing(web):
-    for read in (lambda: open_url(f"{web.url}/b.tar", {}), lambda: read_url(f"{web.url}/b.tar", 0, 9, {})):
-        with pytest.raises(FileNotFoundError):
+@pytest.mark.parametrize(("status", "error"), [(404, FileNotFoundError), (403, PermissionError)])
+def test_a_file_that_a_web_server_does_not_give_is_not_asked_for_again(web, status, error):
+    web.before = lambda *_: status
+    for read in (lambda: open_url(f"{web.url}/a.tar", {}), lambda: read_url(f"{web.url}/a.tar", 0, 9, {})):
+        with pytest.raises(error):
             Patience(lambda _: pytest.fail("waited")).read(read)
 
 
