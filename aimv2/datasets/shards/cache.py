@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.datasets.shards.remote import CHUNK, Options, open_url, translated
+from aimv2.datasets.shards.remote import CHUNK, Options, OtherContentError, open_url, translated
 
 OURS = re.compile(r"aimv2-[0-9a-f]{40}\.(tar|part)")
 AGAIN = 5.0  # seconds after which a fetch that failed ahead of time is tried again
@@ -50,7 +50,7 @@ class ShardCache:
         """Return a locked file descriptor of the shard, fetched if needed.
 
         Raises:
-            OSError, UsageError: as ``open_url``; ConnectionError also for another size or content.
+            OSError, UsageError: as ``open_url``; OtherContentError for another size or content.
             RunFailedError: the shard is larger than the cache.
         """
         if shard.size > self.limit_bytes:
@@ -177,9 +177,9 @@ def _copy(shard: RemoteShard, target: BinaryIO, options: Options) -> None:
     target.flush()
     # Most often the transfer was cut short or the network flipped a bit, so these are errors to be retried.
     if done != shard.size:
-        raise ConnectionError(f"it has {done:,} bytes, and had {shard.size:,} when it was indexed")
+        raise OtherContentError(f"it has {done:,} bytes, and had {shard.size:,} when it was indexed")
     if f"{crc:08x}" != shard.checksum:
-        raise ConnectionError("its content is not that which was indexed (its checksum is another)")
+        raise OtherContentError("its content is not that which was indexed (its checksum is another)")
 
 
 class FetchAhead:

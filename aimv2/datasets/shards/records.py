@@ -20,7 +20,7 @@ from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.cache import FetchAhead, RemoteShard, ShardCache
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.patterns import is_here, is_url
-from aimv2.datasets.shards.remote import Patience, describe_url, read_url
+from aimv2.datasets.shards.remote import OtherContentError, Patience, describe_url, is_transient, read_url
 from aimv2.datasets.shards.scan import MEMBER, hash_key, split, stamp_at
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
 from aimv2.datasets.stamps import changes, stamp_of
@@ -259,6 +259,9 @@ class ShardRecords(Records):
             return self._patience.read(lambda: self._read_once(shard, offset, length))
         except OSError as error:
             name, why = self._index.name(shard), error.strerror or str(error)
+            if is_transient(error) and not isinstance(error, OtherContentError):
+                message = f"the shard {name} cannot be read: {why}; retry when its disk or server works again"
+                raise RunFailedError("node", message) from error
             raise RunFailedError(
                 "data",
                 f"the shard {name} cannot be read: {why}; if it is gone or has changed, run {command(self._location)}",
@@ -287,7 +290,7 @@ class ShardRecords(Records):
             self._gives_parts = False
             return content[offset : offset + length]
         if len(content) < length:
-            raise ConnectionError(f"it ends {length - len(content):,} bytes too early")
+            raise OtherContentError(f"it ends {length - len(content):,} bytes too early")
         return content
 
     def _open_shard(self, shard: int) -> "_Shard | None":

@@ -29,6 +29,10 @@ Options = Mapping[str, Any]  # of a file system, as fsspec takes them
 Value = TypeVar("Value")
 
 
+class OtherContentError(ConnectionError):
+    """What was transferred is not what was indexed: it was cut short, the network erred, or the shard has changed."""
+
+
 class Patience:
     """Attempts at reads that can fail for a moment.
 
@@ -121,6 +125,8 @@ def translated(action: Callable[[], Value]) -> Value:
         if error.__cause__ is None or status in GONE or isinstance(error.__cause__, FileNotFoundError):
             raise
         raise _os_error(error.__cause__) from error
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or "the server does not answer") from error
     except (OSError, ImportError, ValueError):
         raise
     except Exception as error:

@@ -383,11 +383,10 @@ def test_a_web_server_that_fails_for_a_while_is_outlasted(web, is_expected):
 def test_a_web_server_that_keeps_failing_is_one_sentence(web):
     server, records, _ = web
     server.before = lambda *_: 503
-    with pytest.raises(
-        RunFailedError,
-        match=r"the shard http://.*/00000.tar cannot be read: the server answers 503 Service Unavailable; if",
-    ):
+    sentence = r"the shard http://.*/00000.tar cannot be read: the server answers 503 Service Unavailable; retry when"
+    with pytest.raises(RunFailedError, match=sentence) as found:
         records.image(0)
+    assert found.value.cause == "node"
 
 
 @pytest.fixture
