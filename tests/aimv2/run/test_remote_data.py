@@ -71,7 +71,7 @@ def test_a_run_whose_server_fails_goes_on_when_it_works_again(planned, tmp_path)
     server.before = lambda *_: None
     assert execute(run.acquire(config), config) is None
     assert run.result()["metrics"] == undisturbed.result()["metrics"]
-    assert run.result()["attempts"] == 2
+    assert run.num_attempts == 2
 
 
 def test_a_shard_that_the_server_changes_fails_the_run(planned):
