@@ -29,6 +29,7 @@ FOLDER = "code"
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
 NAME = re.compile(rf"({re.escape(PARTIAL)})?[0-9a-f]{{12}}")
 SOURCE = Path(__file__).parents[1]
+COMMITTED = "reports/published/sensitivity*/sensitivity.json"  # reports read these (analysis/judgement/sensitivity.py)
 CODE = "code="  # the argument of a launch that names a snapshot
 
 
@@ -43,6 +44,8 @@ def worker_environment(run: RunConfig, cores: int) -> dict[str, str]:
 @lru_cache  # one snapshot per launch, however often it starts workers
 def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     """Copy the packages to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
+
+    The committed findings of sensitivity studies are copied too, so that a report by the snapshot knows them.
 
     The digest covers all files of the snapshot, with the commit. An existing snapshot is used again, and code that runs
     from a snapshot of this folder is that snapshot.
@@ -65,7 +68,7 @@ def _copied(source: Path, code: Path) -> Path:
         about = {"commit": git_commit(source / "aimv2"), "changes": keep_changes(code.parent, source / "aimv2")}
         (partial / FROZEN).write_text(json.dumps(about) + "\n")
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
-        for path in [source / LOCK, *files]:
+        for path in [source / LOCK, *files, *source.glob(COMMITTED)]:
             copy = partial / path.relative_to(source)
             if path.is_file() and "__pycache__" not in path.parts:
                 copy.parent.mkdir(parents=True, exist_ok=True)

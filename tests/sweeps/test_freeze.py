@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import analysis.judgement.sensitivity
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
+from analysis.judgement.sensitivity import COMMITTED
 from sweeps.freeze import PACKAGES, SOURCE, freeze
 from tests.helpers.marks import exhaustive
 from tests.helpers.sweeps import SMALL, small_sweep
@@ -45,6 +48,19 @@ def test_a_snapshot_has_every_file_but_caches(source, tmp_path):
     assert sorted(path.name for path in copy.iterdir()) == sorted([*PACKAGES, "frozen.json"])
     assert not list(copy.rglob("__pycache__"))
     assert [path.name for path in copy.parent.iterdir()] == [copy.name], "no partial copy"
+
+
+def test_a_snapshot_has_the_committed_findings_of_sensitivity_studies(source, tmp_path):
+    """A finalizer job that runs it judges by them, as the launch does."""
+    for name in ("sensitivity_laptop/sensitivity.json", "sensitivity/report.md", "eos/records.parquet"):
+        path = source / "reports/published" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    copy = frozen(tmp_path / "runs", source)
+    copied = [path.relative_to(copy) for path in (copy / "reports").rglob("*") if path.is_file()]
+    assert copied == [Path("reports/published/sensitivity_laptop/sensitivity.json")]
+    module = copy / Path(analysis.judgement.sensitivity.__file__).relative_to(SOURCE)
+    assert module.parents[2] / COMMITTED.relative_to(SOURCE) == copy / copied[0].parents[1], "where reports look"
 
 
 def test_equal_code_is_copied_once_and_a_launch_keeps_its_snapshot(source, tmp_path):
