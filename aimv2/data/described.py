@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from aimv2.base.errors import UsageError
-from aimv2.config.data_config import DataConfig
+from aimv2.config.data_config import DataConfig, is_described
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CaptionKind, Sides
 from aimv2.data.tasks import TransferSet
@@ -75,3 +75,25 @@ def described() -> DescribedData:
         if not PLUGIN.startswith(str(error.name)):
             raise
         raise UsageError(f"data in files is read by {PLUGIN.rpartition('.')[0]}, which is not installed") from error
+
+
+def shares_of_captions(data: DataConfig) -> str:
+    """Return in words how often training shows captions of each kind; empty unless a source in files has both.
+
+    Raises:
+        UsageError: a description cannot be read.
+    """
+    weights = data.weights or [1] * len(data.sources)
+    shares = {
+        name: data.dense_share(number)
+        for number, (name, source, weight) in enumerate(zip(data.names, data.sources, weights, strict=True))
+        if weight and is_described(source) and len(described().caption_kinds(source)) > 1
+    }
+    if not shares:
+        return ""
+    each = {name: f"{100 * share:g} % dense, {100 * (1 - share):g} % short" for name, share in shares.items()}
+    is_same = len(shares) == len(data.sources) and len(set(each.values())) == 1
+    text = each.popitem()[1] if is_same else "; ".join(f"{name} {words}" for name, words in each.items())
+    if data.dense_fractions is None:
+        return f"captions: {text} (data.dense_fraction={data.dense_fraction:g})"
+    return f"captions: {text} (data.dense_fractions=[{','.join(f'{share:g}' for share in data.dense_fractions)}])"

@@ -21,6 +21,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
+from aimv2.data.described import shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import RUN_VALUES, compose, run_config
@@ -137,6 +138,8 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
     if config.budget.samples:
         console.print(f"setup: {_described_setup(config)}", highlight=False, soft_wrap=True)
+        if shares := shares_of_captions(config.data):
+            console.print(shares, highlight=False, soft_wrap=True, markup=False)
     check_limits(limits, cost, num_workers=1)
     if config.device == "cpu":
         check_cpu(cost.flops, limits)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.cli import main
+from tests.helpers.own_data import own_source
 from tests.helpers.training import small_run
 
 ROOT = Path(__file__).parents[3]
@@ -186,3 +187,9 @@ def test_ctrl_c_on_several_ranks_saves_a_checkpoint_from_which_they_resume(tmp_p
     assert (resumed.returncode, resumed.stderr) == (0, "")
     (manifest,) = tmp_path.glob("v2-*/attempts/0002/manifest.json")
     assert json.loads(manifest.read_text())["resumed"]["step"] > 0
+
+
+def test_own_data_are_trained_with_shares_of_captions_that_are_told(train, tmp_path):
+    status, printed, _ = train(f"data.sources=[{own_source(tmp_path)}]", "limit=1FLOPs")
+    assert status == 2
+    assert "captions: 90 % dense, 10 % short (data.dense_fraction=0.9)" in printed
