@@ -22,6 +22,7 @@ from ablations.overrides import overrides_from, study_overrides
 from ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
+from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict, to_dict
 from aimv2.config.signature import signature
 
@@ -53,6 +54,11 @@ class Request:
         """The name of its report and of its record; it differs by scale."""
         scales = dict.fromkeys(cell.config.scale for cell in self.cells)
         return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
+
+    @property
+    def baseline(self) -> RunConfig:
+        """The baseline's run, of any seed."""
+        return next(cell.config for cell in self.cells if cell.arm == self.study.baseline)
 
 
 def write_request(runs_dir: Path, request: Request) -> None:

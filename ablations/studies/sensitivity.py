@@ -19,6 +19,7 @@ PIXELS_ONLY, IMAGE_ONLY = "pixels_only", "image_only"  # the rung that trains on
 WITHOUT_WORDS = (PIXELS_ONLY, "positive_control")  # no meaning of words reaches the encoder
 WITHOUT_PIXELS = ("pixels_shuffled",)  # no meaning of pixels reaches a decoder
 FLOOR = (PIXELS_ONLY, *WITHOUT_PIXELS)  # better than untrained: the encoder learns of images
+OTHER_SIZES = ("depth_050", "depth_200", "width_050", "width_200")  # rungs that cannot start from the base's weights
 # What a metric must see before it decides a claim of a kind.
 RUNGS: Mapping[Kind, tuple[str, ...]] = {
     "words": WITHOUT_WORDS,

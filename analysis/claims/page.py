@@ -19,7 +19,7 @@ from analysis.inference.looks import Look
 from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
 from analysis.judgement.findings import Findings, findings_in
 from analysis.judgement.planner import Planner, in_words, planner_of
-from analysis.judgement.sensitivity import COMMITTED, read_sensitivity, without_command
+from analysis.judgement.sensitivity import COMMITTED, read_sensitivity
 from analysis.judgement.verdicts import compared_in_words
 from analysis.sections.numbers import estimate, verdict_values
 from analysis.sections.scaling.agreement import scales_section
@@ -136,14 +136,14 @@ def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
     if claim.why_not:
         return (claim.why_not,)
     planners = {slug: planned(claim.id, slug, reports_dir) for slug in studies if claim.id in STUDIES[slug].claims}
-    return tuple(f"{slug}: {without_command(one.blind) or in_words(one.seeds)}" for slug, one in planners.items())
+    return tuple(f"{slug}: {one.blind or in_words(one.seeds)}" for slug, one in planners.items())
 
 
 def planned(claim: str, slug: str, reports_dir: Path) -> Planner:
     """Return the planner of a claim for the first look at a study at its own scale."""
     study, base = STUDIES[slug], _base(slug)
     baseline = study.arm(study.baseline).change(base)
-    return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline), base.scale)
+    return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline))
 
 
 def _base(slug: str) -> RunConfig:

@@ -21,8 +21,9 @@ from analysis.evidence.recorded import FILE
 from analysis.evidence.records import Records, read_records
 from analysis.inference.looks import Look, looks_path, num_looks
 from analysis.judgement.planner import Planner, planner_of
-from analysis.judgement.sensitivity import COMMITTED, read_sensitivity
+from analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by
 from analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
+from analysis.judgement.unmeasured import AUTO, impossible, unmeasured
 
 MAX_SEEDS = 16
 LIMIT = "2h"
@@ -82,11 +83,12 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     arms = [arm for arm in study.arms if arm in needed]
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
-    looks, sensitivity = num_looks(looks_path(Path(own["runs_dir"]), folder)), read_sensitivity(checks_dir, baseline)
+    looks, nearest = num_looks(looks_path(Path(own["runs_dir"]), folder)), nearest_ladder(checks_dir, baseline)
+    sensitivity = sensitivity_by(nearest, baseline)
 
     def planned(number: int) -> tuple[Planner, list[int]]:
         """Return what the look of this number can show, and the seeds that it takes."""
-        planner = planner_of(study, claim.id, Look(number).level, sensitivity, baseline.scale)
+        planner = planner_of(study, claim.id, Look(number).level, sensitivity)
         return planner, list(range(_num_seeds(own["seeds"], planner)))
 
     (planner, seeds), committed = planned(looks + 1), None
@@ -119,8 +121,12 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
         *(planner.text(one, num_seeds) for one in expectations),
         "Each line takes its comparison by itself, at the level of the next look.",
     )
+    why = planner.blind
+    alone = replace(study, claims={claim.id: expectations})
+    if why and (lacking := unmeasured(alone, baseline, nearest, impossible(baseline))):
+        why = "" if AUTO in others else f"{lacking}; {AUTO} measures it beside the study"
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
-    blind = f"{planner.blind}. {where}" if planner.blind else ""
+    blind = f"{why}. {where}" if why else ""
     return CheckPlan(study, launched, checks_dir, folder, num_seeds, committed, text, blind)
 
 

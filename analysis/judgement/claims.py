@@ -62,7 +62,7 @@ class Answer:
             return math.nan
         found = self.findings
         level = Look(found.look.number + 1).level
-        return planner_of(found.study, self.claim.id, level, found.sensitivity, found.config.scale).seeds
+        return planner_of(found.study, self.claim.id, level, found.sensitivity).seeds
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:

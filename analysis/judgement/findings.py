@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,9 +32,11 @@ from analysis.judgement.sensitivity import (
     base_of,
     insensitive,
     margins,
-    read_sensitivity,
+    nearest_ladder,
+    sensitivity_by,
     sensitivity_of,
 )
+from analysis.judgement.unmeasured import unmeasured
 from analysis.judgement.verdicts import Verdict, verdicts
 
 
@@ -50,6 +52,8 @@ class Findings:
         comparisons: each requested arm but the baseline, in the primary metric.
         verdicts: by claim.
         search: that whose winner is compared with the baseline; None for other studies.
+        unmeasured: what of the sensitivity that the study needs was not measured, as a clause; empty if nothing is
+            missing.
     """
 
     study: Study
@@ -62,6 +66,7 @@ class Findings:
     controls: Sequence[ControlOutcome]
     verdicts: Mapping[str, Verdict]
     search: Search | None = None
+    unmeasured: str = ""
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -70,7 +75,7 @@ class Findings:
     @property
     def config(self) -> RunConfig:
         """The baseline's run, of any seed."""
-        return baseline_of(self.request)
+        return self.request.baseline
 
     @property
     def metric(self) -> str:
@@ -101,7 +106,7 @@ class Findings:
 
         The sensitivity study measures what the metric can see, and it must not withhold that.
         """
-        return "" if self.ladder else insensitive(self.metric, self.sensitivity, self.config.scale)
+        return "" if self.ladder else insensitive(self.metric, self.sensitivity)
 
     @property
     def withheld(self) -> list[str]:
@@ -130,7 +135,7 @@ def judge(
         sensitivity: what was measured before; a sensitivity study measures its own.
         search: that whose winner the runs confirm.
     """
-    study, config, ladder = with_actual_ratios(request.study, request.cells), baseline_of(request), None
+    study, config, ladder = with_actual_ratios(request.study, request.cells), request.baseline, None
     if measures_sensitivity(study):
         ladder = climb(study, evidence, config)
         sensitivity = sensitivity_of(ladder)
@@ -161,10 +166,6 @@ def judge(
 def measures_sensitivity(study: Study) -> bool:
     """True for a sensitivity study, which needs no earlier one."""
     return study.slug == SLUG and not study.is_search
-
-
-def baseline_of(request: Request) -> RunConfig:
-    return next(cell.config for cell in request.cells if cell.arm == request.study.baseline)
 
 
 def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
@@ -218,9 +219,13 @@ def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
 
 def findings_of(records: Records, reports_dir: Path) -> Findings:
     """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
-    request = records.request
-    sensitivity = {} if measures_sensitivity(request.study) else read_sensitivity(reports_dir, baseline_of(request))
-    return judge(records.request, records.evidence, records.look, sensitivity, records.search)
+    request, evidence = records.request, records.evidence
+    if measures_sensitivity(request.study):
+        return judge(request, evidence, records.look, {}, records.search)
+    nearest = nearest_ladder(reports_dir, request.baseline)
+    found = judge(request, evidence, records.look, sensitivity_by(nearest, request.baseline), records.search)
+    absent = [metric for metric in request.study.deciding_metrics if not len(evidence.values(metric))]
+    return replace(found, unmeasured=unmeasured(request.study, request.baseline, nearest, absent))
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:

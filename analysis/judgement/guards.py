@@ -98,7 +98,7 @@ def is_unequal(study: Study, evidence: Evidence, arm: str) -> bool:
 
 def _sensitivity(findings: Findings, metric: str) -> str:
     """Return that a metric decides nothing; empty if it can, and in the study that measures it."""
-    if findings.ladder or not insensitive(metric, findings.sensitivity, findings.config.scale):
+    if findings.ladder or not insensitive(metric, findings.sensitivity):
         return ""
     if metric not in findings.sensitivity:
         return f"the sensitivity of {metric} was not measured"

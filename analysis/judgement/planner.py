@@ -22,14 +22,12 @@ class Planner:
         study: one that judges the claim, with measured margins.
         level: of the next look (``Look.level``).
         sensitivity: by metric, on the study's baseline.
-        scale: of that run, to name in reasons.
     """
 
     study: Study
     claim: str
     level: float
     sensitivity: Mapping[str, MetricSensitivity]
-    scale: str
 
     @property
     def expectations(self) -> Sequence[Expected]:
@@ -40,7 +38,7 @@ class Planner:
         """Why a metric of the claim does not decide it; empty if all can."""
         metrics = dict.fromkeys(metric for one in self.expectations for metric in one.metrics)
         kinds = CLAIMS[self.claim].kinds
-        return next(filter(None, (insensitive(metric, self.sensitivity, self.scale, kinds) for metric in metrics)), "")
+        return next(filter(None, (insensitive(metric, self.sensitivity, kinds) for metric in metrics)), "")
 
     @property
     def seeds(self) -> float:
@@ -94,11 +92,9 @@ class Planner:
         return Noise(scale * seen.noise.seeds, 0.0 if isinstance(one, Ranges) else scale * seen.noise.items)
 
 
-def planner_of(
-    study: Study, claim: str, level: float, sensitivity: Mapping[str, MetricSensitivity], scale: str
-) -> Planner:
+def planner_of(study: Study, claim: str, level: float, sensitivity: Mapping[str, MetricSensitivity]) -> Planner:
     """Return the planner of a claim; the study gets the measured margins."""
-    return Planner(study.with_margins(margins(sensitivity)), claim, level, sensitivity, scale)
+    return Planner(study.with_margins(margins(sensitivity)), claim, level, sensitivity)
 
 
 def in_words(seeds: float) -> str:

@@ -6,7 +6,6 @@ is the same run in all but its seed.
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,9 +30,8 @@ from ablations.study import UNTRAINED
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.data_config import CHECKED
-from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import DESCRIBED, identity, is_name
+from aimv2.config.signature import identity
 from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
 from aimv2.spec.objectives import objective
 from analysis.document.data import plain
@@ -46,15 +44,12 @@ SLUG = STUDY.slug
 FILE = "sensitivity.json"
 COMMITTED = Path(__file__).parents[2] / "reports" / PUBLISHED
 
+NOT_MEASURED = "the sensitivity was not measured on this base run"
 HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster
-TO_RUN = ": run "  # between a reason and the command that removes it
 MAX_SEEDS = 999
-MAX_NAMED = 3  # differing values that a text names
 # Of a run's identity, what changes single numbers but not what a metric can see.
 NOT_BASE = frozenset({"seed", "threads", "ranks"})
-SAME_SIZE = (STUDY.baseline, *SAMPLES)  # arms whose network is that of the base
 FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
-FILLED_IN = (FINGERPRINT, "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -111,6 +106,16 @@ class Ladder:
     rungs: Mapping[str, str]
     metrics: Mapping[str, Seen]
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """The rungs whose effect on a metric is known."""
+        return frozenset(rung for seen in self.metrics.values() for rung in seen.effects)
+
+    @property
+    def unmeasured(self) -> list[Kind]:
+        """The kinds of effects of which a rung is not known."""
+        return [kind for kind, rungs in RUNGS.items() if not self.measured.issuperset(rungs)]
+
 
 @dataclass(frozen=True)
 class MetricSensitivity:
@@ -133,11 +138,10 @@ class MetricSensitivity:
 
 
 def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, MetricSensitivity]:
-    """Return the sensitivity of each metric that was measured at the run's scale; empty if none was.
+    """Return the sensitivity of each metric that was measured on this run, whatever its seed; empty if none was.
 
     The reports folder comes first, then the reports that are committed with this code. In both, every folder counts
-    whose name starts with ``sensitivity``. If all hold for other runs than this one, no metric decides, and the texts
-    say what differs from the nearest.
+    whose name starts with ``sensitivity``.
 
     Args:
         config: the baseline's run.
@@ -150,45 +154,35 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
 
 def sensitivity_by(nearest: Ladder | None, config: RunConfig) -> Mapping[str, MetricSensitivity]:
     """Return the sensitivity of each metric by the nearest findings, as ``read_sensitivity`` does."""
-    if nearest is None:
-        return {}
-    return sensitivity_of(nearest) if holds_for(nearest, config) else _of_another_base(nearest, config)
+    return {} if nearest is None or not holds_for(nearest, config) else sensitivity_of(nearest)
 
 
 def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:
-    """Return the findings at the run's scale whose base differs least from it; None if there are none.
+    """Return the findings at the run's scale whose base differs least from it, of several those of most rungs; None if
+    there are none.
 
     Where they are read from, and errors, are as in ``read_sensitivity``.
     """
     paths = [path for folder in (reports_dir, COMMITTED) for path in sorted(folder.glob(f"{SLUG}*/{FILE}"))]
     ladders = [ladder for ladder in map(read_ladder, paths) if ladder.base["scale"] == config.scale]
-    return min(ladders, key=lambda ladder: len(_differences(ladder, config)), default=None)
+    return min(ladders, key=lambda one: (len(differences(one, config)), -len(one.measured)), default=None)
 
 
 def holds_for(ladder: Ladder, config: RunConfig) -> bool:
     """True if the findings are those of this run, whatever its seed."""
-    return not _differences(ladder, config)
+    return not differences(ladder, config)
 
 
-def not_measured(metric: str, scale: str) -> str:
-    """Say that a metric's sensitivity is unknown, and what to run."""
-    return (
-        f"sensitivity of {metric} at scale {scale} was not measured{TO_RUN}"
-        f"python sweeps/launch.py sweep={SLUG} scale={scale}, on the same data"
-    )
+def differences(ladder: Ladder, config: RunConfig) -> list[str]:
+    """Return the paths at which the base of the findings differs from this run."""
+    base = base_of(config)
+    return [path for path in {**base, **ladder.base} if ladder.base.get(path) != base.get(path)]
 
 
-def without_command(reason: str) -> str:
-    """Return why a metric decides nothing, without the command that would measure it."""
-    return reason.partition(TO_RUN)[0]
-
-
-def insensitive(
-    metric: str, sensitivity: Mapping[str, MetricSensitivity], scale: str, kinds: Sequence[Kind] = ()
-) -> str:
+def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
     """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
     if metric not in sensitivity:
-        return not_measured(metric, scale)
+        return NOT_MEASURED
     own = sensitivity[metric]
     if own.is_blind:
         return own.text
@@ -280,6 +274,17 @@ def applies(metric: str, rung: str) -> bool:
     return rung != PIXELS_ONLY or is_reported(metric, objective(IMAGE_ONLY))
 
 
+def floor_of(metric: str, base: str) -> tuple[str, ...]:
+    """Return the rungs that a metric must tell from the base: before training, and without words or own pixels.
+
+    Args:
+        base: the objective of the base.
+    """
+    reads_words = objective(base).reads_captions and not is_of_pixels(metric)
+    floor = WITHOUT_WORDS if reads_words else WITHOUT_PIXELS
+    return (UNTRAINED, *(rung for rung in floor if applies(metric, rung)))
+
+
 def sees(metric: str, rung: str, seen: Seen) -> bool:
     """True if the 95 % interval of a rung's effect excludes zero on the side where it must lie."""
     if rung not in seen.effects:
@@ -322,9 +327,7 @@ def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> st
     if not curve.is_monotone:
         points = ", ".join(f"{share:g} x {harm:+.3g}" for share, harm in sorted(curve.harms.items()))
         return f"does not get worse with every cut in samples (samples, and how much worse: {points})"
-    reads_words = objective(str(ladder.base["objective.name"])).reads_captions
-    floor = WITHOUT_WORDS if reads_words and not is_of_pixels(metric) else WITHOUT_PIXELS
-    for rung in (UNTRAINED, *(rung for rung in floor if applies(metric, rung))):
+    for rung in floor_of(metric, str(ladder.base["objective.name"])):
         label = ladder.rungs.get(rung, rung)
         if rung not in seen.effects:
             return f"was not measured on: {label}"
@@ -342,48 +345,3 @@ def _labels(rungs: Sequence[str], ladder: Ladder) -> str:
 
 def _shown(rung: str, seen: Seen) -> str:
     return seen.effects[rung].text() if rung in seen.effects else "not measured"
-
-
-def _of_another_base(ladder: Ladder, config: RunConfig) -> dict[str, MetricSensitivity]:
-    changed, base = _differences(ladder, config), base_of(config)
-    measured, here = _some(ladder.base, changed), _some(base, changed)
-    typed = base | {path: value_at(config, path) for path in DESCRIBED}  # where the files are, not only their names
-    overrides = [shlex.quote(f"{path}={_typed(typed.get(path))}") for path in changed if not path.startswith(FILLED_IN)]
-    # A suffix, so that it does not replace the other report.
-    suffix = next((path.rpartition(".")[2] for path in changed if not path.startswith(FILLED_IN)), "data")
-    words = ["python sweeps/launch.py", f"sweep={SLUG}", *_started(config), *overrides, f"sweep.suffix={suffix}"]
-    command = " ".join(words)
-    text = f"was measured at scale {config.scale} with {measured}, not with {here}{TO_RUN}{command}"
-    return {
-        metric: MetricSensitivity(metric, f"sensitivity of {metric} {text}", is_blind=True) for metric in ladder.metrics
-    }
-
-
-def _started(config: RunConfig) -> list[str]:
-    """Return the overrides that start a sensitivity study as the run was: from its scale, or from its weights.
-
-    An encoder of another size cannot start from given weights, so arms of other sizes are left out.
-    """
-    start = config.start
-    scale = [] if is_name(start.fingerprint) else [f"scale={config.scale}"]
-    teacher = [f"start.teacher={start.teacher}"] if start.teacher else []
-    weights = [f"start.weights={start.weights}", f"sweep.arms=[{','.join(SAME_SIZE)}]"] if start.weights else []
-    return scale + [shlex.quote(override) for override in teacher + weights]
-
-
-def _some(values: Mapping[str, Any], paths: Sequence[str]) -> str:
-    """Return the first values, and the number of the others."""
-    shown = ", ".join(f"{path}={_typed(values.get(path))}" for path in paths[:MAX_NAMED])
-    return shown if len(paths) <= MAX_NAMED else f"{shown} and {len(paths) - MAX_NAMED} more"
-
-
-def _differences(ladder: Ladder, config: RunConfig) -> Sequence[str]:
-    base = base_of(config)
-    return [path for path in {**base, **ladder.base} if ladder.base.get(path) != base.get(path)]
-
-
-def _typed(value: object) -> str:
-    """Return a value as it is typed on a command line."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_typed, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

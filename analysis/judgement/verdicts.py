@@ -73,7 +73,7 @@ def verdicts(
         metrics = dict.fromkeys(metric for one in expectations for metric in one.metrics)
         arms = dict.fromkeys(arm for one in expectations for arm in one.arms)
         absent = [f"{metric} is {why}" for metric in metrics if (why := _why_absent(evidence, metric))]
-        blind = [insensitive(metric, sensitivity, config.scale, CLAIMS[claim].kinds) for metric in metrics]
+        blind = [insensitive(metric, sensitivity, CLAIMS[claim].kinds) for metric in metrics]
         reasons = [
             *_not_run(evidence, arms),
             *reasons_to_withhold(study, evidence, arms),

@@ -47,10 +47,9 @@ def _why_withheld(findings: Findings) -> str:
     first = findings.withheld[0]
     if first != findings.blind:
         return first
-    scale = findings.config.scale
     if findings.metric not in findings.sensitivity:
-        return f"the sensitivity of `{findings.metric}` was not measured at scale {scale}"
-    return f"`{findings.metric}` was not shown to see the known effects at scale {scale}"
+        return first
+    return f"`{findings.metric}` was not shown to see the known effects at scale {findings.config.scale}"
 
 
 def _of_arms(findings: Findings) -> str:
@@ -99,9 +98,10 @@ def _of_ladder(findings: Findings, ladder: Ladder) -> str:
     if not seen:
         return "No metric of claims sees the known effects, so none decides a claim here."
     best = max(seen, key=lambda name: (len(seen[name]), name == READER))
-    unseen = [KINDS.get(kind, kind) for kind in RUNGS if kind not in seen[best]]
+    kinds = [kind for kind in RUNGS if kind in seen[best] or kind not in ladder.unmeasured]
+    unseen = [KINDS.get(kind, kind) for kind in kinds if kind not in seen[best]]
     rest = f", but not on {', '.join(unseen)}" if unseen else ""
-    return f"`{best}` may decide claims on {len(seen[best])} of {len(RUNGS)} kinds of effects{rest}."
+    return f"`{best}` may decide claims on {len(seen[best])} of {len(kinds)} kinds of effects{rest}."
 
 
 def _of_law(findings: Findings, law: Fitted) -> str:

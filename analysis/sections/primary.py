@@ -11,7 +11,6 @@ from analysis.judgement.compare import Comparison
 from analysis.judgement.conclusions import look_note, power
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes
-from analysis.judgement.sensitivity import not_measured
 from analysis.sections.words import metric_title, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
@@ -37,13 +36,11 @@ def _metric(findings: Findings) -> Paragraph:
     unit = f" in {escape(findings.unit)}" if findings.unit else ""
     better = "lower" if study.lower_is_better else "higher"
     measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
-    metric, scale = findings.metric, findings.config.scale
-    known = findings.sensitivity
-    seen = known[metric].text if metric in known else not_measured(metric, scale)
-    seen = f"S{seen[1:]}" if seen.startswith("sensitivity of ") else f"Sensitivity: {seen}"
+    metric, known = findings.metric, findings.sensitivity
+    seen = known[metric].text if metric in known else "not measured on this base run"
     return Paragraph(
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
-        f" {study.primary_margin:.3g}. {seen}."
+        f" {study.primary_margin:.3g}. Sensitivity: {seen}."
     )
 
 

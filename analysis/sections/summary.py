@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ablations.adapt import announcements
 from ablations.catalogue import STUDIES
@@ -16,6 +16,8 @@ from analysis.judgement.claims import Answer, overall, whole_claims
 from analysis.judgement.controls import ControlOutcome
 from analysis.judgement.findings import Findings
 from analysis.judgement.guards import arm_notes
+from analysis.judgement.sensitivity import NOT_MEASURED
+from analysis.judgement.unmeasured import AUTO
 from analysis.judgement.verdicts import Verdict, compared_in_words
 from analysis.sections.words import metric_title, seen, with_limits
 
@@ -35,8 +37,25 @@ def _with_parts(findings: Findings, name: str) -> str:
 
 def sections(findings: Findings) -> list[Section]:
     """Return the sections of the summary."""
-    parts = _claims, _kinds, _arms, _controls, _unseen, _run
+    parts = _unmeasured, _claims, _kinds, _arms, _controls, _unseen, _run
     return [found for part in parts if (found := part(findings)) is not None]
+
+
+def _unmeasured(findings: Findings) -> Section | None:
+    """Return what of the sensitivity was not measured, and the command that measures it."""
+    what = findings.unmeasured
+    if not what or not findings.compares:
+        return None
+    words, scale = list(findings.request.arguments), findings.config.scale
+    is_said = any(word.startswith(("scale=", "start.weights=")) for word in words)
+    if not is_said and scale != STUDIES[findings.study.slug].scale:  # of today
+        words.append(f"scale={scale}")
+    command = _command(dict.fromkeys([*words, AUTO]))
+    text = (
+        f"{what[0].upper()}{what[1:]}, so verdicts that need it are withheld. This command measures it beside the"
+        f" study, and writes this report again: {command}."
+    )
+    return Section("What is missing", [Paragraph(text)])
 
 
 def _claims(findings: Findings) -> Section | None:
@@ -65,14 +84,17 @@ def _kinds(findings: Findings) -> Section | None:
     if findings.ladder is None:
         return None
     used = {metric for study in STUDIES.values() for metric in study.deciding_metrics}
+    unmeasured = findings.ladder.unmeasured
     table = Table(["metric", "may decide claims on", "does not see"], name="kinds")
     for metric in findings.ladder.metrics:
         if metric in used and metric in findings.sensitivity:
             own = findings.sensitivity[metric]
             seen_kinds = [] if own.is_blind else [kind for kind in RUNGS if kind not in own.unseen]
-            unseen = [kind for kind in RUNGS if kind not in seen_kinds]
+            unseen = [kind for kind in RUNGS if kind not in seen_kinds and kind not in unmeasured]
             table.rows.append([metric, ", ".join(seen_kinds) or "nothing", ", ".join(unseen)])
     about = "By kind of effect, what the metrics that claims compare see ([all metrics](details.md#sensitivity))."
+    if unmeasured:
+        about += f" Not all rungs were run on: {', '.join(unmeasured)}."
     return Section("What claims can rest on", [Paragraph(about), table])
 
 
@@ -115,7 +137,7 @@ def _controls(findings: Findings) -> Section | None:
 def _unseen(findings: Findings) -> Section:
     """Return what the study cannot say."""
     study, evidence = findings.study, findings.evidence
-    items = [*findings.withheld]
+    items = [one for one in findings.withheld if one != NOT_MEASURED]  # "What is missing" says what and how to get it
     if len(evidence.missing):
         items.append(f"{len(evidence.missing)} runs have no result")
     open_arms = {
@@ -146,8 +168,10 @@ def _listed(names: Sequence[str]) -> str:
 def _run(findings: Findings) -> Section:
     """Return source, command, setup and cost."""
     runs, config = findings.evidence.runs, findings.config
-    command = shlex.join(["python", "sweeps/launch.py", *findings.request.arguments])
-    blocks: list[Block] = [Paragraph(f"Source: {findings.study.source}."), Paragraph(f"Command: {code_span(command)}.")]
+    blocks: list[Block] = [
+        Paragraph(f"Source: {findings.study.source}."),
+        Paragraph(f"Command: {_command(findings.request.arguments)}."),
+    ]
     if len(runs):
         hours = float(runs["seconds"].sum()) / 3600
         seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
@@ -160,3 +184,8 @@ def _run(findings: Findings) -> Section:
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])
+
+
+def _command(words: Iterable[str]) -> str:
+    """Return the command of a launch as code."""
+    return code_span(shlex.join(["python", "sweeps/launch.py", *words]))

@@ -274,7 +274,7 @@ def test_planned_seeds_decide_a_claim_with_the_planned_power():
     noise = Noise(SPREAD * np.sqrt(2))
     study, num = STUDIES[slug], 300
     margin = study.margin(READER)
-    planned = planner_of(study, claim, LEVEL, sensitive(READER, noise=noise), "laptop").seeds
+    planned = planner_of(study, claim, LEVEL, sensitive(READER, noise=noise)).seeds
     assert margin / noise.seeds > 2, "few seeds suffice, and the simulation is short"
     words_found = [
         findings_of(slug, effects={"text_first": margin}, seeds=int(planned), rng=number).verdicts[claim].word

@@ -339,7 +339,7 @@ def concluded(study, evidence):
                 one.word,
                 sorted(without_numbers(note) for note in one.qualifications),
                 [(words_of(judged.difference), judged.outcome) for judged in one.deciding],
-                f"{planner_of(study, claim, 0.975, sensitivity, 'demo').seeds:g}",
+                f"{planner_of(study, claim, 0.975, sensitivity).seeds:g}",
             )
             for claim, one in found.items()
         },

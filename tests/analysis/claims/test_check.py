@@ -236,11 +236,14 @@ def test_list_has_every_claim_below_its_source(capsys):
 @pytest.mark.exhaustive
 def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, capsys):
     """No sensitivity was measured at scale tiny: the only one lies in the folder of the checks."""
-    arguments = words(tmp_path, "scale=tiny")
+    arguments, calls = words(tmp_path, "scale=tiny"), []
     assert check(arguments, pytest.fail) == 3
     blind = capsys.readouterr().out
-    assert "is not testable at this scale: sensitivity of content_loss at scale tiny was not measured" in blind
+    assert "is not testable at this scale: the sensitivity of content_loss at scale tiny was not measured" in blind
+    assert "; sensitivity=auto measures it beside the study. Checks read sensitivity studies in" in blind
     assert f"(reports_dir={tmp_path / 'runs' / 'checks'})" in blind
+    assert check([*arguments, "sensitivity=auto", "dry_run=true"], lambda launched: calls.append(launched) or 0) == 3
+    assert "sensitivity=auto" in calls[0], "the launch measures it"
     base = resolve(run_config(compose(arguments[3:], defaults={})))
     write_ladder(tmp_path / "runs" / "checks", ladder_of(seeing(CONTENT), base), "sensitivity_tiny")
     assert check(arguments, launcher(DIFFERENCE)) == 0

@@ -63,13 +63,11 @@ def test_amount_and_interval_are_those_of_the_comparison(search):
     assert amount in conclusion(found)
 
 
-def test_metric_that_is_not_sensitive_gives_no_verdict_but_the_difference_and_what_to_run(search):
+def test_metric_whose_sensitivity_was_not_measured_gives_no_verdict_but_the_difference(search):
     found = confirmed(-0.2, search, seen={})
     text, difference = conclusion(found), found.comparisons[WINNER].difference
     assert result(found) == "no conclusion"
-    assert text.startswith(
-        "No conclusion: sensitivity of content_loss at scale demo was not measured: run python sweeps"
-    )
+    assert text.startswith("No conclusion: the sensitivity was not measured on this base run.")
     assert f"is {difference.text()} nats/token" in text
     assert "which is no verdict" in text
     assert BEST in text

@@ -23,7 +23,7 @@ NOISE = Noise(0.02)
 def planner(*expectations, noise=NOISE, **sensitivity):
     study = replace(STUDIES["caption_order"], claims={CLAIM: expectations})
     seen = MetricSensitivity(METRIC, "sees all", noise=noise, **sensitivity)
-    return planner_of(study, CLAIM, LEVEL, {METRIC: seen}, "laptop")
+    return planner_of(study, CLAIM, LEVEL, {METRIC: seen})
 
 
 def better(**values):
@@ -63,7 +63,7 @@ def test_a_blind_metric_takes_no_number_of_seeds_and_says_why():
     unseen = planner(better(effect=0.01), unseen={"words": "does not see words"})
     assert (math.isnan(unseen.seeds), unseen.blind) == (True, "does not see words")
     assert not planner(better(effect=0.01), unseen={"depth": "does not see depth"}).blind, "not the claim's kind"
-    unknown = planner_of(STUDIES["caption_order"], CLAIM, LEVEL, {}, "laptop")
+    unknown = planner_of(STUDIES["caption_order"], CLAIM, LEVEL, {})
     assert "was not measured" in unknown.blind
 
 

@@ -84,4 +84,4 @@ def test_text_names_metric_margin_sensitivity_and_look(findings):
     assert "This is look 1 at the study" in text
     assert "hold for all arms together at 97.5 % (Dunnett)" in text
     unknown = text_of(primary.section(judged_again(findings, findings.evidence, seen={})))
-    assert "The equivalence margin is 0.02. Sensitivity of content_loss at scale " in unknown
+    assert "The equivalence margin is 0.02. Sensitivity: not measured on this base run." in unknown

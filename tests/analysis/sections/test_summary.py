@@ -6,10 +6,11 @@ import pytest
 
 from ablations.studies.sensitivity import RUNGS
 from analysis.judgement.findings import findings_in
-from analysis.judgement.sensitivity import COMMITTED
+from analysis.judgement.sensitivity import COMMITTED, sensitivity_of
 from analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_of
+from tests.helpers.ladders import ladder_of, seeing
 from tests.helpers.specimen import STUDY
 
 
@@ -88,3 +89,37 @@ def test_a_sensitivity_study_says_what_claims_can_rest_on(findings):
     assert set(rows["reader_loss"]["does not see"][0].split(", ")) == unseen
     assert set(rows["reader_loss"]["may decide claims on"][0].split(", ")) == set(RUNGS) - unseen
     assert rows["probe_object"]["may decide claims on"] == ("nothing",)
+
+
+def test_what_is_missing_is_said_once_with_the_command_that_measures_it(findings):
+    unknown = judged_again(findings, findings.evidence, seen={})
+    found = sections_of(replace(unknown, unmeasured="the sensitivity of content_loss was not measured"))
+    assert text_of(found["What is missing"]) == (
+        "The sensitivity of content_loss was not measured, so verdicts that need it are withheld. This command measures"
+        " it beside the study, and writes this report again:"
+        " `python sweeps/launch.py sweep=prefix_ratio 'sweep.arms=[uniform,causal]' scale=test sensitivity=auto`."
+    )
+    assert next(iter(found)) == "What is missing", "it comes first"
+    assert "sensitivity" not in text_of(found["What was not seen"])
+    assert "What is missing" not in sections_of(findings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("scale=test", "sensitivity=auto"), "scale=test sensitivity=auto`."),
+        (("start.weights=runs/a",), "start.weights=runs/a sensitivity=auto`."),
+    ],
+)
+def test_the_command_repeats_no_argument(findings, arguments, expected):
+    request = replace(findings.request, arguments=("sweep=prefix_ratio", *arguments))
+    found = sections_of(replace(findings, request=request, unmeasured="something is not known"))
+    assert text_of(found["What is missing"]).endswith(f"`python sweeps/launch.py sweep=prefix_ratio {expected}")
+
+
+def test_a_sensitivity_study_of_some_rungs_says_which_kinds_it_did_not_run(findings):
+    ladder = ladder_of(seeing("content_loss", width_050=None, hidden_050=0.0), findings.config)
+    found = replace(findings, ladder=ladder, sensitivity=sensitivity_of(ladder))
+    section = sections_of(found)["What claims can rest on"]
+    assert "Not all rungs were run on: width." in text_of(section)
+    assert by_row(tables(section)["kinds"])["content_loss"]["does not see"] == ("attention",)
