@@ -1,4 +1,4 @@
-"""The end of a launch: what no worker does, why runs have no result, and the report."""
+"""The end of a launch: what no worker does, why runs have no result, and the reports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import read_request
+from ablations.request import Request, read_request
 from sweeps.plan import Plan
 from sweeps.status.board import print_failures
 from sweeps.tasks import Work
 
 
 def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:
-    """Finish a launch whose tasks are over, and write the report on its study, other launches of that included.
+    """Finish a launch whose tasks are over, and write the reports on its studies, other launches of these included.
 
     Args:
         reports_dir: None for runs of no study, which have no report.
@@ -21,9 +21,6 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
     Returns:
         True if each of its runs is done and it lacks nothing else.
     """
-    from analysis.report import build
-    from analysis.stamps import is_current
-
     confirmed = work.finish(plan.runs_dir, console)
     plan = replace(plan, cells=[*plan.cells, *confirmed])
     own = {*work.runs, *(cell.name for cell in confirmed)}
@@ -32,10 +29,18 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
         return not has_failed
     if waiting := set(plan.remaining()) - own:
         console.print(f"runs that are still missing: {len(waiting)}; launch the sweep again to execute them")
-    request = read_request(plan.runs_dir, plan.title, STUDIES, like=plan.cells)
-    if not work.tasks and is_current(request, plan.runs_dir, reports_dir):
-        shown = f"{reports_dir / request.folder / 'report.md'}, as it was"
-    else:
-        shown = str(build(request, plan.runs_dir, reports_dir))
-    console.print(f"report: {shown}", soft_wrap=True)
+    for request in plan.requests:
+        shown = _report(request, plan.runs_dir, reports_dir, is_new=bool(work.tasks))
+        console.print(f"report: {shown}", soft_wrap=True)
     return work.is_complete(plan.runs_dir) and not has_failed
+
+
+def _report(request: Request, runs_dir: Path, reports_dir: Path, *, is_new: bool) -> str:
+    """Write the report on a study, unless nothing is new and it is current; return its path in words."""
+    from analysis.report import build
+    from analysis.stamps import is_current
+
+    whole = read_request(runs_dir, request.folder, STUDIES, like=request.cells)
+    if not is_new and is_current(whole, runs_dir, reports_dir):
+        return f"{reports_dir / whole.folder / 'report.md'}, as it was"
+    return str(build(whole, runs_dir, reports_dir))

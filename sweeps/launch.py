@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,6 +18,7 @@ from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, guarded
+from aimv2.data.described import shares_of_captions
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from sweeps.active_launches import active_launches, new_logs
@@ -27,14 +27,11 @@ from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
-from sweeps.plan_display import PlannedSweep, report_note
+from sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader
 from sweeps.status.status import SweepStatus, plan_status
 from sweeps.tasks import Work
-
-if TYPE_CHECKING:
-    from sweeps.search.planned import PlannedSearch
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -72,6 +69,8 @@ sweeps:
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
+  sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
+                               known: both are one launch, with one price
   dry_run=true                 only print the plan and its price
   price=false                  do not time steps for dry_run= or limit=; times that were measured before are used
   runs_dir=runs                folder of the runs
@@ -121,7 +120,7 @@ def launch(
     only: Collection[str] | None = None,
     measured: Mapping[str, Training] | None = None,
 ) -> int:
-    """Print the plan, check its price, execute the runs and write the report; return the exit status.
+    """Print the plan, check its price, execute the runs and write the reports; return the exit status.
 
     Args:
         only: names of the runs to execute; None is all that are missing. The exit status is about these, and of a
@@ -130,7 +129,7 @@ def launch(
     """
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
-    if note := report_note(plan, parsed.reports_dir):
+    for note in filter(None, [report_note(parsed.request, parsed.reports_dir), parsed.note]):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.is_dry_run:
         share(plan.runs_dir)
@@ -142,6 +141,8 @@ def launch(
     if work.tasks and not parsed.is_dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
     planned.show(console, executor, parsed.clock)
+    if shares := shares_of_captions(parsed.request.baseline.data):
+        console.print(shares, soft_wrap=True, markup=False)
     if work.tasks and parsed.limits:
         num_workers = min(executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
@@ -154,29 +155,34 @@ def launch(
     return _execute(parsed, work)
 
 
-def _planned(
-    parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None
-) -> "PlannedSweep | PlannedSearch":
-    if parsed.search is None:
-        study = parsed.request.study
-        return PlannedSweep(study, parsed.plan, only, is_dry_run=parsed.is_dry_run, measured=measured)
-    from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
+    runs_dir, is_dry_run = parsed.plan.runs_dir, parsed.is_dry_run
 
-    return PlannedSearch(parsed.search, parsed.request, parsed.plan.runs_dir, is_dry_run=parsed.is_dry_run)
+    def sweep_of(request: Request) -> PlannedSweep:
+        plan = Plan(request.folder, request.cells, runs_dir)
+        return PlannedSweep(request.study, plan, only, is_dry_run=is_dry_run, measured=measured)
+
+    own: Planned = sweep_of(parsed.request)
+    if parsed.search is not None:
+        from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+
+        own = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
+    return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)
 
 
 def _execute(parsed: LaunchRequest, work: Work) -> int:
     """Execute the work and finish the launch; return the exit status."""
-    request, plan, reader = parsed.request, parsed.plan, RunReader(reads_all_first=False)
+    plan, reader = parsed.plan, RunReader(reads_all_first=False)
     if not work.tasks:
-        write_request(plan.runs_dir, request)
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
     else:
         end_abandoned(plan.runs_dir)
 
         def progress() -> SweepStatus:
             return plan_status(plan, reader, queue_of=queue_of, trials=work.trials(plan.runs_dir))
 
-        if not parsed.executor.launch(request, plan, work, parsed.reports_dir, Board(progress, console)):
+        if not parsed.executor.launch(plan, work, parsed.reports_dir, Board(progress, console)):
             return 0
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 

@@ -40,6 +40,7 @@ DATA_WORDS = (
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
 LIMIT = "limit="
+AUTO, SENSITIVITY = "auto", "sensitivity"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,16 @@ class LaunchRequest:
     Attributes:
         request: of a search, the runs of the baseline that confirm its winner.
         search: None without ``search=``.
-        plan: the runs of the request.
+        sensitivity: the study that measures what the verdicts of the request need; None if it adds none.
+        plan: the runs of both.
+        note: what ``sensitivity=auto`` comes to, in a sentence; empty without it.
     """
 
     request: Request
     search: Search | None
+    sensitivity: Request | None
     plan: Plan
+    note: str
     executor: Executor
     limits: list[Limit]
     clock: Clock
@@ -85,10 +90,15 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     search = None
     if values["search"]:
         request, search = _searched(request, base, overrides, values["search"])
+    sensitivity, note = _sensitivity(request, typed, base, values)
+    requests = (request,) if sensitivity is None else (sensitivity, request)
+    cells = [cell for one in requests for cell in one.cells]
     return LaunchRequest(
         request=request,
         search=search,
-        plan=Plan(request.folder, request.cells, Path(values["runs_dir"])),
+        sensitivity=sensitivity,
+        plan=Plan(request.folder, cells, Path(values["runs_dir"]), requests),
+        note=note,
         executor=executor,
         limits=limits,
         clock=_clock(values, executor, is_measured=is_priced and (is_dry_run or bool(limits))),
@@ -127,7 +137,14 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     values = compose(
         words,
         defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
-        values={"dry_run": False, "price": True, "detach": False, "runs_dir": "runs", "reports_dir": "reports"},
+        values={
+            "dry_run": False,
+            "price": True,
+            "detach": False,
+            "sensitivity": None,
+            "runs_dir": "runs",
+            "reports_dir": "reports",
+        },
         groups={
             "executor": default_values(),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},
@@ -174,6 +191,27 @@ def _requested(
     check_effect(typed, run, base_run(values), resolved, cells_of)
     check_metrics(study, base)
     return Request(study=study, cells=cells, arguments=arguments), base
+
+
+def _sensitivity(
+    request: Request, typed: Mapping[str, str], base: RunConfig, values: Mapping[str, Any]
+) -> tuple[Request | None, str]:
+    """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
+    if (wanted := values["sensitivity"]) is None:
+        return None, ""
+    if wanted != AUTO:
+        raise unknown("sensitivity", str(wanted), [AUTO])
+    if request.study.slug == SENSITIVITY:
+        raise UsageError(f"sensitivity={AUTO} has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
+    from analysis.judgement.sensitivity import base_of  # here, since scipy takes a second to load
+    from sweeps.sensitivity import arguments_of, missing
+
+    if not (lacking := missing(request, Path(values["reports_dir"]))):
+        return None, f"sensitivity={AUTO} adds nothing: the sensitivity of this base run was measured"
+    beside = parse(arguments_of(request, typed, base)).request
+    same = base_of(beside.baseline) == base_of(request.baseline)
+    assert same, f"sweep={request.study.slug}: its baseline has values that cannot be typed"
+    return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"
 
 
 def _searched(

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ablations.expand import Cell
+from ablations.request import Request
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -18,11 +19,17 @@ NONE: Mapping[str, Path] = {}
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells with their runs; cells with equal configs share a run."""
+    """Cells with their runs; cells with equal configs share a run.
+
+    Attributes:
+        title: the name by which a launch of them is known: that of its study's report.
+        requests: of the studies on which the launch ends with a report, in this order; none for runs of no study.
+    """
 
     title: str
     cells: list[Cell]
     runs_dir: Path
+    requests: tuple[Request, ...] = ()
 
     @cached_property
     def runs(self) -> dict[str, RunFolder]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Column, Table
 from ablations.adapt import announcements
 from ablations.budget import UNEQUAL, Equal, flops_per_sample
 from ablations.expand import Cell, off_ratios
+from ablations.request import Request
 from ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
@@ -29,16 +31,16 @@ MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
 
 
-def report_note(plan: Plan, reports_dir: Path) -> str:
+def report_note(request: Request, reports_dir: Path) -> str:
     """Return which report the launch will replace; empty unless there is one of other runs with the same seeds."""
-    reported = recorded_runs(reports_dir, plan.title)
-    requested = {(cell.arm, cell.seed): cell.name for cell in plan.cells if not is_untrained(cell.arm)}
+    reported = recorded_runs(reports_dir, request.folder)
+    requested = {(cell.arm, cell.seed): cell.name for cell in request.cells if not is_untrained(cell.arm)}
     shared = reported.keys() & requested.keys()
     if not shared or any(reported[one] == requested[one] for one in shared):
         return ""
     return (
-        f"{reports_dir / plan.title} is the report of runs with other values, and will be replaced; sweep.suffix=NAME"
-        " gives the new one a folder of its own"
+        f"{reports_dir / request.folder} is the report of runs with other values, and will be replaced;"
+        " sweep.suffix=NAME gives the new one a folder of its own"
     )
 
 
@@ -122,6 +124,42 @@ class PlannedSweep:
                 f"{len(left)} of these runs are trained again, though finished runs of other code or another torch"
                 " differ in evaluation only; to measure the weights of these instead: python sweeps/manage.py measure"
             )
+
+
+class Planned(Protocol):
+    """What the launch of a study or of a search will do."""
+
+    @property
+    def work(self) -> Work:
+        """Its tasks."""
+
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print the plan and its price."""
+
+
+@dataclass(frozen=True)
+class PlannedTogether:
+    """What a launch will do for a study or a search, and for the sensitivity study that its verdicts need."""
+
+    sensitivity: PlannedSweep
+    own: Planned
+
+    @cached_property
+    def work(self) -> Work:
+        """The runs of both; one that they share is done once."""
+        own = self.own.work
+        more = [task for task in self.sensitivity.work.tasks if task.name not in own.runs]
+        return replace(own, tasks=[*more, *own.tasks])
+
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print both plans, each with its price, and the price of both together."""
+        self.sensitivity.show(console, executor, clock)
+        self.own.show(console, executor, clock)
+        if tasks := self.work.tasks:
+            num_shared = len(self.sensitivity.work.tasks) + len(self.own.work.tasks) - len(tasks)
+            shared = f", {num_shared} of them for both" * bool(num_shared)
+            together = f"together: {len(tasks)} runs to do{shared}; {price_of(self.work.priced, clock, executor)}"
+            console.print(together, soft_wrap=True)
 
 
 def print_study(console: Console, name: str, study: Study) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from ablations.request import Request
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from sweeps.active_launches import ActiveLaunch, Queued
@@ -76,11 +75,10 @@ class Executor(ABC):
         return ""
 
     @abstractmethod
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
-        """Save the request and start workers for this work.
+    def launch(self, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
+        """Save the requests of the plan and start workers for this work.
 
         Args:
-            plan: the runs of the request.
             board: shows their progress, and has the console.
 
         Returns:

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from rich.console import Console
 
-from ablations.request import Request, write_request
+from ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
@@ -80,9 +80,10 @@ class LocalExecutor(Executor):
             )
         return self.workers or here.workers
 
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
+    def launch(self, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Do the work, and return when all is over."""
-        write_request(plan.runs_dir, request)
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
         plan.prepare_data()
         self.complete(plan, work, board)
         return True

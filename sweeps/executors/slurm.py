@@ -3,11 +3,12 @@
 import contextlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from ablations.request import Request, write_request
+from ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
@@ -61,7 +62,7 @@ class SlurmExecutor(SlurmResources, Executor):
         self._test_arrays(runs, runs_dir)
         return ""
 
-    def launch(self, request: Request, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
+    def launch(self, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
         """Submit workers for this work and the finalizer job, and return at once; errors as in ``submit``.
 
         A run that another launch has in the queue too is done by the worker that comes first.
@@ -73,7 +74,8 @@ class SlurmExecutor(SlurmResources, Executor):
             f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
             soft_wrap=True,
         )
-        write_request(plan.runs_dir, request)
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
         return False
 
     def submit(self, plan: Plan, work: Work, reports_dir: Path | None) -> Jobs:
@@ -90,7 +92,7 @@ class SlurmExecutor(SlurmResources, Executor):
         launch_dir = new_launch(plan.runs_dir, plan.title, work.runs).resolve()
         try:
             write_work(launch_dir, work)
-            absolute = Plan(plan.title, plan.cells, plan.runs_dir.resolve())
+            absolute = replace(plan, runs_dir=plan.runs_dir.resolve())
             reports_dir = None if reports_dir is None else reports_dir.resolve()
             return submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir), work.tasks)
         except BaseException:

@@ -106,9 +106,9 @@ class FinalizerJob(Checkpointable):
     """The job that starts when no worker of the array is left, however the workers ended.
 
     Attributes:
-        plan: whose report it writes.
+        plan: whose reports it writes.
         executor: with which lost runs are submitted again.
-        reports_dir: where the report is written; None for runs of no study.
+        reports_dir: where the reports are written; None for runs of no study.
         num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.OpenTasks``).
         poll_seconds: time between two checks of runs that others hold.
     """

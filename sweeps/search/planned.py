@@ -39,15 +39,14 @@ class PlannedSearch:
     @cached_property
     def work(self) -> SearchWork:
         search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
+        plan = Plan(request.folder, request.cells, self.runs_dir)
         if self.is_dry_run and not path.exists():
             new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
-            plan = Plan(request.folder, request.cells, self.runs_dir)
             return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
-        tasks = SearchTasks(search, request.cells, self.runs_dir, is_read_only=self.is_dry_run)
-        trials = tasks.journal.settle()
-        cells = [*request.cells, *winner_cells(tasks.journal)]
         # Runs and trials that failed before this launch are tried once more.
-        tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in cells}
+        tasks = SearchTasks(search, plan.work(plan.runs).tasks, self.runs_dir, is_read_only=self.is_dry_run)
+        trials, found = tasks.journal.settle(), winner_cells(tasks.journal)
+        tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in found}
         tasks.journal.failed_before = before = frozenset(failed(trials))
         now = tasks.open_tasks()
         return SearchWork([*now.free, *now.unsure, *now.held], search, request, before)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -66,38 +65,40 @@ class SearchTasks(TaskList):
     """The tasks of a search: its unfinished trials, trials to be drawn, and the runs that confirm the winner.
 
     Args:
-        confirming: the baseline's runs that confirm the winner.
-        after: numbers of the runs' latest attempts before this launch.
+        others: the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those of
+            a study that is done beside the search.
         values: of the ``Journal``.
+
+    Attributes:
+        after: numbers of the latest attempts at the winner's runs before this launch, if they are not among the others.
     """
 
     def __init__(
         self,
         search: Search,
-        confirming: Sequence[Cell],
+        others: Sequence[Task],
         runs_dir: Path,
         watch: Watch | None = None,
-        after: Mapping[str, int] = MappingProxyType({}),
         **values: Any,
     ) -> None:
         super().__init__([], runs_dir, watch)
         self.journal = Journal(search, runs_dir, **values)
-        self._confirming = confirming
-        self.after = after
+        self._others = {task.name: task for task in others}
+        self.after: Mapping[str, int] = {}
 
     def open_tasks(self) -> OpenTasks:
         """As of other tasks; a free task without a name is a trial to be drawn."""
         trials, search = self.journal.settle(), self.journal.search
-        num_new, cells = self.journal.num_new(trials), list(self._confirming)
+        num_new, others = self.journal.num_new(trials), dict(self._others)
         if not num_new and any(trial.state in OPEN and RUN not in trial.user_attrs for trial in trials):
             self.journal.drop_half_drawn()
             trials = self.journal.trials
         if not num_new and not any(trial.state in OPEN for trial in trials):
             found = winner_cells(self.journal)
             self.journal.show_winners([cell.name for cell in found])
-            cells += found
-        confirming = [Task(cell.name, cell.config, self.after.get(cell.name, 0)) for cell in cells]
-        self._tasks = [*self.journal.tasks(trials), *confirming]
+            for cell in found:
+                others.setdefault(cell.name, Task(cell.name, cell.config, self.after.get(cell.name, 0)))
+        self._tasks = [*self.journal.tasks(trials), *others.values()]
         now = super().open_tasks()
         if self._give_up(trials, now):
             return self.open_tasks()
@@ -161,9 +162,8 @@ class SearchWork(Work):
         return [*self.configs, *([self.search.costliest] * len(self.search.seeds) if is_open else [])]
 
     def task_list(self, runs_dir: Path, watch: Watch | None = None) -> SearchTasks:
-        after = {task.name: task.after for task in self.tasks}
-        cells = self.request.cells
-        return SearchTasks(self.search, cells, runs_dir, watch, after, failed_before=self.failed_before)
+        others = [task for task in self.tasks if task.trial is None]
+        return SearchTasks(self.search, others, runs_dir, watch, failed_before=self.failed_before)
 
     def trials(self, runs_dir: Path) -> Trials:
         return trials_of(runs_dir, self.search.name)

@@ -61,10 +61,16 @@ def plan_status(
     Args:
         reader: one that is used again remembers what it has read of this sweep.
     """
-    launches = [active for active in active_launches(plan.runs_dir) if active.study == plan.title]
+    found = entries(plan.runs_dir)
+    open_runs = {name for name in plan.cell_of if name not in found or found[name].state != "done"}
+    launches = [
+        one
+        for one in active_launches(plan.runs_dir)
+        # A launch of another study does what this one lacks too, as with sensitivity=auto.
+        if one.study == plan.title or (open_runs and open_runs <= one.runs)
+    ]
     queues = {one.folder: queue_of(one) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
-    found = entries(plan.runs_dir)
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
     return SweepStatus(
         name=plan.title,

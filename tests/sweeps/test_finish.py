@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
-from ablations.request import read_request
+from ablations.request import read_request, write_request
 from sweeps.finish import finish
 from sweeps.plan import Plan
 
@@ -17,7 +17,8 @@ def ended(copied, tmp_path):
 
     def run(more=(), own=()):
         request = read_request(copied, "prefix_ratio", STUDIES)
-        plan, console = Plan(request.folder, [*request.cells, *more], copied), Console(record=True, width=200)
+        plan = Plan(request.folder, [*request.cells, *more], copied, (request,))
+        console = Console(record=True, width=200)
         is_complete = finish(plan, plan.work(own), tmp_path / "reports", console)
         assert "report: " in console.export_text(clear=False)
         assert (tmp_path / "reports" / "prefix_ratio" / "report.md").exists()
@@ -60,3 +61,14 @@ def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, 
     path.with_name("report.html").unlink()
     ended()
     assert path.with_name("report.html").exists()
+
+
+def test_reports_are_written_in_the_order_of_the_requests(copied, tmp_path):
+    """The second reads what the first has found."""
+    request = read_request(copied, "prefix_ratio", STUDIES)
+    other = replace(request, study=replace(request.study, suffix="first"))
+    write_request(copied, other)
+    plan, console = Plan(request.folder, request.cells, copied, (other, request)), Console(record=True, width=200)
+    assert finish(plan, plan.work([]), tmp_path / "reports", console)
+    lines = [line for line in console.export_text().splitlines() if line.startswith("report: ")]
+    assert lines == [f"report: {tmp_path / 'reports' / one.folder / 'report.md'}" for one in (other, request)]

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from aimv2.run.pricing.price import price
+from analysis.judgement.sensitivity import NOT_MEASURED
 from sweeps import launch
 from sweeps.parse import parse
 from sweeps.search.space import tunable
@@ -20,9 +22,16 @@ def command(cache_dir, tmp_path):
     def arguments(sweep, *more):
         small = ("evaluation.num_items=8", "evaluation.num_pairs=8", "evaluation.num_other_images=8")
         folders = (f"runs_dir={tmp_path / 'runs'}", f"reports_dir={tmp_path / 'reports'}")
-        own = (f"data.sources=[{','.join(sources)}]", "executor=debug", "sweep.seeds=1", *small, *folders)
+        own = (
+            f"data.sources=[{','.join(sources)}]",
+            "executor=debug",
+            "sweep.seeds=1",
+            "budget.samples=32",
+            *small,
+            *folders,
+        )
         kept = [word for word in own if word.partition("=")[0] not in {one.partition("=")[0] for one in more}]
-        words = small_sweep(cache_dir, "budget.samples=32", *kept, *more, sweep=sweep)
+        words = small_sweep(cache_dir, *kept, *more, sweep=sweep)
         return [word.replace("PETS", f"[{tmp_path / 'pets.yaml'}]") for word in words]
 
     return arguments
@@ -74,3 +83,41 @@ def test_search_does_not_choose_by_a_labelled_set(command):
     base = parse([*command("data_mix", "evaluation.sets=PETS"), "dry_run=true"]).request.cells[0].config
     assert {"content_loss", "image_gain"} <= set(tunable(base))
     assert not [name for name in tunable(base) if name.startswith(("probe", "knn"))]
+
+
+@pytest.mark.exhaustive
+def test_verdict_on_own_data_takes_one_launch(command, tmp_path, capsys):
+    """First without the sensitivity of these data, whose report says how to get it; then with the command it names."""
+    words = command("caption_order", "sweep.seeds=2", "budget.samples=64", "budget.batch_size=8")
+    reports = tmp_path / "reports"
+    assert launch.main(words) == 0
+    capsys.readouterr()
+    text = pages(reports / "caption_order")
+    assert NOT_MEASURED in text
+    assert text.count("sensitivity=auto") == 1, "what is missing is said once"
+    assert "The sensitivity of reader_loss at scale demo was " in text
+
+    wanted, own = parse([*words, "sensitivity=auto", "dry_run=true"]), parse([*words, "dry_run=true"])
+    names = {cell.name for one in wanted.plan.requests for cell in one.cells}
+    missing = names - {cell.name for cell in own.plan.cells}
+    assert len(wanted.plan.runs) == len(names), "runs of both are one run"
+    flops = price([wanted.plan.cell_of[name].config for name in missing], lambda run: None).flops
+    assert launch.main([*words, "sensitivity=auto", f"limit={0.99 * flops / 1e9}GFLOPs"]) == 2, "the limit counts both"
+    assert launch.main([*words, "sensitivity=auto", f"limit={1.01 * flops / 1e9}GFLOPs"]) == 0
+    printed = capsys.readouterr().out
+    assert f"together: {len(missing)} runs to do; price: at most {flops:.2e} training FLOPs" in printed
+    assert "captions: 90 % dense, 10 % short (data.dense_fraction=0.9)" in printed
+    first, second = (line for line in printed.splitlines() if line.startswith("report: "))
+    assert first == f"report: {reports / wanted.sensitivity.folder / 'report.md'}"
+    assert second == f"report: {reports / 'caption_order' / 'report.md'}"
+    assert {path.parent.name for path in tmp_path.glob("runs/*/result.json")} == names
+    assert len(list(tmp_path.glob("runs/*/attempts/*"))) == len(names), "each was done once"
+    text = pages(reports / "caption_order")
+    assert NOT_MEASURED not in text
+    assert "**image-first-order**" in text
+
+    assert launch.main([*words, "sensitivity=auto"]) == 0
+    printed = capsys.readouterr()
+    assert "note: sensitivity=auto adds nothing: the sensitivity of this base run was measured" in printed.err
+    assert "together" not in printed.out
+    assert "0 to do" in printed.out

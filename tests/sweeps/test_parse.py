@@ -55,6 +55,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("executor=slrum",), "unknown executor 'slrum'"),
         (("dry_run=perhaps",), "dry_run: "),
         (("price=perhaps",), "price: "),
+        (("sensitivity=yes",), "unknown sensitivity 'yes'. Allowed: auto"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_sentence(cache_dir, more, message):
@@ -75,6 +76,11 @@ def test_an_unknown_sweep_is_refused(arguments, message):
     with pytest.raises(UsageError) as refused:
         parse(arguments)
     assert message in str(refused.value)
+
+
+def test_a_sensitivity_study_needs_no_other(cache_dir):
+    with pytest.raises(UsageError, match="sensitivity=auto has no effect on sweep=sensitivity, which measures it"):
+        parse(["sweep=sensitivity", "sensitivity=auto", "dry_run=true", f"data.cache_dir={cache_dir}"])
 
 
 @pytest.mark.parametrize("more", [(), ("objective.supervise_eos=true",)])

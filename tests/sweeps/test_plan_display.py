@@ -10,6 +10,7 @@ from rich.console import Console
 from ablations.budget import flops_per_sample
 from ablations.catalogue import STUDIES
 from ablations.expand import expand
+from ablations.request import Request
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
@@ -17,7 +18,7 @@ from aimv2.run.pricing.price import RunSeconds
 from aimv2.runs.provenance import digest
 from analysis.evidence.recorded import FILE
 from sweeps.plan import Plan
-from sweeps.plan_display import PlannedSweep, report_note
+from sweeps.plan_display import PlannedSweep, PlannedTogether, report_note
 from tests.helpers.evidence import write_run
 
 
@@ -40,16 +41,18 @@ def clock(run):
 
 def test_a_report_of_other_runs_is_named_before_it_is_replaced(tmp_path, tiny):
     study = STUDIES["decoder_sharing"]
-    plan, other = (
-        Plan("decoder_sharing", expand(study, replaced(tiny, {"budget.samples": samples}), seeds=[0, 1]), tmp_path)
-        for samples in (16, 32)
-    )
-    assert report_note(plan, tmp_path) == ""
-    (folder := tmp_path / "decoder_sharing").mkdir()
-    rows = [{"arm": cell.arm, "seed": cell.seed, "run": cell.name} for cell in plan.cells]
+
+    def request_of(samples, seeds):
+        cells = expand(study, replaced(tiny, {"budget.samples": samples}), seeds=seeds)
+        return Request(study=study, cells=cells, arguments=())
+
+    request, other = (request_of(samples, [0, 1]) for samples in (16, 32))
+    assert report_note(request, tmp_path) == ""
+    (folder := tmp_path / request.folder).mkdir()
+    rows = [{"arm": cell.arm, "seed": cell.seed, "run": cell.name} for cell in request.cells]
     pq.write_table(pa.Table.from_pylist(rows), folder / FILE)
-    assert report_note(plan, tmp_path) == ""
-    more = Plan(plan.title, expand(study, replaced(tiny, {"budget.samples": 16}), seeds=[1, 2]), tmp_path)
+    assert report_note(request, tmp_path) == ""
+    more = request_of(16, [1, 2])
     assert report_note(more, tmp_path) == "", "more seeds of the same runs"
     assert report_note(other, tmp_path).startswith(f"{folder} is the report of runs with other values")
     (folder / FILE).write_bytes(b"arm\n")
@@ -110,3 +113,22 @@ def test_plan_says_that_done_runs_are_of_other_code(tmp_path, tiny):
     note = f"note: done runs are of code 0123456789ab (1), new ones of {digest()}"
     assert note in console.export_text().replace("\n", " ")
     assert not (tmp_path / cells[1].name).exists()
+
+
+def test_a_run_that_both_studies_need_is_priced_and_done_once(tmp_path):
+    study, ladder, base = STUDIES["eos"], STUDIES["sensitivity"], with_attention(demo())
+    cells = expand(study, base, seeds=[0])
+    more = expand(ladder, base, arms=["base", "samples_200"], seeds=[0])
+    planned = PlannedTogether(
+        PlannedSweep(ladder, Plan("sensitivity", more, tmp_path)), PlannedSweep(study, Plan("eos", cells, tmp_path))
+    )
+    names = {cell.name for cell in (*cells, *more)}
+    assert sorted(planned.work.runs) == sorted(names), "each once"
+    num_shared = len(cells) + len(more) - len(names)
+    assert num_shared == 4, "baseline, controls and the untrained encoder"
+    console = Console(record=True, width=300)
+    planned.show(console, Workers(), lambda run: None)
+    shown = console.export_text()
+    assert shown.index("samples_200: ") < shown.index("eos: ") < shown.index("together: ")
+    assert shown.count("price: ") == 3
+    assert f"together: {len(names)} runs to do, 4 of them for both; price: at most " in shown

@@ -35,7 +35,7 @@ def request_of(tiny):
 def small(request_of, tmp_path):
     """A request of two runs, saved as its study's last one, and its plan."""
     request = request_of()
-    plan = Plan(request.folder, request.cells, tmp_path / "runs")
+    plan = Plan(request.folder, request.cells, tmp_path / "runs", (request,))
     write_request(plan.runs_dir, request)
     return request, plan
 
@@ -61,9 +61,9 @@ def launch(tmp_path):
     """Launch a request on SLURM."""
 
     def run(request, **more):
-        plan = Plan(request.folder, request.cells, tmp_path / "runs")
+        plan = Plan(request.folder, request.cells, tmp_path / "runs", (request,))
         is_over = replace(EXECUTOR, **more).launch(
-            request, plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan)
+            plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan)
         )
         assert not is_over
         return plan

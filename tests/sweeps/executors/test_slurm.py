@@ -53,9 +53,9 @@ def test_the_array_is_withdrawn_where_the_finalizer_job_is_refused(request_of, s
 
 
 def test_launch_prints_how_to_follow_it(request_of, slurm, small, tmp_path):
-    request, plan = small
+    _, plan = small
     console = Console(record=True, width=300)
-    EXECUTOR.launch(request, plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan, console))
+    EXECUTOR.launch(plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan, console))
     assert re.search(
         r"submitted: 2 workers as array 7, then finalizer job 8, which writes the report; `python sweeps/manage\.py"
         r" status runs_dir=.*/runs` shows their progress",

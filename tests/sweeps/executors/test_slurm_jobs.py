@@ -56,7 +56,7 @@ def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp
     request, plan = small
     called = tmp_path / "called"
     slurm.put("sacct", f"touch {called}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    EXECUTOR.launch(request, plan, plan.work(plan.runs), tmp_path / "reports", board_of(plan))
+    EXECUTOR.launch(plan, plan.work(plan.runs), tmp_path / "reports", board_of(plan))
     slurm.queue("7_0|RUNNING|None", "7_1|PENDING|Resources")
     (active,) = active_launches(plan.runs_dir)
     assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(active.jobs, queue(active.folder.name))

@@ -13,6 +13,7 @@ from rich.console import Console
 from ablations.design import factorial, setting
 from ablations.study import WINNER
 from aimv2.base.interrupt import Interrupts
+from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from sweeps.active_launches import active_launches, cancel, new_launch
@@ -20,13 +21,13 @@ from sweeps.search.config import journal_path
 from sweeps.search.journal import Journal
 from sweeps.search.planned import PlannedSearch
 from sweeps.search.work import SearchTasks, SearchWork
-from sweeps.tasks import read_work, write_work
+from sweeps.tasks import Task, read_work, write_work
 from sweeps.worker import Worker
 from tests.helpers.trials import begin, do, end, requested, search
 
 
 def tasks_of(one, runs_dir):
-    return SearchTasks(one, requested(one).cells, runs_dir)
+    return SearchTasks(one, [Task(cell.name, cell.config, 0) for cell in requested(one).cells], runs_dir)
 
 
 def test_four_workers_wait_for_nobody(tiny, tmp_path):
@@ -263,3 +264,14 @@ def test_a_finished_search_requests_both_arms(tiny, tmp_path):
     assert work.is_complete(tmp_path)
     assert not replace(work, search=search(tiny, trials=3)).is_complete(tmp_path)
     assert [(cell.arm, cell.seed) for cell in cells] == [(WINNER, 0), (WINNER, 1)]
+
+
+def test_runs_of_a_study_beside_the_search_are_done_too_and_once(tiny, tmp_path):
+    one = search(tiny, trials=1, seeds=(0,))
+    work = PlannedSearch(one, requested(one), tmp_path).work
+    shared, other = requested(one).cells[0], replace(tiny, seed=9)
+    more = [Task(shared.name, shared.config, 0), Task(signature(other), other, 0)]
+    together = replace(work, tasks=[*more[1:], *work.tasks])
+    write_work(folder := new_launch(tmp_path, "a_search", together.runs), together)
+    free = read_work(folder).task_list(tmp_path).open_tasks().free
+    assert sorted(task.name for task in free) == sorted(["", shared.name, more[1].name])

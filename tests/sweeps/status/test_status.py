@@ -166,3 +166,12 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
     assert state() == "failed"
     with at_work(tmp_path, prefix_request.folder, []):
         assert state() == "waiting"
+
+
+def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_request, tmp_path, attempts):
+    """As with sensitivity=auto: one launch has the runs of two studies."""
+    missing = [run.run for run in sweep_status(prefix_request, tmp_path).runs if run.state != "done"]
+    with at_work(tmp_path, "another", missing[:-1]):
+        assert sweep_status(prefix_request, tmp_path).num_launches == 0
+    with at_work(tmp_path, "another", [*missing, "v2-another"]):
+        assert sweep_status(prefix_request, tmp_path).num_launches == 1

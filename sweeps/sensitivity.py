@@ -1,0 +1,72 @@
+"""``sensitivity=auto``: the sensitivity study that the verdicts of a launched study need, as another launch."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ablations.request import Request
+from ablations.studies.sensitivity import SAMPLES, STUDY
+from aimv2.base.errors import UsageError
+from aimv2.config.paths import differences
+from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import is_name, signature
+from analysis.judgement.sensitivity import nearest_ladder
+from analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
+
+OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
+OF_BOTH = "sweep.allow_mixed_code"
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
+
+
+def missing(request: Request, reports_dir: Path) -> str:
+    """Return what of the sensitivity that a study needs was not measured, as a clause; empty if nothing is missing.
+
+    Args:
+        reports_dir: as in ``nearest_ladder``.
+
+    Raises:
+        UsageError: a sensitivity cannot be read.
+    """
+    config = request.baseline
+    return unmeasured(request.study, config, nearest_ladder(reports_dir, config), impossible(config))
+
+
+def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) -> list[str]:
+    """Return the arguments that measure what a study needs on the run of its baseline, with the seeds of the study.
+
+    The report is named after that run, so that it replaces no other.
+
+    Args:
+        words: the arguments of the study's launch, by key.
+        base: the run that the study's arms change.
+
+    Raises:
+        UsageError: there is one seed only.
+    """
+    seeds = list(dict.fromkeys(cell.seed for cell in request.cells))
+    if len(seeds) < 2:
+        raise UsageError(
+            f"sensitivity=auto needs two seeds or more, since one has no interval, and sweep.seeds={seeds}"
+        )
+    baseline = request.baseline
+    rungs = {STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, impossible(baseline)).values())
+    arms = [arm for arm in STUDY.arms if arm in rungs]
+    changed = {
+        path: f"{path}={typed(value)}"
+        for path, value in differences(replace(baseline, seed=base.seed), base).items()
+        if not path.startswith(FILLED_IN)
+    }
+    kept = [
+        word
+        for key, word in words.items()
+        if (key == OF_BOTH or key.partition(".")[0] not in OF_STUDY) and key not in changed
+    ]
+    return [
+        f"sweep={STUDY.slug}",
+        f"sweep.arms={typed(arms)}",
+        f"sweep.seeds={typed(seeds)}",
+        f"sweep.suffix={signature(replace(baseline, seed=0)).rpartition('-')[2]}",
+        *([] if "scale" in words or is_name(base.start.fingerprint) else [f"scale={request.study.scale}"]),
+        *kept,
+        *changed.values(),
+    ]
