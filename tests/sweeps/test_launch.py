@@ -14,10 +14,16 @@ from pathlib import Path
 import pytest
 
 from ablations.catalogue import STUDIES
+from ablations.request import read_request, requested_names
 from aimv2.config.recipes.scales import demo
 from aimv2.runs.lease import process_start
 from aimv2.runs.record import RunFolder
 from sweeps import launch
+from sweeps.active_launches import active_launches
+from sweeps.executors.registry import queue_of
+from sweeps.parse import parse
+from sweeps.status.status import sweep_status
+from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import small_sweep
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
@@ -294,3 +300,24 @@ def test_a_missing_data_package_stops_the_launch_before_any_run(here, tmp_path, 
     assert "data source 'material' needs the package 'fonticon-materialdesignicons7'" in error
     assert "pip install 'aimv2-ablations[glyphs]'" in error
     assert not attempts(tmp_path)
+
+
+def test_on_a_cluster_one_launch_has_the_runs_of_both_studies_and_one_job_writes_their_reports(
+    cache_dir, tmp_path, monkeypatch
+):
+    slurm = on_path(monkeypatch, tmp_path / "bin")
+    monkeypatch.chdir(tmp_path)
+    words = small_sweep(cache_dir, "executor=slurm", "sensitivity=auto", "sweep.seeds=2", sweep="caption_order")
+    parsed = parse([*words, "dry_run=true"])
+    assert launch.main(words) == 0
+    (active,) = active_launches(tmp_path / "runs")
+    assert active.study == "caption_order"
+    assert active.runs == {cell.name for one in (parsed.request, parsed.sensitivity) for cell in one.cells}
+    _, finalizer = slurm.submissions(tmp_path / "runs")
+    folders = [parsed.sensitivity.folder, "caption_order"]
+    assert [one.folder for one in finalizer.jobs[0].plan.requests] == folders
+    assert requested_names(tmp_path / "runs") == sorted(folders)
+    for name in folders:
+        request = read_request(tmp_path / "runs", name, STUDIES)
+        slurm.queue("7_0|RUNNING|None")
+        assert sweep_status(request, tmp_path / "runs", queue_of=queue_of).num_launches == 1
