@@ -208,7 +208,10 @@ def _sensitivity(
 
     if not (lacking := missing(request, Path(values["reports_dir"]))):
         return None, f"sensitivity={AUTO} adds nothing: the sensitivity of this base run was measured"
-    beside = parse(arguments_of(request, typed, base)).request
+    try:
+        beside = parse(arguments_of(request, typed, base)).request
+    except UsageError as error:
+        raise UsageError(f"sensitivity={AUTO} is not possible here: {error}") from error
     same = base_of(beside.baseline) == base_of(request.baseline)
     assert same, f"sweep={request.study.slug}: its baseline has values that cannot be typed"
     return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"

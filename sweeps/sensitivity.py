@@ -45,9 +45,7 @@ def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) ->
     """
     seeds = list(dict.fromkeys(cell.seed for cell in request.cells))
     if len(seeds) < 2:
-        raise UsageError(
-            f"sensitivity=auto needs two seeds or more, since one has no interval, and sweep.seeds={seeds}"
-        )
+        raise UsageError(f"it takes two seeds or more, since one has no interval, and sweep.seeds={seeds}")
     baseline = request.baseline
     rungs = {STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, impossible(baseline)).values())
     arms = [arm for arm in STUDY.arms if arm in rungs]

@@ -40,6 +40,7 @@ Execute the runs that a claim of the paper needs and that are missing, and print
   price=false                  measure no time; a limit on the time is then an error
   committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
                                are run
+  sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
   scale=demo, data.sources=…   any other argument of sweeps/launch.py
 
 The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it

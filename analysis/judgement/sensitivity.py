@@ -158,14 +158,17 @@ def sensitivity_by(nearest: Ladder | None, config: RunConfig) -> Mapping[str, Me
 
 
 def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:
-    """Return the findings at the run's scale whose base differs least from it, of several those of most rungs; None if
-    there are none.
+    """Return the findings at the run's scale whose base differs least from it; None if there are none.
 
-    Where they are read from, and errors, are as in ``read_sensitivity``.
+    Of several in a folder those of most rungs count. Where they are read from, and errors, are as in
+    ``read_sensitivity``.
     """
-    paths = [path for folder in (reports_dir, COMMITTED) for path in sorted(folder.glob(f"{SLUG}*/{FILE}"))]
-    ladders = [ladder for ladder in map(read_ladder, paths) if ladder.base["scale"] == config.scale]
-    return min(ladders, key=lambda one: (len(differences(one, config)), -len(one.measured)), default=None)
+    ladders = list[Ladder]()
+    for folder in (reports_dir, COMMITTED):
+        found = map(read_ladder, sorted(folder.glob(f"{SLUG}*/{FILE}")))
+        at_scale = (ladder for ladder in found if ladder.base["scale"] == config.scale)
+        ladders += sorted(at_scale, key=lambda ladder: -len(ladder.measured))
+    return min(ladders, key=lambda ladder: len(differences(ladder, config)), default=None)
 
 
 def holds_for(ladder: Ladder, config: RunConfig) -> bool:

@@ -45,9 +45,7 @@ def _answer(findings: Findings, law: Fitted | str | None) -> str:
 def _why_withheld(findings: Findings) -> str:
     """Return the first reason in a few words."""
     first = findings.withheld[0]
-    if first != findings.blind:
-        return first
-    if findings.metric not in findings.sensitivity:
+    if first != findings.blind or findings.metric not in findings.sensitivity:
         return first
     return f"`{findings.metric}` was not shown to see the known effects at scale {findings.config.scale}"
 

@@ -111,8 +111,17 @@ def test_another_base_is_named_by_what_differs(planned, tmp_path):
 
 
 def test_one_seed_is_refused_since_it_shows_no_effect(planned):
-    with pytest.raises(UsageError, match=r"sensitivity=auto needs two seeds or more, .* sweep.seeds=\[7\]"):
+    with pytest.raises(
+        UsageError, match=r"sensitivity=auto is not possible here: it takes two seeds .* sweep.seeds=\[7\]"
+    ):
         planned("eos", "sweep.seeds=[7]")
+
+
+def test_a_rung_that_a_small_base_does_not_have_is_named(planned):
+    with pytest.raises(
+        UsageError, match="sensitivity=auto is not possible here: arms 'base' and 'depth_050' are the same"
+    ):
+        planned("decoder_depth", "model.encoder.depth=1")
 
 
 def test_from_given_weights_only_rungs_of_the_same_size_start(planned, tiny, tmp_path):

@@ -14,6 +14,7 @@ from ablations.studies.sensitivity import RUNGS
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
+from aimv2.request.resolve import with_attention
 from analysis.inference.power import Noise
 from analysis.judgement.sensitivity import (
     NOT_MEASURED,
@@ -180,6 +181,14 @@ def test_own_data_are_told_apart_by_their_content_wherever_they_are(tmp_path):
     moved = replaced(own, {"data.sources": ("/elsewhere/cc3m.yaml",)})
     assert read_sensitivity(reports, moved) == sensitivity_of(ladder)
     assert read_sensitivity(reports, replaced(moved, {"data.fingerprint": "two"})) == {}
+
+
+def test_own_findings_come_before_committed_ones_of_more_rungs(tmp_path):
+    base = with_attention(demo())
+    committed = nearest_ladder(tmp_path, base)
+    few = ladder_of(seeing("content_loss", width_050=None, depth_050=None, pixels_shuffled=None), base)
+    assert not committed.measured <= few.measured
+    assert nearest_ladder(write_ladder(tmp_path, few), base) == few
 
 
 def test_of_two_studies_of_a_base_that_with_more_rungs_counts(tmp_path):
