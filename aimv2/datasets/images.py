@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aimv2.base.errors import BadSampleError, RunFailedError
+from aimv2.base.processes import in_threads
 from aimv2.config.native import own_size
 from aimv2.data.decode import square, whole
 from aimv2.datasets.records import Records
@@ -91,12 +92,19 @@ def pictures(
     Raises:
         RunFailedError: the location is broken.
     """
-    for row in rows:
+
+    def shown(row: int) -> np.ndarray | BadSampleError:
         try:
-            yield shape.shown(records.image(row))
+            return shape.shown(records.image(row))
         except BadSampleError as error:
-            unusable.append(Unusable.of(records, row, error))
+            return error
+
+    for row, found in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
+        if isinstance(found, BadSampleError):
+            unusable.append(Unusable.of(records, row, found))
             yield np.zeros(shape.blank, dtype=np.uint8)
+        else:
+            yield found
 
 
 class PictureBatch(NamedTuple):

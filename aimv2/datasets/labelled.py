@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.base.processes import in_threads
 from aimv2.config.run_config import RunConfig
 from aimv2.data.tasks import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
@@ -138,12 +139,17 @@ def read_labels(records: Records, field: str, split: str, rows: Iterable[int]) -
     Raises:
         UsageError: a sample has no such field, or one that is neither text nor a whole number.
     """
-    texts, unusable = [], []
-    for row in rows:
+
+    def read(row: int) -> tuple[int, Any]:
         try:
-            value = records.field(row, field)
+            return row, records.field(row, field)
         except BadSampleError as error:
-            unusable.append(Unusable.of(records, row, error))
+            return row, error
+
+    texts, unusable = [], []
+    for row, value in in_threads(read, rows, records.concurrency):
+        if isinstance(value, BadSampleError):
+            unusable.append(Unusable.of(records, row, value))
             texts.append("")
             continue
         text = _as_text(value)

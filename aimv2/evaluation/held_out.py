@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aimv2.base.errors import BadSampleError, RunFailedError
+from aimv2.base.processes import in_threads
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, filled
 from aimv2.data.sources.scene import Caption, WordClass
@@ -122,15 +123,20 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
     bad: Counter[str] = Counter()
     bad_rows: list[int] = []
 
+    def read(row: int) -> tuple[np.ndarray, list[Caption]] | BadSampleError:
+        try:
+            return pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
+        except BadSampleError as error:
+            return error
+
     def usable() -> Iterator[np.ndarray]:
         """Yield the images of pairs that can be used, after their rows and captions are noted."""
-        for row in range(len(pairs)):
-            try:
-                image, own = pairs.image(row), [pairs.caption(row, kind) for kind in CAPTION_KINDS]
-            except BadSampleError as error:
-                bad[error.reason] += 1
+        for row, found in enumerate(in_threads(read, range(len(pairs)), pairs.concurrency)):
+            if isinstance(found, BadSampleError):
+                bad[found.reason] += 1
                 bad_rows.append(row)
                 continue
+            image, own = found
             rows.append(row)
             for kind, caption in zip(CAPTION_KINDS, own, strict=True):
                 captions[kind].append(caption)

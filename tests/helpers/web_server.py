@@ -99,9 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(0, len(content), PIECE):
             piece = content[at : at + PIECE]
             self.server.wait_for_turn(len(piece))
-            self.wfile.write(piece)
             with self.server.lock:
                 self.server.sent[self.path] += len(piece)
+            self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.base.processes import in_processes
+from aimv2.base.processes import in_processes, in_threads
 from aimv2.config.data_config import DataConfig, is_described, kind_of, source_name
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs
@@ -157,10 +157,11 @@ class _Surveyor:
     def __call__(self, task: tuple[int, np.ndarray]) -> pl.DataFrame:
         number, row_B = task
         side = self.sides[number]
-        return pl.DataFrame(
-            [{"side": number, "row": row, **facts_of(side, row, self.config.max_pixels)} for row in row_B.tolist()],
-            SCHEMA,
-        )
+        found = in_threads(partial(self._facts, number, side), row_B.tolist(), side.pairs.concurrency)
+        return pl.DataFrame(list(found), SCHEMA)
+
+    def _facts(self, number: int, side: AuditedSide, row: int) -> dict[str, Any]:
+        return {"side": number, "row": row, **facts_of(side, row, self.config.max_pixels)}
 
 
 def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:

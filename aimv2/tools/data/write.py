@@ -21,6 +21,7 @@ from rich.progress import Progress
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing
+from aimv2.base.processes import in_threads
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED, SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
 from aimv2.config.options import defaults_of, options_of, usage
@@ -124,7 +125,9 @@ def write(folder: Path, sides: Sequence[SourceSide], num: int, pairs_per_shard: 
     try:
         with replacing(folder, only_new=True) as partial:
             partial.mkdir(parents=True)
-            written = _write_shards(partial, _order(sides, num), num, pairs_per_shard)
+            concurrency = max(side.pairs.concurrency for side in sides)
+            members = in_threads(_attempt, _order(sides, num), concurrency)
+            written = _write_shards(partial, members, num, pairs_per_shard)
             if not written.samples:
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in written.left_out.items())
                 raise UsageError(f"no pair can be written ({reasons})")
@@ -135,7 +138,18 @@ def write(folder: Path, sides: Sequence[SourceSide], num: int, pairs_per_shard: 
     return written
 
 
-def _write_shards(folder: Path, order: Iterator[tuple[SourceSide, int]], num: int, pairs_per_shard: int) -> Written:
+def _attempt(place: tuple[SourceSide, int]) -> tuple[SourceSide, dict[str, Any] | BadSampleError]:
+    """Return the members of a pair, or why it cannot be used."""
+    side, row = place
+    try:
+        return side, _members(side, row)
+    except BadSampleError as error:
+        return side, error
+
+
+def _write_shards(
+    folder: Path, found: Iterator[tuple[SourceSide, dict[str, Any] | BadSampleError]], num: int, pairs_per_shard: int
+) -> Written:
     import webdataset as wds  # here, because it loads torch
 
     samples: Counter[tuple[str, SideName]] = Counter()
@@ -147,11 +161,9 @@ def _write_shards(folder: Path, order: Iterator[tuple[SourceSide, int]], num: in
         Progress(console=console, transient=True) as progress,
         wds.ShardWriter(pattern, maxcount=pairs_per_shard, verbose=0, mtime=0) as writer,
     ):
-        for side, row in progress.track(order, total=num, description="writing"):
-            try:
-                members = _members(side, row)
-            except BadSampleError as error:
-                left_out[error.reason] += 1
+        for side, members in progress.track(found, total=num, description="writing"):
+            if isinstance(members, BadSampleError):
+                left_out[members.reason] += 1
                 continue
             writer.write({"__key__": f"{next(numbers):09d}", **members})
             samples[side.source, side.side] += 1

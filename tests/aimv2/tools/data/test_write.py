@@ -159,6 +159,8 @@ def test_a_full_folder_is_refused_and_left_alone(tmp_path):
 
 def test_an_error_leaves_nothing_behind(tmp_path):
     class Broken:
+        concurrency = 1
+
         def __len__(self):
             return 5
 
