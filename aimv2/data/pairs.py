@@ -238,7 +238,8 @@ class Joined(Referred):
     def expect(self, blocks: Sequence[range]) -> None:
         for part, start, end in zip(self._parts, self._starts, self._ends, strict=True):
             inside = (range(max(block.start, start), min(block.stop, end)) for block in blocks)
-            part.expect([range(block.start - start, block.stop - start) for block in inside if block])
+            if own := [range(block.start - start, block.stop - start) for block in inside if block]:
+                part.expect(own)
 
     def part_numbers(self, row_B: np.ndarray) -> np.ndarray:
         """Return the number of the source that each pair is from: int64 [B]."""

@@ -1,5 +1,6 @@
 """The samples of tar shards, read in place. Letters: B rows, S shards."""
 
+import errno
 import os
 import struct
 import time
@@ -26,6 +27,7 @@ from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, fir
 from aimv2.datasets.stamps import changes, stamp_of
 
 BLOCK_ROWS = 65_536
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 MAX_OPEN = 128  # shards that are open at a time
 HEADERS = 4 * BLOCK  # bytes of most chains of headers, and more
 THREADS, CHUNK = 16, 1024  # that compare shards or read remote ones, and shards that one compares at a time
@@ -259,6 +261,10 @@ class ShardRecords(Records):
             return self._patience.read(lambda: self._read_once(shard, offset, length))
         except OSError as error:
             name, why = self._index.name(shard), error.strerror or str(error)
+            if error.errno in NO_SPACE:
+                raise RunFailedError(
+                    "no space", f"there is no space for a copy of {name}; data.cache_gb limits them"
+                ) from error
             if is_transient(error) and not isinstance(error, OtherContentError):
                 message = f"the shard {name} cannot be read: {why}; retry when its disk or server works again"
                 raise RunFailedError("node", message) from error

@@ -7,6 +7,7 @@ import random
 import tarfile
 from collections import Counter
 
+import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -378,6 +379,28 @@ def test_a_web_server_that_fails_for_a_while_is_outlasted(web, is_expected):
         records.expect([range(5)])
     assert records.image(0) == local.image(0)
     assert records.retries or is_expected, "the thread may have met the errors"
+
+
+def test_a_full_disk_is_said(tmp_path):
+    class Full(MemoryFileSystem):
+        protocol = "memory"
+
+        def open(self, *_, **__):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    paths = write_shards(tmp_path)
+    for path in paths:
+        MemoryFileSystem().pipe(f"/full/{path.name}", path.read_bytes())
+    place = Location(shards=("memory://full/*.tar",), index=str(tmp_path / "full.index"))
+    records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**6)
+    records.expect([range(5)])
+    fsspec.register_implementation("memory", Full, clobber=True)
+    try:
+        with pytest.raises(RunFailedError, match=r"there is no space for a copy of memory://full/00000.tar") as found:
+            records.image(0)
+    finally:
+        fsspec.register_implementation("memory", MemoryFileSystem, clobber=True)
+    assert found.value.cause == "no space"
 
 
 def test_a_web_server_that_keeps_failing_is_one_sentence(web):
