@@ -139,9 +139,9 @@ def before_first_batch(served: Served) -> int:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RunFailedError("bug", f"train failed: {done.stderr.strip()[-1000:]}")
-    lengths = [length for _, _, length in served.server.requests]
-    first = next(place for place, length in enumerate(lengths) if length > served.num_bytes / 10_000)
-    return sum(lengths[:first])
+    requests, folder = served.server.requests, served.server.folder
+    is_whole = [length == (folder / path.lstrip("/")).stat().st_size for path, _, length in requests]
+    return sum(length for _, _, length in requests[: is_whole.index(True)])
 
 
 def epoch_of_node(served: Served, node: int, num_nodes: int, canonical: int) -> int:

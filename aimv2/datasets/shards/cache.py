@@ -60,7 +60,7 @@ class ShardCache:
                 " bytes; raise data.cache_gb",
             )
         while (opened := self.open_if_here(shard)) is None:
-            self._fetch(shard, fcntl.LOCK_EX, math.inf)
+            self._fetch(shard, math.inf)
         return opened
 
     def open_if_here(self, shard: RemoteShard) -> int | None:
@@ -82,17 +82,26 @@ class ShardCache:
         Raises:
             OSError, UsageError: as ``open``.
         """
-        try:
-            return self._path(shard, "tar").exists() or self._fetch(shard, fcntl.LOCK_EX | fcntl.LOCK_NB, since)
-        except BlockingIOError:
-            return True
+        return self._path(shard, "tar").exists() or self._fetch(shard, since)
 
-    def _fetch(self, shard: RemoteShard, lock: int, since: float) -> bool:
-        """Fetch a shard, unless another process just did; return False if there is no room and ``since`` is finite."""
+    def _fetch(self, shard: RemoteShard, since: float) -> bool:
+        """Fetch a shard, or wait until another process has tried.
+
+        Args:
+            since: as in ``fetch_ahead``, which does not wait; if it is infinite, there is always room.
+
+        Returns:
+            False if there is no room.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         final, partial = self._path(shard, "tar"), self._path(shard, "part")
         with partial.open("ab") as file:
-            fcntl.flock(file, lock)  # one process fetches and the others wait
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one process fetches
+            except BlockingIOError:
+                if since == math.inf:
+                    fcntl.flock(file, fcntl.LOCK_SH)  # which those who read the same file have, too
+                return True
             if not _is_same(partial, file.fileno()):
                 return True
             if final.exists():

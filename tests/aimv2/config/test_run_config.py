@@ -11,6 +11,10 @@ from aimv2.config.recipes.scales import demo
     ("changes", "message"),
     [
         ({"ranks": 3}, "budget.batch_size=16 is not divisible by ranks=3"),
+        (
+            {"data": replace(demo().data, canonical_nodes=3)},
+            "batch_size=16 is not divisible by data.canonical_nodes=3",
+        ),
         ({"data": replace(demo().data, render_px=16)}, "data.render_px=16 is smaller than model.image_px=32"),
         ({"attention_kernel": "flex", "compile": False}, "attention_kernel=flex needs compiled blocks"),
         (

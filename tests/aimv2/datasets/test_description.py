@@ -92,6 +92,37 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(
+    ("shards", "options", "sentence"),
+    [
+        ("s3://b/a.tar", "{anon: true, endpoint_url: 'http://host', profile: lab, requester_pays: true}", ""),
+        ("gs://b/a.tar", "{token: anon}", ""),
+        (
+            "s3://b/a.tar",
+            "{secret: x, key: y}",
+            "storage_options: key, secret is not allowed; allowed for s3:// are anon, endpoint_url, profile,"
+            " requester_pays. Keys and tokens come from the environment",
+        ),
+        ("gs://b/a.tar", "{token: /home/me/key.json}", "token can only be anon; others come from the environment"),
+        (
+            "gs://b/a.tar",
+            "{endpoint_url: 'http://host'}",
+            "endpoint_url is not allowed; allowed for gs:// are",
+        ),
+        ("hf://datasets/a.tar", "{endpoint: 'http://host'}", "endpoint is not allowed; allowed for hf:// are none."),
+        ("a.tar", "{anon: true}", "storage_options: anon is not allowed; allowed is none for files."),
+    ],
+)
+def test_options_of_hosts_hold_no_secrets_and_send_none_elsewhere(tmp_path, shards, options, sentence):
+    text = f"shards: {shards}\nshort: txt\nstorage_options: {options}\n"
+    if not sentence:
+        assert read(tmp_path, text).storage_options
+        return
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, text)
+    assert sentence in str(error.value)
+
+
 @pytest.mark.parametrize(("text", "sentence"), WRONG.items())
 def test_what_is_wrong_with_a_source_is_one_sentence(tmp_path, text, sentence):
     with pytest.raises(UsageError) as error:

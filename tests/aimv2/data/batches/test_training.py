@@ -229,3 +229,25 @@ def test_native_pictures_of_files_keep_their_aspect_ratio(native, tmp_path):
             assert not image[:, :, 4 * num_own :].any()
             colours = image[:, :, : 4 * num_own].flatten(1)
             torch.testing.assert_close(colours, colours[:, :1].expand_as(colours), msg="each picture has one colour")
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_batches_of_canonical_nodes_are_the_same_on_any_ranks(longer, pairs, nodes, ranks):
+    config = replaced(longer, {"data.canonical_nodes": nodes})
+    shared = replace(config, ranks=ranks)
+    for step in range(3):
+        whole = batches(config, pairs)[step]
+        parts = [TrainBatches(shared, pairs.train, pairs.tokenizer, rank)[step] for rank in range(ranks)]
+        for name in ("image", "token_BT", "prefix_len_B"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+
+
+def test_each_canonical_node_fills_its_part_of_a_batch(longer, few):
+    """Forty pairs of two sources on four nodes: each has ten in a row, and shows them in every epoch."""
+    config = replaced(longer, {"data.canonical_nodes": 4, "data.dense_fraction": 1, "budget.samples": 160})
+    row_of = all_tokens(few, "dense")
+    shown = np.array([[row_of[tuple(row)] for row in batch.token_BT.tolist()] for batch in loader_of(config, few)])
+    for node in range(4):
+        of_node = shown[:, 2 * node : 2 * node + 2].reshape(4, 10)
+        assert all(sorted(epoch) == list(range(10 * node, 10 * node + 10)) for epoch in of_node)

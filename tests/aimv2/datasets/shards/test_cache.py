@@ -168,6 +168,23 @@ def test_what_killed_processes_left_is_deleted_and_what_others_fetch_is_kept(url
     assert busy.exists()
 
 
+def test_processes_that_keep_one_shard_open_do_not_wait_for_each_other(urls, tmp_path):
+    for round_ in range(20):
+        opened = []
+        # flock belongs to an opened file, so threads wait for each other as processes do
+        caches = [ShardCache(tmp_path / str(round_), SIZE, {}) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda cache=cache: opened.append(open_in(cache, urls[2]))) for cache in caches
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(opened) == 8
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 @pytest.mark.exhaustive
 def test_processes_that_want_one_shard_fetch_it_once(urls, tmp_path):
     fetched = []
