@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import RunFailedError
+from aimv2.base.processes import in_threads
 from aimv2.datasets.shards.cache import FetchAhead, RemoteShard, ShardCache
 
 SIZE = 1000
@@ -169,19 +170,10 @@ def test_what_killed_processes_left_is_deleted_and_what_others_fetch_is_kept(url
 
 
 def test_processes_that_keep_one_shard_open_do_not_wait_for_each_other(urls, tmp_path):
+    """flock belongs to an opened file, so threads wait for each other as processes do."""
     for round_ in range(20):
-        opened = []
-        # flock belongs to an opened file, so threads wait for each other as processes do
         caches = [ShardCache(tmp_path / str(round_), SIZE, {}) for _ in range(8)]
-        threads = [
-            threading.Thread(target=lambda cache=cache: opened.append(open_in(cache, urls[2]))) for cache in caches
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert len(opened) == 8
-        for descriptor in opened:
+        for descriptor in in_threads(lambda cache: open_in(cache, urls[2]), caches, 8):
             os.close(descriptor)
 
 
