@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
-from aimv2.datasets.folder.files import IndexedFolder, known_files, parts_of, write_files
+from aimv2.datasets.folder.checksums import parts_of, write_files
+from aimv2.datasets.folder.files import IndexedFolder
 from aimv2.datasets.folder.walk import Walk, by_folder, is_within
 from aimv2.datasets.index_folder import command, index_path, write_facts, writing
 from aimv2.datasets.records import DataPart, Indexed, OnProgress
@@ -49,8 +50,7 @@ class DatasetRecords(TableRecords):
             key = write_keys(index, table, on_progress)
             with ThreadPoolExecutor(max(1, workers)) as pool:  # threads: hashing releases the interpreter lock
                 parts = list(pool.map(_part, files, stamps))
-            known = None if verify else known_files(location)
-            written = write_files(index, root, listings, known, workers, on_progress)
+            written = write_files(index, location, root, listings, workers, on_progress, verify=verify)
             num_images = {IMAGES: table.num_rows} if any(each.names for each in listings) else {}
             parts += parts_of(listings, written.checksums, num_images, lambda path: IMAGES)
             write_facts(index, location, table.num_rows, parts, **{KEY: key, STAMPS: stamps})

@@ -1,6 +1,7 @@
 """Index folders: written completely or not at all, and read only for the location that they were made for."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -28,6 +29,11 @@ def index_path(location: Location) -> Path:
     return Path(location.index)
 
 
+def unfinished(location: Location) -> Location:
+    """Return a location whose index has what an interrupted call has read for that of a location."""
+    return dataclasses.replace(location, index=f"{index_path(location)}.unfinished")
+
+
 def command(location: Location) -> str:
     """Return the command line that writes a location's index, quoted for the shell."""
     stem = index_path(location).name.removesuffix(INDEX_SUFFIX)
@@ -40,6 +46,8 @@ def command(location: Location) -> str:
 @contextlib.contextmanager
 def writing(location: Location) -> Iterator[Path]:
     """Yield an empty folder for the files of an index. It replaces the old index at the end, unless there is an error.
+
+    Then the unfinished index of the location is deleted.
 
     Raises:
         UsageError: the folder cannot be written, or its path has files that are no index.
@@ -60,6 +68,7 @@ def writing(location: Location) -> Iterator[Path]:
             replace_folder(partial, folder)
         except OSError as error:
             raise UsageError(f"the index {folder} cannot be replaced ({error.strerror})") from error
+        shutil.rmtree(index_path(unfinished(location)), ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,12 +1,9 @@
 """What the files of a folder were when they were indexed. Letters: F files of a folder."""
 
-import hashlib
 import os
 import zlib
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,17 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.base.processes import in_processes
-from aimv2.datasets.description import Location
 from aimv2.datasets.folder.walk import Listing, is_within
-from aimv2.datasets.index_folder import index_path, read_facts
-from aimv2.datasets.records import DataPart, OnProgress
 from aimv2.datasets.shards.remote import Patience
-from aimv2.datasets.stamps import CONTENT, Stamp, changes, require_unchanged, stamp_of
+from aimv2.datasets.stamps import CONTENT, Stamp, changes, stamp_of
 
 FILES, FOLDERS = "files.arrow", "folders.arrow"
-CHUNK = 1 << 20  # bytes that are read at a time
-GROUP = 1024  # files that a process reads at a time
 
 
 class IndexedFile(NamedTuple):
@@ -106,7 +97,7 @@ class IndexedFolder:
     """A folder whose files were indexed. What is read is what was indexed, or an error.
 
     Args:
-        index: the folder of the index, with what ``write_files`` wrote.
+        index: the folder of the index, with what ``checksums.write_files`` wrote.
         command: that writes the index, for messages.
         follow_links: as in ``Walk``.
 
@@ -176,138 +167,6 @@ class IndexedFolder:
         return RunFailedError(
             "data", f"{file} {how} since {self._folder} was indexed; restore it, or run {self._command}"
         )
-
-
-class WrittenFiles(NamedTuple):
-    """Files in an index: their checksums by listing, uint32 [F], and how many of them were read."""
-
-    checksums: list[np.ndarray]
-    num_read: int
-
-    @property
-    def notes(self) -> list[str]:
-        """What was read, and what was not, in sentences."""
-        known = sum(map(len, self.checksums)) - self.num_read
-        unread = [f"not read again, because size and times have not changed: {known:,} files"] if known else []
-        return [f"read {self.num_read:,} files", *unread]
-
-
-def write_files(
-    index: Path,
-    root: str,
-    listings: Sequence[Listing],
-    known: Files | None,
-    workers: int,
-    on_progress: OnProgress,
-) -> WrittenFiles:
-    """Write the files of listings into the folder of an index, for ``Files``.
-
-    Args:
-        known: files of an earlier index, which are not read again if they have the same stamps.
-
-    Raises:
-        UsageError: a file cannot be read, or changed while it was read.
-        RunFailedError: a process was killed.
-    """
-    written = _checksums(root, listings, known, workers, on_progress)
-    folders = {"folder": [each.folder for each in listings], "num_files": [len(each.names) for each in listings]}
-    _write_table(index / FOLDERS, pa.table(folders, pa.schema({"folder": pa.string(), "num_files": pa.int64()})))
-    stamp_N3 = np.concatenate([np.empty((0, len(Stamp._fields)), np.int64), *(each.stamp_F3 for each in listings)])
-    files = {"name": pa.array([name for each in listings for name in each.names], pa.large_string())}
-    files |= {column: pa.array(values) for column, values in zip(Stamp._fields, stamp_N3.T.copy(), strict=True)}
-    checksum_N = np.concatenate([np.empty(0, np.uint32), *written.checksums])
-    _write_table(index / FILES, pa.table(files | {"checksum": pa.array(checksum_N)}))
-    return written
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
-    with pa.ipc.new_file(str(path), table.schema) as writer:
-        writer.write_table(table)
-
-
-def known_files(location: Location) -> Files | None:
-    """Return the files of the earlier index of a location; None if there is none, or it is broken or of another one."""
-    try:
-        read_facts(location)
-        return Files(index_path(location))
-    except (UsageError, OSError, ValueError, KeyError):
-        return None
-
-
-def parts_of(
-    listings: Sequence[Listing],
-    checksums: Sequence[np.ndarray],
-    num_samples: Mapping[str, int],
-    part_of: Callable[[str], str],
-) -> list[DataPart]:
-    """Return parts of a folder. Their checksums are of the content, without times, so a copy has the same ones.
-
-    Args:
-        num_samples: by the name of the part, also of parts without files.
-        part_of: returns the name of the part to which a path belongs.
-    """
-    hashes = {name: hashlib.sha256() for name in sorted(num_samples)}
-    sizes = Counter[str]()
-    for each, checksum_F in zip(listings, checksums, strict=True):
-        for place, checksum in enumerate(checksum_F.tolist()):
-            path, stamp = each.file(place)
-            name = part_of(path)
-            hashes[name].update(f"{path}\0{stamp.size}\0{checksum:08x}\n".encode())
-            sizes[name] += stamp.size
-    return [DataPart(name, num_samples[name], sizes[name], each.hexdigest()) for name, each in hashes.items()]
-
-
-def _checksums(
-    root: str, listings: Sequence[Listing], known: Files | None, workers: int, on_progress: OnProgress
-) -> WrittenFiles:
-    found = [np.zeros(len(each.names), np.uint32) for each in listings]
-    unread = [
-        (number, place) for number, each in enumerate(listings) for place in _take_known(each, found[number], known)
-    ]
-    groups = [unread[start : start + GROUP] for start in range(0, len(unread), GROUP)]
-    tasks = ([listings[number].file(place) for number, place in group] for group in groups)
-    num_read = 0
-    read = in_processes(partial(_read_files, root), tasks, min(workers, len(groups)), "reads files")
-    for group, checksum_B in zip(groups, read, strict=True):
-        for (number, place), checksum in zip(group, checksum_B, strict=True):
-            found[number][place] = checksum
-        num_read += len(group)
-        on_progress(num_read, len(unread))
-    return WrittenFiles(found, num_read)
-
-
-def _take_known(listing: Listing, checksum_F: np.ndarray, known: Files | None) -> list[int]:
-    """Set the checksums of the files that are known; return the places of the others."""
-    if known is None:
-        return list(range(len(listing.names)))
-    before = known.listing(listing.folder)
-    rows = {file: row for row, file in enumerate(map(before.file, range(len(before.names))))}
-    row_F = [rows.get(listing.file(place)) for place in range(len(listing.names))]
-    known_F = [row is not None for row in row_F]
-    checksum_F[known_F] = known.checksums(listing.folder)[[row for row in row_F if row is not None]]
-    return np.flatnonzero(~np.array(known_F, bool)).tolist()
-
-
-def _read_files(root: str, files: Sequence[tuple[str, Stamp]]) -> list[int]:
-    return [_checksum(os.path.join(root, path), stamp) for path, stamp in files]
-
-
-def _checksum(file: str, stamp: Stamp) -> int:
-    try:
-        checksum, found = Patience().read(lambda: _summed(file))
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    require_unchanged(file, stamp, found)
-    return checksum
-
-
-def _summed(file: str) -> tuple[int, Stamp]:
-    """Return the checksum of a file of any size, and its stamp after it was read."""
-    checksum = 0
-    with open(file, "rb", buffering=0) as opened:
-        while content := opened.read(CHUNK):
-            checksum = zlib.crc32(content, checksum)
-        return checksum, stamp_of(os.fstat(opened.fileno()))
 
 
 def read_whole(file: str) -> tuple[bytes, Stamp]:

@@ -13,7 +13,7 @@ from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.folder import tables
-from aimv2.datasets.folder.files import known_files, parts_of, write_files
+from aimv2.datasets.folder.checksums import parts_of, write_files
 from aimv2.datasets.folder.walk import Walk, by_folder, is_within
 from aimv2.datasets.index_folder import write_facts, writing
 from aimv2.datasets.records import DataPart, Indexed, OnProgress
@@ -67,12 +67,12 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
         _refuse_repeated(index / SAMPLES, rows.hash_N, location)
         if rows.num_missing:
             notes.append(f"{rows.num_missing} of {num_samples} images of the table are missing in {folder}")
-        known = None if verify else known_files(location)
-        written = write_files(index, root, listings, known, workers, on_progress)
-        notes += written.notes
-        parts = parts_of(listings, written.checksums, rows.num_samples, _subfolder)
+        parts = list[DataPart]()
         if table and stamp:
-            parts.insert(0, DataPart(f"table {table.name}", num_samples, stamp.size, digest(table, stamp)))
+            parts.append(DataPart(f"table {table.name}", num_samples, stamp.size, digest(table, stamp)))
+        written = write_files(index, location, root, listings, workers, on_progress, verify=verify)
+        notes += written.notes
+        parts += parts_of(listings, written.checksums, rows.num_samples, _subfolder)
         write_facts(index, location, num_samples, parts, **{TABLE: stamp, MEMBERS: sorted(walk.members)})
     on_progress(num_samples, num_samples)
     return Indexed(num_samples, tuple(notes))

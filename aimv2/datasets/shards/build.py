@@ -1,7 +1,6 @@
 """Scans of all shards of a location, in parallel processes, to an index."""
 
 import os
-import shutil
 import tempfile
 import time
 from typing import BinaryIO
@@ -12,9 +11,9 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
 from aimv2.base.processes import in_processes
 from aimv2.datasets.description import Location
-from aimv2.datasets.index_folder import index_path
+from aimv2.datasets.index_folder import index_path, unfinished
 from aimv2.datasets.records import Indexed, OnProgress
-from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, unfinished, write_index
+from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, write_index
 from aimv2.datasets.shards.patterns import expand
 from aimv2.datasets.shards.remote import Options
 from aimv2.datasets.shards.scan import Scan, row_type, scan
@@ -70,7 +69,6 @@ def build_index(location: Location, workers: int, on_progress: OnProgress, *, ve
         if not num_samples:
             raise UsageError(f"shards: there are no samples in {', '.join(location.shards)}")
         write_index(location, done)
-    shutil.rmtree(index_path(unfinished(location)), ignore_errors=True)
     return Indexed(num_samples, _notes(location, num_read, num_bytes, seconds))
 
 

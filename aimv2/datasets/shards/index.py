@@ -195,11 +195,6 @@ def write_versions(folder: Path, versions: Sequence[str], notes: Sequence[Counte
     pq.write_table(pa.table(columns), folder / SHARDS)
 
 
-def unfinished(location: Location) -> Location:
-    """Return a location whose index is that of the shards that an interrupted scan has read."""
-    return dataclasses.replace(location, index=f"{index_path(location)}.unfinished")
-
-
 def index_bytes(location: Location) -> int:
     """Return the size of the index."""
     return sum(path.stat().st_size for path in Path(index_path(location)).iterdir())

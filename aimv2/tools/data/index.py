@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json, write_text
+from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED, DataConfig, is_described
 from aimv2.config.options import defaults_of, options_of, usage
@@ -120,7 +121,7 @@ def _write_keys(description: Path, keys: Sequence[str]) -> str:
 
 def _index(title: str, location: Location, workers: int, verify: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with Interrupts().listening(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)
 
         def show(done: int, total: int | None) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.index_folder import command, read_facts, read_parts, write_facts, write_parts, writing
+from aimv2.datasets.index_folder import (
+    command,
+    read_facts,
+    read_parts,
+    unfinished,
+    write_facts,
+    write_parts,
+    writing,
+)
 from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import source, write
 
@@ -35,6 +43,9 @@ def test_parts_that_cannot_be_read_are_one_sentence(tmp_path, content):
 def test_a_new_index_replaces_the_old_one_and_leaves_nothing_else(tmp_path):
     location = source(tmp_path, folder="a")
     written(location, "old")
+    written(unfinished(location), "half")
+    assert read_facts(unfinished(location))["extra"] == "half"
+    assert read_facts(location)["extra"] == "old", "it stays until the new one is complete"
     written(location)
     assert read_facts(location)["extra"] == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.index", "source.yaml"]

@@ -1,12 +1,14 @@
 import os
 import random
+import shutil
 
 import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.folder import index
+from aimv2.datasets.folder.checksums import GROUP
 from aimv2.datasets.folder.records import FolderRecords
-from tests.helpers.own_data import picture, source, write
+from tests.helpers.own_data import picture, settle, source, write
 
 
 def build(location, workers=1):
@@ -206,3 +208,32 @@ def test_parts_tell_which_subfolder_changed(tmp_path):
     assert [name for name in first if first[name] != now[name]] == ["c"]
     write(tmp_path / "pictures/a/b/5.jpg", picture(5))
     assert [name for name, part in parts().items() if now.get(name) != part] == ["a"]
+
+
+def test_an_interrupted_index_is_resumed(tmp_path):
+    num = 3 * GROUP
+    for number in range(num):
+        write(tmp_path / f"pictures/{number % 7}/{number}.jpg", f"image {number}")
+    settle(tmp_path / "pictures")
+    write(tmp_path / "t.csv", "\n".join(["image", *(f"{number % 7}/{number}.jpg" for number in range(num))]))
+    location = source(tmp_path, folder="pictures", table="t.csv")
+    folder = tmp_path / "source.index"
+
+    def content():
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    build(location)
+    undisturbed = content()
+    shutil.rmtree(folder)
+    with pytest.raises(KeyboardInterrupt):
+        index.build(location, 1, interrupt)
+    assert not folder.exists()
+    assert build(location).notes == (
+        f"read {num - GROUP} files",
+        f"not read again, because size and times have not changed: {GROUP} files",
+    )
+    assert content() == undisturbed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "source.index", "source.yaml", "t.csv"]

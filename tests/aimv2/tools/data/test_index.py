@@ -1,4 +1,5 @@
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from PIL import Image
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled, read_source
+from aimv2.datasets.folder.checksums import GROUP
 from aimv2.datasets.open import open_location, open_source
 from aimv2.tools.data.index import index_command
+from tests.helpers.own_data import write
 from tests.helpers.shards import write_shards
 
 
@@ -41,6 +44,28 @@ def test_every_split_of_a_labelled_set_is_indexed(tmp_path, capsys):
     described = read_labelled(path)
     texts = [open_location(place).field(0, "txt") for place in (described.train, described.validation, described.test)]
     assert texts == ["text 000000", "text 000005", "text 000010"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_index_that_a_signal_interrupts_is_resumed(tmp_path, monkeypatch, capsys, number):
+    num = 2 * GROUP
+    for name in range(num):
+        write(tmp_path / f"pictures/a/{name:03}.jpg", f"image {name}")
+    path, real_open = describe(tmp_path, folder="pictures", short="folder"), open
+
+    def interrupted(file, *args, **kwargs):
+        if str(file).endswith(f"{num - 1}.jpg"):
+            signal.raise_signal(number)
+        return real_open(file, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index_command([str(path), "workers=1"])
+    assert index_command([str(path), "workers=1"]) == 0
+    assert f"read {GROUP} files\nnot read again, because size and times have not changed: {GROUP} files" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
