@@ -26,6 +26,8 @@ class DescribedData(Protocol):
     def check(self, path: str) -> None:
         """Compare the files of a source or a labelled set with those that were indexed, without reading them.
 
+        A file that is edited in place, without a change of the names in its folder, may be found only when it is read.
+
         Raises:
             UsageError: a file is missing, new, or has another size or time.
         """

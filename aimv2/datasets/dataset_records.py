@@ -84,11 +84,12 @@ class DatasetRecords(TableRecords):
             raise BadSampleError("missing image", path or f"row {row}")
         return content
 
-    def check(self) -> None:
+    def check(self, *, every_file: bool = False) -> None:
         for number, file in enumerate(self._tables):
             if not self._is_same(number):
                 raise UsageError(f"{file} has changed since it was indexed; run {command(self._location)}")
-        self._files.check(Walk(self._files.root, named=self._files.named()))
+        known = None if every_file else self._files.folder_stamps
+        self._files.check(Walk(self._files.root, named=self._files.named(), known=known))
 
     def _value(self, row: int, name: str) -> Any:
         """Return the value of a column, which is read from a file that is as it was indexed."""

@@ -147,8 +147,8 @@ class KeptRecords(Records):
     def fields(self) -> list[str]:
         return self._records.fields()
 
-    def check(self) -> None:
-        self._records.check()
+    def check(self, *, every_file: bool = False) -> None:
+        self._records.check(every_file=every_file)
 
     def parts(self) -> list[DataPart]:
         return self._records.parts()

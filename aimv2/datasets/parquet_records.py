@@ -70,7 +70,7 @@ class ParquetRecords(TableRecords):
             raise BadSampleError("missing image", f"row {row}")
         return bytes(content)
 
-    def check(self) -> None:
+    def check(self, *, every_file: bool = False) -> None:
         files = _files(self._location)
         before = {part.name: stamp for part, stamp in zip(self._parts, self._stamps, strict=True)}
         now = {name: stamp_of(file.stat()) for file, name in zip(files, _names(self._location, files), strict=True)}

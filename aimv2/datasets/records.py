@@ -106,8 +106,12 @@ class Records(ABC):
         """Return the fields that some sample has; a JSON member stands for all its keys."""
 
     @abstractmethod
-    def check(self) -> None:
-        """Compare sizes and times of all files with those that were indexed.
+    def check(self, *, every_file: bool = False) -> None:
+        """Compare sizes and times of files with those that were indexed.
+
+        Args:
+            every_file: also those of a folder in which no name has changed since, which are otherwise compared when
+                they are read.
 
         Raises:
             UsageError: a file is missing, new or changed.

@@ -10,10 +10,11 @@ from aimv2.base.errors import UsageError
 
 CONTENT = slice(0, 2)  # the values of a stamp that say that a content is the same
 NAMED = 3  # files of each kind that a difference names
+TICK = 2 * 10**9  # nanoseconds; the times of FAT, the coarsest in use, are two seconds apart
 
 
 class Stamp(NamedTuple):
-    """What a file system says of a file.
+    """What a file system says of a file, or of a folder, whose content is the names in it.
 
     Attributes:
         size: bytes.
@@ -29,6 +30,16 @@ class Stamp(NamedTuple):
     def is_same(self, other: "Stamp") -> bool:
         """True if a file with the other stamp has the same content, unless somebody has set its time."""
         return self[CONTENT] == other[CONTENT]
+
+    def is_older(self, now: int) -> bool:
+        """True if the content last changed more than a tick before a time, so that a later change has another stamp.
+
+        Two changes within a tick can have the same stamp. File systems without times of folders say 0.
+
+        Args:
+            now: nanoseconds.
+        """
+        return 0 < self.modified < now - TICK
 
 
 def stamp_of(status: os.stat_result) -> Stamp:

@@ -127,6 +127,7 @@ def _write(index: Path, listings: Sequence[Listing], checksums: Sequence[np.ndar
     folders = {
         "folder": pa.array([each.folder for each in listings], pa.string()),
         "num_files": pa.array([len(each.names) for each in listings], pa.int64()),
+        "stamp": pa.array([each.folder_stamp for each in listings], pa.list_(pa.int64())),
     }
     _write_table(index / FOLDERS, pa.table(folders))
     stamp_N3 = np.concatenate([np.empty((0, len(Stamp._fields)), np.int64), *(each.stamp_F3 for each in listings)])

@@ -3,7 +3,7 @@
 import os
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
-from aimv2.datasets.folder.walk import Listing, is_within
+from aimv2.datasets.folder.walk import Listing, Walk, is_within
 from aimv2.datasets.shards.remote import Patience
 from aimv2.datasets.stamps import CONTENT, Stamp, changes, stamp_of
 
@@ -26,7 +26,11 @@ class IndexedFile(NamedTuple):
 
 
 class Files:
-    """The files of an index, memory-mapped."""
+    """The files of an index, memory-mapped.
+
+    Attributes:
+        folder_stamps: those of the listings, by folder.
+    """
 
     def __init__(self, index: Path) -> None:
         """Open the files.
@@ -43,7 +47,11 @@ class Files:
         _, starts, content = self._name.buffers()
         self._start_N, self._content = memoryview(starts or b"").cast("q"), memoryview(content or b"")
         end = np.cumsum(folders["num_files"].to_numpy()).tolist()
-        self._rows = dict(zip(folders["folder"].to_pylist(), map(range, [0, *end], end), strict=False))
+        names = folders["folder"].to_pylist()
+        self._rows = dict(zip(names, map(range, [0, *end], end), strict=False))
+        # An index of an earlier version of the code has no such column.
+        stamps = folders["stamp"].to_pylist() if "stamp" in folders.column_names else [None] * len(names)
+        self.folder_stamps = {name: stamp and Stamp(*stamp) for name, stamp in zip(names, stamps, strict=True)}
 
     def find(self, path: str) -> IndexedFile | None:
         """Return the file at a path within the indexed folder; None if there was none."""
@@ -76,11 +84,11 @@ class Files:
         rows = self._rows.get(folder, range(0))
         return slice(rows.start, rows.stop)
 
-    def difference(self, found: Iterable[Listing]) -> str:
+    def difference(self, walk: Walk) -> str:
         """Return one sentence on the files that are missing, new or changed; empty if there is no difference."""
         names: dict[str, list[str]] = {"missing": [], "new": [], "changed": []}
         left = dict.fromkeys(self._rows)
-        for now in found:
+        for now in walk:
             left.pop(now.folder, None)
             before = self.listing(now.folder)
             if now.names == before.names and np.array_equal(now.stamp_F3[:, CONTENT], before.stamp_F3[:, CONTENT]):
@@ -89,7 +97,8 @@ class Files:
             names["missing"] += [name for name in old if name not in new]
             names["new"] += [name for name in new if name not in old]
             names["changed"] += [name for name, stamp in new.items() if name in old and not stamp.is_same(old[name])]
-        names["missing"] += [folder + name for folder in left for name in self.listing(folder).names]
+        gone = [folder for folder in left if folder not in walk.unchanged]
+        names["missing"] += [folder + name for folder in gone for name in self.listing(folder).names]
         return changes(names)
 
 
@@ -119,17 +128,22 @@ class IndexedFolder:
         """Reads that were repeated after a transient error, in this process."""
         return self._patience.retries
 
+    @property
+    def folder_stamps(self) -> dict[str, Stamp | None]:
+        """The stamps of the folders when they were listed for the index (``Walk.known``)."""
+        return self._files.folder_stamps
+
     def named(self) -> dict[str, set[str]]:
         """Return the names of all files by their folder."""
         return {each.folder: set(each.names) for each in self._files.listings()}
 
-    def check(self, found: Iterable[Listing]) -> None:
+    def check(self, walk: Walk) -> None:
         """Compare the index with what the folder has now.
 
         Raises:
             UsageError: a file is missing, new or changed.
         """
-        if sentence := self._files.difference(found):
+        if sentence := self._files.difference(walk):
             raise UsageError(
                 f"{self._folder} is not as it was indexed ({sentence}); restore it, or run {self._command}"
             )

@@ -78,12 +78,14 @@ def build(location: Location, workers: int, on_progress: OnProgress, *, verify: 
     return Indexed(num_samples, tuple(notes))
 
 
-def walk_of(location: Location, root: str, paths: Iterable[str] | None) -> Walk:
-    """Return a walk through a folder's images, or through those at given paths."""
+def walk_of(
+    location: Location, root: str, paths: Iterable[str] | None, known: Mapping[str, Stamp | None] | None = None
+) -> Walk:
+    """Return a walk through a folder's images, or through those at given paths; ``known`` is that of ``Walk``."""
     extensions = (location.image,) if location.image and not location.table else EXTENSIONS
     named = None if paths is None else by_folder(paths)
     suffixes = tuple(f".{extension.lower()}" for extension in extensions)
-    return Walk(root, suffixes, named, follow_links=location.follow_links)
+    return Walk(root, suffixes, named, known, follow_links=location.follow_links)
 
 
 def table_stamp(table: Path) -> Stamp:

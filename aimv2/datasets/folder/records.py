@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets.description import Location
+from aimv2.datasets.description import Location, SourceDescription
 from aimv2.datasets.folder.files import IndexedFolder
 from aimv2.datasets.folder.index import COLUMN, MEMBERS, SAMPLES, TABLE, build, table_stamp, walk_of
 from aimv2.datasets.folder.tables import JSON_ROW
+from aimv2.datasets.folder.walk import MAX_MEMBERS
 from aimv2.datasets.index_folder import PARTS, command, index_path, read_facts, read_parts
 from aimv2.datasets.records import MAX_BLOCK_ROWS, DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.stamps import Stamp
@@ -83,15 +84,13 @@ class FolderRecords(Records):
         parent, _, file = path.rpartition("/")
         if name == "folder":
             return parent.rpartition("/")[2] or None
-        words = name.split(".")
-        end = words.index("json") + 1 if "json" in words else len(words)
-        member = ".".join(words[:end])
+        member, keys = _split(name)
         beside = f"{path.removesuffix(file)}{file.rpartition('.')[0]}.{member}"
         content = None if "/" in name else self._files.read(beside)
         if content is None:
             return None
-        if words[end:]:
-            return value_at(json_of(content, lambda: f"beside {path}"), words[end:])
+        if keys:
+            return value_at(json_of(content, lambda: f"beside {path}"), keys)
         return text_of(content, lambda: f"{path}: {member}")
 
     def parts(self) -> list[DataPart]:
@@ -104,6 +103,23 @@ class FolderRecords(Records):
             columns += dict.fromkeys(key for row in rows for key in json.loads(row))
         return [*columns, "folder", *self._members]
 
-    def check(self) -> None:
-        paths = set(self._path.to_pylist()) if self._location.table else None
-        self._files.check(walk_of(self._location, self._files.root, paths))
+    def check(self, *, every_file: bool = False) -> None:
+        paths = self._path.to_pylist() if self._location.table else None
+        # What selected the samples is not read again.
+        known = None if every_file or self._is_selected_by_files() else self._files.folder_stamps
+        self._files.check(walk_of(self._location, self._files.root, paths, known))
+
+    def _is_selected_by_files(self) -> bool:
+        """True if files beside images may say which samples are kept or held out."""
+        fields = set(self._location.filters)
+        if isinstance(self._location, SourceDescription) and (rule := self._location.held_out) and rule.field:
+            fields.add(rule.field)
+        members = {_split(field)[0] for field in fields.difference(self._columns, ["folder"])}
+        return bool(members) and (len(self._members) == MAX_MEMBERS or not members.isdisjoint(self._members))
+
+
+def _split(field: str) -> tuple[str, list[str]]:
+    """Return the end of the name of the file that has a field, and the keys within that if it is JSON."""
+    words = field.split(".")
+    end = words.index("json") + 1 if "json" in words else len(words)
+    return ".".join(words[:end]), words[end:]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,11 +26,13 @@ class Listing(NamedTuple):
         folder: path within the indexed folder, with a slash at its end; empty for the indexed folder itself.
         names: sorted.
         stamp_F3: int64, with the columns of ``Stamp``.
+        folder_stamp: of the folder itself, if every later change of its names changes it; else None.
     """
 
     folder: str
     names: list[str]
     stamp_F3: np.ndarray
+    folder_stamp: Stamp | None = None
 
     def file(self, place: int) -> tuple[str, Stamp]:
         """Return the path of a file within the indexed folder, and its stamp."""
@@ -52,9 +55,12 @@ class Walk:
         root: a real path.
         extensions: of images, in lower case.
         named: the images by folder, whatever their extensions.
+        known: stamps of folders that were listed earlier. A folder that still has its stamp is not listed again, unless
+            links are followed: what they lead to may change elsewhere.
         follow_links: follow links that lead out of the folder, or to a folder.
 
     Attributes:
+        unchanged: the folders that were not listed.
         num_outside: links that were not followed, because they lead out of the folder or to a folder.
         others: numbers of files in formats of images that are not read, by extension.
         members: what the names of files beside images have after the stem, such as ``caption.txt``; not all if there
@@ -66,10 +72,15 @@ class Walk:
         root: str,
         extensions: tuple[str, ...] = (),
         named: Mapping[str, set[str]] | None = None,
+        known: Mapping[str, Stamp | None] | None = None,
         *,
         follow_links: bool = False,
     ) -> None:
         self._root, self._extensions, self._named, self._follow_links = root, extensions, named, follow_links
+        self._known = {} if follow_links or known is None else known
+        self._subfolders = by_folder(folder[:-1] for folder in self._known if folder)
+        self._started = time.time_ns()
+        self.unchanged: set[str] = set()
         self.num_outside = 0
         self.others = Counter[str]()
         self.members: set[str] = set()
@@ -79,9 +90,8 @@ class Walk:
             yield from self._below("", {_identity(self._root)} if self._follow_links else set())
             return
         for folder, names in sorted(self._named.items()):
-            listing = self._listing(folder, self._entries(folder), names.__contains__)
-            if listing.names:
-                yield listing
+            if not self._is_known(folder, stamp := self._stamp(folder)):
+                yield self._listing(folder, stamp, self._entries(folder), names.__contains__)
 
     def is_image(self, name: str) -> bool:
         """True if a name has the extension of an image."""
@@ -93,17 +103,35 @@ class Walk:
         Args:
             seen: identities of the folders so far, if links are followed: each folder is listed once.
         """
-        entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
-        listing = self._listing(folder, entries, self.is_image)
-        if listing.names:
-            yield listing
-        for entry in sorted(entries, key=attrgetter("name")):
-            if _is(partial(entry.is_dir, follow_symlinks=self._follow_links)):
-                if self._follow_links:
-                    if (own := _identity(entry.path)) in seen:
-                        continue
-                    seen.add(own)
-                yield from self._below(f"{folder}{entry.name}/", seen)
+        if self._is_known(folder, stamp := self._stamp(folder)):
+            subfolders = self._subfolders.get(folder, set())
+        else:
+            entries = [entry for entry in self._entries(folder) if not entry.name.startswith(".")]
+            listing = self._listing(folder, stamp, entries, self.is_image)
+            if _is_utf8(folder):
+                yield listing
+            is_folder = partial(os.DirEntry.is_dir, follow_symlinks=self._follow_links)
+            subfolders = {entry.name for entry in entries if _is(partial(is_folder, entry))}
+        for name in sorted(subfolders):
+            if self._follow_links:
+                if (identity := _identity(os.path.join(self._root, folder, name))) in seen:
+                    continue
+                seen.add(identity)
+            yield from self._below(f"{folder}{name}/", seen)
+
+    def _stamp(self, folder: str) -> Stamp | None:
+        """Return the stamp of a folder; None if there is no such folder that may be listed."""
+        path = os.path.join(self._root, folder)
+        try:
+            return stamp_of(os.stat(path)) if self._follow_links or _holds(self._root, path) else None
+        except OSError:
+            return None
+
+    def _is_known(self, folder: str, stamp: Stamp | None) -> bool:
+        """True if a folder need not be listed, which is then recorded."""
+        if is_known := stamp is not None and stamp == self._known.get(folder):
+            self.unchanged.add(folder)
+        return is_known
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         path = os.path.join(self._root, folder)
@@ -117,7 +145,10 @@ class Walk:
         except OSError as error:
             raise UsageError(f"folder: {path} cannot be read: {error.strerror}") from error
 
-    def _listing(self, folder: str, entries: Sequence[os.DirEntry[str]], is_image: Callable[[str], bool]) -> Listing:
+    def _listing(
+        self, folder: str, stamp: Stamp | None, entries: Sequence[os.DirEntry[str]], is_image: Callable[[str], bool]
+    ) -> Listing:
+        folder_stamp = stamp if stamp and stamp.is_older(self._started) and _are_plain(entries) else None
         entries = [entry for entry in entries if not entry.name.endswith("~")]  # what editors keep
         images = {entry.name for entry in entries if is_image(entry.name) and self._is_file(entry)}
         stems = {name.rpartition(".")[0] for name in images}
@@ -132,7 +163,8 @@ class Walk:
                     names.append(entry.name)
         if names:
             _check_utf8(names, folder)
-        return Listing(folder, names, np.array(numbers, np.int64).reshape(-1, len(Stamp._fields)))
+        stamp_F3 = np.array(numbers, np.int64).reshape(-1, len(Stamp._fields))
+        return Listing(folder, names, stamp_F3, folder_stamp)
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
         """True for a file, and for a link to one that is followed."""
@@ -152,6 +184,11 @@ class Walk:
                     self.members.add(name[end + 1 :])
                 return True
         return False
+
+
+def _are_plain(entries: Sequence[os.DirEntry[str]]) -> bool:
+    """False if a folder may change unseen: behind a link, or below a name that is not UTF-8, which is not indexed."""
+    return not any(entry.is_symlink() for entry in entries) and _is_utf8("".join(entry.name for entry in entries))
 
 
 def _is(question: Callable[[], bool]) -> bool:
@@ -184,9 +221,15 @@ def _holds(root: str, folder: str) -> bool:
 
 
 def _check_utf8(names: Sequence[str], folder: str) -> None:
-    try:
-        "".join([folder, *names]).encode()
-    except UnicodeEncodeError:
-        broken = next(name for name in (folder, *names) if any("\ud800" <= sign <= "\udfff" for sign in name))
+    if not _is_utf8("".join([folder, *names])):
+        broken = next(name for name in (folder, *names) if not _is_utf8(name))
         path = broken if broken == folder else folder + broken
-        raise UsageError(f"the name of {path!r} is not UTF-8; rename it") from None
+        raise UsageError(f"the name of {path!r} is not UTF-8; rename it")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -147,7 +147,7 @@ class ShardRecords(Records):
     def fields(self) -> list[str]:
         return list(self.extensions)
 
-    def check(self) -> None:
+    def check(self, *, every_file: bool = False) -> None:
         """Compare size and time of all shards on this host; those of others are compared when they are fetched."""
         shards = [shard for shard in range(self._index.num_shards) if is_here(self._index.name(shard))]
         chunks = [shards[start : start + CHUNK] for start in range(0, len(shards), CHUNK)]

@@ -12,7 +12,7 @@ from aimv2.base import address
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets import dataset_records
 from aimv2.datasets.dataset_records import DatasetRecords
-from tests.helpers.own_data import picture, source, write
+from tests.helpers.own_data import picture, settle, source, write
 
 NUM = 7
 
@@ -158,6 +158,20 @@ def test_images_beside_the_table_are_part_of_the_content(tmp_path):
     again = opened(tmp_path)
     assert again.digest() != digest
     assert again.image(2) == picture(9)
+
+
+def test_images_beside_the_table_that_are_edited_in_place_are_found_by_comparing_every_file(tmp_path):
+    paths = [write(tmp_path / "saved/files" / f"{number}.jpg", picture(number)) for number in range(NUM)]
+    save(tmp_path / "saved", image=list(map(str, paths)), features={"image": None})
+    settle(tmp_path / "saved")
+    records = opened(tmp_path)
+    write(paths[2], picture(9))
+    records.check()
+    with pytest.raises(UsageError, match=r"files/2\.jpg is changed"):
+        records.check(every_file=True)
+    write(tmp_path / "new.jpg", picture(8)).replace(paths[3])
+    with pytest.raises(UsageError, match=r"files/2\.jpg, files/3\.jpg are changed"):
+        records.check()
 
 
 def test_names_of_classes_are_part_of_the_content(tmp_path):

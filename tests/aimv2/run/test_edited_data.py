@@ -1,4 +1,7 @@
-"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name."""
+"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name.
+
+An edit in place leaves the time of its folder, so the run that reads the file refuses it. The plan refuses all others.
+"""
 
 import io
 import json
@@ -21,7 +24,7 @@ from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
 from tests.helpers.labelled_digits import indexed, labelled_digits
-from tests.helpers.own_data import write
+from tests.helpers.own_data import settle, write
 
 NUM = 20
 EDITED = 7  # the sample
@@ -32,8 +35,10 @@ KINDS = {
     "parquet": {"folder": "pictures", "table": "table.parquet", "short": "caption"},
     "rows": {"parquet": "rows.parquet", "short": "caption"},
     "image": {"folder": "pictures", "short": "txt"},
+    "side": {"folder": "pictures", "short": "txt", "held_out": {"field": "json.side", "values": ["test"]}},
     "shard": {"shards": "one.tar", "short": "txt"},
 }
+READ = ("txt", "json", "image")  # kinds whose edited file is in a folder, and is read by the run
 
 
 def image(number, is_edited, length):
@@ -51,11 +56,18 @@ def files_of(kind, edit=None):
     lengths = [410 if is_edited and edit == "other" and number == EDITED else 400 for number in range(NUM)]
     images = [image(number, is_edited and number == EDITED, length) for number, length in enumerate(lengths)]
     files = {f"pictures/{number:02}.png": content for number, content in enumerate(images)}
-    if kind in ("txt", "image"):
+    if kind in ("txt", "image", "side"):
         texts = captions if kind == "txt" else ["the same caption"] * NUM
-        return files | {f"pictures/{number:02}.txt": text.encode() for number, text in enumerate(texts)}
-    if kind == "json":
-        texts = [json.dumps({"caption": caption}) for caption in captions]
+        files |= {f"pictures/{number:02}.txt": text.encode() for number, text in enumerate(texts)}
+    if kind in ("txt", "image"):
+        return files
+    if kind in ("json", "side"):
+        sides = ["test" if number % 5 == 4 else "rest" for number in range(NUM)]
+        sides[EDITED] = {None: "rest", "equal": "test", "other": "test of a model"}[edit]
+        texts = [
+            json.dumps({"caption": caption} if kind == "json" else {"side": side})
+            for caption, side in zip(captions, sides, strict=True)
+        ]
         return files | {f"pictures/{number:02}.json": text.encode() for number, text in enumerate(texts)}
     if kind == "csv":
         rows = [f"{number:02}.png,{caption}" for number, caption in enumerate(captions)]
@@ -82,6 +94,7 @@ def planned(tiny, tmp_path):
     def plan(kind):
         for name, content in files_of(kind).items():
             write(tmp_path / name, content)
+        settle(tmp_path)
         path = write(tmp_path / "mine.yaml", yaml.safe_dump(KINDS[kind]))
         prepare_location(read_source(path))
         data = replace(tiny.data, sources=(str(path),), dense_fraction=0.0)
@@ -93,9 +106,9 @@ def planned(tiny, tmp_path):
 
 @pytest.mark.parametrize("is_indexed", [False, True], ids=["", "indexed-again"])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
-@pytest.mark.parametrize("edit", ["equal", "other"])
+@pytest.mark.parametrize(("edit", "is_in_place"), [("equal", True), ("other", True), ("equal", False)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit, moment, is_indexed):
+def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit, is_in_place, moment, is_indexed):
     path, config, run = planned(kind)
     if moment == "during":
         stopped = Interrupts()
@@ -108,20 +121,29 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit,
     before, now = files_of(kind), files_of(kind, edit)
     (name,) = [name for name in now if now[name] != before[name]]
     assert (len(now[name]) == len(before[name])) is (edit == "equal")
-    write(tmp_path / name, now[name])
+    if is_in_place:
+        write(tmp_path / name, now[name])
+    else:
+        write(tmp_path / "new", now[name]).replace(tmp_path / name)
     for cache in (plugin._check, prepared):
         cache.cache_clear()  # as in a new process
     if is_indexed:
         prepare_location(read_source(path))
         assert signature(resolve(config)) != run.name
+    elif is_in_place and kind in READ:
+        assert signature(resolve(config)) == run.name
     else:
         with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
             resolve(config)
-    if moment == "during":
-        failure = execute(run.acquire(config), config)
-        assert failure is not None
-        expected = "the data is not that of this run: " if is_indexed else f"run python -m aimv2 data index {path}"
-        assert expected in failure.message
+    if moment == "after":  # the run has its result, which is that of the data as indexed
+        run = RunFolder(tmp_path / "again", run.name)
+    failure = execute(run.acquire(config), config)
+    assert failure is not None
+    assert failure.cause == "data"
+    assert not run.is_done
+    expected = "the data is not that of this run: " if is_indexed else f"run python -m aimv2 data index {path}"
+    assert expected in failure.message
+    assert is_indexed or name.rpartition("/")[2] in failure.message
 
 
 def test_a_labelled_set_that_is_indexed_again_while_a_run_trains_gives_no_result(tiny, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.folder import index
 from aimv2.datasets.folder.records import FolderRecords
-from tests.helpers.own_data import picture, source, write
+from aimv2.datasets.open import open_location, prepare_location
+from tests.helpers.own_data import picture, settle, source, write
 
 
 def opened(location):
@@ -114,6 +115,79 @@ def test_a_file_with_other_content_and_the_same_time_is_not_read(plain, tmp_path
         plain.field(0, "txt")
 
 
+def test_a_file_that_was_edited_in_place_is_found_by_reading_or_by_comparing_every_file(plain, tmp_path):
+    settle(tmp_path / "pictures")
+    records = opened(source(tmp_path, folder="pictures"))
+    write(tmp_path / "pictures/cats/c.alt.txt", "another text")
+    records.check()
+    with pytest.raises(UsageError, match=r"cats/c\.alt\.txt is changed"):
+        records.check(every_file=True)
+    with pytest.raises(RunFailedError, match=r"c\.alt\.txt has changed since") as failed:
+        records.field(1, "alt.txt")
+    assert failed.value.cause == "data"
+    write(tmp_path / "pictures/cats/notes", "of no sample")
+    with pytest.raises(UsageError, match=r"cats/c\.alt\.txt is changed"):
+        records.check()
+
+
+def test_a_file_that_was_replaced_is_found_at_the_start(plain, tmp_path):
+    settle(tmp_path / "pictures")
+    records = opened(source(tmp_path, folder="pictures"))
+    write(tmp_path / "new", "an ö and a b").replace(tmp_path / "pictures/a.b.txt")
+    with pytest.raises(UsageError, match=r"a\.b\.txt is changed"):
+        records.check()
+
+
+SIDES = {"held_out": {"field": "json.side", "values": ["test"]}}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_found"),
+    [
+        (SIDES, True),
+        ({"filters": {"json.side": {"any_of": ["train", "test"]}}}, True),
+        ({"held_out": {"field": "folder", "values": ["b"]}}, False),
+        ({"held_out": {"fraction": 0.5}}, False),
+        ({"table": "t.csv", "held_out": {"field": "side", "values": ["test"]}}, False),
+        ({"table": "t.csv", "filters": {"side": {"any_of": ["test", "train"]}}}, False),
+        ({"table": "t.jsonl", "filters": {"side": {"any_of": ["test", "train"]}}}, False),
+        ({"table": "t.jsonl"} | SIDES, True),
+    ],
+)
+def test_a_file_that_says_which_samples_are_held_out_or_kept_is_always_compared(tmp_path, values, is_found):
+    names = [f"{folder}/{number}" for folder in "ab" for number in range(4)]
+    sides = ["train", "test"] * 4
+    for name, side in zip(names, sides, strict=True):
+        write(tmp_path / f"pictures/{name}.jpg", picture(int(name[2:])))
+        write(tmp_path / f"pictures/{name}.txt", "a caption")
+        write(tmp_path / f"pictures/{name}.json", json.dumps({"side": side}))
+    settle(tmp_path / "pictures")
+    rows = [(f"{name}.jpg", side) for name, side in zip(names, sides, strict=True)]
+    write(tmp_path / "t.csv", "\n".join(["image,side", *map(",".join, rows)]))
+    write(tmp_path / "t.jsonl", "\n".join(json.dumps({"image": name, "side": side}) for name, side in rows))
+    location = source(tmp_path, folder="pictures", **values)
+    prepare_location(location)
+    records = open_location(location)
+    records.check()
+    write(tmp_path / "pictures/a/1.json", json.dumps({"side": "train"}))
+    if is_found:
+        with pytest.raises(UsageError, match=r"a/1\.json is changed"):
+            records.check()
+    else:
+        records.check()
+
+
+def test_a_link_to_a_file_in_the_folder_is_always_compared(tmp_path):
+    write(tmp_path / "pictures/.store/1.jpg", picture(1))
+    (tmp_path / "pictures/1.jpg").symlink_to(".store/1.jpg")
+    settle(tmp_path / "pictures")
+    records = opened(source(tmp_path, folder="pictures"))
+    records.check()
+    write(tmp_path / "new", picture(2)).replace(tmp_path / "pictures/.store/1.jpg")
+    with pytest.raises(UsageError, match=r"1\.jpg is changed"):
+        records.check()
+
+
 def test_records_are_not_reopened_on_another_index(plain, tmp_path):
     write(tmp_path / "pictures/a.b.txt", "other")
     copy = pickle.dumps(plain)
@@ -212,3 +286,18 @@ def test_a_changed_or_missing_table_or_folder_is_found_at_opening(tmp_path):
     shutil.rmtree(tmp_path / "pictures")
     with pytest.raises(UsageError, match="pictures is no folder that can be read"):
         FolderRecords(location)
+
+
+def test_only_images_of_the_table_count_when_a_folder_has_changed(tmp_path):
+    for name in ("a/1.jpg", "b/2.jpg"):
+        write(tmp_path / "pictures" / name, picture(1))
+    write(tmp_path / "t.csv", "image,caption\na/1.jpg,one\nb/2.jpg,two\nc/3.jpg,three\nb/d.jpg,four\n")
+    settle(tmp_path / "pictures")
+    records = opened(source(tmp_path, folder="pictures", table="t.csv", short="caption"))
+    records.check()
+    write(tmp_path / "pictures/a/5.jpg", picture(5))
+    records.check()
+    write(tmp_path / "pictures/c/3.jpg", picture(3))
+    (tmp_path / "pictures/b/2.jpg").rename(tmp_path / "pictures/b/d.jpg")
+    with pytest.raises(UsageError, match=r"b/2\.jpg is missing; b/d\.jpg, c/3\.jpg are new"):
+        records.check()

@@ -19,6 +19,7 @@ from aimv2.tools.weights.preprocessing import Preprocessing
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.native import at_native
+from tests.helpers.own_data import settle
 from tests.helpers.public_encoders import network_inputs, their_texts
 
 QUICK = ["crop=1", "probe.learning_rates=[1e-3]", "probe.weight_decays=[0.1]", "probe.epochs=2", "linear.l2=[1e-2]"]
@@ -94,6 +95,8 @@ def test_the_preprocessing_of_a_checkpoint_is_used_and_recorded(evaluate, digits
 
 def test_results_on_other_data_are_not_mixed_and_edited_data_are_refused(evaluate, public, tmp_path):
     digits = labelled_digits(tmp_path / "digits")
+    settle(digits.parent)
+    indexed(digits)
     evaluate(public[0], digits, "methods=[linear]")
     for path in (digits.parent / "train").rglob("*.png"):
         path.write_bytes((next((digits.parent / "test").rglob("*.png"))).read_bytes())
