@@ -114,8 +114,8 @@ class FolderRecords(Records):
         fields = set(self._location.filters)
         if isinstance(self._location, SourceDescription) and (rule := self._location.held_out) and rule.field:
             fields.add(rule.field)
-        members = {_split(field)[0] for field in fields.difference(self._columns, ["folder"])}
-        return bool(members) and (len(self._members) == MAX_MEMBERS or not members.isdisjoint(self._members))
+        has_all = len(self._members) < MAX_MEMBERS
+        return any(_split(field)[0] in self._members or not has_all for field in fields)
 
 
 def _split(field: str) -> tuple[str, list[str]]:

@@ -1,5 +1,6 @@
 """Checksums of the files of a folder, beside those of zlib; and what is kept of a reading that does not end."""
 
+import errno
 import os
 import zlib
 
@@ -128,6 +129,21 @@ def test_a_file_that_changes_while_it_is_indexed_is_refused_and_the_others_are_n
     again, found = index_files(root, tmp_path / "index")
     assert again.find(last).checksum == zlib.crc32(b"another content")
     assert found.num_read == (num_files - 1) % GROUP + 1, "its group"
+
+
+def test_a_reading_that_fails_at_once_leaves_nothing(tmp_path, monkeypatch):
+    fill(tmp_path / "pictures")
+    real_open = open
+
+    def refused(file, *args, **kwargs):
+        if str(file).endswith(".jpg"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_open(file, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(UsageError, match=r"\.jpg cannot be read: Permission denied"):
+        index_files(tmp_path / "pictures", tmp_path / "index")
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
 def test_a_broken_index_is_read_anew(pictures, tmp_path):

@@ -175,6 +175,8 @@ def test_a_file_that_says_which_samples_are_held_out_or_kept_is_always_compared(
             records.check()
     else:
         records.check()
+    with pytest.raises(UsageError, match=r"a/1\.json is changed"):
+        records.check(every_file=True)
 
 
 def test_a_link_to_a_file_in_the_folder_is_always_compared(tmp_path):
