@@ -43,7 +43,7 @@ class MemoryRecords(Records):
     def fields(self):
         return sorted({name for fields in self._fields for name in fields})
 
-    def check(self):
+    def check(self, *, every_file=False):
         """There are no files."""
 
 

@@ -47,7 +47,7 @@ class Rows(Records):
     def fields(self):
         raise AssertionError("a selection asks for values")
 
-    def check(self):
+    def check(self, *, every_file=False):
         """There are no files."""
 
 
