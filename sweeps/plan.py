@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ablations.expand import Cell
 from ablations.request import Request
+from aimv2.data.described import check_finished
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -49,13 +50,14 @@ class Plan:
             repair: complete the index of the runs folder.
 
         Raises:
-            UsageError: a result has another layout, or is broken.
+            UsageError: a result has another layout, or is broken; or data of a finished run has been edited.
         """
         found = entries(self.runs_dir, repair=repair)
         done = {name for name in self.runs if name in found and found[name].state == "done"}
         for name in done:
             if found[name].layout != LAYOUT_VERSION:
                 self.runs[name].result()  # says what is wrong with it
+        check_finished(self.cell_of[name].config for name in done)
         return [name for name in self.runs if name not in done]
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:

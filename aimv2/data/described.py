@@ -23,8 +23,11 @@ class DescribedData(Protocol):
     def open_source(self, source: str, config: DataConfig) -> Sides:
         """Return the training and held-out pairs of a source."""
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, *, every_file: bool = False) -> None:
         """Compare the files of a source or a labelled set with those that were indexed, without reading them.
+
+        Args:
+            every_file: also those that a run compares when it reads them.
 
         A file that is edited in place, without a change of the names in its folder, may be found only when it is read.
 
@@ -77,6 +80,21 @@ def described() -> DescribedData:
         if not PLUGIN.startswith(str(error.name)):
             raise
         raise UsageError(f"data in files is read by {PLUGIN.rpartition('.')[0]}, which is not installed") from error
+
+
+def check_finished(configs: Iterable[RunConfig]) -> None:
+    """Compare the data of finished runs with what was indexed, since these runs read it no more; every file.
+
+    Raises:
+        UsageError: a file is missing, new, or has another size or time.
+    """
+    for path in dict.fromkeys(path for config in configs for path in descriptions_of(config)):
+        described().check(path, every_file=True)
+
+
+def descriptions_of(config: RunConfig) -> list[str]:
+    """Return the descriptions of a run's sources and labelled sets in files."""
+    return [*filter(is_described, config.data.sources), *config.evaluation.sets]
 
 
 def shares_of_captions(data: DataConfig) -> str:

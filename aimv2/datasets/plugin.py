@@ -11,6 +11,7 @@ from pathlib import Path
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.config.run_config import RunConfig
+from aimv2.data.described import descriptions_of
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
 from aimv2.data.tasks import TransferSet
 from aimv2.datasets.description import SPLITS, LabelledDescription, Location, is_labelled, read_labelled, read_source
@@ -34,8 +35,8 @@ def open_source(source: str, config: DataConfig) -> Sides:
     return open_pairs(opened(read_source(Path(source)), cache_dir, cache_bytes), config, source_name(source))
 
 
-def check(path: str) -> None:
-    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS))
+def check(path: str, *, every_file: bool = False) -> None:
+    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS), every_file)
 
 
 def source_version(source: str) -> str:
@@ -61,9 +62,9 @@ def _places(path: str) -> list[Location]:
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
-def _check(path: str, state: tuple[Stamp | None, ...], minute: int) -> None:
+def _check(path: str, state: tuple[Stamp | None, ...], minute: int, every_file: bool) -> None:
     for place in _places(path):
-        open_location(place).check()
+        open_location(place).check(every_file=every_file)
 
 
 @lru_cache(maxsize=64)
@@ -113,7 +114,7 @@ def labelled_sets(config: RunConfig) -> list[TransferSet]:
 def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
     parts = parts_of(config)
     try:
-        for path in (*filter(is_described, config.data.sources), *config.evaluation.sets):
+        for path in descriptions_of(config):
             check(path)
     except UsageError as error:
         raise RunFailedError("data", str(error)) from error

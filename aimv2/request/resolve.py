@@ -9,7 +9,7 @@ from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import described
+from aimv2.data.described import described, descriptions_of
 from aimv2.data.sources.version import version
 from aimv2.spec.metrics import set_names
 from aimv2.spec.objectives import objective
@@ -53,7 +53,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         raise UsageError("precision=tf32 is computed by the tensor cores of GPUs; on the CPU use precision=float32")
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    for path in (*filter(is_described, config.data.sources), *config.evaluation.sets):
+    for path in descriptions_of(config):
         described().check(path)
     augment = config.augment.of(config.data)
     values = {

@@ -21,7 +21,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.data.described import shares_of_captions
+from aimv2.data.described import check_finished, shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import RUN_VALUES, compose, run_config
@@ -185,6 +185,7 @@ def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interru
 
     run = RunFolder(runs_dir, signature(config))
     if run.is_done:
+        check_finished([config])
         console.print(f"{title}: run {run.name} is already done", highlight=False)
         return True
     watch = Watch()

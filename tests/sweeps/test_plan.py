@@ -7,11 +7,13 @@ from ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.signature import signature
+from aimv2.request.resolve import resolve
 from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder
 from aimv2.spec.metrics import Metric
 from sweeps.plan import Plan, code_note, restart_note
+from tests.helpers.own_data import own_source
 
 
 @pytest.fixture
@@ -124,3 +126,17 @@ def test_runs_that_this_code_has_begun_are_not_announced(plan):
     run = next(iter(plan.runs.values()))
     checkpoint_of(run, digest())
     assert restart_note([run]) == ""
+
+
+def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, tmp_path):
+    """In place, so that the folder has its old time."""
+    path = own_source(tmp_path, num_pairs=20)
+    config = resolve(replace(tiny, data=replace(tiny.data, sources=(path,))))
+    plan = Plan("a plan", [Cell(arm="a", seed=0, config=config)], tmp_path / "runs")
+    (tmp_path / "mine/03.txt").write_text("another caption")
+    assert len(plan.remaining()) == 1, "a run that is left reads the file"
+    (run,) = plan.runs.values()
+    with run.acquire(config) as attempt:
+        attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    with pytest.raises(UsageError, match=r"mine is not as it was indexed \(03.txt is changed\)"):
+        plan.remaining()

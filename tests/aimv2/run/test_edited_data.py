@@ -17,6 +17,7 @@ from PIL import Image
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.signature import signature
+from aimv2.data.described import check_finished
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
@@ -135,7 +136,10 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit,
     else:
         with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
             resolve(config)
-    if moment == "after":  # the run has its result, which is that of the data as indexed
+    if moment == "after":
+        if not is_indexed:  # nor does its result count as one on these data
+            with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
+                check_finished([config])
         run = RunFolder(tmp_path / "again", run.name)
     failure = execute(run.acquire(config), config)
     assert failure is not None
