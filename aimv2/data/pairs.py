@@ -114,6 +114,16 @@ class Pairs(ABC):
         """Return one of the two captions of each pair."""
         return list(in_threads(partial(self.caption, kind=kind), row_B.tolist(), self.concurrency))
 
+    def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
+        """Return one of the two captions of each pair as clean text, None if it has none."""
+
+        def text(row: int) -> str | None:
+            with contextlib.suppress(BadSampleError):
+                return self.caption(row, kind).text
+            return None
+
+        return list(in_threads(text, row_B.tolist(), self.concurrency))
+
     def augment(self, row: int, config: AugmentConfig) -> AugmentConfig:
         """Return the augmentation of a pair's source."""
         return config
@@ -206,6 +216,9 @@ class Selected(Referred):
     def items(self, row_B: np.ndarray) -> np.ndarray:
         return self._pairs.items(self._row_N[row_B])
 
+    def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
+        return self._pairs.texts(self._row_N[row_B], kind)
+
     def place(self, row: int) -> tuple[Pairs, int]:
         return self._pairs, int(self._row_N[row])
 
@@ -254,6 +267,10 @@ class Joined(Referred):
     def items(self, row_B: np.ndarray) -> np.ndarray:
         return self._by_part(row_B, lambda part, own_B: part.items(own_B))
 
+    def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
+        found_B = self._by_part(row_B, lambda part, own_B: np.array(part.texts(own_B, kind), object), object)
+        return list(found_B)
+
     @property
     def retries(self) -> int:
         return sum(part.retries for part in self._parts)
@@ -265,9 +282,12 @@ class Joined(Referred):
         part = bisect_right(self._ends, row)
         return self._parts[part], row - self._starts[part]
 
-    def _by_part(self, row_B: np.ndarray, of: Callable[[Pairs, np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return numbers that each source has for its own rows: int64 [B]."""
-        part_B, found_B = self.part_numbers(row_B), np.empty(len(row_B), dtype=np.int64)
+    def _by_part(
+        self, row_B: np.ndarray, of: Callable[[Pairs, np.ndarray], np.ndarray], dtype: type = np.int64
+    ) -> np.ndarray:
+        """Return what each source has for its own rows: [B], by default int64."""
+        part_B = self.part_numbers(row_B)
+        found_B: np.ndarray = np.empty(len(row_B), dtype=dtype)
         for part in np.unique(part_B).tolist():
             here_B = part_B == part
             found_B[here_B] = of(self._parts[part], row_B[here_B] - self._starts[part])
@@ -295,10 +315,4 @@ class Sides(NamedTuple):
 
 def usable_captions(pairs: Pairs, rows: Iterable[int], kind: CaptionKind) -> list[str]:
     """Return the captions of the pairs that have one."""
-
-    def text(row: int) -> str | None:
-        with contextlib.suppress(BadSampleError):
-            return pairs.caption(int(row), kind).text
-        return None
-
-    return [found for found in in_threads(text, rows, pairs.concurrency) if found is not None]
+    return [text for text in pairs.texts(np.fromiter(rows, np.int64), kind) if text is not None]

@@ -1,15 +1,20 @@
 """Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError, short
+from aimv2.base.files import write_text
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
@@ -53,7 +58,7 @@ class FilePairs(Pairs):
         name: str = "",
     ) -> None:
         self._records, self._row_N, self._name = records, row_N, name
-        self._side, self._max_pixels = config.render_px, config.max_pixels
+        self._side, self._max_pixels, self._cache_dir = config.render_px, config.max_pixels, Path(config.cache_dir)
         self._fields = {
             "short": _Choice(description.short or description.dense),
             "dense": _Choice(description.dense or description.short),
@@ -111,6 +116,23 @@ class FilePairs(Pairs):
         if not clean(value):  # cached, and the tokenizer cleans it again
             raise BadSampleError("empty caption", field)
         return value
+
+    def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
+        """Return captions as clean text; those of remote pairs are kept in the cache, since each takes a request."""
+        if self.concurrency == 1:
+            return super().texts(row_B, kind)
+        field, _ = self._fields[kind].at(0.0)
+        record_B = [int(self._row_N[row]) for row in row_B.tolist()]
+        content = json.dumps([self._records.digest(), field, record_B])
+        path = self._cache_dir / "captions" / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
+        with contextlib.suppress(OSError, ValueError):
+            found: list[str | None] = json.loads(path.read_text())
+            return found
+        texts = super().texts(row_B, kind)
+        with contextlib.suppress(OSError):  # without it, they are read again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(texts))
+        return texts
 
     def questions(self, row: int) -> list[Question]:
         if self._questions is None:

@@ -10,6 +10,7 @@ import yaml
 from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
 from aimv2.data.batches.training import TrainBatches
+from aimv2.data.expected import mean_supervised_tokens
 from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.description import read_source
@@ -230,10 +231,18 @@ def test_nodes_fetch_the_shards_of_their_own_part_once(shared):
     assert sum(map(len, own)) <= 48 + NODES - 1
 
 
-def test_the_tokenizer_reads_members_alone(shared):
+def test_captions_are_members_that_are_read_alone_and_once(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     server, make = shared
-    config, _ = make(server.url)
+    config, data = make(server.url)
     server.requests.clear()
-    prepare(config.data, config.model.vocab_size)
+    again = prepare(replace(config.data, cache_dir="another cache"), config.model.vocab_size)
     assert len(server.requests) > 300
     assert max(length for _, _, length in server.requests) < 4096
+    server.requests.clear()
+    mean_supervised_tokens(config)
+    third = prepare(config.data, config.model.vocab_size)
+    assert len(server.requests) < 300, "those of the tokenizer are kept"
+    assert data.tokenizer.fingerprint == again.tokenizer.fingerprint == third.tokenizer.fingerprint
+    for kind in ("short", "dense"):
+        assert data.train.texts(np.arange(9, 50), kind) == [data.train.caption(row, kind).text for row in range(9, 50)]
