@@ -22,7 +22,7 @@ BLOCK = 1000  # places over which the shares of a mixture are exact
 KEPT = 12  # permutations: of blocks and of the rows of two, for pictures, shuffled captions and shuffled pixels
 
 
-class Part(NamedTuple):
+class OrderedPart(NamedTuple):
     """Rows that have an order of their own.
 
     Attributes:
@@ -76,7 +76,7 @@ class Order:
         num_nodes: N. Each node needs a row of each part whose quota is not 0.
     """
 
-    def __init__(self, parts: Sequence[Part], quotas: tuple[int, ...] | None = None, num_nodes: int = 1) -> None:
+    def __init__(self, parts: Sequence[OrderedPart], quotas: tuple[int, ...] | None = None, num_nodes: int = 1) -> None:
         self.num_nodes = num_nodes
         self._names = [part.name for part in parts]
         self._quotas = quotas
@@ -150,7 +150,7 @@ class _Blocks:
     """A sequence of permutations of consecutive rows: of their blocks, and of the rows in each block.
 
     Args:
-        edges: as those of ``Part``.
+        edges: as those of ``OrderedPart``.
     """
 
     def __init__(self, edges: np.ndarray) -> None:

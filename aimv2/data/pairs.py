@@ -47,7 +47,7 @@ class Pairs(ABC):
     def __len__(self) -> int: ...
 
     def block_edges(self, num_nodes: int) -> np.ndarray:
-        """Return the edges of the blocks (``aimv2.base.order.Part``): int64 [K + 1].
+        """Return the edges of the blocks (``aimv2.base.order.OrderedPart``): int64 [K + 1].
 
         Args:
             num_nodes: canonical nodes, each of which reads a block at a time.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_text
-from aimv2.base.order import Order, Part, quotas
+from aimv2.base.order import Order, OrderedPart, quotas
 from aimv2.config.data_config import DataConfig, kind_of, source_name
 from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined, Sides, usable_captions
@@ -89,7 +89,11 @@ def order_of(config: DataConfig, train: Joined) -> Order:
     ]
     if shares is None and len(edges) > 1 and len(train) <= train.block_rows:
         edges = [train.block_edges(nodes)]
-    parts = [Part("", edges[0])] if shares is None and len(edges) == 1 else list(map(Part, config.names, edges))
+    parts = (
+        [OrderedPart("", edges[0])]
+        if shares is None and len(edges) == 1
+        else list(map(OrderedPart, config.names, edges))
+    )
     return Order(parts, shares, nodes)
 
 

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from aimv2.base import address
-from aimv2.base.order import Order, Part, equal_edges, quotas
+from aimv2.base.order import Order, OrderedPart, equal_edges, quotas
 
 
 def order_of(start, stop, *, num_rows, block_rows=7, seed=3, purpose="order"):
-    return Order([Part("", equal_edges(num_rows, block_rows))]).at(np.arange(start, stop), seed=seed, purpose=purpose)
+    return Order([OrderedPart("", equal_edges(num_rows, block_rows))]).at(
+        np.arange(start, stop), seed=seed, purpose=purpose
+    )
 
 
 @given(num_rows=st.integers(1, 60), block_rows=st.integers(1, 70), seed=st.integers(0, 1000), epoch=st.integers(0, 5))
@@ -78,7 +80,7 @@ def rows_of(sizes):
 
 def of_sources(sizes, shares, num_nodes=1):
     edges = [rows.start + equal_edges(len(rows), size) for rows, size in zip(rows_of(sizes), BLOCK_ROWS, strict=False)]
-    return Order(list(map(Part, SOURCES, edges)), shares, num_nodes)
+    return Order(list(map(OrderedPart, SOURCES, edges)), shares, num_nodes)
 
 
 def mixed(weights, sizes, stop, *, start=0, seed=0, purpose="order"):
@@ -242,7 +244,7 @@ def test_sources_of_billions_of_rows_take_turns():
     total = sum(sizes)
     start = total - total % 1000 - 1000
     edges = [rows.start + equal_edges(len(rows), 2**16) for rows in rows_of(sizes)]
-    epochs, rows = Order(list(map(Part, SOURCES, edges))).at(np.arange(start, total), seed=0)
+    epochs, rows = Order(list(map(OrderedPart, SOURCES, edges))).at(np.arange(start, total), seed=0)
     assert set(epochs) == {0}
     assert len(set(rows)) == total - start
     for own in rows_of(sizes):
@@ -262,7 +264,7 @@ def test_mixture_differs_between_seeds_blocks_and_purposes():
 
 @pytest.mark.parametrize(
     "order",
-    [Order([Part("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))],
+    [Order([OrderedPart("", np.array([0, 5]))]), of_sources((2, 3), quotas((3, 1)))],
     ids=["natural", "mixed"],
 )
 def test_orders_of_two_purposes_are_independent(order):
@@ -299,7 +301,7 @@ def test_nodes_show_every_row_once_in_their_epochs_and_keep_their_rows(edges, nu
     if total < num_nodes:
         return
     places = np.arange(3 * total * num_nodes)
-    epochs, rows = Order([Part("", edges)], num_nodes=num_nodes).at(places, seed=seed)
+    epochs, rows = Order([OrderedPart("", edges)], num_nodes=num_nodes).at(places, seed=seed)
     for node in range(num_nodes):
         own = range(total * node // num_nodes, total * (node + 1) // num_nodes)
         own_epochs, own_rows = epochs[node::num_nodes], rows[node::num_nodes]
@@ -312,7 +314,9 @@ def test_a_node_reads_its_blocks_one_after_the_other(edges, num_nodes, seed):
     total = int(edges[-1])
     if total < num_nodes:
         return
-    _, rows = Order([Part("", edges)], num_nodes=num_nodes).at(np.arange(total // num_nodes * num_nodes), seed=seed)
+    _, rows = Order([OrderedPart("", edges)], num_nodes=num_nodes).at(
+        np.arange(total // num_nodes * num_nodes), seed=seed
+    )
     for node in range(num_nodes):
         blocks = np.searchsorted(edges, rows[node::num_nodes], side="right").tolist()
         changes = sum(one != other for one, other in pairwise(blocks))
@@ -320,14 +324,14 @@ def test_a_node_reads_its_blocks_one_after_the_other(edges, num_nodes, seed):
 
 
 def test_nodes_do_not_show_rows_at_the_same_places():
-    _, rows = Order([Part("", equal_edges(4000, 500))], num_nodes=2).at(np.arange(4000), seed=0)
+    _, rows = Order([OrderedPart("", equal_edges(4000, 500))], num_nodes=2).at(np.arange(4000), seed=0)
     assert (rows[0::2] == rows[1::2] - 2000).sum() < 20, "by chance about 1"
 
 
 @given(num_nodes=st.sampled_from([1, 2, 3, 6]), offset=st.integers(1, 9), step=st.integers(0, 5))
 def test_places_of_a_batch_are_those_of_the_nodes_one_after_the_other(num_nodes, offset, step):
     size = 6 * offset
-    places = Order([Part("", edges_of([9]))], num_nodes=num_nodes).places(step * size, size, np.arange(size))
+    places = Order([OrderedPart("", edges_of([9]))], num_nodes=num_nodes).places(step * size, size, np.arange(size))
     assert sorted(places) == list(range(step * size, (step + 1) * size))
     assert (places % num_nodes == np.repeat(np.arange(num_nodes), size // num_nodes)).all()
     for node in range(num_nodes):

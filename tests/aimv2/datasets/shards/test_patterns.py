@@ -95,7 +95,7 @@ def test_urls_are_expanded():
     for name in ("b", "a"):
         system.pipe(f"/patterns/{name}.tar", b"")
     assert expand(["memory://patterns/*.tar"]) == ["memory://patterns/a.tar", "memory://patterns/b.tar"]
-    assert expand(["memory://*/a.tar"]) == ["memory://patterns/a.tar"]
+    assert expand(["memory://pat*/a.tar"]) == ["memory://patterns/a.tar"]
     assert expand(["memory://patterns/{7..8}.tar"]) == ["memory://patterns/7.tar", "memory://patterns/8.tar"]
 
 
