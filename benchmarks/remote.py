@@ -46,8 +46,8 @@ class RemoteOptions(Kept):
 
     folder: str = Field(default=tempfile.gettempdir(), description="where a temporary folder is made")
     shards: int = Field(default=100, gt=0, description="shards of a set")
-    pairs: int = Field(default=250, gt=0, description="pairs in a shard of the set that a run prepares")
-    pair_kb: int = Field(default=100, gt=0, description="kB of each of them")
+    pairs: int = Field(default=500, gt=0, description="pairs in a shard of the set that a run prepares")
+    pair_kb: int = Field(default=60, gt=0, description="kB of each of them")
     nodes: int = Field(default=8, gt=0, description="machines that read an epoch, each with a cache of its own")
     seconds: float = Field(default=60.0, gt=0, description="length of the epoch in which stalls are measured")
     speed: float = Field(default=1.5, gt=0, description="bandwidth of the server, in what the epoch needs")
@@ -66,7 +66,7 @@ def measure(options: RemoteOptions) -> Iterator[Table]:
         rows = []
         with written(large, options.shards, options.pairs, options.pair_kb * 1000) as served:
             rows.append(served.row("before the shards of the first batch", before_first_batch(served)))
-        with written(small, options.shards, options.pairs // 5, options.pair_kb * 200) as served:
+        with written(small, options.shards, options.pairs // 10, options.pair_kb * 300) as served:
             for canonical in (1, options.nodes):
                 fetched = sum(epoch_of_node(served, node, options.nodes, canonical) for node in range(options.nodes))
                 what = f"in an epoch of {options.nodes} nodes, canonical_nodes={canonical}"
