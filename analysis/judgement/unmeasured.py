@@ -55,8 +55,8 @@ def unmeasured(study: Study, config: RunConfig, nearest: Ladder | None, absent: 
     curve = () if nearest.measured.intersection(SAMPLES) else SAMPLES
     rungs = set(curve).union(*needed.values()) - nearest.measured
     lacking = [metric for metric in needed if metric not in nearest.metrics]
-    lacking += [STUDY.label(rung) for rung in STUDY.cell_names if rung in rungs]
-    return f"the sensitivity study of this base run lacks {', '.join(lacking)}" if lacking else ""
+    lacking += [f"{STUDY.label(rung)!r}" for rung in STUDY.cell_names if rung in rungs]
+    return f"the sensitivity study of this base run has no results for {', '.join(lacking)}" if lacking else ""
 
 
 def impossible(config: RunConfig) -> list[str]:

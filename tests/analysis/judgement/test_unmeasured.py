@@ -87,7 +87,7 @@ def test_rungs_that_the_study_needs_are_named(changed, expected):
 
 def test_metrics_that_the_findings_lack_are_named():
     found = lacking(BOTH, ladder_of(seeing("content_loss"), demo()))
-    assert found == "the sensitivity study of this base run lacks reader_loss"
+    assert found == "the sensitivity study of this base run has no results for reader_loss"
 
 
 def test_metrics_that_runs_cannot_have_are_known_before_they_run():
