@@ -71,11 +71,11 @@ def test_own_data_are_named_by_their_files():
     [
         ({}, ""),
         ({"width_050": None, "samples_025": None}, ""),
-        ({"hidden_050": None, "pixels_only": None}, " lacks pixels only, half of the patches hidden"),
-        ({"positive_control": None}, " lacks shuffled captions, or pixels if there are none"),
+        ({"hidden_050": None, "pixels_only": None}, " has no results for 'pixels only', 'half of the patches hidden'"),
+        ({"positive_control": None}, " has no results for 'shuffled captions, or pixels if there are none'"),
         (
             dict.fromkeys(("samples_025", "samples_050", "samples_075", "samples_200")),
-            " lacks 0.25 x the samples, 0.5 x",
+            " has no results for '0.25 x the samples', '0.5 x",
         ),
     ],
 )
