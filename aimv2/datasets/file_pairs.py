@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -76,8 +76,9 @@ class FilePairs(Pairs):
         """Return the edges of blocks; with several nodes those of whole parts, so that no two blocks share one."""
         if num_nodes == 1:
             return super().block_edges(num_nodes)
-        edge_P = np.array([bisect_left(self._row_N, edge) for edge in self._records.part_edges().tolist()])
-        edge_P = np.unique(edge_P)
+        part_edge_P = self._records.part_edges()
+        rows = self._row_N
+        edge_P = np.unique(rows.below(part_edge_P) if isinstance(rows, _Others) else np.searchsorted(rows, part_edge_P))
         usual = max(float(np.median(np.diff(edge_P))), 1.0)
         edges = edge_P[:: max(round(self.block_rows / num_nodes / usual), 1)]
         return edges if edges[-1] == len(self) else np.append(edges, len(self))
@@ -205,7 +206,7 @@ class _Others(Sequence[int]):
     """
 
     def __init__(self, size: int, without_M: np.ndarray, of: np.ndarray | None) -> None:
-        self._size, self._of = size - len(without_M), of
+        self._size, self._without_M, self._of = size - len(without_M), without_M, of
         self._before_M = without_M - np.arange(len(without_M))  # how many remaining numbers are below each
 
     def __len__(self) -> int:
@@ -214,6 +215,11 @@ class _Others(Sequence[int]):
     def __getitem__(self, place: int) -> int:  # type: ignore[override]
         number = place + int(np.searchsorted(self._before_M, place, side="right"))
         return number if self._of is None else int(self._of[number])
+
+    def below(self, number_B: np.ndarray) -> np.ndarray:
+        """Return how many are below each of these numbers: int64 [B]."""
+        below_B = number_B if self._of is None else np.searchsorted(self._of, number_B)
+        return below_B - np.searchsorted(self._without_M, below_B)
 
 
 def open_pairs(opened: Opened, config: DataConfig, name: str = "") -> Sides:

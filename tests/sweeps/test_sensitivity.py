@@ -90,7 +90,10 @@ def test_each_base_run_has_a_report_of_its_own(planned):
         ({}, ""),
         ({"samples_075": None}, ""),  # the curve has other points
         ({"width_050": None}, ""),  # no claim of the study is about width
-        ({"hidden_050": None}, "the sensitivity study of this base run has no results for 'half of the patches hidden'"),
+        (
+            {"hidden_050": None},
+            "the sensitivity study of this base run has no results for 'half of the patches hidden'",
+        ),
     ],
 )
 def test_nothing_is_added_if_all_that_the_study_needs_is_known(planned, tmp_path, changed, lacking):

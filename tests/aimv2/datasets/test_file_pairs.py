@@ -65,7 +65,8 @@ def test_blocks_for_several_nodes_are_whole_parts(sizes, held_out, num_nodes, bl
         return
     records = MemoryRecords([b""] * len(part_of))
     records.part_edges = lambda: np.cumsum([0, *sizes])
-    pairs = FilePairs(records, np.array(rows), SourceDescription(shards=("",), short={"txt": 1.0}), DataConfig())
+    kept = _Others(len(part_of), np.array(sorted(held_out & set(range(len(part_of)))), dtype=np.int64), None)
+    pairs = FilePairs(records, kept, SourceDescription(shards=("",), short={"txt": 1.0}), DataConfig())
     pairs.block_rows = block_rows
     edges = pairs.block_edges(num_nodes).tolist()
     assert (edges[0], edges[-1]) == (0, len(rows))
@@ -157,12 +158,12 @@ def test_transforms_of_a_source_replace_those_of_the_run(sides_of, tiny):
 def test_the_others_are_all_numbers_but_some(size, data):
     without = sorted(data.draw(st.sets(st.integers(0, size - 1), max_size=size)))
     expected = [number for number in range(size) if number not in without]
-    others = _Others(size, np.array(without, dtype=np.int64), None)
-    assert [others[place] for place in range(len(others))] == expected
-    of = np.arange(size) * 10 + 3
-    assert [_Others(size, np.array(without, dtype=np.int64), of)[place] for place in range(len(expected))] == [
-        int(of[number]) for number in expected
-    ]
+    for of, step, first in ((None, 1, 0), (np.arange(size) * 10 + 3, 10, 3)):
+        others = _Others(size, np.array(without, dtype=np.int64), of)
+        values = [step * number + first for number in expected]
+        assert [others[place] for place in range(len(others))] == values
+        limits = np.arange(10 * size + 9)
+        assert others.below(limits).tolist() == [sum(value < limit for value in values) for limit in limits]
 
 
 @given(number=st.floats(0, 1, exclude_max=True), weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=5))
