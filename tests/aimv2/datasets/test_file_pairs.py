@@ -162,7 +162,7 @@ def test_the_others_are_all_numbers_but_some(size, data):
         others = _Others(size, np.array(without, dtype=np.int64), of)
         values = [step * number + first for number in expected]
         assert [others[place] for place in range(len(others))] == values
-        limits = np.arange(10 * size + 9)
+        limits = np.arange(step * size + first + 1)
         assert others.below(limits).tolist() == [sum(value < limit for value in values) for limit in limits]
 
 
