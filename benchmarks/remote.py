@@ -81,6 +81,7 @@ class Served:
 
     server: WebServer
     description: Path
+    num_pairs: int
     num_bytes: int
 
     def row(self, what: str, fetched: int) -> dict[str, Cell]:
@@ -96,7 +97,7 @@ class Served:
         own: Mapping[str, object] = {
             "data.sources": (str(self.description),),
             "data.cache_dir": str(self.description.parent / cache),
-            "budget": {"samples": BATCH, "batch_size": BATCH},
+            "budget": {"samples": self.num_pairs // BATCH * BATCH, "batch_size": BATCH},
             **values,
         }
         return replaced(demo(), own)
@@ -127,14 +128,19 @@ def written(folder: Path, num_shards: int, num_pairs: int, pair_bytes: int) -> I
         prepare_location(read_source(path))
         server.sent.clear()
         server.requests.clear()
-        yield Served(server, path, sum(file.stat().st_size for file in folder.iterdir()))
+        yield Served(server, path, num_shards * num_pairs, sum(file.stat().st_size for file in folder.iterdir()))
 
 
 def before_first_batch(served: Served) -> int:
     """Return the bytes that ``train`` fetches before it fetches the first whole shard."""
     config = served.config("cache of train")
     arguments = [f"data.sources=[{served.description}]", f"data.cache_dir={config.data.cache_dir}"]
-    arguments += [f"budget.samples={BATCH}", f"budget.batch_size={BATCH}", f"runs_dir={served.description.parent}/runs"]
+    samples = config.budget.samples // 4
+    arguments += [
+        f"budget.samples={samples}",
+        f"budget.batch_size={BATCH}",
+        f"runs_dir={served.description.parent}/runs",
+    ]
     command = [sys.executable, "-m", "aimv2", "train", "scale=demo", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -50,15 +50,18 @@ class Plan:
             repair: complete the index of the runs folder.
 
         Raises:
-            UsageError: a result has another layout, or is broken; or data of a finished run has been edited.
+            UsageError: a result has another layout, or is broken.
         """
         found = entries(self.runs_dir, repair=repair)
         done = {name for name in self.runs if name in found and found[name].state == "done"}
         for name in done:
             if found[name].layout != LAYOUT_VERSION:
                 self.runs[name].result()  # says what is wrong with it
-        check_finished(self.cell_of[name].config for name in done)
         return [name for name in self.runs if name not in done]
+
+    def check_finished(self, remaining: Collection[str]) -> None:
+        """Raise a UsageError if data of a run that is not among the remaining ones has been edited."""
+        check_finished(cell.config for name, cell in self.cell_of.items() if name not in remaining)
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
         """Return these runs as the work of a launch that begins now.

@@ -63,6 +63,7 @@ class PlannedSweep:
     @cached_property
     def remaining(self) -> list[str]:
         missing = self.plan.remaining(repair=not self.is_dry_run)
+        self.plan.check_finished(set(missing))
         return [name for name in missing if self.only is None or name in self.only]
 
     @cached_property

@@ -19,7 +19,7 @@ from aimv2.base import address
 from aimv2.base.address import Bijection
 
 BLOCK = 1000  # places over which the shares of a mixture are exact
-KEPT = 12  # permutations: of blocks and of the rows of two, for pictures, shuffled captions and shuffled pixels
+KEPT = 8  # permutations of each part and node: of blocks and of the rows of two, for pictures and shuffled captions
 
 
 class OrderedPart(NamedTuple):

@@ -55,8 +55,9 @@ def _mean(
     train: Pairs, rows: range, kind: CaptionKind, *, tokenizer: CaptionTokenizer, max_tokens: int, supervise_eos: bool
 ) -> float:
     """Return the mean number of supervised tokens in captions of one kind."""
-    chosen = np.arange(len(rows))
-    if len(rows) > NUM_CAPTIONS:
+    if len(rows) <= NUM_CAPTIONS:
+        chosen = np.arange(len(rows))
+    else:
         generator = address.generator(seed=0, purpose="expected caption length")
         chosen = generator.choice(len(rows), NUM_CAPTIONS, replace=False)
     token_BT = tokenizer.encode(usable_captions(train, rows.start + chosen, kind), max_tokens)

@@ -15,6 +15,7 @@ from aimv2.data.decode import crop
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import order_of
 
+MIN_SHARE = 1 / 8  # of the rows of blocks that a run shows, below which they are not fetched whole
 MAX_REPLACEMENTS = 100  # in a row, after which a source has no usable sample
 
 Role = Literal["image", "caption", "target"]
@@ -133,9 +134,10 @@ class Reader:
         return epoch_B, rows
 
     def _blocks_ahead(self, place_B: np.ndarray) -> list[range]:
-        """Return the blocks that are read now and next, for all roles."""
+        """Return the blocks that are read now and next, for all roles; none if a short run reads little of them."""
         ahead = partial(self.order.ahead, place_B, seed=self._config.seed)
-        return [*ahead(), *(block for purpose in self._shuffled.values() for block in ahead(purpose=purpose))]
+        blocks = [*ahead(), *(block for purpose in self._shuffled.values() for block in ahead(purpose=purpose))]
+        return blocks if self._config.budget.samples >= MIN_SHARE * sum(map(len, blocks)) / 2 else []
 
     def _fill(
         self,

@@ -22,13 +22,16 @@ INDEX_SUFFIX = ".index"
 PATTERNS = ("shards", "parquet")  # places that are lists of patterns
 READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
-# Options of fsspec's file systems. Descriptions may come from elsewhere, so that none sends a token to a host it names.
+# Options of fsspec's file systems. Descriptions may come from elsewhere, so none can send a key or a token to a host of
+# its own; to an ``endpoint_url`` of S3 requests are signed, and the secret key stays here.
 OPTIONS = {
     "s3": ("anon", "endpoint_url", "profile", "requester_pays"),
     **dict.fromkeys(("gs", "gcs"), ("project", "requester_pays", "token")),
     **dict.fromkeys(("az", "abfs"), ("account_name", "anon")),
 }
 ANONYMOUS = "anon"
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")  # a name of Azure's, which becomes part of a host's
+WEB = ("http://", "https://")
 NO_PATH = re.compile(f"{PIPE}|.*://")
 
 Fields = dict[str, Annotated[float, Field(gt=0)]]
@@ -275,13 +278,18 @@ def _weighted(value: Any) -> Any:
 def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> None:
     """Raise a ValueError for an option that no protocol of the shards has, or that could be a secret."""
     protocols = sorted({name.partition("://")[0] for name in shards if "://" in name})
-    allowed = {option: None for protocol in protocols for option in OPTIONS.get(protocol, ())}
-    if others := options.keys() - allowed:
+    each = [OPTIONS.get(protocol, ()) for protocol in protocols]
+    allowed = [option for option in (each or [()])[0] if all(option in one for one in each)]
+    if others := options.keys() - set(allowed):
         what = f"for {', '.join(protocols)}:// are {', '.join(allowed) or 'none'}" if protocols else "is none for files"
         raise ValueError(
             f"storage_options: {', '.join(sorted(others))} is not allowed; allowed {what}. Keys and tokens come from"
             " the environment"
         )
+    if not str(endpoint := options.get("endpoint_url", WEB[0])).startswith(WEB):
+        raise ValueError(f"storage_options: endpoint_url={endpoint!r} must start with {' or '.join(WEB)}")
+    if not ACCOUNT.fullmatch(str(account := options.get("account_name", "account"))):
+        raise ValueError(f"storage_options: account_name={account!r} must have 3 to 24 small letters and digits")
     if options.get("token", ANONYMOUS) != ANONYMOUS:
         raise ValueError(f"storage_options: token can only be {ANONYMOUS}; others come from the environment")
 

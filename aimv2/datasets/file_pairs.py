@@ -6,6 +6,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError, short
 from aimv2.base.files import write_text
+from aimv2.base.processes import in_threads
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
@@ -126,14 +128,19 @@ class FilePairs(Pairs):
         record_B = [int(self._row_N[row]) for row in row_B.tolist()]
         content = json.dumps([self._records.digest(), field, record_B])
         path = self._cache_dir / "captions" / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-        with contextlib.suppress(OSError, ValueError):
+        try:
             found: list[str | None] = json.loads(path.read_text())
-            return found
-        texts = super().texts(row_B, kind)
-        with contextlib.suppress(OSError):  # without it, they are read again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(texts))
-        return texts
+        except (OSError, ValueError):
+            found = list(in_threads(partial(self._text_or_none, kind=kind), row_B.tolist(), self.concurrency))
+            with contextlib.suppress(OSError):  # without it, they are read again
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, json.dumps(found))
+        return [None if text is None else worded(text).text for text in found]
+
+    def _text_or_none(self, row: int, kind: CaptionKind) -> str | None:
+        with contextlib.suppress(BadSampleError):
+            return self.text(row, kind)
+        return None
 
     def questions(self, row: int) -> list[Question]:
         if self._questions is None:

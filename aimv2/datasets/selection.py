@@ -192,10 +192,13 @@ def _pass(
 
 def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, start: int) -> _Chunk:
     rows = range(start, min(start + CHUNK, len(records)))
-    records.expect([rows])
     kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     num_broken = 0
+    edge_P = records.part_edges()
+    starts = {rows.start, *edge_P[(edge_P > rows.start) & (edge_P < rows.stop)].tolist()}
     for place, row in enumerate(rows):
+        if row in starts:  # one part at a time
+            records.expect([range(row, int(edge_P[np.searchsorted(edge_P, row, side="right")]))])
         try:
             kept_B[place] = all(meets(records.field(row, name), condition) for name, condition in filters.items())
             if by_field is not None and by_field.field:

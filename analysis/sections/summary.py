@@ -23,6 +23,8 @@ from analysis.sections.words import metric_title, seen, with_limits
 
 MAX_SHOWN = 6  # items of a list
 
+SEEDS = "sweep.seeds="
+
 
 def chips(findings: Findings) -> list[Chip]:
     """Return the verdict on each claim, with its parts if the study judges them."""
@@ -50,6 +52,8 @@ def _unmeasured(findings: Findings) -> Section | None:
     is_said = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not is_said and scale != STUDIES[findings.study.slug].scale:  # of today
         words.append(f"scale={scale}")
+    if len({cell.seed for cell in findings.cells}) < 2:  # one has no interval
+        words = [*(word for word in words if not word.startswith(SEEDS)), f"{SEEDS}2"]
     command = _command(dict.fromkeys([*words, AUTO]))
     text = (
         f"{what[0].upper()}{what[1:]}, so verdicts that need it are withheld. This command measures it beside the"

@@ -40,6 +40,7 @@ class PlannedSearch:
     def work(self) -> SearchWork:
         search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
         plan = Plan(request.folder, request.cells, self.runs_dir)
+        plan.check_finished(() if path.exists() else set(plan.remaining()))  # trials read the same data
         if self.is_dry_run and not path.exists():
             new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
             return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)

@@ -17,7 +17,7 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.datasets.shards.remote import CHUNK, Options, OtherContentError, open_url, translated
 
 OURS = re.compile(r"aimv2-[0-9a-f]{40}\.(tar|part)")
-AGAIN = 5.0  # seconds after which a fetch that failed ahead of time is tried again
+AGAIN = 5.0  # seconds
 
 
 class RemoteShard(NamedTuple):
@@ -59,8 +59,9 @@ class ShardCache:
                 f"{shard.url} has {shard.size:,} bytes and does not fit into the shard cache of {self.limit_bytes:,}"
                 " bytes; raise data.cache_gb",
             )
+        self.folder.mkdir(parents=True, exist_ok=True)
         while (opened := self.open_if_here(shard)) is None:
-            self._fetch(shard, math.inf)
+            self._fetch(shard, is_needed=True)
         return opened
 
     def open_if_here(self, shard: RemoteShard) -> int | None:
@@ -73,6 +74,14 @@ class ShardCache:
         os.utime(opened)  # the time of the last opening, by which shards are deleted
         return opened
 
+    def forget(self, shard: RemoteShard) -> bool:
+        """Delete the copy of a shard; return whether there was one. Who has it open can read it to the end."""
+        try:
+            self._path(shard, "tar").unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def fetch_ahead(self, shard: RemoteShard, since: float) -> bool:
         """Fetch a shard unless it is here or another process fetches it; return False if there is no room.
 
@@ -80,39 +89,53 @@ class ShardCache:
             since: shards that were opened after this time (of the clock of files) are not deleted.
 
         Raises:
-            OSError, UsageError: as ``open``.
+            OSError, UsageError: as ``open``; FileNotFoundError if there is no folder.
         """
-        return self._path(shard, "tar").exists() or self._fetch(shard, since)
+        return self._path(shard, "tar").exists() or self._fetch(shard, is_needed=False, since=since)
 
-    def _fetch(self, shard: RemoteShard, since: float) -> bool:
-        """Fetch a shard, or wait until another process has tried.
+    def _fetch(self, shard: RemoteShard, *, is_needed: bool, since: float = math.inf) -> bool:
+        """Fetch a shard, unless another process does.
 
         Args:
-            since: as in ``fetch_ahead``, which does not wait; if it is infinite, there is always room.
+            is_needed: wait for that process, and exceed the limit where there is no room.
+            since: as in ``fetch_ahead``.
 
         Returns:
             False if there is no room.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         final, partial = self._path(shard, "tar"), self._path(shard, "part")
-        with partial.open("ab") as file:
+        with open(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one process fetches
             except BlockingIOError:
-                if since == math.inf:
+                if is_needed:
                     fcntl.flock(file, fcntl.LOCK_SH)  # which those who read the same file have, too
                 return True
-            if not _is_same(partial, file.fileno()):
-                return True
-            if final.exists():
-                partial.unlink()  # another process fetched the shard just before we opened this file
-            elif self._make_room(shard.size, since) or since == math.inf:
-                _copy(shard, file, self._options)
-                partial.rename(final)
-            else:
-                partial.unlink()
-                return False
+            try:
+                if not _is_same(partial, file.fileno()):
+                    return True
+                if final.exists():
+                    partial.unlink()  # another process fetched the shard just before we opened this file
+                elif self._reserve(shard.size, file, since) or is_needed:
+                    _copy(shard, file, self._options)
+                    partial.rename(final)
+                else:
+                    partial.unlink()
+                    return False
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile keeps the file open
         return True
+
+    def _reserve(self, size: int, file: BinaryIO, since: float) -> bool:
+        """Make room for a shard and reserve it, as one process at a time; return whether there is room."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if has_room := self._make_room(size, since):
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        finally:
+            os.close(folder)
+        return has_room
 
     def _make_room(self, size: int, since: float) -> bool:
         """Delete shards that no process has open, and what killed processes left; return whether there is room.
@@ -176,13 +199,14 @@ def _is_same(path: Path, opened: int) -> bool:
 
 
 def _copy(shard: RemoteShard, target: BinaryIO, options: Options) -> None:
-    target.truncate(0)
+    target.seek(0)
     done = crc = 0
     with open_url(shard.url, options) as source:
         while chunk := translated(lambda: source.read(CHUNK)):
             target.write(chunk)
             done += len(chunk)
             crc = zlib.crc32(chunk, crc)
+    target.truncate()
     target.flush()
     # Most often the transfer was cut short or the network flipped a bit, so these are errors to be retried.
     if done != shard.size:
@@ -196,10 +220,13 @@ class FetchAhead:
 
     Several processes that read the same shards share the work. An error here is not one of the run: whoever reads the
     shard fetches it and meets the error.
+
+    Args:
+        again: seconds after which a fetch is tried again that failed, or had no room.
     """
 
-    def __init__(self, cache: ShardCache) -> None:
-        self._cache = cache
+    def __init__(self, cache: ShardCache, again: float = AGAIN) -> None:
+        self._cache, self._again = cache, again
         self._wanted: Sequence[RemoteShard] = ()
         self._since = 0.0
         self._changed = threading.Condition()
@@ -207,19 +234,29 @@ class FetchAhead:
 
     def expect(self, shards: Sequence[RemoteShard]) -> None:
         """Fetch these shards, in their order, and no longer those that were expected before."""
+        self._cache.folder.mkdir(parents=True, exist_ok=True)
         if self._process != os.getpid():  # a fork has no threads, and maybe a lock that nobody releases
-            self._process, self._changed = os.getpid(), threading.Condition()
+            self._process, self._changed, self._is_closed = os.getpid(), threading.Condition(), False
             threading.Thread(target=self._fetch, daemon=True, name="fetches shards").start()
         with self._changed:
             self._wanted, self._since = tuple(shards), time.time()
             self._changed.notify()
 
+    def close(self) -> None:
+        """End the thread, once it has done what it is at."""
+        if self._process == os.getpid():
+            with self._changed:
+                self._wanted, self._is_closed = (), True
+                self._changed.notify()
+
     def _fetch(self) -> None:
         done: set[RemoteShard] = set()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: set(self._wanted) - done)
+                self._changed.wait_for(lambda: self._is_closed or set(self._wanted) - done)
                 wanted, since = self._wanted, self._since
+                if self._is_closed:
+                    return
             done.intersection_update(wanted)
             shard = next(shard for shard in wanted if shard not in done)
             try:
@@ -228,7 +265,7 @@ class FetchAhead:
                 is_done = False
             if is_done:
                 done.add(shard)
-            else:  # no room, or an error
+            else:
                 with self._changed:
                     if self._wanted is wanted:
-                        self._changed.wait(AGAIN)
+                        self._changed.wait(self._again)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,10 @@ from aimv2.datasets.stamps import changes, stamp_of
 MAX_OPEN = 128  # shards that are open at a time
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 THREADS, CHUNK = 16, 1024  # that compare shards, and shards that one compares at a time
+
+
+class ChangedShardError(RunFailedError):
+    """What is read of a shard is not what was indexed."""
 
 
 class ShardFiles:
@@ -48,9 +54,12 @@ class ShardFiles:
         self._patience = Patience(sleep)
         self._open: dict[int, _Shard] = {}  # the last opened is the last
         self._expected: dict[int, None] = {}  # remote shards, in the order in which they are read
-        self._gives_parts = True  # the server of remote shards
+        self._gives_parts: bool | None = None  # the server of remote shards; not known yet
+        self._first_part = threading.Lock()
         self._cache = ShardCache(Path(cache_dir), cache_bytes, location.storage_options) if cache_dir else None
         self._ahead = FetchAhead(self._cache) if self._cache else None
+        if self._ahead:
+            weakref.finalize(self, self._ahead.close)
 
     @property
     def retries(self) -> int:
@@ -107,12 +116,18 @@ class ShardFiles:
                 f"shards are not as they were indexed ({sentence}); restore them, or run {command(self._location)}"
             )
 
-    def changed(self, shard: int, how: str) -> RunFailedError:
+    def changed(self, shard: int, how: str) -> "ChangedShardError":
         """Return the error for a shard that is not what was indexed."""
         name = self._index.name(shard)
-        return RunFailedError(
+        return ChangedShardError(
             "data", f"the shard {name} has changed since it was indexed ({how}); run {command(self._location)}"
         )
+
+    def forget(self, shard: int) -> bool:
+        """Delete the copy of a remote shard, which may be damaged; return whether there was one."""
+        self._open.pop(shard, None)
+        is_copied = self._cache is not None and is_url(self._index.name(shard))
+        return is_copied and self._cache is not None and self._cache.forget(self._remote(shard))
 
     def _states(self, shards: Sequence[int]) -> list[str]:
         """Return what shards that are files are now: missing, changed, or empty for the same."""
@@ -128,7 +143,8 @@ class ShardFiles:
             more := os.pread(opened.descriptor, length - len(content), offset + len(content))
         ):
             content += more
-        self._open[shard] = opened  # after an error it is opened again
+        if shard in self._expected or not is_url(self._index.name(shard)):  # others are left to be deleted
+            self._open[shard] = opened  # after an error it is opened again
         for oldest in list(self._open)[:-MAX_OPEN]:
             self._open.pop(oldest, None)
         return content
@@ -137,9 +153,13 @@ class ShardFiles:
         """Return bytes of a remote shard without the rest of it."""
         name, size, _ = self._remote(shard)
         length = min(length, size - offset)
-        content = read_url(name, offset, length, self._location.storage_options)
-        if len(content) > length:  # the server only gives whole files
-            self._gives_parts = False
+        if self._gives_parts is None:
+            with self._first_part:  # since it may be a whole shard, one request at a time
+                content = read_url(name, offset, length, self._location.storage_options)
+                self._gives_parts = len(content) <= length
+        else:
+            content = read_url(name, offset, length, self._location.storage_options)
+        if len(content) > length:
             return content[offset : offset + length]
         if len(content) < length:
             raise OtherContentError(f"it ends {length - len(content):,} bytes too early")
@@ -164,7 +184,7 @@ class ShardFiles:
         """Return the descriptor of a copy; fetch it if most of the shard is read, or the server gives nothing less."""
         if self._cache is None:
             return None
-        if shard in self._expected or not self._gives_parts:
+        if shard in self._expected or self._gives_parts is False:
             return self._cache.open(self._remote(shard))
         return self._cache.open_if_here(self._remote(shard))
 

@@ -87,6 +87,12 @@ def _check_url(name: str, key: str) -> None:
     if protocol not in PROTOCOLS:
         what = f"has the protocol {protocol}" if protocol else "has no protocol"
         raise UsageError(f"{key}: {name!r} {what}; allowed are {', '.join(PROTOCOLS)}")
+    host = name.partition("://")[2].partition("/")[0]
+    if (login := host.rpartition("@")[0]) and (":" in login or protocol not in ("abfs", "az")):
+        where = f"{protocol}://…@{host.rpartition('@')[2]}"
+        raise UsageError(f"{key}: {where} has a login; passwords and keys come from the environment")
+    if protocol in ("http", "https") and "?" in name:
+        raise UsageError(f"{key}: {name.partition('?')[0]}?… has a query, which may hold a key; leave it out")
 
 
 def _existing(name: str, pattern: str, key: str) -> list[str]:

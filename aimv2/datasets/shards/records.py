@@ -1,6 +1,7 @@
 """The samples of tar shards, read in place. Letters: B rows, S shards."""
 
 import struct
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.records import DataPart, Records, json_of, reopened, text_of, value_at
 from aimv2.datasets.shards.build import build_index
-from aimv2.datasets.shards.files import ShardFiles
+from aimv2.datasets.shards.files import ChangedShardError, ShardFiles
 from aimv2.datasets.shards.index import IMAGES, open_index
 from aimv2.datasets.shards.scan import MEMBER, hash_key, split
 from aimv2.datasets.shards.tar import BLOCK, MAX_EXTENDED, Member, TarError, first_member
@@ -72,7 +73,7 @@ class ShardRecords(Records):
         # Indexing a structured array takes longer than reading a member.
         self._row_bytes = self._index.rows.view(np.uint8).data
         self._row_struct = struct.Struct(f"<QI{MEMBER * len(self.extensions)}I")
-        self._last_sample: tuple[int, int, bytes] = (-1, 0, b"")  # row, first byte in the shard, and content
+        self._last_samples = threading.local()  # of each thread: row, first byte in the shard, and content
         self._last_json: tuple[int, str, Any] = (-1, "", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -153,6 +154,15 @@ class ShardRecords(Records):
         Args:
             with_others: read the whole sample at once, and keep it for the members that are read next.
         """
+        try:
+            return self._member_once(row, extension, with_others=with_others)
+        except ChangedShardError:
+            self._last_samples = threading.local()
+            if not self._files.forget(self._shard_of(row)):
+                raise
+            return self._member_once(row, extension, with_others=with_others)
+
+    def _member_once(self, row: int, extension: str, *, with_others: bool) -> bytes | None:
         column = self._columns.get(extension)
         if column is None:
             return None
@@ -162,9 +172,10 @@ class ShardRecords(Records):
         if not block:
             return None
         at = (start + block - 1) * BLOCK
-        if with_others and self._last_sample[0] != row and _is_together(members):
-            self._last_sample = (row, start * BLOCK, self._read_sample(shard, start * BLOCK, members))
-        kept, first, sample = self._last_sample
+        kept, first, sample = getattr(self._last_samples, "found", (-1, 0, b""))
+        if with_others and kept != row and _is_together(members):
+            kept, first, sample = row, start * BLOCK, self._read_sample(shard, start * BLOCK, members)
+            self._last_samples.found = kept, first, sample
         content = sample[at - first :][: HEADERS + size] if kept == row else self._files.read(shard, at, HEADERS + size)
         _, found, member, content = self._checked(row, shard, at, size, key, content)
         data = content[member.data - at : member.data - at + size]

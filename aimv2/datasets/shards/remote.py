@@ -18,10 +18,13 @@ TRANSIENT = {
     errno.ENETUNREACH,
     errno.EHOSTDOWN,
     errno.EHOSTUNREACH,
+    errno.EBUSY,  # s3fs: the server is busy (503, SlowDown)
+    errno.EREMOTEIO,  # s3fs: another error of the server
 }
 CHUNK = 16 << 20  # bytes of a request, where a file is read in several
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # after which a web server has failed; s3fs and gcsfs have limits of their own
-GONE, DENIED = (404, 410), (401, 403)  # status codes of HTTP
+# Status codes of HTTP; others from 400 to 499 are not asked for again, those from 500 on are.
+GONE, DENIED, CUT_SHORT, BUSY = (404, 410), (401, 403), (416,), (408, 425, 429)
 NO_LOGIN = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server says of a content
 
@@ -96,9 +99,11 @@ def file_system(url: str, options: Options) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        system, path = translated(lambda: url_to_fs(url, **(_timeouts(url) | dict(options))))
+        system, path = url_to_fs(url, **(_timeouts(url) | dict(options)))
     except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
         raise UsageError(f"{url} cannot be read: {error}") from error
+    except Exception as error:
+        raise error if isinstance(error, OSError) else _os_error(error) from error
     return system, str(path)
 
 
@@ -116,27 +121,35 @@ def _timeouts(url: str) -> dict[str, Any]:
 
 
 def translated(action: Callable[[], Value]) -> Value:
-    """Return the action's result; errors of client libraries become ConnectionError."""
+    """Return the action's result; errors of client libraries become those of a file system."""
     try:
         return action()
     except FileNotFoundError as error:
         # fsspec says this of each error of a web server, whatever it was.
-        status = getattr(error.__cause__, "status", None)
-        if error.__cause__ is None or status in GONE or isinstance(error.__cause__, FileNotFoundError):
+        if (cause := error.__cause__) is None or not type(cause).__module__.startswith(("aiohttp", "asyncio")):
             raise
-        raise _os_error(error.__cause__) from error
+        raise _os_error(cause) from error
     except TimeoutError as error:
         raise TimeoutError(str(error) or "the server does not answer") from error
-    except (OSError, ImportError, ValueError):
+    except (OSError, UsageError):
         raise
     except Exception as error:
         raise _os_error(error) from error
 
 
 def _os_error(error: BaseException) -> OSError:
-    """Return an error of a client library as one that is transient, or as a lack of permission."""
+    """Return an error of a client library as one of a file system; as ConnectionError, if it can go away."""
     name, status = type(error).__name__, getattr(error, "status", None)
-    words = f"the server answers {status} {getattr(error, 'message', '')}".rstrip() if status else f"{name}: {error}"
-    if name in NO_LOGIN or status in DENIED:
+    if not isinstance(status, int):
+        words = f"{name}: {error}" if str(error) else name
+        if name in NO_LOGIN:
+            return PermissionError(errno.EACCES, words)
+        return OSError(errno.EINVAL, words) if isinstance(error, ValueError) else ConnectionError(words)
+    words = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
+    if status in GONE:
+        return FileNotFoundError(errno.ENOENT, words)
+    if status in DENIED:
         return PermissionError(errno.EACCES, words)
-    return ConnectionError(words)
+    if status in CUT_SHORT:
+        return OtherContentError(words)
+    return OSError(errno.EINVAL, words) if 400 <= status < 500 and status not in BUSY else ConnectionError(words)

@@ -190,7 +190,8 @@ def shared(tmp_path, tiny):
             path = write(tmp_path / start.partition(":")[0] / "own.yaml", yaml.safe_dump(values))
             prepare_location(read_source(path))
             cached = str(tmp_path / cache)
-            config = replaced(tiny, {"data.sources": (str(path),), "data.cache_dir": cached, **changes})
+            own = {"data.sources": (str(path),), "data.cache_dir": cached, "budget.samples": 800}
+            config = replaced(tiny, own | changes)
             data = prepare(config.data, config.model.vocab_size)
             data.train.parts["own"].block_rows = 100
             return config, data
@@ -214,8 +215,7 @@ def test_pairs_of_the_web_are_those_of_files(shared, nodes, captions):
 def test_nodes_fetch_the_shards_of_their_own_part_once(shared):
     """Four nodes with a cache each; the shards at the ends of their parts are fetched twice."""
     server, make = shared
-    config, data = make(server.url, **{"data.canonical_nodes": NODES, "budget": {"samples": 352, "batch_size": 16}})
-    server.sent.clear()
+    config, data = make(server.url, **{"data.canonical_nodes": NODES})
     own = []
     for node in range(NODES):
         config, data = make(server.url, f"cache {node}", **{"data.canonical_nodes": NODES})

@@ -1,6 +1,8 @@
 import fcntl
+import multiprocessing
 import os
 import queue
+import shutil
 import threading
 import time
 import zlib
@@ -139,12 +141,69 @@ def test_expected_shards_are_fetched_in_their_order(urls, tmp_path):
     assert len([name for name in copies(tmp_path) if name.endswith(".tar")]) == 3
 
 
-def test_an_error_ahead_of_time_is_left_to_the_reader(urls, tmp_path):
-    ahead = FetchAhead(ShardCache(tmp_path, 10 * SIZE, {}))
-    ahead.expect([RemoteShard("memory://remote/none.tar", SIZE, "0")])
-    ahead.expect([shard_at(urls[1])])
-    while not any(name.endswith(".tar") for name in copies(tmp_path)):
+def fetched(folder, num, seconds=60):
+    """Wait until so many shards are in the folder."""
+    for _ in range(100 * seconds):
+        if len([name for name in copies(folder) if name.endswith(".tar")]) >= num:
+            return True
         time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("outcomes", [[OSError("the network")], [False, False]], ids=["an error", "no room"])
+def test_what_fails_ahead_of_time_is_tried_again_and_is_no_error(urls, tmp_path, outcomes):
+    class Failing(ShardCache):
+        def fetch_ahead(self, shard, since):
+            if not outcomes:
+                return super().fetch_ahead(shard, since)
+            if isinstance(outcomes[0], Exception):
+                raise outcomes.pop(0)
+            return outcomes.pop(0)
+
+    ahead = FetchAhead(Failing(tmp_path, 10 * SIZE, {}), again=0.01)
+    ahead.expect([shard_at(urls[1])])
+    assert fetched(tmp_path, 1)
+    assert not outcomes
+    ahead.close()
+
+
+def threads_that_fetch():
+    return [thread for thread in threading.enumerate() if thread.name == "fetches shards"]
+
+
+def test_a_closed_fetcher_ends_its_thread_and_makes_no_folder(urls, tmp_path):
+    before = len(threads_that_fetch())
+    ahead = FetchAhead(ShardCache(tmp_path / "cache", 10 * SIZE, {}), again=0.01)
+    ahead.expect([shard_at(urls[1])])
+    assert fetched(tmp_path / "cache", 1)
+    shutil.rmtree(tmp_path / "cache")
+    ahead.close()
+    for thread in threads_that_fetch()[before:]:
+        thread.join(60)
+    assert len(threads_that_fetch()) == before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_fork_fetches_with_a_thread_of_its_own(urls, tmp_path):
+    ahead = FetchAhead(ShardCache(tmp_path, 10 * SIZE, {}))
+    ahead.expect([shard_at(urls[1])])
+    assert fetched(tmp_path, 1)
+
+    def child():
+        ahead.expect([shard_at(urls[2])])
+        os._exit(0 if fetched(tmp_path, 2) else 1)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    ahead.close()
+
+
+def test_what_is_fetched_at_the_same_time_keeps_the_limit(urls, tmp_path):
+    cache = ShardCache(tmp_path, 4 * SIZE, {})
+    is_fetched = list(in_threads(lambda url: cache.fetch_ahead(shard_at(url), 0), urls[:8], 8))
+    assert len(copies(tmp_path)) == sum(is_fetched) == 4
 
 
 def test_only_our_files_are_deleted(urls, tmp_path):

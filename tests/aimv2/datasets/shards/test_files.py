@@ -114,14 +114,23 @@ def test_a_remote_shard_that_was_replaced_is_read_only_after_it_is_indexed_again
         records.field(0, "txt")
 
 
-@pytest.fixture
-def web(tmp_path):
-    """Yield a web server of three shards of five samples, records of them, and records of the local files."""
+@pytest.fixture(params=["http", "s3"])
+def web(request, tmp_path, monkeypatch):
+    """Yield a web server of three shards of five samples, records of them, and records of the local files.
+
+    To a client that asks for no lists, the server is one of S3, and the folder above the shards a bucket.
+    """
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # of each of our attempts
     folder = tmp_path / "shards"
     folder.mkdir()
     write_shards(folder)
-    with serving(folder) as server:
-        place = Location(shards=(f"{server.url}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"))
+    with serving(tmp_path) as server:
+        start, options = f"{server.url}/shards", {}
+        if request.param == "s3":
+            start, options = "s3://shards", {"endpoint_url": server.url, "anon": True}
+        place = Location(
+            shards=(f"{start}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"), storage_options=options
+        )
         records = indexed(place, cache_dir=str(tmp_path / "cache"), cache_bytes=10**9)
         server.sent.clear()
         yield server, records, indexed(location(folder))
@@ -134,8 +143,8 @@ def test_of_a_remote_shard_only_the_members_are_fetched(web):
         assert records.key(row) == local.key(row)
     assert server.sent.total() < 3 * 2 * 4096
     assert records.image(7) == local.image(7)
-    size = (server.folder / "00001.tar").stat().st_size
-    assert server.sent["/00001.tar"] < size
+    size = (server.folder / "shards/00001.tar").stat().st_size
+    assert server.sent["/shards/00001.tar"] < size
 
 
 def test_expected_remote_shards_are_fetched_once(web):
@@ -143,7 +152,7 @@ def test_expected_remote_shards_are_fetched_once(web):
     for blocks in ([range(5), range(5, 10)], [range(5, 10), range(10, 15)], [range(10, 15)]):
         records.expect(blocks)
         assert [records.image(row) for row in blocks[0]] == [local.image(row) for row in blocks[0]]
-    sizes = {f"/{path.name}": path.stat().st_size for path in server.folder.glob("*.tar")}
+    sizes = {f"/shards/{path.name}": path.stat().st_size for path in server.folder.glob("shards/*.tar")}
     assert server.sent == sizes
 
 
@@ -152,8 +161,8 @@ def test_a_server_that_gives_no_parts_gives_each_shard_once_more(web):
     server.gives_parts = False
     rows = [12, 1, 7, 2, 13, 8]
     assert [records.field(row, "txt") for row in rows] == [local.field(row, "txt") for row in rows]
-    sizes = sum(path.stat().st_size for path in server.folder.iterdir())
-    assert server.sent.total() <= sizes + (server.folder / "00002.tar").stat().st_size
+    sizes = sum(path.stat().st_size for path in server.folder.glob("shards/*.tar"))
+    assert server.sent.total() <= sizes + (server.folder / "shards/00002.tar").stat().st_size
 
 
 def test_threads_read_what_one_reads(web):
@@ -169,8 +178,8 @@ def test_threads_read_what_one_reads(web):
 @pytest.mark.parametrize("is_expected", [True, False])
 def test_a_web_server_that_fails_for_a_while_is_outlasted(web, is_expected):
     server, records, local = web
-    first = server.numbers["/00000.tar"] + 1
-    server.before = lambda path, number: 503 if path == "/00000.tar" and number < first + 3 else None
+    first = server.numbers["/shards/00000.tar"] + 1
+    server.before = lambda path, number: 503 if path == "/shards/00000.tar" and number < first + 3 else None
     if is_expected:
         records.expect([range(5)])
     assert records.image(0) == local.image(0)
@@ -199,13 +208,44 @@ def test_a_full_disk_is_said(tmp_path):
     assert found.value.cause == "no space"
 
 
-def test_a_web_server_that_keeps_failing_is_one_sentence(web):
+@pytest.mark.parametrize("is_expected", [True, False])
+@pytest.mark.parametrize(
+    ("status", "cause", "sentence"),
+    [
+        (500, "node", "retry when its disk or server works again"),
+        (503, "node", "retry when its disk or server works again"),
+        (404, "data", "if it is gone or has changed, run python -m aimv2 data index"),
+        (403, "data", "if it is gone or has changed, run python -m aimv2 data index"),
+    ],
+)
+def test_a_web_server_that_keeps_failing_is_one_sentence(web, status, cause, sentence, is_expected):
     server, records, _ = web
-    server.before = lambda *_: 503
-    sentence = r"the shard http://.*/00000.tar cannot be read: the server answers 503 Service Unavailable; retry when"
-    with pytest.raises(RunFailedError, match=sentence) as found:
+    server.before = lambda *_: status
+    if is_expected:
+        records.expect([range(5)])
+    with pytest.raises(RunFailedError, match=rf"the shard \S*/00000.tar cannot be read: .*; {sentence}") as found:
         records.image(0)
-    assert found.value.cause == "node"
+    assert found.value.cause == cause
+
+
+def test_a_remote_shard_that_is_cut_short_is_one_sentence(web):
+    server, records, _ = web
+    shard = server.folder / "shards/00000.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(RunFailedError, match=r"/00000.tar .* run python -m aimv2 data index") as found:
+        records.image(4)
+    assert found.value.cause == "data"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(40960)])
+def test_a_damaged_copy_is_fetched_again(web, tmp_path, content):
+    _, records, local = web
+    records.expect([range(5)])
+    assert records.image(1) == local.image(1)
+    for copy in (tmp_path / "cache").glob("*.tar"):
+        copy.write_bytes(content)
+    assert records.image(2) == local.image(2)
+    assert records.field(3, "txt") == local.field(3, "txt")
 
 
 @pytest.fixture
