@@ -3,7 +3,7 @@
 The package that reads them is a plug-in: it is imported when a config names such a file, and the core runs without it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -43,6 +43,9 @@ class DescribedData(Protocol):
 
     def caption_kinds(self, source: str) -> tuple[CaptionKind, ...]:
         """Return the kinds of captions that a source has."""
+
+    def own_augment(self, source: str) -> Mapping[str, float]:
+        """Return the values of ``augment`` that a source sets itself, by name."""
 
     def has_questions(self, source: str) -> bool:
         """True if a source's description names a field of questions."""

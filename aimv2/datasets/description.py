@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError
 from aimv2.base.files import read_yaml
 from aimv2.config.arguments import checked
 
@@ -135,6 +136,11 @@ class Transforms:
     max_ratio: float | None = Field(default=None, gt=0)
     flip_probability: float | None = Field(default=None, ge=0, le=1)
 
+    @property
+    def given(self) -> dict[str, float]:
+        """The values that are given, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class HeldOutRule:
@@ -252,6 +258,10 @@ def _located(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     for key in PATTERNS:
         if isinstance(located.get(key), str):
             located[key] = [located[key]]
+    options = located.get("storage_options") or {}
+    if not isinstance(options, dict) or not all(isinstance(value, str | bool) for value in options.values()):
+        # Not shown, since it may be a secret.
+        raise UsageError(f"{path}: storage_options: text, true or false by name is needed, such as {{anon: true}}")
     located.setdefault("index", f"{path.stem}{INDEX_SUFFIX}")
     base = path.absolute().parent
     for key in (*PLACES, "table", "exclude", "index"):

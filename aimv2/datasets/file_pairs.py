@@ -66,8 +66,7 @@ class FilePairs(Pairs):
             "dense": _Choice(description.dense or description.short),
         }
         self._questions = description.questions
-        given = dataclasses.asdict(description.transforms)
-        self._transforms = {name: value for name, value in given.items() if value is not None}
+        self._transforms = description.transforms.given
         self.block_rows, self.concurrency = records.block_rows, records.concurrency
         self.kinds = tuple(kind for kind in CAPTION_KINDS if getattr(description, kind))
 

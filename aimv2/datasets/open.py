@@ -58,7 +58,11 @@ def prepare_location(
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
         records = _reader(location)(location, cache_dir, (workers + 1) * largest)
         selected = selection.write_selection(records, location, workers, on_progress)
-        missing = _missing_fields(records, selected, location) if isinstance(location, SourceDescription) else []
+        try:
+            missing = _missing_fields(records, selected, location) if isinstance(location, SourceDescription) else []
+        except UsageError:
+            selection.remove(location)  # so that it is not used
+            raise
     num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
     notes = []
     if location.filters:

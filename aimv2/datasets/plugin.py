@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -91,6 +91,10 @@ def _set_version(path: str, state: tuple[Stamp | None, ...]) -> str:
 def caption_kinds(source: str) -> tuple[CaptionKind, ...]:
     described = read_source(Path(source))
     return tuple(kind for kind in CAPTION_KINDS if getattr(described, kind))
+
+
+def own_augment(source: str) -> Mapping[str, float]:
+    return read_source(Path(source)).transforms.given
 
 
 def has_questions(source: str) -> bool:

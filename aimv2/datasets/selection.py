@@ -21,6 +21,7 @@ from aimv2.datasets.records import OnProgress, Records
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2
 CHUNK = 2**16
+REQUIRED = dict.fromkeys(("filters", "exclude", "the samples", "held_out"))  # rules that older indexes have, too
 KEPT, HELD_OUT, RULES = "kept.npy", "held_out.npy", "selection.json"
 
 
@@ -96,7 +97,7 @@ def read_selection(records: Records, location: Location) -> Selection:
     except (OSError, ValueError) as error:
         raise UsageError(f"{index / RULES} cannot be read ({error}); write it with {command(location)}") from error
     now = _rules(records, location)
-    changed = [name for name, value in now.items() if rules.get(name) != value]
+    changed = [name for name, value in now.items() if name in rules | REQUIRED and rules.get(name) != value]
     if changed:
         raise UsageError(
             f"{' and '.join(changed)} changed since {index} was written; write it again with {command(location)}"
@@ -110,11 +111,16 @@ def read_selection(records: Records, location: Location) -> Selection:
 def save(selected: Selection, records: Records, location: Location) -> None:
     """Write a selection into the index of its location."""
     index = index_path(location)
-    (index / RULES).unlink(missing_ok=True)  # until all is written, there is no selection
+    remove(location)  # until all is written, there is none
     if selected.kept_N is not None:
         _save(index / KEPT, selected.kept_N)
     _save(index / HELD_OUT, selected.held_out_M)
     write_json(index / RULES, _rules(records, location))
+
+
+def remove(location: Location) -> None:
+    """Remove the selection from the index of a location."""
+    (index_path(location) / RULES).unlink(missing_ok=True)
 
 
 def excluded_keys(location: Location) -> list[str]:
@@ -218,6 +224,7 @@ def _rules(records: Records, location: Location) -> dict[str, str]:
             [held_out.fraction, held_out.field, held_out.values] if held_out else [MAX_HELD_OUT, MAX_HELD_OUT_FRACTION]
         )
         rules["held_out"] = json.dumps(rule)
+        rules["the fields of captions"] = json.dumps([location.short, location.dense, location.questions])
     return rules
 
 

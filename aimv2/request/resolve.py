@@ -1,12 +1,13 @@
 """Resolution of a config: from the config as written to the values that this machine will use."""
 
 import hashlib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda, missing_for_compile
-from aimv2.config.data_config import is_described
+from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described, descriptions_of
@@ -55,6 +56,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         precision = "bfloat16" if device == "cuda" else "float32"
     for path in descriptions_of(config):
         described().check(path)
+    _check_augment(config)
     augment = config.augment.of(config.data)
     values = {
         # Workers may start in another folder.
@@ -66,6 +68,31 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         "data.fingerprint": data_fingerprint(config),
     }
     return replaced(config, values)
+
+
+def _check_augment(config: RunConfig) -> None:
+    """Raise a UsageError for a value of ``augment`` that a source replaces by its own, or that does not fit those."""
+    default = AugmentConfig()
+    usual = {name: {getattr(default, name), value} for name, value in asdict(default.of(config.data)).items()}
+    given = {name: value for name, value in asdict(config.augment).items() if value not in usual[name]}
+    for source in filter(is_described, config.data.sources):
+        own = described().own_augment(source)
+        for name in own.keys() & given.keys():
+            if own[name] != given[name]:
+                raise UsageError(
+                    f"augment.{name}={given[name]:g} has no effect, since transforms in {source} set it to"
+                    f" {own[name]:g}; leave it out there"
+                )
+        try:
+            replace(config.augment.of(config.data), **own)
+        except ValueError as error:
+            raise UsageError(f"transforms in {source} do not fit augment: {_first_line(error)}") from error
+
+
+def _first_line(error: ValueError) -> str:
+    """Return the sentence of a check, without pydantic's words around it."""
+    lines = [line for line in str(error).splitlines() if "must not exceed" in line]
+    return lines[0].strip().removeprefix("Value error, ").partition(" [type=")[0] if lines else str(error)
 
 
 def _absolute(source: str) -> str:

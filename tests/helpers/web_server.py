@@ -20,6 +20,7 @@ class WebServer(ThreadingHTTPServer):
         sent: bytes of content by path, such as ``/a.tar``.
         requests: the answered requests for content: path, first byte, and number of bytes.
         rate: bytes a second over all connections; None is no limit.
+        gives_versions: False leaves out ETag and time.
         gives_parts: False ignores requests for ranges, as Python's own server does.
         before: called with the path and the number of its request before each answer; it returns the status of an
             error, or None. It may wait, or raise ConnectionError to end the connection.
@@ -35,7 +36,7 @@ class WebServer(ThreadingHTTPServer):
         self.sent = Counter[str]()
         self.requests: list[tuple[str, int, int]] = []
         self.rate: float | None = None
-        self.gives_parts = True
+        self.gives_parts = self.gives_versions = True
         self.before: Callable[[str, int], int | None] = lambda *_: None
         self.numbers = Counter[str]()
         self.lock = threading.Lock()
@@ -85,8 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[start : int(asked[2]) + 1]
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Last-Modified", self.date_time_string(int(file.stat().st_mtime)))
-        self.send_header("ETag", f'"{file.stat().st_mtime_ns:x}"')
+        if server.gives_versions:
+            self.send_header("Last-Modified", self.date_time_string(int(file.stat().st_mtime)))
+            self.send_header("ETag", f'"{file.stat().st_mtime_ns:x}"')
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{size}")
         self.end_headers()

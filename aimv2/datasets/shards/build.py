@@ -16,7 +16,7 @@ from aimv2.datasets.records import Indexed, OnProgress
 from aimv2.datasets.shards.index import ShardRows, index_bytes, open_index, shards_of, write_index
 from aimv2.datasets.shards.patterns import expand
 from aimv2.datasets.shards.remote import Options
-from aimv2.datasets.shards.scan import Scan, row_type, scan
+from aimv2.datasets.shards.scan import Scan, UnreachableError, row_type, scan
 
 MAX_ERRORS = 10  # broken shards after which a scan stops
 
@@ -49,6 +49,8 @@ def build_index(location: Location, workers: int, on_progress: OnProgress, *, ve
     with tempfile.TemporaryFile(dir=folder) as spool:
         try:
             for name, outcome in zip(names, in_processes(_attempt, tasks, workers, "scans shards"), strict=True):
+                if isinstance(outcome, UnreachableError):
+                    raise outcome
                 if isinstance(outcome, UsageError):
                     errors.append(outcome)
                     if len(errors) == MAX_ERRORS:

@@ -95,6 +95,8 @@ class ShardFiles:
                 message = f"the shard {name} cannot be read: {why}; retry when its disk or server works again"
                 raise RunFailedError("node", message) from error
             message = f"if it is gone or has changed, run {command(self._location)}"
+            if isinstance(error, PermissionError) and is_url(name):
+                message = "check the credentials in the environment"
             raise RunFailedError("data", f"the shard {name} cannot be read: {why}; {message}") from error
 
     def check(self) -> None:

@@ -79,13 +79,18 @@ def open_url(url: str, options: Options) -> BufferedIOBase:
 
 
 def describe_url(url: str, options: Options) -> tuple[int, str]:
-    """Return the size of a file behind a URL, and a text that changes with its content; errors as ``open_url``."""
+    """Return the size of a file behind a URL, and a text that changes with its content; errors as ``open_url``.
+
+    The text is empty if a web server says nothing of this.
+    """
     system, path = file_system(url, options)
     info = translated(lambda: system.info(path))
     if info.get("size") is None:
         raise ConnectionError("the server does not say how large it is")
-    version = translated(lambda: str(system.ukey(path)))
-    return int(info["size"]), " ".join([version, *(str(info[key]) for key in VERSIONS if key in info)])
+    versions = [str(info[key]) for key in VERSIONS if key in info]
+    if not is_web(url):  # of which fsspec assumes that they never change
+        versions.append(translated(lambda: str(system.ukey(path))))
+    return int(info["size"]), " ".join(versions)
 
 
 def read_url(url: str, start: int, length: int, options: Options) -> bytes:
@@ -126,14 +131,16 @@ def translated(action: Callable[[], Value]) -> Value:
         return action()
     except FileNotFoundError as error:
         # fsspec says this of each error of a web server, whatever it was.
-        if (cause := error.__cause__) is None or not type(cause).__module__.startswith(("aiohttp", "asyncio")):
-            raise
-        raise _os_error(cause) from error
+        if (cause := error.__cause__) is not None and type(cause).__module__.startswith(("aiohttp", "asyncio")):
+            raise _os_error(cause) from error
+        raise FileNotFoundError(errno.ENOENT, "there is no such file") from error
     except TimeoutError as error:
         raise TimeoutError(str(error) or "the server does not answer") from error
-    except (OSError, UsageError):
+    except UsageError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and not type(error).__module__.startswith("aiohttp"):
+            raise
         raise _os_error(error) from error
 
 

@@ -17,7 +17,7 @@ from aimv2.base.address import hash64
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import REFUSED
 from aimv2.datasets.shards.patterns import is_url
-from aimv2.datasets.shards.remote import Options, Patience, describe_url, open_url, translated
+from aimv2.datasets.shards.remote import Options, Patience, describe_url, is_transient, open_url, translated
 from aimv2.datasets.shards.tar import BLOCK, Member, TarError, walk
 from aimv2.datasets.stamps import Stamp, stamp_of
 
@@ -38,6 +38,10 @@ APART = (
     " together; pack it again with unique names: tar --sort=name"
 )
 hash_key = hash64.__wrapped__  # keys do not repeat, so a cache is only in the way
+
+
+class UnreachableError(UsageError):
+    """A server does not answer, or not as it should, so that others of its shards cannot be read either."""
 
 
 class Scan(NamedTuple):
@@ -121,12 +125,13 @@ def scan(
     except TarError as error:
         raise UsageError(f"{name} {error}") from error
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror or error}") from error
+        kind = UnreachableError if is_url(name) and is_transient(error) else UsageError
+        raise kind(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _scan(name: str, known: tuple[int, str] | None, options: Options) -> Scan | None:
     size, version = state(name, options)
-    if (size, version) == known:
+    if version and (size, version) == known:
         return None
     if size > MAX_BLOCKS * BLOCK:
         raise TarError(f"has {size:,} bytes, and at most {MAX_BLOCKS * BLOCK:,} are allowed")

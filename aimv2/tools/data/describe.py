@@ -46,6 +46,10 @@ def describe_command(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
+    if "://" in arguments[0]:
+        raise UsageError(
+            f"{arguments[0]}: describe reads files of this host; for others write shards: URL (docs/remote-data.md)"
+        )
     path, options = Path(arguments[0]).expanduser().absolute(), read_options(DescribeOptions, arguments[1:])
     target = Path(options.to or f"{path.name.partition('.')[0] or 'data'}.yaml")
     if not is_described(str(target)):

@@ -111,6 +111,9 @@ WRONG = {
         ),
         ("hf://datasets/a.tar", "{endpoint: 'http://host'}", "endpoint is not allowed; allowed for hf:// are none."),
         ("a.tar", "{anon: true}", "storage_options: anon is not allowed; allowed is none for files."),
+        ("[s3://b/a.tar, http://h/a.tar]", "{anon: true}", "anon is not allowed; allowed for http, s3:// are none."),
+        ("s3://b/a.tar", "{endpoint_url: host}", "endpoint_url='host' must start with http:// or https://"),
+        ("az://b/a.tar", "{account_name: 'evil.org/x?'}", "must have 3 to 24 small letters and digits"),
     ],
 )
 def test_options_of_hosts_hold_no_secrets_and_send_none_elsewhere(tmp_path, shards, options, sentence):
@@ -121,6 +124,13 @@ def test_options_of_hosts_hold_no_secrets_and_send_none_elsewhere(tmp_path, shar
     with pytest.raises(UsageError) as error:
         read(tmp_path, text)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("options", ["{headers: {Authorization: secret}}", "secret", "[secret]", "{key: 3}"])
+def test_options_of_another_kind_are_refused_and_not_shown(tmp_path, options):
+    with pytest.raises(UsageError, match="storage_options: text, true or false by name is needed") as error:
+        read(tmp_path, f"shards: https://host/a.tar\nshort: txt\nstorage_options: {options}\n")
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(("text", "sentence"), WRONG.items())

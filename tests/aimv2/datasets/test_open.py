@@ -10,7 +10,7 @@ import pytest
 
 from aimv2.base import address
 from aimv2.base.errors import UsageError
-from aimv2.datasets.description import read_labelled
+from aimv2.datasets.description import read_labelled, read_source
 from aimv2.datasets.index_folder import read_parts, write_parts
 from aimv2.datasets.open import (
     difference,
@@ -20,7 +20,7 @@ from aimv2.datasets.open import (
     prepare_location,
 )
 from aimv2.datasets.records import DataPart
-from tests.helpers.own_data import picture, source, write
+from tests.helpers.own_data import picture, pictured_source, source, write
 
 NUM = 40
 
@@ -200,3 +200,19 @@ def test_opening_loads_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.split() == [str(NUM), "False"]
     assert len(open_source(description).records) == NUM
+
+
+def test_a_field_that_no_sample_has_leaves_an_index_that_is_not_used(tmp_path):
+    path = pictured_source(tmp_path / "pictures")
+    assert len(open_source(read_source(path)).held_out_M)
+    text = path.read_text()
+    path.write_text(text.replace("short: txt", "short: tyt"))
+    with pytest.raises(UsageError, match=r"the fields of captions changed since .* was written; write it again with"):
+        open_source(read_source(path))
+    with pytest.raises(UsageError, match="no sample has the field 'tyt'"):
+        prepare_location(read_source(path))
+    with pytest.raises(UsageError, match="has no selection of samples; write it with"):
+        open_source(read_source(path))
+    path.write_text(text)
+    prepare_location(read_source(path))
+    assert len(open_source(read_source(path)).held_out_M)

@@ -3,8 +3,10 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import data_fingerprint, resolve
+from tests.helpers.own_data import pictured_source
 
 
 @pytest.mark.parametrize(("available", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])
@@ -55,3 +57,22 @@ def test_tf32_is_refused_on_the_cpu():
     with pytest.raises(UsageError, match="precision=tf32 is computed by the tensor cores of GPUs; on the CPU use"):
         resolve(config, available="cpu")
     assert resolve(config, available="cuda").precision == "tf32"
+
+
+@pytest.mark.parametrize(
+    ("augment", "sentence"),
+    [
+        ({}, ""),
+        ({"min_scale": 0.9, "min_ratio": 0.5}, ""),
+        ({"min_scale": 0.08}, r"augment.min_scale=0.08 has no effect, since transforms in .*yaml set it to 0.9; leave"),
+        ({"max_scale": 0.5}, r"transforms in .*yaml do not fit augment: min_scale must not exceed max_scale"),
+    ],
+)
+def test_augmentation_that_a_source_replaces_is_refused(tiny, tmp_path, augment, sentence):
+    path = pictured_source(tmp_path / "pictures", transforms={"min_scale": 0.9, "flip_probability": 0})
+    config = replaced(tiny, {"data.sources": (str(path),), "augment": augment})
+    if sentence:
+        with pytest.raises(UsageError, match=sentence):
+            resolve(config)
+        return
+    assert resolve(resolve(config)) == resolve(config)

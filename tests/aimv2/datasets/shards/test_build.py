@@ -13,6 +13,7 @@ from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.index import open_index
 from aimv2.datasets.shards.records import ShardRecords
 from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
+from tests.helpers.web_server import serving
 
 
 def build(place, workers=1):
@@ -212,3 +213,37 @@ def test_shards_behind_urls_are_indexed(tmp_path):
     assert [part.checksum for part in open_index(place).parts()] == [
         part.checksum for part in open_index(local).parts()
     ]
+
+
+def test_a_remote_shard_without_a_version_is_always_read_again(tmp_path):
+    """A server that gives neither ETag nor time: nothing tells that a shard of equal size is another one."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    first, *_ = write_shards(folder)
+    with serving(folder) as server:
+        place = Location(shards=(f"{server.url}/{{00000..00002}}.tar",), index=str(tmp_path / "web.index"))
+        assert num_read(build(place)[0]) == 3
+        assert num_read(build(place)[0]) == 0
+        server.gives_versions = False
+        build(place)
+        write_tar(first, [member for number in range(5) for member in sample(number + 90)])
+        assert num_read(build(place)[0]) == 3
+        assert ShardRecords(place).field(0, "txt") == "text 000090"
+
+
+def test_a_server_that_does_not_answer_is_said_once(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_shards(folder, num_shards=12)
+    with serving(folder) as server:
+        place = Location(shards=(f"{server.url}/{{00000..00011}}.tar",), index=str(tmp_path / "web.index"))
+        server.before = lambda *_: 503
+        with pytest.raises(
+            UsageError, match=r"^\S*/00000.tar cannot be read: the server answers 503 Service Unavailable$"
+        ):
+            build(place)
+        server.before = lambda *_: 404
+        with pytest.raises(
+            UsageError, match=r"at least 10 shards cannot be indexed: \S* cannot be read: there is no such"
+        ):
+            build(place)

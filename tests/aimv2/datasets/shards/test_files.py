@@ -215,7 +215,7 @@ def test_a_full_disk_is_said(tmp_path):
         (500, "node", "retry when its disk or server works again"),
         (503, "node", "retry when its disk or server works again"),
         (404, "data", "if it is gone or has changed, run python -m aimv2 data index"),
-        (403, "data", "if it is gone or has changed, run python -m aimv2 data index"),
+        (403, "data", "check the credentials in the environment"),
     ],
 )
 def test_a_web_server_that_keeps_failing_is_one_sentence(web, status, cause, sentence, is_expected):
