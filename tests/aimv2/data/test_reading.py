@@ -199,8 +199,10 @@ def shared(tmp_path, tiny):
         yield server, make
 
 
-@pytest.mark.parametrize("nodes", [1, NODES])
-@pytest.mark.parametrize("captions", ["own", "shuffled"])
+@pytest.mark.parametrize(
+    ("captions", "nodes"),
+    [("shuffled", NODES), exhaustive("own", 1), exhaustive("own", NODES), exhaustive("shuffled", 1)],
+)
 def test_pairs_of_the_web_are_those_of_files(shared, nodes, captions):
     server, make = shared
     changes = {"data.canonical_nodes": nodes, "data.captions": captions}
@@ -212,6 +214,7 @@ def test_pairs_of_the_web_are_those_of_files(shared, nodes, captions):
     assert all(same(one, other) for one, other in zip(*found, strict=True))
 
 
+@pytest.mark.exhaustive
 def test_nodes_fetch_the_shards_of_their_own_part_once(shared):
     """Four nodes with a cache each; the shards at the ends of their parts are fetched twice."""
     server, make = shared

@@ -49,6 +49,7 @@ def planned(tiny, tmp_path):
         yield server, plan
 
 
+@pytest.mark.exhaustive
 def test_a_run_whose_server_fails_goes_on_when_it_works_again(planned, tmp_path):
     server, plan = planned
     config, undisturbed = plan("undisturbed")

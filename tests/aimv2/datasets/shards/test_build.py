@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,19 +232,23 @@ def test_a_remote_shard_without_a_version_is_always_read_again(tmp_path):
         assert ShardRecords(place).field(0, "txt") == "text 000090"
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_does_not_answer_is_said_once(tmp_path):
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    write_shards(folder, num_shards=12)
-    with serving(folder) as server:
-        place = Location(shards=(f"{server.url}/{{00000..00011}}.tar",), index=str(tmp_path / "web.index"))
-        server.before = lambda *_: 503
-        with pytest.raises(
-            UsageError, match=r"^\S*/00000.tar cannot be read: the server answers 503 Service Unavailable$"
-        ):
-            build(place)
-        server.before = lambda *_: 404
-        with pytest.raises(
-            UsageError, match=r"at least 10 shards cannot be indexed: \S* cannot be read: there is no such"
-        ):
-            build(place)
+    with unreadable(tmp_path, 503) as place, pytest.raises(UsageError) as error:
+        build(place)
+    assert str(error.value) == f"{place.shards[0]} cannot be read: the server answers 503 Service Unavailable"
+
+
+def test_shards_that_a_server_does_not_have_are_named(tmp_path):
+    sentence = r"at least 10 shards cannot be indexed: \S*/00000.tar cannot be read: there is no such file; "
+    with unreadable(tmp_path, 404) as place, pytest.raises(UsageError, match=sentence):
+        build(place)
+
+
+@contextmanager
+def unreadable(tmp_path, status):
+    """Yield the location of twelve shards of a server that answers with the status of an error."""
+    with serving(tmp_path) as server:
+        server.before = lambda *_: status
+        names = tuple(f"{server.url}/{number:05}.tar" for number in range(12))
+        yield Location(shards=names, index=str(tmp_path / "web.index"))
