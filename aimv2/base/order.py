@@ -3,7 +3,7 @@
 A place is the index of a sample in the run. With N canonical nodes every N-th place is one node's, and each node has
 rows of its own, so that as many machines, or fewer, read apart from each other. MosaicML's Streaming has the same idea.
 
-Letters: B samples, K blocks of rows, or places of a block of the mixture, S sources.
+Letters: B samples, K blocks of rows, or places of a block of the mixture, N nodes, S sources.
 """
 
 import math
@@ -85,7 +85,7 @@ class Order:
         ]
 
     def places(self, first: int, num_images: int, image_B: np.ndarray) -> np.ndarray:
-        """Return the places of images of a batch, so that each N-th of the batch, in a row, is one node's: int64 [B].
+        """Return the places of images of a batch: its first N-th has those of the first node, and so on: int64 [B].
 
         Args:
             first: the batch's first place; it and ``num_images`` are multiples of N.

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -34,21 +34,12 @@ def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers
         return
     # Spawned, because rich draws progress in a thread, and a process with threads must not be forked.
     context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[Found]] = deque()
     with ProcessPoolExecutor(workers, context, _start, (call,)) as pool:
         try:
-            for task in tasks:
-                waiting.append(pool.submit(_call_here, task))
-                if len(waiting) == IN_FLIGHT * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from _in_order(lambda task: pool.submit(_call_here, task), tasks, IN_FLIGHT * workers)
         except BrokenProcessPool as error:
             message = f"a process that {purpose} was killed, most likely for lack of memory; fewer workers need less"
             raise RunFailedError("node", message) from error
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def in_threads(call: Callable[[Given], Found], tasks: Iterable[Given], threads: int) -> Iterator[Found]:
@@ -60,18 +51,25 @@ def in_threads(call: Callable[[Given], Found], tasks: Iterable[Given], threads: 
     if threads <= 1:
         yield from map(call, tasks)
         return
-    waiting: deque[Future[Found]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(call, task))
-                if len(waiting) == IN_FLIGHT * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from _in_order(lambda task: pool.submit(call, task), tasks, IN_FLIGHT * threads)
+
+
+def _in_order(
+    submit: Callable[[Given], Future[Found]], tasks: Iterable[Given], most: int
+) -> Generator[Found, None, None]:
+    """Submit tasks, at most so many at a time, and yield their results in order."""
+    waiting: deque[Future[Found]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(submit(task))
+            if len(waiting) == most:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 _here: Callable[[Any], Any] | None = None  # of a process of the pool

@@ -30,7 +30,8 @@ class Pairs(ABC):
     Attributes:
         block_rows: rows whose order is shuffled together (``aimv2.base.order``): as many as an array may have where
             rows can be read in any order.
-        concurrency: pairs that are worth being read at the same time, by threads.
+        concurrency: pairs that are worth being read at the same time, by threads: several where each read is a request
+            to another host.
         kinds: the kinds of captions that the pairs have.
     """
 

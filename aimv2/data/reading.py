@@ -95,7 +95,8 @@ class Reader:
         Raises:
             RunFailedError: a source is broken or has no usable sample (cause ``data``).
         """
-        self._pairs.expect(self._blocks_ahead(place_B))
+        if self._pairs.concurrency > 1:
+            self._pairs.expect(self._blocks_ahead(place_B))
         epoch_B, rows = self._rows_at(place_B)
         num_samples, has_targets = len(place_B), rows["target"] is not rows["image"]
         samples = Samples(

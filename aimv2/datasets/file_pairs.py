@@ -1,4 +1,7 @@
-"""Pairs in files: the records of a source as images and captions. Letters: B images, M held-out samples, N all."""
+"""Pairs in files: the records of a source as images and captions.
+
+Letters: B images, M held-out samples, N all, P parts of the records.
+"""
 
 import contextlib
 import dataclasses

@@ -54,7 +54,8 @@ class Records(ABC):
 
     Attributes:
         block_rows: rows whose order is shuffled together; blocks of them are read one after the other.
-        concurrency: reads that are worth being made at the same time, by threads.
+        concurrency: reads that are worth being made at the same time, by threads: several where each is a request to
+            another host.
     """
 
     block_rows: int

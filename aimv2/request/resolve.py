@@ -1,7 +1,7 @@
 """Resolution of a config: from the config as written to the values that this machine will use."""
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -84,15 +84,9 @@ def _check_augment(config: RunConfig) -> None:
                     f" {own[name]:g}; leave it out there"
                 )
         try:
-            replace(config.augment.of(config.data), **own)
-        except ValueError as error:
-            raise UsageError(f"transforms in {source} do not fit augment: {_first_line(error)}") from error
-
-
-def _first_line(error: ValueError) -> str:
-    """Return the sentence of a check, without pydantic's words around it."""
-    lines = [line for line in str(error).splitlines() if "must not exceed" in line]
-    return lines[0].strip().removeprefix("Value error, ").partition(" [type=")[0] if lines else str(error)
+            replaced(config, {f"augment.{name}": value for name, value in own.items()})
+        except UsageError as error:
+            raise UsageError(f"transforms in {source} do not fit: {error}") from error
 
 
 def _absolute(source: str) -> str:

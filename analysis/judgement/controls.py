@@ -78,12 +78,20 @@ def offsets(study: Study, evidence: Evidence, expectations: Iterable[Expected]) 
         if not before.has_interval:
             notes.append(f"{pair} were not measured on the untrained encoder with two seeds")
             continue
-        found = finding(before, study.margin_of(one), lower_is_better=lower_is_better(one.metric))
-        if not found.is_small:
-            differ = "may differ by the margin" if found.direction == "unclear" else "differ"
+        margin = study.margin_of(one)
+        found = finding(before, margin, lower_is_better=lower_is_better(one.metric))
+        if found.is_small:
+            continue
+        if found.direction == "unclear":
             notes.append(
-                f"{pair} {differ} before training ({before.text()}), so their difference after training is not the"
-                " effect of training alone"
+                f"{pair} of the untrained encoder differ by {before.text()}, which is not shown to be within the margin"
+                f" of {margin:.2g}, so a difference after training may not come from training; more seeds narrow the"
+                " interval"
+            )
+        else:
+            notes.append(
+                f"{pair} differ before training ({before.text()}), so their difference after training is not the effect"
+                " of training alone"
             )
     return list(dict.fromkeys(notes))
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import webdataset as wds
 
 from aimv2.datasets.description import Location
+from aimv2.datasets.shards.build import build_index
+from aimv2.datasets.shards.records import ShardRecords
+from tests.helpers.own_data import picture
 
 Members = list[tuple[str, bytes]]
+SIZE = 1000  # bytes of the files of the fixture ``urls``
 
 
 def write_tar(path: Path, members: Members, *, kind: int = tarfile.PAX_FORMAT, mtime: float = 1.5) -> Path:
@@ -43,6 +47,23 @@ def write_shards(folder: Path, num_shards: int = 3, num_samples: int = 5) -> lis
         )
         for shard in range(num_shards)
     ]
+
+
+def write_pictured_shards(folder: Path, num_shards: int, num_pairs: int) -> str:
+    """Write shards of numbered pictures with captions into a new folder, and return the pattern of their names."""
+    folder.mkdir()
+    for shard in range(num_shards):
+        members = []
+        for number in range(num_pairs * shard, num_pairs * (shard + 1)):
+            members += [(f"{number:04}.png", picture(number, "PNG")), (f"{number:04}.txt", f"number {number}".encode())]
+        write_tar(folder / f"{shard:02}.tar", members)
+    return f"{{00..{num_shards - 1:02}}}.tar"
+
+
+def indexed(place: Location, **values: object) -> ShardRecords:
+    """Index a location and open it; reads are repeated without waiting."""
+    build_index(place, 1, lambda *_: None)
+    return ShardRecords(place, sleep=lambda _: None, **values)
 
 
 def location(folder: Path, pattern: str = "*.tar", **values: object) -> Location:

@@ -230,6 +230,7 @@ class FetchAhead:
         self._wanted: Sequence[RemoteShard] = ()
         self._since = 0.0
         self._changed = threading.Condition()
+        self._is_closed = False
         self._process = 0
 
     def expect(self, shards: Sequence[RemoteShard]) -> None:

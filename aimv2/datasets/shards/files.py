@@ -128,8 +128,9 @@ class ShardFiles:
     def forget(self, shard: int) -> bool:
         """Delete the copy of a remote shard, which may be damaged; return whether there was one."""
         self._open.pop(shard, None)
-        is_copied = self._cache is not None and is_url(self._index.name(shard))
-        return is_copied and self._cache is not None and self._cache.forget(self._remote(shard))
+        if self._cache is None or not is_url(self._index.name(shard)):
+            return False
+        return self._cache.forget(self._remote(shard))
 
     def _states(self, shards: Sequence[int]) -> list[str]:
         """Return what shards that are files are now: missing, changed, or empty for the same."""

@@ -26,6 +26,7 @@ CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # after which a web server has failed;
 # Status codes of HTTP; others from 400 to 499 are not asked for again, those from 500 on are.
 GONE, DENIED, CUT_SHORT, BUSY = (404, 410), (401, 403), (416,), (408, 425, 429)
 NO_LOGIN = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
+SILENT = "the server does not answer"
 VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server says of a content
 
 Options = Mapping[str, Any]  # of a file system, as fsspec takes them
@@ -131,11 +132,14 @@ def translated(action: Callable[[], Value]) -> Value:
         return action()
     except FileNotFoundError as error:
         # fsspec says this of each error of a web server, whatever it was.
-        if (cause := error.__cause__) is not None and type(cause).__module__.startswith(("aiohttp", "asyncio")):
+        cause = error.__cause__
+        if isinstance(cause, TimeoutError):
+            raise TimeoutError(str(cause) or SILENT) from error
+        if cause is not None and type(cause).__module__.startswith("aiohttp"):
             raise _os_error(cause) from error
         raise FileNotFoundError(errno.ENOENT, "there is no such file") from error
     except TimeoutError as error:
-        raise TimeoutError(str(error) or "the server does not answer") from error
+        raise TimeoutError(str(error) or SILENT) from error
     except UsageError:
         raise
     except Exception as error:

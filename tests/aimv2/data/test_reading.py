@@ -18,8 +18,8 @@ from aimv2.datasets.open import prepare_location
 from aimv2.datasets.shards.remote import Patience
 from tests.helpers.loading import whole_batches
 from tests.helpers.marks import exhaustive
-from tests.helpers.own_data import own_source, picture, pictured_source, write
-from tests.helpers.shards import write_tar
+from tests.helpers.own_data import own_source, pictured_source, write
+from tests.helpers.shards import write_pictured_shards
 from tests.helpers.web_server import serving
 
 BAD = {1: "image", 10: "caption", 17: "empty"}
@@ -172,21 +172,11 @@ NODES, SHARDS = 4, 24
 def shared(tmp_path, tiny):
     """Yield a server of shards of eight pairs, and a function that makes a run on them over the web, or on files."""
     folder = tmp_path / "shards"
-    folder.mkdir()
-    for shard in range(SHARDS):
-        members = [
-            member
-            for number in range(8 * shard, 8 * shard + 8)
-            for member in (
-                (f"{number:04}.png", picture(number, "PNG")),
-                (f"{number:04}.txt", f"number {number}".encode()),
-            )
-        ]
-        write_tar(folder / f"{shard:02}.tar", members)
+    pattern = write_pictured_shards(folder, SHARDS, 8)
     with serving(folder) as server:
 
         def make(start, cache="cache", **changes):
-            values = {"shards": f"{start}/{{00..{SHARDS - 1}}}.tar", "short": "txt", "held_out": {"fraction": 0.1}}
+            values = {"shards": f"{start}/{pattern}", "short": "txt", "held_out": {"fraction": 0.1}}
             path = write(tmp_path / start.partition(":")[0] / "own.yaml", yaml.safe_dump(values))
             prepare_location(read_source(path))
             cached = str(tmp_path / cache)

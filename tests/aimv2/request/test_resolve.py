@@ -65,7 +65,7 @@ def test_tf32_is_refused_on_the_cpu():
         ({}, ""),
         ({"min_scale": 0.9, "min_ratio": 0.5}, ""),
         ({"min_scale": 0.08}, r"augment.min_scale=0.08 has no effect, since transforms in .*yaml set it to 0.9; leave"),
-        ({"max_scale": 0.5}, r"transforms in .*yaml do not fit augment: min_scale must not exceed max_scale"),
+        ({"max_scale": 0.5}, r"transforms in .*yaml do not fit: augment: min_scale must not exceed max_scale"),
     ],
 )
 def test_augmentation_that_a_source_replaces_is_refused(tiny, tmp_path, augment, sentence):

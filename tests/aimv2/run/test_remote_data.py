@@ -15,8 +15,8 @@ from aimv2.datasets.open import prepare_location
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
-from tests.helpers.own_data import picture, write
-from tests.helpers.shards import write_tar
+from tests.helpers.own_data import write
+from tests.helpers.shards import write_pictured_shards
 from tests.helpers.web_server import serving
 
 SHARDS, PAIRS = 12, 16
@@ -26,17 +26,9 @@ SHARDS, PAIRS = 12, 16
 def planned(tiny, tmp_path):
     """Yield a server of shards, and a function that returns a run on them with a cache of its own."""
     folder = tmp_path / "shards"
-    folder.mkdir()
-    for shard in range(SHARDS):
-        numbers = range(PAIRS * shard, PAIRS * (shard + 1))
-        files = [
-            (f"{number:03}.{extension}", content)
-            for number in numbers
-            for extension, content in (("png", picture(number, "PNG")), ("txt", f"number {number}".encode()))
-        ]
-        write_tar(folder / f"{shard:02}.tar", files)
+    pattern = write_pictured_shards(folder, SHARDS, PAIRS)
     with serving(folder) as server:
-        values = {"shards": f"{server.url}/{{00..{SHARDS - 1}}}.tar", "short": "txt"}
+        values = {"shards": f"{server.url}/{pattern}", "short": "txt"}
         path = write(tmp_path / "own.yaml", yaml.safe_dump(values))
         prepare_location(read_source(path))
 

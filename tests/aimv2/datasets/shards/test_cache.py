@@ -15,18 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from aimv2.base.errors import RunFailedError
 from aimv2.base.processes import in_threads
 from aimv2.datasets.shards.cache import FetchAhead, RemoteShard, ShardCache
-
-SIZE = 1000
-
-
-@pytest.fixture
-def urls():
-    """Return the URLs of ten files in memory, each with another content."""
-    system = MemoryFileSystem()
-    for number in range(10):
-        system.pipe(f"/remote/{number}.tar", bytes([number]) * SIZE)
-    yield [f"memory://remote/{number}.tar" for number in range(10)]
-    system.rm("/remote", recursive=True)
+from tests.helpers.shards import SIZE
 
 
 def checksum(content):
@@ -229,10 +218,18 @@ def test_what_killed_processes_left_is_deleted_and_what_others_fetch_is_kept(url
 
 
 def test_processes_that_keep_one_shard_open_do_not_wait_for_each_other(urls, tmp_path):
-    """flock belongs to an opened file, so threads wait for each other as processes do."""
+    """All eight have it open at a time. flock belongs to an opened file, so threads wait as processes do."""
     for round_ in range(20):
+        all_opened = threading.Barrier(8)
+
+        def opened(cache, all_opened=all_opened):
+            descriptor = open_in(cache, urls[2])
+            all_opened.wait(60)
+            return descriptor
+
         caches = [ShardCache(tmp_path / str(round_), SIZE, {}) for _ in range(8)]
-        for descriptor in in_threads(lambda cache: open_in(cache, urls[2]), caches, 8):
+        for descriptor in in_threads(opened, caches, 8):
+            assert os.pread(descriptor, 10**6, 0) == b"\2" * SIZE
             os.close(descriptor)
 
 

@@ -13,23 +13,11 @@ from s3fs import S3FileSystem
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.processes import in_threads
 from aimv2.datasets.description import Location
-from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.files import MAX_OPEN
 from aimv2.datasets.shards.records import ShardRecords
 from aimv2.datasets.shards.remote import WAITS
-from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
+from tests.helpers.shards import indexed, location, sample, samples_of, write_shards, write_tar
 from tests.helpers.web_server import serving
-
-
-def indexed(place, **values):
-    build_index(place, 1, lambda *_: None)
-    return ShardRecords(place, sleep=lambda _: None, **values)
-
-
-@pytest.fixture
-def shards(tmp_path):
-    """Return three shards of five samples, and their records."""
-    return write_shards(tmp_path), indexed(location(tmp_path))
 
 
 def test_more_shards_than_may_be_open_are_read_in_any_order(tmp_path):

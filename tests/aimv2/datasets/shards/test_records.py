@@ -15,18 +15,7 @@ from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.datasets.description import Location
 from aimv2.datasets.shards.build import build_index
 from aimv2.datasets.shards.records import ShardRecords, block_rows_of
-from tests.helpers.shards import location, sample, samples_of, write_shards, write_tar
-
-
-def indexed(place, **values):
-    build_index(place, 1, lambda *_: None)
-    return ShardRecords(place, sleep=lambda _: None, **values)
-
-
-@pytest.fixture
-def shards(tmp_path):
-    """Return three shards of five samples, and their records."""
-    return write_shards(tmp_path), indexed(location(tmp_path))
+from tests.helpers.shards import indexed, location, sample, samples_of, write_shards, write_tar
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])

@@ -8,19 +8,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
 from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, open_url, read_url
+from tests.helpers.shards import SIZE
 from tests.helpers.web_server import serving
-
-SIZE = 1000
-
-
-@pytest.fixture
-def urls():
-    """Return the URLs of ten files in memory, each with another content."""
-    system = MemoryFileSystem()
-    for number in range(10):
-        system.pipe(f"/remote/{number}.tar", bytes([number]) * SIZE)
-    yield [f"memory://remote/{number}.tar" for number in range(10)]
-    system.rm("/remote", recursive=True)
 
 
 def fail_times(count, error):
