@@ -131,7 +131,7 @@ class DataConfig:
         max_pixels: images in files with more pixels are bad samples.
         max_bad_rate: share of bad samples above which a run stops.
         tokenizer: path of a ``tokenizer.json``, such as the public SigLIP one; None trains one on training captions.
-        cache_dir: folder of rendered glyphs, trained tokenizers and shards that were fetched from URLs.
+        cache_dir: folder of rendered glyphs, trained tokenizers, and shards and captions that were fetched from URLs.
         cache_gb: limit for the fetched shards; the least recently used ones are deleted.
         fingerprint: hash of the versions of the data packages, and of the content of sources in files, of
             ``evaluation.sets`` and of a given tokenizer, so that other data names another run;

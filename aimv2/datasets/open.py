@@ -18,7 +18,6 @@ from aimv2.datasets.records import DataPart, Indexed, OnProgress, Records, Recor
 from aimv2.datasets.stamps import changes
 
 FIRST = 100  # samples in which the fields of captions are looked for
-MAX_FIELDS = 20  # that an error lists
 
 
 class Opened(NamedTuple):
@@ -170,12 +169,7 @@ def _missing_fields(records: Records, selected: selection.Selection, description
     notes = []
     for key, name in ((key, name) for key, fields in wanted.items() for name in fields):
         if not any(_has(records, row, name) for row in first_B):
-            words = name.split(".")
-            starts = {".".join(words[: end + 1]) for end in range(len(words))}
-            if not starts & set(found := records.fields()):
-                rest = ", …" if len(found) > MAX_FIELDS else ""
-                shown = ", ".join(sorted(found, key=lambda field: field.lower() != name.lower())[:MAX_FIELDS]) + rest
-                raise UsageError(f"{key}: no sample has the field {name!r}; there are {shown}")
+            selection.require_field(records, key, name)
             notes.append(f"warning: {key}: none of the first {len(first_B)} samples has the field {name!r}")
     return notes
 

@@ -13,6 +13,7 @@ from aimv2.datasets.description import Location
 
 # Where any row is read as fast as the next one. The order keeps 8 permutations of so many numbers of a source: 17 MB.
 MAX_BLOCK_ROWS = 2**18
+MAX_FIELDS = 20  # that an error lists
 
 
 OnProgress = Callable[[int, int | None], None]  # samples or files so far, and of all if that is known
@@ -105,6 +106,15 @@ class Records(ABC):
     @abstractmethod
     def fields(self) -> list[str]:
         """Return the fields that some sample has; a JSON member stands for all its keys."""
+
+    def other_fields(self, name: str) -> str:
+        """Return the fields that there are, in words, if none has this name or contains it; else an empty text."""
+        words = name.split(".")
+        starts = {".".join(words[: end + 1]) for end in range(len(words))}
+        if starts & set(found := self.fields()):
+            return ""
+        shown = sorted(found, key=lambda field: field.lower() != name.lower())[:MAX_FIELDS]
+        return ", ".join(shown) + (", …" if len(found) > MAX_FIELDS else "")
 
     @abstractmethod
     def check(self, *, every_file: bool = False) -> None:

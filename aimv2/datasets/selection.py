@@ -62,6 +62,8 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
         is_kept_N, chosen_N, num_broken = _pass(records, location.filters, by_field, workers, on_progress)
         kept_N = np.flatnonzero(is_kept_N) if location.filters else None
     if not (num_met := len(records) if kept_N is None else len(kept_N)):
+        for name in location.filters:
+            require_field(records, "filters", name)
         raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
     if location.exclude:
         kept_N = _without(records, kept_N, num_met, excluded_keys(location))
@@ -77,6 +79,8 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
             fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_met)  # the same one whatever is excluded
         held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
     if held_out and not 0 < len(held_out_M) < num_kept:
+        if held_out.field:
+            require_field(records, "held_out", held_out.field)
         raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
     selected = Selection(kept_N, held_out_M, num_broken, num_met - num_kept)
     save(selected, records, location)
@@ -226,6 +230,12 @@ def _rules(records: Records, location: Location) -> dict[str, str]:
         rules["held_out"] = json.dumps(rule)
         rules["the fields of captions"] = json.dumps([location.short, location.dense, location.questions])
     return rules
+
+
+def require_field(records: Records, key: str, name: str) -> None:
+    """Raise a UsageError for a field that no sample has, which is most often misspelt."""
+    if others := records.other_fields(name):
+        raise UsageError(f"{key}: no sample has the field {name!r}; there are {others}")
 
 
 def _unusable(held_out: HeldOutRule, num_held_out: int, num_kept: int) -> str:

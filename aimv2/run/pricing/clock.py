@@ -60,7 +60,11 @@ def calibrate(
             f"measuring the speed of this model: {STEPS} training steps and an evaluation"
         ):
             failure = execute(attempt, config)
-        return run_times(run.path) if failure is None else None
+        if failure is not None:
+            note = f"note: the speed of this model could not be measured: {failure.message}"
+            Console(stderr=True).print(note, highlight=False, soft_wrap=True, markup=False)
+            return None
+        return run_times(run.path)
 
 
 def _short(config: RunConfig) -> RunConfig:

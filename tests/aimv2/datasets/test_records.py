@@ -81,3 +81,9 @@ def test_the_permutations_that_the_order_keeps_are_small():
 
 def test_a_field_that_a_sample_lacks_is_none(records):
     assert records.field(0, "nothing") is None
+
+
+def test_other_fields_are_named_if_none_is_or_contains_one(records):
+    (first, *_) = records.fields()
+    assert records.other_fields(first) == ""
+    assert records.other_fields("nothing.at.all").split(", ")[0] in records.fields()

@@ -446,7 +446,8 @@ def test_metrics_that_differ_before_training_are_not_compared():
     spread = {study.baseline: 0.0005, "untrained": 0.4}
     undecided = judged(study, evidence_of(study, effects, spread=spread, metrics=METRICS))["prefix-beats-causal-probe"]
     assert undecided.word is NOT_TESTABLE
-    assert "probe_object and causal_probe_object of the untrained encoder differ by" in " ".join(undecided.qualifications)
+    sentence = "probe_object and causal_probe_object of the untrained encoder differ by"
+    assert sentence in " ".join(undecided.qualifications)
     small = evidence_of(study, effects | {("untrained", MASKED_PROBE): 0.005}, spread=0.0005, metrics=METRICS)
     assert judged(study, small)["prefix-beats-causal-probe"].word is SUPPORTED, "within the margin of 0.01"
     absent = evidence_of(study, effects, spread=0.0005, metrics=METRICS)

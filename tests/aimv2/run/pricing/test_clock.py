@@ -121,9 +121,10 @@ def test_an_untrained_run_is_evaluated_only(tiny, cache_dir):
     assert set(calibrate(untrained(tiny), cache_dir)) == {"evaluation_seconds"}
 
 
-def test_a_run_that_fails_has_no_times(tiny, cache_dir):
+def test_a_run_that_fails_has_no_times_and_says_why(tiny, cache_dir, capsys):
     overflows = replace(tiny, objective=replace(tiny.objective, pixel_weight=1e39))
     assert calibrate(overflows, cache_dir) is None
+    assert "the speed of this model could not be measured: gradient_norm is" in capsys.readouterr().err
 
 
 def test_a_model_that_is_too_large_is_not_measured(cache_dir):
