@@ -1,4 +1,4 @@
-"""Limits of this process's control groups, which containers and SLURM jobs with ``--mem`` set.
+"""Limits of this process's control groups, which containers and SLURM jobs with ``--mem`` set, and what they kill.
 
 Both versions of Linux's interface are read; without either there is no limit. A group's limit binds the groups within
 it, so the smallest limit of a group and all its parents counts.
@@ -30,6 +30,19 @@ def memory_left(root: Path = Path("/")) -> int | None:
         cached = int(values.get("total_inactive_file", values.get("inactive_file", 0)))  # not used lately
         left.append(max(limit - used + cached, 0))
     return min(left, default=None)
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of the group the kernel has killed so far because memory ran out.
+
+    Where no group counts them, those of the whole machine count; the result is 0 if nothing does.
+    """
+    files = [folder / name for folder in _groups(root, "memory") for name in ("memory.events", "memory.oom_control")]
+    for path in (*files, root / "proc/vmstat"):
+        counts = dict(line.split() for line in _text(path).splitlines())
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0
 
 
 def cores(root: Path = Path("/")) -> float | None:

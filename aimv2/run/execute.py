@@ -27,6 +27,7 @@ from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
+from aimv2.memory.cgroup import oom_kills
 from aimv2.memory.machine import ranks_here
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
@@ -101,6 +102,7 @@ def execute(
         KeyboardInterrupt: the run was interrupted and released.
         LeaseLostError: another process has taken over the run.
     """
+    kills = oom_kills()
     try:
         with attempt:
             try:
@@ -109,7 +111,7 @@ def execute(
             except LeaseLostError:
                 raise
             except Exception as error:
-                failure = Failure(cause_of(error, attempt.run), sentence_of(error))
+                failure = Failure(cause_of(error, attempt.run, oom_kills=kills), sentence_of(error))
                 attempt.fail(failure, traceback.format_exc())
                 return failure
     except OSError as error:  # from the attempt's folder: nothing can be recorded there

@@ -7,9 +7,10 @@ from typing import get_args
 
 from aimv2.base.errors import Cause, RunFailedError, UsageError
 from aimv2.base.files import read_json
+from aimv2.memory import cgroup
 
 # Parts of messages of torch and the system that mean a lack of memory. CUDA libraries that fail to allocate raise no
-# OutOfMemoryError. The system kills a loader process when memory runs out; a lack of shared memory is a bus error.
+# OutOfMemoryError. A lack of shared memory is a bus error of a loader process.
 NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -17,9 +18,9 @@ NO_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    "is killed by signal: Killed",
     "is killed by signal: Bus error",
 )
+KILLED = ("is killed by signal: Killed",)  # a loader process, by the kernel because memory ran out, or by anybody
 NO_SPACE = ("No space left on device", "Disk quota exceeded")  # as strerror writes ENOSPC and EDQUOT
 NO_LOADER = ("DataLoader worker (pid",)  # a loader process ended for another reason
 
@@ -51,10 +52,11 @@ def read_failure(attempt: Path) -> Failure:
     return Failure("node", f"the run failed, but {path} does not give a reason: the file is broken")
 
 
-def cause_of(error: BaseException, run: Path | None = None) -> Cause:
+def cause_of(error: BaseException, run: Path | None = None, *, oom_kills: int = 0) -> Cause:
     """Return the cause under which a failure is grouped (see ``Failure``).
 
     Args:
+        oom_kills: what ``aimv2.memory.cgroup.oom_kills`` returned when the work began.
         run: the run's folder, if the process has one. A missing file in this folder is a fault of the node; any other
             missing file is a fault of the data.
     """
@@ -67,6 +69,8 @@ def cause_of(error: BaseException, run: Path | None = None) -> Cause:
     if isinstance(error, KeyboardInterrupt):
         return "time"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or _mentions(error, NO_MEMORY):
+        return "out of memory"
+    if _mentions(error, KILLED) and cgroup.oom_kills() > oom_kills:
         return "out of memory"
     if isinstance(error, OSError) and _mentions(error, NO_SPACE):
         return "no space"

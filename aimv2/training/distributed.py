@@ -33,6 +33,7 @@ from torch.distributed.rendezvous import rendezvous
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict, to_dict
+from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
 from aimv2.training.world import ALONE, World
 
@@ -185,7 +186,7 @@ def joined(
 ) -> Iterator[World]:
     """Work as one of the ranks within the context. On ranks other than 0 an error ends the process, unless all ranks
     have it."""
-    store, timeout = PrefixStore(f"run/{number}", _store()), TIMEOUTS[work]
+    store, timeout, kills = PrefixStore(f"run/{number}", _store()), TIMEOUTS[work], oom_kills()
     is_cuda = config.device == "cuda"
     dist.init_process_group(
         "nccl" if is_cuda else "gloo", store=store, rank=rank, world_size=config.ranks, timeout=timeout
@@ -204,7 +205,7 @@ def joined(
             raise  # all ranks read the same values
         if rank and isinstance(error, Exception) and not _is_collective_error(error):
             traceback.print_exc()
-        first = _ending_error(store, rank, error)
+        first = _ending_error(store, rank, error, kills)
         if rank:
             _end_process()
         if is_cuda and dist.group.WORLD is not None:
@@ -231,7 +232,7 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__context__
 
 
-def _ending_error(store: Store, rank: int, error: BaseException) -> BaseException:
+def _ending_error(store: Store, rank: int, error: BaseException, kills: int) -> BaseException:
     """Write the error to the store, and return the error that ended the run: another rank's if this one is of a
     collective.
 
@@ -240,9 +241,11 @@ def _ending_error(store: Store, rank: int, error: BaseException) -> BaseExceptio
     """
     is_survivor = _is_collective_error(error)
     own = RunFailedError("node", f"another rank ended without an error message: {sentence_of(error)}")
-    report = ["node", str(own)] if is_survivor else [cause_of(error), f"rank {rank}: {sentence_of(error)}"]
+    reported = ["node", str(own)]
+    if not is_survivor:
+        reported = [cause_of(error, oom_kills=kills), f"rank {rank}: {sentence_of(error)}"]
     try:
-        cause, message = json.loads(store.compare_set("ended", "", json.dumps(report)))
+        cause, message = json.loads(store.compare_set("ended", "", json.dumps(reported)))
     except RuntimeError:  # rank 0 has ended, and the store with it
         return error
     if not is_survivor:

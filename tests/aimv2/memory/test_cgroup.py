@@ -88,3 +88,28 @@ def test_version_1_reads_a_container_whose_path_is_the_hosts(files):
     )
     assert (cgroup.memory_limit(root), cgroup.memory_left(root)) == (2 * GB, GB)
     assert cgroup.cores(root) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "contents", "expected"),
+    [
+        (  # version 2 counts those of a group's own processes and of groups within it
+            "0::/job_7/step_0\n",
+            {
+                "sys/fs/cgroup/job_7/step_0/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 0\n",
+                "sys/fs/cgroup/job_7/memory.events": "oom_kill 9\n",
+            },
+            2,
+        ),
+        (
+            "4:memory:/job_7\n0::/\n",
+            {"sys/fs/cgroup/memory/job_7/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"},
+            4,
+        ),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n", "proc/vmstat": "pgfault 12\noom_kill 5\n"}, 5),
+        ("", {}, 0),
+    ],
+    ids=["version 2", "version 1", "no group counts", "nothing counts"],
+)
+def test_kills_for_lack_of_memory_are_those_of_the_own_group(files, own, contents, expected):
+    assert cgroup.oom_kills(files(own, contents)) == expected

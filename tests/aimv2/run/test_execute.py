@@ -241,7 +241,7 @@ def loaded(work):
     [
         (too_much, "out of memory"),
         (loaded(too_much), "out of memory"),
-        (loaded(killed), "out of memory"),
+        (loaded(killed), "node"),
         (loaded(exited), "node"),
         (missing, "data"),
         exhaustive(loaded(missing), "data"),  # torch waits five seconds for such a process

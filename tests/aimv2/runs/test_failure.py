@@ -5,6 +5,7 @@ import pytest
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json
+from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import Failure, cause_of, read_failure, sentence_of
 
 
@@ -50,10 +51,13 @@ def test_cause_of_groups_errors(tmp_path, monkeypatch, error, cause):
     assert cause_of(error, tmp_path / "run") == cause
 
 
-def test_cause_of_reads_the_reason_why_a_loader_process_was_killed():
+def test_a_killed_loader_process_was_out_of_memory_only_if_the_kernel_has_killed_one_since():
     error = RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly")
     error.__cause__ = RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed.")
-    assert cause_of(error) == "out of memory"
+    assert cause_of(error, oom_kills=oom_kills()) == "node"
+    assert cause_of(error, oom_kills=oom_kills() - 1) == "out of memory"
+    error.__cause__ = RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error.")
+    assert cause_of(error, oom_kills=oom_kills()) == "out of memory"
 
 
 def test_sentence_of_names_the_type_of_errors_that_are_not_ours():
