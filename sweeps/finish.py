@@ -25,6 +25,9 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
     plan = replace(plan, cells=[*plan.cells, *confirmed])
     own = {*work.runs, *(cell.name for cell in confirmed)}
     has_failed = print_failures(console, plan, own)
+    for problem in plan.broken_results():
+        console.print(problem, style="red", soft_wrap=True, markup=False)
+        has_failed = True
     if reports_dir is None:
         return not has_failed
     if waiting := set(plan.remaining()) - own:

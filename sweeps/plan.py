@@ -50,14 +50,21 @@ class Plan:
             repair: complete the index of the runs folder.
 
         Raises:
-            UsageError: a result has another layout, or is broken.
+            UsageError: a result has another layout.
         """
         found = entries(self.runs_dir, repair=repair)
-        done = {name for name in self.runs if name in found and found[name].state == "done"}
+        done = {
+            name for name, run in self.runs.items() if name in found and found[name].state == "done" and run.is_done
+        }
         for name in done:
-            if found[name].layout != LAYOUT_VERSION:
+            if found[name].layout != LAYOUT_VERSION and not self.runs[name].problem():
                 self.runs[name].result()  # says what is wrong with it
         return [name for name in self.runs if name not in done]
+
+    def broken_results(self) -> list[str]:
+        """Return which results cannot be read, a sentence each. These runs are not repeated, and are reported as
+        failed."""
+        return [problem for run in self.runs.values() if run.is_done and (problem := run.problem())]
 
     def check_finished(self, remaining: Collection[str]) -> None:
         """Raise a UsageError if data of a run that is not among the remaining ones has been edited."""

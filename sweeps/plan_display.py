@@ -109,7 +109,7 @@ class PlannedSweep:
         trained = [self.reused[name].code if name in self.reused else digest() for name in remaining]
         new = dict.fromkeys(map(code_of_result, trained))
         code = code_note(found, plan.runs, new, is_allowed=study.allow_mixed_code)
-        for note in filter(None, [code, restart, *self._reuse_notes()]):
+        for note in filter(None, [code, restart, *self._reuse_notes(), *plan.broken_results()]):
             console.print(f"note: {note}", soft_wrap=True, markup=False)
         if remaining:
             console.print(price_of(self.work.priced, clock, executor), soft_wrap=True)

@@ -130,16 +130,28 @@ class RunFolder:
         Raises:
             UsageError: the file is missing or broken, or has another layout.
         """
-        path = self.path / "result.json"
-        result = read_json(path)
-        if not isinstance(result, dict) or not {"attempt", "metrics", "layout_version"} <= result.keys():
-            raise UsageError(f"{path} is not the result of a run; delete {self.path} to repeat the run")
+        result = self._recorded()
+        if result is None:
+            raise UsageError(self.problem())
         if result["layout_version"] != LAYOUT_VERSION:
             raise UsageError(
                 f"{self.path} has layout {result['layout_version']} and this version reads layout {LAYOUT_VERSION}; use"
                 " the version that wrote it, or another runs_dir"
             )
         return result
+
+    def problem(self) -> str:
+        """Return that the file of the result is missing or broken, in a sentence; empty if it is not."""
+        if self._recorded() is not None:
+            return ""
+        return f"{self.path / 'result.json'} is not the result of a run; delete {self.path} to repeat the run"
+
+    def _recorded(self) -> dict[str, Any] | None:
+        result = None
+        with contextlib.suppress(UsageError):
+            result = read_json(self.path / "result.json")
+        is_result = isinstance(result, dict) and {"attempt", "metrics", "layout_version"} <= result.keys()
+        return result if is_result else None
 
     def failure(self) -> Failure | None:
         """Return why the latest attempt, which has ended, has no result; None if there was no attempt."""

@@ -13,14 +13,14 @@ import polars as pl
 
 from ablations.expand import Cell
 from ablations.expectations import STEP_TIME
-from aimv2.base.errors import REASONS
-from aimv2.base.files import read_json
+from aimv2.base.errors import REASONS, UsageError
+from aimv2.base.files import read_json, read_object
 from aimv2.data.sources.credits import credits_of
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric, unit_of
-from analysis.evidence.run_files import held_out_rows, in_threads, read_items, scan_rows
+from analysis.evidence.run_files import check_readable, held_out_rows, in_threads, read_items, scan_rows
 from analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 from analysis.inference.items import ItemMoments
 
@@ -157,10 +157,10 @@ class _Finished(NamedTuple):
 
 
 def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
-    """Read the run of every cell, finished or not.
+    """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
 
     Raises:
-        UsageError: a file of a finished run is missing or broken.
+        UsageError: a result has another layout, or a table is broken that looked whole.
     """
     found = in_threads(partial(_read, runs_dir), cells)
     done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
@@ -190,9 +190,15 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
     run, where = RunFolder(runs_dir, cell.name), {"arm": cell.arm, "seed": cell.seed}
     if not run.is_done:
         return {**where, "run": cell.name, "reason": _reason(run), "has_failed": run.state() == "failed"}
-    result = run.result()
+    if problem := run.problem():
+        return {**where, "run": cell.name, "reason": problem, "has_failed": True}
+    result, mixture = run.result(), list[dict[str, Any]]()
     folder = attempt_folder(run.path, result["attempt"])
-    manifest, mixture = read_json(folder / "manifest.json"), []
+    try:
+        manifest = read_object(folder / "manifest.json")
+        check_readable([folder / ROWS, *folder.glob(ITEMS)])
+    except UsageError as error:
+        return {**where, "run": cell.name, "reason": str(error), "has_failed": True}
     metrics = dict(result["metrics"])
     if result["train_cpu_seconds"] is None:
         metrics[STEP_TIME] = NO_STEP_TIME.to_json()

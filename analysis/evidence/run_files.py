@@ -115,6 +115,19 @@ def read_items(files: Mapping[Run, Path], metric: str) -> Parts:
     return {run: parts[str(path)] for run, path in files.items() if str(path) in parts}
 
 
+def check_readable(tables: Sequence[Path]) -> None:
+    """Read the metadata of these Parquet files, which torn and overwritten ones lack.
+
+    Raises:
+        UsageError: naming the first that has none.
+    """
+    for path in tables:
+        try:
+            pl.read_parquet_metadata(path)
+        except (OSError, PolarsError) as error:
+            raise _broken(path) from error
+
+
 def _broken(path: Path) -> UsageError:
     return UsageError(f"{path} cannot be read; delete the run's folder to repeat the run")
 

@@ -6,7 +6,9 @@ trial is RUNNING until its run is over: the lease of the run, and not the journa
 """
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,6 +53,23 @@ class Ending(NamedTuple):
     note: str = ""
     cost: Mapping[str, float] = MappingProxyType({})
     curve: Mapping[int, float] = MappingProxyType({})
+
+
+class JournalFile(JournalFileBackend):
+    """As Optuna's, except that a line which a full disk or a kill has cut off is removed before the next is written."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._lock.acquire()
+        try:
+            with Path(self._file_path).open("r+b", buffering=0) as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+                file.seek(0, os.SEEK_END)
+                lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+                if file.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file_path)
+                os.fsync(file.fileno())
+        finally:
+            self._lock.release()
 
 
 class Journal:
@@ -207,6 +226,8 @@ class Journal:
         if entry.state != "done":
             is_over = entry.state != "running" and task.is_over(entry, self.runs_dir)
             return _failed_ending(run) if is_over else None
+        if problem := run.problem():
+            return Ending(TrialState.FAIL, note=problem)
         result, rows = run.result(), run.rows()
         cost = _spent(rows, result["seconds"])
         measured = {name: one["value"] for name, one in result["metrics"].items()}
@@ -258,7 +279,7 @@ def open_storage(path: Path, *, line_seconds: int = LINE_SECONDS) -> JournalStor
     """Open the file at a path; the lock on writing a line is broken after ``line_seconds``."""
     # Optuna's default is a symbolic link, which dangles if the path is relative: its age is unknown then, so that of a
     # killed process would never be broken.
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path), grace_period=line_seconds)))
+    return JournalStorage(JournalFile(str(path), JournalFileOpenLock(str(path), grace_period=line_seconds)))
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class TrialFollower:
             if number and self._column in row and len(self._trial.study.directions) == 1 and not self.is_stopped:
                 try:
                     self._report(row, number)
-                except (UsageError, RuntimeError) as error:  # of the journal, which must not fail the run
+                except (UsageError, RuntimeError, OSError) as error:  # of the journal, which must not fail the run
                     print(f"trial {self._trial.number} is not pruned at this point: {error}", file=sys.stderr)
 
     def _report(self, row: dict[str, Any], number: int) -> None:

@@ -409,21 +409,14 @@ def test_sensitivity_study_writes_what_verdicts_read(tiny, tmp_path):
     assert read_sensitivity(reports, causal) == {}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"layout_version": 0, "attempt": 1, "metrics": {}}', "has layout 0 and this version reads layout 2"),
-        ("{", "result.json cannot be read"),
-        ("[]", "is not the result of a run; delete"),
-    ],
-)
-def test_unreadable_result_is_named_and_the_old_report_stays(cells, request_of, tmp_path, content, message):
+def test_a_result_of_another_layout_is_named_and_the_old_report_stays(cells, request_of, tmp_path):
     write_run(cells[0], tmp_path, 3.0)
+    content = '{"layout_version": 0, "attempt": 1, "metrics": {}}'
     (tmp_path / cells[0].name / "result.json").write_text(content)
     old = tmp_path / "reports" / request_of.folder / "report.md"
     old.parent.mkdir(parents=True)
     old.write_text("the old report")
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match="has layout 0 and this version reads layout 2"):
         build(request_of, tmp_path, tmp_path / "reports")
     assert old.read_text() == "the old report"
     assert list((tmp_path / "reports").iterdir()) == [old.parent]

@@ -47,6 +47,16 @@ def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
     assert "still missing" not in printed
 
 
+def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied, tmp_path):
+    cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]
+    (path := copied / cell.name / "result.json").write_text("broken")
+    is_complete, printed = ended()
+    assert not is_complete
+    assert f"{path} is not the result of a run; delete {path.parent} to repeat the run" in printed
+    report = (tmp_path / "reports" / "prefix_ratio" / "details.md").read_text()
+    assert "result.json is not the result of a run" in report
+
+
 def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, tmp_path):
     path = tmp_path / "reports" / "prefix_ratio" / "report.md"
     assert "as it was" not in ended()[1]

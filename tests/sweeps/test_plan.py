@@ -49,9 +49,31 @@ def test_a_result_of_another_layout_is_refused_when_planning(plan):
     shutil.rmtree(plan.runs_dir / "index")
     with pytest.raises(UsageError, match="has layout 1 and this version reads layout 2; use the version that wrote it"):
         plan.remaining()
-    path.write_text("[]")
-    with pytest.raises(UsageError, match="is not the result of a run; delete"):
-        plan.remaining()
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+@pytest.mark.parametrize("content", ["[]", "{", "", "\0\0"])
+def test_a_result_that_is_garbage_is_neither_repeated_nor_refused_but_named(plan, content, has_index):
+    short, long, _ = plan.cells
+    for config in (short.config, long.config):
+        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    assert plan.broken_results() == []
+    (path := plan.runs_dir / long.name / "result.json").write_text(content)
+    if not has_index:
+        shutil.rmtree(plan.runs_dir / "index")
+    assert plan.remaining() == []
+    assert plan.broken_results() == [f"{path} is not the result of a run; delete {path.parent} to repeat the run"]
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_a_run_whose_result_was_deleted_is_to_be_done_in_a_dry_run_too(plan, repair):
+    short, long, _ = plan.cells
+    for config in (short.config, long.config):
+        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
+    (plan.runs_dir / long.name / "result.json").unlink()
+    assert plan.remaining(repair=repair) == [long.name]
 
 
 def test_planning_completes_the_index(plan):

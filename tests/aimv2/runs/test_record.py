@@ -125,7 +125,7 @@ def test_broken_record_is_named(run, tiny, finish):
     with pytest.raises(UsageError, match=r"metrics\.parquet cannot be read; delete .* to repeat the run"):
         run.metrics()
     for content, message in (
-        ("{", "cannot be read"),
+        ("{", "is not the result of a run"),
         ("null", "is not the result of a run"),
         ("[]", "is not the result of a run"),
         ('{"attempt": 1, "metrics": {}}', "is not the result of a run"),
@@ -134,6 +134,7 @@ def test_broken_record_is_named(run, tiny, finish):
         (run.path / "result.json").write_text(content)
         with pytest.raises(UsageError, match=rf"{re.escape(str(run.path))}.* {message}"):
             run.result()
+        assert ("has layout" in message) == (run.problem() == "")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"host": 3}'])

@@ -116,8 +116,16 @@ def test_curves_have_the_steps_with_held_out_values(evidence, cells):
     assert own["step"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_broken_file_of_metrics_is_named(cells, tmp_path):
-    write_run(cells[0], tmp_path, 1.0)
-    RunFolder(tmp_path, cells[0].name).file("metrics.parquet").write_text("broken")
-    with pytest.raises(UsageError, match=r"metrics.parquet cannot be read"):
-        load(cells[:1], tmp_path)
+@pytest.mark.parametrize("name", ["metrics.parquet", "items.parquet", "manifest.json", "../../result.json"])
+def test_a_run_with_a_broken_file_has_failed_and_the_others_are_read(cells, tmp_path, name):
+    for cell in cells[:2]:
+        write_run(cell, tmp_path, 1.0, items=[("content_loss", 7, 2.0, 1.0)])
+    path = (RunFolder(tmp_path, cells[0].name).file("") / name).resolve()
+    assert path.is_file()
+    path.write_text("broken")
+    evidence = load(cells[:2], tmp_path)
+    assert evidence.runs["run"].tolist() == [cells[1].name]
+    assert evidence.items.num_items("content_loss").to_dict() == {(cells[1].arm, cells[1].seed): 1}
+    (missing,) = evidence.missing.to_dict("records")
+    assert (missing["run"], missing["has_failed"]) == (cells[0].name, True)
+    assert str(path) in missing["reason"]

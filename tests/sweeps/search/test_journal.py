@@ -18,6 +18,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, NOTE, RUN, SPENT, journal_path
 from sweeps.search.journal import Ending, Journal, failed, open_storage
+from tests.helpers.files import files_limited_to
 from tests.helpers.trials import begin, do, search
 
 LEVELS = tuple("abc")
@@ -209,6 +210,26 @@ def test_two_processes_that_tell_one_trial_do_not_quarrel(tiny, tmp_path):
     journal.tell(trial, Ending(TrialState.PRUNED))
     Journal(one, tmp_path).tell(trial, Ending(TrialState.COMPLETE, [1.0]))
     assert journal.trials[0].state == TrialState.PRUNED
+
+
+def test_a_full_disk_loses_no_trial(tiny, tmp_path):
+    """The last line is cut off, wherever the disk was full."""
+    one, path = search(tiny, trials=9), journal_path(tmp_path, "a_search")
+    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
+    for num_bytes in (1, 30, 100, 500):
+        journal, size = Journal(one, tmp_path), path.stat().st_size
+        with files_limited_to(size + num_bytes), pytest.raises(OSError, match="No space left|File too large"):
+            while journal.ask() is not None:
+                journal.settle()
+        assert path.stat().st_size == size + num_bytes
+        assert Journal(one, tmp_path, is_read_only=True).trials == Journal(one, tmp_path).trials
+    drawn = []
+    ask_all(one, tmp_path, drawn)
+    journal = Journal(one, tmp_path)
+    for task in journal.tasks(journal.trials):
+        do(tmp_path, task, content_loss=float(task.trial))
+    assert [trial.state for trial in journal.settle()] == [TrialState.COMPLETE] * 9
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
 
 
 @pytest.mark.parametrize("content", [b"not json\n", b'{"op_code": 99}\n', b'[1]\n{"op_code":0}\n', b"\xff\xfe\n"])
