@@ -24,6 +24,7 @@ from aimv2.runs.lease import Presence, is_held
 FOLDER = "launches"
 ABOUT = "launch.json"
 CANCELLED = "cancelled.json"
+SKIPPED = "skipped"
 JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
@@ -189,6 +190,17 @@ def cancelled(launch_dir: Path) -> frozenset[str] | None:
         return frozenset(json.loads((launch_dir / CANCELLED).read_text()))
     except FileNotFoundError:
         return None
+
+
+def skip(launch_dir: Path, run: str, reason: str) -> None:
+    """Record that a launch leaves out a run, whose folder cannot be written."""
+    (launch_dir / SKIPPED).mkdir(exist_ok=True)
+    write_json(launch_dir / SKIPPED / f"{run}.json", reason)
+
+
+def skipped(launch_dir: Path) -> dict[str, str]:
+    """Return the runs that a launch leaves out, each with the reason."""
+    return {path.stem: read_json(path) for path in (launch_dir / SKIPPED).glob("*.json")}
 
 
 def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | None:

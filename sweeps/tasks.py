@@ -1,6 +1,6 @@
 """The runs of a launch, and which of them a worker can take."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +89,10 @@ class OpenTasks(NamedTuple):
     def is_over(self) -> bool:
         return not (self.free or self.unsure or self.held)
 
+    def without(self, names: Collection[str]) -> Self:
+        """Return them without free tasks of these names."""
+        return self._replace(free=[task for task in self.free if task.name not in names])
+
 
 class TaskList:
     """The tasks of a launch, whose state is read again and again."""
@@ -136,6 +140,9 @@ class TaskList:
     def take(self) -> Iterator[Task]:
         """Yield what a worker can try to acquire, one after the other, until it has acquired one."""
         yield from self.open_tasks().free
+
+    def skip(self, task: Task, reason: str) -> None:
+        """Record that no worker can do a task."""
 
     def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower | None]:
         """Return a context for the length of an attempt at a task.

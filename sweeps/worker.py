@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, share, write_json
+from aimv2.base.files import read_json, share, writable_folder, write_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
+from aimv2.runs.attempt import Attempt
+from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, worker_of
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped, worker_of
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import in_use, run_slots
 from sweeps.tasks import Task, TaskList, Work, read_work
@@ -137,7 +139,7 @@ class Worker:
         """Work until nothing is free."""
         config, was_told = max(self.work_to_do.configs, key=lambda one: one.ranks), False
         while cancelled(self.launch_dir) is None:
-            now, pause = self.task_list.open_tasks(), WATCH_POLL_SECONDS
+            now, pause = self.task_list.open_tasks().without(skipped(self.launch_dir)), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
@@ -171,7 +173,7 @@ class Worker:
         from aimv2.run.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
         for task in self.task_list.take():
-            attempt = RunFolder(self.runs_dir, task.name).acquire(task.config, log=self.log, watch=self.task_list.watch)
+            attempt = self._acquire(task)
             if attempt is None:
                 continue
             must_release = partial(_must_release, task, self.launch_dir)
@@ -195,6 +197,25 @@ class Worker:
                     raise UsageError(f"{self.num_without_space} runs found no space: {failure.message}")
             return True
         return False
+
+
+    def _acquire(self, task: Task) -> Attempt | None:
+        """Acquire the run of a task; None if another worker may hold it. A run whose folder cannot be written is skipped.
+
+        Raises:
+            UsageError: the runs folder cannot be written either, or another one that all runs need.
+        """
+        run = RunFolder(self.runs_dir, task.name)
+        with contextlib.suppress(UsageError):
+            return run.acquire(task.config, log=self.log, watch=self.task_list.watch)
+        for folder in (self.runs_dir, self.runs_dir / INDEX):
+            writable_folder(str(folder), "runs_dir")
+        try:
+            return run.acquire(task.config, log=self.log, watch=self.task_list.watch)
+        except UsageError as error:
+            skip(self.launch_dir, task.name, str(error))
+            self.task_list.skip(task, str(error))
+            return None
 
 
 def start_worker(

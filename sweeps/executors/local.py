@@ -20,13 +20,13 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.run.pricing.price import duration
 from aimv2.runs.lease import Watch, is_released
-from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of
+from sweeps.active_launches import LOGS, WORKERS, at_work, cancelled, new_logs, runs_dir_of, skipped
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.freeze import freeze, worker_environment
 from sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.tasks import Work, write_work
+from sweeps.tasks import OpenTasks, Work, write_work
 from sweeps.worker import Process, Worker, WorkerReport, read_report, start_worker, stop
 
 POLL_SECONDS = 1.0
@@ -174,8 +174,15 @@ def keep_workers(work: Work, launch_dir: Path, num_workers: int, start: Start, b
         UsageError: the problem of a worker, or workers end before they try a run.
     """
     workers, reports, num_idle = list[StartedWorker](), list[WorkerReport](), 0
-    task_list = work.task_list(runs_dir_of(launch_dir))
-    while not (now := task_list.open_tasks()).is_over or workers:
+    task_list, left_out = work.task_list(runs_dir_of(launch_dir)), dict[str, str]()
+
+    def open_tasks() -> OpenTasks:
+        for run, reason in skipped(launch_dir).items() - left_out.items():
+            left_out[run] = reason
+            board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
+        return task_list.open_tasks().without(left_out)
+
+    while not (now := open_tasks()).is_over or workers:
         ended = [worker for worker in workers if worker.poll() is not None]
         is_cancelled = cancelled(launch_dir) is not None
         for worker in ended:

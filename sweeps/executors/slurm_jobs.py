@@ -18,7 +18,7 @@ from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import rank_cores
-from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, write_jobs
+from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
 from sweeps.executors import slurm_commands
 from sweeps.executors.slurm_resources import SlurmResources
 from sweeps.finish import finish
@@ -126,7 +126,9 @@ class FinalizerJob(Checkpointable):
             return
         plan, console = self.plan, Console(highlight=False)
         share(plan.runs_dir)
-        now = self._wait(work := read_work(self.launch_dir))
+        now = self._wait(work := read_work(self.launch_dir)).without(left_out := skipped(self.launch_dir))
+        for run, reason in left_out.items():
+            console.print(f"{run} is skipped: {reason}", soft_wrap=True, markup=False)
         if cancelled(self.launch_dir) is not None:
             console.print("cancelled: the report is not updated")
             end(self.launch_dir)

@@ -113,6 +113,11 @@ class SearchTasks(TaskList):
             yield task
         yield from (task for task in free if task.trial is None)
 
+    def skip(self, task: Task, reason: str) -> None:
+        """Record that a trial has failed, so that another one takes its place."""
+        if task.trial is not None:
+            self.journal.tell(self.journal.trials[task.trial], Ending(TrialState.FAIL, note=reason))
+
     @contextmanager
     def follow(self, task: Task, stop: Callable[[], None]) -> Iterator[Follower | None]:
         if task.trial is None:

@@ -17,7 +17,7 @@ from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
-from sweeps.active_launches import new_launch
+from sweeps.active_launches import new_launch, skipped
 from sweeps.tasks import Task, Work, write_work
 from sweeps.worker import (
     WATCH_POLL_SECONDS,
@@ -142,6 +142,23 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
     assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
 
+def test_a_run_whose_folder_cannot_be_written_is_skipped(tasks, tmp_path, launch_dir):
+    (tmp_path / tasks[0].name).write_text("in the way")
+    report = Worker(Work(tasks), launch_dir).work()
+    assert (report.done, report.problem) == ([tasks[1].name], "")
+    ((run, reason),) = skipped(launch_dir).items()
+    assert run == tasks[0].name
+    assert reason.startswith(f"the run folder {tmp_path / run} cannot be written: ")
+
+
+def test_a_runs_folder_that_cannot_be_written_ends_the_worker(tasks, tmp_path, launch_dir):
+    """Here its index, which all runs need."""
+    (tmp_path / "index").write_text("in the way")
+    report = Worker(Work(tasks), launch_dir).work()
+    assert (report.done, skipped(launch_dir)) == ([], {})
+    assert report.problem.startswith(f"runs_dir='{tmp_path / 'index'}' cannot be written: ")
+
+
 @pytest.mark.exhaustive
 def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
     write_work(launch_dir, Work(tasks))
@@ -182,7 +199,7 @@ def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tm
 @pytest.mark.exhaustive
 def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
     write_work(launch_dir, Work(tasks))
-    (tmp_path / tasks[0].name).write_text("in the way")
+    (tmp_path / "index").write_text("in the way")
     report = work_in_processes(1, launch_dir, 0, "", cores=1)
     assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
 
