@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from ablations.checks import check_metrics
 from ablations.design import Arm
 from ablations.expand import Cell
 from ablations.overrides import overrides_from, study_overrides
@@ -89,8 +90,10 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     found, problem = list[Request](), None
     for path in sorted(paths, key=_time_of, reverse=True):
         try:
-            found.append(request_from_json(read_json(path), studies, str(path)))
-        except UsageError as error:  # of another version, perhaps
+            request = request_from_json(read_json(path), studies, str(path))
+            check_metrics(request.study, request.cells[0].config)
+            found.append(request)
+        except UsageError as error:  # of another version, perhaps, or of code with a metric that this one lacks
             print(f"left out: {error}", file=sys.stderr)
             problem = error
     if not found and problem is not None:

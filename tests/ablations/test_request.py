@@ -67,6 +67,16 @@ def test_launches_of_two_users_at_the_same_time_are_both_recorded(study, tiny, t
     assert names(union_in(tmp_path).cells) == names(cell for request in requests for cell in request.cells)
 
 
+def test_a_launch_with_a_metric_that_this_code_lacks_hides_no_other(launched, tmp_path, capsys):
+    """It was the newest, decided the metric of the study's union, and ended the reports of all launches."""
+    request = launched("ada")
+    other = replace(request, study=replace(request.study, primary_metric="of_newer_code"))
+    write_request(tmp_path, other)
+    found = read_request(tmp_path, request.folder, STUDIES)
+    assert (found.cells, found.study.primary_metric) == (request.cells, request.study.primary_metric)
+    assert "'of_newer_code'" in capsys.readouterr().err
+
+
 def test_a_record_that_cannot_be_read_hides_no_other(launched, tmp_path, capsys):
     """That of another version or user would block a study for everybody."""
     request = launched("ada")
