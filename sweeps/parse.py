@@ -89,7 +89,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search = None
     if values["search"]:
-        request, search = _searched(request, base, overrides, values["search"])
+        request, search = _searched(request, base, overrides, values)
     sensitivity, note = _sensitivity(request, typed, base, values)
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for one in requests for cell in one.cells]
@@ -221,16 +221,18 @@ def _searched(
     request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any]
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-    from sweeps.search.draw import check_sampler  # here, since Optuna takes a second to load
+    from analysis.judgement.sensitivity import measured_curves  # here, since Optuna and scipy take a second to load
+    from sweeps.search.draw import check_sampler
 
     study = request.study
     if overrides.arms != tuple(study.arms):
         raise UsageError(f"search=optuna searches all factors of sweep={study.slug}; leave out sweep.arms=")
-    config = search_config(values)
+    config = search_config(values["search"])
     confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
-    search = Search(request.folder, study, base, config, tuple(overrides.seeds))
+    curves = measured_curves(Path(values["reports_dir"]), request.baseline)
+    search = Search(request.folder, study, base, config, tuple(overrides.seeds), curves)
     search.check()
     check_sampler(search)
     return request, search

@@ -198,9 +198,8 @@ class Worker:
             return True
         return False
 
-
     def _acquire(self, task: Task) -> Attempt | None:
-        """Acquire the run of a task; None if another worker may hold it. A run whose folder cannot be written is skipped.
+        """Acquire the run of a task; None if another worker may hold it. It is skipped if its folder cannot be written.
 
         Raises:
             UsageError: the runs folder cannot be written either, or another one that all runs need.

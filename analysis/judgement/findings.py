@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from ablations.catalogue import STUDIES
 from ablations.expand import Cell, with_actual_ratios
 from ablations.expectations import STEP_TIME
@@ -17,6 +19,7 @@ from aimv2.spec.metrics import unit_of
 from analysis.evidence.load import Evidence
 from analysis.evidence.recorded import FILE
 from analysis.evidence.records import Records, read_records
+from analysis.evidence.run_files import HELD_OUT
 from analysis.evidence.searches import Search
 from analysis.inference.intervals import is_rounding, size_of
 from analysis.inference.looks import Look
@@ -182,7 +185,7 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
         values = evidence.values(metric)
         if study.baseline not in values or values[study.baseline].count() < 2:
             continue
-        noise, effects, items = _paired_sd(study, evidence, metric), {}, []
+        noise, effects, items = _paired_sd(study, values), {}, []
         for rung in rungs:
             if not noise or reasons_to_withhold(study, evidence, [rung, study.baseline]):
                 continue  # equal values are no certainty
@@ -203,12 +206,27 @@ def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
                 if rung in effects and (above := differences.of(UNTRAINED, metric, rung, metric)).has_interval
             },
         )
-    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics)
+    return Ladder(base=base_of(config), rungs=rungs, metrics=metrics, curves=_curves(study, evidence))
 
 
-def _paired_sd(study: Study, evidence: Evidence, metric: str) -> float:
-    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree."""
-    values = evidence.values(metric)
+def _curves(study: Study, evidence: Evidence) -> dict[str, dict[int, float]]:
+    """Return ``Ladder.curves``: at the points at which the baseline and another arm were measured after training."""
+    noise: dict[str, dict[int, float]] = {}
+    for column in map(str, evidence.curves):
+        measured = evidence.curves[evidence.curves[column].notna()] if column.startswith(HELD_OUT) else pd.DataFrame()
+        for samples in measured["samples"][measured["samples"] > 0].unique() if len(measured) else ():
+            values = measured[measured["samples"] == samples].pivot(index="seed", columns="arm", values=column)
+            if study.baseline in values and (spread := _paired_sd(study, values)):
+                noise.setdefault(column, {})[int(samples)] = spread
+    return noise
+
+
+def _paired_sd(study: Study, values: pd.DataFrame) -> float:
+    """Return the standard deviation of arm minus baseline over seeds, pooled over the trained arms; 0 if all agree.
+
+    Args:
+        values: by seed and arm.
+    """
     others = [arm for arm in study.arms if arm != study.baseline and arm in values]
     paired = values[others].sub(values[study.baseline], axis=0)
     counts, variances = paired.count(), paired.var()

@@ -99,12 +99,14 @@ class Ladder:
         base: the values of the base run that it holds for, by path (``base_of``).
         rungs: labels, by name, in the order of reports.
         metrics: by name.
+        curves: the ``paired_sd`` of each held-out curve, by its column and the samples at its points.
     """
 
     version: Literal[3] = 3
     base: Mapping[str, Any]
     rungs: Mapping[str, str]
     metrics: Mapping[str, Seen]
+    curves: Mapping[str, Mapping[int, NonNegativeFloat]] = field(default_factory=dict)
 
     @property
     def measured(self) -> frozenset[str]:
@@ -155,6 +157,12 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
 def sensitivity_by(nearest: Ladder | None, config: RunConfig) -> Mapping[str, MetricSensitivity]:
     """Return the sensitivity of each metric by the nearest findings, as ``read_sensitivity`` does."""
     return {} if nearest is None or not holds_for(nearest, config) else sensitivity_of(nearest)
+
+
+def measured_curves(reports_dir: Path, config: RunConfig) -> Mapping[str, Mapping[int, float]]:
+    """Return the noise of held-out curves that was measured on this run, as ``read_sensitivity`` does metrics."""
+    nearest = nearest_ladder(reports_dir, config)
+    return nearest.curves if nearest is not None and holds_for(nearest, config) else {}
 
 
 def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:

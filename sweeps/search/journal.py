@@ -103,7 +103,8 @@ class Journal:
         if not is_read_only:
             self.path.parent.mkdir(exist_ok=True)
         self._lock = JournalFileOpenLock(str(self.path.with_suffix(".ask")), grace_period=ask_seconds)
-        pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
+        num_points = len(search.base.curve_steps) - 1
+        pruner = pruner_of(search.pruner, search.config.pruner_args, num_points, search.noise)
         with readable(self.path), nullcontext() if is_read_only else self._locked():
             self._storage = open_storage(self.path)
             opened: dict[str, Any] = {

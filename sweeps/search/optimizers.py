@@ -6,15 +6,17 @@ points when several workers draw from it.
 """
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna import pruners, samplers
+from optuna.trial import FrozenTrial
 
 from aimv2.base.errors import UsageError, unknown
-from sweeps.search.config import AUTO, NO_PRUNER
+from sweeps.search.config import AUTO, NO_PRUNER, NOTE
 
 NOT_USABLE = ("Base", "Grid", "PartialFixed", "Patient")  # prefixes of interfaces, and of those that need an object
 PLAIN = (bool, int, float, str, type(None))  # types of arguments that a command line can give
@@ -96,10 +98,36 @@ def sampler_of(name: str, arguments: Mapping[str, Any], *, seed: int, first_seed
     return sampler
 
 
-def pruner_of(name: str, arguments: Mapping[str, Any], num_points: int) -> pruners.BasePruner:
-    """Return a pruner of trials that report ``num_points`` points of their held-out curve."""
-    pruner: pruners.BasePruner = _made(PRUNERS, name, arguments, max_resource=max(num_points, MIN_POINTS))
-    return pruner
+class OutsideNoise(pruners.BasePruner):
+    """Prunes as another pruner does, but no trial whose last value is within the noise of the best one there.
+
+    Args:
+        noise: differences that two equal runs can have, by the number of the point; points that it lacks have none.
+    """
+
+    def __init__(self, pruner: pruners.BasePruner, noise: Mapping[int, float]) -> None:
+        self._pruner = pruner
+        self._noise = noise
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        point = trial.last_step
+        if point is None or not self._pruner.prune(study, trial):
+            return False
+        others = (one.intermediate_values for one in study.get_trials(deepcopy=False))
+        sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+        best = min(sign * values[point] for values in others if point in values)
+        if (worse := sign * trial.intermediate_values[point] - best) > self._noise.get(point, -math.inf):
+            return True
+        note = f"not pruned at point {point}, where it is {worse:.2g} worse than the best: within the noise"
+        study._storage.set_trial_user_attr(trial._trial_id, NOTE, f"{note}, {self._noise[point]:.2g}")
+        return False
+
+
+def pruner_of(
+    name: str, arguments: Mapping[str, Any], num_points: int, noise: Mapping[int, float]
+) -> pruners.BasePruner:
+    """Return a pruner of trials that report ``num_points`` points of their held-out curve, with this noise."""
+    return OutsideNoise(_made(PRUNERS, name, arguments, max_resource=max(num_points, MIN_POINTS)), noise)
 
 
 def _made(classes: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any], **values: Any) -> Any:

@@ -61,7 +61,8 @@ class PlannedSearch:
         goals = [f"{direction} {metric}" for direction, metric in zip(search.directions, search.metrics, strict=True)]
         sampler = with_arguments(config.sampler, config.sampler_args)
         pruner = with_arguments(search.pruner, config.pruner_args)
-        pruning = "no pruning" if search.pruner == NO_PRUNER else f"pruned by {pruner} on {search.curve}"
+        prunes = search.pruner != NO_PRUNER
+        pruning = f"pruned by {pruner} on {search.curve}{_noise(search)}" if prunes else "no pruning"
         console.print(
             f"{' and '.join(goals)} on the {SPLIT} split; sampler {sampler}, {pruning}, trials with seed {config.seed}",
             soft_wrap=True,
@@ -77,6 +78,13 @@ class PlannedSearch:
             console.print(f"note: the space has {search.num_trials} points, and each is tried once", soft_wrap=True)
         left = self.work.priced
         console.print(price_of(left, clock, executor) if left else "nothing is left to do", soft_wrap=True)
+
+
+def _noise(search: Search) -> str:
+    if not search.noise:
+        return " (what differences are noise was not measured: sensitivity=auto measures it)"
+    low, high = (f"{of(search.noise.values()):.2g}" for of in (min, max))
+    return f" (not within its noise, {low}{f' to {high}' * (low != high)})"
 
 
 def _factor(factor: Factor | Range) -> str:

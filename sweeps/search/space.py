@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -45,6 +46,7 @@ LEARN_FROM_PRUNED = (
     "random",
     "bruteforce",
 )  # or learn nothing; with the others pruning would leave random points
+EQUAL_SD = NormalDist().inv_cdf(0.975)  # standard deviations that two equal trials differ by at most, in 95 % of cases
 COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
 CURVES: Mapping[Report, tuple[str, Direction]] = {
@@ -63,6 +65,8 @@ class Search:
         study: whose design has the space.
         base: the run that points change.
         seeds: those that confirm the winner.
+        curves: the standard deviation of the difference between two trials, by the column of a held-out curve and the
+            samples at its points; empty if it was not measured.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Search:
     base: RunConfig
     config: SearchConfig
     seeds: tuple[int, ...]
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse a search that is impossible or means something else than it seems to.
@@ -142,6 +147,13 @@ class Search:
         if self.curve is None:
             return "its runs do not all have the same held-out curve"
         return ""
+
+    @property
+    def noise(self) -> dict[int, float]:
+        """The largest difference between two equal trials (95 %), by the number of a point of the curve."""
+        measured, batch = self.curves.get(self.curve or "", {}), self.base.budget.batch_size
+        samples = {number: step * batch for number, step in enumerate(self.base.curve_steps)}
+        return {number: EQUAL_SD * measured[one] for number, one in samples.items() if one in measured}
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:

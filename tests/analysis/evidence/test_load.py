@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder

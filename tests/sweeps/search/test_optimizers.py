@@ -2,11 +2,12 @@
 
 import math
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import AUTO
+from sweeps.search.config import AUTO, NOTE
 from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Ending, Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
@@ -70,7 +71,7 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     one = search(tiny, trials=12, pruner=name)
     journal = Journal(one, tmp_path)
-    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9)
+    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9, noise={})
     for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
         trial = journal.trial(journal.ask().trial)
         for point in range(1, 10):
@@ -83,3 +84,23 @@ def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
         bad.report(5.0 + 0.01 * point, point)
         stopped = stopped or bad.should_prune()
     assert stopped == (name != "none")
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["minimize", "maximize"])
+@pytest.mark.parametrize(
+    ("behind", "noise", "is_pruned"),
+    [(0.004, 0.1, False), (0.099, 0.1, False), (0.101, 0.1, True), (0.004, None, True)],
+)
+def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_noise(behind, noise, is_pruned, sign):
+    """The baseline was pruned at a quarter of its training, on thousandths of a nat."""
+    study = optuna.create_study(
+        direction="minimize" if sign > 0 else "maximize",
+        pruner=pruner_of("asha", {}, num_points=4, noise={} if noise is None else {1: noise}),
+    )
+    first, second = study.ask(), study.ask()
+    first.report(sign * 2.0, 1)
+    assert not first.should_prune()
+    second.report(sign * (2.0 + behind), 1)
+    assert second.should_prune() == is_pruned
+    note = study.trials[1].user_attrs.get(NOTE, "")
+    assert note.startswith(f"not pruned at point 1, where it is {behind:.2g} worse than the best") != is_pruned
