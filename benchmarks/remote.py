@@ -135,7 +135,7 @@ def before_first_batch(served: Served) -> int:
     """Return the bytes that ``train`` fetches before it fetches the first whole shard."""
     config = served.config("cache of train")
     arguments = [f"data.sources=[{served.description}]", f"data.cache_dir={config.data.cache_dir}"]
-    samples = config.budget.samples // 4
+    samples = config.budget.samples // 4 // BATCH * BATCH
     arguments += [
         f"budget.samples={samples}",
         f"budget.batch_size={BATCH}",
