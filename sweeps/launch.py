@@ -1,6 +1,7 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while packages load ends it without a traceback
 
 from rich.console import Console
 
