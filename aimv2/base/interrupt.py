@@ -32,7 +32,7 @@ class Interrupts:
         signal: the first of SIGNALS that was received, or None.
     """
 
-    def __init__(self, *, poll_seconds: float = 5.0, acknowledges: bool = True) -> None:
+    def __init__(self, *, poll_seconds: float = 10.0, acknowledges: bool = True) -> None:
         self.signal: int | None = None
         self.deadline = math.inf  # of time.monotonic; no timer fires: a loop has to check
         self._is_deferring = False

@@ -32,7 +32,7 @@ CHECKPOINT_PARTIAL = ".checkpoint"  # a folder for files until they are complete
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
 PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
-FLUSH_SECONDS = 10.0  # rows reach the file, and the lease is checked, at most this often
+FLUSH_SECONDS = 15.0  # rows reach the file, and the lease is checked, at most this often
 
 
 class Attempt:

@@ -12,6 +12,7 @@ from aimv2.runs.rows import OF_MACHINE
 EVENTS = "tensorboard"  # a folder of an attempt
 FILE = "events.out.tfevents"  # TensorBoard reads files with "tfevents" in their names
 PICTURES = "predictions"  # the tag of pictures
+FLUSH_SECONDS = 30.0  # events reach the file at most this often, as TensorBoard looks for new ones
 
 Row = Mapping[str, Any]
 
@@ -74,6 +75,7 @@ class Events:
         self._is_on = is_on
         self._file: EventFile | None = None
         self._started = 0.0  # seconds since 1970, from which the rows' seconds count
+        self._flushed_at = float("-inf")
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Write rows, the last of which is new."""
@@ -93,8 +95,9 @@ class Events:
 
     def flush(self) -> None:
         with self._or_warning():
-            if self._file is not None:
+            if self._file is not None and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
                 self._file.flush()
+                self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         with self._or_warning():

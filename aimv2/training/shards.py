@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from aimv2.base.files import sync, write_json
+from aimv2.base.files import sync
 from aimv2.runs.tensor_file import save_tensors
 
 ABOUT = "about.json"
@@ -88,9 +88,10 @@ def read_about(path: Path) -> Described:
 
 
 def write_about(path: Path, described: Described) -> None:
-    """Write the JSON file of a folder, with a checksum."""
+    """Write the JSON file of a folder that nobody reads yet, with a checksum."""
     text = json.dumps(described._asdict())
-    write_json(path / ABOUT, {"text": text, "checksum": _checksum(text.encode())})
+    (path / ABOUT).write_text(json.dumps({"text": text, "checksum": _checksum(text.encode())}))
+    sync(path / ABOUT)
 
 
 def verify_shards(path: Path, described: Described) -> None:
