@@ -1,12 +1,11 @@
 """The command line ``python -m aimv2``: train, price, convert weights, evaluate them, index data."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.arguments import HELP, guarded, print_error
+from aimv2.config.arguments import HELP, guarded, print_error, script_of
 
 USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
 
@@ -54,4 +53,4 @@ def main(arguments: Sequence[str]) -> int:
 def script() -> int:
     """Run the command that was typed."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return main(sys.argv[1:])
+    return script_of(main)

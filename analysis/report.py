@@ -15,7 +15,7 @@ from ablations.request import Request, read_request, requested_names
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
-from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.config.data_config import DataConfig
 from aimv2.config.paths import replaced
 from aimv2.memory.machine import num_cores
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def script() -> int:
     """The console script."""
-    return main(sys.argv[1:])
+    return script_of(main)
 
 
 def _rebuild(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
-from aimv2.config.arguments import HELP, guarded
+from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
 from analysis.document.model import Document, Section
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def script() -> int:
     """The console script."""
-    return main(sys.argv[1:])
+    return script_of(main)
 
 
 def _fit(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from ablations.catalogue import STUDIES
 from ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP, guarded
+from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.data.described import shares_of_captions
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def script() -> int:
-    return main(sys.argv[1:])
+    return script_of(main)
 
 
 def launch(

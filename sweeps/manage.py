@@ -22,7 +22,7 @@ from ablations.request import Request, read_request, read_requests, requested_na
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.files import read_json, share, user
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.arguments import HELP, checked, guarded, key_values
+from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.runs.lease import is_released
@@ -360,4 +360,4 @@ def _is_confirmed(question: str, arguments: Arguments) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(script_of(main))

@@ -1,5 +1,9 @@
 """Command lines: ``key=value`` arguments, typed values, and errors in one sentence."""
 
+import os
+import select
+import signal
+import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -11,6 +15,7 @@ from aimv2.base.errors import RunFailedError, UsageError, given_twice, unknown
 from aimv2.config.serialization import explain
 
 HELP = frozenset({"-h", "--help"})
+NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output nothing reads any more
 
 
 def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
@@ -46,6 +51,22 @@ def checked(key: str, kind: Any, value: Any) -> Any:
         raise UsageError(f"{key}: {explain(error, kind)}") from error
 
 
+def script_of(main: Callable[[Sequence[str]], int]) -> int:
+    """Run the command line that was typed, and return the exit status.
+
+    If nothing reads its output any more, as after ``| head``, the command ends without a word.
+    """
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+        return status
+    except (BrokenPipeError, SystemExit) as error:  # rich turns the one into the other
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python writes at its end
+        return NO_READER
+
+
 def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
     """Run a command; print errors that the user can fix as one sentence, and return the exit status.
 
@@ -60,9 +81,18 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
         Console().print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
         return 130
     except (UsageError, OSError, RunFailedError) as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            raise
         if debug:
             traceback.print_exc()
         return print_error(error, status=2 if isinstance(error, UsageError) else 1)
+
+
+def _has_no_reader() -> bool:
+    """True if this process's output is a pipe that nothing reads any more."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def print_error(error: Exception, *, status: int = 2) -> int:

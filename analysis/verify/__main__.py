@@ -2,7 +2,7 @@
 
 import sys
 
-from aimv2.config.arguments import guarded
+from aimv2.config.arguments import guarded, script_of
 from analysis.verify.command import verify_command
 
-sys.exit(guarded(verify_command, sys.argv[1:]))
+sys.exit(script_of(lambda arguments: guarded(verify_command, arguments)))

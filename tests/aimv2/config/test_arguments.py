@@ -1,7 +1,14 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.arguments import checked, key_values
+from aimv2.config.arguments import NO_READER, checked, key_values
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_checked_converts_to_the_type():
@@ -32,3 +39,47 @@ def test_key_values_refuses_other_forms(arguments, message):
     with pytest.raises(UsageError) as caught:
         key_values(arguments, ["run"])
     assert str(caught.value) == message
+
+
+def ended_without_a_reader(*command):
+    """Run a command whose output goes to a pipe that nothing reads; return its exit status and errors."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, *command], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "print('x')",
+        "print('x', flush=True)",
+        "print('x' * 10**6)",
+        "Console().print('x')",
+    ],
+)
+def test_a_command_ends_quietly_once_nothing_reads_its_output(command):
+    """``status | head`` printed "Broken pipe"."""
+    program = (
+        "import sys\nfrom rich.console import Console\nfrom aimv2.config.arguments import guarded, script_of\n"
+        f"sys.exit(script_of(lambda words: guarded(lambda words: {command} or 0, words)))"
+    )
+    assert ended_without_a_reader("-c", program) == (NO_READER, "")
+
+
+@pytest.mark.parametrize("module", ["aimv2", "sweeps.manage"])
+def test_help_ends_quietly_once_nothing_reads_it(module):
+    assert ended_without_a_reader("-m", module, "--help") == (NO_READER, "")
+
+
+def test_another_broken_pipe_is_an_error():
+    program = (
+        "import sys\nfrom aimv2.config.arguments import guarded, script_of\n"
+        "def lose(words):\n    raise BrokenPipeError(32, 'Broken pipe', 'socket')\n"
+        "sys.exit(script_of(lambda words: guarded(lose, words)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 32] Broken pipe: 'socket'\n")
