@@ -179,9 +179,17 @@ def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) 
     return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
 
 
-def cancel(active: ActiveLaunch, runs: Collection[str]) -> None:
-    """Request that a launch starts no further run, and releases these runs if it works on one of them."""
-    write_json(active.folder / CANCELLED, sorted(runs))
+def cancel(active: ActiveLaunch, runs: Collection[str]) -> bool:
+    """Request that a launch starts no further run, and releases these runs if it works on one of them.
+
+    Returns:
+        False if it has ended.
+    """
+    try:
+        write_json(active.folder / CANCELLED, sorted(runs))
+    except FileNotFoundError:  # its folder was deleted since it was listed
+        return False
+    return True
 
 
 def cancelled(launch_dir: Path) -> frozenset[str] | None:

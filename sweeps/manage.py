@@ -238,11 +238,14 @@ def cancel_command(arguments: Arguments) -> int:
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")
     if not _is_confirmed("cancel?", arguments):
         return 0
+    reached = [launch for launch in chosen if cancel(launch, released)]
     for launch in chosen:
-        cancel(launch, released)
-        if left := withdraw(launch):
+        if launch not in reached:
+            console.print(f"{launch.id} has ended meanwhile", soft_wrap=True)
+        elif left := withdraw(launch):
             console.print(f"still in the queue: {left}", soft_wrap=True)
-    console.print("Cancelled; workers stop within seconds. Launch the sweep again to resume.")
+    if reached:
+        console.print("Cancelled; workers stop within seconds. Launch the sweep again to resume.")
     return 0
 
 

@@ -1,9 +1,12 @@
 """The logs of a run: its attempts and how each ended, the end of its metrics, and the traceback of a failure."""
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Column, Table
 
 from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
@@ -25,11 +28,26 @@ def print_logs(run: RunFolder, console: Console) -> None:
         if log.is_file():
             lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
             console.print(f"log {log}:", *lines, sep="\n  ", markup=False, soft_wrap=True)
-    for row in run.rows()[-SHOWN_ROWS:]:
-        console.print(json.dumps(row), markup=False, soft_wrap=True)
+    if rows := run.rows()[-SHOWN_ROWS:]:
+        console.print(_table(rows))
     failed = sorted(run.path.glob("attempts/*/failure.json"))
     if failed and not run.is_done:
         console.print(read_failure(failed[-1].parent).traceback, markup=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Render metric rows as the columns of a table, since a row has more values than a line has room for."""
+    steps = (Column(f"{row.get('step', '')}", justify="right") for row in rows)
+    table = Table(Column("step", no_wrap=True), *steps, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in dict.fromkeys(name for row in rows for name in row if name != "step"):
+        table.add_row(name, *(_shown(row.get(name)) for row in rows))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) and value < 1e6 else f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 def _ending(attempt: Path) -> str:

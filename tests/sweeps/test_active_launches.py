@@ -54,6 +54,13 @@ def test_cancel_names_the_runs_to_release(tmp_path):
         assert cancelled(folder) == {"a"}
 
 
+def test_a_launch_that_has_ended_is_not_cancelled(tmp_path):
+    with at_work(tmp_path, "one", ["a"]):
+        (found,) = active_launches(tmp_path)
+    assert not cancel(found, ["a"])
+    assert list((tmp_path / "launches").iterdir()) == []
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]

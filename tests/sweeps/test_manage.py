@@ -75,7 +75,7 @@ def test_logs_and_retry_of_a_finished_sweep(done, command):
     assert status == 0
     assert "attempt 0001:" in shown
     assert "finished" in shown
-    assert '"samples": 64' in shown
+    assert "samples 0 16 32 48 64" in shown
     shown = "no run of your last launch of prefix_ratio has failed"
     assert command("retry", "prefix_ratio", f"runs_dir={done}") == (0, shown)
 
@@ -374,6 +374,22 @@ def test_cancel_reaches_a_launch_whatever_the_clocks_say(untried, command):
         assert active_launches(runs_dir) == []
         assert command("cancel", "prefix_ratio_test", "yes=true")[0] == 0
         assert cancelled(launch_dir) == {cells[0].name}
+
+
+def test_cancel_says_which_launch_ended_while_it_asked(two_launches, command, monkeypatch):
+    """It stopped with "[Errno 2]" and left the other launches alone."""
+    gone = two_launches["ada"]
+
+    def answer(question):
+        shutil.rmtree(gone)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    status, shown = command("cancel", "prefix_ratio_test", "launch=all")
+    assert status == 0, shown
+    assert f"{gone.name.rpartition('-')[2]} has ended meanwhile Cancelled" in shown
+    assert cancelled(two_launches["ben"]) is not None
 
 
 @pytest.mark.parametrize(

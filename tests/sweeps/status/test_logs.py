@@ -36,3 +36,16 @@ def test_each_attempt_says_how_it_ended(tiny, tmp_path):
     text = printed(tmp_path, task)
     assert endings(text) == ["interrupted", "finished"]
     assert f"{task.name}: done" in text
+
+
+def test_the_last_rows_are_a_table_with_a_line_for_each_value(tiny, tmp_path):
+    """They were printed as JSON."""
+    task = Journal(search(tiny), tmp_path).ask()
+    with begin(tmp_path, task) as attempt:
+        rows = [{"step": n, "samples": 1000 * n, "text_loss": 3.14159 / (n + 1)} for n in range(7)]
+        attempt.write_rows([*rows, {"step": 7, "samples": 7000, "text_loss": 1e-7, "held_out_caption_loss": 2.5}])
+    shown = [line.split() for line in printed(tmp_path, task).splitlines()]
+    assert ["step", "3", "4", "5", "6", "7"] in shown
+    assert ["samples", "3,000", "4,000", "5,000", "6,000", "7,000"] in shown
+    assert ["text_loss", "0.7854", "0.6283", "0.5236", "0.4488", "1e-07"] in shown
+    assert ["held_out_caption_loss", "2.5"] in shown
