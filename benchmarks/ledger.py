@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from sweeps.executors.registry import queue_of
 from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader
+from sweeps.status.runs import RunReader, board_looks
 from sweeps.status.status import plan_status
 from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
@@ -174,8 +173,10 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
     """Return the operations of each of a few updates of a launch's display."""
     now, found = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    read = partial(plan_status, ledger.plan, RunReader(reads_all_first=False), queue_of=queue_of)
-    board = Board(read, console, clock=lambda: now)
+    reader = RunReader()
+    board = Board(
+        lambda: plan_status(ledger.plan, reader, board_looks(), queue_of=queue_of), console, clock=lambda: now
+    )
     with board.shown(is_live=True):
         for _ in range(NUM_BOARD_UPDATES):
             now += 1e6

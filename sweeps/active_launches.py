@@ -12,13 +12,14 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, replacing, user, write_json
+from aimv2.runs import index
 from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"
@@ -82,6 +83,7 @@ class ActiveLaunch:
         folder: the launch's folder.
         study: folder name of its study.
         runs: names of the requested runs.
+        after: number of each run's latest attempt before the launch; that of other runs is 0.
         owner: name of the user who launched it.
         host: where it was launched.
         started: when, by the clock of that host.
@@ -91,6 +93,7 @@ class ActiveLaunch:
     folder: Path
     study: str
     runs: frozenset[str]
+    after: Mapping[str, int]
     owner: str
     host: str
     started: str
@@ -110,9 +113,11 @@ def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
     """
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
+    found = index.read(runs_dir)
+    after = {name: found[name].attempt if name in found else 0 for name in runs}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        write_json(partial / ABOUT, {"study": study, **origin, "runs": list(runs)})
+        write_json(partial / ABOUT, {"study": study, **origin, "runs": after})
     return folder
 
 
@@ -218,7 +223,8 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         if jobs is None and not any(map(is_alive, (folder, *folder.glob(f"{WORKERS}/*")))):
             return None
         about = read_json(folder / ABOUT)
-        return ActiveLaunch(folder, **about | {"runs": frozenset(about["runs"])}, jobs=jobs)
+        after = dict(about["runs"] if isinstance(about["runs"], dict) else {})  # older records have no numbers
+        return ActiveLaunch(folder, **about | {"runs": frozenset(about["runs"]), "after": after}, jobs=jobs)
     except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None

@@ -31,7 +31,7 @@ from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
 from sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader
+from sweeps.status.runs import RunReader, board_looks
 from sweeps.status.status import SweepStatus, plan_status
 from sweeps.tasks import Work
 
@@ -174,7 +174,7 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
 
 def _execute(parsed: LaunchRequest, work: Work) -> int:
     """Execute the work and finish the launch; return the exit status."""
-    plan, reader = parsed.plan, RunReader(reads_all_first=False)
+    plan, reader = parsed.plan, RunReader()
     if not work.tasks:
         for request in plan.requests:
             write_request(plan.runs_dir, request)
@@ -182,7 +182,7 @@ def _execute(parsed: LaunchRequest, work: Work) -> int:
         end_abandoned(plan.runs_dir)
 
         def progress() -> SweepStatus:
-            return plan_status(plan, reader, queue_of=queue_of, trials=work.trials(plan.runs_dir))
+            return plan_status(plan, reader, board_looks(), queue_of=queue_of, trials=work.trials(plan.runs_dir))
 
         if not parsed.executor.launch(plan, work, parsed.reports_dir, Board(progress, console)):
             return 0

@@ -34,7 +34,7 @@ from sweeps.prune import prune
 from sweeps.search.trials import trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
-from sweeps.status.runs import RunReader
+from sweeps.status.runs import Looks, RunReader, status_looks
 from sweeps.status.status import SweepStatus, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
@@ -126,9 +126,9 @@ def status_command(arguments: Arguments) -> int:
     readers: dict[str, RunReader] = defaultdict(RunReader)
 
     def read() -> list[SweepStatus]:
-        names = arguments.names or requested_names(arguments.runs_dir)
+        names, looks = arguments.names or requested_names(arguments.runs_dir), status_looks()
         requests = [read_request(arguments.runs_dir, name, STUDIES, owner=user()) for name in names]
-        return [_status(request, arguments.runs_dir, readers[request.folder]) for request in requests]
+        return [_status(request, arguments.runs_dir, readers[request.folder], looks) for request in requests]
 
     started = time.monotonic()
     sweeps = read()
@@ -340,8 +340,11 @@ def _values(run: RunFolder) -> dict[str, Any]:
     return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
 
 
-def _status(request: Request, runs_dir: Path, reader: RunReader | None = None) -> SweepStatus:
-    return sweep_status(request, runs_dir, reader, queue_of=queue_of, trials=trials_of(runs_dir, request.folder))
+def _status(
+    request: Request, runs_dir: Path, reader: RunReader | None = None, looks: Looks | None = None
+) -> SweepStatus:
+    trials = trials_of(runs_dir, request.folder)
+    return sweep_status(request, runs_dir, reader, looks=looks, queue_of=queue_of, trials=trials)
 
 
 def _run(arguments: Arguments) -> RunFolder:

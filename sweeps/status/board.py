@@ -1,5 +1,6 @@
 """The progress display: of a launch while it waits for its workers, and of ``manage.py status``."""
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,9 +15,8 @@ from rich.text import Text
 
 from aimv2.base.errors import Cause
 from aimv2.run.pricing.price import duration
-from aimv2.runs.record import entries
 from sweeps.plan import Plan
-from sweeps.status.runs import RunReader, RunState, RunStatus
+from sweeps.status.runs import Looks, RunReader, RunState, RunStatus
 from sweeps.status.status import SweepStatus
 
 REFRESH_SECONDS = 2.0
@@ -93,7 +93,8 @@ def pause(reading: float) -> float:
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:
     """Print why these runs have no result. Return True if there is such a run."""
-    runs = RunReader().read(plan, entries(plan.runs_dir))
+    reader = RunReader()
+    runs = reader.read(plan, reader.entries(plan, Looks()))
     left = [run for run in runs if run.run in names and run.state != "done"]
     if left:
         console.print(reasons(left), soft_wrap=True)
@@ -121,12 +122,32 @@ def headline(sweep: SweepStatus) -> str:
     count = Counter(run.state for run in sweep.runs)
     counts = ", ".join(f"{count[state]} {state}" for state in STATE_STYLES if count[state])
     samples, budget = sum(run.samples for run in sweep.runs), sum(run.budget for run in sweep.runs)
-    launches = f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}"
-    # Running runs keep their speed, and the others follow them.
-    if speed := sum(run.images_per_second or 0.0 for run in sweep.runs if run.state == "running"):
-        launches += f"; about {duration((budget - samples) / speed)} of training left"
-    trials = f"trials: {sweep.trials}; " if sweep.trials else ""
-    return f"{trials}{len(sweep.runs)} runs, {counts}; {samples:,} of {budget:,} samples; {launches}"
+    tried = [run for run in sweep.runs if run.attempt and run.state != "done"]
+    num_read = sum(run.read_at > 0 for run in tried)
+    about = f"about {samples:,}" if num_read < len(tried) else f"{samples:,}"
+    of = f" ({num_read} of {len(tried)} unfinished runs were read)" if num_read < len(tried) else ""
+    parts = [f"{len(sweep.runs)} runs, {counts}", f"{about} of {budget:,} samples{of}"]
+    if sweep.num_launches or not count["running"]:
+        parts.append(f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}")
+    trials = [f"trials: {sweep.trials}"] if sweep.trials else []
+    return "; ".join(filter(None, [*trials, *parts, time_left(sweep)]))
+
+
+def time_left(sweep: SweepStatus) -> str:
+    """Return in words how long the active and waiting runs take; empty if no run is active, or no speed is known."""
+    left = [run for run in sweep.runs if run.state in ("running", "waiting")]
+    running = [run for run in left if run.state == "running"]
+    speed = sum(run.images_per_second or 0.0 for run in running)
+    to_train = sum(run.budget - run.samples for run in left)
+    if not running or (to_train and not speed):
+        return ""
+    seconds = to_train / speed if to_train else 0.0  # running runs keep their speed, and the others follow them
+    known = [run.evaluation_left for run in left if run.evaluation_left is not None]
+    if not known:
+        training = f"about {duration(seconds)} of training left; " if to_train else ""
+        return f"{training}no evaluation was timed yet"
+    seconds += len(left) * statistics.mean(known) / len(running)
+    return f"about {duration(max(seconds, *(run.seconds_left or 0.0 for run in running)))} left, with evaluations"
 
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
@@ -140,7 +161,7 @@ def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> 
         what = f"failed, {cause}: " if state == "failed" else "not done: "
         note = "; ".join(filter(None, [first.note, waits if state == "waiting" else ""]))
         lines.append(Text(f"{which} {what}{note}", style=STATE_STYLES[state]))
-        lines += [Text(f"  {ADVICE[cause]}")] if cause in ADVICE else []
+        lines += [Text(f"  {ADVICE[cause]}")] if state == "failed" and cause in ADVICE else []
     return Group(*lines)
 
 
@@ -161,16 +182,23 @@ def _running(running: list[RunStatus]) -> Group:
     columns = [Column("running", no_wrap=True), Column("run", no_wrap=True, min_width=WIDTHS["run"])]
     columns += [Column(name, justify="right", no_wrap=name != "loss", min_width=WIDTHS.get(name)) for name in right]
     table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = sorted(running, key=lambda run: not run.note)[:MAX_SHOWN_RUNNING]  # what looks wrong comes first
+    # What looks wrong comes first, and runs that were not read last.
+    shown = sorted(running, key=lambda run: (not run.read_at, not run.note))[:MAX_SHOWN_RUNNING]
     for run in shown:
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
             f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
-            "" if run.seconds_left is None else duration(run.seconds_left),
+            _left(run),
             run.losses,
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
     notes = [f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}" for run in shown if run.note]
     return Group(table, *more, *map(Text, notes))
+
+
+def _left(run: RunStatus) -> str:
+    if run.seconds_left is None:
+        return ""
+    return f"{'over ' * (run.evaluation_seconds is None)}{duration(run.seconds_left)}"

@@ -3,8 +3,12 @@
 Nothing is written. Times of the file system are compared with this host's clock, which may differ by a minute.
 """
 
+import contextlib
+import math
+import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +16,18 @@ from typing import Any, Literal
 
 from ablations.expand import Cell
 from aimv2.base.errors import Cause
+from aimv2.run.pricing.left import ArmTimes, training_left
 from aimv2.run.pricing.price import duration
+from aimv2.run.pricing.recorded import Times
 from aimv2.runs.index import Entry
-from aimv2.runs.lease import HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
-from aimv2.runs.record import RunFolder
+from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
+from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
+from sweeps.active_launches import ActiveLaunch
 from sweeps.plan import Plan
+from sweeps.tasks import Task
 
 MAX_OTHER_SEEDS = 5
-MAX_READ = 30
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 STALLED_SECONDS = 120.0  # without a new row, at least, before a note says so
@@ -29,59 +36,159 @@ STALLED_INTERVALS = 5  # likewise, in usual times between two writes of rows
 RunState = Literal["done", "running", "failed", "waiting"]
 
 
+@dataclass
+class Looks:
+    """How much a reading may still look at; by default, at everything.
+
+    Attributes:
+        runs: folders of runs that are not done; each takes about ten operations.
+        heartbeats: those of other running runs, at an operation each.
+        results: whether those of done runs are still there, likewise.
+    """
+
+    runs: float = math.inf
+    heartbeats: float = math.inf
+    results: float = math.inf
+
+    def take(self, kind: str, names: Sequence[str]) -> Sequence[str]:
+        """Return the first of these names, as many as may be looked at."""
+        taken = names[: int(min(getattr(self, kind), len(names)))]
+        setattr(self, kind, getattr(self, kind) - len(taken))
+        return taken
+
+
+def board_looks() -> Looks:
+    """Return the looks of a launch's display, which is read every few seconds."""
+    return Looks(runs=30, heartbeats=0, results=50)
+
+
+def status_looks() -> Looks:
+    """Return the looks of ``manage.py status``."""
+    return Looks(runs=75, heartbeats=1000, results=1000)
+
+
 @dataclass(kw_only=True)
 class RunStatus:
-    """Progress of a run, as its folder showed it at ``read_at``; before that, as its entry in the index does."""
+    """Progress of a run, as its folder showed it at ``read_at``; before that, as its entry in the index does.
+
+    The samples and the speed of a run whose folder was not read are the means of runs in its state.
+    """
 
     run: str
     arm: str
     seed: int
-    state: RunState  # failed: tried, and has no owner at present; waiting: not tried, or interrupted
+    state: RunState  # failed: tried, and no active launch repeats it; waiting: not tried, interrupted, or repeated
     budget: int  # samples
     samples: int = 0  # trained on so far
     attempt: int = 0  # number of the latest one; 0 if there was none
     read_at: float = 0.0  # seconds since 1970
     step: int = -1  # of the last row, as are the speed and the losses
     images_per_second: float | None = None
-    seconds_left: float | None = None  # of training
+    evaluation_seconds: float | None = None  # that its evaluation takes in all; None if it is not known
+    seconds_left: float | None = None  # of training and evaluation; of training, if that of the evaluation is not known
     losses: str = ""  # of training, for display
     host: str = ""  # where its worker runs
     cause: Cause | None = None  # of a failure or an interruption
     note: str = ""  # why it ended, or what looks wrong
 
+    @property
+    def evaluation_left(self) -> float | None:
+        """Seconds of its evaluation that are left; None if they are not known."""
+        is_evaluating = self.state == "running" and self.read_at and self.samples >= self.budget
+        is_known = self.evaluation_seconds is not None
+        return (self.seconds_left or 0.0) if is_evaluating and is_known else self.evaluation_seconds
+
 
 class RunReader:
     """Reads the progress of a plan's runs again and again.
 
-    A reading opens the folders of at most MAX_READ runs: those whose state has changed, then running ones in turn.
-
-    Args:
-        reads_all_first: open the folders of all runs that were tried and are not done in the first reading.
+    What a reading may look at is limited by ``Looks``. It opens the folders of runs whose state has changed first, and
+    then those of running ones in turn.
     """
 
-    def __init__(self, *, reads_all_first: bool = True) -> None:
-        self._limit = None if reads_all_first else MAX_READ
+    def __init__(self) -> None:
         self._runs: dict[str, RunStatus] = {}
         self._found: Mapping[str, Entry] = {}
+        self._times = ArmTimes()
+        self._lost: dict[str, Entry] = {}  # entries of done runs without a result
+        self._first_result = random.randrange(2**32)  # so that repeated commands look at others
+        self._is_over: dict[tuple[str, int, int], bool] = {}
 
-    def read(self, plan: Plan, found: Mapping[str, Entry], *, is_launched: bool = False) -> list[RunStatus]:
-        """Return the progress of each run, given ``record.entries``; the next reading changes it in place.
+    def entries(self, plan: Plan, looks: Looks) -> dict[str, Entry]:
+        """Return ``record.entries`` without runs whose results were deleted, as far as they are looked at, in turn."""
+        found = entries(plan.runs_dir)
+        done = [name for name in plan.cell_of if name in found and found[name].state == "done"]
+        first = self._first_result % max(len(done), 1)
+        seen = looks.take("results", done[first:] + done[:first])
+        self._first_result = first + len(seen)
+        lost = {name: found[name] for name in seen if not RunFolder(plan.runs_dir, name).is_done}
+        self._lost = {name: entry for name, entry in self._lost.items() if name not in seen} | lost
+        return {name: entry for name, entry in found.items() if self._lost.get(name) != entry}
+
+    def read(
+        self,
+        plan: Plan,
+        found: Mapping[str, Entry],
+        looks: Looks | None = None,
+        launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
+    ) -> list[RunStatus]:
+        """Return the progress of each run, given its entry; the next reading changes it in place.
 
         Args:
-            is_launched: a launch is active, which repeats runs that lost their workers: these wait.
+            launches: the active ones that do a run, by its name. They repeat runs that lost their workers or failed
+                before: these wait.
         """
+        looks, launches = looks or Looks(), launches or {}
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
+                self._runs[name].note = "its result was deleted" if name in self._lost.keys() - found.keys() else ""
+            if name in found and found[name].state == "done":
+                self._times.learn(cell.arm, plan.runs_dir / name)
         self._found = found
         left = [name for name in plan.cell_of if name in found and found[name].state != "done"]
-        due = [name for name in left if found[name].state == "running" or not self._runs[name].read_at]
-        due = sorted(due, key=lambda name: self._runs[name].read_at)[: self._limit]
-        self._limit = MAX_READ
+        due = looks.take("runs", self._due(plan, left, looks))
+        times = {
+            arm: self._times.of(arm, cell.config) for arm, cell in {c.arm: c for c in plan.cell_of.values()}.items()
+        }
+        for run in self._runs.values():
+            run.evaluation_seconds = times.get(run.arm, {}).get("evaluation_seconds")
         for name in due:
-            _update(self._runs[name], plan.cell_of[name], RunFolder(plan.runs_dir, name), found[name], is_launched)
+            cell = plan.cell_of[name]
+            _update(self._runs[name], cell, RunFolder(plan.runs_dir, name), found[name], times[cell.arm])
+        for name in left:
+            run, entry = self._runs[name], found[name]
+            if run.state in ("failed", "waiting"):
+                has_failed = entry.state == "failed" or run.cause not in (None, "time")
+                is_repeated = any(self._repeats(one, plan, name, entry) for one in launches.get(name, ()))
+                run.state = "failed" if has_failed and not is_repeated else "waiting"
+        _estimate([self._runs[name] for name in left])
         _note_stragglers(plan, found, [run for name in due if (run := self._runs[name]).state == "running"])
         return [self._runs[name] for name in plan.cell_of]
+
+    def _due(self, plan: Plan, left: Sequence[str], looks: Looks) -> list[str]:
+        """Return the runs to read, the most urgent first: those not read yet, with each state and cause in turn."""
+        due = [name for name in left if self._found[name].state == "running" or not self._runs[name].read_at]
+        silences = dict[str, float]()
+        if len(due) > looks.runs:
+            unread = [name for name in due if self._found[name].state == "running" and not self._runs[name].read_at]
+            for name in looks.take("heartbeats", unread):
+                silences[name] = _silence(attempt_folder(plan.runs_dir / name, self._found[name].attempt))
+                if silences[name] > GRACE_SECONDS:
+                    self._runs[name].state, self._runs[name].cause = "failed", "node"
+        count, rank = Counter[Any](), {}
+        for name in sorted(due):  # names are hashes, so that this is a random sample
+            entry = self._found[name]
+            group = (entry.state, entry.cause, silences.get(name, 0.0) > SILENT_SECONDS)
+            rank[name], count[group] = count[group], count[group] + 1
+        return sorted(due, key=lambda name: (self._runs[name].read_at, rank[name]))
+
+    def _repeats(self, launch: ActiveLaunch, plan: Plan, name: str, entry: Entry) -> bool:
+        task = Task(name, plan.cell_of[name].config, launch.after.get(name, 0))
+        key = (name, entry.attempt, task.after)
+        if key not in self._is_over:
+            self._is_over[key] = task.is_over(entry, plan.runs_dir)
+        return not self._is_over[key]
 
 
 def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
@@ -93,41 +200,67 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
     return run
 
 
-def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, is_launched: bool) -> None:
+def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, times: Times) -> None:
     """Read the folder of a run that has no result."""
     attempt = attempt_folder(folder.path, entry.attempt)
     row = last_row(attempt)
     run.read_at, run.samples, run.step = time.time(), int(row.get("samples", 0)), int(row.get("step", -1))
     if entry.state == "running" and is_held(attempt):
         run.state, run.cause, run.images_per_second = "running", None, row.get("images_per_second")
-        run.seconds_left = (run.budget - run.samples) / run.images_per_second if run.images_per_second else None
         run.losses = losses_of(row)
         run.host = run.host or str(holder(attempt).get("host", "")).partition("/")[0]
-        run.note = "; ".join(_notes(run, attempt, row, cell.config.log.every_steps))
+        silent, evaluation, run.seconds_left = 0.0, run.evaluation_seconds, None
+        with contextlib.suppress(FileNotFoundError):  # the attempt has just begun
+            silent = time.time() - (attempt / ROWS).stat().st_mtime
+        if run.samples >= run.budget:
+            run.seconds_left = evaluation - silent if evaluation is not None and evaluation > silent else None
+        elif run.images_per_second:
+            training = training_left(cell.config, run.samples, run.images_per_second, times)
+            run.seconds_left = training + (evaluation or 0.0)
+        run.note = "; ".join(_notes(run, attempt, row, silent, cell.config.log.every_steps))
     elif entry.state == "running" and folder.is_done:  # since the index was read
         run.state, run.samples, run.note = "done", run.budget, ""
     elif failure := folder.failure():  # None if the folder was deleted since
-        is_repeated = is_launched and entry.state == "running" and folder.state() != "failed"
-        run.state = "waiting" if is_repeated or failure.cause == "time" else "failed"
-        run.cause, run.note = failure.cause, failure.message
+        run.state, run.cause, run.note = "failed", failure.cause, failure.message
 
 
-def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], every_steps: int) -> Iterator[str]:
-    """Yield what a running run does if it does not train, and what looks wrong."""
-    if (silent := time.time() - last_heartbeat(attempt)) > SILENT_SECONDS:
-        yield f"no heartbeat for {silent:.0f} s"
-    if not row:
-        yield "starting"
-    elif run.samples >= run.budget:
+def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], silent: float, every_steps: int) -> Iterator[str]:
+    """Yield what a running run does if it does not train, and what looks wrong; ``silent`` is since its last row."""
+    if (silence := _silence(attempt)) > SILENT_SECONDS:
+        yield f"no heartbeat for {silence:.0f} s"
+    if run.samples >= run.budget:
         yield "evaluating"
+    elif not row:
+        yield "starting"
     elif run.images_per_second and run.step > 0:
-        silent, seconds = time.time() - (attempt / ROWS).stat().st_mtime, run.samples / run.step / run.images_per_second
+        seconds = run.samples / run.step / run.images_per_second
         usual = STALLED_INTERVALS * every_steps * seconds
         if silent > max(STALLED_SECONDS, usual):
             # The first held-out point is measured between the first two rows.
             first = [found["seconds"] for found in rows_at(attempt, (0, 1)).values() if "seconds" in found]
             if len(first) < 2 or silent > usual + 2 * (first[1] - first[0]):
                 yield f"no new step for {duration(silent)}; a step took {seconds:.2g} s"
+
+
+def _silence(attempt: Path) -> float:
+    """Return the seconds since the last heartbeat; infinity if the folder was deleted."""
+    try:
+        return time.time() - last_heartbeat(attempt)
+    except FileNotFoundError:
+        return math.inf
+
+
+def _estimate(runs: Sequence[RunStatus]) -> None:
+    """Give the runs whose folders were not read the means of those in the same state."""
+    for state in {run.state for run in runs}:
+        read = [run for run in runs if run.state == state and run.read_at]
+        unread = [run for run in runs if run.state == state and not run.read_at]
+        share = sum(run.samples for run in read) / max(sum(run.budget for run in read), 1)
+        speeds = [run.images_per_second for run in read if run.images_per_second]
+        for run in unread:
+            run.samples = round(share * run.budget)
+            if state == "running":
+                run.images_per_second = statistics.mean(speeds) if speeds else None
 
 
 def _note_stragglers(plan: Plan, found: Mapping[str, Entry], running: Sequence[RunStatus]) -> None:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ablations.request import Request
-from aimv2.runs.record import entries
 from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from sweeps.machine.slots import in_use
 from sweeps.plan import Plan, code_note
-from sweeps.status.runs import RunReader, RunStatus
+from sweeps.status.runs import Looks, RunReader, RunStatus
 from sweeps.tasks import Trials
 
 NO_TRIALS = Trials()
@@ -35,12 +35,10 @@ class SweepStatus:
     report: str = ""  # path of its report, if there is one and no launch is active
 
 
-def sweep_status(
-    request: Request, runs_dir: Path, reader: RunReader | None = None, *, queue_of: QueueOf, trials: Trials = NO_TRIALS
-) -> SweepStatus:
+def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None, **more: Any) -> SweepStatus:
     """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
     plan, is_allowed = Plan(request.folder, request.cells, runs_dir), request.study.allow_mixed_code
-    status = plan_status(plan, reader, queue_of=queue_of, trials=trials, is_mixed_code_allowed=is_allowed)
+    status = plan_status(plan, reader, is_mixed_code_allowed=is_allowed, **more)
     folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
     report = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
     is_shown = not status.num_launches and report.exists()
@@ -50,6 +48,7 @@ def sweep_status(
 def plan_status(
     plan: Plan,
     reader: RunReader | None = None,
+    looks: Looks | None = None,
     *,
     queue_of: QueueOf,
     trials: Trials = NO_TRIALS,
@@ -60,24 +59,30 @@ def plan_status(
 
     Args:
         reader: one that is used again remembers what it has read of this sweep.
+        looks: limit what is looked at; None looks at everything.
     """
-    found = entries(plan.runs_dir)
-    open_runs = {name for name in plan.cell_of if name not in found or found[name].state != "done"}
-    launches = [
-        one
-        for one in active_launches(plan.runs_dir)
-        # A launch of another study does what this one lacks too, as with sensitivity=auto.
-        if one.study == plan.title or (open_runs and open_runs <= one.runs)
-    ]
+    reader, looks, requested = reader or RunReader(), looks or Looks(), plan.cell_of
+    plan = replace(plan, cells=[*plan.cells, *trials.cells])
+    found = reader.entries(plan, looks)
+    open_runs = {name for name in requested if name not in found or found[name].state != "done"}
+    every = active_launches(plan.runs_dir)
+    # A launch of another study does what this one lacks too, as with sensitivity=auto.
+    launches = [one for one in every if one.study == plan.title or (open_runs and open_runs <= one.runs)]
     queues = {one.folder: queue_of(one) for one in launches if one.jobs is not None}
     active = [one for one in launches if queues.get(one.folder) != []]
-    plan = replace(plan, cells=[*plan.cells, *trials.cells])
+
+    def does(launch: ActiveLaunch, name: str) -> bool:
+        is_trial = launch.study == plan.title and name not in requested  # no launch names these before they start
+        return queues.get(launch.folder) != [] and (is_trial or name in launch.runs)
+
     return SweepStatus(
         name=plan.title,
         num_launches=len(active),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
-        runs=(reader or RunReader()).read(plan, found, is_launched=bool(active)),
+        runs=reader.read(
+            plan, found, looks, {name: [one for one in every if does(one, name)] for name in plan.cell_of}
+        ),
         waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )

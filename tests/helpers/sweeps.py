@@ -1,14 +1,12 @@
 """Arguments that make a sweep small enough to run in a test, and the display of a launch."""
 
-from functools import partial
-
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import DEFAULT_SCALE
 from sweeps.executors.registry import queue_of
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader
+from sweeps.status.runs import RunReader, board_looks
 from sweeps.status.status import plan_status
 
 READER = (  # of studies that compare what a reader reads
@@ -50,6 +48,9 @@ def small_sweep(cache_dir, *more, sweep="prefix_ratio"):
 
 def board_of(plan, console=None, **more):
     """Return the display of a plan's progress."""
-    reader = RunReader(reads_all_first=False)
-    read = partial(plan_status, plan, reader, queue_of=queue_of)
+    reader = RunReader()
+
+    def read():
+        return plan_status(plan, reader, board_looks(), queue_of=queue_of)
+
     return Board(read, console or Console(quiet=True), **more)

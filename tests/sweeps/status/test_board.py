@@ -17,6 +17,7 @@ from sweeps.status.board import (
     headline,
     print_failures,
     rendered,
+    time_left,
 )
 from sweeps.status.status import RunStatus, SweepStatus
 from tests.helpers.sweeps import board_of
@@ -27,7 +28,8 @@ def run(state, seed=0, **more):
 
 
 def sweep(*runs, **more):
-    return SweepStatus(**{"name": "prefix_ratio", "num_launches": 1, "queue": [], "runs": list(runs)} | more)
+    waits = {"waits": "no worker"}
+    return SweepStatus(**{"name": "prefix_ratio", "num_launches": 1, "queue": [], "runs": list(runs)} | waits | more)
 
 
 def text(*sweeps):
@@ -38,8 +40,28 @@ def text(*sweeps):
 
 def test_headline_counts_runs_samples_launches_and_time_left():
     runs = (run("done", samples=100), run("running", 1, samples=40, images_per_second=2.0), run("waiting", 2))
-    line = "3 runs, 1 done, 1 running, 1 waiting; 140 of 300 samples; 1 active launch; about 80 s of training left"
-    assert headline(sweep(*runs)) == line
+    start = "3 runs, 1 done, 1 running, 1 waiting; 140 of 300 samples; 1 active launch"
+    assert headline(sweep(*runs)) == f"{start}; about 80 s of training left; no evaluation was timed yet"
+
+
+def test_time_left_has_the_evaluations():
+    """It was 3 s for two minutes of evaluation."""
+    known = {"evaluation_seconds": 30.0}
+    training = run("running", 1, samples=40, images_per_second=2.0, read_at=1.0, seconds_left=60.0, **known)
+    assert time_left(sweep(run("done", samples=100), training)) == "about 60 s left, with evaluations"
+    waiting = [run("waiting", seed, **known) for seed in (2, 3)]
+    assert time_left(
+        sweep(training, *waiting)
+    ) == f"about {(60 + 200) / 2 + 3 * 30:.0f} s left, with evaluations".replace("220 s", "3.7 min")
+    evaluating = run("running", 1, samples=100, images_per_second=2.0, read_at=1.0, seconds_left=12.0, **known)
+    assert time_left(sweep(evaluating)) == "about 12 s left, with evaluations"
+    failed = run("failed", 4, **known)
+    assert time_left(sweep(evaluating, failed)) == "about 12 s left, with evaluations", "it will not be repeated"
+
+
+def test_progress_of_runs_that_were_not_read_is_called_an_estimate():
+    runs = (run("running", 1, samples=40, attempt=1, read_at=1.0), run("running", 2, samples=40, attempt=1))
+    assert "; about 80 of 200 samples (1 of 2 unfinished runs were read)" in headline(sweep(*runs))
 
 
 def test_running_run_shows_progress_losses_and_notes():
@@ -48,7 +70,8 @@ def test_running_run_shows_progress_losses_and_notes():
         host="node7", note="no heartbeat for 60 s",
     )  # fmt: skip
     shown = text(sweep(active))
-    assert "causal, 0 v2-000000000000 40% 20 3 s text 3.100 pixel 0.900" in shown
+    assert "causal, 0 v2-000000000000 40% 20 over 3 s text 3.100 pixel 0.900" in shown, "no evaluation was timed yet"
+    assert "40% 20 3 s text" in text(sweep(replace(active, evaluation_seconds=1.0)))
     assert "causal, 0 on node7: no heartbeat for 60 s" in shown
 
 
@@ -58,6 +81,11 @@ def test_failures_are_grouped_by_cause_with_advice():
     first = "causal, seed 0 (v2-000000000000) and 1 more failed, out of memory: CUDA out of memory [tried 2 GB]"
     assert f"{first} retry with a smaller executor.runs_per_gpu" in shown
     assert "causal, seed 2 (v2-000000000002) failed, bug: oh read the traceback" in shown
+
+
+def test_a_run_that_will_be_repeated_gets_no_advice():
+    shown = text(sweep(run("waiting", cause="node", note="the host died")))
+    assert shown.endswith("not done: the host died; no worker")
 
 
 def test_waiting_runs_are_grouped_by_reason():

@@ -15,9 +15,9 @@ from ablations.studies.prefix_ratio import STUDY
 from aimv2.config.run_config import LogConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
-from aimv2.runs.record import RunFolder, entries
+from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.status.runs import MAX_READ, STALLED_SECONDS, RunReader
+from sweeps.status.runs import STALLED_SECONDS, Looks, RunReader, board_looks
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 from tests.helpers.sweeps import board_of
@@ -38,8 +38,9 @@ def plan_of(tiny, tmp_path):
     return make
 
 
-def read(reader, plan):
-    return {run.run: replace(run) for run in reader.read(plan, entries(plan.runs_dir))}
+def read(reader, plan, looks=None):
+    looks = looks or Looks()
+    return {run.run: replace(run) for run in reader.read(plan, reader.entries(plan, looks), looks)}
 
 
 def updates(plan, number):
@@ -66,7 +67,7 @@ def written(plan, num_running, num_failed):
 
 def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_done(plan_of):
     found = []
-    for num_seeds in (30, 130):  # 60 and 260 runs, 15 of which are not done
+    for num_seeds in (60, 130):  # 120 and 260 runs, 15 of which are not done
         plan = plan_of(num_seeds)
         written(plan, 11, 2)
         found.append([count - Counter(list=count["list"]) for count in updates(plan, 4)])
@@ -79,12 +80,12 @@ def test_operations_of_a_display_do_not_grow_with_the_runs_that_are_running(plan
         plan = plan_of(num_seeds)
         written(plan, num_seeds, 2)
         found.append(max(map(Counter.total, updates(plan, 6))))
-    assert found[0] == found[1] < 10 * MAX_READ
+    assert found[0] == found[1] < 500
 
 
 def test_running_runs_take_turns(plan_of):
     plan = plan_of(60)
-    running = written(plan, 2 * MAX_READ, 2)["running"]
+    running = written(plan, 60, 2)["running"]
     reader = RunReader()
     before = read(reader, plan)
     for name in running:
@@ -94,22 +95,58 @@ def test_running_runs_take_turns(plan_of):
         rows.write_text(text + '{"step": 40, "samples": 79}\n')
 
     def seen():
-        return {name for name, run in read(reader, plan).items() if before[name].samples < run.samples}
+        found = read(reader, plan, board_looks())
+        return {name for name, run in found.items() if before[name].samples < run.samples}
 
     first, second = seen(), seen()
-    assert len(first) == MAX_READ
+    assert len(first) == 30
     assert second == set(running)
 
 
 def test_a_run_that_failed_since_the_last_reading_is_read_before_running_ones(plan_of):
     plan = plan_of(60)
-    names = written(plan, 2 * MAX_READ, 1)
+    names = written(plan, 60, 1)
     reader, last = RunReader(), names["running"][-1]
     assert read(reader, plan)[last].state == "running"
     shutil.copy(*(plan.runs_dir / name / "attempts/0001/failure.json" for name in (names["failed"][0], last)))
     index.write(plan.runs_dir, last, Entry("failed", 1, "bug"))
-    found = read(reader, plan)
+    found = read(reader, plan, board_looks())
     assert (found[last].state, found[last].note) == ("failed", "ValueError: a test")
+
+
+def test_runs_that_are_not_read_have_the_mean_progress_of_those_that_are(plan_of):
+    plan = plan_of(60)
+    names = written(plan, 80, 10)
+    with counted(plan.runs_dir) as counts:
+        found = read(RunReader(), plan, Looks(runs=20, heartbeats=1000))
+    unread = [name for name in names["running"] if not found[name].read_at]
+    assert len(unread) > 60
+    assert {(found[name].state, found[name].samples, found[name].images_per_second) for name in unread} == {
+        ("running", 78, 100.0)  # as the others, at step 39 of 40
+    }
+    assert {found[name].state for name in names["failed"]} == {"failed"}
+    assert any(found[name].note == "ValueError: a test" for name in names["failed"]), "one of each cause is read"
+    assert any(found[name].cause == "time" for name in names["interrupted"]), "likewise"
+    assert counts.total() < 20 * 10 + 80 + 60
+
+
+def test_a_run_without_a_heartbeat_is_not_running_though_it_was_not_read(plan_of):
+    plan = plan_of(20)
+    names = written(plan, 30, 1)["running"]
+    silent = time.time() - 1000
+    heartbeat = plan.runs_dir / names[0] / "attempts" / "0001" / "heartbeat"
+    os.utime(heartbeat, (silent, silent))  # one file, which all runs share
+    found = read(RunReader(), plan, Looks(runs=0, heartbeats=10))
+    assert Counter(found[name].state for name in names) == {"failed": 10, "running": 20}
+
+
+def test_deleted_results_are_noticed_in_turn(plan_of):
+    plan = plan_of(20)
+    done, reader = written(plan, 2, 1)["done"], RunReader()
+    for name in done:
+        (plan.runs_dir / name / "result.json").unlink()
+    numbers = [Counter(run.state for run in read(reader, plan, Looks(results=10)).values())["done"] for _ in range(4)]
+    assert numbers == [len(done) - 10, len(done) - 20, len(done) - 30, 0]
 
 
 @pytest.fixture

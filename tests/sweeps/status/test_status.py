@@ -23,6 +23,7 @@ from sweeps.executors.registry import queue_of
 from sweeps.machine.slots import core_slots
 from sweeps.status import status
 from sweeps.status.board import headline
+from sweeps.tasks import Task, TaskList
 
 sweep_status = partial(status.sweep_status, queue_of=queue_of)
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
@@ -86,10 +87,35 @@ def test_status_of_each_run(prefix_request, tmp_path, attempts):
     assert found["causal", 1].note == "the run was interrupted; the next attempt of the same code resumes it"
 
 
-def test_time_left_is_all_samples_at_the_current_speed(prefix_request, tmp_path, attempts):
+def test_time_left_is_that_of_the_samples_of_runs_that_will_be_done(prefix_request, tmp_path, attempts):
     shown = headline(sweep_status(prefix_request, tmp_path))
     assert "2 done, 1 running, 2 failed, 4 waiting; 184 of 480 samples" in shown
-    assert f"about {(480 - 184) / 40:.0f} s of training left" in shown
+    left = (80 - 16) + (80 - 8)  # of the running and the interrupted run; those that failed are not repeated
+    assert f"about {left / 40:.0f} s of training left; no evaluation was timed yet" in shown
+
+
+def test_time_left_of_a_run_has_the_evaluation_that_another_run_took(prefix_request, tmp_path):
+    """It was 3 s for two minutes of evaluation."""
+    first, second = (cell for cell in prefix_request.cells if cell.arm == "uniform" and cell.seed < 2)
+    with RunFolder(tmp_path, first.name).acquire(first.config) as attempt:
+        attempt.write_rows([{"step": 0, "seconds": 1.0}, {"step": 1, "images_per_second": 40.0}])
+        attempt.publish(METRICS, train_flops=1, train_seconds=3.0)
+    path = tmp_path / first.name / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 123.0}))
+
+    def left():
+        return next(run.seconds_left for run in sweep_status(prefix_request, tmp_path).runs if run.run == second.name)
+
+    with RunFolder(tmp_path, second.name).acquire(second.config) as attempt:
+        attempt.write_rows(rows([5, 4], 40))
+        assert left() == pytest.approx((80 - 8) / 40 + 121)
+        attempt.write_rows([{"step": 10, "samples": 80, "images_per_second": 40}])
+        attempt.sync_rows()
+        written = time.time() - 100
+        os.utime(attempt.folder / "metrics.jsonl", (written, written))
+        assert left() == pytest.approx(121 - 100, abs=10)
+        os.utime(attempt.folder / "metrics.jsonl", (written - 1000, written - 1000))
+        assert left() is None, "it takes longer than the other"
 
 
 def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_request, tmp_path, attempts):
@@ -164,8 +190,51 @@ def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_reques
         return next(run.state for run in sweep_status(prefix_request, tmp_path).runs if run.run == cell.name)
 
     assert state() == "failed"
-    with at_work(tmp_path, prefix_request.folder, []):
+    with at_work(tmp_path, prefix_request.folder, ["v2-another"]):
+        assert state() == "failed", "the launch does not have it"
+    with at_work(tmp_path, prefix_request.folder, [cell.name]):
         assert state() == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("cause", "num_since", "expected"),
+    [
+        ("bug", 0, "waiting"),
+        ("bug", 1, "failed"),
+        ("node", 1, "waiting"),
+        ("node", 2, "waiting"),
+        ("node", 3, "failed"),
+    ],
+)
+def test_a_failed_run_waits_if_the_active_launch_repeats_it(prefix_request, tmp_path, cause, num_since, expected):
+    """The advice was to retry what the launch was about to repeat."""
+    cell = prefix_request.cells[0]
+
+    def fail():
+        with RunFolder(tmp_path, cell.name).acquire(cell.config) as attempt:
+            attempt.fail(Failure(cause, "a test"), "")
+
+    def run():
+        return next(run for run in sweep_status(prefix_request, tmp_path).runs if run.run == cell.name)
+
+    fail()
+    assert run().state == "failed"
+    with at_work(tmp_path, prefix_request.folder, [cell.name]):
+        for _ in range(num_since):
+            fail()
+        assert run().state == expected
+        tasks = [Task(cell.name, cell.config, after=1)]
+        assert bool(TaskList(tasks, tmp_path).open_tasks().free) == (expected == "waiting"), "what workers do"
+
+
+def test_a_done_run_without_its_result_waits(prefix_request, tmp_path, attempts):
+    """It was called done."""
+    done = {run.run for run in sweep_status(prefix_request, tmp_path).runs if run.state == "done"}
+    lost, kept = sorted(done)
+    (tmp_path / lost / "result.json").unlink()
+    found = {run.run: run for run in sweep_status(prefix_request, tmp_path).runs}
+    assert (found[lost].state, found[lost].samples, found[lost].note) == ("waiting", 0, "its result was deleted")
+    assert found[kept].state == "done"
 
 
 def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_request, tmp_path, attempts):

@@ -1,45 +1,12 @@
 """Times of finished runs, against records with known numbers."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import signature, untrained
+from aimv2.config.signature import untrained
 from aimv2.run.pricing.clock import MachineClock
 from aimv2.run.pricing.recorded import remember, run_times
-
-
-@pytest.fixture
-def record(tmp_path):
-    """Write the record of a run that started for 1 s, measured a curve, and was evaluated for ``evaluation`` s."""
-
-    def write(config, *, speed=100.0, curve=4.0, evaluation=10.0):
-        run = tmp_path / signature(config)
-        attempt = run / "attempts" / "0002"
-        attempt.mkdir(parents=True)
-        samples, rows = config.budget.samples, []
-        if samples:
-            rows = [{"step": 0, "seconds": 1.0}] + [{"step": n, "images_per_second": speed} for n in (1, 2, 3)]
-            rows[1]["images_per_second"] = speed / 10  # the first step warms up
-        train_seconds = 1.0 + (samples / speed + curve if samples else 0.0)
-        files = {
-            run / "config.json": to_dict(config),
-            run / "result.json": {"attempt": 2, "seconds": train_seconds + evaluation, "train_seconds": train_seconds},
-        }
-        for path, values in files.items():
-            path.write_text(json.dumps(values))
-        (attempt / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return run
-
-    return write
-
-
-@pytest.fixture
-def tiny(tiny, tmp_path):
-    """With a cache folder of its own."""
-    return replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache")))
 
 
 @pytest.fixture
