@@ -7,16 +7,16 @@ table has the operations of the last size by kind.
 import contextlib
 import io
 import itertools
-import multiprocessing
+import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from ablations.request import Request, write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
-from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence
+from aimv2.runs.lease import HEARTBEAT_SECONDS
 from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
 from sweeps.active_launches import WORKERS, new_launch
@@ -111,8 +111,8 @@ def build(request: Request, plan: Plan, num_workers: int) -> Ledger:
 
 
 @contextlib.contextmanager
-def heartbeats(ledger: Ledger) -> Iterator[None]:
-    """Let a process that appears to be on other hosts hold the launch and the running runs, and beat for them."""
+def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+    """Let processes that appear to be on another host hold the launch and the running runs; a thread beats for them."""
     folders = [ledger.launch_dir]
     for name in ledger.names["running"]:
         worker = ledger.launch_dir / WORKERS / name[-12:]
@@ -121,26 +121,24 @@ def heartbeats(ledger: Ledger) -> Iterator[None]:
     for folder in folders:
         for name in ("heartbeat", "holder.json"):
             (folder / name).unlink(missing_ok=True)  # a link to the first run's
-    is_ready = multiprocessing.get_context("spawn").Event()
-    process = multiprocessing.get_context("spawn").Process(target=_beat, args=(folders, is_ready), daemon=True)
-    process.start()
-    is_ready.wait()
+        (folder / "heartbeat").touch()
+        (folder / "holder.json").write_text(json.dumps({"host": "another-host", "pid": 1, "process_start": "1"}))
+    has_ended = threading.Event()
+
+    def beat(truncate: Callable[[Path, int], None] = os.truncate) -> None:  # the one that is not counted
+        for number in itertools.count(1):
+            for folder in folders:
+                truncate(folder / "heartbeat", number)
+            if has_ended.wait(seconds):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        process.kill()
-        process.join()
-
-
-def _beat(folders: Sequence[Path], is_ready: Any) -> None:
-    socket.gethostname = lambda: "another-host"
-    for folder in folders:
-        Presence(folder)
-    is_ready.set()
-    for beat in itertools.count(1):
-        time.sleep(HEARTBEAT_SECONDS)
-        for folder in folders:
-            os.truncate(folder / "heartbeat", beat)
+        has_ended.set()
+        thread.join()
 
 
 def measure_worker(

@@ -271,7 +271,7 @@ def export_command(arguments: Arguments) -> int:
 
 def prune_command(arguments: Arguments) -> int:
     is_dry_run = arguments.is_true("dry_run")
-    is_done = prune(arguments.runs_dir, console, lambda: not is_dry_run and _is_confirmed("delete?", arguments))
+    is_done = prune(arguments.runs_dir, console, lambda: _is_confirmed("delete?", arguments), is_dry_run=is_dry_run)
     return 0 if is_done else 1
 
 

@@ -4,20 +4,23 @@ The runs folder may be a home or a project folder, so only what has the name and
 Links are neither followed nor deleted.
 """
 
+import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 
 from aimv2.runs import index
-from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, PARTS
-from aimv2.runs.lease import GRACE_SECONDS, Watch, latest_attempt
+from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, unfinished
+from aimv2.runs.index import Entry
+from aimv2.runs.lease import GRACE_SECONDS, Watch, attempt_folder, latest_attempt
 from aimv2.runs.provenance import FROZEN, JOINT, code_digest, recorded_code
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, entries
 from sweeps import active_launches, freeze
 from sweeps.executors.registry import abandoned
 
@@ -26,12 +29,11 @@ CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its da
 LAUNCH_DAYS = 1  # a launch that is submitting its jobs has no process yet
 POLL_SECONDS = 1.0
 LOGS_NAME = re.compile(r"(\w+-)?[0-9a-f]{12}")
-# What an attempt needs until its run is done; the file is a checkpoint of older code.
-UNFINISHED = (CHECKPOINT, "checkpoint.safetensors", CHECKPOINT_PARTIAL, PARTS)
-ATTEMPT = re.compile(r"v\d+-[0-9a-f]{12}/attempts/\d+")
 
 
-def prune(runs_dir: Path, console: Console, is_confirmed: Callable[[], bool]) -> bool:
+def prune(
+    runs_dir: Path, console: Console, is_confirmed: Callable[[], bool] = lambda: True, *, is_dry_run: bool = False
+) -> bool:
     """List what is not needed, and delete it if that is confirmed. Return False if not all of it can be deleted."""
     runs_dir, problems = runs_dir.resolve(), 0
     find = partial(unneeded, runs_dir, abandoned(runs_dir), watch=Watch(), note=console.print)
@@ -40,15 +42,17 @@ def prune(runs_dir: Path, console: Console, is_confirmed: Callable[[], bool]) ->
         size = sum(one.lstat().st_size for one in (path, *path.rglob("*")) if one.is_file())
         console.print(f"{size / 1e6:,.1f} MB: {path.relative_to(runs_dir)}", soft_wrap=True, markup=False)
     console.print(f"files and folders to delete: {len(found)}")
-    if not found or not is_confirmed():
+    if is_dry_run or (found and not is_confirmed()):
         return True
-    for path in set(found).intersection(find()):  # others have come into use meanwhile
+    for path in set(found).intersection(find() if found else ()):  # others have come into use meanwhile
         try:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError as error:  # another user's
             problems += 1
             console.print(f"not deleted: {path}: {error.strerror}", style="red", soft_wrap=True, markup=False)
-    console.print("all else is deleted" if problems else "deleted; results are untouched")
+    _mark_clean(runs_dir)
+    if found:
+        console.print("all else is deleted" if problems else "deleted; results are untouched")
     return not problems
 
 
@@ -82,7 +86,8 @@ def unneeded(
         sight = watch.sees(folder)
         if sight == "unsure":
             unsure.add(folder)
-        return sight == "alive"
+        # While a launcher may be alive, its workers need no watch.
+        return sight == "alive" or (sight == "unsure" and folder.parent == runs_dir / active_launches.FOLDER)
 
     while True:
         found = list(_found(runs_dir, ended, is_alive))
@@ -97,30 +102,49 @@ def unneeded(
 def _found(runs_dir: Path, ended: Collection[Path], is_alive: Callable[[Path], bool]) -> Iterator[Path]:
     launches = [one for one in active_launches.active_launches(runs_dir, is_alive) if one.folder not in ended]
     working, requested = {one.folder for one in launches}, frozenset[str]().union(*(one.runs for one in launches))
-    for path in sorted(path for name in UNFINISHED for path in runs_dir.glob(f"v*-*/attempts/*/{name}")):
-        run, is_ours = path.parents[2], ATTEMPT.fullmatch(path.parent.relative_to(runs_dir).as_posix())
-        if is_ours and _is_real(path) and _is_real(run / "config.json") and run.name not in requested:
-            is_unneeded = path.name == CHECKPOINT_PARTIAL or RunFolder(runs_dir, run.name).is_done
-            if is_unneeded and not is_alive(latest_attempt(run) or run):
-                yield path
-    records = _old(runs_dir / active_launches.FOLDER, active_launches.NAME, LAUNCH_DAYS, active_launches.ABOUT)
-    yield from (path for path in records if path not in working)
+    runs, checkpoints = entries(runs_dir), list[Path]()
+    for name in sorted(runs.keys() - requested):
+        run, left = runs_dir / name, [path for path in _left(runs_dir, name, runs[name]) if _is_real(path)]
+        if left and _is_real(run / "config.json"):
+            checkpoints += left
+            is_done = RunFolder(runs_dir, name).is_done
+            unneeded = [path for path in left if is_done or path.name == CHECKPOINT_PARTIAL]
+            if unneeded and not is_alive(latest_attempt(run) or run):
+                yield from unneeded
+    launched = (path for path in (runs_dir / active_launches.FOLDER).glob("*") if path not in working)
+    yield from _old(launched, active_launches.NAME, LAUNCH_DAYS, active_launches.ABOUT)
     if working:
         return
-    snapshots = _old(runs_dir / freeze.FOLDER, freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
-    checkpoints = runs_dir.glob(f"v*-*/attempts/*/{CHECKPOINT}*") if snapshots else ()  # of older code too
+    snapshots = _old((runs_dir / freeze.FOLDER).glob("*"), freeze.NAME, CODE_DAYS, FROZEN, "aimv2/__init__.py")
     codes = {code for one in index.read(runs_dir).values() for code in one.code.split(JOINT)}
-    needed = {recorded_code(path.parent) for path in checkpoints} | codes
+    needed = {recorded_code(path.parent) for path in checkpoints if path.name.startswith(CHECKPOINT)} | codes
     yield from (path for path in snapshots if code_digest(path / "aimv2") not in needed)
-    yield from _old(runs_dir / active_launches.LOGS, LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)
+    yield from _old((runs_dir / active_launches.LOGS).glob("*"), LOGS_NAME, LOG_DAYS, active_launches.LOGS_MARKER)
 
 
-def _old(folder: Path, name: re.Pattern[str], days: float, *markers: str) -> list[Path]:
-    """Return the folders in it that have such a name and these files, and in which nothing changed for some days."""
-    ours = (path for path in folder.glob("*") if name.fullmatch(path.name))
+def _left(runs_dir: Path, name: str, entry: Entry) -> Iterator[Path]:
+    """Yield what is left in a run's attempts and only unfinished runs need. Of most finished runs the index knows that
+    nothing is."""
+    if not entry.is_clean:
+        for number in range(1, entry.attempt + 1):
+            yield from unfinished(attempt_folder(runs_dir / name, number))
+
+
+def _mark_clean(runs_dir: Path) -> None:
+    """Record which finished runs have nothing left, so that they are not searched again."""
+    for name, entry in index.read(runs_dir).items():
+        if entry.state == "done" and not entry.is_clean and not any(_left(runs_dir, name, entry)):
+            with contextlib.suppress(OSError):  # another user's
+                index.add(runs_dir, name, entry._replace(is_clean=True))
+                index.remove(runs_dir, name, entry)
+
+
+def _old(folders: Iterable[Path], name: re.Pattern[str], days: float, *markers: str) -> list[Path]:
+    """Return those folders that have such a name and these files, and in which nothing changed for some days."""
+    ours = (path for path in folders if name.fullmatch(path.name))
     marked = sorted(path for path in ours if all(_is_real(path / marker) for marker in markers))
     oldest = time.time() - 86400 * days
-    return [path for path in marked if all(one.lstat().st_mtime < oldest for one in (path, *path.rglob("*")))]
+    return [path for path in marked if all(one.lstat().st_mtime < oldest for one in chain([path], path.rglob("*")))]
 
 
 def _is_real(path: Path) -> bool:

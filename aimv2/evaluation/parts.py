@@ -1,7 +1,6 @@
 """Parts of a run's final evaluation, saved as they finish, so that a later attempt does not measure them again."""
 
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -138,11 +137,6 @@ class Parts:
         path.parent.mkdir(exist_ok=True)
         write_described(tensors, path, {**self._origin, **times, "metrics": texts})
         self._attempt.mark_progress()
-
-
-def remove(attempt: Path) -> None:
-    """Delete the parts that the attempt saved."""
-    shutil.rmtree(attempt / PARTS, ignore_errors=True)
 
 
 def _together(parts: Iterable[Mapping[str, Measured]]) -> dict[str, Measured]:

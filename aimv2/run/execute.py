@@ -240,10 +240,7 @@ def _train_and_evaluate(
         **training.record,
         attempts=[*training.attempts, *rests_on(attempt.folder, part.measured_by)],
     )
-    with contextlib.suppress(OSError):  # the run is done even if a checkpoint cannot be deleted
-        for folder in (attempt.folder, *attempt.earlier()):
-            parts.remove(folder)
-            checkpoint.remove(folder)
+    attempt.remove_unfinished()
 
 
 def _train(

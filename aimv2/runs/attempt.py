@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,8 @@ MAX_BAD = 10_000  # lines of that file; the result has the counts of all
 CHECKPOINT = "checkpoint"  # a folder with the newest complete checkpoint, a folder that is named by its step
 CHECKPOINT_PARTIAL = ".checkpoint"  # a folder for files until they are complete
 PARTS = "evaluation"  # a folder with the finished parts of the evaluation
+# What attempts need until their run is done; the last one is a checkpoint of older code.
+UNFINISHED = (CHECKPOINT, CHECKPOINT_PARTIAL, PARTS, "checkpoint.safetensors")
 PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
 FLUSH_SECONDS = 15.0  # rows reach the file, and the lease is checked, at most this often
@@ -52,7 +55,7 @@ class Attempt:
         self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._flushed_at = float("-inf")
         self._num_bad = 0
-        self._code = ""
+        self._code, self._is_clean = "", False
         self._entry = Entry("idle", lease.number)  # unless it fails or publishes
 
     def __enter__(self) -> Self:
@@ -72,7 +75,8 @@ class Attempt:
                 if kind is KeyboardInterrupt:
                     (self.folder / "interrupted").touch()
                 if self._is_published:
-                    self._entry = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
+                    done = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
+                    self._entry = done._replace(is_clean=self._is_clean)
                 if self._is_published or not (self.run / RESULT).exists():
                     index.write(self.run.parent, self.run.name, self._entry)
             self._rows.close()  # retries the write that a full disk refused
@@ -201,6 +205,14 @@ class Attempt:
                 raise LeaseLostError(self.folder) from error
         sync(self.run)
 
+    def remove_unfinished(self) -> None:
+        """Delete what the attempts of a run need until it is done; the run is done even if that fails."""
+        with contextlib.suppress(OSError):
+            folders = (self.folder, *self.earlier())
+            for path in (path for folder in folders for path in unfinished(folder)):
+                shutil.rmtree(path, ignore_errors=True)
+            self._is_clean = not any(map(unfinished, folders))
+
     @property
     def _is_published(self) -> bool:
         """True if the run's result is that of this attempt."""
@@ -210,6 +222,13 @@ class Attempt:
     def fail(self, failure: Failure, traceback_text: str) -> None:
         self._entry = Entry("failed", self._lease.number, failure.cause)
         write_json(self.folder / "failure.json", asdict(failure) | {"traceback": traceback_text})
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Return what an attempt needs until its run is done; one listing tells."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return [folder / name for name in sorted(os.listdir(folder)) if name in UNFINISHED]
+    return []
 
 
 def pictures_of(folder: Path) -> dict[int, Path]:

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
         cause: of a failure.
         layout: version of the layout of a result; 0 if it is not known.
         code: digest of the code that made the result; empty if it is not known.
+        is_clean: True if no attempt at a ``done`` run has a checkpoint left; False if that is not known.
     """
 
     state: IndexState
@@ -34,29 +35,32 @@ class Entry(NamedTuple):
     cause: Cause | None = None
     layout: int = 0
     code: str = ""
+    is_clean: bool = False
 
     def name(self, run: str) -> str:
         """Return the name of the file, such as ``v2-15b6f82b08fe.done.0001.2.5f0c1b7de1a2``."""
-        more = {"failed": [(self.cause or "").replace(" ", "-")], "done": [str(self.layout), self.code]}
+        done = [str(self.layout), self.code, *["clean"] * self.is_clean]
+        more = {"failed": [(self.cause or "").replace(" ", "-")], "done": done}
         return ".".join([run, self.state, f"{self.attempt:04d}", *more.get(self.state, [])])
 
     @classmethod
     def parse(cls, name: str) -> tuple[str, Self] | None:
         """Return the run and the entry of a file's name; None if it is no entry."""
-        run, state, attempt, detail, code = [*name.split("."), "", "", "", ""][:5]
+        run, state, attempt, detail, code, clean = [*name.split("."), "", "", "", "", ""][:6]
         if state not in STATES or not attempt.isdecimal():
             return None
         found = cls(STATES[state], int(attempt))
         if state == "failed":
             found = found._replace(cause=CAUSES.get(detail))
         if state == "done":
-            found = found._replace(layout=int(detail) if detail.isdecimal() else 0, code=code)
+            layout = int(detail) if detail.isdecimal() else 0
+            found = found._replace(layout=layout, code=code, is_clean=clean == "clean")
         return run, found
 
     @property
-    def order(self) -> tuple[bool, int, bool]:
+    def order(self) -> tuple[bool, int, bool, bool]:
         """The later of two entries of a run is the larger one."""
-        return self.state == "done", self.attempt, self.state != "running"
+        return self.state == "done", self.attempt, self.state != "running", self.is_clean
 
 
 def read(runs_dir: Path) -> dict[str, Entry]:
@@ -71,7 +75,7 @@ def read(runs_dir: Path) -> dict[str, Entry]:
 
 
 def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False) -> None:
-    """Add an entry and remove the run's earlier ones; a reader sees one of them at any time.
+    """Add an entry and remove all but the run's latest one; a reader sees one of them at any time.
 
     Args:
         has_no_result: remove entries of a result too: the run was acquired, so its result was deleted.
@@ -79,12 +83,13 @@ def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False
     Raises:
         OSError: the entry cannot be written; then readers look at the run's folder.
     """
-    folder = add(runs_dir, run, entry)
-    for name in os.listdir(folder):
-        if name.startswith(f"{run}.") and (parsed := Entry.parse(name)):
-            _, other = parsed
-            if other.order < entry.order or (has_no_result and other.state == "done"):
-                remove(runs_dir, run, other)
+    names = [name for name in os.listdir(add(runs_dir, run, entry)) if name.startswith(f"{run}.")]
+    there = [parsed[1] for name in names if (parsed := Entry.parse(name))]
+    valid = [one for one in there if not (has_no_result and one.state == "done")]
+    latest = max(valid, default=entry, key=lambda one: one.order)
+    for other in there:
+        if other != latest:
+            remove(runs_dir, run, other)
 
 
 def add(runs_dir: Path, run: str, entry: Entry) -> Path:

@@ -178,12 +178,6 @@ def resume(attempt: Attempt) -> Checkpoint | None:
     return start
 
 
-def remove(folder: Path) -> None:
-    """Delete the attempt's checkpoint, and the partial one that a killed process may have left."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-
-
 def read(path: Path) -> Checkpoint:
     """Return the checkpoint in a folder; its shards are not verified.
 

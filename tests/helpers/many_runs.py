@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
-from aimv2.runs.record import RunFolder, entries
+from aimv2.runs.index import Entry
+from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "none")}
@@ -20,10 +21,10 @@ def write_runs(plan, names: Mapping[str, Sequence[str]], num_rows=300):
     """
     for state, (first, *others) in names.items():
         _write(plan, first, state, num_rows)
+        entry = index.read(plan.runs_dir)[first]
         for name in others:
             shutil.copytree(plan.runs_dir / first, plan.runs_dir / name, copy_function=os.link)
-    shutil.rmtree(plan.runs_dir / index.FOLDER)
-    entries(plan.runs_dir, repair=True)
+            index.add(plan.runs_dir, name, entry)
 
 
 def _write(plan, name, state, num_rows):
@@ -37,9 +38,12 @@ def _write(plan, name, state, num_rows):
         attempt.write_manifest({"hardware": "none", "code": "0" * 12})
         if state == "done":
             attempt.publish(METRICS, train_flops=1, train_seconds=1.0, mixture={})
+            attempt.remove_unfinished()
         elif state == "failed":
             attempt.fail(Failure("bug", "ValueError: a test"), "Traceback")
         elif state == "interrupted":
             raise KeyboardInterrupt
     if state == "running":
         (attempt.folder / "released").unlink()
+        index.remove(plan.runs_dir, name, Entry("idle", 1))
+        index.add(plan.runs_dir, name, Entry("running", 1))

@@ -17,6 +17,7 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, read_requests, write_request
 from ablations.studies.prefix_ratio import STUDY
+from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
@@ -427,6 +428,9 @@ def unneeded(copied):
     """A file that prune deletes, of 2 MB."""
     path = copied / last_request(copied).cells[0].name / "attempts" / "0001" / "checkpoint.safetensors"
     path.write_bytes(b"x" * 2_000_000)
+    shutil.rmtree(
+        copied / "index"
+    )  # of the code that wrote such a file, which did not know that a run has nothing left
     return path
 
 
@@ -441,6 +445,10 @@ def test_prune_lists_what_goes_and_asks(folder, unneeded, command):
     assert command("prune", "yes=true") == (0, f"{listed} deleted; results are untouched")
     assert not unneeded.exists()
     assert command("prune", "yes=true") == (0, "files and folders to delete: 0")
+
+
+def test_runs_that_ended_in_order_have_nothing_to_prune(done):
+    assert {entry.is_clean for entry in index.read(done).values()} == {True}
 
 
 def test_what_comes_into_use_while_prune_asks_stays(folder, unneeded, command, monkeypatch):

@@ -1,5 +1,6 @@
 """Pruning: what is deleted, and what stays."""
 
+import io
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import time
 from itertools import count
 
 import pytest
+from rich.console import Console
 
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
@@ -22,7 +24,9 @@ from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
 from sweeps.active_launches import Jobs, at_work, new_launch, new_logs, write_jobs
 from sweeps.freeze import freeze
+from sweeps.prune import prune as pruned
 from sweeps.prune import unneeded
+from tests.helpers.operations import counted
 
 
 @pytest.fixture
@@ -141,6 +145,39 @@ def test_prune_deletes_checkpoints_of_older_code(cells, attempt, tmp_path):
         path.write_bytes(b"old")
     assert prune(tmp_path) == {str(path.relative_to(tmp_path)) for path in (unused, old)}
     assert needed.exists()
+
+
+def test_a_finished_run_is_searched_once(cells, attempt, tmp_path):
+    """All 10,000 were, at four operations each."""
+    done = RunFolder(tmp_path, cells[0].name)
+    path = attempt(done, cells[0].config, end=lambda taken: taken.publish({}, train_flops=0))
+    console = Console(record=True, width=200, file=io.StringIO())
+    assert not index.read(tmp_path)[done.name].is_clean
+    assert pruned(tmp_path, console, is_dry_run=True)
+    assert path.exists()
+    assert not index.read(tmp_path)[done.name].is_clean, "it writes nothing"
+    assert pruned(tmp_path, console)
+    assert not path.exists()
+    assert index.read(tmp_path)[done.name].is_clean
+    with counted(done.path) as counts:
+        assert pruned(tmp_path, console)
+    assert counts == {}
+    shutil.rmtree(tmp_path / "index")
+    path.mkdir()
+    assert prune(tmp_path) == {str(path.relative_to(tmp_path))}, "without the index, all are searched"
+
+
+def test_a_run_that_ends_in_order_is_not_searched(cells, attempt, tmp_path):
+    done = RunFolder(tmp_path, cells[0].name)
+
+    def end(taken):
+        taken.publish({}, train_flops=0)
+        taken.remove_unfinished()
+
+    assert not attempt(done, cells[0].config, end=end).exists()
+    with counted(done.path) as counts:
+        assert prune(tmp_path) == set()
+    assert counts == {}
 
 
 def test_prune_deletes_code_snapshots_and_logs_that_are_not_needed(cells, attempt, tmp_path):
@@ -266,6 +303,36 @@ def test_prune_watches_a_heartbeat_instead_of_dating_it(cells, attempt, tmp_path
     assert notes == ["watching 3 heartbeats for up to 90 s"]
     assert seconds == [90]
     assert found == [died]
+
+
+def test_workers_are_watched_once_their_launcher_is_dead(tmp_path):
+    """A launch with a living launcher takes one watch, whatever the number of its workers."""
+    launch = launch_that_ended(tmp_path)
+    workers = [launch / "workers" / name for name in "abc"]
+    for folder in (launch, *workers):
+        folder.mkdir(parents=True, exist_ok=True)
+        Presence(folder)
+        (folder / "released").unlink(missing_ok=True)
+        on_another_host(folder)
+    aged(launch, 2)
+    seconds, notes, beating = [0.0], [], [launch]
+
+    def pause(_):
+        seconds[0] += 10
+        for folder in beating:
+            with (folder / "heartbeat").open("ab") as heartbeat:
+                heartbeat.write(b"x")
+            os.utime(folder / "heartbeat", (0, 0))
+
+    def find():
+        return unneeded(tmp_path, watch=Watch(now=lambda: seconds[0]), note=notes.append, pause=pause)
+
+    assert (find(), notes) == ([], ["watching 1 heartbeats for up to 90 s"])
+    beating[:] = [workers[2]]
+    notes.clear()
+    assert (find(), notes) == ([], [f"watching {n} heartbeats for up to 90 s" for n in (1, 3)])
+    beating.clear()
+    assert find() == [launch]
 
 
 def test_a_launch_that_is_submitting_its_jobs_stays(tmp_path):

@@ -15,7 +15,9 @@ NUMBERS = st.integers(1, 20000)
 ENTRIES = st.one_of(
     st.tuples(st.sampled_from(["running", "idle"]), NUMBERS).map(lambda values: Entry(*values)),
     st.tuples(st.just("failed"), NUMBERS, st.sampled_from(get_args(Cause))).map(lambda values: Entry(*values)),
-    st.tuples(NUMBERS, st.integers(1, 9)).map(lambda values: Entry("done", values[0], None, values[1], "5f0c1b7de1a2")),
+    st.tuples(NUMBERS, st.integers(1, 9), st.booleans()).map(
+        lambda values: Entry("done", values[0], None, values[1], "5f0c1b7de1a2", values[2])
+    ),
 )
 
 
@@ -40,6 +42,7 @@ def test_the_latest_entry_of_a_run_counts(tmp_path):
         Entry("running", 10),
     ]
     order.append(Entry("done", 3, layout=2, code="5f0c1b7de1a2"))  # a process that was believed dead published it
+    order.append(order[-1]._replace(is_clean=True))
     for number, entry in enumerate(order, start=1):
         for one in order[:number]:
             (tmp_path / FOLDER / one.name(RUN)).touch()
@@ -52,6 +55,10 @@ def test_a_late_writer_does_not_hide_its_successor(tmp_path):
     assert read(tmp_path) == {RUN: Entry("running", 2)}
     write(tmp_path, RUN, Entry("idle", 2))
     assert os.listdir(tmp_path / FOLDER) == [Entry("idle", 2).name(RUN)]
+    clean = Entry("done", 2, layout=2, is_clean=True)
+    write(tmp_path, RUN, clean)
+    write(tmp_path, RUN, clean._replace(is_clean=False))  # by a process that looked at the folder
+    assert os.listdir(tmp_path / FOLDER) == [clean.name(RUN)]
 
 
 def test_a_run_that_is_acquired_again_is_no_longer_done(tmp_path):
