@@ -4,6 +4,7 @@ Each launch has a file of its own, so that users who share the folder never over
 of its requests.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -244,3 +245,12 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
 def requested_names(runs_dir: Path) -> list[str]:
     """Return the names of all studies with a request in this folder."""
     return sorted({path.parent.name for path in (runs_dir / FOLDER).glob("*/*.json")})
+
+
+def requested_runs(runs_dir: Path) -> set[str]:
+    """Return the names of all runs of all requests in this folder, except those of files that are broken."""
+    found = set[str]()
+    for path in (runs_dir / FOLDER).glob("*/*.json"):
+        with contextlib.suppress(UsageError, KeyError, TypeError):
+            found.update([str(cell["run"]) for cell in read_json(path)["cells"]])
+    return found

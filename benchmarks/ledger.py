@@ -1,7 +1,8 @@
-"""Count the file operations of workers, boards and status in a runs folder with many runs and workers.
+"""Count the file operations of workers, boards, status and prune in a runs folder with many runs and workers.
 
 Builds the folder, with runs in every state and heartbeats of simulated workers, in a temporary one (TMPDIR). The second
-table has the operations of the last size by kind.
+table has the operations of the last size by kind. The third has the most operations in a launch of ``launch`` runs by
+as many simulated workers, which all look for a run at the same moment.
 """
 
 import contextlib
@@ -29,15 +30,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from ablations.request import Request, write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
-from aimv2.runs.lease import HEARTBEAT_SECONDS
+from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, Presence, Timing, Watch
+from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import Metric
 from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
-from sweeps.active_launches import WORKERS, new_launch
+from sweeps.active_launches import ABOUT, WORKERS, new_launch, runs_dir_of
 from sweeps.executors.registry import queue_of
 from sweeps.parse import parse
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader, board_looks
+from sweeps.status.runs import RunReader, board_looks, status_looks
 from sweeps.status.status import plan_status
 from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
@@ -50,6 +53,17 @@ Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
 NUM_STATUS = 3
+SILENT = Timing(heartbeat_seconds=1e6, grace_seconds=GRACE_SECONDS)  # threads that beat would be counted
+BOUNDS = {  # of operations, which the tests check
+    "training, a second": 1,
+    "a worker finds a run": 500,
+    "a worker finds none": 500,
+    "board, first update": 500,
+    "board, a later update": 500,
+    "status": 3000,
+    "prune": 3000,
+    "prune, no launch": 3000,
+}
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
 
@@ -60,23 +74,36 @@ class LedgerOptions(Kept):
     runs: tuple[int, ...] = Field(default=(10_000,), description="numbers of runs")
     workers: tuple[int, ...] = Field(default=(1000,), description="numbers of workers")
     steady_seconds: float = Field(default=65.0, gt=0, description="seconds of training; a checkpoint comes every 60")
+    launch: int = Field(default=1000, ge=10, description="runs, and simulated workers, of a whole launch")
 
 
 def measure(options: LedgerOptions) -> Iterator[Table]:
-    """Yield a row for each size, and then one for each occasion of the last size."""
+    """Yield a row for each size, then one for each occasion of the last size, and then those of a launch."""
+    cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
     rows: list[dict[str, Cell]] = []
     found: dict[str, Counts] = {}
     for num_runs, num_workers in itertools.product(options.runs, options.workers):
-        found, seconds = occasions(num_runs, num_workers, options.steady_seconds)
-        totals = {occasion: sum(counts.values()) for occasion, counts in found.items()}
-        rows.append({"runs": num_runs, "workers": num_workers, **totals, "status, seconds": seconds})
-    yield Table("file operations", rows)
+        with simulated(num_runs, num_workers, cache) as ledger:
+            found = occasions(ledger, options.steady_seconds)
+            rows.append(
+                {"runs": num_runs, "workers": num_workers, **totals(found), "status, seconds": seconds_of(ledger)}
+            )
+    yield Table("file operations", [*rows, {"runs": "bound", "workers": "", **BOUNDS, "status, seconds": ""}])
     kinds = sorted({kind for counts in found.values() for kind in counts})
     by_kind: list[dict[str, Cell]] = [
         {"of the last row": occasion, **{kind: counts.get(kind, 0) for kind in kinds}}
         for occasion, counts in found.items()
     ]
     yield Table("the same by kind", by_kind)
+    with tempfile.TemporaryDirectory() as temporary:
+        _, plan = requested(options.launch, cache, Path(temporary) / "runs")
+        most = totals(whole_launch(plan, options.launch))
+    yield Table("a whole launch", [{"runs": len(plan.runs), "workers": options.launch, **most}])
+
+
+def totals(found: Mapping[str, Counts]) -> dict[str, float]:
+    """Return the number of operations by occasion."""
+    return {occasion: sum(counts.values()) for occasion, counts in found.items()}
 
 
 @dataclass(frozen=True)
@@ -116,7 +143,7 @@ def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[N
     folders = [ledger.launch_dir]
     for name in ledger.names["running"]:
         worker = ledger.launch_dir / WORKERS / name[-12:]
-        worker.mkdir(parents=True)
+        worker.mkdir(parents=True, exist_ok=True)
         folders += [worker, ledger.plan.runs_dir / name / "attempts" / "0001"]
     for folder in folders:
         for name in ("heartbeat", "holder.json"):
@@ -184,40 +211,113 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
     return found
 
 
-def measure_status(ledger: Ledger) -> tuple[float, Counter[str]]:
-    """Return the shortest wall time of ``manage.py status`` in seconds, and its operations."""
+def seconds_of(ledger: Ledger) -> float:
+    """Return the shortest wall time of ``manage.py status`` in seconds, of a few calls."""
+    command = [sys.executable, str(ROOT / "sweeps" / "manage.py"), "status", f"runs_dir={ledger.plan.runs_dir}"]
+    seconds = list[float]()
+    with heartbeats(ledger):
+        for _ in range(NUM_STATUS):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def measure_command(runs_dir: Path, *words: str) -> Counter[str]:
+    """Return the operations of a command of ``manage.py``."""
     from sweeps import manage
 
-    words = ["status", f"runs_dir={ledger.plan.runs_dir}"]
-    command, seconds = [sys.executable, str(ROOT / "sweeps" / "manage.py"), *words], list[float]()
-    for _ in range(NUM_STATUS):
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds.append(time.perf_counter() - started)
-    with counted(ledger.plan.runs_dir) as counts, contextlib.redirect_stdout(io.StringIO()):
-        manage.manage(words)
-    return min(seconds), counts
+    counts = Counter[str]()
+    with counted(runs_dir, counts), contextlib.redirect_stdout(io.StringIO()):
+        assert manage.manage([*words, f"runs_dir={runs_dir}"]) == 0
+    return counts
 
 
-def occasions(num_runs: int, num_workers: int, steady_seconds: float) -> tuple[dict[str, Counts], float]:
-    """Return the operations by their occasion, and the seconds of ``status``."""
+@contextlib.contextmanager
+def simulated(num_runs: int, num_workers: int, cache: Path) -> Iterator[Ledger]:
+    """Yield a temporary folder with runs in every state, some of which are those of simulated workers."""
     with tempfile.TemporaryDirectory() as temporary:
-        cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
         ledger = build(*requested(num_runs, cache, Path(temporary) / "runs"), num_workers)
         ledger.plan.prepare_data()
-        with heartbeats(ledger):
-            first, *updates = measure_board(ledger)
-            status_seconds, status = measure_status(ledger)
-            taken = {*ledger.names["done"], *ledger.names["running"]}
-            names = [name for name in ledger.plan.runs if name in taken]
-            none, _, _ = measure_worker(ledger, names, steady_seconds)
-            some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]], steady_seconds)
-    found: dict[str, Counts] = {
+        yield ledger
+
+
+def occasions(ledger: Ledger, steady_seconds: float, *, beat_seconds: float = HEARTBEAT_SECONDS) -> dict[str, Counts]:
+    """Return the operations by their occasion (``BOUNDS``)."""
+    runs_dir = ledger.plan.runs_dir
+    with heartbeats(ledger, beat_seconds):
+        first, *updates = measure_board(ledger)
+        status = measure_command(runs_dir, "status")
+        prune = measure_command(runs_dir, "prune", "dry_run=true")
+        taken = {*ledger.names["done"], *ledger.names["running"]}
+        names = [name for name in ledger.plan.runs if name in taken]
+        none, _, _ = measure_worker(ledger, names, steady_seconds)
+        some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]], steady_seconds)
+    record, kept = ledger.launch_dir / ABOUT, ledger.launch_dir / f".{ABOUT}"
+    record.rename(kept)
+    prune_alone = measure_command(runs_dir, "prune", "dry_run=true")
+    kept.rename(record)
+    return {
         "training, a second": {kind: count / seconds for kind, count in steady.items()},
         "a worker finds a run": some,
         "a worker finds none": none,
         "board, first update": first,
         "board, a later update": max(updates, key=lambda counts: sum(counts.values())),
         "status": status,
+        "prune": prune,
+        "prune, no launch": prune_alone,
     }
-    return found, status_seconds
+
+
+def whole_launch(plan: Plan, num_workers: int) -> dict[str, Counts]:
+    """Let simulated workers do all runs of a plan, and return the most operations of each occasion.
+
+    They are workers as on a cluster, but train nothing. All look for a run, then all try to acquire what they found,
+    all publish, and so on until no run is left.
+    """
+    launch_dir, work = new_launch(plan.runs_dir, plan.title, plan.runs), plan.work(plan.runs)
+    most = {name: Counter[str]() for name in ("a worker finds a run", "a worker finds none", "board", "status")}
+    reader = RunReader()
+
+    def note(occasion: str, counts: Counter[str]) -> None:
+        most[occasion] = max(most[occasion], counts, key=lambda one: one.total())
+
+    with Presence(launch_dir, timing=SILENT):
+        workers = {number: _work(work.of_worker(number % len(plan.runs)), launch_dir) for number in range(num_workers)}
+        while workers:
+            passes = {number: Counter[str]() for number in workers}
+            for has_found in (False, True):  # all look at the same moment, and then all try
+                for number, counts in passes.items():
+                    if number in workers:
+                        with counted(plan.runs_dir, counts):
+                            is_at_work = next(workers[number])
+                        if has_found or not is_at_work:
+                            note(f"a worker finds {'a run' if is_at_work else 'none'}", counts)
+                        if not is_at_work:
+                            del workers[number]
+            with counted(plan.runs_dir) as counts:
+                plan_status(plan, reader, board_looks(), queue_of=queue_of)
+            note("board", counts)
+            with counted(plan.runs_dir) as counts:
+                plan_status(plan, None, status_looks(), queue_of=queue_of)
+            note("status", counts)
+    return {**most}
+
+
+def _work(work: Work, launch_dir: Path) -> Iterator[bool]:
+    """Do one task after the other; yield True once it has looked for a run, and once it has acquired one, and False at
+    the end."""
+    runs_dir = runs_dir_of(launch_dir)
+    task_list = work.task_list(runs_dir, Watch(doubts_processes=True))
+    while found := list(task_list.take()):
+        yield True
+        tries = (RunFolder(runs_dir, one.name, timing=SILENT).acquire(one.config) for one in found)
+        if (attempt := next((one for one in tries if one is not None), None)) is None:
+            yield False
+            return
+        with attempt:
+            attempt.write_rows([{"step": 0, "samples": 0, "seconds": 0.1}])
+            yield True
+            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "none")}, train_flops=1, train_seconds=0.1)
+            attempt.remove_unfinished()
+    yield False

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, read_requests, requested_names
+from ablations.request import Request, read_request, read_requests, requested_names, requested_runs
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.files import read_json, share, user
 from aimv2.base.interrupt import Interrupts
@@ -35,12 +35,13 @@ from sweeps.search.trials import trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import print_logs
 from sweeps.status.runs import Looks, RunReader, status_looks
-from sweeps.status.status import SweepStatus, sweep_status
+from sweeps.status.status import SINGLE, SweepStatus, single_status, sweep_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
   status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
-                               refreshes, --json prints everything
+                               refreshes, --json prints everything. Without a name it also shows single runs, of
+                               python -m aimv2 train; with the name train, only these
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, can be overridden, here and in extend
@@ -126,9 +127,15 @@ def status_command(arguments: Arguments) -> int:
     readers: dict[str, RunReader] = defaultdict(RunReader)
 
     def read() -> list[SweepStatus]:
-        names, looks = arguments.names or requested_names(arguments.runs_dir), status_looks()
-        requests = [read_request(arguments.runs_dir, name, STUDIES, owner=user()) for name in names]
-        return [_status(request, arguments.runs_dir, readers[request.folder], looks) for request in requests]
+        runs_dir, looks, every = arguments.runs_dir, status_looks(), requested_names(arguments.runs_dir)
+        names = [name for name in arguments.names or every if name != SINGLE]
+        requests = [read_request(runs_dir, name, STUDIES, owner=user()) for name in names]
+        found = [_status(request, runs_dir, readers[request.folder], looks) for request in requests]
+        if not arguments.names or SINGLE in arguments.names:
+            others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
+            single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
+            found += [] if single is None else [single]
+        return found
 
     started = time.monotonic()
     sweeps = read()
@@ -136,7 +143,7 @@ def status_command(arguments: Arguments) -> int:
         print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
     elif arguments.is_true("--watch"):
         with Live(rendered(sweeps), console=console) as live:
-            while any(sweep.num_launches for sweep in sweeps):
+            while any(sweep.is_active for sweep in sweeps):
                 time.sleep(pause(time.monotonic() - started))
                 started = time.monotonic()
                 sweeps = read()

@@ -169,11 +169,13 @@ class Trials:
         cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
             seed; and the runs that confirm the winner.
         num_failed: number of failed trials.
+        runs: names of the runs of all trials, and of those that confirm the winner.
     """
 
     described: str = ""
     cells: Sequence[Cell] = ()
     num_failed: int = 0
+    runs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

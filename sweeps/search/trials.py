@@ -43,7 +43,8 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     for run in study.user_attrs.get(WINNERS, []):
         cells += _cells(runs_dir / run, WINNER)
     each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
-    return Trials(each, cells, count["failed"])
+    runs = [*(trial.user_attrs[RUN] for trial in trials if RUN in trial.user_attrs), *study.user_attrs.get(WINNERS, [])]
+    return Trials(each, cells, count["failed"], frozenset(runs))
 
 
 def _study(path: Path, name: str) -> "optuna.Study | None":

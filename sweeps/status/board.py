@@ -16,7 +16,7 @@ from rich.text import Text
 from aimv2.base.errors import Cause
 from aimv2.run.pricing.price import duration
 from sweeps.plan import Plan
-from sweeps.status.runs import Looks, RunReader, RunState, RunStatus
+from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus
 from sweeps.status.status import SweepStatus
 
 REFRESH_SECONDS = 2.0
@@ -126,7 +126,7 @@ def headline(sweep: SweepStatus) -> str:
     num_read = sum(run.read_at > 0 for run in tried)
     about = f"about {samples:,}" if num_read < len(tried) else f"{samples:,}"
     of = f" ({num_read} of {len(tried)} unfinished runs were read)" if num_read < len(tried) else ""
-    parts = [f"{len(sweep.runs)} runs, {counts}", f"{about} of {budget:,} samples{of}"]
+    parts = [f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}, {counts}", f"{about} of {budget:,} samples{of}"]
     if sweep.num_launches or not count["running"]:
         parts.append(f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}")
     trials = [f"trials: {sweep.trials}"] if sweep.trials else []
@@ -183,18 +183,22 @@ def _running(running: list[RunStatus]) -> Group:
     columns += [Column(name, justify="right", no_wrap=name != "loss", min_width=WIDTHS.get(name)) for name in right]
     table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     # What looks wrong comes first, and runs that were not read last.
-    shown = sorted(running, key=lambda run: (not run.read_at, not run.note))[:MAX_SHOWN_RUNNING]
+    shown = sorted(running, key=lambda run: (not run.read_at, run.note in ("", *PHASES)))[:MAX_SHOWN_RUNNING]
     for run in shown:
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
-            f"{run.samples / run.budget:.0%}" if run.budget else "",
+            run.note if run.note in PHASES else f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
             _left(run),
             run.losses,
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
-    notes = [f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}" for run in shown if run.note]
+    notes = [
+        f"{run.arm}, {run.seed} on {run.host or 'an unknown host'}: {run.note}"
+        for run in shown
+        if run.note not in ("", *PHASES)
+    ]
     return Group(table, *more, *map(Text, notes))
 
 

@@ -33,6 +33,8 @@ SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 STALLED_SECONDS = 120.0  # without a new row, at least, before a note says so
 STALLED_INTERVALS = 5  # likewise, in usual times between two writes of rows
 
+PHASES = STARTING, EVALUATING = "starting", "evaluating"  # notes on what a run does if it does not train
+
 RunState = Literal["done", "running", "failed", "waiting"]
 
 
@@ -229,9 +231,9 @@ def _notes(run: RunStatus, attempt: Path, row: Mapping[str, Any], silent: float,
     if (silence := _silence(attempt)) > SILENT_SECONDS:
         yield f"no heartbeat for {silence:.0f} s"
     if run.samples >= run.budget:
-        yield "evaluating"
+        yield EVALUATING
     elif not row:
-        yield "starting"
+        yield STARTING
     elif run.images_per_second and run.step > 0:
         seconds = run.samples / run.step / run.images_per_second
         usual = STALLED_INTERVALS * every_steps * seconds

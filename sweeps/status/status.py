@@ -1,14 +1,20 @@
 """Progress of a sweep, read from its run folders and, for a launch on a scheduler, from the queue. Nothing is
 written."""
 
+import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ablations.expand import Cell
 from ablations.request import Request
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json
+from aimv2.config.serialization import from_dict
+from aimv2.runs.record import entries
 from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from sweeps.machine.slots import in_use
 from sweeps.plan import Plan, code_note
@@ -16,6 +22,8 @@ from sweeps.status.runs import Looks, RunReader, RunStatus
 from sweeps.tasks import Trials
 
 NO_TRIALS = Trials()
+SINGLE = "train"  # the name of single runs; their launches on SLURM have it too
+MAX_SINGLE = 20
 # Returns a launch's jobs in the queue of its scheduler; None if that does not answer.
 QueueOf = Callable[[ActiveLaunch], Sequence[Queued] | None]
 
@@ -33,6 +41,11 @@ class SweepStatus:
     waits: str = ""  # why runs wait
     code: str = ""  # which code done runs are of, if it differs
     report: str = ""  # path of its report, if there is one and no launch is active
+
+    @property
+    def is_active(self) -> bool:
+        """True if something is about to change."""
+        return self.num_launches > 0 or any(run.state == "running" for run in self.runs)
 
 
 def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None, **more: Any) -> SweepStatus:
@@ -86,6 +99,35 @@ def plan_status(
         waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
         code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
     )
+
+
+def single_status(
+    runs_dir: Path, others: Collection[str], reader: RunReader, looks: Looks, *, queue_of: QueueOf
+) -> SweepStatus | None:
+    """Return the progress of runs of ``python -m aimv2 train``; None if there are none.
+
+    MAX_SINGLE are shown; active ones come first, and done ones last.
+
+    Args:
+        others: names of the runs that belong to a study or a search.
+    """
+    found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
+    order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))
+    cells = []
+    for name in order[:MAX_SINGLE]:
+        with contextlib.suppress(UsageError):  # it has just begun, or is of a version that this one cannot read
+            config = from_dict(read_json(runs_dir / name / "config.json"))
+            cells.append(
+                Cell(
+                    arm=config.objective.name if config.budget.samples else "untrained", seed=config.seed, config=config
+                )
+            )
+    if not cells:
+        return None
+    status = plan_status(Plan(SINGLE, cells, runs_dir), reader, looks, queue_of=queue_of)
+    more = f"{len(found) - len(cells)} more single runs are not shown" if len(found) > len(cells) else ""
+    waits = status.waits if status.num_launches else "type the same command again to resume it"
+    return replace(status, question="single runs, of no study", waits=waits, code=more)
 
 
 def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:

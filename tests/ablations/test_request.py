@@ -15,6 +15,7 @@ from ablations.request import (
     request_from_json,
     request_to_json,
     requested_names,
+    requested_runs,
     write_request,
 )
 from ablations.study import WINNER, confirmation
@@ -56,6 +57,12 @@ def test_launches_of_two_users_are_one_study_and_neither_is_lost(launched, tmp_p
     assert (found.study.question, found.study.primary_metric) == ("Does half do?", second.study.primary_metric)
     assert (found.arguments, found.owner) == (second.arguments, "ben")
     assert [one.owner for one in read_requests(tmp_path, first.folder, STUDIES)] == ["ben", "ada"]
+
+
+def test_requested_runs_are_those_of_all_requests(launched, tmp_path):
+    every = [launched("ada", seeds=[0]), launched("ben", run={"budget.samples": 24})]  # of two baseline runs
+    (tmp_path / "studies" / every[0].folder / "broken.json").write_text("{")
+    assert requested_runs(tmp_path) == names(every[0].cells) | names(every[1].cells)
 
 
 def test_launches_of_two_users_at_the_same_time_are_both_recorded(study, tiny, tmp_path):

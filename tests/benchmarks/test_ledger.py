@@ -1,8 +1,13 @@
-"""The counts that the benchmark of the ledger rests on."""
+"""The bounds on file operations, and the counts on which they rest."""
 
 import os
 import shutil
+from pathlib import Path
 
+import pytest
+
+from aimv2.runs.record import RunFolder
+from benchmarks.ledger import BOUNDS, occasions, requested, simulated, totals, whole_launch
 from tests.helpers.operations import counted
 
 
@@ -47,3 +52,38 @@ def test_a_deleted_tree_is_counted(tmp_path):
     with counted(tmp_path) as counts:
         shutil.rmtree(tmp_path / "a")
     assert counts["remove"] == 3
+
+
+def beyond(found):
+    """Return the occasions that take more operations than they may."""
+    return {occasion: number for occasion, number in totals(found).items() if number >= BOUNDS[occasion]}
+
+
+def test_fifty_runs_take_no_more_operations_than_the_bounds(cache_dir):
+    with simulated(50, 10, Path(cache_dir)) as ledger:
+        found = occasions(ledger, steady_seconds=5, beat_seconds=0.2)
+    assert found.keys() == BOUNDS.keys()
+    assert all(counts for counts in found.values())
+    assert beyond(found) == {}
+
+
+@pytest.mark.exhaustive
+def test_ten_thousand_runs_of_a_thousand_workers_take_no_more_operations_than_the_bounds(cache_dir):
+    with simulated(10_000, 1000, Path(cache_dir)) as ledger:
+        assert len(ledger.names["running"]) == 1000
+        found = occasions(ledger, steady_seconds=65)
+    assert found.keys() == BOUNDS.keys()
+    assert beyond(found) == {}
+
+
+@pytest.mark.parametrize("size", [20, pytest.param(1000, marks=pytest.mark.exhaustive)])
+def test_as_many_workers_as_runs_do_each_run_once_within_the_bounds(cache_dir, tmp_path, size):
+    _, plan = requested(size, cache_dir, tmp_path / "runs")
+    found = totals(whole_launch(plan, size))
+    assert len(plan.runs) == size
+    runs = [RunFolder(plan.runs_dir, name) for name in plan.runs]
+    assert [(run.is_done, run.num_attempts) for run in runs] == [(True, 1)] * size
+    assert 0 < found["a worker finds a run"] < BOUNDS["a worker finds a run"]
+    assert 0 < found["a worker finds none"] < BOUNDS["a worker finds none"]
+    assert 0 < found["board"] < BOUNDS["board, a later update"]
+    assert 0 < found["status"] < BOUNDS["status"]

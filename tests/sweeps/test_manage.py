@@ -17,6 +17,7 @@ from ablations.catalogue import STUDIES
 from ablations.expand import expand
 from ablations.request import Request, read_request, read_requests, write_request
 from ablations.studies.prefix_ratio import STUDY
+from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
@@ -513,6 +514,17 @@ def test_export_copies_the_runs_of_a_sweep(copied, command, monkeypatch):
     assert shown == f"2 runs; send them: wandb sync {copied}/exports/wandb/wandb/offline-run-*"
     name = last_request(copied).cells[0].name
     assert command("export", name[:9], "project=mine", f"runs_dir={copied}")[1].startswith("1 runs; send")
+
+
+def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):
+    with RunFolder(copied, signature(tiny)).acquire(tiny) as attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    single = "train: single runs, of no study 1 run, 1 failed; 0 of 16 samples"
+    _, shown = command("status", f"runs_dir={copied}")
+    assert "prefix_ratio: Does" in shown
+    assert single in shown
+    assert "single runs" not in command("status", "prefix_ratio", f"runs_dir={copied}")[1]
+    assert command("status", "train", f"runs_dir={copied}")[1].startswith(single)
 
 
 def test_status_of_an_empty_folder(folder, command):

@@ -31,6 +31,7 @@ def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
         assert found.described == "2 finished, 2 running"
         assert [(cell.arm, cell.seed) for cell in found.cells] == [(ARM, 0), (ARM, 1), (ARM, 2)]
         assert found.cells[-1].name == running.name
+        assert found.runs == {cell.name for cell in found.cells} | {waiting.name}
     with begin(tmp_path, waiting):
         assert len(trials_of(tmp_path, one.name).cells) == 4, "the journal is read again"
 

@@ -106,6 +106,14 @@ def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
     assert "causal, 25 on node7: no new step" in shown
 
 
+def test_an_evaluation_is_shown_in_the_place_of_the_share_and_is_no_suspicion():
+    evaluating = run("running", samples=100, note="evaluating", host="node7", read_at=1.0)
+    suspicious = run("running", 1, samples=40, note="no new step", host="node8", read_at=1.0)
+    shown = text(sweep(evaluating, suspicious))
+    assert "causal, 1 v2-000000000001 40% causal, 0 v2-000000000000 evaluating causal, 1 on node8" in shown
+    assert "node7" not in shown
+
+
 def test_a_slow_reading_is_repeated_rarely(plan):
     ticks = iter([0, 0, 3, 59, 60, 61, 61])  # at the start; a reading of 3 s; too early; the next one
 

@@ -13,6 +13,7 @@ import pytest
 from ablations.expand import expand
 from ablations.request import Request
 from ablations.studies.prefix_ratio import STUDY
+from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
@@ -23,6 +24,7 @@ from sweeps.executors.registry import queue_of
 from sweeps.machine.slots import core_slots
 from sweeps.status import status
 from sweeps.status.board import headline
+from sweeps.status.runs import Looks, RunReader
 from sweeps.tasks import Task, TaskList
 
 sweep_status = partial(status.sweep_status, queue_of=queue_of)
@@ -244,3 +246,33 @@ def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_
         assert sweep_status(prefix_request, tmp_path).num_launches == 0
     with at_work(tmp_path, "another", [*missing, "v2-another"]):
         assert sweep_status(prefix_request, tmp_path).num_launches == 1
+
+
+def single(runs_dir, others=()):
+    return status.single_status(runs_dir, others, RunReader(), Looks(), queue_of=queue_of)
+
+
+def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, tiny):
+    """Runs of ``train`` were not shown at all."""
+    others = {cell.name for cell in prefix_request.cells}
+    assert single(tmp_path, others) is None
+    with RunFolder(tmp_path, signature(tiny)).acquire(tiny) as attempt:
+        attempt.write_rows(rows([5, 4], 100))
+        attempt.sync_rows()
+        (run,) = single(tmp_path, others).runs
+        assert (run.run, run.arm, run.state, run.samples) == (signature(tiny), "aimv2", "running", 8)
+        attempt.fail(Failure("bug", "a test"), "")
+    found = single(tmp_path, others)
+    assert [run.state for run in found.runs] == ["failed"]
+    assert (found.name, found.waits) == ("train", "type the same command again to resume it")
+
+
+def test_active_single_runs_come_first_and_their_number_is_bounded(tiny, tmp_path):
+    configs = [replace(tiny, seed=seed) for seed in range(status.MAX_SINGLE + 3)]
+    for config in configs[1:]:
+        with RunFolder(tmp_path, signature(config)).acquire(config) as attempt:
+            attempt.publish(METRICS, train_flops=1)
+    with RunFolder(tmp_path, signature(configs[0])).acquire(configs[0]):
+        found = single(tmp_path)
+    assert [run.state for run in found.runs] == ["running"] + ["done"] * (status.MAX_SINGLE - 1)
+    assert found.code == "3 more single runs are not shown"
