@@ -76,7 +76,8 @@ class Board:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
-            is_idle = status.num_launches and all(run.state != "running" for run in status.runs)
+            states = {run.state for run in status.runs}
+            is_idle = status.num_launches and "waiting" in states and "running" not in states
             waits = f"\n  not done: {status.waits}" if is_idle else ""
             line = f"{status.name}: {headline(status)}{waits}"
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -188,10 +189,10 @@ def _running(running: list[RunStatus]) -> Group:
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
-            run.note if run.note in PHASES else f"{run.samples / run.budget:.0%}" if run.budget else "",
+            f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
             _left(run),
-            run.losses,
+            run.note if run.note in PHASES else run.losses,
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
     notes = [

@@ -30,12 +30,11 @@ class ArmTimes:
 
     def of(self, arm: str, config: RunConfig) -> Times:
         """Return the times of an arm's run as ``run_times`` does; empty if none are known."""
-        if arm not in self._kept:  # torch, which a GPU's name needs, takes seconds to load
-            names = shapes(to_dict(config), hardware("cpu")) if config.device == "cpu" else []
-            self._kept[arm] = next((found for name in names if (found := kept_times(config, name))), {})
+        if arm not in self._kept:
+            self._kept[arm] = _kept(config)
         others = [one["evaluation_seconds"] for one in self._finished.values() if one]
         other = {"evaluation_seconds": statistics.median(others)} if others else {}
-        return self._finished.get(arm) or self._kept[arm] or other
+        return self._finished.get(arm) or other | self._kept[arm]
 
 
 def training_left(config: RunConfig, samples: int, images_per_second: float, times: Times) -> float:
@@ -43,3 +42,12 @@ def training_left(config: RunConfig, samples: int, images_per_second: float, tim
     left = config.budget.samples - samples
     pairs = config.evaluation.curve_points * config.evaluation.curve_pairs * left / max(config.budget.samples, 1)
     return left / images_per_second + pairs * times.get("curve_seconds_per_pair", 0.0)
+
+
+def _kept(config: RunConfig) -> Times:
+    """Return the times of the last runs on this machine that were evaluated, and trained, as this one is."""
+    if config.device != "cpu":  # torch, which a GPU's name needs, takes seconds to load
+        return {}
+    found = [kept_times(config, name) or {} for name in shapes(to_dict(config), hardware(config.device))]
+    keys = ("evaluation_seconds", "curve_seconds_per_pair")
+    return {key: times[key] for key, times in zip(keys, found, strict=False) if key in times}

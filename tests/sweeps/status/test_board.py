@@ -10,6 +10,7 @@ from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
+from sweeps.active_launches import at_work
 from sweeps.plan import Plan
 from sweeps.status.board import (
     LINE_SECONDS,
@@ -106,11 +107,11 @@ def test_many_running_runs_are_cut_and_those_that_look_wrong_shown_first():
     assert "causal, 25 on node7: no new step" in shown
 
 
-def test_an_evaluation_is_shown_in_the_place_of_the_share_and_is_no_suspicion():
-    evaluating = run("running", samples=100, note="evaluating", host="node7", read_at=1.0)
+def test_an_evaluation_is_shown_in_the_place_of_the_losses_and_is_no_suspicion():
+    evaluating = run("running", samples=100, note="evaluating", host="node7", read_at=1.0, losses="text 3.1")
     suspicious = run("running", 1, samples=40, note="no new step", host="node8", read_at=1.0)
     shown = text(sweep(evaluating, suspicious))
-    assert "causal, 1 v2-000000000001 40% causal, 0 v2-000000000000 evaluating causal, 1 on node8" in shown
+    assert "causal, 1 v2-000000000001 40% causal, 0 v2-000000000000 100% evaluating causal, 1 on node8" in shown
     assert "node7" not in shown
 
 
@@ -158,6 +159,24 @@ def test_board_without_a_terminal_prints_a_line_now_and_then_and_new_failures(pl
     assert first.startswith("prefix_ratio: 4 runs, 1 failed, 3 waiting;")
     assert why == f"uniform, seed 1 ({plan.cells[1].name}) failed, node: the disk was full"
     assert advice.startswith("  check the disk and the host")
+
+
+def test_a_line_on_a_sweep_says_why_runs_wait_only_if_some_do(plan):
+    """That no core is free was said of a sweep whose runs were all done."""
+
+    def lines():
+        time, console = Time(), Console(record=True, width=200, file=io.StringIO())
+        with at_work(plan.runs_dir, plan.title, plan.cell_of):
+            board = board_of(plan, console, clock=time)
+            time.now = LINE_SECONDS
+            board.update()
+        return console.export_text().splitlines()
+
+    assert [line.split(":")[0].strip() for line in lines()] == ["prefix_ratio", "not done"]
+    for number in range(len(plan.cells)):
+        with claim(plan, number) as attempt:
+            attempt.publish({}, train_flops=0)
+    assert [line.split(":")[0].strip() for line in lines()] == ["prefix_ratio"]
 
 
 def test_board_redraws_a_terminal(plan):

@@ -24,6 +24,13 @@ def test_times_of_an_arm_are_those_of_its_own_run_then_of_its_shape_then_of_anot
     assert times.of("a", tiny)["evaluation_seconds"] == pytest.approx(11)
 
 
+def test_another_evaluation_on_this_machine_tells_no_time(tiny, record):
+    """Its training has the same shape."""
+    remember(tiny, record(tiny, evaluation=20.0))
+    other = replace(tiny, evaluation=replace(tiny.evaluation, num_items=24))
+    assert ArmTimes().of("a", other).keys() == {"curve_seconds_per_pair"}
+
+
 def test_a_finished_run_whose_record_is_broken_tells_no_time(tiny, record):
     run, times = record(tiny), ArmTimes()
     (run / "result.json").write_text("{")
