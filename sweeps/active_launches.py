@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
@@ -83,21 +83,21 @@ class ActiveLaunch:
         folder: the launch's folder.
         study: folder name of its study.
         runs: names of the requested runs.
-        after: number of each run's latest attempt before the launch; that of other runs is 0.
         owner: name of the user who launched it.
         host: where it was launched.
         started: when, by the clock of that host.
         jobs: its jobs on a scheduler; None if its workers are processes of a machine.
+        after: number of each run's latest attempt before the launch; 0 of other runs.
     """
 
     folder: Path
     study: str
     runs: frozenset[str]
-    after: Mapping[str, int]
     owner: str
     host: str
     started: str
     jobs: Jobs | None = None
+    after: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

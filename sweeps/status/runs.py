@@ -66,7 +66,7 @@ def board_looks() -> Looks:
 
 def status_looks() -> Looks:
     """Return the looks of ``manage.py status``."""
-    return Looks(runs=75, heartbeats=1000, results=1000)
+    return Looks(runs=75, heartbeats=1000, results=900)
 
 
 @dataclass(kw_only=True)
