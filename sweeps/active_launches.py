@@ -1,7 +1,7 @@
 """Active launches. Each has a folder, so that other processes and hosts see it.
 
 A launch that waits for its workers has a heartbeat in its folder, as a run has; a launch whose workers are jobs of a
-scheduler, such as SLURM, has the ids of its jobs there. To cancel a launch is to write a file into its folder, which
+scheduler has the ids of its jobs there. To cancel a launch is to write a file into its folder, which
 its workers read between runs and during training.
 """
 
@@ -38,18 +38,14 @@ class Queued:
     """A job, or an element of an array, that is in a scheduler's queue.
 
     Attributes:
+        array: the id of its array, or of the job.
         state: the scheduler's state, such as ``PENDING``.
         reason: the scheduler's reason for it, such as ``Resources``.
     """
 
-    job: str
+    array: str
     state: str
     reason: str
-
-    @property
-    def array(self) -> str:
-        """The id of its array."""
-        return self.job.partition("_")[0]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Jobs:
         arrays: number of elements of each array, by its id.
         finalizer: id of the finalizer job; empty until it is submitted.
         cluster: name of the cluster; the queue of another cluster does not show these jobs.
-        executor: name of the executor that submitted them. Older records have none.
+        executor: name of the executor that submitted them. Older records have none, and are of the one that there was.
     """
 
     arrays: dict[str, int]

@@ -41,6 +41,11 @@ def worker_environment(run: RunConfig, cores: int) -> dict[str, str]:
     return dict.fromkeys(libraries, str(run.threads)) | own
 
 
+def import_path(code: Path) -> str:
+    """Return the ``PYTHONPATH`` of processes that import our packages from this folder."""
+    return os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+
+
 @lru_cache  # one snapshot per launch, however often it starts workers
 def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     """Copy the packages to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
@@ -104,6 +109,5 @@ def become_code(arguments: Sequence[str]) -> None:
     if code not in snapshots:
         raise unknown("code", code, snapshots)
     sys.stdout.flush()
-    path = os.pathsep.join(filter(None, [str(snapshots[code]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, str(snapshots[code] / "sweeps" / "launch.py"), *words]
-    os.execve(sys.executable, command, os.environ | {"PYTHONPATH": path})
+    os.execve(sys.executable, command, os.environ | {"PYTHONPATH": import_path(snapshots[code])})

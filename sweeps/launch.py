@@ -24,7 +24,7 @@ from aimv2.data.described import shares_of_captions
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from sweeps.active_launches import active_launches, new_logs
-from sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
+from sweeps.executors.registry import end_abandoned, executor_names, queue_of
 from sweeps.finish import finish
 from sweeps.freeze import CODE, become_code, freeze
 from sweeps.parse import LaunchRequest, parse
@@ -65,7 +65,8 @@ sweeps:
                                seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
-  executor={executors}   worker processes, this process, or a SLURM job array
+  executor={executors}
+                               where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     if not arguments or HELP & set(arguments):
         sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
-        print(USAGE.format(sweeps=sweeps, executors="|".join(EXECUTORS)), end="")
+        print(USAGE.format(sweeps=sweeps, executors="|".join(executor_names())), end="")
         return 0 if arguments else 2
 
     def launch_by_code(words: Sequence[str]) -> int:
@@ -185,6 +186,11 @@ def _execute(parsed: LaunchRequest, work: Work) -> int:
             return plan_status(plan, reader, board_looks(), queue_of=queue_of, trials=work.trials(plan.runs_dir))
 
         if not parsed.executor.launch(plan, work, parsed.reports_dir, Board(progress, console)):
+            where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
+            console.print(
+                f"`python sweeps/manage.py status{where}` shows their progress, and `cancel {plan.title}` ends them",
+                soft_wrap=True,
+            )
             return 0
     return 0 if finish(plan, work, parsed.reports_dir, console) else 1
 

@@ -22,7 +22,7 @@ from aimv2.request.resolve import resolve
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import Clock, Limit, read_limits
 from sweeps.executors.base import Executor
-from sweeps.executors.registry import default_values, executor_of
+from sweeps.executors.registry import chosen_executor, executor_of, executor_values
 from sweeps.plan import Plan
 from sweeps.search.config import NONE, search_config, search_values
 from sweeps.search.space import Search
@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
     own = adapted(study, _run_on(about_data, study.scale))
     values = _composed(words, own)
-    executor = executor_of(values["executor"])
+    executor = executor_of(chosen_executor(words), values["executor"])
     is_dry_run, is_priced = (checked(key, bool, values[key]) for key in ("dry_run", "price"))
     overrides = overrides_from(values["sweep"])
     request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
@@ -146,7 +146,7 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
             "reports_dir": "reports",
         },
         groups={
-            "executor": default_values(),
+            "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},
             "search": search_values(words),
         },

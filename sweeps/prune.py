@@ -75,7 +75,7 @@ def unneeded(
 
     Args:
         runs_dir: the resolved path of the folder.
-        ended: folders of launches that have ended, though they show jobs on SLURM.
+        ended: folders of launches that have ended, though they show jobs of a scheduler.
         watch: of the heartbeats; it is used until each is known to be that of a living or a dead process.
         note: receives a sentence before that takes time.
         pause: waits for some seconds.

@@ -1,6 +1,7 @@
-"""``python -m aimv2 train executor=slurm``: submit one run, and its untrained encoder, to a SLURM cluster."""
+"""``python -m aimv2 train executor=NAME``: one run, and its untrained encoder, by the workers of an executor."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -11,9 +12,12 @@ from aimv2.request.resolve import resolve
 from aimv2.run.command import TrainOptions, folder_of_runs, print_results, split_limits, with_untrained
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.runs.record import RunFolder
-from sweeps.executors.registry import default_values, end_abandoned, executor_of
-from sweeps.executors.slurm import SlurmExecutor
+from sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
+from sweeps.finish import finish
 from sweeps.plan import Plan
+from sweeps.status.board import Board
+from sweeps.status.runs import RunReader
+from sweeps.status.status import plan_status
 
 TITLE = "train"  # of such launches, in the place of a study
 
@@ -21,38 +25,43 @@ console = Console(highlight=False)
 
 
 def submit_command(overrides: Sequence[str]) -> int:
-    """Submit the runs that ``python -m aimv2 train`` would do here and that are not done, and return 0.
+    """Have workers do the runs that ``python -m aimv2 train`` would do here and that are not done.
+
+    Returns:
+        0 if they are done or submitted, 1 if one failed.
 
     Raises:
-        UsageError: SLURM refuses, or a value is not allowed; nothing stays in the queue.
+        UsageError: the executor refuses, or a value is not allowed; nothing is left waiting.
     """
     words, limits = split_limits(overrides)
+    name = chosen_executor(words)
     values = compose(
         words,
-        defaults={"executor": "slurm"},
+        defaults={"executor": name},
         values=defaults_of(TrainOptions),
-        groups={"executor": {"slurm": default_values()["slurm"]}},
+        groups={"executor": executor_values(name)},
     )
-    executor = executor_of(values["executor"])
-    assert isinstance(executor, SlurmExecutor), "no other one is in the group"
+    executor = executor_of(name, values["executor"])
     config = resolve(run_config(values), available=executor.device)
     runs_dir = folder_of_runs(values, config)
     cells = [Cell(arm=name, seed=run.seed, config=run) for name, run in with_untrained(config).items()]
     executor.check([cell.config for cell in cells])
     plan = Plan(TITLE, cells, runs_dir)
     work = plan.work(plan.remaining())
-    if not work.tasks:
-        print_results({cell.arm: RunFolder(runs_dir, cell.name) for cell in cells})
-        return 0
-    # Their speed is that of the cluster, so a limit on time is refused.
-    check_limits(limits, price(work.configs, lambda run: None), num_workers=1)
-    end_abandoned(runs_dir)
-    jobs = executor.submit(plan, work, reports_dir=None)
-    where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
-    console.print(
-        f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which submits lost runs again; `python"
-        f" sweeps/manage.py logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}` ends your single"
-        " runs, and the same command prints the result once they are done",
-        soft_wrap=True,
-    )
+    if work.tasks:
+        # Their speed is that of the workers, so a limit on time is refused.
+        check_limits(limits, price(work.configs, lambda run: None), num_workers=1)
+        end_abandoned(runs_dir)
+        read = partial(plan_status, plan, RunReader(reads_all_first=False), queue_of=queue_of)
+        if not executor.launch(plan, work, None, Board(read, console)):
+            where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
+            console.print(
+                f"`python sweeps/manage.py logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}`"
+                " ends your single runs, and the same command prints the result once they are done",
+                soft_wrap=True,
+            )
+            return 0
+        if not finish(plan, work, None, console):
+            return 1
+    print_results({cell.arm: RunFolder(runs_dir, cell.name) for cell in cells})
     return 0

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -217,18 +218,54 @@ class Worker:
             return None
 
 
-def start_worker(
-    launch_dir: Path, *, output: IO[str] | None = None, environment: Mapping[str, str] | None = None, **values: Any
-) -> Process:
-    """Start a worker of a launch as a process.
+def worker_command(about: Mapping[str, Any]) -> list[str]:
+    """Return the command of a worker, for any host that sees the runs folder; ``about`` is as in ``worker_about``."""
+    return [sys.executable, "-m", "sweeps.worker", json.dumps(dict(about))]
+
+
+def worker_about(about: Mapping[str, Any]) -> Worker:
+    """Return the worker that these values describe.
 
     Args:
+        about: the path ``launch_dir``, other values of the ``Worker``, and ``start`` as in ``Work.of_worker``; without
+            it, the worker takes any task.
+    """
+    values = dict(about)
+    launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
+    work = read_work(launch_dir)
+    return Worker(work if start is None else work.of_worker(start), launch_dir, **values)
+
+
+def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
+    """Work in this process, which another program has started.
+
+    Args:
+        folder: the launcher's working directory.
+        about: as in ``worker_about``; the process's output goes to its ``log``.
+    """
+    os.chdir(folder)
+    output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.close(output)
+    try:
+        return worker_about(about).work()
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+def start_worker(
+    about: Mapping[str, Any], *, output: IO[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Process:
+    """Start a worker as a process.
+
+    Args:
+        about: as in ``worker_about``.
         output: receives what it prints; None is this process's output.
         environment: its environment variables; None are those of this process.
-        values: of the ``Worker``, and ``start`` as in ``Work.of_worker``; without it, the worker takes any task.
     """
-    about = json.dumps({"launch_dir": str(launch_dir), **values})
-    command = [sys.executable, "-m", "sweeps.worker", about]
+    command = worker_command(about)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
 
 
@@ -258,10 +295,11 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
         The signal, and a problem if a process died. The runs' folders record the rest.
     """
     processes, environment = list[Process](), os.environ | {CORES: str(cores)}
+    about = {"launch_dir": str(launch_dir), "start": start, "runs_per_gpu": None, "log": log}
     with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
             for _ in range(num_processes):
-                process = start_worker(launch_dir, environment=environment, start=start, runs_per_gpu=None, log=log)
+                process = start_worker(about, environment=environment)
                 processes.append(process)
             for process in processes:
                 process.wait()
@@ -293,8 +331,4 @@ if __name__ == "__main__":
     # A terminal sends these to all processes that were started in it. Only the launcher acts on them.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    values = json.loads(sys.argv[1])
-    launch_dir = Path(values.pop("launch_dir"))
-    work, start = read_work(launch_dir), values.pop("start", None)
-    work = work if start is None else work.of_worker(start)
-    sys.exit(Worker(work, launch_dir, **values).work().problem or 0)
+    sys.exit(worker_about(json.loads(sys.argv[1])).work().problem or 0)

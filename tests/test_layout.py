@@ -1,6 +1,7 @@
 """The layout of the repository: where files lie, and what tests may touch."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ PACKAGES = ("aimv2", "ablations", "sweeps", "analysis", "benchmarks")
 STUDIES = Path("ablations/studies")  # one file each, all tested by tests/ablations/test_studies.py
 PATCHES = ("monkeypatch.setattr", "monkeypatch.delattr", "monkeypatch.setitem", "mock.patch", "patch.object")
 
+SLURM = re.compile("slurm|sbatch|squeue|scancel|scontrol|sinfo", re.IGNORECASE)
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
@@ -58,6 +60,38 @@ def test_every_source_file_has_a_test_file_at_the_same_place():
     assert SOURCES
     missing = [str(path) for path in SOURCES if not has_mirror(path)]
     assert not missing, "\n".join(missing)
+
+
+def names_of_slurm(source: str) -> list[str]:
+    """Return the imports, names and strings of a file that name SLURM or a command of it; docstrings may."""
+    tree, found = ast.parse(source), []
+    with_docstring = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node.body[0] for node in ast.walk(tree) if isinstance(node, with_docstring) and node.body]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        parts = [value for value in vars(node).values() if isinstance(value, str)]
+        found += [part for part in parts if SLURM.search(part) and id(node) not in docstrings]
+    return found
+
+
+def test_only_executors_know_slurm():
+    sources = [path for path in SOURCES if not path.is_relative_to("sweeps/executors")]
+    found = {str(path): names for path in sources if (names := names_of_slurm((ROOT / path).read_text()))}
+    assert found == {"sweeps/active_launches.py": ["slurm"]}, "the executor of records that name none"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("from sweeps.executors.slurm import submit", ["sweeps.executors.slurm"]),
+        ("from sweeps.executors import slurm as one", ["slurm"]),
+        ("print('squeue does not answer')", ["squeue does not answer"]),
+        ("slurm_jobs = f'{one} of sbatch'", ["slurm_jobs", " of sbatch"]),
+        ('"""Workers, as on SLURM."""\n\n\ndef f():\n    """As sbatch."""', []),
+    ],
+)
+def test_names_of_slurm_are_found(source, names):
+    assert sorted(names_of_slurm(source)) == sorted(names)
 
 
 def test_no_test_file_imports_another():

@@ -39,8 +39,8 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
     device = available if config.device == "auto" else config.device
     if device == "cuda" and available != "cuda":
         raise UsageError(
-            "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or on SLURM request a GPU"
-            " with executor.gres=gpu:1"
+            "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, or request a GPU of a"
+            " cluster with executor.gres=gpu:1 or executor.gpus=1"
         )
     if config.compile is True and is_here and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks; install it or use compile=false")

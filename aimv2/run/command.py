@@ -36,8 +36,8 @@ from aimv2.runs.rows import losses_of
 
 SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
 its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
-budget.samples=0 evaluates the untrained encoder only. ranks=8 starts 8 processes, unless torchrun has. executor=slurm
-submits the run to a SLURM cluster, with the keys of docs/cluster.md."""
+budget.samples=0 evaluates the untrained encoder only. ranks=8 starts 8 processes, unless torchrun has. executor=NAME
+has workers elsewhere do the run, such as those of a cluster, with the keys of docs/cluster.md."""
 LIMIT = "limit="
 WATCH_POLL_SECONDS = 1.0
 

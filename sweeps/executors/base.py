@@ -1,18 +1,25 @@
 """The interface of executors."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
+from ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
-from sweeps.active_launches import ActiveLaunch, Queued
+from aimv2.run.pricing.price import duration
+from sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
+from sweeps.executors.workers import Launched, Start, keep_workers
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.tasks import Work
+from sweeps.tasks import Work, write_work
+
+GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 
 
 def _runs_per_gpu(value: object) -> object:
@@ -28,10 +35,14 @@ class Executor(ABC):
     """A place where the workers of a launch run.
 
     An executor is a frozen dataclass, each field of which is a key of the command line with its default
-    (``executor.<field>``); ``cluster`` is its name.
+    (``executor.<field>``). Its name is that of its entry point in the group ``aimv2.executors``.
+
+    Where the launcher waits for the workers, an executor has ``num_workers`` and ``starting``. Where they outlive it,
+    as jobs of a scheduler, it has ``launch`` in the place of ``starting``, which records the jobs, and ``queue``,
+    ``withdraw`` and ``abandoned``. These are of the class, since later commands know the launch by its record only.
     """
 
-    cluster: str
+    is_display_live: ClassVar[bool] = True  # False where workers print to the launcher's terminal
 
     @property
     def device(self) -> Literal["cuda", "cpu"] | None:
@@ -39,12 +50,11 @@ class Executor(ABC):
         return None
 
     @property
-    @abstractmethod
     def speed_unknown(self) -> str:
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
+        return "the speed of these workers is not known on this machine"
 
-    @abstractmethod
-    def check(self, runs: Sequence[RunConfig]) -> None:
+    def check(self, runs: Sequence[RunConfig]) -> None:  # noqa: B027
         """Refuse runs that these workers cannot do.
 
         Raises:
@@ -74,11 +84,20 @@ class Executor(ABC):
         """
         return ""
 
-    @abstractmethod
-    def launch(self, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
-        """Save the requests of the plan and start workers for this work.
+    def starting(self, launched: Launched) -> AbstractContextManager[Start]:
+        """Return a context within which workers can be started; those that still run when it is left are interrupted.
+
+        The context yields ``start(name)``, which starts a worker and returns its ``poll()``, which returns None while
+        the worker runs. A worker is ``sweeps.worker.worker_command(launched.about(name, ...))`` with the variables
+        ``launched.environment(cores)``, on any host that sees the runs folder.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither starting() nor launch()")
+
+    def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
+        """Save the requests of the plan and have workers do this work.
 
         Args:
+            reports_dir: where workers that continue after this process write the report; None for runs of no study.
             board: shows their progress, and has the console.
 
         Returns:
@@ -89,13 +108,35 @@ class Executor(ABC):
             UsageError: no worker can run.
             KeyboardInterrupt: the launch was interrupted or cancelled, and the workers released their runs.
         """
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
+        plan.prepare_data()
+        self.complete(plan, work, board)
+        return True
+
+    def complete(self, plan: Plan, work: Work, board: Board) -> None:
+        """Do the work, and return when each of its tasks is over (``sweeps.tasks``).
+
+        A worker that ends while runs are free is replaced. Errors are those of ``launch``.
+        """
+        if not work.tasks:
+            return
+        started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
+        with at_work(plan.runs_dir, plan.title, work.runs) as launch_dir, board.shown(is_live=self.is_display_live):
+            write_work(launch_dir, work)
+            new_logs(plan.runs_dir, launch_dir.name)
+            launched = Launched(work, launch_dir, num_workers, board)
+            with self.starting(launched) as start:
+                reports = keep_workers(launched, start)
+        if done := sum(len(report.done) for report in reports):
+            board.console.print(f"{done} run{'s' * (done > 1)} done in {duration(time.perf_counter() - started)}")
 
     @staticmethod
-    def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
-        """Return a launch's jobs in the queue of the scheduler, if this executor has one.
+    def queue(launch: ActiveLaunch) -> list[Queued] | None:
+        """Return the jobs of a launch (``launch.jobs``) that its scheduler still has.
 
         Returns:
-            None if the scheduler does not answer here, and also if the queue shows nothing and that proves nothing.
+            None if the scheduler does not answer here, and also if it shows nothing and that proves nothing.
         """
         return []
 
@@ -104,9 +145,14 @@ class Executor(ABC):
         """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs.
 
         Returns:
-            The jobs that stay in the queue, with the reason; empty if none does.
+            The jobs that stay with the scheduler, with the reason; empty if none does.
         """
         return ""
+
+    @classmethod
+    def abandoned(cls, launch: ActiveLaunch) -> bool:
+        """True if a launch has submitted all of its jobs and none is left, so that nothing will end it."""
+        return launch.jobs is not None and bool(launch.jobs.finalizer) and cls.queue(launch) == []
 
 
 def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:
@@ -119,3 +165,13 @@ def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> No
         raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} needs runs on a GPU, and these are on the CPU")
     if runs_per_gpu != 1 and (ranks := max(run.ranks for run in runs)) > 1:
         raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} and ranks={ranks}: only runs of one rank share a GPU")
+
+
+def cores_per_run(runs: Sequence[RunConfig]) -> int:
+    """Return the cores that a rank of the largest of these runs needs: its threads and given loader processes."""
+    return max(run.threads + (0 if run.loader.num_workers == "auto" else run.loader.num_workers) for run in runs)
+
+
+def cores_to_share(run: RunConfig) -> int:
+    """Return the cores that the runs of a GPU share for loader processes, whose number follows from them."""
+    return GPU_CORES if run.device == "cuda" and run.loader.num_workers == "auto" else 0

@@ -1,57 +1,117 @@
-"""The executors by their names, and the launches whose workers are jobs of a scheduler."""
+"""Executors by name, ours and those of other packages, and the launches whose workers are jobs of a scheduler."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from aimv2.base.errors import unknown
+from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked
 from sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
 from sweeps.executors.base import Executor
-from sweeps.executors.local import DebugExecutor, LocalExecutor
-from sweeps.executors.slurm import SlurmExecutor
 
-EXECUTORS: Mapping[str, type[Executor]] = {
-    "debug": DebugExecutor,
-    "local": LocalExecutor,
-    "slurm": SlurmExecutor,
+GROUP = "aimv2.executors"  # of entry points; ours need none, so that a snapshot of the code finds them
+BUILT_IN = {
+    "debug": "sweeps.executors.local:DebugExecutor",
+    "local": "sweeps.executors.local:LocalExecutor",
+    "slurm": "sweeps.executors.slurm:SlurmExecutor",
+    "ray": "sweeps.executors.ray:RayExecutor",
 }
+EXTRAS = {"ray"}  # executors that need the optional dependencies of their name
 
 
-def default_values() -> dict[str, dict[str, Any]]:
-    """Return the keys of each executor with their defaults, by its name."""
-    return {name: dataclasses.asdict(executor()) for name, executor in EXECUTORS.items()}  # type: ignore[call-overload]
+def executor_names() -> list[str]:
+    """Return the names that ``executor=`` takes; nothing is imported."""
+    return [*BUILT_IN, *sorted({one.name for one in entry_points(group=GROUP)} - set(BUILT_IN))]
 
 
-def executor_of(values: Mapping[str, Any]) -> Executor:
-    """Return the executor with these values.
+def chosen_executor(words: Sequence[str], default: str = "local") -> str:
+    """Return the name of the executor that the words of a command line choose."""
+    return {key: value for key, _, value in (word.partition("=") for word in words)}.get("executor", default)
+
+
+def executor_values(name: str) -> dict[str, dict[str, Any]]:
+    """Return the choices of ``executor=``: that of this name with its keys and their defaults, the others empty.
 
     Raises:
-        UsageError: a value is not allowed.
+        UsageError: it cannot be loaded.
     """
-    if (name := values["cluster"]) not in EXECUTORS:
-        raise unknown("executor.cluster", str(name), EXECUTORS)
-    executor: Executor = checked("executor", EXECUTORS[name], dict(values))
+    values = {one: dict[str, Any]() for one in executor_names()}
+    if name in values:
+        values[name] = dataclasses.asdict(executor_class(name)())  # type: ignore[call-overload]
+    return values
+
+
+def executor_of(name: str, values: Mapping[str, Any]) -> Executor:
+    """Return the executor of this name with these values.
+
+    Raises:
+        UsageError: there is none, it cannot be loaded, or a value is not allowed.
+    """
+    executor: Executor = checked("executor", executor_class(name), dict(values))
     return executor
+
+
+def executor_class(name: str) -> type[Executor]:
+    """Import an executor and return its class.
+
+    Raises:
+        UsageError: there is none of this name, or it cannot be loaded.
+    """
+    if name in BUILT_IN:
+        entry = EntryPoint(name, BUILT_IN[name], GROUP)
+    elif (found := next(iter(entry_points(group=GROUP, name=name)), None)) is not None:
+        entry = found
+    else:
+        raise unknown("executor", name, executor_names())
+    try:
+        loaded = entry.load()
+        if not (isinstance(loaded, type) and issubclass(loaded, Executor) and dataclasses.is_dataclass(loaded)):
+            raise TypeError("it is no dataclass that inherits from sweeps.executors.base.Executor")
+    except Exception as error:  # of another package's code
+        package = f" of {entry.dist.name}" if entry.dist else ""
+        hint = (
+            f"; run: pip install 'aimv2-ablations[{name}]'" if name in EXTRAS and isinstance(error, ImportError) else ""
+        )
+        raise UsageError(f"executor={name} ({entry.value}{package}) cannot be loaded: {error}{hint}") from error
+    return loaded
 
 
 def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
     """Return a launch's jobs in the queue; None if its scheduler does not answer here, or if it has no jobs."""
-    return None if launch.jobs is None else EXECUTORS[launch.jobs.executor].queue_of(launch)
+    found = _scheduler_of(launch)
+    return None if found is None else found.queue(launch)
 
 
 def withdraw(launch: ActiveLaunch) -> str:
     """Withdraw the waiting jobs of a cancelled launch; return those that stay, with the reason."""
-    return "" if launch.jobs is None else EXECUTORS[launch.jobs.executor].withdraw(launch)
+    if launch.jobs is None:
+        return ""
+    found = _scheduler_of(launch)
+    return (
+        f"{launch.jobs.described}: executor={launch.jobs.executor} is not here"
+        if found is None
+        else found.withdraw(launch)
+    )
 
 
 def abandoned(runs_dir: Path) -> list[Path]:
-    """Return the folders of one's own launches that have no job in the queue any more, as after a scancel of all."""
+    """Return the folders of one's own launches that have no job in the queue any more, as if their scheduler's own
+    command has cancelled them."""
     launches = active_launches(runs_dir)
-    return [one.folder for one in launches if one.jobs and one.jobs.finalizer and queue_of(one) == []]
+    return [one.folder for one in launches if (found := _scheduler_of(one)) is not None and found.abandoned(one)]
 
 
 def end_abandoned(runs_dir: Path) -> None:
     for folder in abandoned(runs_dir):
         end(folder)
+
+
+def _scheduler_of(launch: ActiveLaunch) -> type[Executor] | None:
+    """Return the executor that has a launch's jobs; None if it has none, or its executor is not installed here."""
+    if launch.jobs is not None:
+        with contextlib.suppress(UsageError):
+            return executor_class(launch.jobs.executor)
+    return None

@@ -12,12 +12,12 @@ from ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, end, new_launch
+from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
 from sweeps.executors import slurm_commands
-from sweeps.executors.base import Executor, check_gpu_sharing
+from sweeps.executors.base import Executor, check_gpu_sharing, cores_per_run
 from sweeps.executors.slurm_commands import check_accepted
 from sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
-from sweeps.executors.slurm_resources import SlurmResources, cores_per_run
+from sweeps.executors.slurm_resources import SlurmResources
 from sweeps.freeze import FOLDER as CODE
 from sweeps.plan import Plan
 from sweeps.status.board import Board
@@ -27,10 +27,6 @@ from sweeps.tasks import Work, write_work
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SlurmExecutor(SlurmResources, Executor):
     """Workers as elements of a job array. A launch on a login node submits them and returns."""
-
-    @property
-    def speed_unknown(self) -> str:
-        return "the speed of the cluster's nodes is not known on this machine"
 
     def check(self, runs: Sequence[RunConfig]) -> None:
         """Refuse ranks that the nodes cannot hold, and runs that cannot share a GPU."""
@@ -62,27 +58,10 @@ class SlurmExecutor(SlurmResources, Executor):
         self._test_arrays(runs, runs_dir)
         return ""
 
-    def launch(self, plan: Plan, work: Work, reports_dir: Path, board: Board) -> bool:
-        """Submit workers for this work and the finalizer job, and return at once; errors as in ``submit``.
+    def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
+        """Submit workers for this work and the finalizer job, and return at once.
 
         A run that another launch has in the queue too is done by the worker that comes first.
-        """
-        jobs = self.submit(plan, work, reports_dir)
-        where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
-        board.console.print(
-            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which writes the report; `python"
-            f" sweeps/manage.py status{where}` shows their progress, and `cancel` ends them",
-            soft_wrap=True,
-        )
-        for request in plan.requests:
-            write_request(plan.runs_dir, request)
-        return False
-
-    def submit(self, plan: Plan, work: Work, reports_dir: Path | None) -> Jobs:
-        """Submit workers for this work and the finalizer job.
-
-        Args:
-            reports_dir: where the finalizer job writes the report; None for runs of no study.
 
         Raises:
             UsageError: SLURM refuses; nothing stays in the queue.
@@ -94,19 +73,26 @@ class SlurmExecutor(SlurmResources, Executor):
             write_work(launch_dir, work)
             absolute = replace(plan, runs_dir=plan.runs_dir.resolve())
             reports_dir = None if reports_dir is None else reports_dir.resolve()
-            return submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir), work.tasks)
+            jobs = submit_workers(FinalizerJob(launch_dir, absolute, self, reports_dir), work.tasks)
         except BaseException:
             end(launch_dir)
             with contextlib.suppress(OSError):
                 (plan.runs_dir / LOGS / launch_dir.name).rmdir()  # unless something was submitted
             raise
+        last = "submits lost runs again" if reports_dir is None else "submits lost runs again and writes the report"
+        board.console.print(
+            f"submitted: {jobs.described}, then finalizer job {jobs.finalizer}, which {last}", soft_wrap=True
+        )
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
+        return False
 
     def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
         for run in {run.ranks: run for run in runs}.values():
             check_accepted(self.template(run, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE))
 
     @staticmethod
-    def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
+    def queue(launch: ActiveLaunch) -> list[Queued] | None:
         return None if launch.jobs is None else slurm_commands.queue_of(launch.folder, launch.jobs.cluster)
 
     @staticmethod

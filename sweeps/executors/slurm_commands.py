@@ -29,11 +29,16 @@ KEY_OF = {  # the key that a refusal of sbatch is about, by a word in it
     "node name": "executor.nodelist or executor.exclude",
     "gres": "executor.gres or executor.gpus_per_node",
     "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
+    "node count": "executor.nodes",
+    "memory": "executor.mem",
+    "cpu count": "executor.cpus_per_task",
     "time limit": "executor.minutes",
     "array": "executor.workers",
     "submit limit": "fewer executor.workers",
     "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
 }
+OF_A_NODE = ("node configuration", "node count", "memory", "cpu count", "gres", "feature")  # words about its resources
+ASKED = ("nodes", "ntasks_per_node", "cpus_per_task", "mem", "gres", "gpus_per_node", "constraint")
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
@@ -45,7 +50,24 @@ def check_accepted(template: submitit.SlurmExecutor) -> None:
     try:
         command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
     except UsageError as error:
-        raise UsageError(f"{error}; nothing was submitted") from error
+        compared = _compared(template) if any(word in str(error).lower() for word in OF_A_NODE) else ""
+        raise UsageError(f"{error}{compared}; nothing was submitted") from error
+
+
+def _compared(template: submitit.SlurmExecutor) -> str:
+    """Say what a job asks for and what the nodes have; empty if SLURM does not tell."""
+    asked = {key: template.parameters[key] for key in (*ASKED, "partition") if key in template.parameters}
+    where = [f"--partition={asked['partition']}"] if "partition" in asked else []
+    with contextlib.suppress(UsageError):
+        answer = command("sinfo", "--noheader", "--exact", "--format=%D|%c|%m|%G|%f", *where)
+        kinds = (line.split("|") for line in dict.fromkeys(answer.splitlines()) if line.count("|") == 4)
+        nodes = [
+            f"{number} with {cores} cores, {memory} MB, gres {gres}, features {features.strip()}"
+            for number, cores, memory, gres, features in kinds
+        ]
+        text = ", ".join(f"{key}={value}" for key, value in asked.items())
+        return f". Requested per node: {text}. Nodes there: {'; '.join(nodes) or 'none'}"
+    return ""
 
 
 def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], *, is_repeated: bool = False) -> str:
@@ -57,7 +79,7 @@ def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], 
         UsageError: SLURM refuses it or cannot be reached.
     """
     name = template.parameters["job_name"]
-    before = {queued.job for queued in queue(name) or []}
+    before = {queued.array for queued in queue(name) or []}
     try:
         # submitit prints sbatch's complaints; we report them in a sentence
         with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), template.batch():
@@ -70,7 +92,7 @@ def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], 
                 f"{sentence}; squeue does not answer either. If it was accepted, withdraw it with: scancel"
                 f" --name={name}"
             ) from error
-        accepted = {queued.array for queued in now if queued.job not in before}
+        accepted = {queued.array for queued in now} - before
         for job in accepted:
             command("scancel", job)
         if is_repeated or not accepted:
@@ -120,7 +142,7 @@ def withdraw(active: ActiveLaunch) -> str:
 def queue(name: str) -> list[Queued] | None:
     """Return the queued jobs of this name, one entry per array element; None if squeue cannot be used here."""
     try:
-        answer = command("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%i|%T|%r")
+        answer = command("squeue", "--noheader", "--all", "--array", f"--name={name}", "--format=%F|%T|%r")
     except UsageError:
         return None
     return [Queued(*line.strip().split("|", 2)) for line in answer.splitlines() if line.count("|") >= 2]

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.executors.base import RunsPerGpu
+from sweeps.executors.base import RunsPerGpu, cores_per_run, cores_to_share
 from sweeps.freeze import worker_environment
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
@@ -24,7 +24,6 @@ OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("open-mode", "output", "requeue", "signal", "time"),
 }
 RESOURCES = re.compile("gpu|mem|cpu|core|task|exclusive")  # in a key's name; the finalizer job needs one core only
-GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 
 
@@ -48,7 +47,6 @@ class SlurmResources:
         setup: lines of shell before Python starts, such as ``module load cuda``.
     """
 
-    cluster: Literal["slurm"] = "slurm"
     workers: int | None = Field(default=None, gt=0)
     nodes: int = Field(default=1, gt=0)
     minutes: int = Field(default=240, gt=0)
@@ -113,7 +111,7 @@ class SlurmResources:
             template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run]) + _cores_to_share(run)
+        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run]) + cores_to_share(run)
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
@@ -136,13 +134,3 @@ class SlurmResources:
             more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
         template.update_parameters(**values, additional_parameters={"requeue": True} | more)
         return template
-
-
-def cores_per_run(runs: Sequence[RunConfig]) -> int:
-    """Return the cores that the largest of these runs needs: its threads and given loader processes."""
-    return max(run.threads + (0 if run.loader.num_workers == "auto" else run.loader.num_workers) for run in runs)
-
-
-def _cores_to_share(run: RunConfig) -> int:
-    """Return the cores that the runs of an element share for loader processes, whose number follows from them."""
-    return GPU_CORES if run.device == "cuda" and run.loader.num_workers == "auto" else 0

@@ -134,9 +134,9 @@ def in_queue(jobs: Jobs, queued: Sequence[Queued] | None) -> str:
     """Count a launch's jobs in the queue by state and reason, in words."""
     workers = jobs.described
     if queued is None:
-        return f"{workers}: UNKNOWN, squeue does not answer on this host"
+        return f"{workers}: UNKNOWN, {jobs.executor} does not answer on this host"
     if not queued:
-        return f"{workers}: no job of it is in SLURM's queue any more; launch the sweep again"
+        return f"{workers}: no job of it is in the queue of {jobs.executor} any more; launch the sweep again"
     counts = Counter(
         f"{job.state} ({job.reason})" if job.reason not in ("None", "") else job.state
         for job in queued

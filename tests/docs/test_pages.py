@@ -8,7 +8,7 @@ from ablations.catalogue import STUDIES
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.spec.objectives import REGISTRY
-from sweeps.executors.registry import default_values
+from sweeps.executors.registry import executor_values
 from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))
@@ -82,7 +82,7 @@ def test_keys_of_the_one_run_page_exist():
 
 
 def test_keys_of_the_cluster_page_exist():
-    known = default_values()["slurm"]
+    known = executor_values("slurm")["slurm"]
     keys = first_column(CLUSTER, "Keys")
     assert len(keys) > 10
     assert {key.removeprefix("executor.") for key in keys} <= set(known)

@@ -44,6 +44,9 @@ def cheap(words: list[str]) -> list[str]:
         overrides = [word for word in words[start + 1 :] if not word.startswith(("runs_dir=", "limit=", "executor"))]
         return ["python", *words[words.index("-m") : start], "cost", *overrides]
     if "sweeps/launch.py" in words and "--help" not in words:
-        kept = [word for word in words if not word.startswith(("limit=", "dry_run=", "executor="))]
-        return [*kept, "dry_run=true", "executor=slurm"]
+        kept = [
+            word for word in words if not word.startswith(("limit=", "dry_run=", "executor=local", "executor=debug"))
+        ]
+        cluster = [] if any(word.startswith("executor=") for word in kept) else ["executor=slurm"]
+        return [*kept, "dry_run=true", *cluster]
     return words

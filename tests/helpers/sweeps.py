@@ -1,9 +1,12 @@
-"""Arguments that make a sweep small enough to run in a test, and the display of a launch."""
+"""Arguments that make a sweep small enough to run in a test, the display of a launch, and one that is in progress."""
+
+import time
 
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import DEFAULT_SCALE
+from aimv2.runs.record import RunFolder
 from sweeps.executors.registry import queue_of
 from sweeps.status.board import Board
 from sweeps.status.runs import RunReader, board_looks
@@ -54,3 +57,17 @@ def board_of(plan, console=None, **more):
         return plan_status(plan, reader, board_looks(), queue_of=queue_of)
 
     return Board(read, console or Console(quiet=True), **more)
+
+
+def wait_for(find, process):
+    """Return what ``find`` finds, once it finds something, while the process runs."""
+    while not (found := find()):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    return found
+
+
+def training(folder):
+    """Return a run that has done a step, or None."""
+    runs = [RunFolder(path.parent, path.name) for path in (folder / "runs").glob("v2-*")]
+    return next((run for run in runs if (run.rows() or [{}])[-1].get("step", 0)), None)

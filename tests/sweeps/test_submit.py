@@ -71,6 +71,19 @@ def test_wrong_keys_are_refused_in_one_sentence(train, slurm, tmp_path, words, m
     assert slurm.submissions(tmp_path) == []
 
 
-def test_other_executors_are_of_sweeps(capsys):
-    assert main(["train", "executor=local"]) == 2
-    assert "unknown executor 'local'" in capsys.readouterr().err
+def test_an_unknown_executor_is_refused_with_those_that_exist(capsys):
+    assert main(["train", "executor=nowhere"]) == 2
+    assert "unknown executor 'nowhere'. Allowed: debug, local, ray, slurm." in capsys.readouterr().err
+
+
+@pytest.mark.exhaustive
+def test_an_executor_that_waits_prints_the_results(tmp_path, cache_dir, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *small_run(cache_dir, "executor=debug")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 runs done" in printed
+    assert "run folder: " in printed
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 2
+    assert active_launches(tmp_path / "runs") == []
+    assert main(["train", *small_run(cache_dir, "executor=debug", "optimizer.peak_lr=1e30")]) == 1
+    assert "failed, not finite" in capsys.readouterr().out

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from ablations.catalogue import STUDIES
-from ablations.expand import expand
+from ablations.expand import Cell, expand
 from ablations.request import Request, write_request
 from sweeps.active_launches import Jobs, new_launch, write_jobs
 from sweeps.executors.slurm_jobs import FinalizerJob
@@ -29,6 +29,11 @@ def request_of(tiny):
         return Request(study=study, cells=cells, arguments=("sweep=prefix_ratio",))
 
     return make
+
+
+@pytest.fixture
+def plan(tiny, tmp_path):
+    return Plan("a test", [Cell(arm="one", seed=seed, config=replace(tiny, seed=seed)) for seed in (0, 1)], tmp_path)
 
 
 @pytest.fixture

@@ -1,27 +1,86 @@
-"""Executors by their names, and launches that are jobs of a scheduler."""
+"""Executors by their names, those of other packages, and launches that are jobs of a scheduler."""
+
+import sys
+from dataclasses import replace
 
 import pytest
 
 from aimv2.base.errors import UsageError
+from sweeps.active_launches import active_launches
 from sweeps.executors.local import DebugExecutor, LocalExecutor
-from sweeps.executors.registry import EXECUTORS, default_values, end_abandoned, executor_of
+from sweeps.executors.registry import (
+    BUILT_IN,
+    abandoned,
+    chosen_executor,
+    end_abandoned,
+    executor_class,
+    executor_names,
+    executor_of,
+    executor_values,
+    queue_of,
+    withdraw,
+)
 from sweeps.executors.slurm import SlurmExecutor
+from tests.helpers.plugins import install
 
 
 def test_an_executor_is_made_from_its_values():
-    values = default_values()
-    assert executor_of(values["debug"]) == DebugExecutor()
-    assert executor_of(values["local"] | {"workers": 3}) == LocalExecutor(workers=3)
-    assert executor_of(values["slurm"] | {"more": ["hold"]}) == SlurmExecutor(more=("hold",))
+    values = {name: executor_values(name)[name] for name in ("debug", "local", "slurm")}
+    assert executor_of("debug", values["debug"]) == DebugExecutor()
+    assert executor_of("local", values["local"] | {"workers": 3}) == LocalExecutor(workers=3)
+    assert executor_of("slurm", values["slurm"] | {"more": ["hold"]}) == SlurmExecutor(more=("hold",))
     with pytest.raises(UsageError, match=r"executor: workers: Input should be greater than 0"):
-        executor_of(values["slurm"] | {"workers": 0})
-    with pytest.raises(UsageError, match=r"unknown executor.cluster 'here'. Allowed: debug, local, slurm"):
-        executor_of(values["local"] | {"cluster": "here"})
+        executor_of("slurm", values["slurm"] | {"workers": 0})
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_an_executor_bears_its_name(name):
-    assert EXECUTORS[name]().cluster == name
+def test_the_last_word_chooses_the_executor():
+    assert chosen_executor(["sweep=eos", "executor.workers=2"]) == "local"
+    assert chosen_executor(["executor=slurm", "executor.minutes=2"]) == "slurm"
+    assert chosen_executor([], "slurm") == "slurm"
+
+
+def test_only_the_keys_of_the_chosen_executor_are_read():
+    values = executor_values("local")
+    assert list(values) == executor_names()
+    assert [name for name in values if values[name]] == ["local"]
+    assert executor_values("nowhere") == {name: {} for name in executor_names()}
+
+
+def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path, monkeypatch):
+    install(tmp_path, "toy", "toys:Toy", monkeypatch)
+    with pytest.raises(UsageError, match=r"unknown executor 'to'\. Did you mean 'toy'\?|Allowed: .*toy"):
+        executor_class("to")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("", "has no attribute 'Toy'"),
+        ("import a_package_that_is_missing", "No module named 'a_package_that_is_missing'"),
+        ("1 / 0", "division by zero"),
+        ("class Toy: ...", "it is no dataclass that inherits from sweeps.executors.base.Executor"),
+    ],
+)
+def test_an_executor_that_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch, source, reason):
+    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=source)
+    with pytest.raises(UsageError) as error:
+        executor_class("toy")
+    assert str(error.value).startswith("executor=toy (toys:Toy of toy-executors) cannot be loaded: ")
+    assert reason in str(error.value)
+    assert "pip install" not in str(error.value)
+
+
+def test_ours_take_precedence_over_an_entry_point_of_the_same_name(tmp_path, monkeypatch):
+    install(tmp_path, "local", "toys:Toy", monkeypatch, toys="1 / 0")
+    assert executor_class("local") is LocalExecutor
+    assert executor_names() == list(BUILT_IN)
+
+
+def test_an_executor_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "sweeps.executors.ray", raising=False)
+    with pytest.raises(UsageError, match=r"cannot be loaded: .*ray.*; run: pip install 'aimv2-ablations\[ray\]'"):
+        executor_class("ray")
 
 
 @pytest.mark.parametrize(("cluster", "is_ended"), [("here", True), ("elsewhere", False)])
@@ -34,3 +93,18 @@ def test_a_launch_without_jobs_in_the_queue_is_ended_on_its_own_cluster(launched
     slurm.queue()
     end_abandoned(runs_dir)
     assert launched.exists() != is_ended
+
+
+def test_the_jobs_of_an_executor_that_is_not_installed_are_unknown(launched, small):
+    """Another user's launch must not end the commands of this one."""
+    (active,) = active_launches(small[1].runs_dir)
+    active = replace(active, jobs=replace(active.jobs, executor="elsewhere"))
+    assert queue_of(active) is None
+    assert withdraw(active) == "2 workers as array 7: executor=elsewhere is not here"
+
+
+def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
+    runs_dir = small[1].runs_dir
+    assert abandoned(runs_dir) == [launched]
+    (launched / "jobs.json").unlink()
+    assert abandoned(runs_dir) == []

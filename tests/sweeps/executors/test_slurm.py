@@ -52,12 +52,11 @@ def test_the_array_is_withdrawn_where_the_finalizer_job_is_refused(request_of, s
     assert not list(tmp_path.glob("runs/studies/*"))
 
 
-def test_launch_prints_how_to_follow_it(request_of, slurm, small, tmp_path):
+def test_launch_prints_what_it_has_submitted(request_of, slurm, small, tmp_path):
     _, plan = small
     console = Console(record=True, width=300)
     EXECUTOR.launch(plan, plan.work(plan.remaining()), tmp_path / "reports", board_of(plan, console))
     assert re.search(
-        r"submitted: 2 workers as array 7, then finalizer job 8, which writes the report; `python sweeps/manage\.py"
-        r" status runs_dir=.*/runs` shows their progress",
+        r"submitted: 2 workers as array 7, then finalizer job 8, which submits lost runs again and writes the report",
         console.export_text(),
     )

@@ -1,6 +1,7 @@
 """Answers of SLURM's commands."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,26 @@ def test_a_refusal_is_one_sentence(template, slurm, answer, sentence):
         check_accepted(template)
 
 
+def test_a_refusal_says_what_was_requested_and_what_nodes_have(slurm, tiny, tmp_path):
+    executor = replace(EXECUTOR, partition="main", mem="9000GB", cpus_per_task=4)
+    template = executor.template(tiny, folder=tmp_path / "jobs", name="sweep-1", code=tmp_path)
+    answer = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
+    slurm.refuse("sbatch", answer)
+    nodes = r"printf '2|8|64000|gpu:a100:4|a100\n2|8|64000|gpu:a100:4|a100\n1|16|128000|(null)|(null)\n'"
+    slurm.put("sinfo", f'[ "$*" = "--noheader --exact --format=%D|%c|%m|%G|%f --partition=main" ] && {nodes}')
+    with pytest.raises(UsageError) as error:
+        check_accepted(template)
+    assert str(error.value) == (
+        "SLURM's sbatch reports: Requested node configuration is not available (executor.mem, executor.cpus_per_task or"
+        " executor.gres). Requested per node: cpus_per_task=4, mem=9000GB, partition=main. Nodes there: 2 with 8 cores,"
+        " 64000 MB, gres gpu:a100:4, features a100; 1 with 16 cores, 128000 MB, gres (null), features (null); nothing"
+        " was submitted"
+    )
+    slurm.refuse("sinfo", "sinfo: error: no")
+    with pytest.raises(UsageError, match=r"or executor\.gres\); nothing was submitted"):
+        check_accepted(template)
+
+
 def test_a_missing_command_is_one_sentence(template, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UsageError, match="there is no sbatch on this machine; is it a login node"):
@@ -63,8 +84,8 @@ def test_the_queue_is_read(slurm, tmp_path):
     def described(jobs):
         return in_queue(jobs, queue_of(tmp_path, jobs.cluster))
 
-    slurm.queue("7_0|RUNNING|None", "7_1|PENDING|Resources", "7_2|PENDING|Resources", "8|PENDING|Dependency")
-    assert queue("sweep-1")[1] == Queued("7_1", "PENDING", "Resources")
+    slurm.queue("7|RUNNING|None", "7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency")
+    assert queue("sweep-1")[1] == Queued("7", "PENDING", "Resources")
     assert described(Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
     slurm.queue()
     assert queue_of(tmp_path, "here") == []
@@ -96,7 +117,7 @@ def test_a_submission_accepted_without_an_answer_is_withdrawn_and_repeated(templ
         f"echo x >> {count}; if [ $(wc -l < {count}) = 1 ]; then echo '{TIMED_OUT}' >&2; exit 1; fi;"
         " echo 'Submitted batch job 8'",
     )
-    slurm.put("squeue", f"if [ -e {count} ] && [ ! -e {withdrawn} ]; then echo '7_0|PENDING|None'; fi")
+    slurm.put("squeue", f"if [ -e {count} ] && [ ! -e {withdrawn} ]; then echo '7|PENDING|None'; fi")
     slurm.put("scancel", f"echo $* > {withdrawn}")
     assert submit(template, [print, print]) == "8"
     assert withdrawn.read_text().strip() == "7"
@@ -114,8 +135,8 @@ def test_an_unknown_submission_is_reported_with_the_command_that_withdraws_it(te
 @pytest.mark.parametrize(
     ("queue", "withdrawn", "is_ended"),
     [
-        (["7_0|PENDING|Resources", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
-        (["7_0|RUNNING|None", "7_1|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
+        (["7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
+        (["7|RUNNING|None", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
         (["8|PENDING|JobHeldUser"], ["8"], True),
     ],
 )
@@ -131,6 +152,6 @@ def test_withdraw_reports_what_stays_in_the_queue(launched, slurm):
     (active,) = active_launches(launched.parents[1])
     slurm.refuse("squeue", "")
     assert withdraw(active) == "2 workers as array 7: SLURM does not answer; cancel again when it does"
-    slurm.queue("7_0|PENDING|Resources")
+    slurm.queue("7|PENDING|Resources")
     slurm.refuse("scancel", "scancel: error: Kill job error on job id 7: Access/permission denied")
     assert withdraw(active).endswith("SLURM's scancel reports: Kill job error on job id 7: Access/permission denied")

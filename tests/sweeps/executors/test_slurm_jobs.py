@@ -57,7 +57,7 @@ def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp
     called = tmp_path / "called"
     slurm.put("sacct", f"touch {called}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
     EXECUTOR.launch(plan, plan.work(plan.runs), tmp_path / "reports", board_of(plan))
-    slurm.queue("7_0|RUNNING|None", "7_1|PENDING|Resources")
+    slurm.queue("7|RUNNING|None", "7|PENDING|Resources")
     (active,) = active_launches(plan.runs_dir)
     assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(active.jobs, queue(active.folder.name))
     array, finalizer = slurm.submissions(plan.runs_dir)

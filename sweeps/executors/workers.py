@@ -1,0 +1,148 @@
+"""The workers of a launch that waits for them: started, watched and replaced."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aimv2.base.errors import UsageError
+from aimv2.runs.lease import Watch, is_released
+from sweeps.active_launches import LOGS, WORKERS, cancelled, runs_dir_of, skipped
+from sweeps.freeze import freeze, import_path, worker_environment
+from sweeps.status.board import Board
+from sweeps.tasks import OpenTasks, Work
+from sweeps.worker import WorkerReport, read_report
+
+POLL_SECONDS = 1.0
+STOP_SECONDS = 30  # that interrupted workers have to save checkpoints
+MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
+
+Poll = Callable[[], int | None]  # returns None while a worker runs, as Popen.poll does
+Start = Callable[[str], Poll]  # starts a worker, given its name
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A launch whose workers can be started.
+
+    Attributes:
+        folder: its own, in the runs folder.
+        num_workers: how many run at a time; there may be more, one after the other.
+        board: shows its progress, and has the console.
+    """
+
+    work: Work
+    folder: Path
+    num_workers: int
+    board: Board
+
+    @property
+    def code(self) -> Path:
+        """The snapshot of the code from which workers import our packages."""
+        return freeze(runs_dir_of(self.folder))
+
+    def environment(self, cores: int) -> dict[str, str]:
+        """Return the environment variables that a worker needs, whose ranks have so many cores each."""
+        return worker_environment(self.work.configs[0], cores) | {"PYTHONPATH": import_path(self.code)}
+
+    def log_of(self, name: str) -> Path:
+        """Return the path of a worker's log, which outlives the launch."""
+        return runs_dir_of(self.folder) / LOGS / self.folder.name / f"{name}.log"
+
+    def about(self, name: str, **values: Any) -> dict[str, Any]:
+        """Return what a worker has to know, for ``sweeps.worker``: paths that any host sees, and more of its values."""
+        paths = {"launch_dir": str(self.folder.resolve()), "log": str(self.log_of(name).resolve())}
+        return {"name": name, **paths, **values}
+
+
+@dataclass
+class StartedWorker:
+    """A worker of a launch: its state, and how many attempts there were when it was started."""
+
+    name: str
+    num_attempts: int
+    poll: Poll
+
+
+def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
+    """Keep workers as long as runs are free, until all tasks are over; return their reports.
+
+    Raises:
+        KeyboardInterrupt: the launch was cancelled, and its workers have ended; or it was interrupted.
+        UsageError: the problem of a worker, or workers end before they try a run.
+    """
+    workers = list[StartedWorker]()
+    try:
+        return _keep(workers, launched, start)
+    except KeyboardInterrupt:
+        if any(worker.poll() is None for worker in workers):
+            launched.board.console.print(
+                "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C again"
+                " to return without waiting for them",
+                style="yellow",
+                soft_wrap=True,
+            )
+        raise
+
+
+def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> list[WorkerReport]:
+    """Keep these workers, as ``keep_workers``."""
+    launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
+    reports, num_idle = list[WorkerReport](), 0
+    task_list, left_out = launched.work.task_list(runs_dir_of(launch_dir)), dict[str, str]()
+
+    def open_tasks() -> OpenTasks:
+        for run, reason in skipped(launch_dir).items() - left_out.items():
+            left_out[run] = reason
+            board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
+        return task_list.open_tasks().without(left_out)
+
+    while not (now := open_tasks()).is_over or workers:
+        ended = [worker for worker in workers if worker.poll() is not None]
+        is_cancelled = cancelled(launch_dir) is not None
+        for worker in ended:
+            workers.remove(worker)
+            report = report_of(worker, launched)
+            reports.append(report)
+            if report.problem:
+                raise UsageError(report.problem)
+            # A worker that ran out of time without a try waited for a slot.
+            is_excused = is_cancelled or report.was_out_of_time
+            is_idle = now.free and now.num_attempts == worker.num_attempts and not is_excused
+            num_idle = num_idle + 1 if is_idle else 0
+            if num_idle == MAX_IDLE:
+                logs = runs_dir_of(launch_dir) / LOGS
+                raise UsageError(f"workers end before they try a run; their logs are in {logs}")
+        # All at first, and later those that ended: a worker that is just starting may take what is free.
+        folders = [launch_dir / WORKERS / worker.name for worker in workers]
+        is_starting = not all(folder.exists() for folder in folders)
+        num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
+        if (now.is_over or is_cancelled) and num_stopped == len(workers):
+            break
+        most = 0 if is_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
+        for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
+            name = uuid.uuid4().hex[:12]
+            workers.append(StartedWorker(name, now.num_attempts, start(name)))
+        board.update()
+        if not all(worker.poll() is not None for worker in workers) or now.held or now.unsure:
+            time.sleep(POLL_SECONDS)
+    if cancelled(launch_dir) is not None:
+        raise KeyboardInterrupt
+    return reports
+
+
+def _is_stopped(worker: Path, watch: Watch) -> bool:
+    """True if a worker with this folder has no heartbeat any more, though it has not ended."""
+    return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
+
+
+def report_of(worker: StartedWorker, launched: Launched) -> WorkerReport:
+    """Return a worker's report. One that died is taken to have done no work."""
+    report = read_report(launched.folder, worker.name)
+    if report is None:
+        text = f"a worker ended early; its log is {launched.log_of(worker.name)}"
+        launched.board.console.print(text, style="red", soft_wrap=True)
+        report = WorkerReport()
+    return report

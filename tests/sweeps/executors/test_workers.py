@@ -1,0 +1,148 @@
+"""The workers of a launch: kept, replaced, and not started for ever."""
+
+import json
+import time
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+
+from aimv2.base.errors import UsageError
+from aimv2.base.files import write_json
+from aimv2.runs.lease import Presence, holder
+from aimv2.runs.record import MAX_STALLED
+from sweeps.active_launches import active_launches, cancel, new_launch
+from sweeps.executors.workers import MAX_IDLE, Launched, StartedWorker, keep_workers, report_of
+from sweeps.worker import WorkerReport
+from tests.helpers.sweeps import board_of
+
+
+def ended(launch_dir, name, report):
+    """Return the state of a worker that has ended with this report; None if it died."""
+    folder = launch_dir / "workers" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if report is not None:
+        write_json(folder / "report.json", asdict(report))
+    return lambda: 0
+
+
+@pytest.fixture
+def launch_dir(plan):
+    return new_launch(plan.runs_dir, "test", plan.runs)
+
+
+@pytest.fixture
+def keep(plan, launch_dir, monkeypatch):
+    """Keep this number of workers until all runs are done, without waiting."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def keep(num_workers, start):
+        return keep_workers(Launched(plan.work(plan.runs), launch_dir, num_workers, board_of(plan)), start)
+
+    return keep
+
+
+@pytest.mark.parametrize("report", [WorkerReport(), None])
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, launch_dir, report):
+    names = []
+
+    def start(name):
+        names.append(name)
+        return ended(launch_dir, name, report)
+
+    with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
+        keep(num_workers=1, start=start)
+    assert len(names) == MAX_IDLE
+
+
+def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
+    reports = [WorkerReport(was_out_of_time=True)] * (2 * MAX_IDLE)
+
+    def start(name):
+        if reports:
+            return ended(launch_dir, name, reports.pop())
+        for run in plan.runs.values():
+            for _ in range(MAX_STALLED):
+                with run.acquire(plan.cell_of[run.name].config):
+                    pass  # workers die
+        return ended(launch_dir, name, WorkerReport())
+
+    keep(num_workers=1, start=start)
+    assert not reports
+    assert sum(run.num_attempts for run in plan.runs.values()) == 2 * MAX_STALLED
+
+
+def test_a_killed_worker_is_replaced_while_another_one_works(plan, keep, launch_dir):
+    """It was not, until all other workers had ended."""
+    first, second = plan.runs.values()
+    started = []
+
+    def start(name):
+        started.append(name)
+        if len(started) == 1:
+            ended(launch_dir, name, WorkerReport(done=[first.name]))
+            return lambda: 0 if second.is_done else None
+        attempt = second.acquire(plan.cell_of[second.name].config)
+        if len(started) == 2:
+            with attempt:
+                pass
+            return ended(launch_dir, name, None)
+        with attempt:  # the replacement does both runs
+            attempt.publish({})
+        with first.acquire(plan.cell_of[first.name].config) as attempt:
+            attempt.publish({})
+        return ended(launch_dir, name, WorkerReport(done=[second.name]))
+
+    keep(num_workers=2, start=start)
+    assert len(started) == 3
+    assert plan.remaining() == []
+
+
+def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir):
+    started = []
+
+    def start(name):
+        folder = launch_dir / "workers" / name
+        folder.mkdir(parents=True)
+        Presence(folder)
+        started.append(name)
+        if len(started) == 1:  # as if its heartbeat had been watched for the grace period
+            (folder / "holder.json").write_text(json.dumps(holder(folder) | {"process_start": "1"}))
+            return lambda: None
+        for run in plan.runs.values():
+            with run.acquire(plan.cell_of[run.name].config) as attempt:
+                attempt.publish({})
+        return ended(launch_dir, name, WorkerReport())
+
+    keep(num_workers=1, start=start)
+    assert len(started) == 2
+    assert plan.remaining() == []
+
+
+def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep, launch_dir):
+    """The first worker that ended had all others stopped."""
+    first, second = plan.runs.values()
+    looks = iter(range(3))
+
+    def start(name):
+        if first.acquire(plan.cell_of[first.name].config) is not None:
+            return lambda: None if next(looks, None) is not None else 0
+        second.acquire(plan.cell_of[second.name].config)
+        cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
+        return ended(launch_dir, name, WorkerReport())
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(num_workers=2, start=start)
+    assert next(looks, None) is None
+
+
+def test_a_dead_worker_reports_no_work(plan, tmp_path):
+    console = Console(record=True)
+    worker = StartedWorker("one", 0, lambda: 0)
+    launch_dir = new_launch(tmp_path, "test", [])
+    launched = Launched(plan.work([]), launch_dir, 1, board_of(plan, console))
+    assert report_of(worker, launched) == WorkerReport()
+    log = f"{tmp_path}/workers/{launch_dir.name}/one.log"
+    assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
+    ended(launch_dir, "one", WorkerReport(done=["a"]))
+    assert report_of(worker, launched) == WorkerReport(done=["a"])
