@@ -10,9 +10,11 @@ from pathlib import Path
 
 from ablations.catalogue import STUDIES
 from ablations.claims import CLAIMS, Claim
+from ablations.request import read_request, requested_names
 from ablations.study import SEARCH_SUFFIX
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
+from aimv2.runs.record import entries
 from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from analysis.evidence.joined import joined
 from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
@@ -120,13 +122,15 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     if plan.blind:
         print(f"{name} is not testable at this scale: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
+    path = plan.checks_dir / plan.folder / FILE
+    before = _written(path)
     if status := launch(plan.launch):
         print(f"{name} has no verdict: {_failure(status, plan, own)}")
         return INTERRUPTED if status in (INTERRUPTED, -signal.SIGINT) else ERROR
     if own["dry_run"] == "true":
         print(f"{name} was not run (dry run)")
         return STATUS[Word.UNDECIDED]
-    if "executor=slurm" in others:
+    if _written(path) == before and _has_open_runs(Path(own["runs_dir"]), plan.folder):
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
     answers = _answers_of_plan(claim, plan)
@@ -137,6 +141,20 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     if others:
         print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(others)} count too.")
     return STATUS[Word(answers["all"].word)]
+
+
+def _written(path: Path) -> int | None:
+    """Return when a file was written, in nanoseconds; None if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _has_open_runs(runs_dir: Path, folder: str) -> bool:
+    """True if a study was launched, or is about to be, and has runs without a result."""
+    if folder not in requested_names(runs_dir):
+        return True
+    found = entries(runs_dir)
+    names = [cell.name for cell in read_request(runs_dir, folder, STUDIES).cells]
+    return any(name not in found or found[name].state != "done" for name in names)
 
 
 def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:

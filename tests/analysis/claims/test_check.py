@@ -185,8 +185,12 @@ def test_without_runs_the_claim_is_undecided(tmp_path, capsys, more):
     assert more in calls[0]
     shown = capsys.readouterr().out
     assert "is supported" not in shown
-    if more == "dry_run=true":
-        assert shown.endswith(f"{CLAIM} was not run (dry run)\n")
+    end = (
+        f"{CLAIM} was not run (dry run)"
+        if more == "dry_run=true"
+        else "type the same command again when they are done."
+    )
+    assert shown.endswith(f"{end}\n")
 
 
 def test_a_claim_without_a_study_is_not_testable(capsys):
