@@ -16,7 +16,10 @@ ARGUMENTS = ("launch.py", "sweep=prefix_ratio", "executor=slurm")
             ("executor.account=nobody",),
             "Invalid account or account/partition combination specified (executor",
         ),
-        (("executor.mem=9000GB",), "Requested node configuration is not available (executor.mem"),
+        (
+            ("executor.mem=9000GB",),
+            "executor.gres). Requested per node: cpus_per_task=1, mem=9000GB. Nodes there: 2 with 1 cores, ",
+        ),
         (("executor.nodes=3", "ranks=8"), "ranks=8 cannot be spread evenly over executor.nodes=3"),
     ],
 )
