@@ -1,7 +1,6 @@
 """``python -m aimv2 train executor=NAME``: one run, and its untrained encoder, by the workers of an executor."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from rich.console import Console
 
@@ -16,8 +15,8 @@ from sweeps.executors.registry import chosen_executor, end_abandoned, executor_o
 from sweeps.finish import finish
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader
-from sweeps.status.status import plan_status
+from sweeps.status.runs import RunReader, board_looks
+from sweeps.status.status import SweepStatus, plan_status
 
 TITLE = "train"  # of such launches, in the place of a study
 
@@ -52,8 +51,12 @@ def submit_command(overrides: Sequence[str]) -> int:
         # Their speed is that of the workers, so a limit on time is refused.
         check_limits(limits, price(work.configs, lambda run: None), num_workers=1)
         end_abandoned(runs_dir)
-        read = partial(plan_status, plan, RunReader(reads_all_first=False), queue_of=queue_of)
-        if not executor.launch(plan, work, None, Board(read, console)):
+        reader = RunReader()
+
+        def progress() -> SweepStatus:
+            return plan_status(plan, reader, board_looks(), queue_of=queue_of)
+
+        if not executor.launch(plan, work, None, Board(progress, console)):
             where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
             console.print(
                 f"`python sweeps/manage.py logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}`"
