@@ -53,12 +53,6 @@ def test_a_worker_starts_the_ranks_of_its_runs_and_does_all_runs(executor, tiny,
     assert len(list(tmp_path.glob("workers/*/*.log"))) == (executor is not DEBUG)
 
 
-def test_an_unwritable_run_folder_ends_the_launch_in_one_sentence(plan, tmp_path):
-    (tmp_path / plan.cells[0].name).write_text("in the way")
-    with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
-
-
 @pytest.mark.exhaustive
 def test_killed_workers_lose_nothing(started, tmp_path, cache_dir):
     process = started(*ARGUMENTS, "executor=local", "executor.workers=2")
