@@ -114,7 +114,7 @@ class RunReader:
         self._times = ArmTimes()
         self._lost: dict[str, Entry] = {}  # entries of done runs without a result
         self._first_result = random.randrange(2**32)  # so that repeated commands look at others
-        self._is_over: dict[tuple[str, int, int], bool] = {}
+        self._is_over: dict[tuple[str, Entry, int], bool] = {}
 
     def entries(self, plan: Plan, looks: Looks) -> dict[str, Entry]:
         """Return ``record.entries`` without runs whose results were deleted, as far as they are looked at, in turn."""
@@ -140,19 +140,18 @@ class RunReader:
             launches: the active ones that do a run, by its name. They repeat runs that lost their workers or failed
                 before: these wait.
         """
-        looks, launches = looks or Looks(), launches or {}
+        looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - found.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
-                self._runs[name].note = "its result was deleted" if name in self._lost.keys() - found.keys() else ""
+                self._runs[name].note = "its result was deleted" if name in lost else ""
             if name in found and found[name].state == "done":
                 self._times.learn(cell.arm, plan.runs_dir / name)
         self._found = found
         left = [name for name in plan.cell_of if name in found and found[name].state != "done"]
         due = looks.take("runs", self._due(plan, left, looks))
-        times = {
-            arm: self._times.of(arm, cell.config) for arm, cell in {c.arm: c for c in plan.cell_of.values()}.items()
-        }
+        arms = {cell.arm: cell.config for cell in plan.cell_of.values()}
+        times = {arm: self._times.of(arm, config) for arm, config in arms.items()}
         for run in self._runs.values():
             run.evaluation_seconds = times.get(run.arm, {}).get("evaluation_seconds")
         for name in due:
@@ -187,7 +186,7 @@ class RunReader:
 
     def _repeats(self, launch: ActiveLaunch, plan: Plan, name: str, entry: Entry) -> bool:
         task = Task(name, plan.cell_of[name].config, launch.after.get(name, 0))
-        key = (name, entry.attempt, task.after)
+        key = (name, entry, task.after)
         if key not in self._is_over:
             self._is_over[key] = task.is_over(entry, plan.runs_dir)
         return not self._is_over[key]
