@@ -117,11 +117,9 @@ def single_status(
     for name in order[:MAX_SINGLE]:
         with contextlib.suppress(UsageError):  # it has just begun, or is of a version that this one cannot read
             config = from_dict(read_json(runs_dir / name / "config.json"))
-            cells.append(
-                Cell(
-                    arm=config.objective.name if config.budget.samples else "untrained", seed=config.seed, config=config
-                )
-            )
+            arm = config.objective.name if config.budget.samples else "untrained"
+            cell = Cell(arm=arm, seed=config.seed, config=config)
+            cells += [cell] if cell.name == name else []  # this version may name it differently
     if not cells:
         return None
     status = plan_status(Plan(SINGLE, cells, runs_dir), reader, looks, queue_of=queue_of)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -274,5 +275,9 @@ def test_active_single_runs_come_first_and_their_number_is_bounded(tiny, tmp_pat
             attempt.publish(METRICS, train_flops=1)
     with RunFolder(tmp_path, signature(configs[0])).acquire(configs[0]):
         found = single(tmp_path)
+        shutil.copytree(tmp_path / found.runs[0].run, tmp_path / "v1-000000000000")  # of another version
+        again = single(tmp_path)
+    assert len(again.runs) == status.MAX_SINGLE - 1
+    assert again.code == "5 more single runs are not shown"
     assert [run.state for run in found.runs] == ["running"] + ["done"] * (status.MAX_SINGLE - 1)
     assert found.code == "3 more single runs are not shown"
