@@ -20,7 +20,7 @@ from pathlib import Path
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, replacing, user, write_json
 from aimv2.runs import index
-from aimv2.runs.lease import Presence, is_held
+from aimv2.runs.lease import HEARTBEAT_SECONDS, TIMING, Presence, is_held
 
 FOLDER = "launches"
 ABOUT = "launch.json"
@@ -30,6 +30,7 @@ JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
 LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
+WORKER = TIMING._replace(heartbeat_seconds=2 * HEARTBEAT_SECONDS)  # its run has a heartbeat too
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
@@ -155,7 +156,7 @@ def worker_of(launch_dir: Path, name: str) -> Iterator[Path]:
     """
     own = launch_dir / WORKERS / name
     own.mkdir(parents=True)
-    with Presence(own):
+    with Presence(own, timing=WORKER):
         yield own
 
 

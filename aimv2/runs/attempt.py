@@ -136,10 +136,10 @@ class Attempt:
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._events.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-            self._flush()
+            self._flush(is_quick=True)
 
-    def _flush(self) -> None:
-        self._lease.check()  # here, so that a run stops soon, not after hours
+    def _flush(self, *, is_quick: bool = False) -> None:
+        self._lease.check(is_quick=is_quick)  # here, so that a run stops soon, not after hours
         self._rows.flush()
         self._events.flush()
         self._flushed_at = time.monotonic()

@@ -94,10 +94,10 @@ class Lease(Presence):
     def number(self) -> int:
         return int(self.folder.name)
 
-    def check(self) -> None:
-        """Raise LeaseLostError if a later attempt or a result exists."""
+    def check(self, *, is_quick: bool = False) -> None:
+        """Raise LeaseLostError if a later attempt or a result exists; a quick check does not look for the latter."""
         run = self.folder.parents[1]
-        if attempt_folder(run, self.number + 1).exists() or (run / "result.json").exists():
+        if attempt_folder(run, self.number + 1).exists() or (not is_quick and (run / "result.json").exists()):
             raise LeaseLostError(self.folder)
 
 

@@ -5,6 +5,7 @@ optimizer and the number of steps are all there is. A checkpoint is a folder of 
 named by its step, that any number of ranks can load, whether each holds whole weights or shards of them.
 """
 
+import contextlib
 import shutil
 import sys
 from collections import defaultdict
@@ -97,10 +98,13 @@ def save(
     def write() -> None:
         try:
             write_shards(copied, path, folder / PARTIAL / path.name, about, group=world.saving, on_written=check)
-        finally:
+        except BaseException:
             if world.rank == 0:
                 shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+            raise
         if world.rank == 0:
+            with contextlib.suppress(OSError):  # files of an earlier process
+                (folder / PARTIAL).rmdir()
             for other in set(_saved(folder)) - {path}:
                 shutil.rmtree(other, ignore_errors=True)
             then()

@@ -33,9 +33,10 @@ METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 
 
 @pytest.fixture
-def prefix_request(tiny):
+def prefix_request(tiny, tmp_path):
     study = replace(STUDY, controls=())
-    base = replace(tiny, budget=replace(tiny.budget, samples=80))
+    data = replace(tiny.data, cache_dir=str(tmp_path / "cache"))  # without times of runs of other tests
+    base = replace(tiny, budget=replace(tiny.budget, samples=80), data=data)
     return Request(study=study, cells=expand(study, base, arms=["uniform", "causal"], seeds=range(3)), arguments=())
 
 
