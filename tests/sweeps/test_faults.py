@@ -140,8 +140,17 @@ class Faults:
         return True
 
     def _done(self):
-        paths = sorted(self.runs_dir.glob("v2-*/result.json"))
-        return [path for path in paths if path not in self._garbage]
+        """Return the results of the study. Those of trials are in the journal, and are not measured again."""
+        paths = (self.runs_dir / name / "result.json" for name in self._requested("prefix_ratio"))
+        return [path for path in sorted(paths) if path.exists() and path not in self._garbage]
+
+    def _requested(self, study="*"):
+        """Return the names of the runs that were requested."""
+        names = set()
+        for path in self.runs_dir.glob(f"studies/{study}/*.json"):
+            with contextlib.suppress(OSError, ValueError):  # a full disk
+                names.update(cell["run"] for cell in json.loads(path.read_text())["cells"])
+        return names
 
     def _running(self):
         return [one.process.pid for one in self.launchers if one.process is not None]
@@ -189,8 +198,7 @@ class Faults:
 
     def blocked_run(self):
         """A file lies where a run's folder is to be."""
-        names = {name for one in self.runs_dir.glob("studies/*/*.json") for name in self._requested(one)}
-        free = sorted(name for name in names if not (self.runs_dir / name).exists())
+        free = sorted(name for name in self._requested() if not (self.runs_dir / name).exists())
         if not free:
             return False
         path = self.runs_dir / self.draw.choice(free)
@@ -220,11 +228,6 @@ class Faults:
         with contextlib.suppress(OSError):
             os.truncate(path := self.draw.choice(found), path.stat().st_size // 2)
         return True
-
-    def _requested(self, path):
-        with contextlib.suppress(OSError, ValueError):
-            return [cell["run"] for cell in json.loads(path.read_text())["cells"]]
-        return []
 
 
 @pytest.fixture
