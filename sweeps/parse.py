@@ -101,7 +101,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         note=note,
         executor=executor,
         limits=limits,
-        clock=_clock(values, executor, is_measured=is_priced and (is_dry_run or bool(limits))),
+        clock=_clock(executor, is_measured=is_priced and (is_dry_run or bool(limits))),
         reports_dir=Path(values["reports_dir"]),
         is_dry_run=is_dry_run,
         is_detached=checked("detach", bool, values["detach"]),
@@ -154,12 +154,11 @@ def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     return values | {name: checked(name, str, values[name]) for name in ("runs_dir", "reports_dir")}
 
 
-def _clock(values: Mapping[str, Any], executor: Executor, *, is_measured: bool) -> Clock:
-    """Return the clock of this machine. A calibration run takes a while, so only where the time is requested."""
+def _clock(executor: Executor, *, is_measured: bool) -> Clock:
+    """Return the clock of this machine. A calibration run takes seconds, so only where the time is requested."""
     if executor.speed_unknown:
         return lambda config: None
-    keep = not values["dry_run"] or Path(values["data"]["cache_dir"]).is_dir()  # a dry run makes no folder
-    return MachineClock(keep=keep, measure=calibrate if is_measured else None)
+    return MachineClock(measure=calibrate if is_measured else None)
 
 
 def _requested(

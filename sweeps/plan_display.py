@@ -188,7 +188,7 @@ def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
         )
         return f"{described}; the time is not known: {reason}"
     longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
-    return f"{duration(wall)} of training and evaluation on {described}{longest}"
+    return f"{duration(wall)} of training and evaluation on {described}{longest}{cost.basis}"
 
 
 def _arms_table(

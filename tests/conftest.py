@@ -40,7 +40,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup with SIGHUP
 def cache_dir(tmp_path_factory):
     """Return a data cache for the whole session, shared by the processes of pytest-xdist."""
     folder = tmp_path_factory.getbasetemp().parent / "aimv2-cache"
-    folder.mkdir(exist_ok=True)  # a dry run keeps its measurements only where a cache is
+    folder.mkdir(exist_ok=True)
     return str(folder)
 
 

@@ -133,7 +133,7 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
         loading_of(one, setup_of(one))  # this and the next refuse a run that cannot fit the memory
         check_evaluation(one)
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
-    clock = MachineClock(keep=True, measure=calibrate if is_timed else None)
+    clock = MachineClock(measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
     console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
     if config.budget.samples:
@@ -161,8 +161,8 @@ def _reused(config: RunConfig, runs_dir: Path) -> Training | None:
 
 def _time_needed(cost: Price) -> str:
     if cost.seconds is None:
-        return "the time is not known, because no such run has finished here"
-    return f"{duration(cost.seconds)} of training and evaluation, at the speed measured here"
+        return "the time is not known, because nothing like it has run here"
+    return f"{duration(cost.seconds)} of training and evaluation, at the speed measured here{cost.basis}"
 
 
 def _described_setup(config: RunConfig) -> str:

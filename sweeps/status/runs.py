@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 from ablations.expand import Cell
 from aimv2.base.errors import Cause
-from aimv2.run.pricing.left import ArmTimes, training_left
+from aimv2.run.pricing.left import EvaluationTimes, training_left
 from aimv2.run.pricing.price import duration
-from aimv2.run.pricing.recorded import Times
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries
@@ -111,7 +110,7 @@ class RunReader:
     def __init__(self) -> None:
         self._runs: dict[str, RunStatus] = {}
         self._found: Mapping[str, Entry] = {}
-        self._times = ArmTimes()
+        self._times = EvaluationTimes()
         self._lost: dict[str, Entry] = {}  # entries of done runs without a result
         self._first_result = random.randrange(2**32)  # so that repeated commands look at others
         self._is_over: dict[tuple[str, Entry, int], bool] = {}
@@ -153,10 +152,10 @@ class RunReader:
         arms = {cell.arm: cell.config for cell in plan.cell_of.values()}
         times = {arm: self._times.of(arm, config) for arm, config in arms.items()}
         for run in self._runs.values():
-            run.evaluation_seconds = times.get(run.arm, {}).get("evaluation_seconds")
+            run.evaluation_seconds = times.get(run.arm)
         for name in due:
             cell = plan.cell_of[name]
-            _update(self._runs[name], cell, RunFolder(plan.runs_dir, name), found[name], times[cell.arm])
+            _update(self._runs[name], cell, RunFolder(plan.runs_dir, name), found[name])
         for name in left:
             run, entry = self._runs[name], found[name]
             if run.state in ("failed", "waiting"):
@@ -201,7 +200,7 @@ def _from_index(cell: Cell, entry: Entry | None) -> RunStatus:
     return run
 
 
-def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, times: Times) -> None:
+def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None:
     """Read the folder of a run that has no result."""
     attempt = attempt_folder(folder.path, entry.attempt)
     row = last_row(attempt)
@@ -216,7 +215,7 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry, times: 
         if run.samples >= run.budget:
             run.seconds_left = evaluation - silent if evaluation is not None and evaluation > silent else None
         elif run.images_per_second:
-            training = training_left(cell.config, run.samples, run.images_per_second, times)
+            training = training_left(cell.config, run.samples, run.images_per_second)
             run.seconds_left = training + (evaluation or 0.0)
         run.note = "; ".join(_notes(run, attempt, row, silent, cell.config.log.every_steps))
     elif entry.state == "running" and folder.is_done:  # since the index was read

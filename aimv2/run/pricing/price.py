@@ -26,10 +26,12 @@ class RunSeconds(NamedTuple):
     Attributes:
         training: steps of training.
         evaluation: everything else: start, held-out curve, evaluation at the end.
+        estimated_from: the measured runs of other shapes that it follows from, in words.
     """
 
     training: float
     evaluation: float
+    estimated_from: frozenset[str] = frozenset()
 
 
 Clock = Callable[[RunConfig], RunSeconds | None]
@@ -52,6 +54,7 @@ class Price:
         longest_seconds: those of the longest run.
         weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
         checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
+        estimated_from: as in ``RunSeconds``, of all runs.
     """
 
     flops: int
@@ -59,6 +62,7 @@ class Price:
     longest_seconds: float | None
     weights_bytes: int
     checkpoint_bytes: int
+    estimated_from: frozenset[str] = frozenset()
 
     def wall_seconds(self, num_workers: int) -> float | None:
         """Return the time until all runs are done by so many workers; each run has one worker."""
@@ -69,6 +73,13 @@ class Price:
     def disk_bytes(self, num_workers: int) -> int:
         """Return the most disk that is in use at any time: all weights, and checkpoints of one run per worker."""
         return self.weights_bytes + num_workers * self.checkpoint_bytes
+
+    @property
+    def basis(self) -> str:
+        """Return in words what the time is estimated from; empty if runs of these shapes were measured."""
+        first, *others = sorted(self.estimated_from) or [""]
+        more = f" and {len(others)} more" * bool(others)
+        return f", estimated from {first}{more}" if first else ""
 
     def described(self, num_workers: int) -> str:
         """Return FLOPs and disk in words."""
@@ -104,18 +115,20 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
         longest_seconds=max(seconds, default=0.0) if is_known else None,
         weights_bytes=sum(one.weights_bytes for one in prices),
         checkpoint_bytes=max((one.checkpoint_bytes for one in prices), default=0),
+        estimated_from=frozenset[str]().union(*(one.estimated_from for one in prices)),
     )
 
 
 @cache
 def _price(run: RunConfig, clock: Clock) -> Price:
     samples, time = run.budget.samples, clock(run)
-    seconds = None if time is None else sum(time)
+    seconds = None if time is None else time.training + time.evaluation
     own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
     weights = BYTES_PER_PARAMETER * num_parameters(own)
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
-    return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints)
+    estimated_from = time.estimated_from if time else frozenset()
+    return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints, estimated_from)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Times of runs by their shape, in the cache folder: of finished runs, and of short ones that measure this machine.
+"""The table of recorded times, in the cache folder: of finished runs, and of short ones that measure this machine.
 
 Nothing here imports torch.
 """
@@ -6,100 +6,142 @@ Nothing here imports torch.
 import contextlib
 import hashlib
 import json
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
+from aimv2.run.pricing.effort import evaluation_effort, training_effort
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import last_rows, rows_at
 
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows
+TIMES = "times"  # a folder of the cache: a file for each shape
 
-Times = dict[str, float]
+Part = Literal["training", "evaluation"]
+# How much more or less effort than a measured run one may take that is estimated from it. A short run is evaluated on
+# a small part of the data.
+MAX_RATIO: dict[Part, float] = {"training": 8.0, "evaluation": 100.0}
+EFFORTS = {"training": training_effort, "evaluation": evaluation_effort}
 
 
-def shapes(run: Mapping[str, Any], hardware: str) -> list[str]:
-    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
+class RecordedTime(NamedTuple):
+    """Seconds that a part of a run took: a training sample, or the start and the evaluation at the end.
 
-    Args:
-        run: the config as nested dicts of JSON values.
+    Attributes:
+        shape: all that they depend on, as a hash; see ``shapes``.
+        machine: the part of it that no effort can be scaled by.
+        effort: seconds by ``aimv2.run.pricing.effort``.
+        run: the name of the run; empty for a short one, of which nothing else is kept.
     """
+
+    part: Part
+    shape: str
+    machine: str
+    effort: float
+    seconds: float
+    run: str
+
+
+def machine_of(run: RunConfig) -> str:
+    return f"{hardware(run.device)}, {run.threads} threads, {run.precision}"
+
+
+def shapes(config: RunConfig) -> dict[Part, str]:
+    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on."""
+    run, machine = to_dict(config), machine_of(config)
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
-    machine = (run["precision"], hardware, run["threads"])
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
     evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}
     data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
     evaluated = model | {"encoder": encoder | {"attention": None}}
-    names = [_hash("evaluation", evaluated, objective, evaluation, data, *machine)]
+    names: dict[Part, str] = {"evaluation": _hash("evaluation", evaluated, objective, evaluation, data, machine)}
     if run["budget"]["samples"]:
         # Causal attention is that with a prefix of one patch.
         attention = "prefix" if encoder["attention"] == "causal" else encoder["attention"]
         trained = model | {"encoder": encoder | {"attention": attention}}
-        start = run.get("start", {})  # older records have none
-        differing = [value for key in ("frozen", "teacher_encoder") if (value := start.get(key))]
-        differing += run.get("native", {}).get("areas", [])
-        names.append(_hash(trained, objective, run["budget"]["batch_size"], *machine, *differing))
+        differing = [run["start"][key] for key in ("frozen", "teacher_encoder")] + [run["native"]["areas"]]
+        names["training"] = _hash(trained, objective, run["budget"]["batch_size"], machine, differing)
     return names
 
 
-def run_times(run: Path) -> Times:
-    """Return the times of a finished run.
-
-    Returns:
-        ``evaluation_seconds``, with the start of the run; and if it was trained, ``images_per_second`` of its training
-        steps and ``curve_seconds_per_pair``, of one held-out pair in one point of the curve.
+def seconds_of(run: Path) -> dict[Part, float]:
+    """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps.
 
     Raises:
-        UsageError, OSError, KeyError, TypeError: its record is incomplete.
+        UsageError, OSError, ValueError, KeyError, TypeError: its record is incomplete.
     """
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
-    attempt = attempt_folder(run, result["attempt"])
     if not config["budget"]["samples"]:
-        return {"evaluation_seconds": result["seconds"]}
-    first = rows_at(attempt, [0])[0]
-    rows = last_rows(attempt, SPEED_BYTES)
-    speed = statistics.median(row["images_per_second"] for row in rows if "images_per_second" in row)
-    curve_seconds = result["train_seconds"] - first["seconds"] - config["budget"]["samples"] / speed
-    curve_pairs = config["evaluation"]["curve_points"] * config["evaluation"]["curve_pairs"]
+        return {"evaluation": result["seconds"]}
+    attempt = attempt_folder(run, result["attempt"])
+    speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
+    start = rows_at(attempt, [0])[0]["seconds"]
     return {
-        "images_per_second": speed,
-        "curve_seconds_per_pair": max(curve_seconds, 0.0) / curve_pairs,
-        "evaluation_seconds": first["seconds"] + result["seconds"] - result["train_seconds"],
+        "training": 1 / statistics.median(speeds),
+        "evaluation": start + result["seconds"] - result["train_seconds"],
     }
 
 
-def remember(config: RunConfig, run: Path) -> None:
-    """Keep the times of a finished run of this process, for plans of runs of its shape on this hardware."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a full disk, or a run of no step
-        times = run_times(run)
-        for shape in shapes(to_dict(config), hardware(config.device)):
-            keep_times(config, shape, times)
+def remember(config: RunConfig, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
+    """Write the times of a finished run of this process to the table, in place of older ones of its shape.
+
+    Args:
+        is_short: the run is a short one, which is not kept.
+
+    Returns:
+        These times, even if the cache cannot be written; none if the run's record is incomplete.
+    """
+    try:
+        seconds = seconds_of(run)
+    except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
+        return []
+    machine, name, found = machine_of(config), "" if is_short else run.name, []
+    for part, shape in shapes(config).items():
+        measured = RecordedTime(part, shape, machine, EFFORTS[part](config), seconds[part], name)
+        found.append(measured)
+        with contextlib.suppress(OSError):  # a full disk, or one that is not ours
+            folder = Path(config.data.cache_dir) / TIMES
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / f"{shape}.json", measured._asdict())
+    return found
 
 
-def keep_times(config: RunConfig, shape: str, times: Times) -> None:
-    """Write times to the cache folder of a run, in place of older ones of that shape."""
-    path = _file(config, shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, times)
+def recorded(cache_dir: Path) -> list[RecordedTime]:
+    """Return the table of a cache folder, without files that are broken."""
+    found = []
+    for path in sorted((cache_dir / TIMES).glob("*.json")):
+        with contextlib.suppress(UsageError, TypeError):
+            found.append(RecordedTime(**read_json(path)))
+    return found
 
 
-def kept_times(config: RunConfig, shape: str) -> Times | None:
-    """Return the times that a run's cache folder has for a shape; None if there are none, or they are broken."""
-    with contextlib.suppress(UsageError):
-        found = read_json(_file(config, shape))
-        if isinstance(found, dict) and found:
-            return found
-    return None
+def nearest(config: RunConfig, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
+    """Return the seconds of a part of a run on this machine, and the measurement that they follow from.
 
+    That is one of the same shape, or the one whose effort is nearest, times the ratio of the efforts.
 
-def _file(config: RunConfig, shape: str) -> Path:
-    return Path(config.data.cache_dir) / "speed" / f"{shape}.json"
+    Returns:
+        None if nothing like it was measured.
+    """
+    machine, shape, effort = machine_of(config), shapes(config)[part], EFFORTS[part](config)
+    own = [one for one in table if (one.part, one.machine) == (part, machine)]
+    for one in own:
+        if one.shape == shape:
+            return one.seconds, one
+    if not own:
+        return None
+    distances = [abs(math.log(effort / one.effort)) for one in own]
+    best = min(range(len(own)), key=distances.__getitem__)
+    if distances[best] > math.log(MAX_RATIO[part]):
+        return None
+    return own[best].seconds * effort / own[best].effort, own[best]
 
 
 def _hash(*parts: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.cli import main
+from aimv2.run.pricing.recorded import TIMES
 from tests.helpers.own_data import own_source
 from tests.helpers.training import small_run
 
@@ -35,7 +36,7 @@ def new_cache(cache_dir, tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()
     for path in Path(cache_dir).iterdir():
-        if path.name != "speed":
+        if path.name != TIMES:
             (folder / path.name).symlink_to(path)
     return str(folder)
 
@@ -70,7 +71,7 @@ def test_price_and_setup_are_printed_before_a_run_starts_and_its_time_once_such_
     flops = float(re.search("^price: at most (.*) training FLOPs; ", price)[1])
     done = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/result.json")]
     assert 0 < max(result["train_flops"] for result in done) <= flops
-    assert price.endswith("the time is not known, because no such run has finished here")
+    assert price.endswith("the time is not known, because nothing like it has run here")
     assert re.fullmatch(r"setup: 16 samples in batches of 8; predicted memory 0\.6 of [\d.]+ GB", setup)
     assert "price" not in train(cache=new_cache)[1], "both runs are done"
     status, printed, errors = train("seed=1", "limit=1GB,1FLOPs", cache=new_cache)

@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from ablations.expand import Cell
-from aimv2.base.errors import UsageError
 from aimv2.config.signature import untrained
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.plan import Plan

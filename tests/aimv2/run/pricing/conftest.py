@@ -10,18 +10,25 @@ from aimv2.config.signature import signature
 
 
 @pytest.fixture
-def record(tmp_path):
-    """Write the record of a run that started for 1 s, measured a curve, and was evaluated for ``evaluation`` s."""
+def tiny(tiny, tmp_path):
+    """With a cache folder of its own."""
+    return replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache")))
 
-    def write(config, *, speed=100.0, curve=4.0, evaluation=10.0):
+
+@pytest.fixture
+def record(tmp_path):
+    """Write the record of a run that started for 1 s, measured a curve for 4 s, and was evaluated for ``evaluation``
+    s."""
+
+    def write(config, *, speed=100.0, evaluation=10.0):
         run = tmp_path / signature(config)
         attempt = run / "attempts" / "0002"
-        attempt.mkdir(parents=True)
+        attempt.mkdir(parents=True, exist_ok=True)
         samples, rows = config.budget.samples, []
         if samples:
             rows = [{"step": 0, "seconds": 1.0}] + [{"step": n, "images_per_second": speed} for n in (1, 2, 3)]
             rows[1]["images_per_second"] = speed / 10  # the first step warms up
-        train_seconds = 1.0 + (samples / speed + curve if samples else 0.0)
+        train_seconds = 1.0 + (samples / speed + 4.0 if samples else 0.0)
         files = {
             run / "config.json": to_dict(config),
             run / "result.json": {"attempt": 2, "seconds": train_seconds + evaluation, "train_seconds": train_seconds},
@@ -32,9 +39,3 @@ def record(tmp_path):
         return run
 
     return write
-
-
-@pytest.fixture
-def tiny(tiny, tmp_path):
-    """With a cache folder of its own."""
-    return replace(tiny, data=replace(tiny.data, cache_dir=str(tmp_path / "cache")))

@@ -1,80 +1,83 @@
-"""Times of finished runs, against records with known numbers."""
+"""The table of times, against records with known numbers."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aimv2.config.signature import untrained
-from aimv2.run.pricing.clock import MachineClock
-from aimv2.run.pricing.recorded import remember, run_times
+from aimv2.config.paths import replaced
+from aimv2.config.signature import signature, untrained
+from aimv2.run.pricing.recorded import EFFORTS, TIMES, nearest, recorded, remember, seconds_of
 
 
 @pytest.fixture
-def remembered(record):
-    """Record a run, and keep its times."""
+def table(record):
+    """Return the table after these runs, as another process reads it."""
 
-    def keep(config, **values):
-        remember(config, record(config, **values))
+    def read(*runs):
+        for run in runs:
+            remember(run, record(run))
+        return recorded(Path(runs[0].data.cache_dir))
 
-    return keep
-
-
-def test_times_are_those_of_the_record(tiny, record):
-    points = tiny.evaluation.curve_points * tiny.evaluation.curve_pairs
-    assert run_times(record(tiny)) == pytest.approx(
-        {"images_per_second": 100, "curve_seconds_per_pair": 4 / points, "evaluation_seconds": 11}
-    )
-    assert run_times(record(untrained(tiny))) == pytest.approx({"evaluation_seconds": 11})
+    return read
 
 
-def test_a_clock_takes_the_times_of_the_last_run(tiny, remembered):
+def test_seconds_are_those_of_the_record(tiny, record):
+    assert seconds_of(record(tiny)) == pytest.approx({"training": 1 / 100, "evaluation": 1 + 10})
+    assert seconds_of(record(untrained(tiny))) == pytest.approx({"evaluation": 11})
+
+
+def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
     for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0)):
-        remembered(replace(tiny, seed=seed), speed=speed, evaluation=evaluation)
-    here = MachineClock(measure=None)
-    double = replace(tiny, budget=replace(tiny.budget, samples=32), seed=9)
-    assert here(double) == pytest.approx((32 / 200, 4 + 1 + 20))
-    assert here(untrained(double)) == pytest.approx((0, 1 + 20))
+        remember(replace(tiny, seed=seed), record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation))
+    table = recorded(Path(tiny.data.cache_dir))
+    assert {one.run for one in table} == {signature(replace(tiny, seed=1))}
+    longer = replaced(tiny, {"budget.samples": 32, "seed": 9})
+    assert nearest(longer, "training", table)[0] == pytest.approx(1 / 200)
+    assert nearest(untrained(longer), "evaluation", table)[0] == pytest.approx(1 + 20)
 
 
 @pytest.mark.parametrize(
-    "other",
-    [
-        lambda run: replace(run, model=replace(run.model, patch_px=2)),
-        lambda run: replace(run, budget=replace(run.budget, batch_size=4)),
-        lambda run: replace(run, threads=2),
-        lambda run: replace(run, native=replace(run.native, areas=(8, 16))),
-        lambda run: replace(run, precision="bfloat16"),
-        lambda run: replace(run, evaluation=replace(run.evaluation, num_pairs=64)),
-    ],
+    "change",
+    [{"model.patch_px": 2}, {"budget.batch_size": 4}, {"model.decoder.depth": 3}, {"start.frozen": ("encoder",)}],
+    ids=str,
 )
-def test_runs_of_another_shape_do_not_count(tiny, remembered, other):
-    remembered(other(tiny))
-    assert MachineClock(measure=None)(tiny) is None
+def test_a_run_of_another_shape_takes_the_nearest_times_the_ratio_of_efforts(tiny, table, change):
+    other, far = replaced(tiny, change), replaced(tiny, {"model.encoder.depth": 12})
+    seconds, source = nearest(other, "training", table(tiny, far))
+    assert source.run == signature(tiny)
+    ratio = EFFORTS["training"](other) / EFFORTS["training"](tiny)
+    assert ratio != 1
+    assert seconds == pytest.approx(ratio / 100)
 
 
-def test_causal_runs_take_the_time_of_prefix_runs(tiny, remembered):
-    remembered(tiny)
-    encoder = replace(tiny.model.encoder, attention="causal")
-    causal = replace(tiny, model=replace(tiny.model, encoder=encoder))
-    assert MachineClock(measure=None)(causal) == MachineClock(measure=None)(tiny) is not None
+@pytest.mark.parametrize("change", [{"threads": 2}, {"precision": "bfloat16"}, {"model.encoder.depth": 64}], ids=str)
+def test_a_run_on_another_machine_or_with_another_order_of_effort_is_not_known(tiny, table, change):
+    other = replaced(tiny, change)
+    assert nearest(other, "training", table(tiny)) is None
+    assert nearest(other, "training", table(tiny, other))[1].run == signature(other)
 
 
-def test_a_frozen_encoder_takes_a_time_of_its_own(tiny, remembered):
-    frozen = replace(tiny, start=replace(tiny.start, frozen=("encoder",)))
-    remembered(frozen)
-    assert MachineClock(measure=None)(tiny) is None
-    assert MachineClock(measure=None)(frozen) is not None
+def test_causal_runs_take_the_time_of_prefix_runs(tiny, table):
+    causal = replaced(tiny, {"model.encoder.attention": "causal"})
+    seconds, source = nearest(causal, "training", table(tiny))
+    assert seconds == pytest.approx(1 / 100)
+    assert source.run == signature(tiny)
 
 
-def test_runs_on_other_hardware_do_not_count(tiny, remembered, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("aimv2.run.pricing.recorded.hardware", lambda device: "another CPU")
-        remembered(tiny)
-    assert MachineClock(measure=None)(tiny) is None
-
-
-def test_a_record_without_times_is_skipped(tiny, record):
-    run = record(tiny)
+def test_a_record_without_times_and_a_broken_file_are_skipped(tiny, record, table):
+    assert len(table(tiny)) == 2
+    broken, other = sorted((Path(tiny.data.cache_dir) / TIMES).iterdir())
+    broken.write_text("{")
+    assert len(recorded(Path(tiny.data.cache_dir))) == 1
+    other.write_text(json.dumps({"images_per_second": 3}))
+    assert recorded(Path(tiny.data.cache_dir)) == []
+    run = record(replace(tiny, seed=1))
     (run / "result.json").write_text("[]")
-    remember(tiny, run)
-    assert MachineClock(measure=None)(tiny) is None
+    assert remember(replace(tiny, seed=1), run) == []
+
+
+def test_times_that_cannot_be_written_are_returned(tiny, record):
+    nowhere = replaced(tiny, {"data.cache_dir": "/dev/null/cache"})
+    assert [one.seconds for one in remember(nowhere, record(nowhere))] == pytest.approx([11, 1 / 100])
