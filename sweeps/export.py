@@ -1,12 +1,11 @@
-"""Copies of what runs have recorded, for Weights & Biases. A run's id is its name, so that a later export adds what is
-new, a run that was interrupted and resumed is one run, and none is there twice."""
+"""Upload of final values to Weights & Biases or MLflow: of runs, to the ones that their rows were sent to while they
+trained, and the verdicts of the report of their study."""
 
-import contextlib
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,137 +14,90 @@ from ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.serialization import flatten
-from aimv2.runs.attempt import pictures_of
-from aimv2.runs.events import PICTURES, scalars_of
-from aimv2.runs.record import RunFolder, State
+from aimv2.runs.record import RunFolder
+from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
 
-FOLDER = "exports/wandb"  # in the runs folder
+FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A run that was started.
+    """Final values of a run or of a report.
 
     Attributes:
-        name: of the run.
-        arm, seed: its place in the sweep; empty and the run's own seed if it was named alone.
-        config: values by path.
-        rows: those of the attempt that made the result, or of the latest one.
-        metrics: the final metrics that apply to the run; empty before it is done.
-        started: seconds since 1970 from which the rows' seconds count, about.
-        pictures: of predictions, by step.
+        name: the run's, or that of the study.
+        arm: of the run in the sweep; empty if it was named alone.
+        config: values by path, for display.
+        values: final metrics and place in the sweep, or the report's answer, differences and verdicts.
     """
 
     name: str
-    arm: str
-    seed: int
-    state: State
-    config: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    started: float = 0.0
-    pictures: Mapping[int, Path] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return f"{self.arm}, seed {self.seed}" if self.arm else self.name
-
-    def time_of(self, row: Mapping[str, Any]) -> float:
-        """Return the time of a row in seconds since 1970."""
-        return self.started + float(row.get("seconds", 0.0))
+    arm: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, float | str]
 
 
-def records(runs_dir: Path, name: str) -> list[Record]:
-    """Return the runs of a sweep that were started, or the run whose name begins so.
+def records(runs_dir: Path, name: str, reports_dir: Path) -> list[Record]:
+    """Return the finished runs of a sweep and its report, if there is one; or the run whose name begins so.
 
     Raises:
-        UsageError: there is no such sweep or run, or none of its runs was started.
+        UsageError: there is no such sweep or run, or none of its runs is done.
     """
-    places: dict[str, tuple[str, int | None]]
     if BEGINNING.fullmatch(name):
         runs = [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob(f"{name}*"))]
         if len(runs) != 1:
             raise UsageError(f"{len(runs)} runs in {str(runs_dir)!r} begin with {name!r}; name exactly one")
-        places = {runs[0].name: ("", None)}
+        found = [_of_run(runs[0], "")] if runs[0].is_done else []
     else:
         request = read_request(runs_dir, name, STUDIES, owner=user())
-        runs = [RunFolder(runs_dir, cell.name) for cell in request.cells]
-        places = {cell.name: (cell.arm, cell.seed) for cell in request.cells}
-    found = [_record(run, *places[run.name]) for run in runs if run.measured() is not None]
+        cells = {cell.name: (RunFolder(runs_dir, cell.name), cell.arm) for cell in request.cells}
+        found = [_of_run(run, arm) for run, arm in cells.values() if run.is_done]
     if not found:
-        raise UsageError(f"no run of {name} was started yet in {str(runs_dir)!r}; there is nothing to export")
-    return found
+        raise UsageError(f"no run of {name} is done yet in {str(runs_dir)!r}; there is nothing to export")
+    report = reports_dir / name / "report.json"
+    return [*found, *([_of_report(name, report)] if report.exists() else [])]
 
 
-def _record(run: RunFolder, arm: str, seed: int | None) -> Record:
-    attempt, config = run.measured(), read_json(run.path / "config.json")
-    assert attempt is not None, "it was started"
-    rows = run.rows()
-    resumed: dict[str, Any] = {}
-    with contextlib.suppress(UsageError):  # the attempt has just begun
-        resumed = read_json(attempt / "manifest.json").get("resumed") or {}
-    # The rows before that step are of earlier attempts.
-    before = next((row.get("seconds", 0.0) for row in rows if row["step"] == resumed.get("step")), 0.0)
-    values = run.result()["metrics"] if run.is_done else {}
-    return Record(
-        name=run.name,
-        arm=arm,
-        seed=config["seed"] if seed is None else seed,
-        state=run.state(),
-        config=flatten(config),
-        rows=rows,
-        metrics={name: metric["value"] for name, metric in values.items() if metric["value"] is not None},
-        started=(attempt / "holder.json").stat().st_mtime - before,
-        pictures=pictures_of(attempt),
-    )
+def _of_run(run: RunFolder, arm: str) -> Record:
+    config = read_json(run.path / "config.json")
+    metrics = {f"final/{name}": one["value"] for name, one in run.result()["metrics"].items()}
+    place: dict[str, float | str] = {"arm": arm, "seed": config["seed"]}
+    values = place | {name: value for name, value in metrics.items() if value is not None}
+    return Record(name=run.name, arm=arm, config=flatten(config), values=values)
 
 
-def export(records: Sequence[Record], project: str, runs_dir: Path) -> str:
-    """Write an offline run for each record in place of an earlier one, or with WANDB_MODE=online, the steps that the
-    server lacks. Return where the runs are.
+def _of_report(name: str, path: Path) -> Record:
+    report = read_json(path)
+    values: dict[str, float | str] = {"answer": report["answer"]}
+    for arm, found in report["numbers"]["comparisons"].items():
+        values |= {f"difference/{arm}/{key}": found[key] for key in ("mean", "low", "high") if found[key] is not None}
+        values[f"observed/{arm}"] = str(found["observed"])
+    values |= {f"verdict/{claim}": found["word"] for claim, found in report["numbers"]["verdicts"].items()}
+    return Record(name=name, values=values)
+
+
+def export(records: Sequence[Record], project: str, runs_dir: Path, uri: str | None = None) -> str:
+    """Set the final values of each record in its run; return where they are.
+
+    Args:
+        project: the tracker's project or experiment; empty is that of rows.
+        uri: of an MLflow; None is Weights & Biases.
 
     Raises:
-        UsageError: the package wandb is missing.
+        UsageError: the package is missing.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise UsageError(
-            f"export needs the package wandb ({error}); install it: pip install 'aimv2-ablations[exporters]'"
-        ) from error
-    folder, mode = runs_dir / FOLDER, os.environ.get("WANDB_MODE", "offline")
+    folder = runs_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
         for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
             shutil.rmtree(earlier)
-        _upload(record, project, folder, mode)
-    wandb.teardown()  # waits for its process, which writes the files
-    how = f"send them: wandb sync {folder}/wandb/offline-run-*" if mode == "offline" else f"in the project {project}"
-    return f"{len(records)} runs; {how}"
-
-
-def _upload(record: Record, project: str, folder: Path, mode: Any) -> None:
-    import wandb
-
-    run = wandb.init(
-        project=project,
-        id=record.name,
-        name=record.title,
-        group=record.arm or None,
-        config=dict(record.config),
-        dir=folder,
-        mode=mode,
-        resume="allow" if mode == "online" else None,  # offline there is no server to ask
-        reinit="finish_previous",
-        settings=wandb.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True),
-    )
-    first = run.step if run.resumed else 0
-    for row in record.rows:
-        if row["step"] >= first:
-            values: dict[str, Any] = {**scalars_of(row), "time": record.time_of(row)}
-            if row["step"] in record.pictures:
-                values[PICTURES] = wandb.Image(str(record.pictures[row["step"]]))
-            run.log(values, step=row["step"])
-    run.summary.update({f"final/{name}": value for name, value in record.metrics.items()})
-    run.finish(exit_code=1 if record.state == "failed" else 0)
+        tracker = partial(Mlflow, uri=uri) if uri else Wandb
+        try:
+            run = tracker(record.name, record.config, folder, project=project, group=record.arm)
+        except ImportError as error:
+            raise UsageError(f"export needs a package: {error}; install it: {INSTALL}") from error
+        run.summarise(record.values)
+        run.close("done")
+    there = uri or f"Weights & Biases; send what is offline: wandb sync {folder}/wandb/offline-run-*"
+    return f"{len(records)} records in {there}"

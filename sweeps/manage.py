@@ -23,6 +23,7 @@ from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.files import read_json, share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
+from aimv2.config.run_config import LogConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.runs.lease import is_released
@@ -54,8 +55,8 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
                                (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   replay RUN                   execute a finished run again and compare it with its record, step by step
-  export SWEEP|RUN             copy what is recorded to W&B; later exports add what is new. project= is its name there,
-                               by default the sweep's
+  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
+                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists
@@ -267,12 +268,12 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def export_command(arguments: Arguments) -> int:
-    from sweeps.export import BEGINNING, export, records  # here, because status loads faster without it
+    from sweeps.export import export, records  # here, because status loads faster without it
 
     name = Path(arguments.names[0]).name
-    found = records(arguments.runs_dir, name)
-    project = arguments.values.get("project", "aimv2" if BEGINNING.fullmatch(name) else name)
-    console.print(export(found, project, arguments.runs_dir), soft_wrap=True, markup=False)
+    found = records(arguments.runs_dir, name, Path(arguments.values.get("reports_dir", "reports")))
+    project, uri = arguments.values.get("project", ""), arguments.values.get("mlflow")
+    console.print(export(found, project, arguments.runs_dir, uri), soft_wrap=True, markup=False)
     return 0
 
 
@@ -292,7 +293,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
     "measure": (measure_command, "sweep", {"evaluation.", "to", *EXECUTOR}),
     "replay": (replay_command, "run", set()),
-    "export": (export_command, "sweep or run", {"project"}),
+    "export": (export_command, "sweep or run", {"project", "mlflow", "reports_dir"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
 
@@ -315,6 +316,7 @@ def replay(run: RunFolder) -> tuple[bool, list[str]]:
         raise UsageError(
             f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
         )
+    config = dataclasses.replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
     with tempfile.TemporaryDirectory() as folder:
         again = RunFolder(Path(folder), run.name)
         attempt = again.acquire(config)

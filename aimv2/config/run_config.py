@@ -147,11 +147,17 @@ class LogConfig:
         tensorboard: write metrics and pictures as TensorBoard events, too.
         picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
             if there are fewer. 1 is the last alone, 0 none.
+        wandb: send metrics to Weights & Biases too, while the run trains.
+        mlflow: the tracking URI of an MLflow that gets them, such as ``sqlite:///mlflow.db`` or that of a server.
+        trackio: send them to Trackio.
     """
 
     every_steps: int = Field(default=10, gt=0)
     tensorboard: bool = True
     picture_points: int = Field(default=3, ge=0)
+    wandb: bool = False
+    mlflow: str | None = None
+    trackio: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -20,6 +20,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
 from aimv2.runs.rows import read_rows
+from aimv2.runs.trackers import Trackers
 from aimv2.spec.items import table
 from aimv2.spec.metrics import Metric
 
@@ -53,6 +54,7 @@ class Attempt:
         self._started_cpu = time.process_time()
         self._rows: Any = None
         self._events = Events(self.folder, is_on=config.log.tensorboard)
+        self._trackers = Trackers(self.folder, config.log)
         self._flushed_at = float("-inf")
         self._num_bad = 0
         self._code, self._is_clean = "", False
@@ -80,6 +82,7 @@ class Attempt:
                 if self._is_published or not (self.run / RESULT).exists():
                     index.write(self.run.parent, self.run.name, self._entry)
             self._rows.close()  # retries the write that a full disk refused
+            self._trackers.close(self._entry.state)  # before another process resumes
         finally:
             self._lease.__exit__(kind, *error)
 
@@ -142,6 +145,7 @@ class Attempt:
         self._lease.check(is_quick=is_quick)  # here, so that a run stops soon, not after hours
         self._rows.flush()
         self._events.flush()
+        self._trackers.flush()
         self._flushed_at = time.monotonic()
 
     def write_picture(self, png: bytes, step: int) -> None:

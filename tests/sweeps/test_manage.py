@@ -120,6 +120,15 @@ def test_replay_names_the_largest_difference_and_missing_metrics(copied, command
     assert shown.endswith("not equal")
 
 
+def test_replay_sends_nothing_to_the_trackers_of_the_run(copied, command):
+    name = last_request(copied).cells[1].name
+    config = json.loads((copied / name / "config.json").read_text())
+    config["log"]["mlflow"] = f"sqlite:///{copied / 'mlflow.db'}"
+    (copied / name / "config.json").write_text(json.dumps(config))
+    assert command("replay", name, f"runs_dir={copied}")[0] == 0
+    assert not (copied / "mlflow.db").exists()
+
+
 def test_replay_of_a_config_of_another_name_is_refused(copied, command):
     name = last_request(copied).cells[0].name
     path = copied / name / "config.json"
@@ -490,7 +499,7 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
-        (["export", "prefix_ratio_test"], "no run of prefix_ratio_test was started yet in 'runs'"),
+        (["export", "prefix_ratio_test"], "no run of prefix_ratio_test is done yet in 'runs'"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(untried, command, arguments, message):
@@ -506,14 +515,15 @@ def test_help_lists_the_commands(command):
 
 
 @pytest.mark.filterwarnings("default")  # of its packages
-def test_export_copies_the_runs_of_a_sweep(copied, command, monkeypatch):
+def test_export_uploads_the_runs_of_a_sweep(copied, command, monkeypatch):
     skip_without(find_spec("wandb"), "no package wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     status, shown = command("export", "prefix_ratio", f"runs_dir={copied}")
     assert status == 0, shown
-    assert shown == f"2 runs; send them: wandb sync {copied}/exports/wandb/wandb/offline-run-*"
+    sync = f"wandb sync {copied}/exports/wandb/offline-run-*"
+    assert shown == f"2 records in Weights & Biases; send what is offline: {sync}"
     name = last_request(copied).cells[0].name
-    assert command("export", name[:9], "project=mine", f"runs_dir={copied}")[1].startswith("1 runs; send")
+    assert command("export", name[:9], "project=mine", f"runs_dir={copied}")[1].startswith("1 records in W")
 
 
 def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):
