@@ -1,12 +1,13 @@
 """python sweeps/manage.py status: inspect and manage sweeps, from any host that sees the runs folder."""
 
+import contextlib
 import dataclasses
 import json
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
   status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
                                refreshes, --json prints everything. Without a name it also shows single runs, of
                                python -m aimv2 train; with the name train, only these
+  serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, can be overridden, here and in extend
@@ -70,6 +72,7 @@ SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the
 
 # What a replay compares of the manifests besides the values of the run.
 PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
+REFRESH_SECONDS = 5  # of the page
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
@@ -126,20 +129,8 @@ def manage(typed: Sequence[str]) -> int:
 
 def status_command(arguments: Arguments) -> int:
     readers: dict[str, RunReader] = defaultdict(RunReader)
-
-    def read() -> list[SweepStatus]:
-        runs_dir, looks, every = arguments.runs_dir, status_looks(), requested_names(arguments.runs_dir)
-        names = [name for name in arguments.names or every if name != SINGLE]
-        requests = [read_request(runs_dir, name, STUDIES, owner=user()) for name in names]
-        found = [_status(request, runs_dir, readers[request.folder], looks) for request in requests]
-        if not arguments.names or SINGLE in arguments.names:
-            others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
-            single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
-            found += [] if single is None else [single]
-        return found
-
     started = time.monotonic()
-    sweeps = read()
+    sweeps = list(_progress(arguments, readers))
     if arguments.is_true("--json"):
         print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
     elif arguments.is_true("--watch"):
@@ -147,10 +138,30 @@ def status_command(arguments: Arguments) -> int:
             while any(sweep.is_active for sweep in sweeps):
                 time.sleep(pause(time.monotonic() - started))
                 started = time.monotonic()
-                sweeps = read()
+                sweeps = list(_progress(arguments, readers))
                 live.update(rendered(sweeps))
     else:
         console.print(rendered(sweeps))
+    return 0
+
+
+def serve_command(arguments: Arguments) -> int:
+    from sweeps.status.page import Page  # here, because status loads faster without it
+    from sweeps.status.server import PageServer
+
+    readers: dict[str, RunReader] = defaultdict(RunReader)
+    host, port = arguments.values.get("host", "127.0.0.1"), checked("port", int, arguments.values.get("port", 8000))
+    page = Page(arguments.runs_dir, REFRESH_SECONDS)
+
+    def read() -> str:
+        return page.rendered(list(_progress(arguments, readers)), time.strftime("%H:%M:%S"))
+
+    read()  # refuses an unknown name
+    with PageServer(host, port, read, page.policy, refresh_seconds=REFRESH_SECONDS) as server:
+        shown = f"[{host}]" if ":" in host else host
+        console.print(f"http://{shown}:{server.server_port}/ shows the progress; Ctrl-C ends it", soft_wrap=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
     return 0
 
 
@@ -287,6 +298,7 @@ def prune_command(arguments: Arguments) -> int:
 # that begins so.
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "status": (status_command, "", {"--json", "--watch"}),
+    "serve": (serve_command, "", {"host", "port"}),
     "logs": (logs_command, "run", set()),
     "retry": (retry_command, "sweep", EXECUTOR),
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
@@ -347,6 +359,25 @@ def _values(run: RunFolder) -> dict[str, Any]:
     rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
     values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
     return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
+
+
+def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> Iterator[SweepStatus]:
+    """Yield the progress of the named sweeps, or of all that can be read, and of single runs."""
+    runs_dir, looks, every = arguments.runs_dir, status_looks(), requested_names(arguments.runs_dir)
+    for name in arguments.names or every:
+        if name != SINGLE:
+            try:
+                request = read_request(runs_dir, name, STUDIES, owner=user())
+            except UsageError:  # read_request has printed why
+                if arguments.names:
+                    raise
+            else:
+                yield _status(request, runs_dir, readers[request.folder], looks)
+    if not arguments.names or SINGLE in arguments.names:
+        others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
+        single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
+        if single is not None:
+            yield single
 
 
 def _status(

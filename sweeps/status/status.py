@@ -33,7 +33,8 @@ class SweepStatus:
     """Progress of a sweep."""
 
     name: str
-    question: str = ""  # of its study
+    question: str = ""  # of its study, as is the baseline
+    baseline: str = ""
     num_launches: int  # active ones
     queue: list[str]  # state of the jobs of each launch on a scheduler, in words
     trials: str = ""  # number of a search's trials by state, in words
@@ -55,7 +56,8 @@ def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = No
     folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
     report = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
     is_shown = not status.num_launches and report.exists()
-    return replace(status, question=request.study.question, report=str(report) if is_shown else "")
+    study, shown = request.study, str(report) if is_shown else ""
+    return replace(status, question=study.question, baseline=study.baseline, report=shown)
 
 
 def plan_status(

@@ -1,0 +1,236 @@
+"""The page of ``manage.py serve``: progress, failures and learning curves of sweeps. Nothing is written."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aimv2.run.pricing.price import duration
+from aimv2.runs.lease import attempt_folder
+from aimv2.runs.rows import ROWS
+from sweeps.status.board import ADVICE, headline
+from sweeps.status.runs import RunStatus
+from sweeps.status.status import SweepStatus
+
+NUM_BINS = 80  # points of a training curve
+WIDTH, HEIGHT = 640, 240  # of a chart, in its own units
+NUM_COLOURS = 7  # of active runs, in page.css; the next ones repeat them
+MAX_CURVES = 14
+TICKS = 4
+START = 0.03  # share of the samples whose losses, which fall fast, may leave the chart
+SUFFIX = {1e9: "B", 1e6: "M", 1e3: "k"}
+
+Points = list[tuple[float, float]]  # samples and value
+
+
+class Curves:
+    """The curves of an attempt, from rows that are read once, as they are written."""
+
+    def __init__(self, attempt: Path, budget: int) -> None:
+        self.attempt = attempt
+        self._width = max(budget / NUM_BINS, 1.0)
+        self._place = 0
+        self._values: dict[str, dict[int, list[tuple[float, float]]]] = {}
+
+    def points(self) -> dict[str, Points]:
+        """Return the curve of each loss and held-out value; training losses are means of bins."""
+        try:
+            with (self.attempt / ROWS).open("rb") as file:
+                file.seek(self._place)
+                whole, _, _ = file.read().rpartition(b"\n")
+        except OSError:
+            whole = b""
+        self._place += len(whole) + bool(whole)
+        for line in whole.splitlines():
+            try:
+                self._add(json.loads(line))
+            except (ValueError, TypeError, AttributeError, KeyError):  # a broken line
+                continue
+        return {
+            name: [(fmean(x for x, _ in found), fmean(y for _, y in found)) for _, found in sorted(bins.items())]
+            for name, bins in self._values.items()
+        }
+
+    def _add(self, row: Mapping[str, float]) -> None:
+        samples = float(row["samples"])
+        for name, value in row.items():
+            is_held_out = name.startswith("held_out_")
+            if value is not None and (is_held_out or name.endswith("_loss")):
+                place = int(samples if is_held_out else min(samples / self._width, NUM_BINS - 1))
+                self._values.setdefault(name, {}).setdefault(place, []).append((samples, float(value)))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve in a chart: ``look`` is a class of the page's style, ``points`` are those of an SVG polyline."""
+
+    title: str
+    look: str
+    points: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its entry in the legend."""
+        return self.title, self.look
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The curves of one value.
+
+    Attributes:
+        x_ticks, y_ticks: place and label of each.
+    """
+
+    title: str
+    lines: list[Line]
+    x_ticks: list[tuple[float, str]] = field(default_factory=list)
+    y_ticks: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Page:
+    """Renders sweeps, and remembers the curves that it has read.
+
+    Args:
+        runs_dir: folder of the runs.
+        refresh_seconds: after which a browser loads the page again.
+    """
+
+    def __init__(self, runs_dir: Path, refresh_seconds: int) -> None:
+        self._runs_dir = runs_dir
+        self._refresh = refresh_seconds
+        self._curves: dict[str, Curves] = {}
+        own, of_reports = files("sweeps.status") / "page.css", files("analysis.document") / "page.css"
+        self._css = of_reports.read_text() + own.read_text()
+        self._template = Environment(
+            loader=PackageLoader("sweeps.status", ""),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        ).get_template("page.html.j2")
+
+    @property
+    def policy(self) -> str:
+        """The Content-Security-Policy of the page: its own style, and nothing else."""
+        digest = base64.b64encode(hashlib.sha256(self._css.encode()).digest()).decode()
+        return (
+            f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors"
+            " 'none'"
+        )
+
+    def rendered(self, sweeps: Sequence[SweepStatus], time: str) -> str:
+        """Return the page of sweeps; what folders contain is escaped.
+
+        Args:
+            time: of the reading, for display.
+        """
+        return self._template.render(
+            sweeps=[
+                {
+                    "status": sweep,
+                    "headline": headline(sweep),
+                    "arms": _arms(sweep),
+                    "running": [run for run in sweep.runs if run.state == "running"],
+                    "reasons": _reasons(sweep),
+                    "charts": self._charts(sweep),
+                }
+                for sweep in sweeps
+            ],
+            css=Markup(self._css),
+            duration=duration,
+            refresh=self._refresh,
+            time=time,
+            size=(WIDTH, HEIGHT),
+        )
+
+    def _charts(self, sweep: SweepStatus) -> list[Chart]:
+        active = [run for run in sweep.runs if run.state == "running"][:MAX_CURVES]
+        done = [run for run in sweep.runs if run.state == "done" and run.arm == sweep.baseline and run.budget]
+        curves: dict[str, list[tuple[str, str, Points]]] = {}
+        for run, look in [
+            *((run, "baseline") for run in done[:MAX_CURVES]),
+            *((run, f"c{number % NUM_COLOURS}") for number, run in enumerate(active)),
+        ]:
+            title = f"{run.arm}, done" if look == "baseline" else f"{run.arm}, seed {run.seed}"
+            for name, points in self._points(run).items():
+                curves.setdefault(name, []).append((title, look, points))
+        names = sorted(curves, key=lambda name: (name.startswith("held_out_"), name))
+        return [_chart(name, curves[name]) for name in names] if active else []
+
+    def _points(self, run: RunStatus) -> dict[str, Points]:
+        attempt = attempt_folder(self._runs_dir / run.run, run.attempt)
+        known = self._curves.get(run.run)
+        if known is None or known.attempt != attempt:
+            known = self._curves[run.run] = Curves(attempt, run.budget)
+        return known.points()
+
+
+def _arms(sweep: SweepStatus) -> list[tuple[str, dict[str, int], float | None]]:
+    """Return each arm with its runs by state and the share of samples that are trained."""
+    found = []
+    for arm in dict.fromkeys(run.arm for run in sweep.runs):
+        runs = [run for run in sweep.runs if run.arm == arm]
+        states = {state: sum(run.state == state for run in runs) for state in ("done", "running", "failed", "waiting")}
+        budget = sum(run.budget for run in runs)
+        found.append((arm, states, sum(run.samples for run in runs) / budget if budget else None))
+    return found
+
+
+def _reasons(sweep: SweepStatus) -> list[tuple[RunStatus, int, str]]:
+    """Return the first run of each cause of a failure, how many more there are, and advice."""
+    by_cause: dict[str, list[RunStatus]] = {}
+    for run in sweep.runs:
+        if run.state == "failed":
+            by_cause.setdefault(str(run.cause), []).append(run)
+    return [
+        (first, len(more), ADVICE.get(first.cause, "") if first.cause else "") for first, *more in by_cause.values()
+    ]
+
+
+def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
+    title = name.removeprefix("held_out_").replace("_", " ")
+    curves = [(label, look, [(x, y) for x, y in points if math.isfinite(y)]) for label, look, points in curves]
+    every = [point for _, _, points in curves for point in points]
+    right = max((x for x, _ in every), default=0.0) or 1.0
+    shown = [y for x, y in every if x >= START * right] or [0.0]
+    low, high = min(shown), max(shown)
+    spread = (high - low) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return x / right * WIDTH, HEIGHT * min(max(1 - (y - low) / spread, 0.0), 1.0)
+
+    lines = [
+        Line(label, look, " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points)))
+        for label, look, points in curves
+        if points
+    ]
+    return Chart(
+        title=f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}",
+        lines=lines,
+        x_ticks=[(place(x, low)[0], _short(x)) for x in _ticks(0.0, right)],
+        y_ticks=[(place(0.0, y)[1], f"{y:.4g}") for y in _ticks(low, high)],
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return about TICKS round numbers in a range."""
+    rough = (high - low) / TICKS or 1.0
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = size * next(factor for factor in (1, 2, 5, 10) if factor * size >= rough)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _short(number: float) -> str:
+    for size, suffix in SUFFIX.items():
+        if number >= size:
+            return f"{number / size:.3g} {suffix}"
+    return f"{number:.0f}"
