@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RUN_NAME, RunFolder
 from aimv2.runs.rows import OF_MACHINE
 from tests.helpers.sweeps import small_sweep
 
@@ -44,8 +44,8 @@ def launch(folder, arguments, output, *more):
 def values_of(runs_dir):
     """Return the rows and final metrics of every finished run, by its name."""
     found = {}
-    for path in sorted(runs_dir.glob("v2-*/result.json")):
-        run = RunFolder(runs_dir, path.parent.name)
+    names = (path.parent.name for path in runs_dir.glob("v2-*/result.json"))
+    for run in (RunFolder(runs_dir, name) for name in sorted(names) if RUN_NAME.fullmatch(name)):
         rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").to_json(double_precision=15)
         found[run.name] = (rows, {name: one["value"] for name, one in run.result()["metrics"].items()})
     return found
