@@ -73,7 +73,7 @@ class LedgerOptions(Kept):
 
     runs: tuple[int, ...] = Field(default=(10_000,), description="numbers of runs")
     workers: tuple[int, ...] = Field(default=(1000,), description="numbers of workers")
-    steady_seconds: float = Field(default=65.0, gt=0, description="seconds of training; a checkpoint comes every 60")
+    steady_seconds: float = Field(default=125.0, gt=0, description="seconds of training; a checkpoint comes every 60")
     launch: int = Field(default=1000, ge=10, description="runs, and simulated workers, of a whole launch")
 
 

@@ -30,7 +30,7 @@ JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
 LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
-WORKER = TIMING._replace(heartbeat_seconds=2 * HEARTBEAT_SECONDS)  # its run has a heartbeat too
+WORKER = TIMING._replace(heartbeat_seconds=3 * HEARTBEAT_SECONDS)  # its run has a heartbeat too
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 

@@ -36,7 +36,7 @@ PARTS = "evaluation"  # a folder with the finished parts of the evaluation
 UNFINISHED = (CHECKPOINT, CHECKPOINT_PARTIAL, PARTS, "checkpoint.safetensors")
 PICTURES = "pictures"  # a folder with pictures of predictions, by step
 PROGRESS = "progress"
-FLUSH_SECONDS = 15.0  # rows reach the file, and the lease is checked, at most this often
+FLUSH_SECONDS = 20.0  # rows reach the file, and the lease is checked, at most this often
 
 
 class Attempt:
@@ -57,6 +57,7 @@ class Attempt:
         self._trackers = Trackers(self.folder, config.log)
         self._flushed_at = float("-inf")
         self._num_bad = 0
+        self.has_progress = False  # if a checkpoint or a part of the evaluation was saved
         self._code, self._is_clean = "", False
         self._entry = Entry("idle", lease.number)  # unless it fails or publishes
 
@@ -128,7 +129,9 @@ class Attempt:
 
     def mark_progress(self) -> None:
         """Record that this attempt has saved a checkpoint or a part of its evaluation."""
-        (self.folder / PROGRESS).touch()
+        if not self.has_progress:
+            (self.folder / PROGRESS).touch()
+        self.has_progress = True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.

@@ -134,7 +134,7 @@ def save_attempt(
         attempt.sync_rows()
     except OSError as error:
         unsynced = error  # the save must begin on all ranks, and then fails on all
-    is_first = not (attempt.folder / FOLDER).exists()
+    is_first = not attempt.has_progress
 
     def check() -> None:
         if unsynced is not None:

@@ -6,6 +6,7 @@ is complete or absent.
 """
 
 import json
+import os
 import shutil
 import warnings
 import zlib
@@ -90,8 +91,10 @@ def read_about(path: Path) -> Described:
 def write_about(path: Path, described: Described) -> None:
     """Write the JSON file of a folder that nobody reads yet, with a checksum."""
     text = json.dumps(described._asdict())
-    (path / ABOUT).write_text(json.dumps({"text": text, "checksum": _checksum(text.encode())}))
-    sync(path / ABOUT)
+    with (path / ABOUT).open("w") as file:
+        json.dump({"text": text, "checksum": _checksum(text.encode())}, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def verify_shards(path: Path, described: Described) -> None:
@@ -178,8 +181,11 @@ class _Writer(HuggingFaceStorageWriter):
         write_about(self._partial, Described(dict(self._about), shards))
         sync(self._partial)
         self._on_written()
-        self._target.parent.mkdir(exist_ok=True)
-        self._partial.rename(self._target)
+        try:
+            self._partial.rename(self._target)
+        except FileNotFoundError:  # the first one
+            self._target.parent.mkdir(exist_ok=True)
+            self._partial.rename(self._target)
         sync(self._target.parent)
 
 
