@@ -181,7 +181,7 @@ def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> 
 
 
 def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
-    wall, described = cost.wall_seconds(num_workers), executor.describe_workers(num_workers)
+    wall, described = cost.wall_seconds(num_workers), f"{num_workers} worker{'s' * (num_workers > 1)}"
     if wall is None:
         reason = executor.speed_unknown or (
             "dry_run=true price=true or limit= measures it, unless the models are too large for this machine"

@@ -69,10 +69,6 @@ class Executor(ABC):
             UsageError: there is no room for one worker, or for as many as requested.
         """
 
-    def describe_workers(self, num_workers: int) -> str:
-        """Return the workers in words, such as ``8 workers``."""
-        return f"{num_workers} worker{'s' * (num_workers > 1)}"
-
     def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
         """Test whether a launch of these runs, which passed ``check``, would be accepted, and start nothing.
 

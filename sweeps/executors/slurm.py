@@ -49,9 +49,6 @@ class SlurmExecutor(SlurmResources, Executor):
     def num_workers(self, runs: Sequence[RunConfig]) -> int:
         return self.num_elements(runs) * self.max_runs(runs)
 
-    def describe_workers(self, num_workers: int) -> str:
-        return f"{super().describe_workers(num_workers)} of a SLURM array"
-
     def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
         if shutil.which("sbatch") is None:
             return "whether SLURM accepts this was not tested: there is no sbatch on this machine"

@@ -30,9 +30,6 @@ class Workers:
     def num_workers(self, runs):
         return 2
 
-    def describe_workers(self, num_workers):
-        return f"{num_workers} workers"
-
 
 def clock(run):
     """Every run trains 200 images per second, and its evaluation takes 20 s."""

@@ -1,10 +1,12 @@
 """Workers that are interrupted, and several on one GPU, which train on the CPU here."""
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -209,7 +211,7 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
     write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))
     run = RunFolder(tmp_path, signature(endless))
-    process = start_worker(launch_dir, name="one", log="its.log")
+    process = start_worker({"launch_dir": str(launch_dir), "name": "one", "log": "its.log"})
     try:
         while not (run.rows() or [{}])[-1].get("step"):
             assert process.poll() is None
@@ -224,6 +226,32 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     assert process.returncode == 0
     assert read_report(launch_dir, "one").signal == signal.SIGTERM
     assert holder(run.path / "attempts/0001")["log"] == "its.log"
+
+
+def test_a_worker_in_a_process_of_another_program_writes_its_log(tasks, tmp_path, launch_dir):
+    """Ray starts processes elsewhere, and keeps what they print."""
+    about = {"launch_dir": str(launch_dir), "name": "one", "log": str(tmp_path / "one.log")}
+    script = (
+        "import json, sys; from sweeps.worker import work_in;"
+        " work_in(sys.argv[1], json.loads(sys.argv[2])); print('at the end')"
+    )
+
+    def work():
+        words = [sys.executable, "-c", script, str(tmp_path), json.dumps(about)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("", "")
+        return done.returncode, (tmp_path / "one.log").read_text()
+
+    status, log = work()
+    assert status == 1
+    assert "Traceback" in log
+    assert "work.pickle" in log, "there is no work"
+    for task in tasks:
+        with RunFolder(tmp_path, task.name).acquire(task.config) as attempt:
+            attempt.publish({})
+    write_work(launch_dir, Work(tasks))
+    assert work() == (0, f"{log}at the end\n")
+    assert read_report(launch_dir, "one") == WorkerReport()
 
 
 def test_a_worker_takes_over_the_run_of_a_stopped_process(tasks, tmp_path, launch_dir, monkeypatch):
