@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, writable_folder, write_json
@@ -255,20 +255,6 @@ def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
         raise
 
 
-def start_worker(
-    about: Mapping[str, Any], *, output: IO[str] | None = None, environment: Mapping[str, str] | None = None
-) -> Process:
-    """Start a worker as a process.
-
-    Args:
-        about: as in ``worker_about``.
-        output: receives what it prints; None is this process's output.
-        environment: its environment variables; None are those of this process.
-    """
-    command = worker_command(about)
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
-
-
 def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
     """Interrupt workers and wait for their end. Return False if some still run after these seconds."""
     for process in processes:
@@ -299,8 +285,8 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
         try:
             for _ in range(num_processes):
-                process = start_worker(about, environment=environment)
-                processes.append(process)
+                command = worker_command(about)
+                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment))
             for process in processes:
                 process.wait()
         finally:

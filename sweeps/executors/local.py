@@ -1,6 +1,7 @@
 """Workers on this machine: processes (``executor=local``), or this process itself (``executor=debug``)."""
 
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from aimv2.config.run_config import RunConfig
 from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
 from sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
-from sweeps.worker import Process, Worker, start_worker, stop
+from sweeps.worker import Process, Worker, stop, worker_command
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -59,8 +60,9 @@ class LocalExecutor(Executor):
 
         def start(name: str) -> Poll:
             about = launched.about(name, minutes=self.minutes, runs_per_gpu=runs_per_gpu)
-            with launched.log_of(name).open("w") as output:
-                process = start_worker(about, output=output, environment=os.environ | launched.environment(cores))
+            command, environment = worker_command(about), os.environ | launched.environment(cores)
+            with launched.log_of(name).open("w") as log:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
             processes.append(process)
             return process.poll
 

@@ -26,9 +26,9 @@ from sweeps.worker import (
     Worker,
     WorkerReport,
     read_report,
-    start_worker,
     stop,
     work_in_processes,
+    worker_command,
 )
 
 
@@ -211,7 +211,8 @@ def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
     write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))
     run = RunFolder(tmp_path, signature(endless))
-    process = start_worker({"launch_dir": str(launch_dir), "name": "one", "log": "its.log"})
+    about = {"launch_dir": str(launch_dir), "name": "one", "log": "its.log"}
+    process = subprocess.Popen(worker_command(about))
     try:
         while not (run.rows() or [{}])[-1].get("step"):
             assert process.poll() is None
