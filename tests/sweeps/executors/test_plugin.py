@@ -1,14 +1,18 @@
-"""The executor of docs/cluster.md, installed as another package's, with processes in the place of pods."""
+"""Executors of another package: that of docs/cluster.md, with processes in the place of pods, and one that submits."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from sweeps import launch
+from aimv2 import cli
+from sweeps import launch, manage
+from sweeps.active_launches import active_launches
 from sweeps.executors.registry import executor_class, executor_names
 from tests.helpers.pages import ROOT, blocks
 from tests.helpers.plugins import install
 from tests.helpers.sweeps import small_sweep
+from tests.helpers.training import small_run
 
 KUBECTL = """
 import json, os, signal, subprocess, sys
@@ -33,6 +37,51 @@ elif words[0] == "delete":
         if (here / name).exists() and not (here / f"{name}.ended").exists():
             os.kill(int((here / name).read_text()), signal.SIGTERM)
 """
+
+SHELF = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.request import write_request
+from sweeps.active_launches import Jobs, Queued, new_launch, write_jobs
+from sweeps.executors.base import Executor
+from sweeps.tasks import write_work
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShelfExecutor(Executor):
+    file: str = "shelf"
+
+    def num_workers(self, runs):
+        return len(runs)
+
+    def launch(self, plan, work, reports_dir, board):
+        folder = new_launch(plan.runs_dir, plan.title, work.runs)
+        write_work(folder, work)
+        write_jobs(folder, Jobs({"a1": len(work.tasks)}, "f1", self.file, "shelf"))
+        for request in plan.requests:
+            write_request(plan.runs_dir, request)
+        Path(self.file).write_text("a1 LYING dusty|a1 LYING dusty|f1 LYING behind")
+        return False
+
+    @staticmethod
+    def queue(launch):
+        file = Path(launch.jobs.cluster)
+        return [Queued(*job.split()) for job in file.read_text().split("|") if job] if file.exists() else None
+
+    @staticmethod
+    def withdraw(launch):
+        Path(launch.jobs.cluster).write_text("f1 LYING behind")
+        return "f1 is glued to the shelf"
+"""
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Install an executor whose workers are jobs in a file, and are never done; return the file."""
+    install(tmp_path / "installed", "shelf", "shelves:ShelfExecutor", monkeypatch, shelves=SHELF)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "shelf"
 
 
 @pytest.fixture
@@ -72,3 +121,31 @@ def test_the_executor_of_the_page_runs_a_sweep(pods, started, tmp_path):
     logs = {path.name for path in tmp_path.glob("runs/workers/prefix_ratio-*/*.log")}
     assert logs == {f"{path.name.removeprefix('aimv2-').removesuffix('.ended')}.log" for path in pods.glob("*.ended")}
     assert (tmp_path / "reports/prefix_ratio/report.md").exists()
+
+
+def test_status_cancel_and_prune_ask_an_executor_that_submits(shelf, cache_dir, capsys):
+    assert launch.main(small_sweep(cache_dir, "executor=shelf", "sweep.arms=[uniform]", "sweep.seeds=1")) == 0
+    assert "`python sweeps/manage.py status` shows their progress" in capsys.readouterr().out
+
+    def shown(*words):
+        assert manage.main(words) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "2 workers as array a1: 2 LYING (dusty)" in shown("status")
+    shelf.rename("elsewhere")
+    assert "2 workers as array a1: UNKNOWN, shelf does not answer on this host" in shown("status")
+    Path("elsewhere").rename(shelf)
+    assert "still in the queue: f1 is glued to the shelf" in shown("cancel", "prefix_ratio", "yes=true")
+    assert len(active_launches(Path("runs"))) == 1
+    shelf.write_text("")
+    assert "2 workers as array a1: no job of it is in the queue of shelf any more" in shown("status")
+    assert "prefix_ratio has no active launch" in shown("cancel", "prefix_ratio", "yes=true")
+    assert active_launches(Path("runs")) == []
+
+
+def test_train_submits_to_it(shelf, cache_dir, capsys):
+    assert cli.main(["train", *small_run(cache_dir, "executor=shelf")]) == 0
+    shown = capsys.readouterr().out
+    assert "`cancel train` ends your single runs, and the same command prints the result once they are done" in shown
+    (found,) = active_launches(Path("runs"))
+    assert (found.study, found.jobs.arrays) == ("train", {"a1": 2})
