@@ -106,17 +106,9 @@ class Executor(ABC):
         """
         for request in plan.requests:
             write_request(plan.runs_dir, request)
-        plan.prepare_data()
-        self.complete(plan, work, board)
-        return True
-
-    def complete(self, plan: Plan, work: Work, board: Board) -> None:
-        """Do the work, and return when each of its tasks is over (``sweeps.tasks``).
-
-        A worker that ends while runs are free is replaced. Errors are those of ``launch``.
-        """
         if not work.tasks:
-            return
+            return True
+        plan.prepare_data()
         started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with at_work(plan.runs_dir, plan.title, work.runs) as launch_dir, board.shown(is_live=self.is_display_live):
             write_work(launch_dir, work)
@@ -126,6 +118,7 @@ class Executor(ABC):
                 reports = keep_workers(launched, start)
         if done := sum(len(report.done) for report in reports):
             board.console.print(f"{done} run{'s' * (done > 1)} done in {duration(time.perf_counter() - started)}")
+        return True
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:

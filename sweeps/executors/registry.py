@@ -98,8 +98,7 @@ def withdraw(launch: ActiveLaunch) -> str:
 
 
 def abandoned(runs_dir: Path) -> list[Path]:
-    """Return the folders of one's own launches that have no job in the queue any more, as if their scheduler's own
-    command has cancelled them."""
+    """Return the folders of one's own launches whose jobs have all left the queue, as after a ``scancel`` of all."""
     launches = active_launches(runs_dir)
     return [one.folder for one in launches if (found := _scheduler_of(one)) is not None and found.abandoned(one)]
 

@@ -17,13 +17,13 @@ DEBUG = DebugExecutor()
 
 @pytest.mark.exhaustive
 def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_done_once(plan):
-    DebugExecutor(minutes=1e-6).complete(plan, plan.work(plan.remaining()), board_of(plan))
+    DebugExecutor(minutes=1e-6).launch(plan, plan.work(plan.remaining()), None, board_of(plan))
     assert plan.remaining() == []
     num_attempts = [run.num_attempts for run in plan.runs.values()]
     assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
     for run in plan.runs.values():
         assert list(run.metrics()["step"]) == [0, 1, 2]
-    DEBUG.complete(plan, plan.work(plan.remaining()), board_of(plan))
+    DEBUG.launch(plan, plan.work(plan.remaining()), None, board_of(plan))
     assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
@@ -31,7 +31,7 @@ def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_
 def test_a_run_whose_folder_cannot_be_written_does_not_end_the_launch(executor, plan, pairs):
     board, (lost, healthy) = board_of(plan, Console(record=True)), plan.runs
     (plan.runs_dir / lost).write_text("in the way")
-    executor.complete(plan, plan.work(plan.remaining()), board)
+    executor.launch(plan, plan.work(plan.remaining()), None, board)
     assert plan.remaining() == [lost]
     assert plan.runs[healthy].num_attempts == 1
     printed = board.console.export_text()
@@ -46,7 +46,7 @@ def test_a_worker_starts_the_ranks_of_its_runs_and_does_all_runs(executor, tiny,
     plan = Plan(
         "a test", [Cell(arm=str(config.ranks), seed=config.seed, config=config) for config in configs], tmp_path
     )
-    executor.complete(plan, plan.work(plan.remaining()), board_of(plan))
+    executor.launch(plan, plan.work(plan.remaining()), None, board_of(plan))
     assert plan.remaining() == []
     assert [run.num_attempts for run in plan.runs.values()] == [1, 1, 1]
     assert len(list(tmp_path.glob("workers/*/*.log"))) == (executor is not DEBUG)
