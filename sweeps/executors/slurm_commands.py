@@ -60,7 +60,11 @@ def _compared(template: submitit.SlurmExecutor) -> str:
     where = [f"--partition={asked['partition']}"] if "partition" in asked else []
     with contextlib.suppress(UsageError):
         answer = command("sinfo", "--noheader", "--exact", "--format=%D|%c|%m|%G|%f", *where)
-        kinds = (line.split("|") for line in dict.fromkeys(answer.splitlines()) if line.count("|") == 4)
+        kinds = (
+            line.split("|")
+            for line in dict.fromkeys(answer.replace("(null)", "none").splitlines())
+            if line.count("|") == 4
+        )
         nodes = [
             f"{number} with {cores} cores, {memory} MB, gres {gres}, features {features.strip()}"
             for number, cores, memory, gres, features in kinds

@@ -65,7 +65,7 @@ def test_a_refusal_says_what_was_requested_and_what_nodes_have(slurm, tiny, tmp_
     assert str(error.value) == (
         "SLURM's sbatch reports: Requested node configuration is not available (executor.mem, executor.cpus_per_task or"
         " executor.gres). Requested per node: cpus_per_task=4, mem=9000GB, partition=main. Nodes there: 2 with 8 cores,"
-        " 64000 MB, gres gpu:a100:4, features a100; 1 with 16 cores, 128000 MB, gres (null), features (null); nothing"
+        " 64000 MB, gres gpu:a100:4, features a100; 1 with 16 cores, 128000 MB, gres none, features none; nothing"
         " was submitted"
     )
     slurm.refuse("sinfo", "sinfo: error: no")
