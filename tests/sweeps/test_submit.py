@@ -85,5 +85,6 @@ def test_an_executor_that_waits_prints_the_results(tmp_path, cache_dir, monkeypa
     assert "run folder: " in printed
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 2
     assert active_launches(tmp_path / "runs") == []
-    assert main(["train", *small_run(cache_dir, "executor=debug", "optimizer.peak_lr=1e30")]) == 1
+    diverging = ("budget.samples=64", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
+    assert main(["train", *small_run(cache_dir, "executor=debug", *diverging)]) == 1
     assert "failed, not finite" in capsys.readouterr().out
