@@ -71,16 +71,25 @@ def shapes(config: RunConfig) -> dict[Part, str]:
     return names
 
 
-def seconds_of(run: Path) -> dict[Part, float]:
+def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
     """Return the seconds of the evaluation of a finished run and, if it was trained, of a sample of its steps.
+
+    Args:
+        of_cpu: CPU seconds instead of wall time.
 
     Raises:
         UsageError, OSError, ValueError, KeyError, TypeError: its record is incomplete.
     """
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
     if not config["budget"]["samples"]:
-        return {"evaluation": result["seconds"]}
+        return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
     attempt = attempt_folder(run, result["attempt"])
+    if of_cpu:
+        steps = [row["step_cpu_seconds"] for row in last_rows(attempt, SPEED_BYTES) if "step_cpu_seconds" in row]
+        return {
+            "training": statistics.median(steps) / config["budget"]["batch_size"],
+            "evaluation": result["cpu_seconds"] - result["train_cpu_seconds"],
+        }
     speeds = [row["images_per_second"] for row in last_rows(attempt, SPEED_BYTES) if "images_per_second" in row]
     start = rows_at(attempt, [0])[0]["seconds"]
     return {
@@ -93,13 +102,14 @@ def remember(config: RunConfig, run: Path, *, is_short: bool = False) -> list[Re
     """Write the times of a finished run of this process to the table, in place of older ones of its shape.
 
     Args:
-        is_short: the run is a short one, which is not kept.
+        is_short: the run is a short one, which is not kept. If one thread did it all, its CPU time counts: one busy
+            moment of the machine would make every later plan longer.
 
     Returns:
         These times, even if the cache cannot be written; none if the run's record is incomplete.
     """
     try:
-        seconds = seconds_of(run)
+        seconds = seconds_of(run, of_cpu=is_short and config.device == "cpu" and config.threads == 1)
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
     machine, name, found = machine_of(config), "" if is_short else run.name, []

@@ -28,6 +28,14 @@ def test_seconds_are_those_of_the_record(tiny, record):
     assert seconds_of(record(untrained(tiny))) == pytest.approx({"evaluation": 11})
 
 
+@pytest.mark.parametrize(("threads", "seconds"), [(1, (0.5 / 100, (1 + 4 + 10) / 2)), (2, (1 / 100, 1 + 10))])
+def test_a_short_run_of_one_thread_counts_its_cpu_time(tiny, record, threads, seconds):
+    run = replaced(tiny, {"threads": threads, "device": "cpu"})
+    found = {one.part: one.seconds for one in remember(run, record(run), is_short=True)}
+    assert (found["training"], found["evaluation"]) == pytest.approx(seconds)
+    assert [one.seconds for one in remember(run, record(run))] == pytest.approx([11, 1 / 100])
+
+
 def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
     for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0)):
         remember(replace(tiny, seed=seed), record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation))
