@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,18 +27,14 @@ CLOSE_SECONDS = 20.0  # for the last rows, at the end of an attempt
 POLL_SECONDS = 2.0
 INSTALL = "pip install 'aimv2-ablations[trackers]'; for Trackio: pip install trackio"
 RUN_TAG = "aimv2.run"
-MLFLOW_AT_ONCE = {"metrics": 1000, "params": 100}  # limits of its servers
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # of a request to MLflow, at most
 MLFLOW_LONGEST = 500  # characters of a param
 
 Value = float | str
 
 
 class Tracker(Protocol):
-    """A run in a tracker, created or continued.
-
-    Attributes:
-        newest: the newest step that it has; -1 if it has none.
-    """
+    """A run in a tracker, created or continued; ``newest`` is the newest step that it has, or -1."""
 
     newest: int
 
@@ -46,7 +42,7 @@ class Tracker(Protocol):
         """Add rows of newer steps; their seconds count from ``started``, in seconds since 1970."""
 
     def close(self, state: str) -> None:
-        """Send what is left, with the state in which the attempt has ended; an empty one if its process died."""
+        """Send what is left; the attempt has ended in this state, which is empty if its process died."""
 
 
 class Wandb:
@@ -106,8 +102,8 @@ class Mlflow:
         if group:
             self._client.set_tag(self._id, "group", group)
         new = [Param(key, str(value)[:MLFLOW_LONGEST]) for key, value in config.items() if key not in run.data.params]
-        for some in _parts(new, MLFLOW_AT_ONCE["params"]):
-            self._client.log_batch(self._id, params=some)
+        for start in range(0, len(new), PARAMS_AT_ONCE):
+            self._client.log_batch(self._id, params=new[start : start + PARAMS_AT_ONCE])
         steps = self._client.get_metric_history(self._id, "train/samples") if run.data.metrics else []
         self.newest = max((one.step for one in steps), default=-1)
 
@@ -117,8 +113,8 @@ class Mlflow:
             for row in rows
             for tag, value in scalars_of(row).items()
         ]
-        for some in _parts(found, MLFLOW_AT_ONCE["metrics"]):
-            self._client.log_batch(self._id, metrics=some)
+        for start in range(0, len(found), METRICS_AT_ONCE):
+            self._client.log_batch(self._id, metrics=found[start : start + METRICS_AT_ONCE])
 
     def summarise(self, values: Mapping[str, Value]) -> None:
         """As that of ``Wandb``."""
@@ -277,10 +273,6 @@ TRACKERS: dict[str, Callable[[str, Mapping[str, Any], Path, Any], Tracker]] = {
     "mlflow": Mlflow,
     "trackio": Trackio,
 }
-
-
-def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,7 +26,6 @@ NUM_COLOURS = 7  # of active runs, in page.css; the next ones repeat them
 MAX_CURVES = 14
 TICKS = 4
 START = 0.03  # share of the samples whose losses, which fall fast, may leave the chart
-SUFFIX = {1e9: "B", 1e6: "M", 1e3: "k"}
 
 Points = list[tuple[float, float]]  # samples and value
 
@@ -68,32 +67,20 @@ class Curves:
                 self._values.setdefault(name, {}).setdefault(place, []).append((samples, float(value)))
 
 
-@dataclass(frozen=True)
-class Line:
-    """A curve in a chart: ``look`` is a class of the page's style, ``points`` are those of an SVG polyline."""
+class Line(NamedTuple):
+    """A curve in a chart: its entry in the legend, with a class of the page's style, and the points of a polyline."""
 
-    title: str
-    look: str
+    key: tuple[str, str]
     points: str
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """Its entry in the legend."""
-        return self.title, self.look
 
-
-@dataclass(frozen=True)
-class Chart:
-    """The curves of one value.
-
-    Attributes:
-        x_ticks, y_ticks: place and label of each.
-    """
+class Chart(NamedTuple):
+    """The curves of one value, with the place and the label of each tick."""
 
     title: str
     lines: list[Line]
-    x_ticks: list[tuple[float, str]] = field(default_factory=list)
-    y_ticks: list[tuple[float, str]] = field(default_factory=list)
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
 
 
 class Page:
@@ -209,14 +196,14 @@ def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
         return x / right * WIDTH, HEIGHT * min(max(1 - (y - low) / spread, 0.0), 1.0)
 
     lines = [
-        Line(label, look, " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points)))
+        Line((label, look), " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points)))
         for label, look, points in curves
         if points
     ]
     return Chart(
         title=f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}",
         lines=lines,
-        x_ticks=[(place(x, low)[0], _short(x)) for x in _ticks(0.0, right)],
+        x_ticks=[(place(x, low)[0], f"{x:,.0f}") for x in _ticks(0.0, right)],
         y_ticks=[(place(0.0, y)[1], f"{y:.4g}") for y in _ticks(low, high)],
     )
 
@@ -227,10 +214,3 @@ def _ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10(rough))
     step = size * next(factor for factor in (1, 2, 5, 10) if factor * size >= rough)
     return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _short(number: float) -> str:
-    for size, suffix in SUFFIX.items():
-        if number >= size:
-            return f"{number / size:.3g} {suffix}"
-    return f"{number:.0f}"
