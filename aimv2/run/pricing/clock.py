@@ -24,7 +24,7 @@ STEPS = 8
 # second is not measured, since its evaluation would take minutes.
 MAX_STEP_FLOPS = {"cpu": 5e9, "cuda": 1e14}
 MAX_SAMPLE_FLOPS = {"cpu": 1e9, "cuda": 1e12}
-MAX_EVALUATION_EFFORT = 1.5  # of the part of the evaluation that is measured
+MAX_EVALUATION_EFFORT = 0.8  # of the part of the evaluation that is measured
 FEWEST = 8  # pairs or images of each kind, if the run has as many
 
 Calibration = Callable[[RunConfig], list[RecordedTime]]
@@ -44,15 +44,13 @@ def calibrate(config: RunConfig, *, memory: Callable[[], float] = available_memo
     short = _short(config, STEPS, MAX_EVALUATION_EFFORT)
     if config.device == "cpu" and choose(short, total_memory()).needed > memory():
         return []
-    from aimv2.data.prepare import prepare
-    from aimv2.run.execute import execute
+    from aimv2.run.execute import execute  # here, since torch takes seconds to load
 
     with TemporaryDirectory() as folder:
         try:
             writable_folder(config.data.cache_dir, "data.cache_dir")
         except UsageError:  # a plan needs no folder
             config = replace(config, data=replace(config.data, cache_dir=folder))
-        prepare(config.data, config.model.vocab_size, show_progress=True)
         # What a process does once, such as imports, is done by the first of the two.
         for short in (_short(config, 1, 0.0), _short(config, STEPS, MAX_EVALUATION_EFFORT)):
             run = RunFolder(Path(folder), signature(short))
