@@ -102,14 +102,15 @@ def remember(config: RunConfig, run: Path, *, is_short: bool = False) -> list[Re
     """Write the times of a finished run of this process to the table, in place of older ones of its shape.
 
     Args:
-        is_short: the run is a short one, which is not kept. If one thread did it all, its CPU time counts: one busy
-            moment of the machine would make every later plan longer.
+        is_short: the run is a short one, which is not kept. If one thread did it all and waited for no disk, its CPU
+            time counts: one busy moment of the machine would make every later plan longer.
 
     Returns:
         These times, even if the cache cannot be written; none if the run's record is incomplete.
     """
     try:
-        seconds = seconds_of(run, of_cpu=is_short and config.device == "cpu" and config.threads == 1)
+        is_alone = (config.device, config.threads) == ("cpu", 1) and config.loader.num_workers in ("auto", 0)
+        seconds = seconds_of(run, of_cpu=is_short and is_alone and config.data.kind != "files")
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
     machine, name, found = machine_of(config), "" if is_short else run.name, []

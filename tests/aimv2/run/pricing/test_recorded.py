@@ -28,9 +28,18 @@ def test_seconds_are_those_of_the_record(tiny, record):
     assert seconds_of(record(untrained(tiny))) == pytest.approx({"evaluation": 11})
 
 
-@pytest.mark.parametrize(("threads", "seconds"), [(1, (0.5 / 100, (1 + 4 + 10) / 2)), (2, (1 / 100, 1 + 10))])
-def test_a_short_run_of_one_thread_counts_its_cpu_time(tiny, record, threads, seconds):
-    run = replaced(tiny, {"threads": threads, "device": "cpu"})
+@pytest.mark.parametrize(
+    ("change", "seconds"),
+    [
+        ({"device": "cpu"}, (0.5 / 100, (1 + 4 + 10) / 2)),
+        ({"threads": 2}, (1 / 100, 1 + 10)),
+        ({"loader.num_workers": 2}, (1 / 100, 1 + 10)),
+        ({"data.sources": ("pets.yaml",)}, (1 / 100, 1 + 10)),
+    ],
+    ids=str,
+)
+def test_a_short_run_of_one_thread_counts_its_cpu_time(tiny, record, change, seconds):
+    run = replaced(tiny, change)
     found = {one.part: one.seconds for one in remember(run, record(run), is_short=True)}
     assert (found["training"], found["evaluation"]) == pytest.approx(seconds)
     assert [one.seconds for one in remember(run, record(run))] == pytest.approx([11, 1 / 100])
