@@ -52,9 +52,8 @@ def written(tmp_path):
 
 
 def run(arm, seed, state, **values):
-    return RunStatus(
-        run=f"v2-{arm}{seed}", arm=arm, seed=seed, state=state, budget=800, **({"attempt": 1, "samples": 400} | values)
-    )
+    values = {"attempt": 1, "samples": 400, "read_at": 1.0} | values
+    return RunStatus(run=f"v2-{arm}{seed}", arm=arm, seed=seed, state=state, budget=800, **values)
 
 
 def sweep(*runs, **values):
