@@ -201,7 +201,7 @@ def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
         if points
     ]
     return Chart(
-        title=f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}",
+        title=f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}, by samples",
         lines=lines,
         x_ticks=[(place(x, low)[0], f"{x:,.0f}") for x in _ticks(0.0, right)],
         y_ticks=[(place(0.0, y)[1], f"{y:.4g}") for y in _ticks(low, high)],
