@@ -178,7 +178,7 @@ def test_the_real_launcher_reports_its_status(tmp_path):
     assert real_launch(["sweep=no_such_study", f"runs_dir={tmp_path}"]) == 2
 
 
-@pytest.mark.parametrize("more", ["dry_run=true", "executor=slurm"])
+@pytest.mark.parametrize("more", ["dry_run=true", "executor=slurm", "executor=another"])
 def test_without_runs_the_claim_is_undecided(tmp_path, capsys, more):
     calls = []
     assert check(words(tmp_path, more), lambda arguments: calls.append(arguments) or 0) == 3
