@@ -126,14 +126,22 @@ def test_a_half_drawn_trial_that_is_not_needed_ends(tiny, tmp_path):
     assert [trial.state.name for trial in tasks.journal.trials] == ["COMPLETE", "FAIL"]
 
 
-def test_an_error_of_the_journal_does_not_fail_the_run(long, pairs, tmp_path, capsys):
-    """Here a line that is not JSON."""
+def broken_line(path):
+    path.write_text(path.read_text() + "broken\n[]\n")
+
+
+def no_file(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [broken_line, no_file])
+def test_an_error_of_the_journal_does_not_fail_the_run(long, pairs, tmp_path, capsys, damage):
     one = search(long, trials=1, seeds=(0,))
     tasks = tasks_of(one, tmp_path)
     task = next(tasks.take())
     with tasks.follow(task, lambda: None) as follower:
-        path = journal_path(tmp_path, one.name)
-        path.write_text(path.read_text() + "broken\n[]\n")
+        damage(journal_path(tmp_path, one.name))
         follower.on_rows([{"step": 1, "samples": 8, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": 2.0}])
     assert "trial 0 is not pruned at this point: " in capsys.readouterr().err
     assert not follower.is_stopped
