@@ -264,7 +264,7 @@ def cancel_command(arguments: Arguments) -> int:
         elif left := withdraw(launch):
             console.print(f"still in the queue: {left}", soft_wrap=True)
     if reached:
-        console.print("Cancelled; workers stop within seconds. Launch the sweep again to resume.")
+        console.print("Cancelled; workers stop within half a minute. Launch the sweep again to resume.")
     return 0
 
 

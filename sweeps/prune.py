@@ -134,9 +134,8 @@ def _mark_clean(runs_dir: Path) -> None:
     """Record which finished runs have nothing left, so that they are not searched again."""
     for name, entry in index.read(runs_dir).items():
         if entry.state == "done" and not entry.is_clean and not any(_left(runs_dir, name, entry)):
-            with contextlib.suppress(OSError):  # another user's
-                index.add(runs_dir, name, entry._replace(is_clean=True))
-                index.remove(runs_dir, name, entry)
+            with contextlib.suppress(OSError):  # another user's, or the run was acquired again meanwhile
+                index.rename(runs_dir, name, entry, entry._replace(is_clean=True))
 
 
 def _old(folders: Iterable[Path], name: re.Pattern[str], days: float, *markers: str) -> list[Path]:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from ablations.expand import Cell
+from aimv2.base.interrupt import Interrupts
 from aimv2.config.options import defaults_of
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
 from aimv2.run.command import TrainOptions, folder_of_runs, print_results, split_limits, with_untrained
+from aimv2.run.pricing.clock import MachineClock
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.runs.record import RunFolder
 from sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
@@ -48,15 +50,18 @@ def submit_command(overrides: Sequence[str]) -> int:
     plan = Plan(TITLE, cells, runs_dir)
     work = plan.work(plan.remaining())
     if work.tasks:
-        # Their speed is that of the workers, so a limit on time is refused.
-        check_limits(limits, price(work.configs, lambda run: None), num_workers=1)
+        if limits:
+            clock = (lambda run: None) if executor.speed_unknown else MachineClock()
+            check_limits(limits, price(work.configs, clock), min(executor.num_workers(work.configs), len(work.tasks)))
         end_abandoned(runs_dir)
         reader = RunReader()
 
         def progress() -> SweepStatus:
             return plan_status(plan, reader, board_looks(), queue_of=queue_of)
 
-        if not executor.launch(plan, work, None, Board(progress, console)):
+        with Interrupts().listening():
+            is_over = executor.launch(plan, work, None, Board(progress, console))
+        if not is_over:
             where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
             console.print(
                 f"`python sweeps/manage.py logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}`"

@@ -173,8 +173,9 @@ class Worker:
         """
         from aimv2.run.execute import execute  # before a run is acquired: a broken installation is not a run's failure
 
+        left_out = skipped(self.launch_dir)
         for task in self.task_list.take():
-            attempt = self._acquire(task)
+            attempt = None if task.name in left_out else self._acquire(task)
             if attempt is None:
                 continue
             must_release = partial(_must_release, task, self.launch_dir)

@@ -74,16 +74,18 @@ class Attempt:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._events.close()
         try:
-            with contextlib.suppress(OSError):  # a full disk; these files are for displays
-                if kind is KeyboardInterrupt:
-                    (self.folder / "interrupted").touch()
-                if self._is_published:
-                    done = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
-                    self._entry = done._replace(is_clean=self._is_clean)
-                if self._is_published or not (self.run / RESULT).exists():
-                    index.write(self.run.parent, self.run.name, self._entry)
-            self._rows.close()  # retries the write that a full disk refused
-            self._trackers.close(self._entry.state)  # before another process resumes
+            if self._is_published:
+                done = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
+                self._entry = done._replace(is_clean=self._is_clean)
+            try:
+                self._rows.close()  # retries the write that a full disk refused
+            finally:
+                self._trackers.close(self._entry.state)  # before another process resumes, which the index invites to
+                with contextlib.suppress(OSError):  # a full disk; these files are for displays
+                    if kind is KeyboardInterrupt:
+                        (self.folder / "interrupted").touch()
+                    if self._is_published or not (self.run / RESULT).exists():
+                        index.write(self.run.parent, self.run.name, self._entry)
         finally:
             self._lease.__exit__(kind, *error)
 

@@ -100,6 +100,11 @@ def add(runs_dir: Path, run: str, entry: Entry) -> Path:
     return folder
 
 
+def rename(runs_dir: Path, run: str, old: Entry, new: Entry) -> None:
+    """Replace an entry at once. Raises FileNotFoundError if it is not there any more."""
+    (runs_dir / FOLDER / old.name(run)).rename(runs_dir / FOLDER / new.name(run))
+
+
 def remove(runs_dir: Path, run: str, entry: Entry) -> None:
     """Remove an entry, if it is still there."""
     (runs_dir / FOLDER / entry.name(run)).unlink(missing_ok=True)

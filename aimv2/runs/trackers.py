@@ -24,6 +24,7 @@ from aimv2.runs.rows import ROWS
 
 PROJECT = "aimv2"  # of runs, unless the variables of a tracker's own name another
 CLOSE_SECONDS = 20.0  # for the last rows, at the end of an attempt
+RELEASE_SECONDS = 5.0  # likewise, of one that is interrupted: schedulers do not wait long
 POLL_SECONDS = 2.0
 INSTALL = "pip install 'aimv2-ablations[trackers]'; for Trackio: pip install trackio"
 RUN_TAG = "aimv2.run"
@@ -187,16 +188,18 @@ class Trackers:
                 start_new_session=True,  # Ctrl-C is for the run, which ends it
             )
 
-    def close(self, state: str, *, patience: float = CLOSE_SECONDS) -> None:
-        """Wait until the last rows are sent, for so many seconds at most.
+    def close(self, state: str, *, patience: float | None = None) -> None:
+        """Wait until the last rows are sent.
 
         Args:
             state: of the run: ``done``, ``failed`` or ``idle``.
+            patience: seconds at most; by default fewer if the run was interrupted.
         """
+        patience = patience or (RELEASE_SECONDS if state == "idle" else CLOSE_SECONDS)
         for process in self._processes.values():
             assert process.stdin is not None, "it is a pipe"
             with contextlib.suppress(OSError), process.stdin:  # it may have ended
-                process.stdin.write(state)
+                process.stdin.write(f"{state}\n")  # forked processes may hold the pipe open, so its end says nothing
         until = time.monotonic() + patience
         for name, process in list(self._processes.items()):
             try:
@@ -207,13 +210,15 @@ class Trackers:
 
     def _lose(self, name: str, why: str) -> None:
         process = self._processes.pop(name)
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with its own processes
         process.wait()
         if process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()
-        lines = self._log(name).read_text(errors="replace").splitlines()
+        lines = list[str]()
+        with contextlib.suppress(OSError):
+            lines = self._log(name).read_text(errors="replace").splitlines()
         why = why or next((line for line in reversed(lines) if line.strip()), "it has ended")
         print(f"no more rows in {name} of {self._folder}: {why}", file=sys.stderr)
 
@@ -246,12 +251,12 @@ def follow(name: str, folder: Path, state_of: Callable[[], str | None]) -> None:
 
 
 def _state() -> str | None:
-    """Return what the attempt's process wrote to this one before it closed the pipe; None if it is open."""
+    """Return the line that the attempt's process wrote at its end, empty if it died; None while there is none."""
     ready, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
     if not ready:
         return None
     signal.alarm(int(CLOSE_SECONDS))  # ends this process, whatever the server does
-    return sys.stdin.read()
+    return sys.stdin.readline().strip()
 
 
 def main(name: str, folder: str) -> int:

@@ -127,7 +127,7 @@ class Executor(ABC):
         Returns:
             None if the scheduler does not answer here, and also if it shows nothing and that proves nothing.
         """
-        return []
+        return None
 
     @staticmethod
     def withdraw(launch: ActiveLaunch) -> str:

@@ -58,7 +58,7 @@ class RayExecutor(Executor):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a Ray that is started here
         try:
             ray.init(self.address, runtime_env=environment, include_dashboard=False)
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(f"no Ray at executor.address={self.address}, which may be local: {error}") from error
         remote = ray.remote(num_cpus=ranks * cores, num_gpus=ranks * self.gpus, max_retries=0)(do_work)
         try:

@@ -40,7 +40,10 @@ def executor_values(name: str) -> dict[str, dict[str, Any]]:
     """
     values = {one: dict[str, Any]() for one in executor_names()}
     if name in values:
-        values[name] = dataclasses.asdict(executor_class(name)())  # type: ignore[call-overload]
+        try:
+            values[name] = dataclasses.asdict(executor_class(name)())  # type: ignore[call-overload]
+        except TypeError as error:
+            raise UsageError(f"executor={name} has a field without a default: {error}") from error
     return values
 
 
@@ -82,7 +85,9 @@ def executor_class(name: str) -> type[Executor]:
 def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
     """Return a launch's jobs in the queue; None if its scheduler does not answer here, or if it has no jobs."""
     found = _scheduler_of(launch)
-    return None if found is None else found.queue(launch)
+    with contextlib.suppress(Exception):  # of another package's code, or of its scheduler
+        return None if found is None else found.queue(launch)
+    return None
 
 
 def withdraw(launch: ActiveLaunch) -> str:
@@ -90,17 +95,24 @@ def withdraw(launch: ActiveLaunch) -> str:
     if launch.jobs is None:
         return ""
     found = _scheduler_of(launch)
-    return (
-        f"{launch.jobs.described}: executor={launch.jobs.executor} is not here"
-        if found is None
-        else found.withdraw(launch)
-    )
+    if found is None:
+        return f"{launch.jobs.described}: executor={launch.jobs.executor} is not here"
+    try:
+        return found.withdraw(launch)
+    except Exception as error:  # as in queue_of
+        return f"{launch.jobs.described}: {error}"
 
 
 def abandoned(runs_dir: Path) -> list[Path]:
     """Return the folders of one's own launches whose jobs have all left the queue, as after a ``scancel`` of all."""
-    launches = active_launches(runs_dir)
-    return [one.folder for one in launches if (found := _scheduler_of(one)) is not None and found.abandoned(one)]
+    return [one.folder for one in active_launches(runs_dir) if _is_abandoned(one)]
+
+
+def _is_abandoned(launch: ActiveLaunch) -> bool:
+    found = _scheduler_of(launch)
+    with contextlib.suppress(Exception):  # as in queue_of
+        return found is not None and found.abandoned(launch)
+    return False
 
 
 def end_abandoned(runs_dir: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.base.errors import UsageError
+from aimv2.base.files import writable_folder
 from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, cancelled, runs_dir_of, skipped
 from sweeps.freeze import freeze, import_path, worker_environment
@@ -71,7 +72,7 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
 
     Raises:
         KeyboardInterrupt: the launch was cancelled, and its workers have ended; or it was interrupted.
-        UsageError: the problem of a worker, or workers end before they try a run.
+        UsageError: the runs folder cannot be written, or workers end before they try a run, MAX_IDLE in a row.
     """
     workers = list[StartedWorker]()
     try:
@@ -90,8 +91,8 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
 def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> list[WorkerReport]:
     """Keep these workers, as ``keep_workers``."""
     launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
-    reports, num_idle = list[WorkerReport](), 0
-    task_list, left_out = launched.work.task_list(runs_dir_of(launch_dir)), dict[str, str]()
+    runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0
+    task_list, left_out = launched.work.task_list(runs_dir), dict[str, str]()
 
     def open_tasks() -> OpenTasks:
         for run, reason in skipped(launch_dir).items() - left_out.items():
@@ -106,22 +107,24 @@ def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> lis
             workers.remove(worker)
             report = report_of(worker, launched)
             reports.append(report)
-            if report.problem:
-                raise UsageError(report.problem)
+            if report.problem:  # of its host, unless the runs folder cannot be written from here either
+                writable_folder(str(runs_dir), "runs_dir", needs_links=True)
+                text = f"a worker cannot work: {report.problem}"
+                board.console.print(text, style="red", soft_wrap=True, markup=False)
             # A worker that ran out of time without a try waited for a slot.
             is_excused = is_cancelled or report.was_out_of_time
-            is_idle = now.free and now.num_attempts == worker.num_attempts and not is_excused
+            is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
             num_idle = num_idle + 1 if is_idle else 0
             if num_idle == MAX_IDLE:
-                logs = runs_dir_of(launch_dir) / LOGS
-                raise UsageError(f"workers end before they try a run; their logs are in {logs}")
+                why = report.problem or "workers end before they try a run"
+                raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
         # All at first, and later those that ended: a worker that is just starting may take what is free.
         folders = [launch_dir / WORKERS / worker.name for worker in workers]
-        is_starting = not all(folder.exists() for folder in folders)
+        num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
         num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
-        if (now.is_over or is_cancelled) and num_stopped == len(workers):
+        if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
             break
-        most = 0 if is_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
+        most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
         for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
             name = uuid.uuid4().hex[:12]
             workers.append(StartedWorker(name, now.num_attempts, start(name)))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import optuna
 from optuna.storages import JournalStorage
@@ -61,15 +61,21 @@ class JournalFile(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._lock.acquire()
         try:
-            with Path(self._file_path).open("r+b", buffering=0) as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-                file.seek(0, os.SEEK_END)
+            with Path(self._file_path).open("a+b", buffering=0) as file:
+                self._remove_cut_line(file)
                 lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
                 if file.write(lines) != len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file_path)
                 os.fsync(file.fileno())
         finally:
             self._lock.release()
+
+    def _remove_cut_line(self, file: IO[bytes]) -> None:
+        if (size := file.seek(0, os.SEEK_END)) and (file.seek(size - 1), file.read(1))[1] != b"\n":
+            file.seek(0)
+            end = file.read(size).rfind(b"\n") + 1
+            if file.seek(0, os.SEEK_END) == size:  # else another process took this one, and its lock, for dead
+                file.truncate(end)
 
 
 class Journal:

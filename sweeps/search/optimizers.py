@@ -113,10 +113,12 @@ class OutsideNoise(pruners.BasePruner):
         point = trial.last_step
         if point is None or not self._pruner.prune(study, trial):
             return False
-        others = (one.intermediate_values for one in study.get_trials(deepcopy=False))
+        trials = study.get_trials(deepcopy=False)
+        values = [one.intermediate_values[point] for one in trials if point in one.intermediate_values]
         sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-        best = min(sign * values[point] for values in others if point in values)
-        if (worse := sign * trial.intermediate_values[point] - best) > self._noise.get(point, -math.inf):
+        best = min((sign * value for value in values if not math.isnan(value)), default=math.nan)
+        worse = sign * trial.intermediate_values[point] - best
+        if point not in self._noise or not worse <= self._noise[point]:  # nan is outside
             return True
         note = f"not pruned at point {point}, where it is {worse:.2g} worse than the best: within the noise"
         study._storage.set_trial_user_attr(trial._trial_id, NOTE, f"{note}, {self._noise[point]:.2g}")

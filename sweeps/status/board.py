@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from aimv2.base.errors import Cause
+from aimv2.base.errors import Cause, UsageError
 from aimv2.run.pricing.price import duration
 from sweeps.plan import Plan
 from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus
@@ -53,6 +53,7 @@ class Board:
         self._is_live = False
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._next_at, self._line_at, self._num_failed = float("-inf"), clock(), 0
+        self._problem = ""
 
     @contextmanager
     def shown(self, *, is_live: bool) -> Iterator[None]:
@@ -70,7 +71,13 @@ class Board:
         now = self._clock()
         if now < self._next_at:
             return
-        status = self._read()
+        try:
+            status = self._read()
+        except (UsageError, OSError) as error:  # of a file of another launch, perhaps; a display ends nothing
+            if str(error) != self._problem:
+                self.console.print(f"progress is not shown: {error}", style="red", soft_wrap=True, markup=False)
+            self._problem, self._next_at = str(error), now + LINE_SECONDS
+            return
         self._next_at = now + pause(self._clock() - now)
         if self._is_live:
             self._live.update(rendered([status]), refresh=True)

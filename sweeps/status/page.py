@@ -25,6 +25,7 @@ WIDTH, HEIGHT = 640, 240  # of a chart, in its own units
 NUM_COLOURS = 7  # of active runs, in page.css; the next ones repeat them
 MAX_CURVES = 14
 TICKS = 4
+LARGEST = 1e100  # value that is drawn; others have no scale
 START = 0.03  # share of the samples whose losses, which fall fast, may leave the chart
 
 Points = list[tuple[float, float]]  # samples and value
@@ -60,6 +61,8 @@ class Curves:
 
     def _add(self, row: Mapping[str, float]) -> None:
         samples = float(row["samples"])
+        if not 0 <= samples < math.inf:
+            raise ValueError("no number of samples")
         for name, value in row.items():
             is_held_out = name.startswith("held_out_")
             if value is not None and (is_held_out or name.endswith("_loss")):
@@ -185,7 +188,7 @@ def _reasons(sweep: SweepStatus) -> list[tuple[RunStatus, int, str]]:
 
 def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
     title = name.removeprefix("held_out_").replace("_", " ")
-    curves = [(label, look, [(x, y) for x, y in points if math.isfinite(y)]) for label, look, points in curves]
+    curves = [(label, look, [(x, y) for x, y in points if abs(y) < LARGEST]) for label, look, points in curves]
     every = [point for _, _, points in curves for point in points]
     right = max((x for x, _ in every), default=0.0) or 1.0
     shown = [y for x, y in every if x >= START * right] or [0.0]

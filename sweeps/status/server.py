@@ -9,6 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aimv2.base.errors import UsageError
+from sweeps.status.board import BACK_OFF
 
 IDLE_SECONDS = 10.0  # after which a client that sends nothing is dropped
 
@@ -32,7 +33,7 @@ class PageServer(ThreadingHTTPServer):
         self.policy = policy
         self._read, self._refresh_seconds = read, refresh_seconds
         self._lock = threading.Lock()
-        self._page, self._read_at = b"", float("-inf")
+        self._page, self._read_next = b"", float("-inf")
         self._names = {"localhost", host.lower(), socket.gethostname().lower()}
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -43,8 +44,11 @@ class PageServer(ThreadingHTTPServer):
 
     def page(self) -> bytes:
         with self._lock:
-            if time.monotonic() - self._read_at >= self._refresh_seconds:
-                self._page, self._read_at = self._read().encode(), time.monotonic()
+            started = time.monotonic()
+            if started >= self._read_next:
+                self._page = self._read().encode()
+                now = time.monotonic()
+                self._read_next = now + max(self._refresh_seconds, BACK_OFF * (now - started))
             return self._page
 
     def is_own(self, host: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.run.pricing.effort import CURVE_SHARE
-from aimv2.run.pricing.recorded import nearest, recorded, seconds_of
+from aimv2.run.pricing.recorded import RecordedTime, nearest, recorded, seconds_of
 
 
 class EvaluationTimes:
@@ -20,6 +20,7 @@ class EvaluationTimes:
     def __init__(self) -> None:
         self._finished: dict[str, float | None] = {}
         self._recorded: dict[str, float | None] = {}
+        self._tables: dict[str, list[RecordedTime]] = {}
 
     def learn(self, arm: str, run: Path) -> None:
         """Read the time of a finished run of an arm, unless one of the arm was read before."""
@@ -33,11 +34,20 @@ class EvaluationTimes:
         if self._finished.get(arm) is not None:
             return self._finished[arm]
         if arm not in self._recorded:
-            self._recorded[arm] = _recorded(config)
+            self._recorded[arm] = self._nearest(config)
         if self._recorded[arm] is not None:
             return self._recorded[arm]
         others = [seconds for seconds in self._finished.values() if seconds is not None]
         return statistics.median(others) if others else None
+
+    def _nearest(self, config: RunConfig) -> float | None:
+        if config.device != "cpu":  # torch, which a GPU's name needs, takes seconds to load
+            return None
+        folder = config.data.cache_dir
+        if folder not in self._tables:
+            self._tables[folder] = recorded(Path(folder))
+        found = nearest(config, "evaluation", self._tables[folder])
+        return None if found is None else found[0]
 
 
 def training_left(config: RunConfig, samples: int, images_per_second: float) -> float:
@@ -45,10 +55,3 @@ def training_left(config: RunConfig, samples: int, images_per_second: float) -> 
     left = config.budget.samples - samples
     pairs = config.evaluation.curve_points * config.evaluation.curve_pairs * left / max(config.budget.samples, 1)
     return (left + CURVE_SHARE * pairs) / images_per_second
-
-
-def _recorded(config: RunConfig) -> float | None:
-    if config.device != "cpu":  # torch, which a GPU's name needs, takes seconds to load
-        return None
-    found = nearest(config, "evaluation", recorded(Path(config.data.cache_dir)))
-    return None if found is None else found[0]

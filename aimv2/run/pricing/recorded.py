@@ -129,7 +129,9 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
     found = []
     for path in sorted((cache_dir / TIMES).glob("*.json")):
         with contextlib.suppress(UsageError, TypeError):
-            found.append(RecordedTime(**read_json(path)))
+            one = RecordedTime(**read_json(path))
+            if 0 < one.effort < math.inf and 0 <= one.seconds < math.inf:
+                found.append(one)
     return found
 
 

@@ -4,11 +4,12 @@ import os
 import threading
 from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import Cause
-from aimv2.runs.index import FOLDER, Entry, read, remove, write
+from aimv2.runs.index import FOLDER, Entry, add, read, remove, rename, write
 
 RUN = "v2-15b6f82b08fe"
 NUMBERS = st.integers(1, 20000)
@@ -89,3 +90,15 @@ def test_a_reader_always_sees_the_run(tmp_path):
         seen.append(read(tmp_path)[RUN].attempt)
     thread.join()
     assert seen == sorted(seen)
+
+
+def test_an_entry_that_is_gone_is_not_replaced(tmp_path):
+    """Its run was acquired again, and must not look done."""
+    done = Entry("done", 1, layout=2, code="5f0c1b7de1a2")
+    add(tmp_path, RUN, done)
+    rename(tmp_path, RUN, done, done._replace(is_clean=True))
+    assert read(tmp_path) == {RUN: done._replace(is_clean=True)}
+    write(tmp_path, RUN, Entry("running", 2), has_no_result=True)
+    with pytest.raises(FileNotFoundError):
+        rename(tmp_path, RUN, done._replace(is_clean=True), done)
+    assert read(tmp_path) == {RUN: Entry("running", 2)}

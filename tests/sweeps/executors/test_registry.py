@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import active_launches
+from sweeps.active_launches import Jobs, active_launches, new_launch, write_jobs
 from sweeps.executors.local import DebugExecutor, LocalExecutor
 from sweeps.executors.registry import (
     BUILT_IN,
@@ -108,3 +108,39 @@ def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
     assert abandoned(runs_dir) == [launched]
     (launched / "jobs.json").unlink()
     assert abandoned(runs_dir) == []
+
+
+FAILING = """
+from dataclasses import dataclass
+from sweeps.executors.base import Executor
+
+@dataclass(frozen=True)
+class Toy(Executor):
+    def num_workers(self, runs):
+        return 1
+
+    @staticmethod
+    def queue(launch):
+        raise RuntimeError("no kubectl on this host")
+
+    withdraw = queue
+"""
+
+
+def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, monkeypatch):
+    """Every launch asks for abandoned ones, and the display for queues."""
+    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING)
+    folder = new_launch(tmp_path / "runs", "eos", [])
+    write_jobs(folder, Jobs({"1": 2}, "2", "", executor="toy"))
+    (launch,) = active_launches(tmp_path / "runs")
+    assert queue_of(launch) is None
+    assert withdraw(launch) == "2 workers as array 1: no kubectl on this host"
+    end_abandoned(tmp_path / "runs")
+    assert active_launches(tmp_path / "runs") == [launch]
+
+
+def test_a_plug_in_with_a_field_without_a_default_is_one_sentence(tmp_path, monkeypatch):
+    source = FAILING.replace("    def num_workers", "    image: str\n\n    def num_workers", 1)
+    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=source)
+    with pytest.raises(UsageError, match=r"^executor=toy has a field without a default: .*image"):
+        executor_values("toy")

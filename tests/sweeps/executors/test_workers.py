@@ -146,3 +146,56 @@ def test_a_dead_worker_reports_no_work(plan, tmp_path):
     assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
     ended(launch_dir, "one", WorkerReport(done=["a"]))
     assert report_of(worker, launched) == WorkerReport(done=["a"])
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_worker_that_never_starts_is_not_waited_for(plan, keep, launch_dir, is_cancelled):
+    """As one that a busy cluster keeps in its queue: the launch of finished runs never ended."""
+    started = []
+
+    def start(name):
+        started.append(name)
+        if len(started) == 2:
+            return lambda: None
+        for run in plan.runs.values():
+            with run.acquire(plan.cell_of[run.name].config) as attempt:
+                attempt.publish({})
+            if is_cancelled:
+                cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
+                break
+        return ended(launch_dir, name, WorkerReport())
+
+    if is_cancelled:
+        with pytest.raises(KeyboardInterrupt):
+            keep(num_workers=2, start=start)
+    else:
+        keep(num_workers=2, start=start)
+        assert plan.remaining() == []
+    assert len(started) == 2
+
+
+def test_a_host_on_which_no_worker_can_work_does_not_end_the_launch(plan, keep, launch_dir):
+    problems = [WorkerReport(problem="a stale mount")] * (MAX_IDLE - 1)
+
+    def start(name):
+        if problems:
+            return ended(launch_dir, name, problems.pop())
+        for run in plan.runs.values():
+            with run.acquire(plan.cell_of[run.name].config) as attempt:
+                attempt.publish({})
+        return ended(launch_dir, name, WorkerReport())
+
+    keep(num_workers=1, start=start)
+    assert plan.remaining() == []
+
+
+def test_workers_that_cannot_work_one_after_the_other_end_the_launch_with_their_problem(keep, launch_dir):
+    names = []
+
+    def start(name):
+        names.append(name)
+        return ended(launch_dir, name, WorkerReport(problem="a stale mount"))
+
+    with pytest.raises(UsageError, match=r"^a stale mount; their logs are in "):
+        keep(num_workers=1, start=start)
+    assert len(names) == MAX_IDLE

@@ -104,3 +104,14 @@ def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_no
     assert second.should_prune() == is_pruned
     note = study.trials[1].user_attrs.get(NOTE, "")
     assert note.startswith(f"not pruned at point 1, where it is {behind:.2g} worse than the best") != is_pruned
+
+
+def test_a_value_that_is_no_number_neither_is_the_best_nor_within_the_noise():
+    for noise in ({}, {1: 0.1}):
+        study = optuna.create_study(pruner=pruner_of("asha", {}, num_points=4, noise=noise))
+        trials = [study.ask() for _ in range(3)]
+        for trial, value in zip(trials, (math.nan, 2.0, 5.0), strict=True):
+            trial.report(value, 1)
+        assert not trials[1].should_prune()
+        assert trials[2].should_prune()
+        assert trials[0].should_prune()

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ablations.expand import expand
 from ablations.studies.prefix_ratio import STUDY
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import at_work
@@ -15,6 +16,7 @@ from sweeps.plan import Plan
 from sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
+    Board,
     headline,
     print_failures,
     rendered,
@@ -199,3 +201,19 @@ def test_failures_of_the_launch_are_named(plan):
     assert print_failures(console, plan, names)
     assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker finished it"
     assert not print_failures(console, plan, names[:1])
+
+
+def test_a_progress_that_cannot_be_read_ends_no_launch():
+    """A garbage record of another launch ended this one."""
+    now, answers = [0.0], iter([UsageError("a broken record"), UsageError("a broken record"), OSError("another")])
+
+    def read():
+        raise next(answers)
+
+    console = Console(record=True, width=200)
+    board = Board(read, console, clock=lambda: now[0])
+    for _ in range(3):
+        board.update()
+        now[0] += 60
+    lines = console.export_text().splitlines()
+    assert lines == ["progress is not shown: a broken record", "progress is not shown: another"]

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -166,3 +167,12 @@ def test_ticks_are_a_few_round_numbers_in_the_range(low, spread):
     assert all(low - 1e-6 * spread <= tick <= low + spread + 1e-6 * spread for tick in found)
     steps = {f"{after - before:.0e}"[0] for before, after in pairwise(found)}
     assert steps <= {"1", "2", "5"}
+
+
+def test_rows_without_a_scale_are_left_out(written, tmp_path):
+    """They ended the page of all sweeps."""
+    good = {"step": 1, "samples": 8, "text_loss": 1.0}
+    huge = [{"step": 2, "samples": 200, "text_loss": 1e308}, {"step": 3, "samples": 400, "text_loss": -1e308}]
+    written("v2-arm0", [good, good | {"samples": math.inf}, *huge])
+    (line,) = Elements(rendered(tmp_path, sweep(run("arm", 0, "running")))).of("polyline")
+    assert len(line.get("points").split()) == 1

@@ -2,11 +2,13 @@
 
 import http.client
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 
 from aimv2.base.errors import UsageError
+from sweeps.status.board import BACK_OFF
 from sweeps.status.server import PageServer
 
 
@@ -96,6 +98,21 @@ def test_many_viewers_share_a_reading():
         assert {request()[1] for _ in range(5)} == {"page 1"}
     with served(read) as request:
         assert request()[1] != request()[1]
+
+
+def test_a_slow_reading_is_repeated_rarely():
+    readings = []
+
+    def read():
+        readings.append(time.sleep(0.05))
+        return f"page {len(readings)}"
+
+    with served(read) as request:
+        request()
+        first = time.monotonic()
+        while len(readings) == 1:
+            request()
+        assert time.monotonic() - first > 0.9 * BACK_OFF * 0.05, "it takes 5 % of the time at most"
 
 
 def test_a_reading_that_fails_is_its_sentence_escaped_and_the_next_one_may_succeed():

@@ -98,3 +98,13 @@ def test_a_record_without_times_and_a_broken_file_are_skipped(tiny, record, tabl
 def test_times_that_cannot_be_written_are_returned(tiny, record):
     nowhere = replaced(tiny, {"data.cache_dir": "/dev/null/cache"})
     assert [one.seconds for one in remember(nowhere, record(nowhere))] == pytest.approx([11, 1 / 100])
+
+
+@pytest.mark.parametrize(
+    "change", [{"effort": 0}, {"seconds": -1.0}, {"effort": float("nan")}, {"effort": "much"}], ids=str
+)
+def test_a_file_with_impossible_numbers_is_skipped(tiny, table, change):
+    assert len(table(tiny)) == 2
+    broken = min((Path(tiny.data.cache_dir) / TIMES).iterdir())
+    broken.write_text(json.dumps(json.loads(broken.read_text()) | change))
+    assert len(recorded(Path(tiny.data.cache_dir))) == 1
