@@ -1,6 +1,8 @@
 """What trackers have of attempts: MLflow and W&B for real, Trackio by its documented calls; and servers that hang."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -51,6 +53,8 @@ def row(step, **values):
 @pytest.fixture
 def trackio(tmp_path, monkeypatch):
     """Put that package where other processes and this one find it; return the function that reads what it has."""
+    for name in ("CLOSE_SECONDS", "RELEASE_SECONDS"):  # a busy machine starts a process in any time
+        monkeypatch.setattr(trackers, name, 600.0)
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "trackio.py").write_text(TRACKIO)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'packages'}:{os.environ.get('PYTHONPATH', '')}")
@@ -77,6 +81,21 @@ def test_rows_are_there_once_the_attempt_has_ended_and_a_resumed_one_continues_t
     assert [step for step, _ in found] == [0, 1, 2, 3, 4]
     assert found[4][1] == {"train/samples": 32, "machine/seconds": 8.0, "train/text_loss": 0.8}
     assert "printed by the package" in (second.folder / "trackio.log").read_text()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_forked_process_does_not_hold_up_the_end(run, tracked, trackio, capsys):
+    """Loader processes inherit the pipe, and may live longer than the attempt."""
+    fork = multiprocessing.get_context("fork")
+    is_over = fork.Event()
+    loader = fork.Process(target=is_over.wait)
+    with contextlib.suppress(KeyboardInterrupt), run.acquire(tracked) as attempt:
+        attempt.write_rows([row(0)])
+        loader.start()
+        raise KeyboardInterrupt
+    is_over.set()
+    loader.join()
+    assert [step for step, _ in trackio(run)] == [0]
     assert capsys.readouterr() == ("", "")
 
 
