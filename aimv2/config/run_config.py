@@ -159,6 +159,12 @@ class LogConfig:
     mlflow: str | None = None
     trackio: bool = False
 
+    def __post_init__(self) -> None:
+        if self.mlflow is not None and "://" not in self.mlflow:
+            raise ValueError(f"mlflow={self.mlflow!r} is no tracking URI, such as sqlite:///mlflow.db or https://HOST")
+        if self.mlflow is not None and "@" in self.mlflow.partition("://")[2].partition("/")[0]:
+            raise ValueError("mlflow has a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:

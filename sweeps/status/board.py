@@ -160,11 +160,11 @@ def time_left(sweep: SweepStatus) -> str:
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
     """Render why runs have no result, by cause, with the first one's message and advice; ``waits`` is why some wait."""
-    by_cause: dict[tuple[RunState, Cause | None], list[RunStatus]] = {}
+    by_cause: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
     for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
-        by_cause.setdefault((run.state, run.cause), []).append(run)
+        by_cause.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
     lines = []
-    for (state, cause), (first, *more) in by_cause.items():
+    for (state, cause, _), (first, *more) in by_cause.items():
         which = f"{first.arm}, seed {first.seed} ({first.run})" + f" and {len(more)} more" * bool(more)
         what = f"failed, {cause}: " if state == "failed" else "not done: "
         note = "; ".join(filter(None, [first.note, waits if state == "waiting" else ""]))

@@ -196,7 +196,7 @@ def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
     spread = (high - low) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return x / right * WIDTH, HEIGHT * min(max(1 - (y - low) / spread, 0.0), 1.0)
+        return x / right * WIDTH, HEIGHT * (1 - (y - low) / spread)
 
     lines = [
         Line((label, look), " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points)))

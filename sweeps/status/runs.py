@@ -60,12 +60,12 @@ class Looks:
 
 def board_looks() -> Looks:
     """Return the looks of a launch's display, which is read every few seconds."""
-    return Looks(runs=30, heartbeats=0, results=50)
+    return Looks(runs=30, heartbeats=0, results=25)
 
 
 def status_looks() -> Looks:
     """Return the looks of ``manage.py status``."""
-    return Looks(runs=75, heartbeats=1000, results=900)
+    return Looks(runs=75, heartbeats=1000, results=450)
 
 
 @dataclass(kw_only=True)
@@ -112,17 +112,21 @@ class RunReader:
         self._found: Mapping[str, Entry] = {}
         self._times = EvaluationTimes()
         self._lost: dict[str, Entry] = {}  # entries of done runs without a result
+        self._broken: dict[str, str] = {}  # what is wrong with the results of others
         self._first_result = random.randrange(2**32)  # so that repeated commands look at others
         self._is_over: dict[tuple[str, Entry, int], bool] = {}
 
     def entries(self, plan: Plan, looks: Looks) -> dict[str, Entry]:
-        """Return ``record.entries`` without runs whose results were deleted, as far as they are looked at, in turn."""
+        """Return ``record.entries`` without runs whose results were deleted. Results are looked at in turn."""
         found = entries(plan.runs_dir)
         done = [name for name in plan.cell_of if name in found and found[name].state == "done"]
         first = self._first_result % max(len(done), 1)
         seen = looks.take("results", done[first:] + done[:first])
         self._first_result = first + len(seen)
-        lost = {name: found[name] for name in seen if not RunFolder(plan.runs_dir, name).is_done}
+        problems = {name: text for name in seen if (text := RunFolder(plan.runs_dir, name).problem())}
+        lost = {name: found[name] for name in problems if not RunFolder(plan.runs_dir, name).is_done}
+        kept = {name: text for name, text in self._broken.items() if name not in seen}
+        self._broken = kept | {name: text for name, text in problems.items() if name not in lost}
         self._lost = {name: entry for name, entry in self._lost.items() if name not in seen} | lost
         return {name: entry for name, entry in found.items() if self._lost.get(name) != entry}
 
@@ -144,7 +148,10 @@ class RunReader:
             if name not in self._runs or found.get(name) != self._found.get(name):
                 self._runs[name] = _from_index(cell, found.get(name))
                 self._runs[name].note = "its result was deleted" if name in lost else ""
-            if name in found and found[name].state == "done":
+            if name in self._broken and name in found:
+                run = self._runs[name]
+                run.state, run.cause, run.note = "failed", "data", self._broken[name]
+            elif name in found and found[name].state == "done":
                 self._times.learn(cell.arm, plan.runs_dir / name)
         self._found = found
         left = [name for name in plan.cell_of if name in found and found[name].state != "done"]

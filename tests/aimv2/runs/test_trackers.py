@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,8 +54,6 @@ def row(step, **values):
 @pytest.fixture
 def trackio(tmp_path, monkeypatch):
     """Put that package where other processes and this one find it; return the function that reads what it has."""
-    for name in ("CLOSE_SECONDS", "RELEASE_SECONDS"):  # a busy machine starts a process in any time
-        monkeypatch.setattr(trackers, name, 600.0)
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "trackio.py").write_text(TRACKIO)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'packages'}:{os.environ.get('PYTHONPATH', '')}")
@@ -70,13 +69,25 @@ def tracked(tiny):
     return replace(tiny, log=replace(tiny.log, trackio=True))
 
 
+def wait_for(trackio, run, step):
+    """Wait until this step was sent: an attempt waits for some seconds only, and its tracker may take long to start."""
+    while True:
+        with contextlib.suppress(FileNotFoundError, ValueError):  # not there yet, or not whole
+            if step in dict(trackio(run)):
+                return
+        time.sleep(0.05)
+
+
 def test_rows_are_there_once_the_attempt_has_ended_and_a_resumed_one_continues_the_run(run, tracked, trackio, capsys):
     """The second attempt resumes from step 2, and repeats step 3."""
     with run.acquire(tracked) as first:
         first.write_rows([row(n) for n in range(4)])
+        wait_for(trackio, run, 0)
     with run.acquire(tracked) as second:
         second.resume_from([row(n) for n in range(3)], seconds=4.0, cpu_seconds=4.0)
         second.write_rows([row(3), row(4, held_out_caption_loss=None)])
+        second.sync_rows()
+        wait_for(trackio, run, 4)
     found = trackio(run)
     assert [step for step, _ in found] == [0, 1, 2, 3, 4]
     assert found[4][1] == {"train/samples": 32, "machine/seconds": 8.0, "train/text_loss": 0.8}
@@ -91,6 +102,7 @@ def test_a_forked_process_does_not_hold_up_the_end(run, tracked, trackio, capsys
     loader = fork.Process(target=is_over.wait)
     with contextlib.suppress(KeyboardInterrupt), run.acquire(tracked) as attempt:
         attempt.write_rows([row(0)])
+        wait_for(trackio, run, 0)
         loader.start()
         raise KeyboardInterrupt
     is_over.set()

@@ -19,6 +19,7 @@ from sweeps.status.board import (
     Board,
     headline,
     print_failures,
+    reasons,
     rendered,
     time_left,
 )
@@ -217,3 +218,16 @@ def test_a_progress_that_cannot_be_read_ends_no_launch():
         now[0] += 60
     lines = console.export_text().splitlines()
     assert lines == ["progress is not shown: a broken record", "progress is not shown: another"]
+
+
+def test_runs_that_wait_for_different_reasons_are_not_told_as_one():
+    runs = [
+        RunStatus(run=f"v2-{seed}", arm="a", seed=seed, state="waiting", budget=8, note=note)
+        for seed, note in enumerate(["its result was deleted", "", ""])
+    ]
+    console = Console(record=True, width=200)
+    console.print(reasons(runs, "launch it again"))
+    assert console.export_text().splitlines() == [
+        "a, seed 0 (v2-0) not done: its result was deleted; launch it again",
+        "a, seed 1 (v2-1) and 1 more not done: launch it again",
+    ]

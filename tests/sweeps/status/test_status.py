@@ -242,6 +242,10 @@ def test_a_done_run_without_its_result_waits(prefix_request, tmp_path, attempts)
     found = {run.run: run for run in sweep_status(prefix_request, tmp_path).runs}
     assert (found[lost].state, found[lost].samples, found[lost].note) == ("waiting", 0, "its result was deleted")
     assert found[kept].state == "done"
+    (tmp_path / kept / "result.json").write_text("garbage")
+    found = {run.run: run for run in sweep_status(prefix_request, tmp_path).runs}
+    assert (found[kept].state, found[kept].cause) == ("failed", "data")
+    assert found[kept].note.startswith(f"{tmp_path / kept / 'result.json'} is not the result of a run; delete ")
 
 
 def test_a_launch_of_another_study_counts_if_it_does_all_that_is_missing(prefix_request, tmp_path, attempts):
