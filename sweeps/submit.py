@@ -11,7 +11,7 @@ from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
 from aimv2.run.command import TrainOptions, folder_of_runs, print_results, split_limits, with_untrained
 from aimv2.run.pricing.clock import MachineClock
-from aimv2.run.pricing.price import check_limits, price
+from aimv2.run.pricing.price import check_cpu, check_limits, price
 from aimv2.runs.record import RunFolder
 from sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
 from sweeps.finish import finish
@@ -50,9 +50,11 @@ def submit_command(overrides: Sequence[str]) -> int:
     plan = Plan(TITLE, cells, runs_dir)
     work = plan.work(plan.remaining())
     if work.tasks:
-        if limits:
-            clock = (lambda run: None) if executor.speed_unknown else MachineClock()
-            check_limits(limits, price(work.configs, clock), min(executor.num_workers(work.configs), len(work.tasks)))
+        is_here = not executor.speed_unknown
+        cost = price(work.configs, MachineClock() if limits and is_here else lambda run: None)
+        check_limits(limits, cost, min(executor.num_workers(work.configs), len(work.tasks)))
+        if is_here and config.device == "cpu":
+            check_cpu(cost.flops, limits)
         end_abandoned(runs_dir)
         reader = RunReader()
 

@@ -20,6 +20,7 @@ MAX_FAILED = 5  # trials of a search, after which no other one is drawn
 # Attributes of a study and of its trials in Optuna's storage.
 DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
 RUN, AFTER, SPENT, NOTE = "run", "after", "spent", "note"
+KEPT = "kept"  # where a trial was not pruned, because it was within the noise
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
 
 

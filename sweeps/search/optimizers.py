@@ -16,7 +16,7 @@ from optuna import pruners, samplers
 from optuna.trial import FrozenTrial
 
 from aimv2.base.errors import UsageError, unknown
-from sweeps.search.config import AUTO, NO_PRUNER, NOTE
+from sweeps.search.config import AUTO, KEPT, NO_PRUNER
 
 NOT_USABLE = ("Base", "Grid", "PartialFixed", "Patient")  # prefixes of interfaces, and of those that need an object
 PLAIN = (bool, int, float, str, type(None))  # types of arguments that a command line can give
@@ -121,7 +121,7 @@ class OutsideNoise(pruners.BasePruner):
         if point not in self._noise or not worse <= self._noise[point]:  # nan is outside
             return True
         note = f"not pruned at point {point}, where it is {worse:.2g} worse than the best: within the noise"
-        study._storage.set_trial_user_attr(trial._trial_id, NOTE, f"{note}, {self._noise[point]:.2g}")
+        study._storage.set_trial_user_attr(trial._trial_id, KEPT, f"{note}, {self._noise[point]:.2g}")
         return False
 
 

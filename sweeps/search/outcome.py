@@ -15,7 +15,7 @@ from ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
 from analysis.evidence.searches import VERSION, path_of
-from sweeps.search.config import NOTE, RUN, SPENT, STATES, with_arguments
+from sweeps.search.config import KEPT, NOTE, RUN, SPENT, STATES, with_arguments
 from sweeps.search.journal import ENDED, Journal, failed
 from sweeps.search.space import SPLIT, described
 
@@ -106,7 +106,7 @@ def _trial(journal: Journal, trial: FrozenTrial) -> dict[str, Any]:
         "budget": config.budget.samples,
         "flops": cost.get("flops", 0),
         "seconds": cost.get("seconds", 0.0),
-        "note": trial.user_attrs.get(NOTE, ""),
+        "note": trial.user_attrs.get(NOTE, trial.user_attrs.get(KEPT, "")),
     }
 
 

@@ -88,3 +88,12 @@ def test_an_executor_that_waits_prints_the_results(tmp_path, cache_dir, monkeypa
     diverging = ("budget.samples=64", "optimizer.peak_lr=1e30", "optimizer.warmup_fraction=0.01")
     assert main(["train", *small_run(cache_dir, "executor=debug", *diverging)]) == 1
     assert "failed, not finite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("executor", ["local", "debug"])
+def test_training_that_takes_days_is_refused_as_without_workers(tmp_path, cache_dir, monkeypatch, capsys, executor):
+    monkeypatch.chdir(tmp_path)
+    words = ("scale=vit_l_2b", "device=cpu", "precision=float32", f"executor={executor}")
+    assert main(["train", *words, f"data.cache_dir={cache_dir}"]) == 2
+    assert "on the CPU this takes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/v2-*"))

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import AUTO, NOTE
+from sweeps.search.config import AUTO, KEPT
 from sweeps.search.draw import check_sampler
 from sweeps.search.journal import Ending, Journal
 from sweeps.search.optimizers import SAMPLERS, pruner_of
@@ -102,7 +102,7 @@ def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_no
     assert not first.should_prune()
     second.report(sign * (2.0 + behind), 1)
     assert second.should_prune() == is_pruned
-    note = study.trials[1].user_attrs.get(NOTE, "")
+    note = study.trials[1].user_attrs.get(KEPT, "")
     assert note.startswith(f"not pruned at point 1, where it is {behind:.2g} worse than the best") != is_pruned
 
 
