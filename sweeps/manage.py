@@ -174,9 +174,12 @@ def retry_command(arguments: Arguments) -> int:
     from sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
-    failed = [run for run in _status(request, arguments.runs_dir).runs if run.state == "failed"]
+    runs = _status(request, arguments.runs_dir).runs
+    failed = [run for run in runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
+        if num_waiting := sum(run.state == "waiting" for run in runs):
+            console.print(f"runs that are not done: {num_waiting}; launch the sweep again to execute them")
         if num_failed := trials_of(arguments.runs_dir, request.folder).num_failed:
             console.print(f"failed trials: {num_failed}; if the search lacks trials, launch it again")
         return 0

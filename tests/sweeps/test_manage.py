@@ -180,7 +180,8 @@ def test_retry_and_extend_follow_ones_own_launch(folder, cache_dir, command, mon
     theirs = requested(runs_dir, cache_dir, "sweep.seeds=[1]", "executor.workers=1")
     fail(runs_dir, theirs.cells[0], Failure("bug", "of ben"))
     monkeypatch.setenv("LOGNAME", "ada")
-    assert command("retry", "prefix_ratio")[1] == "no run of your last launch of prefix_ratio has failed"
+    shown = "no run of your last launch of prefix_ratio has failed runs that are not done: 2; launch the sweep again to"
+    assert command("retry", "prefix_ratio") == (0, f"{shown} execute them")
     fail(runs_dir, ours.cells[0], Failure("bug", "of ada"))
     status, shown = command("retry", "prefix_ratio")
     assert status == 0, shown
