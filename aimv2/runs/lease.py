@@ -25,7 +25,7 @@ GRACE_SECONDS = 90.0
 
 
 class Timing(NamedTuple):
-    """Seconds between two heartbeats, and the grace period after the last one. All holders must agree on them."""
+    """Seconds between two heartbeats, and the grace period after the last one, which is the same for all."""
 
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     grace_seconds: float = GRACE_SECONDS

@@ -146,6 +146,13 @@ class RunFolder:
             return ""
         return f"{self.path / 'result.json'} is not the result of a run; delete {self.path} to repeat the run"
 
+    def obstacle(self) -> str:
+        """Return that nothing can be recorded in the run's folder, in a sentence; empty if it can."""
+        is_usable = self.path.is_dir() and os.access(self.path, os.W_OK | os.X_OK)
+        if is_usable or not os.path.lexists(self.path):
+            return ""
+        return f"{self.path} is no folder that can be written; remove it or change its permissions"
+
     def _recorded(self) -> dict[str, Any] | None:
         result = None
         with contextlib.suppress(UsageError):

@@ -255,4 +255,4 @@ def _reason(run: RunFolder) -> str:
     if run.state() == "running":
         return "still running"
     failure = run.failure()
-    return "not run yet" if failure is None else f"{failure.cause}: {failure.message}"
+    return (run.obstacle() or "not run yet") if failure is None else f"{failure.cause}: {failure.message}"

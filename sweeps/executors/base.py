@@ -87,7 +87,7 @@ class Executor(ABC):
         the worker runs. A worker is ``sweeps.worker.worker_command(launched.about(name, ...))`` with the variables
         ``launched.environment(cores)``, on any host that sees the runs folder.
         """
-        raise NotImplementedError(f"{type(self).__name__} has neither starting() nor launch()")
+        raise NotImplementedError  # the registry refuses an executor that has neither this nor launch
 
     def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
         """Save the requests of the plan and have workers do this work.

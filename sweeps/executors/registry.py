@@ -41,9 +41,10 @@ def executor_values(name: str) -> dict[str, dict[str, Any]]:
     values = {one: dict[str, Any]() for one in executor_names()}
     if name in values:
         try:
-            values[name] = dataclasses.asdict(executor_class(name)())  # type: ignore[call-overload]
+            default: Any = executor_class(name)()  # a dataclass, as executor_class has checked
         except TypeError as error:
             raise UsageError(f"executor={name} has a field without a default: {error}") from error
+        values[name] = dataclasses.asdict(default)
     return values
 
 
@@ -73,6 +74,8 @@ def executor_class(name: str) -> type[Executor]:
         loaded = entry.load()
         if not (isinstance(loaded, type) and issubclass(loaded, Executor) and dataclasses.is_dataclass(loaded)):
             raise TypeError("it is no dataclass that inherits from sweeps.executors.base.Executor")
+        if loaded.starting is Executor.starting and loaded.launch is Executor.launch:
+            raise TypeError("it has neither starting() nor launch()")
     except Exception as error:  # of another package's code
         package = f" of {entry.dist.name}" if entry.dist else ""
         hint = (

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from aimv2.base.errors import Cause, UsageError
 from aimv2.run.pricing.price import duration
+from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
 from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus
 from sweeps.status.status import SweepStatus
@@ -104,6 +105,8 @@ def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool
     reader = RunReader()
     runs = reader.read(plan, reader.entries(plan, Looks()))
     left = [run for run in runs if run.run in names and run.state != "done"]
+    for run in left:
+        run.note = run.note or RunFolder(plan.runs_dir, run.run).obstacle()
     if left:
         console.print(reasons(left), soft_wrap=True)
     return bool(left)

@@ -119,6 +119,18 @@ def test_acquire_names_a_folder_that_cannot_be_written(tmp_path, tiny):
         RunFolder(tmp_path / "runs", signature(tiny)).acquire(tiny)
 
 
+def test_an_obstacle_is_what_lies_in_the_place_of_the_folder(run, tiny, tmp_path):
+    assert run.obstacle() == ""
+    run.path.symlink_to(tmp_path / "nowhere")
+    assert run.obstacle() == f"{run.path} is no folder that can be written; remove it or change its permissions"
+    run.path.unlink()
+    run.path.write_text("in the way")
+    assert run.obstacle().startswith(str(run.path))
+    run.path.unlink()
+    with run.acquire(tiny):
+        assert run.obstacle() == ""
+
+
 def test_broken_record_is_named(run, tiny, finish):
     finish(run, tiny)
     run.file("metrics.parquet").write_text("no parquet")

@@ -91,6 +91,9 @@ def test_failed_runs_are_told_from_unfinished_ones(cells, tmp_path):
     assert evidence.missing["has_failed"].tolist() == [True, False, False]
     assert (evidence.num_failed("causal"), evidence.num_runs("causal")) == (1, 4)
     assert evidence.num_failed("uniform") == 0
+    assert evidence.missing["reason"].tolist()[1:] == ["not run yet"] * 2
+    (path := tmp_path / some[2].name).write_text("in the way")
+    assert load(some, tmp_path).missing["reason"].tolist()[1].startswith(f"{path} is no folder that can be written")
 
 
 def test_moments_of_items_are_those_of_the_runs_files(cells, tmp_path):

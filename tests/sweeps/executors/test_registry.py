@@ -119,6 +119,9 @@ class Toy(Executor):
     def num_workers(self, runs):
         return 1
 
+    def launch(self, plan, work, reports_dir, board):
+        return False
+
     @staticmethod
     def queue(launch):
         raise RuntimeError("no kubectl on this host")
@@ -137,6 +140,14 @@ def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, monkeypatch):
     assert withdraw(launch) == "2 workers as array 1: no kubectl on this host"
     end_abandoned(tmp_path / "runs")
     assert active_launches(tmp_path / "runs") == [launch]
+
+
+def test_a_plug_in_that_starts_nothing_is_refused(tmp_path, monkeypatch):
+    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING.replace("def launch", "def lunch"))
+    with pytest.raises(
+        UsageError, match=r"^executor=toy .*: it has neither starting\(\) nor launch\(\)"
+    ):
+        executor_class("toy")
 
 
 def test_a_plug_in_with_a_field_without_a_default_is_one_sentence(tmp_path, monkeypatch):

@@ -202,6 +202,9 @@ def test_failures_of_the_launch_are_named(plan):
     assert print_failures(console, plan, names)
     assert console.export_text().strip() == f"uniform, seed 1 ({names[1]}) not done: no worker finished it"
     assert not print_failures(console, plan, names[:1])
+    (folder := plan.runs_dir / names[1]).write_text("in the way")
+    assert print_failures(console, plan, names)
+    assert f"not done: {folder} is no folder that can be written; remove it" in console.export_text()
 
 
 def test_a_progress_that_cannot_be_read_ends_no_launch():
