@@ -146,10 +146,11 @@ class ShardFiles:
             more := os.pread(opened.descriptor, length - len(content), offset + len(content))
         ):
             content += more
-        if shard in self._expected or not is_url(self._index.name(shard)):  # others are left to be deleted
+        if not opened.is_copy or shard in self._expected:  # other copies are left to be deleted
             self._open[shard] = opened  # after an error it is opened again
-        for oldest in list(self._open)[:-MAX_OPEN]:
-            self._open.pop(oldest, None)
+        if len(self._open) > MAX_OPEN:
+            for oldest in list(self._open)[:-MAX_OPEN]:
+                self._open.pop(oldest, None)
         return content
 
     def _read_part(self, shard: int, offset: int, length: int) -> bytes:
@@ -175,7 +176,7 @@ class ShardFiles:
         descriptor = self._open_remote(shard) if is_url(name) else os.open(name, os.O_RDONLY)
         if descriptor is None:
             return None
-        opened = _Shard(descriptor)
+        opened = _Shard(descriptor, is_copy=is_url(name))
         found = os.fstat(descriptor)
         if found.st_size != size:
             raise self.changed(shard, f"it has {found.st_size:,} bytes, and had {size:,}")
@@ -208,8 +209,9 @@ def _state(name: str, size: int, version: str) -> str:
 class _Shard:
     """An open file, closed when it is no longer used, so that threads can share it."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_copy: bool) -> None:
         self.descriptor = descriptor
+        self.is_copy = is_copy
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # os is gone at the end of a process
         close(self.descriptor)
