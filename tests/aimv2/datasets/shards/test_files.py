@@ -43,6 +43,14 @@ def test_shards_are_compared_without_reading_them(shards):
         records.check()
 
 
+def test_a_read_of_an_open_shard_looks_nothing_up(shards):
+    """A look into the table of shards took longer than the read, and made small pictures 6 % slower."""
+    paths, records = shards
+    records.image(0)
+    records._files._index = None
+    assert records.image(1) == samples_of(paths[0])[1][1]["jpg"]
+
+
 def test_transient_errors_are_retried_with_a_new_descriptor(shards):
     _, records = shards
     records.image(1)
