@@ -58,6 +58,12 @@ class Request:
         return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
 
     @property
+    def reports_dir(self) -> Path:
+        """The folder of its report."""
+        typed = [word.partition("=")[2] for word in self.arguments if word.startswith("reports_dir=")]
+        return Path(typed[-1] if typed else "reports")
+
+    @property
     def baseline(self) -> RunConfig:
         """The baseline's run, of any seed."""
         return next(cell.config for cell in self.cells if cell.arm == self.study.baseline)

@@ -38,12 +38,16 @@ class Record:
     values: Mapping[str, float | str]
 
 
-def records(runs_dir: Path, name: str, reports_dir: Path) -> list[Record]:
+def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[Record]:
     """Return the finished runs of a sweep and its report, if there is one; or the run whose name begins so.
+
+    Args:
+        reports_dir: by default that of the launch.
 
     Raises:
         UsageError: there is no such sweep or run, or none of its runs is done.
     """
+    report: Path | None = None
     if BEGINNING.fullmatch(name):
         runs = [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob(f"{name}*"))]
         if len(runs) != 1:
@@ -53,10 +57,10 @@ def records(runs_dir: Path, name: str, reports_dir: Path) -> list[Record]:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         cells = {cell.name: (RunFolder(runs_dir, cell.name), cell.arm) for cell in request.cells}
         found = [_of_run(run, arm) for run, arm in cells.values() if run.is_done]
+        report = (reports_dir or request.reports_dir) / name / "report.json"
     if not found:
         raise UsageError(f"no run of {name} is done yet in {str(runs_dir)!r}; there is nothing to export")
-    report = reports_dir / name / "report.json"
-    return [*found, *([_of_report(name, report)] if report.exists() else [])]
+    return [*found, *([_of_report(name, report)] if report is not None and report.exists() else [])]
 
 
 def _of_run(run: RunFolder, arm: str) -> Record:

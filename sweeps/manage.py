@@ -285,7 +285,8 @@ def export_command(arguments: Arguments) -> int:
     from sweeps.export import export, records  # here, because status loads faster without it
 
     name = Path(arguments.names[0]).name
-    found = records(arguments.runs_dir, name, Path(arguments.values.get("reports_dir", "reports")))
+    typed = arguments.values.get("reports_dir")
+    found = records(arguments.runs_dir, name, None if typed is None else Path(typed))
     project, uri = arguments.values.get("project", ""), arguments.values.get("mlflow")
     console.print(export(found, project, arguments.runs_dir, uri), soft_wrap=True, markup=False)
     return 0

@@ -53,8 +53,7 @@ def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = No
     """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
     plan, is_allowed = Plan(request.folder, request.cells, runs_dir), request.study.allow_mixed_code
     status = plan_status(plan, reader, is_mixed_code_allowed=is_allowed, **more)
-    folders = [word.partition("=")[2] for word in request.arguments if word.startswith("reports_dir=")]
-    report = Path(folders[-1] if folders else "reports") / request.folder / "report.md"
+    report = request.reports_dir / request.folder / "report.md"
     is_shown = not status.num_launches and report.exists()
     study, shown = request.study, str(report) if is_shown else ""
     return replace(status, question=study.question, baseline=study.baseline, report=shown)

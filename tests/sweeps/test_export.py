@@ -12,6 +12,7 @@ from ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from sweeps.export import Record, export, records
+from tests.helpers.finished_sweeps import requested
 from tests.helpers.programs import skip_without
 from tests.helpers.wandb_files import values_of, wandb_records
 
@@ -53,6 +54,18 @@ def test_records_of_a_sweep_are_its_finished_runs_and_its_report(done, tmp_path)
             "verdict/prefix-beats-causal": "supported",
         },
     )
+
+
+def test_the_report_is_that_of_the_launch_and_not_one_that_lies_here(copied, tmp_path, cache_dir, monkeypatch):
+    """``reports/`` of the working directory may have the report on the same study in another runs folder."""
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "reports" / "prefix_ratio" / "report.json"
+    here.parent.mkdir(parents=True)
+    here.write_text(json.dumps(REPORT))
+    assert "prefix_ratio" not in [one.name for one in records(copied, "prefix_ratio")]
+    requested(copied, cache_dir, f"reports_dir={tmp_path / 'reports'}")
+    assert records(copied, "prefix_ratio")[-1].name == "prefix_ratio"
+    assert len(records(copied, records(copied, "prefix_ratio")[0].name)) == 1, "of one run there is none"
 
 
 def test_runs_that_are_not_done_are_left_out(copied, tmp_path):

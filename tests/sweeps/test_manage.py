@@ -520,10 +520,10 @@ def test_help_lists_the_commands(command):
 
 
 @pytest.mark.filterwarnings("default")  # of its packages
-def test_export_uploads_the_runs_of_a_sweep(copied, command, monkeypatch):
+def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypatch):
     skip_without(find_spec("wandb"), "no package wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    status, shown = command("export", "prefix_ratio", f"runs_dir={copied}")
+    status, shown = command("export", "prefix_ratio", f"runs_dir={copied}", f"reports_dir={tmp_path}")
     assert status == 0, shown
     sync = f"wandb sync {copied}/exports/wandb/offline-run-*"
     assert shown == f"2 records in Weights & Biases; send what is offline: {sync}"

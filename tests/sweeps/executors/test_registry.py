@@ -144,9 +144,7 @@ def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, monkeypatch):
 
 def test_a_plug_in_that_starts_nothing_is_refused(tmp_path, monkeypatch):
     install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING.replace("def launch", "def lunch"))
-    with pytest.raises(
-        UsageError, match=r"^executor=toy .*: it has neither starting\(\) nor launch\(\)"
-    ):
+    with pytest.raises(UsageError, match=r"^executor=toy .*: it has neither starting\(\) nor launch\(\)"):
         executor_class("toy")
 
 
