@@ -163,28 +163,39 @@ def time_left(sweep: SweepStatus) -> str:
 
 def reasons(runs: Iterable[RunStatus], waits: str = "no worker finished it") -> RenderableType:
     """Render why runs have no result, by cause, with the first one's message and advice; ``waits`` is why some wait."""
-    by_cause: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
-    for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
-        by_cause.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
     lines = []
-    for (state, cause, _), (first, *more) in by_cause.items():
-        which = f"{first.arm}, seed {first.seed} ({first.run})" + f" and {len(more)} more" * bool(more)
-        what = f"failed, {cause}: " if state == "failed" else "not done: "
-        note = "; ".join(filter(None, [first.note, waits if state == "waiting" else ""]))
-        lines.append(Text(f"{which} {what}{note}", style=STATE_STYLES[state]))
-        lines += [Text(f"  {ADVICE[cause]}")] if state == "failed" and cause in ADVICE else []
+    for run, num_more in by_cause(runs):
+        which = f"{run.arm}, seed {run.seed} ({run.run})" + f" and {num_more} more" * bool(num_more)
+        what = f"failed, {run.cause}: " if run.state == "failed" else "not done: "
+        note = "; ".join(filter(None, [run.note, waits if run.state == "waiting" else ""]))
+        lines.append(Text(f"{which} {what}{note}", style=STATE_STYLES[run.state]))
+        lines += [Text(f"  {ADVICE[run.cause]}")] if run.state == "failed" and run.cause in ADVICE else []
     return Group(*lines)
+
+
+def by_cause(runs: Iterable[RunStatus]) -> list[tuple[RunStatus, int]]:
+    """Return the first run of each reason why there is no result, and how many more there are."""
+    found: dict[tuple[RunState, Cause | None, str], list[RunStatus]] = {}
+    for run in sorted(runs, key=lambda run: not run.read_at):  # the first of each has its message
+        found.setdefault((run.state, run.cause, run.note if run.cause is None else ""), []).append(run)
+    return [(first, len(more)) for first, *more in found.values()]
+
+
+def by_arm(sweep: SweepStatus) -> Iterator[tuple[str, dict[RunState, int], float | None]]:
+    """Yield each arm, its number of runs by state, and the share of its samples that are trained; None without any."""
+    for arm in dict.fromkeys(run.arm for run in sweep.runs):
+        runs = [run for run in sweep.runs if run.arm == arm]
+        count, budget = Counter(run.state for run in runs), sum(run.budget for run in runs)
+        share = sum(run.samples for run in runs) / budget if budget else None
+        yield arm, {state: count[state] for state in STATE_STYLES}, share
 
 
 def _arms(sweep: SweepStatus) -> Table:
     columns = (Column(name, justify="right") for name in (*STATE_STYLES, "samples"))
     table = Table("arm", *columns, box=SIMPLE_HEAD)
-    for arm in dict.fromkeys(run.arm for run in sweep.runs):
-        runs = [run for run in sweep.runs if run.arm == arm]
-        count = Counter(run.state for run in runs)
-        shown = [f"[{style}]{count[state]}[/]" if count[state] else "" for state, style in STATE_STYLES.items()]
-        trained, budget = sum(run.samples for run in runs), sum(run.budget for run in runs)
-        table.add_row(arm, *shown, f"{trained / budget:.0%}" if budget else "")
+    for arm, count, share in by_arm(sweep):
+        shown = [f"[{STATE_STYLES[state]}]{number}[/]" if number else "" for state, number in count.items()]
+        table.add_row(arm, *shown, "" if share is None else f"{share:.0%}")
     return table
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from aimv2.run.pricing.price import duration
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import ROWS
-from sweeps.status.board import ADVICE, headline
+from sweeps.status.board import ADVICE, by_arm, by_cause, headline
 from sweeps.status.runs import RunStatus
 from sweeps.status.status import SweepStatus
 
@@ -128,13 +128,14 @@ class Page:
                 {
                     "status": sweep,
                     "headline": headline(sweep),
-                    "arms": _arms(sweep),
+                    "arms": list(by_arm(sweep)),
                     "running": [run for run in sweep.runs if run.state == "running"],
-                    "reasons": _reasons(sweep),
+                    "reasons": by_cause(run for run in sweep.runs if run.state == "failed"),
                     "charts": self._charts(sweep),
                 }
                 for sweep in sweeps
             ],
+            advice=ADVICE,
             css=Markup(self._css),
             duration=duration,
             refresh=self._refresh,
@@ -162,28 +163,6 @@ class Page:
         if known is None or known.attempt != attempt:
             known = self._curves[run.run] = Curves(attempt, run.budget)
         return known.points()
-
-
-def _arms(sweep: SweepStatus) -> list[tuple[str, dict[str, int], float | None]]:
-    """Return each arm with its runs by state and the share of samples that are trained."""
-    found = []
-    for arm in dict.fromkeys(run.arm for run in sweep.runs):
-        runs = [run for run in sweep.runs if run.arm == arm]
-        states = {state: sum(run.state == state for run in runs) for state in ("done", "running", "failed", "waiting")}
-        budget = sum(run.budget for run in runs)
-        found.append((arm, states, sum(run.samples for run in runs) / budget if budget else None))
-    return found
-
-
-def _reasons(sweep: SweepStatus) -> list[tuple[RunStatus, int, str]]:
-    """Return the first run of each cause of a failure, how many more there are, and advice."""
-    by_cause: dict[str, list[RunStatus]] = {}
-    for run in sweep.runs:
-        if run.state == "failed":
-            by_cause.setdefault(str(run.cause), []).append(run)
-    return [
-        (first, len(more), ADVICE.get(first.cause, "") if first.cause else "") for first, *more in by_cause.values()
-    ]
 
 
 def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
