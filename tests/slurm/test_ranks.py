@@ -25,21 +25,22 @@ def folder(slurm, typed, wait_for, tmp_path_factory):
     (job,) = (line.split()[1] for line in at_work if line.startswith("2 "))
     slurm("scancel", "--signal=USR2", job)  # as before a time limit
     wait_for(lambda: list(folder.glob("runs/v2-*/attempts/0002/checkpoint/*")))
-    os.kill(wait_for(lambda: process_of_rank(1, job)), signal.SIGKILL)
+    os.kill(wait_for(lambda: process_of_rank(1, folder)), signal.SIGKILL)
     slurm.wait_until_empty()
     alone = typed(folder, *ARGUMENTS, "executor=debug")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     return folder
 
 
-def process_of_rank(rank, job):
-    """Return the number of a rank's process, or None."""
+def process_of_rank(rank, folder):
+    """Return the number of a rank's process, in whichever job: the requeued one, or the finalizer's, if that was lost.
+    None if there is none yet."""
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (path / "environ").read_bytes().split(b"\0")
             is_python = b"submitit.core._submit" in (path / "cmdline").read_bytes()
-            if is_python and {b"SLURM_PROCID=%d" % rank, b"SLURM_JOB_ID=%s" % job.encode()} <= set(words):
+            if is_python and b"SLURM_PROCID=%d" % rank in (path / "environ").read_bytes().split(b"\0"):
                 return int(path.name)
+    assert not list(folder.glob("runs/v2-*/attempts/0002/result.json")), "the run ended before it lost a rank"
     return None
 
 

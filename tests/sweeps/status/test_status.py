@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -120,7 +121,8 @@ def test_time_left_of_a_run_has_the_evaluation_that_another_run_took(prefix_requ
         attempt.sync_rows()
         written = time.time() - 100
         os.utime(attempt.folder / "metrics.jsonl", (written, written))
-        assert left() == pytest.approx(121 - 100, abs=10)
+        found = left()
+        assert 121 - (time.time() - written) - 0.01 <= found <= 121 - 100 + 0.01
         os.utime(attempt.folder / "metrics.jsonl", (written - 1000, written - 1000))
         assert left() is None, "it takes longer than the other"
 
@@ -131,7 +133,8 @@ def test_missing_heartbeat_is_noted_and_runs_wait_for_an_active_launch(prefix_re
     assert sweep_status(prefix_request, tmp_path).waits == "no active launch of this sweep, so launch it again"
     with at_work(tmp_path, prefix_request.folder, []):
         found = sweep_status(prefix_request, tmp_path)
-    assert "no heartbeat for 6" in next(run.note for run in found.runs if run.state == "running")
+    note = next(run.note for run in found.runs if run.state == "running")
+    assert float(re.search(r"no heartbeat for (\d+) s", note)[1]) >= 60
     assert found.waits == "no worker, core, GPU or memory is free yet"
 
 
