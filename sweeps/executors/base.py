@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator
+from pydantic import Field
 
 from ablations.request import write_request
 from aimv2.base.errors import UsageError
@@ -20,15 +20,7 @@ from sweeps.status.board import Board
 from sweeps.tasks import Work, write_work
 
 GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
-
-
-def _runs_per_gpu(value: object) -> object:
-    if value != "auto" and not (isinstance(value, int) and value > 0):
-        raise ValueError(f"{value} must be a number of runs, at least 1, or auto")
-    return value
-
-
-RunsPerGpu = Annotated[int | Literal["auto"], BeforeValidator(_runs_per_gpu)]
+RunsPerGpu = Literal["auto"] | Annotated[int, Field(gt=0)]
 
 
 class Executor(ABC):
