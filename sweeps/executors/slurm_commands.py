@@ -10,14 +10,13 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import ActiveLaunch, Queued, end
+from sweeps.active_launches import Queued
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
 REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
@@ -102,45 +101,6 @@ def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], 
         if is_repeated or not accepted:
             raise UsageError(f"{sentence}; nothing was submitted") from error
     return submit(template, jobs, is_repeated=True)
-
-
-def queue_of(launch_dir: Path, cluster: str) -> list[Queued] | None:
-    """Return a launch's jobs in the queue.
-
-    Returns:
-        None if squeue cannot be used here, and also if the queue shows nothing and that proves nothing: the launch is
-        on another cluster, or another user's, whose jobs SLURM may hide.
-    """
-    found = queue(launch_dir.name)
-    try:
-        is_own = launch_dir.stat().st_uid == os.getuid() and cluster_setting("ClusterName") == cluster
-    except (FileNotFoundError, UsageError):
-        is_own = False
-    return found if found or is_own else None
-
-
-def withdraw(active: ActiveLaunch) -> str:
-    """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs.
-
-    Returns:
-        The jobs that stay in the queue, with the reason; empty if none does.
-    """
-    jobs = active.jobs
-    if jobs is None:
-        return ""
-    found = queue(active.folder.name)
-    if found is None:
-        return f"{jobs.described}: SLURM does not answer; cancel again when it does"
-    try:
-        elements = [job for job in found if job.array in jobs.arrays]
-        if pending := {job.array for job in elements if job.state == "PENDING"}:
-            command("scancel", "--state=PENDING", *sorted(pending))
-        if jobs.finalizer and all(job.state == "PENDING" for job in elements):
-            command("scancel", jobs.finalizer)
-            end(active.folder)
-    except UsageError as error:  # another user's; when they start they find nothing to do
-        return f"{jobs.described}: {error}"
-    return ""
 
 
 def queue(name: str) -> list[Queued] | None:

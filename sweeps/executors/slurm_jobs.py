@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from submitit import JobEnvironment
@@ -20,13 +21,15 @@ from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import rank_cores
 from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
 from sweeps.executors import slurm_commands
-from sweeps.executors.slurm_resources import SlurmResources
 from sweeps.finish import finish
 from sweeps.freeze import freeze
 from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
 from sweeps.plan import Plan
 from sweeps.tasks import OpenTasks, Task, Work, read_work
 from sweeps.worker import Worker, WorkerReport, work_in_processes
+
+if TYPE_CHECKING:
+    from sweeps.executors.slurm import SlurmExecutor
 
 POLL_SECONDS = 5.0
 
@@ -41,7 +44,7 @@ class ArrayWorker(Checkpointable):
 
     launch_dir: Path
     start: int
-    executor: SlurmResources
+    executor: "SlurmExecutor"
 
     def __call__(self) -> WorkerReport:
         if not self.launch_dir.exists():  # requeued after all runs were done
@@ -115,7 +118,7 @@ class FinalizerJob(Checkpointable):
 
     launch_dir: Path
     plan: Plan
-    executor: SlurmResources
+    executor: "SlurmExecutor"
     reports_dir: Path | None
     num_attempts: int = 0
     poll_seconds: float = POLL_SECONDS
@@ -189,7 +192,7 @@ def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
     return jobs
 
 
-def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], executor: SlurmResources) -> list[ArrayWorker]:
+def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], executor: "SlurmExecutor") -> list[ArrayWorker]:
     """Return workers that begin with these tasks of a launch's work, at equal distances."""
     number = executor.num_elements([task.config for task in tasks])
     if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():

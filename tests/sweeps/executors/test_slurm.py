@@ -1,12 +1,21 @@
-"""A launch on SLURM, beside other launches."""
+"""A launch on SLURM, beside other launches; job scripts, and the keys of the executor."""
 
+import os
 import re
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import active_launches
+from aimv2.config.run_config import LoaderConfig
+from sweeps.active_launches import Queued, active_launches
+from sweeps.executors.slurm import SlurmExecutor
+from sweeps.executors.slurm_commands import submit
+from sweeps.status.status import in_queue
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of
 
@@ -60,3 +69,224 @@ def test_launch_prints_what_it_has_submitted(request_of, slurm, small, tmp_path)
         r"submitted: 2 workers as array 7, then finalizer job 8, which submits lost runs again and writes the report",
         console.export_text(),
     )
+
+
+@pytest.fixture
+def active(launched):
+    """That launch, as its record shows it."""
+    (found,) = active_launches(launched.parents[1])
+    return found
+
+
+def test_the_queue_is_read(slurm, active):
+    def described():
+        return in_queue(active.jobs, EXECUTOR.queue(active))
+
+    slurm.queue("7|RUNNING|None", "7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency")
+    assert EXECUTOR.queue(active)[1] == Queued("7", "PENDING", "Resources")
+    assert described() == "2 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
+    slurm.queue()
+    assert EXECUTOR.queue(active) == []
+    slurm.refuse("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
+    assert EXECUTOR.queue(active) is None
+    assert "UNKNOWN" in described()
+
+
+@pytest.mark.parametrize(("user", "cluster", "answer"), [(0, "here", []), (1, "here", None), (0, "elsewhere", None)])
+def test_an_empty_queue_is_evidence_for_ones_own_jobs_only(slurm, active, monkeypatch, user, cluster, answer):
+    """SLURM may hide other users' jobs (PrivateData), and never shows another cluster's."""
+    active = replace(active, jobs=replace(active.jobs, cluster=cluster))
+    uid = os.getuid() + user
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    assert EXECUTOR.queue(active) == answer
+    slurm.queue("8|PENDING|Dependency")
+    assert EXECUTOR.queue(active) == [Queued("8", "PENDING", "Dependency")]
+
+
+@pytest.mark.parametrize(
+    ("queue", "withdrawn", "is_ended"),
+    [
+        (["7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
+        (["7|RUNNING|None", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
+        (["8|PENDING|JobHeldUser"], ["8"], True),
+    ],
+)
+def test_withdraw_takes_a_cancelled_launch_out_of_the_queue(active, slurm, tmp_path, queue, withdrawn, is_ended):
+    slurm.queue(*queue)
+    slurm.put("scancel", f"echo $* >> {tmp_path}/withdrawn")
+    assert EXECUTOR.withdraw(active) == ""
+    assert (tmp_path / "withdrawn").read_text().splitlines() == withdrawn
+    assert active.folder.exists() != is_ended
+
+
+def test_withdraw_reports_what_stays_in_the_queue(active, slurm):
+    slurm.refuse("squeue", "")
+    assert EXECUTOR.withdraw(active) == "2 workers as array 7: SLURM does not answer; cancel again when it does"
+    slurm.queue("7|PENDING|Resources")
+    slurm.refuse("scancel", "scancel: error: Kill job error on job id 7: Access/permission denied")
+    assert EXECUTOR.withdraw(active).endswith(
+        "SLURM's scancel reports: Kill job error on job id 7: Access/permission denied"
+    )
+
+
+@pytest.fixture
+def script_of(slurm, tiny, tmp_path):
+    """Submit jobs; return the script that sbatch received, with placeholders for paths and ids."""
+
+    def run(jobs, *, after=(), ranks=1, device="cpu", loader=tiny.loader, **more):
+        template = replace(EXECUTOR, **more).template(
+            replace(tiny, ranks=ranks, device=device, loader=loader),
+            folder=tmp_path / "jobs",
+            name="sweep-1",
+            code=Path("/shared/code"),
+            after=after,
+        )
+        submit(template, jobs)
+        text = "\n".join(slurm.submissions(tmp_path)[-1].script)
+        text = text.replace(str(tmp_path), "TMP").replace(shlex.quote(sys.executable), "PYTHON")
+        return re.sub(r"[0-9a-f]{32}", "ID", text).strip().splitlines()
+
+    return run
+
+
+def test_the_array_is_pinned(script_of):
+    """A change here is a change for every user of a cluster."""
+    given = {"partition": "main", "account": "a1", "gres": "gpu:1", "setup": ("module load cuda",)}
+    script = script_of(
+        [print, print, print], minutes=30, signal_seconds=45, array_parallelism=2, more=("reservation=r",), **given
+    )
+    assert script == [
+        "#!/bin/bash",
+        "",
+        "# Parameters",
+        "#SBATCH --account=a1",
+        "#SBATCH --array=0-2%2",
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --error=TMP/jobs/%A_%a/%A_%a_0_log.err",
+        "#SBATCH --gres=gpu:1",
+        "#SBATCH --job-name=sweep-1",
+        "#SBATCH --nodes=1",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --output=TMP/jobs/%A_%a/%A_%a_0_log.out",
+        "#SBATCH --partition=main",
+        "#SBATCH --requeue",
+        "#SBATCH --reservation=r",
+        "#SBATCH --signal=USR2@45",
+        "#SBATCH --time=30",
+        "#SBATCH --wckey=submitit",
+        "",
+        "# setup",
+        "module load cuda",
+        "export OMP_NUM_THREADS=1",
+        "export MKL_NUM_THREADS=1",
+        "export OPENBLAS_NUM_THREADS=1",
+        "export TOKENIZERS_PARALLELISM=false",
+        "export PYTHONSAFEPATH=1",
+        "export AIMV2_CORES=1",
+        "export SRUN_CPUS_PER_TASK=1",
+        "export PYTHONPATH=/shared/code${PYTHONPATH:+:$PYTHONPATH}",
+        "",
+        "# command",
+        "export SUBMITIT_EXECUTOR=slurm",
+        "srun --unbuffered --output TMP/jobs/%A_%a/%A_%a_%t_log.out --error TMP/jobs/%A_%a/%A_%a_%t_log.err PYTHON -u"
+        " -m submitit.core._submit TMP/jobs/%j",
+    ]
+
+
+def test_the_finalizer_job_is_pinned(script_of):
+    """It waits for the arrays and requests a core, whatever they request."""
+    given = {"gres": "gpu:1", "gpus_per_node": 2, "mem": "80GB", "cpus_per_task": 8}
+    script = script_of(
+        [print],
+        after=["17", "18"],
+        ranks=4,
+        nodes=2,
+        more=("gpus-per-task=1", "exclusive", "reservation=r"),
+        **given,
+    )
+    assert [line for line in script if line.startswith("#SBATCH") or "PYTHON " in line] == [
+        "#SBATCH --cpus-per-task=1",
+        "#SBATCH --dependency=afterany:17:18",
+        "#SBATCH --error=TMP/jobs/%j/%j_0_log.err",
+        "#SBATCH --job-name=sweep-1",
+        "#SBATCH --nodes=1",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --output=TMP/jobs/%j/%j_0_log.out",
+        "#SBATCH --requeue",
+        "#SBATCH --reservation=r",
+        "#SBATCH --signal=USR2@90",
+        "#SBATCH --time=60",
+        "#SBATCH --wckey=submitit",
+        "PYTHON -u -m submitit.core._submit TMP/jobs/%j",
+    ]
+
+
+def test_ranks_are_spread_over_nodes(script_of, tiny):
+    lines = script_of([print], ranks=8, nodes=2)
+    assert lines[lines.index("#SBATCH --nodes=2") + 1] == "#SBATCH --ntasks-per-node=4"
+    with pytest.raises(UsageError, match=r"ranks=1 cannot be spread evenly over executor\.nodes=2"):
+        replace(EXECUTOR, nodes=2).check([tiny])
+    with pytest.raises(UsageError, match=r"executor\.workers=3 and ranks=2: such runs need one job each"):
+        replace(EXECUTOR, workers=3).check([tiny, replace(tiny, ranks=2)])
+
+
+def test_an_element_with_a_gpu_has_cores_for_loader_processes(script_of):
+    """Unless the run says how many it has, or the launch how many cores."""
+    given = LoaderConfig(num_workers=2)
+    assert "#SBATCH --cpus-per-task=8" in script_of([print], device="cuda")
+    assert "#SBATCH --cpus-per-task=10" in script_of([print], device="cuda", runs_per_gpu=3)
+    assert "#SBATCH --cpus-per-task=3" in script_of([print], device="cuda", loader=given)
+    assert "export AIMV2_CORES=4" in script_of([print], device="cuda", cpus_per_task=4)
+
+
+def test_runs_that_share_a_gpu_have_cores_each(script_of, tiny):
+    on_gpu = replace(tiny, device="cuda", threads=2)
+    assert "#SBATCH --cpus-per-task=3" in script_of([print], runs_per_gpu=3)
+    replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=6).check([on_gpu])
+    with pytest.raises(UsageError, match=r"runs_per_gpu=3 needs executor.cpus_per_task=6 or more: 2 per run, for its"):
+        replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=5).check([on_gpu])
+    with pytest.raises(UsageError, match=r"runs_per_gpu=auto needs executor.cpus_per_task=4 or more"):
+        replace(EXECUTOR, runs_per_gpu="auto").check([on_gpu])
+
+
+@pytest.mark.parametrize(
+    ("more", "elements", "workers"),
+    [
+        ({}, 7, 7),
+        ({"workers": 2}, 2, 2),
+        ({"workers": 9}, 7, 7),
+        ({"runs_per_gpu": 3}, 3, 9),
+        ({"runs_per_gpu": 3, "workers": 2}, 2, 6),
+        ({"runs_per_gpu": "auto", "cpus_per_task": 4}, 7, 28),
+    ],
+)
+def test_num_workers_counts_the_processes_of_all_elements(tiny, more, elements, workers):
+    runs = [replace(tiny, device="cuda", seed=seed) for seed in range(7)]
+    executor = replace(EXECUTOR, **more)
+    executor.check(runs)
+    assert (executor.num_elements(runs), executor.num_workers(runs)) == (elements, workers)
+
+
+LONG_NAMES = "it takes long names without leading dashes"
+OF_LAUNCH = "is set by the launch or has a key"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        *(({"more": (key,)}, OF_LAUNCH) for key in ("dependency=afterok:5", "time=10", "partition=main", "requeue")),
+        *(({"more": (key,)}, LONG_NAMES) for key in ("Reservation", "--hold", "a b", "x;y", "x=a\nb")),
+        ({"minutes": 1}, "signal_seconds=90 leaves nothing of minutes=1: workers would be interrupted"),
+    ],
+)
+def test_keys_that_a_job_cannot_have_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        replace(EXECUTOR, **values)
+
+
+def test_device_is_that_of_the_requested_nodes():
+    def device(**more):
+        return SlurmExecutor(**more).device
+
+    assert device() == device(gres="license:1") == "cpu"
+    assert device(gres="gpu:a100:1") == device(gpus_per_node=2) == device(more=("gpus-per-task=1",)) == "cuda"

@@ -1,14 +1,12 @@
 """Answers of SLURM's commands."""
 
-import os
 from dataclasses import replace
 
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import Jobs, Queued, active_launches
-from sweeps.executors.slurm_commands import check_accepted, queue, queue_of, submit, withdraw
-from sweeps.status.status import in_queue
+from sweeps.active_launches import Queued
+from sweeps.executors.slurm_commands import check_accepted, queue, submit
 from tests.helpers.slurm import EXECUTOR
 
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
@@ -80,30 +78,6 @@ def test_a_missing_command_is_one_sentence(template, monkeypatch):
     assert queue("sweep-1") is None
 
 
-def test_the_queue_is_read(slurm, tmp_path):
-    def described(jobs):
-        return in_queue(jobs, queue_of(tmp_path, jobs.cluster))
-
-    slurm.queue("7|RUNNING|None", "7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency")
-    assert queue("sweep-1")[1] == Queued("7", "PENDING", "Resources")
-    assert described(Jobs({"7": 3}, "8", "here")) == "3 workers as array 7: 1 RUNNING, 2 PENDING (Resources)"
-    slurm.queue()
-    assert queue_of(tmp_path, "here") == []
-    slurm.refuse("squeue", "slurm_load_jobs error: Unable to contact slurm controller")
-    assert queue_of(tmp_path, "here") is None
-    assert "UNKNOWN" in described(Jobs({"7": 3}, "8", "here"))
-
-
-@pytest.mark.parametrize(("user", "cluster", "answer"), [(0, "here", []), (1, "here", None), (0, "elsewhere", None)])
-def test_an_empty_queue_is_evidence_for_ones_own_jobs_only(slurm, tmp_path, monkeypatch, user, cluster, answer):
-    """SLURM may hide other users' jobs (PrivateData), and never shows another cluster's."""
-    uid = os.getuid() + user
-    monkeypatch.setattr(os, "getuid", lambda: uid)
-    assert queue_of(tmp_path, cluster) == answer
-    slurm.queue("8|PENDING|Dependency")
-    assert queue_of(tmp_path, cluster) == [Queued("8", "PENDING", "Dependency")]
-
-
 def test_a_users_defaults_of_squeue_are_ignored(slurm, monkeypatch):
     monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
     slurm.put("squeue", 'echo "7|${SQUEUE_STATES:-ALL}|None"')
@@ -130,28 +104,3 @@ def test_an_unknown_submission_is_reported_with_the_command_that_withdraws_it(te
     slurm.put("squeue", f"if [ -e {called} ]; then exit 1; fi")
     with pytest.raises(UsageError, match=r"Socket timed out .*; squeue does not answer either\. If .*scancel --name="):
         submit(template, [print, print])
-
-
-@pytest.mark.parametrize(
-    ("queue", "withdrawn", "is_ended"),
-    [
-        (["7|PENDING|Resources", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7", "8"], True),
-        (["7|RUNNING|None", "7|PENDING|Resources", "8|PENDING|Dependency"], ["--state=PENDING 7"], False),
-        (["8|PENDING|JobHeldUser"], ["8"], True),
-    ],
-)
-def test_withdraw_takes_a_cancelled_launch_out_of_the_queue(launched, slurm, tmp_path, queue, withdrawn, is_ended):
-    slurm.queue(*queue)
-    slurm.put("scancel", f"echo $* >> {tmp_path}/withdrawn")
-    assert withdraw(active_launches(launched.parents[1])[0]) == ""
-    assert (tmp_path / "withdrawn").read_text().splitlines() == withdrawn
-    assert launched.exists() != is_ended
-
-
-def test_withdraw_reports_what_stays_in_the_queue(launched, slurm):
-    (active,) = active_launches(launched.parents[1])
-    slurm.refuse("squeue", "")
-    assert withdraw(active) == "2 workers as array 7: SLURM does not answer; cancel again when it does"
-    slurm.queue("7|PENDING|Resources")
-    slurm.refuse("scancel", "scancel: error: Kill job error on job id 7: Access/permission denied")
-    assert withdraw(active).endswith("SLURM's scancel reports: Kill job error on job id 7: Access/permission denied")
