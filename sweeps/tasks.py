@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import cloudpickle
 from rich.console import Console
@@ -57,14 +57,14 @@ class Task:
         return may_be_stalled and RunFolder(runs_dir, self.name).num_stalled(self.after) == MAX_STALLED
 
 
-class Follower(Protocol):
-    """Follows a run while it is done.
+class Follower:
+    """Follows a run while it is done; this one does nothing.
 
     Attributes:
         is_stopped: True once the follower has decided that the run ends early.
     """
 
-    is_stopped: bool
+    is_stopped = False
 
     def on_rows(self, rows: list[dict[str, Any]]) -> None:
         """Read the next rows of the run's metrics."""
@@ -144,13 +144,13 @@ class TaskList:
     def skip(self, task: Task, reason: str) -> None:
         """Record that no worker can do a task."""
 
-    def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower | None]:
+    def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower]:
         """Return a context for the length of an attempt at a task.
 
         Args:
             stop: requests that the run ends after its step.
         """
-        return nullcontext()
+        return nullcontext(Follower())
 
     def _add_if_open(self, task: Task, entry: Entry, now: OpenTasks) -> None:
         key = (task.name, entry.attempt)

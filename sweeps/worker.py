@@ -181,13 +181,13 @@ class Worker:
             must_release = partial(_must_release, task, self.launch_dir)
             self.interrupts.also_when(must_release)
             with self.task_list.follow(task, self.interrupts.stop) as follower:
-                on_rows = self.on_rows if follower is None else both(follower.on_rows, self.on_rows)
+                on_rows = partial(_read_all, (follower.on_rows, self.on_rows))
                 try:
                     failure = execute(attempt, task.config, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
-                    if follower is None or not follower.is_stopped or must_release() or self.interrupts.ends_process:
+                    if not follower.is_stopped or must_release() or self.interrupts.ends_process:
                         raise
                     return True
             if failure is None:
@@ -298,14 +298,9 @@ def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str
     return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
 
 
-def both(one: OnRows, other: OnRows) -> OnRows:
-    """Return a function that calls both."""
-
-    def on_rows(rows: list[dict[str, Any]]) -> None:
-        one(rows)
-        other(rows)
-
-    return on_rows
+def _read_all(readers: Sequence[OnRows], rows: list[dict[str, Any]]) -> None:
+    for read in readers:
+        read(rows)
 
 
 def _must_release(task: Task, launch_dir: Path) -> bool:

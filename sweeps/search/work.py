@@ -25,7 +25,7 @@ from sweeps.search.trials import trials_of
 from sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
 
 
-class TrialFollower:
+class TrialFollower(Follower):
     """Reports a trial's held-out curve while its run trains, and ends the run if the pruner says so."""
 
     def __init__(self, journal: Journal, task: Task, stop: Callable[[], None]) -> None:
@@ -119,9 +119,9 @@ class SearchTasks(TaskList):
             self.journal.tell(self.journal.trials[task.trial], Ending(TrialState.FAIL, note=reason))
 
     @contextmanager
-    def follow(self, task: Task, stop: Callable[[], None]) -> Iterator[Follower | None]:
+    def follow(self, task: Task, stop: Callable[[], None]) -> Iterator[Follower]:
         if task.trial is None:
-            yield None
+            yield Follower()
             return
         yield TrialFollower(self.journal, task, stop)
 
