@@ -14,11 +14,13 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, replacing, user, write_json
+from aimv2.base.files import read_json, read_object, replacing, user, write_json
 from aimv2.runs import index
 from aimv2.runs.lease import HEARTBEAT_SECONDS, TIMING, Presence, is_held
 
@@ -34,36 +36,22 @@ WORKER = TIMING._replace(heartbeat_seconds=3 * HEARTBEAT_SECONDS)  # its run has
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
-@dataclass(frozen=True)
-class Queued:
-    """A job, or an element of an array, that is in a scheduler's queue.
+class Queued(NamedTuple):
+    """A job, or an element of an array, that is in a scheduler's queue."""
 
-    Attributes:
-        array: the id of its array, or of the job.
-        state: the scheduler's state, such as ``PENDING``.
-        reason: the scheduler's reason for it, such as ``Resources``.
-    """
-
-    array: str
-    state: str
-    reason: str
+    array: str  # id of its array, or of the job
+    state: str  # the scheduler's, such as PENDING
+    reason: str  # the scheduler's reason for it, such as Resources
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """A launch's jobs on a scheduler, which all have the name of its folder.
+    """A launch's jobs on a scheduler, which all have the name of its folder."""
 
-    Attributes:
-        arrays: number of elements of each array, by its id.
-        finalizer: id of the finalizer job; empty until it is submitted.
-        cluster: name of the cluster; the queue of another cluster does not show these jobs.
-        executor: name of the executor that submitted them. Older records have none, and are of the one that there was.
-    """
-
-    arrays: dict[str, int]
-    finalizer: str
-    cluster: str
-    executor: str = "slurm"
+    arrays: dict[str, int]  # number of elements of each array, by its id
+    finalizer: str  # id of the finalizer job; empty until it is submitted
+    cluster: str  # its name; the queue of another cluster does not show these jobs
+    executor: str = "slurm"  # that submitted them; older records have none, and are of the one that there was
 
     @property
     def described(self) -> str:
@@ -79,22 +67,24 @@ class ActiveLaunch:
     Attributes:
         folder: the launch's folder.
         study: folder name of its study.
-        runs: names of the requested runs.
+        after: number of each requested run's latest attempt before the launch, by its name; 0 if there was none.
         owner: name of the user who launched it.
-        host: where it was launched.
-        started: when, by the clock of that host.
+        host: where it was launched, whose clock told ``started``.
         jobs: its jobs on a scheduler; None if its workers are processes of a machine.
-        after: number of each run's latest attempt before the launch; 0 of other runs.
     """
 
     folder: Path
     study: str
-    runs: frozenset[str]
+    after: Mapping[str, int]
     owner: str
     host: str
     started: str
-    jobs: Jobs | None = None
-    after: Mapping[str, int] = field(default_factory=dict)
+    jobs: Jobs | None
+
+    @cached_property
+    def runs(self) -> frozenset[str]:
+        """The names of the requested runs."""
+        return frozenset(self.after)
 
     @property
     def id(self) -> str:
@@ -219,9 +209,10 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         jobs = Jobs(**read_json(folder / JOBS)) if (folder / JOBS).exists() else None
         if jobs is None and not any(map(is_alive, (folder, *folder.glob(f"{WORKERS}/*")))):
             return None
-        about = read_json(folder / ABOUT)
-        after = dict(about["runs"] if isinstance(about["runs"], dict) else {})  # older records have no numbers
-        return ActiveLaunch(folder, **about | {"runs": frozenset(about["runs"]), "after": after}, jobs=jobs)
+        about = read_object(folder / ABOUT)
+        runs = about.pop("runs")
+        after = runs if isinstance(runs, dict) else dict.fromkeys(runs, 0)  # older records have no numbers
+        return ActiveLaunch(folder, **about, after=after, jobs=jobs)
     except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None
