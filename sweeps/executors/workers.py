@@ -26,18 +26,12 @@ Start = Callable[[str], Poll]  # starts a worker, given its name
 
 @dataclass(frozen=True)
 class Launched:
-    """A launch whose workers can be started.
-
-    Attributes:
-        folder: its own, in the runs folder.
-        num_workers: how many run at a time; there may be more, one after the other.
-        board: shows its progress, and has the console.
-    """
+    """A launch whose workers can be started."""
 
     work: Work
-    folder: Path
-    num_workers: int
-    board: Board
+    folder: Path  # its own, in the runs folder
+    num_workers: int  # that run at a time; there may be more, one after the other
+    board: Board  # shows its progress, and has the console
 
     @property
     def code(self) -> Path:
@@ -74,25 +68,9 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
         KeyboardInterrupt: the launch was cancelled, and its workers have ended; or it was interrupted.
         UsageError: the runs folder cannot be written, or workers end before they try a run, MAX_IDLE in a row.
     """
-    workers = list[StartedWorker]()
-    try:
-        return _keep(workers, launched, start)
-    except KeyboardInterrupt:
-        if any(worker.poll() is None for worker in workers):
-            launched.board.console.print(
-                "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C again"
-                " to return without waiting for them",
-                style="yellow",
-                soft_wrap=True,
-            )
-        raise
-
-
-def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> list[WorkerReport]:
-    """Keep these workers, as ``keep_workers``."""
     launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
     runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0
-    task_list, left_out = launched.work.task_list(runs_dir), dict[str, str]()
+    task_list, left_out, workers = launched.work.task_list(runs_dir), dict[str, str](), list[StartedWorker]()
 
     def open_tasks() -> OpenTasks:
         for run, reason in skipped(launch_dir).items() - left_out.items():
@@ -100,37 +78,51 @@ def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> lis
             board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
         return task_list.open_tasks().without(left_out)
 
-    while not (now := open_tasks()).is_over or workers:
-        ended = [worker for worker in workers if worker.poll() is not None]
-        is_cancelled = cancelled(launch_dir) is not None
-        for worker in ended:
-            workers.remove(worker)
-            report = report_of(worker, launched)
-            reports.append(report)
-            if report.problem:  # of its host, unless the runs folder cannot be written from here either
-                writable_folder(str(runs_dir), "runs_dir", needs_links=True)
-                text = f"a worker cannot work: {report.problem}"
-                board.console.print(text, style="red", soft_wrap=True, markup=False)
-            # A worker that ran out of time without a try waited for a slot.
-            is_excused = is_cancelled or report.was_out_of_time
-            is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
-            num_idle = num_idle + 1 if is_idle else 0
-            if num_idle == MAX_IDLE:
-                why = report.problem or "workers end before they try a run"
-                raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
-        # All at first, and later those that ended: a worker that is just starting may take what is free.
-        folders = [launch_dir / WORKERS / worker.name for worker in workers]
-        num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
-        num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
-        if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
-            break
-        most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
-        for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
-            name = uuid.uuid4().hex[:12]
-            workers.append(StartedWorker(name, now.num_attempts, start(name)))
-        board.update()
-        if not all(worker.poll() is not None for worker in workers) or now.held or now.unsure:
-            time.sleep(POLL_SECONDS)
+    try:
+        while not (now := open_tasks()).is_over or workers:
+            ended = [worker for worker in workers if worker.poll() is not None]
+            is_cancelled = cancelled(launch_dir) is not None
+            for worker in ended:
+                workers.remove(worker)
+                report = read_report(launch_dir, worker.name)
+                if report is None:
+                    report = WorkerReport()
+                    text = f"a worker ended early; its log is {launched.log_of(worker.name)}"
+                    board.console.print(text, style="red", soft_wrap=True)
+                reports.append(report)
+                if report.problem:  # of its host, unless the runs folder cannot be written from here either
+                    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
+                    text = f"a worker cannot work: {report.problem}"
+                    board.console.print(text, style="red", soft_wrap=True, markup=False)
+                # A worker that ran out of time without a try waited for a slot.
+                is_excused = is_cancelled or report.was_out_of_time
+                is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
+                num_idle = num_idle + 1 if is_idle else 0
+                if num_idle == MAX_IDLE:
+                    why = report.problem or "workers end before they try a run"
+                    raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
+            # All at first, and later those that ended: a worker that is just starting may take what is free.
+            folders = [launch_dir / WORKERS / worker.name for worker in workers]
+            num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
+            num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
+            if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
+                break
+            most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
+            for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
+                name = uuid.uuid4().hex[:12]
+                workers.append(StartedWorker(name, now.num_attempts, start(name)))
+            board.update()
+            if any(worker.poll() is None for worker in workers) or now.held or now.unsure:
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        if any(worker.poll() is None for worker in workers):
+            board.console.print(
+                "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C again"
+                " to return without waiting for them",
+                style="yellow",
+                soft_wrap=True,
+            )
+        raise
     if cancelled(launch_dir) is not None:
         raise KeyboardInterrupt
     return reports
@@ -139,13 +131,3 @@ def _keep(workers: list[StartedWorker], launched: Launched, start: Start) -> lis
 def _is_stopped(worker: Path, watch: Watch) -> bool:
     """True if a worker with this folder has no heartbeat any more, though it has not ended."""
     return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)
-
-
-def report_of(worker: StartedWorker, launched: Launched) -> WorkerReport:
-    """Return a worker's report. One that died is taken to have done no work."""
-    report = read_report(launched.folder, worker.name)
-    if report is None:
-        text = f"a worker ended early; its log is {launched.log_of(worker.name)}"
-        launched.board.console.print(text, style="red", soft_wrap=True)
-        report = WorkerReport()
-    return report

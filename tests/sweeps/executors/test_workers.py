@@ -12,7 +12,7 @@ from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
 from sweeps.active_launches import active_launches, cancel, new_launch
-from sweeps.executors.workers import MAX_IDLE, Launched, StartedWorker, keep_workers, report_of
+from sweeps.executors.workers import MAX_IDLE, Launched, keep_workers
 from sweeps.worker import WorkerReport
 from tests.helpers.sweeps import board_of
 
@@ -32,18 +32,23 @@ def launch_dir(plan):
 
 
 @pytest.fixture
-def keep(plan, launch_dir, monkeypatch):
+def console():
+    return Console(record=True, width=500)
+
+
+@pytest.fixture
+def keep(plan, launch_dir, console, monkeypatch):
     """Keep this number of workers until all runs are done, without waiting."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     def keep(num_workers, start):
-        return keep_workers(Launched(plan.work(plan.runs), launch_dir, num_workers, board_of(plan)), start)
+        return keep_workers(Launched(plan.work(plan.runs), launch_dir, num_workers, board_of(plan, console)), start)
 
     return keep
 
 
 @pytest.mark.parametrize("report", [WorkerReport(), None])
-def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, launch_dir, report):
+def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, launch_dir, console, report):
     names = []
 
     def start(name):
@@ -53,6 +58,9 @@ def test_workers_that_end_before_they_try_a_run_are_not_started_for_ever(keep, l
     with pytest.raises(UsageError, match=r"workers end before they try a run; their logs are in .*workers"):
         keep(num_workers=1, start=start)
     assert len(names) == MAX_IDLE
+    printed, logs = console.export_text(), launch_dir.parents[1] / "workers" / launch_dir.name
+    dead = names if report is None else []
+    assert [name for name in names if f"a worker ended early; its log is {logs / name}.log" in printed] == dead
 
 
 def test_workers_that_waited_for_a_slot_are_started_again(plan, keep, launch_dir):
@@ -134,18 +142,6 @@ def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep,
     with pytest.raises(KeyboardInterrupt):
         keep(num_workers=2, start=start)
     assert next(looks, None) is None
-
-
-def test_a_dead_worker_reports_no_work(plan, tmp_path):
-    console = Console(record=True)
-    worker = StartedWorker("one", 0, lambda: 0)
-    launch_dir = new_launch(tmp_path, "test", [])
-    launched = Launched(plan.work([]), launch_dir, 1, board_of(plan, console))
-    assert report_of(worker, launched) == WorkerReport()
-    log = f"{tmp_path}/workers/{launch_dir.name}/one.log"
-    assert f"a worker ended early; its log is {log}" in console.export_text().replace("\n", "")
-    ended(launch_dir, "one", WorkerReport(done=["a"]))
-    assert report_of(worker, launched) == WorkerReport(done=["a"])
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
