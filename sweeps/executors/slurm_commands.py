@@ -8,12 +8,12 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import clean_env, environment_variables
 
 from aimv2.base.errors import UsageError
 from sweeps.active_launches import Queued
@@ -59,14 +59,10 @@ def _compared(template: submitit.SlurmExecutor) -> str:
     where = [f"--partition={asked['partition']}"] if "partition" in asked else []
     with contextlib.suppress(UsageError):
         answer = command("sinfo", "--noheader", "--exact", "--format=%D|%c|%m|%G|%f", *where)
-        kinds = (
-            line.split("|")
+        nodes = [
+            "{} with {} cores, {} MB, gres {}, features {}".format(*map(str.strip, line.split("|")))
             for line in dict.fromkeys(answer.replace("(null)", "none").splitlines())
             if line.count("|") == 4
-        )
-        nodes = [
-            f"{number} with {cores} cores, {memory} MB, gres {gres}, features {features.strip()}"
-            for number, cores, memory, gres, features in kinds
         ]
         text = ", ".join(f"{key}={value}" for key, value in asked.items())
         return f". Requested per node: {text}. Nodes there: {'; '.join(nodes) or 'none'}"
@@ -83,9 +79,12 @@ def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], 
     """
     name = template.parameters["job_name"]
     before = {queued.array for queued in queue(name) or []}
+    # In a job, sbatch would pass on the job's own variables. Those that are kept are the user's and the cluster's.
+    own = {key: value for key, value in os.environ.items() if key.startswith(("SBATCH_", "SLURM_CONF"))}
+    outside = clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
     try:
         # submitit prints sbatch's complaints; we report them in a sentence
-        with _outside_a_job(), contextlib.redirect_stderr(io.StringIO()), template.batch():
+        with outside, environment_variables(**own), contextlib.redirect_stderr(io.StringIO()), template.batch():
             submitted = [template.submit(job) for job in jobs]
         return str(submitted[0].job_id).partition("_")[0]
     except (FailedJobError, FailedSubmissionError) as error:
@@ -151,14 +150,3 @@ def _sentence(name: str, answer: str) -> str:
         with contextlib.suppress(UsageError):
             hint += f". Allowed: {', '.join(command('sinfo', '--noheader', '--format=%R').split())}"
     return f"SLURM's {name} reports: {complaint}{hint}"
-
-
-@contextmanager
-def _outside_a_job() -> Iterator[None]:
-    """Remove the variables of the job that this process may be, since sbatch would pass them on."""
-    found = [key for key in os.environ if key.startswith(("SLURM_", "SUBMITIT_")) and key != "SLURM_CONF"]
-    removed = {key: os.environ.pop(key) for key in found if "SLURM_JOB_ID" in found}
-    try:
-        yield
-    finally:
-        os.environ.update(removed)

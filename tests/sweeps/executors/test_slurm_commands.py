@@ -1,5 +1,6 @@
 """Answers of SLURM's commands."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -104,3 +105,15 @@ def test_an_unknown_submission_is_reported_with_the_command_that_withdraws_it(te
     slurm.put("squeue", f"if [ -e {called} ]; then exit 1; fi")
     with pytest.raises(UsageError, match=r"Socket timed out .*; squeue does not answer either\. If .*scancel --name="):
         submit(template, [print, print])
+
+
+def test_a_job_that_submits_passes_none_of_its_own_variables_on(template, slurm, monkeypatch, tmp_path):
+    """Otherwise a finalizer job's core, node and time would be those of the workers that it submits again."""
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_COMMENT": "the user's"}
+    for name, value in {"SLURM_JOB_ID": "5", "SLURM_NTASKS": "1", "SUBMITIT_EXECUTOR": "slurm", **kept}.items():
+        monkeypatch.setenv(name, value)
+    slurm.put("sbatch", f"env | grep -E '^(SLURM|SBATCH|SUBMITIT)_' > {tmp_path}/passed; echo 'Submitted batch job 8'")
+    before = dict(os.environ)
+    assert submit(template, [print]) == "8"
+    assert sorted((tmp_path / "passed").read_text().splitlines()) == sorted(f"{key}={kept[key]}" for key in kept)
+    assert dict(os.environ) == before
