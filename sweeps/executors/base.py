@@ -82,7 +82,7 @@ class Executor(ABC):
         raise NotImplementedError  # the registry refuses an executor that has neither this nor launch
 
     def launch(self, plan: Plan, work: Work, reports_dir: Path | None, board: Board) -> bool:
-        """Save the requests of the plan and have workers do this work.
+        """Save the requests of the plan and have workers do this work, which has a task.
 
         Args:
             reports_dir: where workers that continue after this process write the report; None for runs of no study.
@@ -98,8 +98,6 @@ class Executor(ABC):
         """
         for request in plan.requests:
             write_request(plan.runs_dir, request)
-        if not work.tasks:
-            return True
         plan.prepare_data()
         started, num_workers = time.perf_counter(), min(self.num_workers(work.configs), len(work.tasks))
         with at_work(plan.runs_dir, plan.title, work.runs) as launch_dir, board.shown(is_live=self.is_display_live):

@@ -14,10 +14,10 @@ from sweeps.executors.base import Executor
 
 GROUP = "aimv2.executors"  # of entry points; ours need none, so that a snapshot of the code finds them
 BUILT_IN = {
-    "debug": "sweeps.executors.local:DebugExecutor",
-    "local": "sweeps.executors.local:LocalExecutor",
-    "slurm": "sweeps.executors.slurm:SlurmExecutor",
-    "ray": "sweeps.executors.ray:RayExecutor",
+    "debug": EntryPoint("debug", "sweeps.executors.local:DebugExecutor", GROUP),
+    "local": EntryPoint("local", "sweeps.executors.local:LocalExecutor", GROUP),
+    "slurm": EntryPoint("slurm", "sweeps.executors.slurm:SlurmExecutor", GROUP),
+    "ray": EntryPoint("ray", "sweeps.executors.ray:RayExecutor", GROUP),
 }
 EXTRAS = {"ray"}  # executors that need the optional dependencies of their name
 
@@ -27,9 +27,9 @@ def executor_names() -> list[str]:
     return [*BUILT_IN, *sorted({one.name for one in entry_points(group=GROUP)} - set(BUILT_IN))]
 
 
-def chosen_executor(words: Sequence[str], default: str = "local") -> str:
+def chosen_executor(words: Sequence[str]) -> str:
     """Return the name of the executor that the words of a command line choose."""
-    return {key: value for key, _, value in (word.partition("=") for word in words)}.get("executor", default)
+    return {key: value for key, _, value in (word.partition("=") for word in words)}.get("executor", "local")
 
 
 def executor_values(name: str) -> dict[str, dict[str, Any]]:
@@ -64,11 +64,8 @@ def executor_class(name: str) -> type[Executor]:
     Raises:
         UsageError: there is none of this name, or it cannot be loaded.
     """
-    if name in BUILT_IN:
-        entry = EntryPoint(name, BUILT_IN[name], GROUP)
-    elif (found := next(iter(entry_points(group=GROUP, name=name)), None)) is not None:
-        entry = found
-    else:
+    entry = BUILT_IN.get(name) or next(iter(entry_points(group=GROUP, name=name)), None)
+    if entry is None:
         raise unknown("executor", name, executor_names())
     try:
         loaded = entry.load()

@@ -23,8 +23,6 @@ def test_workers_that_run_out_of_time_are_followed_by_others_until_every_run_is_
     assert min(num_attempts) > 3, "one attempt per step, and one per part of the evaluation"
     for run in plan.runs.values():
         assert list(run.metrics()["step"]) == [0, 1, 2]
-    DEBUG.launch(plan, plan.work(plan.remaining()), None, board_of(plan))
-    assert [run.num_attempts for run in plan.runs.values()] == num_attempts
 
 
 @pytest.mark.parametrize("executor", [pytest.param(LocalExecutor(workers=1), marks=pytest.mark.exhaustive), DEBUG])

@@ -36,7 +36,6 @@ def test_an_executor_is_made_from_its_values():
 def test_the_last_word_chooses_the_executor():
     assert chosen_executor(["sweep=eos", "executor.workers=2"]) == "local"
     assert chosen_executor(["executor=slurm", "executor.minutes=2"]) == "slurm"
-    assert chosen_executor([], "slurm") == "slurm"
 
 
 def test_only_the_keys_of_the_chosen_executor_are_read():
