@@ -15,7 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,12 @@ OnRows = Callable[[list[dict[str, Any]]], None]
 
 @dataclass
 class WorkerReport:
-    """The runs that a worker did, and why it ended.
-
-    Attributes:
-        done: names of the runs.
-        signal: the signal that interrupted the worker, or None.
-        was_out_of_time: True if the worker ended because its time was nearly up.
-        problem: why the worker cannot do any run (an unwritable runs folder, say); empty if there is no problem.
-    """
+    """The runs that a worker did, by their names, and why it ended."""
 
     done: list[str] = field(default_factory=list)
-    signal: int | None = None
-    was_out_of_time: bool = False
-    problem: str = ""
+    signal: int | None = None  # that interrupted it
+    was_out_of_time: bool = False  # True if its time was nearly up
+    problem: str = ""  # why it cannot do any run, such as a runs folder that cannot be written
 
 
 def read_report(launch_dir: Path, name: str) -> WorkerReport | None:
@@ -98,18 +91,9 @@ class Worker:
     def runs_dir(self) -> Path:
         return runs_dir_of(self.launch_dir)
 
-    @property
-    def described(self) -> str:
-        """What this worker works on, for processes that wait for its slots."""
-        return f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
-
     @cached_property
     def task_list(self) -> TaskList:
         return self.work_to_do.task_list(self.runs_dir, Watch(doubts_processes=True))
-
-    @cached_property
-    def memory_needed(self) -> int:
-        return largest_bytes(self.work_to_do.configs)
 
     def work(self) -> WorkerReport:
         """Work, and return the report, which is also written to the worker's folder.
@@ -139,13 +123,15 @@ class Worker:
     def _work(self) -> None:
         """Work until nothing is free."""
         config, was_told = max(self.work_to_do.configs, key=lambda one: one.ranks), False
+        memory_needed = cache(partial(largest_bytes, self.work_to_do.configs))
+        shown = f"{self.launch_dir.name.rpartition('-')[0]} in {self.runs_dir.resolve()}"
         while cancelled(self.launch_dir) is None:
             now, pause = self.task_list.open_tasks().without(skipped(self.launch_dir)), WATCH_POLL_SECONDS
             if not (now.free or now.unsure):
                 return
             if now.free:
                 pause = SLOT_POLL_SECONDS
-                with run_slots(config, lambda: self.memory_needed, self.runs_per_gpu, work=self.described) as gpus:
+                with run_slots(config, memory_needed, self.runs_per_gpu, work=shown) as gpus:
                     if gpus is None and not was_told:
                         used = in_use() or "no core and no GPU"
                         print(f"waiting for a free core, GPU or memory; others hold {used}", file=sys.stderr)
