@@ -22,21 +22,13 @@ MAX_WATCHED = 50  # holders whose heartbeats are read at once
 
 @dataclass(frozen=True)
 class Task:
-    """A run to do.
+    """A run to do."""
 
-    Attributes:
-        name: of the run; empty for a trial of a search that was not drawn yet.
-        config: of the run; of a trial that was not drawn yet, one that costs no less.
-        after: number of its latest attempt before this launch. A launch repeats a failed run once.
-        trial: number of its trial; None if it is no trial of a search.
-        trained: folder of the finished run whose training it reuses (``aimv2.run.reuse``); None if it trains.
-    """
-
-    name: str
-    config: RunConfig
-    after: int
-    trial: int | None = None
-    trained: Path | None = None
+    name: str  # of the run; empty for a trial of a search that was not drawn yet
+    config: RunConfig  # of the run; of a trial that was not drawn yet, one that costs no less
+    after: int  # number of its latest attempt before this launch, which repeats a failed run once
+    trial: int | None = None  # number of its trial; None if it is no trial of a search
+    trained: Path | None = None  # folder of the finished run whose training it reuses (aimv2.run.reuse); else None
 
     @property
     def priced(self) -> RunConfig:
@@ -58,32 +50,21 @@ class Task:
 
 
 class Follower:
-    """Follows a run while it is done; this one does nothing.
+    """Follows a run while it is done; this one does nothing."""
 
-    Attributes:
-        is_stopped: True once the follower has decided that the run ends early.
-    """
-
-    is_stopped = False
+    is_stopped = False  # True once the follower has decided that the run ends early
 
     def on_rows(self, rows: list[dict[str, Any]]) -> None:
         """Read the next rows of the run's metrics."""
 
 
 class OpenTasks(NamedTuple):
-    """The tasks that are not over.
+    """The tasks that are not over."""
 
-    Attributes:
-        free: no process works on these.
-        unsure: it is not known yet whether their holders are alive.
-        held: their holders are alive.
-        num_attempts: number of attempts at all tasks so far.
-    """
-
-    free: list[Task]
-    unsure: list[Task]
-    held: list[Task]
-    num_attempts: int
+    free: list[Task]  # no process works on these
+    unsure: list[Task]  # it is not known yet whether their holders are alive
+    held: list[Task]  # their holders are alive
+    num_attempts: int  # at all tasks so far
 
     @property
     def is_over(self) -> bool:
@@ -162,31 +143,21 @@ class TaskList:
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of a search, as a display shows them.
+    """The trials of a search, as a display shows them."""
 
-    Attributes:
-        described: their number by state, such as ``7 finished, 3 pruned``; empty if there is no search.
-        cells: the run of each that was started and is neither pruned nor failed, with its number in the place of a
-            seed; and the runs that confirm the winner.
-        num_failed: number of failed trials.
-        runs: names of the runs of all trials, and of those that confirm the winner.
-    """
-
-    described: str = ""
+    described: str = ""  # their number by state, such as "7 finished, 3 pruned"; empty if there is no search
+    # The run of each that was started and is neither pruned nor failed, with its number in the place of a seed; and the
+    # runs that confirm the winner.
     cells: Sequence[Cell] = ()
     num_failed: int = 0
-    runs: frozenset[str] = frozenset()
+    runs: frozenset[str] = frozenset()  # names of the runs of all trials, and of those that confirm the winner
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the workers of a launch do.
+    """What the workers of a launch do."""
 
-    Attributes:
-        tasks: in the order in which they start.
-    """
-
-    tasks: Sequence[Task]
+    tasks: Sequence[Task]  # in the order in which they start
 
     @property
     def configs(self) -> list[RunConfig]:

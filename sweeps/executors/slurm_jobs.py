@@ -36,14 +36,11 @@ POLL_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ArrayWorker(Checkpointable):
-    """The job of an array element, or of all processes of a run with several ranks.
-
-    Attributes:
-        start: as in ``Work.of_worker``. A requeued job starts over, and its runs resume from their checkpoints.
-    """
+    """The job of an array element, or of all processes of a run with several ranks. A requeued job starts over, and its
+    runs resume from their checkpoints."""
 
     launch_dir: Path
-    start: int
+    start: int  # as in Work.of_worker
     executor: "SlurmExecutor"
 
     def __call__(self) -> WorkerReport:
@@ -106,22 +103,14 @@ def end_job(report: WorkerReport) -> None:
 
 @dataclass(frozen=True)
 class FinalizerJob(Checkpointable):
-    """The job that starts when no worker of the array is left, however the workers ended.
-
-    Attributes:
-        plan: whose reports it writes.
-        executor: with which lost runs are submitted again.
-        reports_dir: where the reports are written; None for runs of no study.
-        num_attempts: attempts at the launch's runs when the array was submitted (``sweeps.tasks.OpenTasks``).
-        poll_seconds: time between two checks of runs that others hold.
-    """
+    """The job that starts when no worker of the array is left, however the workers ended."""
 
     launch_dir: Path
-    plan: Plan
-    executor: "SlurmExecutor"
-    reports_dir: Path | None
-    num_attempts: int = 0
-    poll_seconds: float = POLL_SECONDS
+    plan: Plan  # whose reports it writes
+    executor: "SlurmExecutor"  # with which lost runs are submitted again
+    reports_dir: Path | None  # where the reports are written; None for runs of no study
+    num_attempts: int = 0  # at the launch's runs when the array was submitted (sweeps.tasks.OpenTasks)
+    poll_seconds: float = POLL_SECONDS  # between two checks of runs that others hold
 
     def __call__(self) -> None:
         """Wait for runs that others hold; submit lost runs again, or else write the report."""
