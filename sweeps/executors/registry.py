@@ -84,9 +84,8 @@ def executor_class(name: str) -> type[Executor]:
 
 def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
     """Return a launch's jobs in the queue; None if its scheduler does not answer here, or if it has no jobs."""
-    found = _scheduler_of(launch)
-    with contextlib.suppress(Exception):  # of another package's code, or of its scheduler
-        return None if found is None else found.queue(launch)
+    with contextlib.suppress(Exception):  # of another package's code or its scheduler, or it is not installed here
+        return None if launch.jobs is None else executor_class(launch.jobs.executor).queue(launch)
     return None
 
 
@@ -94,11 +93,8 @@ def withdraw(launch: ActiveLaunch) -> str:
     """Withdraw the waiting jobs of a cancelled launch; return those that stay, with the reason."""
     if launch.jobs is None:
         return ""
-    found = _scheduler_of(launch)
-    if found is None:
-        return f"{launch.jobs.described}: executor={launch.jobs.executor} is not here"
     try:
-        return found.withdraw(launch)
+        return executor_class(launch.jobs.executor).withdraw(launch)
     except Exception as error:  # as in queue_of
         return f"{launch.jobs.described}: {error}"
 
@@ -113,11 +109,3 @@ def abandoned(runs_dir: Path) -> list[Path]:
 def end_abandoned(runs_dir: Path) -> None:
     for folder in abandoned(runs_dir):
         end(folder)
-
-
-def _scheduler_of(launch: ActiveLaunch) -> type[Executor] | None:
-    """Return the executor that has a launch's jobs; None if it has none, or its executor is not installed here."""
-    if launch.jobs is not None:
-        with contextlib.suppress(UsageError):
-            return executor_class(launch.jobs.executor)
-    return None

@@ -99,7 +99,7 @@ def test_the_jobs_of_an_executor_that_is_not_installed_are_unknown(launched, sma
     (active,) = active_launches(small[1].runs_dir)
     active = replace(active, jobs=replace(active.jobs, executor="elsewhere"))
     assert queue_of(active) is None
-    assert withdraw(active) == "2 workers as array 7: executor=elsewhere is not here"
+    assert withdraw(active).startswith("2 workers as array 7: unknown executor 'elsewhere'. Allowed: debug, ")
 
 
 def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
