@@ -13,7 +13,7 @@ from aimv2.runs.lease import Watch, is_released
 from sweeps.active_launches import LOGS, WORKERS, cancelled, runs_dir_of, skipped
 from sweeps.freeze import freeze, import_path, worker_environment
 from sweeps.status.board import Board
-from sweeps.tasks import OpenTasks, Work
+from sweeps.tasks import Work
 from sweeps.worker import WorkerReport, read_report
 
 POLL_SECONDS = 1.0
@@ -71,15 +71,12 @@ def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
     launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
     runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0
     task_list, left_out, workers = launched.work.task_list(runs_dir), dict[str, str](), list[StartedWorker]()
-
-    def open_tasks() -> OpenTasks:
-        for run, reason in skipped(launch_dir).items() - left_out.items():
-            left_out[run] = reason
-            board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
-        return task_list.open_tasks().without(left_out)
-
     try:
-        while not (now := open_tasks()).is_over or workers:
+        while True:
+            for run, reason in skipped(launch_dir).items() - left_out.items():
+                left_out[run] = reason
+                board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
+            now = task_list.open_tasks().without(left_out)
             ended = [worker for worker in workers if worker.poll() is not None]
             is_cancelled = cancelled(launch_dir) is not None
             for worker in ended:
