@@ -60,8 +60,8 @@ class ArrayWorker(Checkpointable):
 
     def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
-        most = min(self.executor.max_runs(runs), len(runs))
-        return most if most == 1 else min(most, resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine))
+        requested = resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine)
+        return min(requested, self.executor.max_runs(runs), len(runs))
 
     def _work_together(self, work: Work) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""

@@ -43,15 +43,13 @@ def run_slots(
         if is_free and run.device == "cuda":
             import torch
 
-            for _ in range(run.ranks):
-                gpu = held.enter_context(gpu_slot(runs_per_gpu, machine, work))
-                if gpu is None:
-                    held.close()  # leave the others to other runs
-                    break
-                gpus.append(gpu)
+            found = [held.enter_context(gpu_slot(runs_per_gpu, machine, work)) for _ in range(run.ranks)]
+            gpus = [gpu for gpu in found if gpu is not None]
             is_free = len(gpus) == run.ranks
             if is_free:
                 torch.cuda.set_device(gpus[0])
+            else:
+                held.close()  # leave the others to other runs
         elif is_free:
             is_free = held.enter_context(memory_slot(memory_needed(), machine))
         yield gpus if is_free else None
