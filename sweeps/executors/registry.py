@@ -19,7 +19,6 @@ BUILT_IN = {
     "slurm": EntryPoint("slurm", "sweeps.executors.slurm:SlurmExecutor", GROUP),
     "ray": EntryPoint("ray", "sweeps.executors.ray:RayExecutor", GROUP),
 }
-EXTRAS = {"ray"}  # executors that need the optional dependencies of their name
 
 
 def executor_names() -> list[str]:
@@ -75,9 +74,8 @@ def executor_class(name: str) -> type[Executor]:
             raise TypeError("it has neither starting() nor launch()")
     except Exception as error:  # of another package's code
         package = f" of {entry.dist.name}" if entry.dist else ""
-        hint = (
-            f"; run: pip install 'aimv2-ablations[{name}]'" if name in EXTRAS and isinstance(error, ImportError) else ""
-        )
+        is_missing = name == "ray" and isinstance(error, ImportError)
+        hint = "; run: pip install 'aimv2-ablations[ray]'" if is_missing else ""
         raise UsageError(f"executor={name} ({entry.value}{package}) cannot be loaded: {error}{hint}") from error
     return loaded
 
