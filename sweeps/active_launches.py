@@ -22,7 +22,7 @@ from typing import NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object, replacing, user, write_json
 from aimv2.runs import index
-from aimv2.runs.lease import HEARTBEAT_SECONDS, TIMING, Presence, is_held
+from aimv2.runs.lease import Presence, is_held
 
 FOLDER = "launches"
 ABOUT = "launch.json"
@@ -32,7 +32,6 @@ JOBS = "jobs.json"
 WORKERS = "workers"
 LOGS = "workers"  # in the runs folder
 LOGS_MARKER = ".aimv2-logs"  # shows that such a folder is ours
-WORKER = TIMING._replace(heartbeat_seconds=3 * HEARTBEAT_SECONDS)  # its run has a heartbeat too
 NAME = re.compile(r"\w+-[0-9a-f]{12}")  # of a launch's folder
 
 
@@ -133,21 +132,6 @@ def new_logs(runs_dir: Path, name: str) -> Path:
 
 def runs_dir_of(launch_dir: Path) -> Path:
     return launch_dir.parents[1]
-
-
-@contextmanager
-def worker_of(launch_dir: Path, name: str) -> Iterator[Path]:
-    """Register a worker of a launch for the length of the context; yields the worker's folder.
-
-    A launch whose launcher was killed stays active while its workers run.
-
-    Args:
-        name: of the worker, unique in its launch.
-    """
-    own = launch_dir / WORKERS / name
-    own.mkdir(parents=True)
-    with Presence(own, timing=WORKER):
-        yield own
 
 
 def end(launch_dir: Path) -> None:

@@ -26,9 +26,9 @@ from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
-from aimv2.runs.lease import LeaseLostError, Watch
+from aimv2.runs.lease import HEARTBEAT_SECONDS, TIMING, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped, worker_of
+from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
 from sweeps.machine.room import largest_bytes
 from sweeps.machine.slots import in_use, run_slots
 from sweeps.tasks import Task, TaskList, Work, read_work
@@ -38,6 +38,7 @@ STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
+TIMES = TIMING._replace(heartbeat_seconds=3 * HEARTBEAT_SECONDS)  # of a worker; its run has a heartbeat too
 REPORT = "report.json"  # in the worker's folder
 
 Process = subprocess.Popen[bytes]
@@ -101,11 +102,13 @@ class Worker:
         After a signal (``aimv2.base.interrupt.SIGNALS``), or when its time is nearly up, the worker saves a checkpoint,
         releases its run and returns. In an evaluation it finishes the current part first, unless there was a signal.
         """
-        report = self.report
+        report, own = self.report, self.launch_dir / WORKERS / self.name
         share(self.runs_dir)
         try:
-            # submitit ignores SIGTERM and SIGUSR2 until we listen.
-            with self.interrupts.listening(), worker_of(self.launch_dir, self.name):
+            own.mkdir(parents=True)
+            # submitit ignores SIGTERM and SIGUSR2 until we listen. While a worker is present its launch is active, even
+            # if the launcher was killed.
+            with self.interrupts.listening(), Presence(own, timing=TIMES):
                 if self.minutes is not None:
                     seconds = 60 * self.minutes
                     self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)
@@ -117,7 +120,7 @@ class Worker:
         report.signal = self.interrupts.signal
         report.was_out_of_time = self.interrupts.ends_process and report.signal is None
         with contextlib.suppress(OSError):  # a full disk
-            write_json(self.launch_dir / WORKERS / self.name / REPORT, asdict(report))
+            write_json(own / REPORT, asdict(report))
         return report
 
     def _work(self) -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,10 +19,18 @@ from sweeps.active_launches import (
     cancel,
     cancelled,
     new_launch,
-    worker_of,
 )
 from sweeps.tasks import Task, Work
 from sweeps.worker import Worker
+
+
+@contextmanager
+def worker_of(launch_dir):
+    """Be a worker of a launch."""
+    own = launch_dir / "workers" / "one"
+    own.mkdir(parents=True)
+    with Presence(own):
+        yield
 
 
 def test_a_launch_is_active_within_its_context(tmp_path, monkeypatch):
@@ -86,7 +95,7 @@ def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
     folder = new_launch(tmp_path, "one", ["a"])
     Presence(folder).release()
     assert active_launches(tmp_path) == []
-    with worker_of(folder, "worker"):
+    with worker_of(folder):
         (found,) = active_launches(tmp_path)
         cancel(found, ["a"])
         assert cancelled(folder) == {"a"}
@@ -96,7 +105,7 @@ def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
 def test_looking_while_launches_end_is_no_error(tmp_path):
     def launch():
         for _ in range(100):
-            with at_work(tmp_path, "one", ["a"]) as folder, worker_of(folder, "worker"):
+            with at_work(tmp_path, "one", ["a"]) as folder, worker_of(folder):
                 pass
 
     with ThreadPoolExecutor() as pool:
