@@ -1,14 +1,17 @@
 """The page of ``manage.py serve``: progress, failures and learning curves of sweeps. Nothing is written."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -17,7 +20,6 @@ from aimv2.run.pricing.price import duration
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import ROWS
 from sweeps.status.board import ADVICE, by_arm, by_cause, headline
-from sweeps.status.runs import RunStatus
 from sweeps.status.status import SweepStatus
 
 NUM_BINS = 80  # points of a training curve
@@ -35,55 +37,32 @@ class Curves:
     """The curves of an attempt, from rows that are read once, as they are written."""
 
     def __init__(self, attempt: Path, budget: int) -> None:
-        self.attempt = attempt
+        self._rows = attempt / ROWS
         self._width = max(budget / NUM_BINS, 1.0)
         self._place = 0
-        self._values: dict[str, dict[int, list[tuple[float, float]]]] = {}
+        self._values: dict[str, dict[int, Points]] = defaultdict(lambda: defaultdict(list))
 
     def points(self) -> dict[str, Points]:
         """Return the curve of each loss and held-out value; training losses are means of bins."""
-        try:
-            with (self.attempt / ROWS).open("rb") as file:
-                file.seek(self._place)
-                whole, _, _ = file.read().rpartition(b"\n")
-        except OSError:
-            whole = b""
-        self._place += len(whole) + bool(whole)
-        for line in whole.splitlines():
-            try:
-                self._add(json.loads(line))
-            except (ValueError, TypeError, AttributeError, KeyError):  # a broken line
-                continue
+        with contextlib.suppress(OSError), self._rows.open("rb") as file:
+            file.seek(self._place)
+            while (line := file.readline()).endswith(b"\n"):
+                self._place += len(line)
+                with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):  # a broken line
+                    self._add(json.loads(line))
         return {
             name: [(fmean(x for x, _ in found), fmean(y for _, y in found)) for _, found in sorted(bins.items())]
             for name, bins in self._values.items()
         }
 
     def _add(self, row: Mapping[str, float]) -> None:
-        samples = float(row["samples"])
-        if not 0 <= samples < math.inf:
-            raise ValueError("no number of samples")
+        samples = row["samples"]
         for name, value in row.items():
             is_held_out = name.startswith("held_out_")
-            if value is not None and (is_held_out or name.endswith("_loss")):
+            is_drawn = (is_held_out or name.endswith("_loss")) and value is not None
+            if is_drawn and 0 <= samples < LARGEST > abs(value):
                 place = int(samples if is_held_out else min(samples / self._width, NUM_BINS - 1))
-                self._values.setdefault(name, {}).setdefault(place, []).append((samples, float(value)))
-
-
-class Line(NamedTuple):
-    """A curve in a chart: its entry in the legend, with a class of the page's style, and the points of a polyline."""
-
-    key: tuple[str, str]
-    points: str
-
-
-class Chart(NamedTuple):
-    """The curves of one value, with the place and the label of each tick."""
-
-    title: str
-    lines: list[Line]
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
+                self._values[name][place].append((samples, value))
 
 
 class Page:
@@ -97,7 +76,7 @@ class Page:
     def __init__(self, runs_dir: Path, refresh_seconds: int) -> None:
         self._runs_dir = runs_dir
         self._refresh = refresh_seconds
-        self._curves: dict[str, Curves] = {}
+        self._curves = cache(Curves)
         own, of_reports = files("sweeps.status") / "page.css", files("analysis.document") / "page.css"
         self._css = of_reports.read_text() + own.read_text()
         self._template = Environment(
@@ -143,33 +122,26 @@ class Page:
             size=(WIDTH, HEIGHT),
         )
 
-    def _charts(self, sweep: SweepStatus) -> list[Chart]:
+    def _charts(self, sweep: SweepStatus) -> list[dict[str, Any]]:
         active = [run for run in sweep.runs if run.state == "running"][:MAX_CURVES]
         done = [run for run in sweep.runs if run.state == "done" and run.arm == sweep.baseline and run.budget]
-        curves: dict[str, list[tuple[str, str, Points]]] = {}
-        for run, look in [
-            *((run, "baseline") for run in done[:MAX_CURVES]),
-            *((run, f"c{number % NUM_COLOURS}") for number, run in enumerate(active)),
-        ]:
-            title = f"{run.arm}, done" if look == "baseline" else f"{run.arm}, seed {run.seed}"
-            for name, points in self._points(run).items():
-                curves.setdefault(name, []).append((title, look, points))
+        drawn = [(run, f"{run.arm}, done", "baseline") for run in done[:MAX_CURVES]] if active else []
+        drawn += [(run, f"{run.arm}, seed {run.seed}", f"c{n % NUM_COLOURS}") for n, run in enumerate(active)]
+        curves: dict[str, list[tuple[str, str, Points]]] = defaultdict(list)
+        for run, label, look in drawn:
+            attempt = attempt_folder(self._runs_dir / run.run, run.attempt)
+            for name, points in self._curves(attempt, run.budget).points().items():
+                curves[name].append((label, look, points))
         names = sorted(curves, key=lambda name: (name.startswith("held_out_"), name))
-        return [_chart(name, curves[name]) for name in names] if active else []
-
-    def _points(self, run: RunStatus) -> dict[str, Points]:
-        attempt = attempt_folder(self._runs_dir / run.run, run.attempt)
-        known = self._curves.get(run.run)
-        if known is None or known.attempt != attempt:
-            known = self._curves[run.run] = Curves(attempt, run.budget)
-        return known.points()
+        return [_chart(name, curves[name]) for name in names]
 
 
-def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
+def _chart(name: str, curves: Sequence[tuple[str, str, Points]]) -> dict[str, Any]:
+    """Return the chart of one value: its curves, each with the label and the class of the page's style that the legend
+    has too, as points of a polyline; and the place and the label of each tick."""
     title = name.removeprefix("held_out_").replace("_", " ")
-    curves = [(label, look, [(x, y) for x, y in points if abs(y) < LARGEST]) for label, look, points in curves]
     every = [point for _, _, points in curves for point in points]
-    right = max((x for x, _ in every), default=0.0) or 1.0
+    right = max(x for x, _ in every) or 1.0
     shown = [y for x, y in every if x >= START * right] or [0.0]
     low, high = min(shown), max(shown)
     spread = (high - low) or 1.0
@@ -177,17 +149,15 @@ def _chart(name: str, curves: Iterable[tuple[str, str, Points]]) -> Chart:
     def place(x: float, y: float) -> tuple[float, float]:
         return x / right * WIDTH, HEIGHT * (1 - (y - low) / spread)
 
-    lines = [
-        Line((label, look), " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points)))
-        for label, look, points in curves
-        if points
-    ]
-    return Chart(
-        title=f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}, by samples",
-        lines=lines,
-        x_ticks=[(place(x, low)[0], f"{x:,.0f}") for x in _ticks(0.0, right)],
-        y_ticks=[(place(0.0, y)[1], f"{y:.4g}") for y in _ticks(low, high)],
-    )
+    return {
+        "title": f"{title}, {'held-out pairs' if name.startswith('held_out_') else 'training'}, by samples",
+        "lines": [
+            {"key": (label, look), "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*one) for one in points))}
+            for label, look, points in curves
+        ],
+        "x_ticks": [(place(x, low)[0], f"{x:,.0f}") for x in _ticks(0.0, right)],
+        "y_ticks": [(place(0.0, y)[1], f"{y:.4g}") for y in _ticks(low, high)],
+    }
 
 
 def _ticks(low: float, high: float) -> list[float]:
