@@ -198,10 +198,7 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
     """Return the operations of each of a few updates of a launch's display."""
     now, found = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    reader = RunReader()
-    board = Board(
-        lambda: plan_status(ledger.plan, reader, board_looks(), queue_of=queue_of), console, clock=lambda: now
-    )
+    board = Board(ledger.plan, console, queue_of, clock=lambda: now)
     with board.shown(is_live=True):
         for _ in range(NUM_BOARD_UPDATES):
             now += 1e6

@@ -31,8 +31,6 @@ from sweeps.parse import LaunchRequest, parse
 from sweeps.plan import Plan
 from sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader, board_looks
-from sweeps.status.status import SweepStatus, plan_status
 from sweeps.tasks import Work
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
@@ -175,17 +173,14 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
 
 def _execute(parsed: LaunchRequest, work: Work) -> int:
     """Execute the work and finish the launch; return the exit status."""
-    plan, reader = parsed.plan, RunReader()
+    plan = parsed.plan
     if not work.tasks:
         for request in plan.requests:
             write_request(plan.runs_dir, request)
     else:
         end_abandoned(plan.runs_dir)
-
-        def progress() -> SweepStatus:
-            return plan_status(plan, reader, board_looks(), queue_of=queue_of, trials=work.trials(plan.runs_dir))
-
-        if not parsed.executor.launch(plan, work, parsed.reports_dir, Board(progress, console)):
+        board = Board(plan, console, queue_of, trials=lambda: work.trials(plan.runs_dir))
+        if not parsed.executor.launch(plan, work, parsed.reports_dir, board):
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
             console.print(
                 f"`python sweeps/manage.py status{where}` shows their progress, and `cancel {plan.title}` ends them",

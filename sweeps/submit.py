@@ -17,8 +17,6 @@ from sweeps.executors.registry import chosen_executor, end_abandoned, executor_o
 from sweeps.finish import finish
 from sweeps.plan import Plan
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader, board_looks
-from sweeps.status.status import SweepStatus, plan_status
 
 TITLE = "train"  # of such launches, in the place of a study
 
@@ -56,13 +54,8 @@ def submit_command(overrides: Sequence[str]) -> int:
         if is_here and config.device == "cpu":
             check_cpu(cost.flops, limits)
         end_abandoned(runs_dir)
-        reader = RunReader()
-
-        def progress() -> SweepStatus:
-            return plan_status(plan, reader, board_looks(), queue_of=queue_of)
-
         with Interrupts().listening():
-            is_over = executor.launch(plan, work, None, Board(progress, console))
+            is_over = executor.launch(plan, work, None, Board(plan, console, queue_of))
         if not is_over:
             where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
             console.print(

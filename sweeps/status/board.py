@@ -4,7 +4,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -17,8 +17,9 @@ from aimv2.base.errors import Cause, UsageError
 from aimv2.run.pricing.price import duration
 from aimv2.runs.record import RunFolder
 from sweeps.plan import Plan
-from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus
-from sweeps.status.status import SweepStatus
+from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
+from sweeps.status.status import QueueOf, SweepStatus, plan_status
+from sweeps.tasks import Trials
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
@@ -41,31 +42,31 @@ class Board:
     """Live display of a sweep's progress; a line now and then where the console is no terminal.
 
     Args:
-        read: reads the progress.
+        queue_of: as in ``plan_status``.
+        trials: gives the trials of a search.
         clock: gives seconds.
     """
 
     def __init__(
-        self, read: Callable[[], SweepStatus], console: Console, *, clock: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        console: Console,
+        queue_of: QueueOf,
+        *,
+        trials: Callable[[], Trials] = Trials,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
-        self._read = read
+        self._plan, self._queue_of, self._trials = plan, queue_of, trials
+        self._reader = RunReader()
         self._clock = clock
-        self._is_live = False
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._next_at, self._line_at, self._num_failed = float("-inf"), clock(), 0
         self._problem = ""
 
-    @contextmanager
-    def shown(self, *, is_live: bool) -> Iterator[None]:
-        """Show it for the length of the context, redrawn in place if ``is_live`` and the console is a terminal."""
-        self._is_live = is_live and self.console.is_terminal
-        if self._is_live:
-            self._live.start()
-        try:
-            yield
-        finally:
-            self._live.stop()
+    def shown(self, *, is_live: bool) -> AbstractContextManager[object]:
+        """Return a context in which it is shown: redrawn in place if ``is_live`` and the console is a terminal."""
+        return self._live if is_live and self.console.is_terminal else nullcontext()
 
     def update(self) -> None:
         """Read the progress and display it, at most every REFRESH_SECONDS, and more rarely if reading is slow."""
@@ -73,14 +74,15 @@ class Board:
         if now < self._next_at:
             return
         try:
-            status = self._read()
+            looks = board_looks()
+            status = plan_status(self._plan, self._reader, looks, queue_of=self._queue_of, trials=self._trials())
         except (UsageError, OSError) as error:  # of a file of another launch, perhaps; a display ends nothing
             if str(error) != self._problem:
                 self.console.print(f"progress is not shown: {error}", style="red", soft_wrap=True, markup=False)
             self._problem, self._next_at = str(error), now + LINE_SECONDS
             return
         self._next_at = now + pause(self._clock() - now)
-        if self._is_live:
+        if self._live.is_started:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:
             self._line_at = now
@@ -95,9 +97,9 @@ class Board:
             self._num_failed = len(failed)
 
 
-def pause(reading: float) -> float:
+def pause(reading: float, least: float = REFRESH_SECONDS) -> float:
     """Return the seconds until the next reading, given those that the last one took."""
-    return max(REFRESH_SECONDS, BACK_OFF * reading)
+    return max(least, BACK_OFF * reading)
 
 
 def print_failures(console: Console, plan: Plan, names: Collection[str]) -> bool:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aimv2.base.errors import UsageError
-from sweeps.status.board import BACK_OFF
+from sweeps.status.board import pause
 
 IDLE_SECONDS = 10.0  # after which a client that sends nothing is dropped
 
@@ -48,7 +48,7 @@ class PageServer(ThreadingHTTPServer):
             if started >= self._read_next:
                 self._page = self._read().encode()
                 now = time.monotonic()
-                self._read_next = now + max(self._refresh_seconds, BACK_OFF * (now - started))
+                self._read_next = now + pause(now - started, self._refresh_seconds)
             return self._page
 
     def is_own(self, host: str) -> bool:

@@ -9,8 +9,6 @@ from ablations.request import DEFAULT_SCALE
 from aimv2.runs.record import RunFolder
 from sweeps.executors.registry import queue_of
 from sweeps.status.board import Board
-from sweeps.status.runs import RunReader, board_looks
-from sweeps.status.status import plan_status
 
 READER = (  # of studies that compare what a reader reads
     "evaluation.reader.samples=32",
@@ -51,12 +49,7 @@ def small_sweep(cache_dir, *more, sweep="prefix_ratio"):
 
 def board_of(plan, console=None, **more):
     """Return the display of a plan's progress."""
-    reader = RunReader()
-
-    def read():
-        return plan_status(plan, reader, board_looks(), queue_of=queue_of)
-
-    return Board(read, console or Console(quiet=True), **more)
+    return Board(plan, console or Console(quiet=True), queue_of, **more)
 
 
 def wait_for(find, process):

@@ -16,7 +16,6 @@ from sweeps.plan import Plan
 from sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
-    Board,
     headline,
     print_failures,
     reasons,
@@ -207,7 +206,7 @@ def test_failures_of_the_launch_are_named(plan):
     assert f"not done: {folder} is no folder that can be written; remove it" in console.export_text()
 
 
-def test_a_progress_that_cannot_be_read_ends_no_launch():
+def test_a_progress_that_cannot_be_read_ends_no_launch(plan):
     """A garbage record of another launch ended this one."""
     now, answers = [0.0], iter([UsageError("a broken record"), UsageError("a broken record"), OSError("another")])
 
@@ -215,7 +214,7 @@ def test_a_progress_that_cannot_be_read_ends_no_launch():
         raise next(answers)
 
     console = Console(record=True, width=200)
-    board = Board(read, console, clock=lambda: now[0])
+    board = board_of(plan, console, trials=read, clock=lambda: now[0])
     for _ in range(3):
         board.update()
         now[0] += 60
