@@ -7,8 +7,9 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,9 @@ class Arguments:
     def runs_dir(self) -> Path:
         return Path(self.values["runs_dir"])
 
-    def is_true(self, key: str) -> bool:
-        return bool(checked(key, bool, self.values.get(key, False)))
+    def value(self, key: str, default: Any) -> Any:
+        """Return the value of a key, of the type of its default."""
+        return checked(key, type(default), self.values.get(key, default))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -128,17 +130,15 @@ def manage(typed: Sequence[str]) -> int:
 
 
 def status_command(arguments: Arguments) -> int:
-    readers: dict[str, RunReader] = defaultdict(RunReader)
-    started = time.monotonic()
-    sweeps = list(_progress(arguments, readers))
-    if arguments.is_true("--json"):
+    read = partial(_progress, arguments, defaultdict(RunReader))
+    started, sweeps = time.monotonic(), read()
+    if arguments.value("--json", False):
         print(json.dumps([dataclasses.asdict(sweep) for sweep in sweeps], indent=1))
-    elif arguments.is_true("--watch"):
+    elif arguments.value("--watch", False):
         with Live(rendered(sweeps), console=console) as live:
             while any(sweep.is_active for sweep in sweeps):
                 time.sleep(pause(time.monotonic() - started))
-                started = time.monotonic()
-                sweeps = list(_progress(arguments, readers))
+                started, sweeps = time.monotonic(), read()
                 live.update(rendered(sweeps))
     else:
         console.print(rendered(sweeps))
@@ -149,15 +149,10 @@ def serve_command(arguments: Arguments) -> int:
     from sweeps.status.page import Page  # here, because status loads faster without it
     from sweeps.status.server import PageServer
 
-    readers: dict[str, RunReader] = defaultdict(RunReader)
-    host, port = arguments.values.get("host", "127.0.0.1"), checked("port", int, arguments.values.get("port", 8000))
-    page = Page(arguments.runs_dir, REFRESH_SECONDS)
-
-    def read() -> str:
-        return page.rendered(list(_progress(arguments, readers)), time.strftime("%H:%M:%S"))
-
+    host, port = arguments.value("host", "127.0.0.1"), arguments.value("port", 8000)
+    page, read = Page(arguments.runs_dir, REFRESH_SECONDS), partial(_progress, arguments, defaultdict(RunReader))
     read()  # refuses an unknown name
-    with PageServer(host, port, read, page.policy, refresh_seconds=REFRESH_SECONDS) as server:
+    with PageServer(host, port, lambda: page.rendered(read()), page.policy, refresh_seconds=REFRESH_SECONDS) as server:
         shown = f"[{host}]" if ":" in host else host
         console.print(f"http://{shown}:{server.server_port}/ shows the progress; Ctrl-C ends it", soft_wrap=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -207,17 +202,13 @@ def measure_command(arguments: Arguments) -> int:
         raise UsageError(
             f"{request.folder} is a search, whose trials cannot be measured again; launch it with that value"
         )
-    missing = parsed.plan.remaining()
-    trainings = reusable({name: parsed.plan.cell_of[name].config for name in missing}, arguments.runs_dir)
-    lacking = {name: parsed.plan.cell_of[name].config for name in missing if name not in trainings}
-    if lacking:
-        num_without_weights = sum(map(bool, trained_alike(lacking, arguments.runs_dir).values()))
-        reasons = {
-            "their weights are gone": num_without_weights,
-            f"no finished run has their training, to which {', '.join(CURVE)} belong": len(lacking)
-            - num_without_weights,
-        }
-        each = "; ".join(f"{reason} ({count})" for reason, count in reasons.items() if count)
+    missing = {name: parsed.plan.cell_of[name].config for name in parsed.plan.remaining()}
+    trainings = reusable(missing, arguments.runs_dir)
+    if lacking := {name: config for name, config in missing.items() if name not in trainings}:
+        num_gone = sum(map(bool, trained_alike(lacking, arguments.runs_dir).values()))
+        untrained = f"no finished run has their training, to which {', '.join(CURVE)} belong"
+        why = {"their weights are gone": num_gone, untrained: len(lacking) - num_gone}
+        each = "; ".join(f"{reason} ({count})" for reason, count in why.items() if count)
         text = f"{len(lacking)} of {len(parsed.plan.runs)} runs cannot be measured without training: {each}"
         if not trainings:
             raise UsageError(text)
@@ -245,8 +236,6 @@ def cancel_command(arguments: Arguments) -> int:
         console.print(f"{name} has no active launch")
         return 0
     start = arguments.values.get("launch")
-    if start == "":
-        raise UsageError("launch= is empty; type an id, or launch=all")
     chosen = [one for one in launches if (start == "all" or one.id.startswith(start) if start else one.owner == user())]
     for one in launches:
         origin = f"{one.id} {one.owner} {one.host} {one.started}, {len(one.runs)} runs"
@@ -272,13 +261,28 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def replay_command(arguments: Arguments) -> int:
+    """Execute a finished run again in a temporary folder, and print where the values of its steps and its final metrics
+    differ."""
+    from aimv2.run.execute import execute  # here, because status loads faster without it
+
     run = _run(arguments)
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
+    config = from_dict(read_json(run.path / "config.json"))
+    if signature(config) != run.name:
+        raise UsageError(
+            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
+        )
+    config = dataclasses.replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
     console.print(f"executing {run.name} again in a temporary folder", soft_wrap=True)
-    is_equal, lines = replay(run)
-    console.print("\n".join(lines), soft_wrap=True, markup=False)
-    return 0 if is_equal else 1
+    with tempfile.TemporaryDirectory() as folder:
+        again = RunFolder(Path(folder), run.name)
+        attempt = again.acquire(config)
+        assert attempt is not None, "the folder is new"
+        failure = execute(attempt, config)
+        if failure is not None:
+            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
+        return 0 if _compare(run, again) else 1
 
 
 def export_command(arguments: Arguments) -> int:
@@ -293,7 +297,7 @@ def export_command(arguments: Arguments) -> int:
 
 
 def prune_command(arguments: Arguments) -> int:
-    is_dry_run = arguments.is_true("dry_run")
+    is_dry_run = arguments.value("dry_run", False)
     is_done = prune(arguments.runs_dir, console, lambda: _is_confirmed("delete?", arguments), is_dry_run=is_dry_run)
     return 0 if is_done else 1
 
@@ -314,36 +318,8 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
 }
 
 
-def replay(run: RunFolder) -> tuple[bool, list[str]]:
-    """Execute a finished run again in a temporary folder and compare.
-
-    Returns:
-        True if the values of every step and every final metric are bitwise equal; and sentences on what was compared
-        and where it differs.
-
-    Raises:
-        UsageError: the run's config no longer has the run's name.
-        RunFailedError: the replay failed.
-    """
-    from aimv2.run.execute import execute  # here, because status loads faster without it
-
-    config = from_dict(read_json(run.path / "config.json"))
-    if signature(config) != run.name:
-        raise UsageError(
-            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
-        )
-    config = dataclasses.replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
-    with tempfile.TemporaryDirectory() as folder:
-        again = RunFolder(Path(folder), run.name)
-        attempt = again.acquire(config)
-        assert attempt is not None, "the folder is new"
-        failure = execute(attempt, config)
-        if failure is not None:
-            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
-        return _compared(run, again)
-
-
-def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
+def _compare(run: RunFolder, again: RunFolder) -> bool:
+    """Print where a run and its replay differ. Return True if all values are equal."""
     was, now = _values(run), _values(again)
     differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
     lines = [f"{len(was)} values of steps and final metrics compared, {len(differ)} differ"]
@@ -356,7 +332,9 @@ def _compared(run: RunFolder, again: RunFolder) -> tuple[bool, list[str]]:
     changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
     lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
     is_equal = not differ and not alone
-    return is_equal, [*lines, "equal to the last bit" if is_equal else "not equal"]
+    lines.append("equal to the last bit" if is_equal else "not equal")
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
+    return is_equal
 
 
 def _values(run: RunFolder) -> dict[str, Any]:
@@ -365,9 +343,10 @@ def _values(run: RunFolder) -> dict[str, Any]:
     return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
 
 
-def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> Iterator[SweepStatus]:
-    """Yield the progress of the named sweeps, or of all that can be read, and of single runs."""
+def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[SweepStatus]:
+    """Return the progress of the named sweeps, or of all that can be read, and of single runs."""
     runs_dir, looks, every = arguments.runs_dir, status_looks(), requested_names(arguments.runs_dir)
+    sweeps = list[SweepStatus]()
     for name in arguments.names or every:
         if name != SINGLE:
             try:
@@ -376,12 +355,13 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> Iterato
                 if arguments.names:
                     raise
             else:
-                yield _status(request, runs_dir, readers[request.folder], looks)
+                sweeps.append(_status(request, runs_dir, readers[request.folder], looks))
     if not arguments.names or SINGLE in arguments.names:
         others = requested_runs(runs_dir).union(*(trials_of(runs_dir, name).runs for name in every))
         single = single_status(runs_dir, others, readers[SINGLE], looks, queue_of=queue_of)
         if single is not None:
-            yield single
+            sweeps.append(single)
+    return sweeps
 
 
 def _status(
@@ -402,7 +382,7 @@ def _run(arguments: Arguments) -> RunFolder:
 
 
 def _is_confirmed(question: str, arguments: Arguments) -> bool:
-    if arguments.is_true("yes"):
+    if arguments.value("yes", False):
         return True
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to answer in; type yes=true to confirm")

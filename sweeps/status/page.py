@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -96,12 +97,8 @@ class Page:
             " 'none'"
         )
 
-    def rendered(self, sweeps: Sequence[SweepStatus], time: str) -> str:
-        """Return the page of sweeps; what folders contain is escaped.
-
-        Args:
-            time: of the reading, for display.
-        """
+    def rendered(self, sweeps: Sequence[SweepStatus]) -> str:
+        """Return the page of sweeps, which were read just now; what folders contain is escaped."""
         return self._template.render(
             sweeps=[
                 {
@@ -118,7 +115,7 @@ class Page:
             css=Markup(self._css),
             duration=duration,
             refresh=self._refresh,
-            time=time,
+            time=time.strftime("%H:%M:%S"),
             size=(WIDTH, HEIGHT),
         )
 

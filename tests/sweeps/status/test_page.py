@@ -64,7 +64,7 @@ def sweep(*runs, **values):
 
 
 def rendered(folder, *sweeps):
-    return Page(folder, 5).rendered([replace(one, baseline="base") for one in sweeps], "12:00:00")
+    return Page(folder, 5).rendered([replace(one, baseline="base") for one in sweeps])
 
 
 def test_training_losses_are_means_of_bins_and_held_out_values_are_points(written):
@@ -154,7 +154,7 @@ def test_nothing_from_folders_becomes_markup(tmp_path, written):
 
 def test_policy_allows_the_style_of_the_page_and_nothing_else(tmp_path):
     page = Page(tmp_path, 5)
-    (css,) = re.findall("<style>(.*?)</style>", page.rendered([], ""), flags=re.S)
+    (css,) = re.findall("<style>(.*?)</style>", page.rendered([]), flags=re.S)
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     assert page.policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
     assert "unsafe" not in page.policy
