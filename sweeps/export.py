@@ -16,6 +16,7 @@ from aimv2.base.files import read_json, user
 from aimv2.config.serialization import flatten
 from aimv2.runs.record import RunFolder
 from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
+from sweeps.status.logs import named_run
 
 FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name
@@ -47,28 +48,25 @@ def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[
     Raises:
         UsageError: there is no such sweep or run, or none of its runs is done.
     """
-    report: Path | None = None
     if BEGINNING.fullmatch(name):
-        runs = [RunFolder(runs_dir, path.name) for path in sorted(runs_dir.glob(f"{name}*"))]
-        if len(runs) != 1:
-            raise UsageError(f"{len(runs)} runs in {str(runs_dir)!r} begin with {name!r}; name exactly one")
-        found = [_of_run(runs[0], "")] if runs[0].is_done else []
+        run = named_run(runs_dir, name)
+        found = [_of_run(run, "")] if run.is_done else []
     else:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         cells = {cell.name: (RunFolder(runs_dir, cell.name), cell.arm) for cell in request.cells}
         found = [_of_run(run, arm) for run, arm in cells.values() if run.is_done]
         report = (reports_dir or request.reports_dir) / name / "report.json"
+        if found and report.exists():
+            found.append(_of_report(name, report))
     if not found:
         raise UsageError(f"no run of {name} is done yet in {str(runs_dir)!r}; there is nothing to export")
-    return [*found, *([_of_report(name, report)] if report is not None and report.exists() else [])]
+    return found
 
 
 def _of_run(run: RunFolder, arm: str) -> Record:
-    config = read_json(run.path / "config.json")
-    metrics = {f"final/{name}": one["value"] for name, one in run.result()["metrics"].items()}
-    place: dict[str, float | str] = {"arm": arm, "seed": config["seed"]}
-    values = place | {name: value for name, value in metrics.items() if value is not None}
-    return Record(name=run.name, arm=arm, config=flatten(config), values=values)
+    config, metrics = read_json(run.path / "config.json"), run.result()["metrics"]
+    final = {f"final/{name}": one["value"] for name, one in metrics.items() if one["value"] is not None}
+    return Record(name=run.name, arm=arm, config=flatten(config), values={"arm": arm, "seed": config["seed"], **final})
 
 
 def _of_report(name: str, path: Path) -> Record:
@@ -91,12 +89,11 @@ def export(records: Sequence[Record], project: str, runs_dir: Path, uri: str | N
     Raises:
         UsageError: the package is missing.
     """
-    folder = runs_dir / FOLDER
+    folder, tracker = runs_dir / FOLDER, partial(Mlflow, uri=uri) if uri else Wandb
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
         for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
             shutil.rmtree(earlier)
-        tracker = partial(Mlflow, uri=uri) if uri else Wandb
         try:
             run = tracker(record.name, record.config, folder, project=project, group=record.arm)
         except ImportError as error:

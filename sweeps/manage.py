@@ -36,7 +36,7 @@ from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.prune import prune
 from sweeps.search.trials import trials_of
 from sweeps.status.board import pause, reasons, rendered
-from sweeps.status.logs import print_logs
+from sweeps.status.logs import named_run, print_logs
 from sweeps.status.runs import Looks, RunReader, status_looks
 from sweeps.status.status import SINGLE, SweepStatus, single_status, sweep_status
 
@@ -161,7 +161,7 @@ def serve_command(arguments: Arguments) -> int:
 
 
 def logs_command(arguments: Arguments) -> int:
-    print_logs(_run(arguments), console)
+    print_logs(named_run(arguments.runs_dir, arguments.names[0]), console)
     return 0
 
 
@@ -265,7 +265,7 @@ def replay_command(arguments: Arguments) -> int:
     differ."""
     from aimv2.run.execute import execute  # here, because status loads faster without it
 
-    run = _run(arguments)
+    run = named_run(arguments.runs_dir, arguments.names[0])
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = from_dict(read_json(run.path / "config.json"))
@@ -369,16 +369,6 @@ def _status(
 ) -> SweepStatus:
     trials = trials_of(runs_dir, request.folder)
     return sweep_status(request, runs_dir, reader, looks=looks, queue_of=queue_of, trials=trials)
-
-
-def _run(arguments: Arguments) -> RunFolder:
-    """Return the run whose name begins so."""
-    name = Path(arguments.names[0]).name
-    found = sorted(path.name for path in arguments.runs_dir.glob("v*-*") if path.name.startswith(name))
-    if len(found) != 1:
-        where = f"in {str(arguments.runs_dir)!r} begin with {name!r}"
-        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
-    return RunFolder(arguments.runs_dir, found[0])
 
 
 def _is_confirmed(question: str, arguments: Arguments) -> bool:

@@ -8,12 +8,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from aimv2.base.errors import UsageError
 from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
 
 SHOWN_ROWS = 5
 SHOWN_LINES = 20
+
+
+def named_run(runs_dir: Path, typed: str) -> RunFolder:
+    """Return the run whose name, or the path of whose folder, begins so; a UsageError unless there is exactly one."""
+    found = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
+    if len(found) != 1:
+        where = f"in {str(runs_dir)!r} begin with {Path(typed).name!r}"
+        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
+    return RunFolder(runs_dir, found[0])
 
 
 def print_logs(run: RunFolder, console: Console) -> None:
