@@ -132,14 +132,14 @@ def launch(
     plan, executor = parsed.plan, parsed.executor
     for note in filter(None, [report_note(parsed.request, parsed.reports_dir), parsed.note]):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
-    if not parsed.is_dry_run:
+    if not parsed.options.dry_run:
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
         writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
     planned = _planned(parsed, only, measured)
     work = planned.work
-    if work.tasks and not parsed.is_dry_run:
+    if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
     planned.show(console, executor, parsed.clock)
     if shares := shares_of_captions(parsed.request.baseline.data):
@@ -147,17 +147,17 @@ def launch(
     if work.tasks and parsed.limits:
         num_workers = min(executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
-    if parsed.is_dry_run:
+    if parsed.options.dry_run:
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
         return 0
-    if work.tasks and parsed.is_detached:
+    if work.tasks and parsed.options.detach:
         return detach(arguments, plan)
     return _execute(parsed, work)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
-    runs_dir, is_dry_run = parsed.plan.runs_dir, parsed.is_dry_run
+    runs_dir, is_dry_run = parsed.plan.runs_dir, parsed.options.dry_run
 
     def sweep_of(request: Request) -> PlannedSweep:
         plan = Plan(request.folder, request.cells, runs_dir)

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import pydantic.dataclasses
 
 from ablations.adapt import adapted
 from ablations.catalogue import STUDIES
@@ -15,12 +17,14 @@ from ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from ablations.request import Request
 from ablations.study import Study, confirmation
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.arguments import checked
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.request.resolve import resolve
+from aimv2.run.command import split_limits
 from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import Clock, Limit, read_limits
+from aimv2.run.pricing.price import Clock, Limit
 from sweeps.executors.base import Executor
 from sweeps.executors.registry import chosen_executor, executor_of, executor_values
 from sweeps.plan import Plan
@@ -39,8 +43,19 @@ DATA_WORDS = (
 )
 # Parts of a study that are Python and have no key.
 PYTHON_KEYS = ("sweep.slug", "sweep.design", "sweep.factors", "sweep.levels", "sweep.arms.")
-LIMIT = "limit="
-AUTO, SENSITIVITY = "auto", "sensitivity"
+SENSITIVITY = "sensitivity"
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LaunchOptions:
+    """The keys of a launch itself, which its usage describes (``sweeps/launch.py``)."""
+
+    dry_run: bool = False
+    price: bool = True
+    detach: bool = False
+    sensitivity: Literal["auto"] | None = None
+    runs_dir: str = "runs"
+    reports_dir: str = "reports"
 
 
 @dataclass(frozen=True)
@@ -64,8 +79,7 @@ class LaunchRequest:
     limits: list[Limit]
     clock: Clock
     reports_dir: Path
-    is_dry_run: bool
-    is_detached: bool
+    options: LaunchOptions
 
 
 def parse(arguments: Sequence[str]) -> LaunchRequest:
@@ -74,37 +88,34 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     Raises:
         UsageError: an argument names something that does not exist, an arm cannot run, or an override would be lost.
     """
-    limits = [limit for word in arguments if word.startswith(LIMIT) for limit in read_limits(word.removeprefix(LIMIT))]
-    words = [word for word in arguments if not word.startswith(LIMIT)]
+    words, limits = split_limits(arguments)
     typed = _by_key(words)
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
     own = adapted(study, _run_on(about_data, study.scale))
     values = _composed(words, own)
-    executor = executor_of(chosen_executor(words), values["executor"])
-    is_dry_run, is_priced = (checked(key, bool, values[key]) for key in ("dry_run", "price"))
-    overrides = overrides_from(values["sweep"])
+    executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
+    overrides, reports_dir = overrides_from(values["sweep"]), Path(options.reports_dir)
     request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
-    if not is_dry_run:
+    if not options.dry_run:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
     search = None
     if values["search"]:
-        request, search = _searched(request, base, overrides, values)
-    sensitivity, note = _sensitivity(request, typed, base, values)
+        request, search = _searched(request, base, overrides, values, reports_dir)
+    sensitivity, note = _sensitivity(request, typed, base, options)
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for one in requests for cell in one.cells]
     return LaunchRequest(
         request=request,
         search=search,
         sensitivity=sensitivity,
-        plan=Plan(request.folder, cells, Path(values["runs_dir"]), requests),
+        plan=Plan(request.folder, cells, Path(options.runs_dir), requests),
         note=note,
         executor=executor,
         limits=limits,
-        clock=_clock(executor, is_measured=is_priced and (is_dry_run or bool(limits))),
-        reports_dir=Path(values["reports_dir"]),
-        is_dry_run=is_dry_run,
-        is_detached=checked("detach", bool, values["detach"]),
+        clock=_clock(executor, is_measured=options.price and (options.dry_run or bool(limits))),
+        reports_dir=reports_dir,
+        options=options,
     )
 
 
@@ -134,24 +145,16 @@ def _run_on(words: tuple[str, ...], scale: str) -> RunConfig:
 
 def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
     """Return the values of all keys, given the study on the run's data."""
-    values = compose(
+    return compose(
         words,
         defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
-        values={
-            "dry_run": False,
-            "price": True,
-            "detach": False,
-            "sensitivity": None,
-            "runs_dir": "runs",
-            "reports_dir": "reports",
-        },
+        values=defaults_of(LaunchOptions),
         groups={
             "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},
             "search": search_values(words),
         },
     )
-    return values | {name: checked(name, str, values[name]) for name in ("runs_dir", "reports_dir")}
 
 
 def _clock(executor: Executor, *, is_measured: bool) -> Clock:
@@ -193,31 +196,29 @@ def _requested(
 
 
 def _sensitivity(
-    request: Request, typed: Mapping[str, str], base: RunConfig, values: Mapping[str, Any]
+    request: Request, typed: Mapping[str, str], base: RunConfig, options: LaunchOptions
 ) -> tuple[Request | None, str]:
     """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
-    if (wanted := values["sensitivity"]) is None:
+    if options.sensitivity is None:
         return None, ""
-    if wanted != AUTO:
-        raise unknown("sensitivity", str(wanted), [AUTO])
     if request.study.slug == SENSITIVITY:
-        raise UsageError(f"sensitivity={AUTO} has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
+        raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
     from analysis.judgement.sensitivity import base_of  # here, since scipy takes a second to load
     from sweeps.sensitivity import arguments_of, missing
 
-    if not (lacking := missing(request, Path(values["reports_dir"]))):
-        return None, f"sensitivity={AUTO} adds nothing: the sensitivity of this base run was measured"
+    if not (lacking := missing(request, Path(options.reports_dir))):
+        return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
         beside = parse(arguments_of(request, typed, base)).request
     except UsageError as error:
-        raise UsageError(f"sensitivity={AUTO} is not possible here: {error}") from error
+        raise UsageError(f"sensitivity=auto is not possible here: {error}") from error
     same = base_of(beside.baseline) == base_of(request.baseline)
     assert same, f"sweep={request.study.slug}: its baseline has values that cannot be typed"
     return beside, f"{lacking}, so sweep={SENSITIVITY} is done beside the study"
 
 
 def _searched(
-    request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any]
+    request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
     from analysis.judgement.sensitivity import measured_curves  # here, since Optuna and scipy take a second to load
@@ -230,7 +231,7 @@ def _searched(
     confirmed = confirmation(study, {study.baseline: study.arms[study.baseline]})
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
-    curves = measured_curves(Path(values["reports_dir"]), request.baseline)
+    curves = measured_curves(reports_dir, request.baseline)
     search = Search(request.folder, study, base, config, tuple(overrides.seeds), curves)
     search.check()
     check_sampler(search)

@@ -55,7 +55,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("executor=slrum",), "unknown executor 'slrum'"),
         (("dry_run=perhaps",), "dry_run: "),
         (("price=perhaps",), "price: "),
-        (("sensitivity=yes",), "unknown sensitivity 'yes'. Allowed: auto"),
+        (("sensitivity=yes",), "sensitivity: Input should be 'auto' (got 'yes')"),
     ],
 )
 def test_a_wrong_command_line_is_refused_in_one_sentence(cache_dir, more, message):
