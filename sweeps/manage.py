@@ -33,12 +33,13 @@ from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.registry import end_abandoned, queue_of, withdraw
+from sweeps.plan import Plan
 from sweeps.prune import prune
 from sweeps.search.trials import trials_of
 from sweeps.status.board import pause, reasons, rendered
 from sweeps.status.logs import named_run, print_logs
 from sweeps.status.runs import Looks, RunReader, status_looks
-from sweeps.status.status import SINGLE, SweepStatus, single_status, sweep_status
+from sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -367,8 +368,8 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
 def _status(
     request: Request, runs_dir: Path, reader: RunReader | None = None, looks: Looks | None = None
 ) -> SweepStatus:
-    trials = trials_of(runs_dir, request.folder)
-    return sweep_status(request, runs_dir, reader, looks=looks, queue_of=queue_of, trials=trials)
+    plan, trials = Plan(request.folder, request.cells, runs_dir, (request,)), trials_of(runs_dir, request.folder)
+    return plan_status(plan, reader, looks, queue_of=queue_of, trials=trials)
 
 
 def _is_confirmed(question: str, arguments: Arguments) -> bool:

@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ablations.expand import Cell
-from ablations.request import Request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
@@ -49,16 +47,6 @@ class SweepStatus:
         return self.num_launches > 0 or any(run.state == "running" for run in self.runs)
 
 
-def sweep_status(request: Request, runs_dir: Path, reader: RunReader | None = None, **more: Any) -> SweepStatus:
-    """Return the progress of a request's runs, with the question and the report of its study; as ``plan_status``."""
-    plan, is_allowed = Plan(request.folder, request.cells, runs_dir), request.study.allow_mixed_code
-    status = plan_status(plan, reader, is_mixed_code_allowed=is_allowed, **more)
-    report = request.reports_dir / request.folder / "report.md"
-    is_shown = not status.num_launches and report.exists()
-    study, shown = request.study, str(report) if is_shown else ""
-    return replace(status, question=study.question, baseline=study.baseline, report=shown)
-
-
 def plan_status(
     plan: Plan,
     reader: RunReader | None = None,
@@ -66,10 +54,9 @@ def plan_status(
     *,
     queue_of: QueueOf,
     trials: Trials = NO_TRIALS,
-    is_mixed_code_allowed: bool = False,
 ) -> SweepStatus:
     """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
-    listed with one of them.
+    listed with one of them. Question and report are those of the last of its requests.
 
     Args:
         reader: one that is used again remembers what it has read of this sweep.
@@ -89,8 +76,12 @@ def plan_status(
         is_trial = launch.study == plan.title and name not in requested  # no launch names these before they start
         return queues.get(launch.folder) != [] and (is_trial or name in launch.runs)
 
+    request = plan.requests[-1] if plan.requests else None
+    report = request.reports_dir / request.folder / "report.md" if request and not active else None
     return SweepStatus(
         name=plan.title,
+        question=request.study.question if request else "",
+        baseline=request.study.baseline if request else "",
         num_launches=len(active),
         queue=[in_queue(one.jobs, queues[one.folder]) for one in launches if one.jobs is not None],
         trials=trials.described,
@@ -98,7 +89,8 @@ def plan_status(
             plan, found, looks, {name: [one for one in every if does(one, name)] for name in plan.cell_of}
         ),
         waits=_waits(active) if active else _no_launch(plan.runs_dir / LOGS, plan.title),
-        code=code_note(found, plan.cell_of, is_allowed=is_mixed_code_allowed),
+        code=code_note(found, plan.cell_of, is_allowed=request is not None and request.study.allow_mixed_code),
+        report=str(report) if report and report.exists() else "",
     )
 
 

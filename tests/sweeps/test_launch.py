@@ -21,7 +21,8 @@ from sweeps import launch
 from sweeps.active_launches import active_launches
 from sweeps.executors.registry import queue_of
 from sweeps.parse import parse
-from sweeps.status.status import sweep_status
+from sweeps.plan import Plan
+from sweeps.status.status import plan_status
 from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import small_sweep, training, wait_for
 
@@ -292,4 +293,5 @@ def test_on_a_cluster_one_launch_has_the_runs_of_both_studies_and_one_job_writes
     for name in folders:
         request = read_request(tmp_path / "runs", name, STUDIES)
         slurm.queue("7|RUNNING|None")
-        assert sweep_status(request, tmp_path / "runs", queue_of=queue_of).num_launches == 1
+        plan = Plan(name, request.cells, tmp_path / "runs")
+        assert plan_status(plan, queue_of=queue_of).num_launches == 1

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,18 @@ from aimv2.spec.metrics import Metric
 from sweeps.active_launches import at_work
 from sweeps.executors.registry import queue_of
 from sweeps.machine.slots import core_slots
+from sweeps.plan import Plan
 from sweeps.status import status
 from sweeps.status.board import headline
 from sweeps.status.runs import Looks, RunReader
 from sweeps.tasks import Task, TaskList
 
-sweep_status = partial(status.sweep_status, queue_of=queue_of)
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
+
+
+def sweep_status(request, runs_dir):
+    plan = Plan(request.folder, request.cells, runs_dir, (request,))
+    return status.plan_status(plan, queue_of=queue_of)
 
 
 @pytest.fixture
