@@ -28,13 +28,12 @@ class Record:
 
     Attributes:
         name: the run's, or that of the study.
-        arm: of the run in the sweep; empty if it was named alone.
         config: values by path, for display.
-        values: final metrics and place in the sweep, or the report's answer, differences and verdicts.
+        values: final metrics and place in the sweep (of a run that was named alone, no arm), or the report's answer,
+            differences and verdicts.
     """
 
     name: str
-    arm: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, float | str]
 
@@ -66,7 +65,7 @@ def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[
 def _of_run(run: RunFolder, arm: str) -> Record:
     config, metrics = read_json(run.path / "config.json"), run.result()["metrics"]
     final = {f"final/{name}": one["value"] for name, one in metrics.items() if one["value"] is not None}
-    return Record(name=run.name, arm=arm, config=flatten(config), values={"arm": arm, "seed": config["seed"], **final})
+    return Record(name=run.name, config=flatten(config), values={"arm": arm, "seed": config["seed"], **final})
 
 
 def _of_report(name: str, path: Path) -> Record:
@@ -95,7 +94,7 @@ def export(records: Sequence[Record], project: str, runs_dir: Path, uri: str | N
         for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
             shutil.rmtree(earlier)
         try:
-            run = tracker(record.name, record.config, folder, project=project, group=record.arm)
+            run = tracker(record.name, record.config, folder, project=project, group=str(record.values.get("arm", "")))
         except ImportError as error:
             raise UsageError(f"export needs a package: {error}; install it: {INSTALL}") from error
         run.summarise(record.values)

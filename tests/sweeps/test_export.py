@@ -28,7 +28,7 @@ REPORT = {
 
 def record(**changes):
     values = {
-        "name": NAME, "arm": "uniform", "config": {"seed": 3, "model.image_px": 32},
+        "name": NAME, "config": {"seed": 3, "model.image_px": 32},
         "values": {"arm": "uniform", "seed": 3, "final/content_loss": 0.75},
     }  # fmt: skip
     return Record(**(values | changes))
@@ -37,10 +37,10 @@ def record(**changes):
 def test_records_of_a_sweep_are_its_finished_runs_and_its_report(done, tmp_path):
     cells = read_request(done, "prefix_ratio", STUDIES).cells
     found = records(done, "prefix_ratio", tmp_path)
-    assert [(one.name, one.arm) for one in found] == [(cell.name, cell.arm) for cell in cells]
+    assert [(one.name, one.values["arm"]) for one in found] == [(cell.name, cell.arm) for cell in cells]
     result = read_json(done / found[0].name / "result.json")["metrics"]
     metrics = {f"final/{name}": one["value"] for name, one in result.items() if one["value"] is not None}
-    assert found[0].values == {"arm": found[0].arm, "seed": 0} | metrics
+    assert found[0].values == {"arm": "uniform", "seed": 0} | metrics
     assert found[0].config["budget.samples"] == 64
     (tmp_path / "prefix_ratio").mkdir()
     (tmp_path / "prefix_ratio" / "report.json").write_text(json.dumps(REPORT))
