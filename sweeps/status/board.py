@@ -214,7 +214,9 @@ def _running(running: list[RunStatus]) -> Group:
             run.run,
             f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
-            _left(run),
+            ""
+            if run.seconds_left is None
+            else f"{'over ' * (run.evaluation_seconds is None)}{duration(run.seconds_left)}",
             run.note if run.note in PHASES else run.losses,
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
@@ -224,9 +226,3 @@ def _running(running: list[RunStatus]) -> Group:
         if run.note not in ("", *PHASES)
     ]
     return Group(table, *more, *map(Text, notes))
-
-
-def _left(run: RunStatus) -> str:
-    if run.seconds_left is None:
-        return ""
-    return f"{'over ' * (run.evaluation_seconds is None)}{duration(run.seconds_left)}"
