@@ -18,7 +18,7 @@ from ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
-from aimv2.run.pricing.price import Clock, Price, duration, price
+from aimv2.run.pricing.price import Clock, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
@@ -177,18 +177,16 @@ def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> 
         num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
         return f"price: {cost.described(0)}; {error}"
-    return f"price: {cost.described(num_workers)}; {_time_needed(cost, executor, num_workers)}"
-
-
-def _time_needed(cost: Price, executor: Executor, num_workers: int) -> str:
-    wall, described = cost.wall_seconds(num_workers), f"{num_workers} worker{'s' * (num_workers > 1)}"
+    workers, wall = f"{num_workers} worker{'s' * (num_workers > 1)}", cost.wall_seconds(num_workers)
     if wall is None:
         reason = executor.speed_unknown or (
             "dry_run=true price=true or limit= measures it, unless the models are too large for this machine"
         )
-        return f"{described}; the time is not known: {reason}"
-    longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
-    return f"{duration(wall)} of training and evaluation on {described}{longest}{cost.basis}"
+        time = f"{workers}; the time is not known: {reason}"
+    else:
+        longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
+        time = f"{duration(wall)} of training and evaluation on {workers}{longest}{cost.basis}"
+    return f"price: {cost.described(num_workers)}; {time}"
 
 
 def _arms_table(
