@@ -93,16 +93,26 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
     own = adapted(study, _run_on(about_data, study.scale))
-    values = _composed(words, own)
+    values = compose(
+        words,
+        defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
+        values=defaults_of(LaunchOptions),
+        groups={
+            "executor": executor_values(chosen_executor(words)),
+            "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
+            "search": search_values(words),
+        },
+    )
     executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
     overrides, reports_dir = overrides_from(values["sweep"]), Path(options.reports_dir)
     request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
     if not options.dry_run:
         executor.num_workers([cell.config for cell in request.cells])  # refuses runs that do not fit this machine
-    search = None
+    search, sensitivity, note = None, None, ""
     if values["search"]:
         request, search = _searched(request, base, overrides, values, reports_dir)
-    sensitivity, note = _sensitivity(request, typed, base, options)
+    if options.sensitivity:
+        sensitivity, note = _sensitivity(request, typed, base, reports_dir)
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for one in requests for cell in one.cells]
     return LaunchRequest(
@@ -141,20 +151,6 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
 @lru_cache(maxsize=16)
 def _run_on(words: tuple[str, ...], scale: str) -> RunConfig:
     return run_config(compose(words, defaults={"scale": scale}))
-
-
-def _composed(words: Sequence[str], study: Study) -> dict[str, Any]:
-    """Return the values of all keys, given the study on the run's data."""
-    return compose(
-        words,
-        defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
-        values=defaults_of(LaunchOptions),
-        groups={
-            "executor": executor_values(chosen_executor(words)),
-            "sweep": {study.slug: dataclasses.asdict(study_overrides(study))},
-            "search": search_values(words),
-        },
-    )
 
 
 def _clock(executor: Executor, *, is_measured: bool) -> Clock:
@@ -196,17 +192,17 @@ def _requested(
 
 
 def _sensitivity(
-    request: Request, typed: Mapping[str, str], base: RunConfig, options: LaunchOptions
+    request: Request, typed: Mapping[str, str], base: RunConfig, reports_dir: Path
 ) -> tuple[Request | None, str]:
     """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
-    if options.sensitivity is None:
-        return None, ""
     if request.study.slug == SENSITIVITY:
         raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
-    from analysis.judgement.sensitivity import base_of  # here, since scipy takes a second to load
-    from sweeps.sensitivity import arguments_of, missing
+    from analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
+    from analysis.judgement.unmeasured import impossible, unmeasured
+    from sweeps.sensitivity import arguments_of
 
-    if not (lacking := missing(request, Path(options.reports_dir))):
+    ladder = nearest_ladder(reports_dir, request.baseline)
+    if not (lacking := unmeasured(request.study, request.baseline, ladder, impossible(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
         beside = parse(arguments_of(request, typed, base)).request

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ablations.request import Request
 from ablations.studies.sensitivity import SAMPLES, STUDY
@@ -10,25 +9,11 @@ from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import is_name, signature
-from analysis.judgement.sensitivity import nearest_ladder
-from analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
+from analysis.judgement.unmeasured import impossible, needs, typed
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
 FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
-
-
-def missing(request: Request, reports_dir: Path) -> str:
-    """Return what of the sensitivity that a study needs was not measured, as a clause; empty if nothing is missing.
-
-    Args:
-        reports_dir: as in ``nearest_ladder``.
-
-    Raises:
-        UsageError: a sensitivity cannot be read.
-    """
-    config = request.baseline
-    return unmeasured(request.study, config, nearest_ladder(reports_dir, config), impossible(config))
 
 
 def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) -> list[str]:
