@@ -86,9 +86,8 @@ class PlannedSweep:
         """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
         study, plan, remaining = self.study, self.plan, self.remaining
         print_study(console, study.slug, study)
-        by_arm: dict[str, list[Cell]] = {}
-        for cell in plan.cells:
-            by_arm.setdefault(cell.arm, []).append(cell)
+        arms = dict.fromkeys(cell.arm for cell in plan.cells)
+        by_arm = {arm: [cell for cell in plan.cells if cell.arm == arm] for arm in arms}
         baseline = by_arm.get(study.baseline, plan.cells)[0].config
         actual_levels = off_ratios(study, plan.cells)
         for arm, cells in by_arm.items():

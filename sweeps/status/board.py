@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -38,30 +39,26 @@ ADVICE: dict[Cause, str] = {
 }
 
 
+@dataclass
 class Board:
     """Live display of a sweep's progress; a line now and then where the console is no terminal.
 
-    Args:
+    Attributes:
         queue_of: as in ``plan_status``.
         trials: gives the trials of a search.
         clock: gives seconds.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        console: Console,
-        queue_of: QueueOf,
-        *,
-        trials: Callable[[], Trials] = Trials,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.console = console
-        self._plan, self._queue_of, self._trials = plan, queue_of, trials
+    plan: Plan
+    console: Console
+    queue_of: QueueOf
+    trials: Callable[[], Trials] = Trials
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._reader = RunReader()
-        self._clock = clock
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._next_at, self._line_at, self._num_failed = float("-inf"), clock(), 0
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._next_at, self._line_at, self._num_failed = float("-inf"), self.clock(), 0
         self._problem = ""
 
     def shown(self, *, is_live: bool) -> AbstractContextManager[object]:
@@ -70,18 +67,18 @@ class Board:
 
     def update(self) -> None:
         """Read the progress and display it, at most every REFRESH_SECONDS, and more rarely if reading is slow."""
-        now = self._clock()
+        now = self.clock()
         if now < self._next_at:
             return
         try:
             looks = board_looks()
-            status = plan_status(self._plan, self._reader, looks, queue_of=self._queue_of, trials=self._trials())
+            status = plan_status(self.plan, self._reader, looks, queue_of=self.queue_of, trials=self.trials())
         except (UsageError, OSError) as error:  # of a file of another launch, perhaps; a display ends nothing
             if str(error) != self._problem:
                 self.console.print(f"progress is not shown: {error}", style="red", soft_wrap=True, markup=False)
             self._problem, self._next_at = str(error), now + LINE_SECONDS
             return
-        self._next_at = now + pause(self._clock() - now)
+        self._next_at = now + pause(self.clock() - now)
         if self._live.is_started:
             self._live.update(rendered([status]), refresh=True)
         elif now - self._line_at >= LINE_SECONDS:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,14 +59,9 @@ class Looks:
         return taken
 
 
-def board_looks() -> Looks:
-    """Return the looks of a launch's display, which is read every few seconds."""
-    return Looks(runs=30, heartbeats=0, results=25)
-
-
-def status_looks() -> Looks:
-    """Return the looks of ``manage.py status``."""
-    return Looks(runs=75, heartbeats=1000, results=450)
+# Of a launch's display, which is read every few seconds, and of ``manage.py status``.
+board_looks = partial(Looks, runs=30, heartbeats=0, results=25)
+status_looks = partial(Looks, runs=75, heartbeats=1000, results=450)
 
 
 @dataclass(kw_only=True)

@@ -13,8 +13,6 @@ from sweeps.status.board import pause
 
 IDLE_SECONDS = 10.0  # after which a client that sends nothing is dropped
 
-Read = Callable[[], str]
-
 
 class PageServer(ThreadingHTTPServer):
     """Serves a page, which is made at most every ``refresh_seconds``, however many look at it.
@@ -29,7 +27,7 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, read: Read, policy: str, *, refresh_seconds: float) -> None:
+    def __init__(self, host: str, port: int, read: Callable[[], str], policy: str, *, refresh_seconds: float) -> None:
         self.policy = policy
         self._read, self._refresh_seconds = read, refresh_seconds
         self._lock = threading.Lock()
