@@ -170,7 +170,7 @@ def retry_command(arguments: Arguments) -> int:
     from sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
-    runs = _status(request, arguments.runs_dir).runs
+    runs = _status(request, arguments.runs_dir, RunReader(), Looks()).runs
     failed = [run for run in runs if run.state == "failed"]
     if not failed:
         console.print(f"no run of your last launch of {request.folder} has failed")
@@ -365,9 +365,7 @@ def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[Sw
     return sweeps
 
 
-def _status(
-    request: Request, runs_dir: Path, reader: RunReader | None = None, looks: Looks | None = None
-) -> SweepStatus:
+def _status(request: Request, runs_dir: Path, reader: RunReader, looks: Looks) -> SweepStatus:
     plan, trials = Plan(request.folder, request.cells, runs_dir, (request,)), trials_of(runs_dir, request.folder)
     return plan_status(plan, reader, looks, queue_of=queue_of, trials=trials)
 

@@ -131,16 +131,15 @@ def headline(sweep: SweepStatus) -> str:
     """Return a sweep's progress in a line."""
     count = Counter(run.state for run in sweep.runs)
     counts = ", ".join(f"{count[state]} {state}" for state in STATE_STYLES if count[state])
-    samples, budget = sum(run.samples for run in sweep.runs), sum(run.budget for run in sweep.runs)
+    progress = f"{sum(run.samples for run in sweep.runs):,} of {sum(run.budget for run in sweep.runs):,} samples"
     tried = [run for run in sweep.runs if run.attempt and run.state != "done"]
-    num_read = sum(run.read_at > 0 for run in tried)
-    about = f"about {samples:,}" if num_read < len(tried) else f"{samples:,}"
-    of = f" ({num_read} of {len(tried)} unfinished runs were read)" if num_read < len(tried) else ""
-    parts = [f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}, {counts}", f"{about} of {budget:,} samples{of}"]
+    if (num_read := sum(run.read_at > 0 for run in tried)) < len(tried):
+        progress = f"about {progress} ({num_read} of {len(tried)} unfinished runs were read)"
+    parts = [f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}, {counts}", progress]
     if sweep.num_launches or not count["running"]:
         parts.append(f"{sweep.num_launches} active launch{'es' * (sweep.num_launches != 1)}")
-    trials = [f"trials: {sweep.trials}"] if sweep.trials else []
-    return "; ".join(filter(None, [*trials, *parts, time_left(sweep)]))
+    trials = f"trials: {sweep.trials}" if sweep.trials else ""
+    return "; ".join(filter(None, [trials, *parts, time_left(sweep)]))
 
 
 def time_left(sweep: SweepStatus) -> str:
@@ -206,14 +205,13 @@ def _running(running: list[RunStatus]) -> Group:
     # What looks wrong comes first, and runs that were not read last.
     shown = sorted(running, key=lambda run: (not run.read_at, run.note in ("", *PHASES)))[:MAX_SHOWN_RUNNING]
     for run in shown:
+        over = "over " * (run.evaluation_seconds is None)
         table.add_row(
             f"{run.arm}, {run.seed}",
             run.run,
             f"{run.samples / run.budget:.0%}" if run.budget else "",
             f"{run.images_per_second:.0f}" if run.images_per_second else "",
-            ""
-            if run.seconds_left is None
-            else f"{'over ' * (run.evaluation_seconds is None)}{duration(run.seconds_left)}",
+            "" if run.seconds_left is None else f"{over}{duration(run.seconds_left)}",
             run.note if run.note in PHASES else run.losses,
         )
     more = [Text(f"and {len(running) - len(shown)} more")] if len(running) > len(shown) else []
