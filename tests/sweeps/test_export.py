@@ -62,6 +62,7 @@ def test_the_report_is_that_of_the_launch_and_not_one_that_lies_here(copied, tmp
     here = tmp_path / "reports" / "prefix_ratio" / "report.json"
     here.parent.mkdir(parents=True)
     here.write_text(json.dumps(REPORT))
+    requested(copied, cache_dir, f"reports_dir={tmp_path / 'others'}")
     assert "prefix_ratio" not in [one.name for one in records(copied, "prefix_ratio")]
     requested(copied, cache_dir, f"reports_dir={tmp_path / 'reports'}")
     assert records(copied, "prefix_ratio")[-1].name == "prefix_ratio"
@@ -99,7 +100,7 @@ def test_later_export_replaces_the_offline_run_of_the_same_id_and_no_other(tmp_p
     skip_without(find_spec("wandb"), "no package wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     export([record(), record(name="v2-ba9876543210")], "a study", tmp_path)
-    assert "wandb sync" in export([record(values={"final/content_loss": 0.5})], "a study", tmp_path)
+    assert "wandb sync" in export([record(values={"arm": "uniform", "final/content_loss": 0.5})], "a study", tmp_path)
     assert len(list((tmp_path / "exports" / "wandb").glob("offline-run-*"))) == 2
     (folder,) = (tmp_path / "exports" / "wandb").glob(f"offline-run-*-{NAME}")
     found = wandb_records(folder)
