@@ -173,6 +173,6 @@ def test_rows_without_a_scale_are_left_out(written, tmp_path):
     """They ended the page of all sweeps."""
     good = {"step": 1, "samples": 8, "text_loss": 1.0}
     huge = [{"step": 2, "samples": 200, "text_loss": 1e308}, {"step": 3, "samples": 400, "text_loss": -1e308}]
-    written("v2-arm0", [good, good | {"samples": math.inf}, *huge])
+    written("v2-arm0", [good, good | {"samples": math.inf}, *huge, huge[0] | {"samples": 9}, huge[0] | {"samples": 9}])
     (line,) = Elements(rendered(tmp_path, sweep(run("arm", 0, "running")))).of("polyline")
     assert len(line.get("points").split()) == 1

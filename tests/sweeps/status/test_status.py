@@ -188,7 +188,11 @@ def test_done_runs_of_different_code_are_noted(prefix_request, tmp_path):
             attempt.write_manifest({"code": code})
             attempt.publish(METRICS, train_flops=1)
         found = sweep_status(prefix_request, tmp_path)
-    assert found.code.startswith("done runs are of code 5f0c1b7de1a2 (1), ab12cd34ef56 (1).")
+    assert found.code.startswith(
+        "done runs are of code 5f0c1b7de1a2 (1), ab12cd34ef56 (1). The report draws no verdict"
+    )
+    allowed = replace(prefix_request, study=replace(prefix_request.study, allow_mixed_code=True))
+    assert "The report draws verdicts from the mixture" in sweep_status(allowed, tmp_path).code
 
 
 def test_a_run_that_lost_its_worker_waits_while_a_launch_is_active(prefix_request, tmp_path, attempts):
