@@ -28,42 +28,10 @@ def scalars_of(row: Row) -> dict[str, float]:
     return {tag_of(name): value for name, value in row.items() if name != "step" and value is not None}
 
 
-class EventFile:
-    """A file of events in a folder, which is created. A file that is there is replaced."""
-
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event  # here, because most commands write no events
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = Event, Summary
-        folder.mkdir(exist_ok=True, parents=True)
-        self._records = RecordWriter((folder / FILE).open("wb"))
-        self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-
-    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-        """Write values of a step by tag, in float32, with a time in seconds since 1970."""
-        values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._write(values, step, wall_time)
-
-    def write_picture(self, png: bytes, step: int, wall_time: float) -> None:
-        width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))  # of PNG's first chunk
-        image = self._summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
-        self._write([self._summary.Value(tag=PICTURES, image=image)], step, wall_time)
-
-    def _write(self, values: list[Any], step: int, wall_time: float) -> None:
-        event = self._event(wall_time=wall_time, step=step, summary=self._summary(value=values))
-        self._records.write(event.SerializeToString())
-
-    def flush(self) -> None:
-        self._records.flush()
-
-    def close(self) -> None:
-        self._records.close()
-
-
 class Events:
     """The events of an attempt, for as long as they can be written: a failure is one warning, and ends no run.
+
+    TensorBoard's own writer would open the file again for each record.
 
     Args:
         folder: the attempt's.
@@ -73,36 +41,48 @@ class Events:
     def __init__(self, folder: Path, *, is_on: bool) -> None:
         self._folder = folder / EVENTS
         self._is_on = is_on
-        self._file: EventFile | None = None
+        self._records: Any = None  # the open file
         self._started = 0.0  # seconds since 1970, from which the rows' seconds count
         self._flushed_at = float("-inf")
 
     def write_rows(self, rows: Sequence[Row]) -> None:
-        """Write rows, the last of which is new."""
+        """Write rows, the last of which is new. The first ones replace a file that is there."""
         with self._or_warning():
-            if self._is_on and self._file is None and rows:
-                self._file = EventFile(self._folder)
+            if self._is_on and self._records is None and rows:
+                from tensorboard.summary.writer.record_writer import RecordWriter  # most commands write no events
+
+                self._folder.mkdir(exist_ok=True, parents=True)
+                self._records = RecordWriter((self._folder / FILE).open("wb"))
                 self._started = time.time() - rows[-1].get("seconds", 0.0)
-            if self._file is not None:
-                for row in rows:
-                    self._file.write_scalars(scalars_of(row), row["step"], self._started + row.get("seconds", 0.0))
+                self._write(wall_time=time.time(), file_version="brain.Event:2")
+            for row in rows:
+                values = [{"tag": tag, "simple_value": value} for tag, value in scalars_of(row).items()]
+                time_of_row = self._started + row.get("seconds", 0.0)
+                self._write(wall_time=time_of_row, step=row["step"], summary={"value": values})
 
     def write_picture(self, png: bytes, step: int) -> None:
         """Write the picture of a step."""
+        width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))  # of PNG's first chunk
+        image = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": png}
         with self._or_warning():
-            if self._file is not None:
-                self._file.write_picture(png, step, time.time())
+            self._write(wall_time=time.time(), step=step, summary={"value": [{"tag": PICTURES, "image": image}]})
+
+    def _write(self, **fields: Any) -> None:
+        if self._records is not None:
+            from tensorboard.compat.proto.event_pb2 import Event
+
+            self._records.write(Event(**fields).SerializeToString())
 
     def flush(self) -> None:
         with self._or_warning():
-            if self._file is not None and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-                self._file.flush()
+            if self._records is not None and time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+                self._records.flush()
                 self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         with self._or_warning():
-            if self._file is not None:
-                self._file.close()
+            if self._records is not None:
+                self._records.close()
 
     @contextlib.contextmanager
     def _or_warning(self) -> Iterator[None]:
@@ -110,7 +90,7 @@ class Events:
             yield
         except Exception as error:  # of any kind, from a full disk to a broken installation: the run does without
             print(f"no more TensorBoard events in {self._folder}: {error}", file=sys.stderr)
-            file, self._file, self._is_on = self._file, None, False
-            if file is not None:
+            records, self._records, self._is_on = self._records, None, False
+            if records is not None:
                 with contextlib.suppress(OSError):
-                    file.close()
+                    records.close()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from aimv2.runs.attempt import pictures_of
-from aimv2.runs.events import EVENTS, FILE, EventFile, Events, scalars_of, tag_of
+from aimv2.runs.events import EVENTS, FILE, Events, scalars_of, tag_of
 from aimv2.runs.rows import read_rows
 from tests.helpers.events import read_events
 
@@ -102,12 +102,12 @@ def test_full_disk_is_one_warning(tmp_path, capsys):
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 
-def test_event_file_replaces_an_earlier_one(tmp_path):
-    for value in (1.0, 2.0):
-        file = EventFile(tmp_path)
-        file.write_scalars({"train/text_loss": value}, 3, 100.0)
-        file.close()
-    assert read_events(tmp_path)[0] == {"train/text_loss": [(3, 2.0)]}
+def test_events_replace_earlier_ones(tmp_path):
+    for loss in (1.0, 2.0):
+        events = Events(tmp_path, is_on=True)
+        events.write_rows([{"step": 3, "text_loss": loss}])
+        events.close()
+    assert read_events(tmp_path / EVENTS)[0] == {"train/text_loss": [(3, 2.0)]}
 
 
 @pytest.mark.parametrize(
