@@ -28,8 +28,6 @@ RELEASE_SECONDS = 5.0  # likewise, of one that is interrupted: schedulers do not
 POLL_SECONDS = 2.0
 INSTALL = "pip install 'aimv2-ablations[trackers]'; for Trackio: pip install trackio"
 RUN_TAG = "aimv2.run"
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # of a request to MLflow, at most
-MLFLOW_LONGEST = 500  # characters of a param
 
 Value = float | str
 
@@ -89,10 +87,10 @@ class Mlflow:
     def __init__(
         self, name: str, config: Mapping[str, Any], folder: Path, uri: str, project: str = "", group: str = ""
     ) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Metric, Param, RunTag
         from mlflow.tracking import MlflowClient
 
-        self._metric, self._client = Metric, MlflowClient(tracking_uri=uri)
+        self._metric, self._tag, self._client = Metric, RunTag, MlflowClient(tracking_uri=uri)
         project = project or os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self._client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self._client.create_experiment(project)
@@ -100,11 +98,8 @@ class Mlflow:
         run = found[0] if found else self._client.create_run(number, run_name=name, tags={RUN_TAG: name})
         self._id = run.info.run_id
         self._client.update_run(self._id, status="RUNNING")
-        if group:
-            self._client.set_tag(self._id, "group", group)
-        new = [Param(key, str(value)[:MLFLOW_LONGEST]) for key, value in config.items() if key not in run.data.params]
-        for start in range(0, len(new), PARAMS_AT_ONCE):
-            self._client.log_batch(self._id, params=new[start : start + PARAMS_AT_ONCE])
+        new = [Param(key, str(value)) for key, value in config.items() if key not in run.data.params]
+        self._client.log_batch(self._id, params=new, tags=[RunTag("group", group)] if group else [])
         steps = self._client.get_metric_history(self._id, "train/samples") if run.data.metrics else []
         self.newest = max((one.step for one in steps), default=-1)
 
@@ -114,17 +109,14 @@ class Mlflow:
             for row in rows
             for tag, value in scalars_of(row).items()
         ]
-        for start in range(0, len(found), METRICS_AT_ONCE):
-            self._client.log_batch(self._id, metrics=found[start : start + METRICS_AT_ONCE])
+        self._client.log_batch(self._id, metrics=found)
 
     def summarise(self, values: Mapping[str, Value]) -> None:
         """As that of ``Wandb``."""
         # The same value at the same time is there once, however often it is logged.
         numbers = [self._metric(key, value, 0, 0) for key, value in values.items() if not isinstance(value, str)]
-        self._client.log_batch(self._id, metrics=numbers)
-        for key, value in values.items():
-            if isinstance(value, str):
-                self._client.set_tag(self._id, key, value)
+        texts = [self._tag(key, value) for key, value in values.items() if isinstance(value, str)]
+        self._client.log_batch(self._id, metrics=numbers, tags=texts)
 
     def close(self, state: str) -> None:
         self._client.set_terminated(self._id, {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED"))
@@ -173,7 +165,7 @@ class Trackers:
             except OSError as error:
                 print(f"no rows in {name} of {self._folder}: {error}", file=sys.stderr)
         for name in [name for name, process in self._processes.items() if process.poll() is not None]:
-            self._lose(name, "")
+            self._lose(name)
 
     def _started(self, name: str) -> subprocess.Popen[str]:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
@@ -204,18 +196,15 @@ class Trackers:
         for name, process in list(self._processes.items()):
             try:
                 if process.wait(max(until - time.monotonic(), 0.0)):
-                    self._lose(name, "")
+                    self._lose(name)
             except subprocess.TimeoutExpired:
                 self._lose(name, f"it did not answer within {patience:g} s")
 
-    def _lose(self, name: str, why: str) -> None:
+    def _lose(self, name: str, why: str = "") -> None:
         process = self._processes.pop(name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with its own processes
-        process.wait()
-        if process.stdin is not None:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+        process.communicate()  # closes the pipe
         lines = list[str]()
         with contextlib.suppress(OSError):
             lines = self._log(name).read_text(errors="replace").splitlines()
@@ -235,16 +224,12 @@ def follow(name: str, folder: Path, state_of: Callable[[], str | None]) -> None:
     run, started = folder.parents[1], 0.0
     config = read_json(run / "config.json")
     tracker = TRACKERS[name](run.name, flatten(config), folder, config["log"][name])
-    state: str | None = None
+    state, rest = None, ""  # the beginning of a line that is not whole yet
     with (folder / ROWS).open() as file:
         while state is None:
-            state, rows = state_of(), []
-            place = file.tell()
-            while (line := file.readline()).endswith("\n"):
-                rows.append(json.loads(line))
-                place = file.tell()
-            file.seek(place)  # a line that is not whole yet is read again
-            if rows:
+            state = state_of()
+            *lines, rest = (rest + file.read()).split("\n")
+            if rows := [json.loads(line) for line in lines]:
                 started = started or time.time() - rows[-1].get("seconds", 0.0)
                 tracker.log([row for row in rows if row["step"] > tracker.newest], started)
     tracker.close(state)
@@ -259,18 +244,15 @@ def _state() -> str | None:
     return sys.stdin.readline().strip()
 
 
-def main(name: str, folder: str) -> int:
-    """Follow an attempt; return the exit status. The last line of the log is the reason of a failure."""
+def main(name: str, folder: str) -> None:
+    """Follow an attempt. The last line of the log is the reason of a failure."""
     try:
         follow(name, Path(folder), _state)
     except ImportError as error:
-        print(f"{error}; install it: {INSTALL}", file=sys.stderr)
+        sys.exit(f"{error}; install it: {INSTALL}")
     except Exception as error:  # of any kind, from a refused connection to a package's own
         traceback.print_exc()
-        print(str(error).strip().partition("\n")[0] or type(error).__name__, file=sys.stderr)
-    else:
-        return 0
-    return 1
+        sys.exit(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
 TRACKERS: dict[str, Callable[[str, Mapping[str, Any], Path, Any], Tracker]] = {
@@ -281,4 +263,4 @@ TRACKERS: dict[str, Callable[[str, Mapping[str, Any], Path, Any], Tracker]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])
