@@ -30,7 +30,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from ablations.request import Request, write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
-from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, Presence, Timing, Watch
+from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from benchmarks.options import Kept
@@ -53,7 +53,7 @@ Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
 NUM_STATUS = 3
-SILENT = Timing(heartbeat_seconds=1e6, grace_seconds=GRACE_SECONDS)  # threads that beat would be counted
+SILENT = 1e6  # seconds between heartbeats: threads that beat would be counted
 BOUNDS = {  # of operations, which the tests check
     "training, a second": 1,
     "a worker finds a run": 500,
@@ -279,7 +279,7 @@ def whole_launch(plan: Plan, num_workers: int) -> dict[str, Counts]:
     def note(occasion: str, counts: Counter[str]) -> None:
         most[occasion] = max(most[occasion], counts, key=lambda one: one.total())
 
-    with Presence(launch_dir, timing=SILENT):
+    with Presence(launch_dir, beat_seconds=SILENT):
         workers = {number: _work(work.of_worker(number % len(plan.runs)), launch_dir) for number in range(num_workers)}
         while workers:
             passes = {number: Counter[str]() for number in workers}
@@ -308,7 +308,7 @@ def _work(work: Work, launch_dir: Path) -> Iterator[bool]:
     task_list = work.task_list(runs_dir, Watch(doubts_processes=True))
     while found := list(task_list.take()):
         yield True
-        tries = (RunFolder(runs_dir, one.name, timing=SILENT).acquire(one.config) for one in found)
+        tries = (RunFolder(runs_dir, one.name).acquire(one.config, beat_seconds=SILENT) for one in found)
         if (attempt := next((one for one in tries if one is not None), None)) is None:
             yield False
             return

@@ -26,7 +26,7 @@ from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
-from aimv2.runs.lease import HEARTBEAT_SECONDS, TIMING, LeaseLostError, Presence, Watch
+from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
 from sweeps.machine.room import largest_bytes
@@ -38,7 +38,7 @@ STOP_POLL_SECONDS = 0.5
 WATCH_POLL_SECONDS = 5.0  # between two looks at heartbeats
 RESERVE_SECONDS = 60.0  # of a worker's time, for the current step and a checkpoint; at most a tenth of that time
 MAX_WITHOUT_SPACE = 2  # runs that may find the disk full before the worker ends; the next runs would find it full too
-TIMES = TIMING._replace(heartbeat_seconds=3 * HEARTBEAT_SECONDS)  # of a worker; its run has a heartbeat too
+BEAT_SECONDS = 3 * HEARTBEAT_SECONDS  # of a worker; its run has a heartbeat too
 REPORT = "report.json"  # in the worker's folder
 
 Process = subprocess.Popen[bytes]
@@ -108,7 +108,7 @@ class Worker:
             own.mkdir(parents=True)
             # submitit ignores SIGTERM and SIGUSR2 until we listen. While a worker is present its launch is active, even
             # if the launcher was killed.
-            with self.interrupts.listening(), Presence(own, timing=TIMES):
+            with self.interrupts.listening(), Presence(own, beat_seconds=BEAT_SECONDS):
                 if self.minutes is not None:
                     seconds = 60 * self.minutes
                     self.interrupts.deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, 0.1 * seconds)

@@ -211,7 +211,8 @@ class Attempt:
             os.link(self.folder / RESULT, self.run / RESULT)  # fails if there is a result
         except FileExistsError as error:
             if not self._is_published:  # NFS may repeat a link that was made
-                raise LeaseLostError(self.folder) from error
+                lost = f"another attempt has published the result of {self.run}"
+                raise LeaseLostError("lease lost", lost) from error
         sync(self.run)
 
     def remove_unfinished(self) -> None:

@@ -18,32 +18,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from aimv2.base.errors import Cause, RunFailedError
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import read_object
 
 HEARTBEAT_SECONDS = 10.0
-GRACE_SECONDS = 90.0
-
-
-class Timing(NamedTuple):
-    """Seconds between two heartbeats, and the grace period after the last one, which is the same for all."""
-
-    heartbeat_seconds: float = HEARTBEAT_SECONDS
-    grace_seconds: float = GRACE_SECONDS
-
-
-TIMING = Timing()
+GRACE_SECONDS = 90.0  # after the last heartbeat, the same for all
 Sight = Literal["alive", "unsure", "dead"]
 NO_BEAT = (0, 0)
 
 
 class LeaseLostError(RunFailedError):
     """Another process has acquired the run or published its result; this one must not publish."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__("lease lost", f"{folder} was taken over by a later attempt")
-
-    def __reduce__(self) -> tuple[type[RunFailedError], tuple[Cause, str]]:
-        return RunFailedError, (self.cause, str(self))
 
 
 class Presence:
@@ -53,9 +38,9 @@ class Presence:
     normally. As a context it beats until the context is left.
     """
 
-    def __init__(self, folder: Path, *, log: str = "", timing: Timing = TIMING) -> None:
+    def __init__(self, folder: Path, *, log: str = "", beat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.folder = folder
-        self._heartbeat_seconds = timing.heartbeat_seconds
+        self._beat_seconds = beat_seconds
         (folder / "heartbeat").touch()
         process = {"host": _host(), "pid": os.getpid(), "process_start": process_start(os.getpid())}
         (folder / "holder.json").write_text(json.dumps(process | {"claimed": time.time(), "log": log}))
@@ -78,7 +63,7 @@ class Presence:
 
     def _beat(self) -> None:
         num_beats = 0
-        while not self._stop.wait(self._heartbeat_seconds):
+        while not self._stop.wait(self._beat_seconds):
             num_beats += 1
             with contextlib.suppress(OSError):  # an absent disk may be back at the next heartbeat
                 os.truncate(self.folder / "heartbeat", num_beats)  # takes no space, so a full disk lets it pass
@@ -98,25 +83,17 @@ class Lease(Presence):
         """Raise LeaseLostError if a later attempt or a result exists; a quick check does not look for the latter."""
         run = self.folder.parents[1]
         if attempt_folder(run, self.number + 1).exists() or (not is_quick and (run / "result.json").exists()):
-            raise LeaseLostError(self.folder)
+            raise LeaseLostError("lease lost", f"{self.folder} was taken over by a later attempt")
 
 
 class _Seen(NamedTuple):
-    """What a watch knows of a heartbeat.
+    """What a watch knows of a heartbeat."""
 
-    Attributes:
-        beat: size and time of the file; zeros without one.
-        looked_at: when it was last looked at.
-        silence: seconds without a change, as far as they were watched.
-        has_changed: True if it changed while it was watched.
-        process: the holder; empty until it can be read.
-    """
-
-    beat: tuple[int, int]
+    beat: tuple[int, int]  # as of ``_last_beat``
     looked_at: float
-    silence: float
-    has_changed: bool
-    process: dict[str, Any]
+    silence: float  # seconds without a change, as far as they were watched
+    has_changed: bool  # while it was watched
+    process: dict[str, Any]  # the holder; empty until it can be read
 
 
 class Watch:
@@ -131,10 +108,14 @@ class Watch:
     """
 
     def __init__(
-        self, timing: Timing = TIMING, now: Callable[[], float] = time.monotonic, *, doubts_processes: bool = False
+        self,
+        grace_seconds: float = GRACE_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        doubts_processes: bool = False,
     ) -> None:
         self._doubts_processes = doubts_processes
-        self._grace_seconds = timing.grace_seconds
+        self._grace_seconds = grace_seconds
         self._now = now
         self._seen: dict[Path, _Seen] = {}
 
@@ -160,7 +141,9 @@ class Watch:
         return "alive" if before.has_changed or (is_here and not self._doubts_processes) else "unsure"
 
 
-def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timing: Timing = TIMING) -> Lease | None:
+def acquire(
+    run_folder: Path, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
+) -> Lease | None:
     """Acquire the lease on a run, or return None if another process may hold it or was faster.
 
     Args:
@@ -168,7 +151,7 @@ def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timi
         watch: has watched the run's latest attempt; None acquires it only if its process has certainly ended.
     """
     latest = latest_attempt(run_folder)
-    if latest is not None and (watch or Watch(timing)).sees(latest) != "dead":
+    if latest is not None and (watch or Watch()).sees(latest) != "dead":
         return None
     number = 1 if latest is None else int(latest.name) + 1
     folder = attempt_folder(run_folder, number)
@@ -177,7 +160,7 @@ def acquire(run_folder: Path, *, log: str = "", watch: Watch | None = None, timi
         folder.mkdir()
     except FileExistsError:
         return None
-    return Lease(folder, log=log, timing=timing)
+    return Lease(folder, log=log, beat_seconds=beat_seconds)
 
 
 def attempt_folder(run_folder: Path, number: int) -> Path:
@@ -199,7 +182,7 @@ def latest_attempt(run_folder: Path) -> Path | None:
     return None
 
 
-def is_held(folder: Path, timing: Timing = TIMING) -> bool:
+def is_held(folder: Path) -> bool:
     """True if the process that works in this folder seems to be alive.
 
     For displays only: on another host it compares the file system's clock with this host's. Decisions need a ``Watch``.
@@ -210,7 +193,7 @@ def is_held(folder: Path, timing: Timing = TIMING) -> bool:
     if process.get("host") == _host():
         return not has_ended(process)
     try:
-        return time.time() - last_heartbeat(folder) < timing.grace_seconds
+        return time.time() - last_heartbeat(folder) < GRACE_SECONDS
     except FileNotFoundError:  # the folder itself was deleted in the meantime
         return False
 
@@ -220,11 +203,9 @@ def holder(folder: Path) -> dict[str, Any]:
 
     The result is empty while the file is being written or if it is broken; then the heartbeat alone decides.
     """
-    try:
-        found = json.loads((folder / "holder.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    with contextlib.suppress(UsageError):
+        return read_object(folder / "holder.json")
+    return {}
 
 
 def last_heartbeat(folder: Path) -> float:

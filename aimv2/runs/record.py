@@ -16,9 +16,8 @@ from aimv2.runs.attempt import ITEMS, LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import (
-    TIMING,
+    HEARTBEAT_SECONDS,
     Sight,
-    Timing,
     Watch,
     acquire,
     attempt_folder,
@@ -40,10 +39,9 @@ State = Literal["new", "running", "failed", "done"]
 class RunFolder:
     """The folder of one run, to read at any time and to acquire the run."""
 
-    def __init__(self, runs_dir: Path, name: str, *, timing: Timing = TIMING) -> None:
+    def __init__(self, runs_dir: Path, name: str) -> None:
         self.name = name
         self.path = runs_dir / name
-        self._timing = timing
 
     @property
     def is_done(self) -> bool:
@@ -56,7 +54,7 @@ class RunFolder:
         attempt = latest_attempt(self.path)
         if attempt is None:
             return "new"
-        if is_held(attempt, self._timing):
+        if is_held(attempt):
             return "running"
         has_failed = (attempt / "failure.json").exists() or self.num_stalled() == MAX_STALLED
         return "failed" if has_failed else "new"
@@ -98,7 +96,9 @@ class RunFolder:
         stalled = takewhile(lambda mark: not mark.exists(), marks)
         return len(list(islice(stalled, MAX_STALLED)))
 
-    def acquire(self, config: RunConfig, *, log: str = "", watch: Watch | None = None) -> Attempt | None:
+    def acquire(
+        self, config: RunConfig, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
+    ) -> Attempt | None:
         """Acquire the run, or return None if it is done or another process may hold it; arguments as ``lease.acquire``.
 
         Raises:
@@ -107,7 +107,7 @@ class RunFolder:
         assert signature(config) == self.name, f"{self.name} is not the name of this config"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lease = None if self.is_done else acquire(self.path, log=log, watch=watch, timing=self._timing)
+            lease = None if self.is_done else acquire(self.path, log=log, watch=watch, beat_seconds=beat_seconds)
             if lease is not None and self.is_done:  # published after the first check
                 lease.release()
                 lease = None

@@ -16,7 +16,6 @@ from aimv2.runs.lease import (
     GRACE_SECONDS,
     HEARTBEAT_SECONDS,
     LeaseLostError,
-    Timing,
     Watch,
     acquire,
     has_ended,
@@ -110,7 +109,7 @@ def watched(watch, clock, folder, seconds):
 
 def test_a_lease_expires_once_its_heartbeat_was_watched_for_the_grace_period(tmp_path):
     clock = Clock()
-    watch = Watch(Timing(heartbeat_seconds=1, grace_seconds=9), clock)
+    watch = Watch(9, clock)
     first = acquire(tmp_path)
     from_another_host(first.folder)
     assert watch.sees(first.folder) == "unsure"
@@ -192,7 +191,7 @@ def test_watching_writes_nothing(tmp_path):
 
 
 def test_the_holder_makes_its_heartbeat_longer(tmp_path):
-    with acquire(tmp_path, timing=Timing(heartbeat_seconds=0.01)) as held:
+    with acquire(tmp_path, beat_seconds=0.01) as held:
         give_up = time.monotonic() + 60
         while (size := (held.folder / "heartbeat").stat().st_size) < 3 and time.monotonic() < give_up:
             time.sleep(0.01)

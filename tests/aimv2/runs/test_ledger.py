@@ -17,13 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aimv2.base.files import read_json
 from aimv2.config.signature import signature
-from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Timing, Watch
+from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from tests.helpers.marks import exhaustive
 
 METRIC = {"caption_loss": Metric(1.0, "nats/token", "a test")}
-TIMING = Timing(heartbeat_seconds=0.03, grace_seconds=0.3)
+SHORT_HEARTBEAT, SHORT_GRACE = 0.03, 0.3  # seconds
 STOP_SECONDS = 0.6  # well past the grace period
 
 
@@ -33,11 +33,11 @@ def configs(tiny, number):
 
 def work_through(runs_dir, notes, wanted, held_back, seed):
     """Record runs until all are done. The runs held back are published once the file ``enough`` exists."""
-    draw, watch = random.Random(seed), Watch(TIMING)
+    draw, watch = random.Random(seed), Watch(SHORT_GRACE)
     while undone := [(name, config) for name, config in wanted if not RunFolder(runs_dir, name).is_done]:
         draw.shuffle(undone)
         for name, config in undone:
-            attempt = RunFolder(runs_dir, name, timing=TIMING).acquire(config, watch=watch)
+            attempt = RunFolder(runs_dir, name).acquire(config, watch=watch, beat_seconds=SHORT_HEARTBEAT)
             if attempt is None:
                 continue
             try:

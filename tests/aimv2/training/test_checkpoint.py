@@ -486,7 +486,7 @@ def test_run_that_was_taken_over_while_a_checkpoint_is_written_keeps_the_previou
     model, before = build(config), content_of(folder)
 
     def check():
-        raise LeaseLostError(folder)
+        raise LeaseLostError("lease lost", "taken over")
 
     saved = checkpoint.save(
         folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5), check=check
