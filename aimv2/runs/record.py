@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
+from aimv2.base.files import read_json, read_object
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.runs import index
-from aimv2.runs.attempt import ITEMS, LAYOUT_VERSION, PROGRESS, Attempt
+from aimv2.runs.attempt import LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import (
@@ -111,18 +111,14 @@ class RunFolder:
             if lease is not None and self.is_done:  # published after the first check
                 lease.release()
                 lease = None
-            if lease is None:  # the index did not know
-                self.write_entry(self.entry())
+            if lease is None:
+                if (entry := self.entry()) is not None:  # the index did not know
+                    index.write(self.path.parent, self.name, entry)
                 return None
-            self.write_entry(Entry("running", lease.number), has_no_result=True)
+            index.write(self.path.parent, self.name, Entry("running", lease.number), has_no_result=True)
         except OSError as error:
             raise UsageError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
         return Attempt(lease, config)
-
-    def write_entry(self, entry: Entry | None, *, has_no_result: bool = False) -> None:
-        """Write this run's entry to the index; the flag as in ``index.write``."""
-        if entry is not None:
-            index.write(self.path.parent, self.name, entry, has_no_result=has_no_result)
 
     def result(self) -> dict[str, Any]:
         """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning.
@@ -154,11 +150,11 @@ class RunFolder:
         return f"{self.path} is no folder that can be written; remove it or change its permissions"
 
     def _recorded(self) -> dict[str, Any] | None:
-        result = None
         with contextlib.suppress(UsageError):
-            result = read_json(self.path / "result.json")
-        is_result = isinstance(result, dict) and {"attempt", "metrics", "layout_version"} <= result.keys()
-        return result if is_result else None
+            result = read_object(self.path / "result.json")
+            if {"attempt", "metrics", "layout_version"} <= result.keys():
+                return result
+        return None
 
     def failure(self) -> Failure | None:
         """Return why the latest attempt, which has ended, has no result; None if there was no attempt."""
@@ -189,33 +185,18 @@ class RunFolder:
         Raises:
             UsageError: the file is missing or broken.
         """
-        return self._table("metrics.parquet")
-
-    def _table(self, name: str) -> "pd.DataFrame":
         import pandas as pd  # here, because loading it takes longer than listing a thousand runs
 
-        path = self.file(name)
+        path = self.file("metrics.parquet")
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read; delete {self.path} to repeat the run") from error
 
-    def items(self) -> "pd.DataFrame":
-        """Return a row per metric and evaluation item: ``metric``, ``item`` (int64, the same in every run), ``total``
-        and ``weight`` (float32). A metric's value is sum(total) / sum(weight).
-
-        Raises:
-            UsageError: the file is missing or broken.
-        """
-        return self._table(ITEMS)
-
-    def measured(self) -> Path | None:
-        """Return the attempt that made the result, or else the latest one; None if there is none."""
-        return self.file("") if self.is_done else latest_attempt(self.path)
-
     def rows(self) -> list[dict[str, Any]]:
-        """Return the metric rows of ``measured``; none if they are missing or broken."""
-        attempt = self.measured()
+        """Return the metric rows of the attempt that made the result, or else of the latest one; none if they are
+        missing or broken."""
+        attempt = self.file("") if self.is_done else latest_attempt(self.path)
         with contextlib.suppress(FileNotFoundError, ValueError):
             return [] if attempt is None else read_rows(attempt)
         return []
@@ -232,8 +213,12 @@ def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
     found = index.read(runs_dir)
     names = [name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)] if runs_dir.is_dir() else []
     runs = {name: RunFolder(runs_dir, name) for name in names}
-    kept = (name for name in runs if name in found and not (repair and _may_be_wrong(found[name], runs[name])))
-    now = {name: found[name] for name in kept}
+    # Whether an entry is right, only the run's folder tells, unless it is that of a finished run.
+    now = {
+        name: found[name]
+        for name, run in runs.items()
+        if name in found and (not repair or (found[name].state == "done" and run.is_done))
+    }
     now |= {name: entry for name in runs.keys() - now.keys() if (entry := runs[name].entry()) is not None}
     if repair:
         for name, entry in now.items() - found.items():
@@ -241,8 +226,3 @@ def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
         for name, entry in found.items() - now.items():
             index.remove(runs_dir, name, entry)
     return now
-
-
-def _may_be_wrong(entry: Entry, run: RunFolder) -> bool:
-    """False if the entry is that of a finished run. Whether another one is right, only the run's folder tells."""
-    return entry.state != "done" or not run.is_done

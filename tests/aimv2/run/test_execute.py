@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,7 +25,7 @@ from aimv2.memory import predict_evaluation
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute
-from aimv2.runs.attempt import pictures_of
+from aimv2.runs.attempt import ITEMS, pictures_of
 from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
@@ -61,7 +62,7 @@ def test_result_has_every_metric_with_its_unit(finished, tiny):
 
 
 def test_items_of_the_record_give_every_metrics_value(finished):
-    sums = finished.items().groupby("metric", observed=True)[["total", "weight"]].sum()
+    sums = pd.read_parquet(finished.file(ITEMS)).groupby("metric", observed=True)[["total", "weight"]].sum()
     values = {
         name: metric["value"] for name, metric in finished.result()["metrics"].items() if metric["value"] is not None
     }

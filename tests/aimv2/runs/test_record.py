@@ -9,6 +9,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
+from aimv2.runs.attempt import ITEMS
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, read, remove
 from aimv2.runs.lease import GRACE_SECONDS, Watch
@@ -20,9 +21,10 @@ def test_done_run_returns_what_was_written(run, tiny, finish, rows):
     assert run.state() == "done"
     pd.testing.assert_frame_equal(run.metrics(), pd.DataFrame(rows))
     expected = pd.DataFrame({"metric": ["caption_loss"] * 2, "item": [2, 7], "total": [4, 2], "weight": [2, 2]})
-    items = run.items().astype({"metric": str, "total": int, "weight": int})
-    pd.testing.assert_frame_equal(items, expected, check_dtype=False)
-    assert run.items().dtypes[["item", "total", "weight"]].map(str).tolist() == ["int64", "float32", "float32"]
+    items = pd.read_parquet(run.file(ITEMS))
+    found = items.astype({"metric": str, "total": int, "weight": int})
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert items.dtypes[["item", "total", "weight"]].map(str).tolist() == ["int64", "float32", "float32"]
     assert run.file("manifest.json").exists()
 
 
