@@ -4,11 +4,11 @@ import contextlib
 import json
 import os
 import sys
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 ROWS = "metrics.jsonl"
 BLOCK = 4096  # bytes; at least twice the longest row
@@ -43,38 +43,32 @@ def last_row(folder: Path) -> dict[str, Any]:
 def last_rows(folder: Path, num_bytes: int) -> Iterator[dict[str, Any]]:
     """Yield the whole rows in the last ``num_bytes`` of an attempt's file, newest first; for a display."""
     with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
-        start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
-        yield from _rows(reversed(_lines(stream, start, num_bytes)))
+        start = stream.seek(max(0, stream.seek(0, os.SEEK_END) - num_bytes))
+        yield from _rows(reversed(stream.readlines()[1 if start else 0 :]))  # the first line may be cut
 
 
-def rows_at(folder: Path, steps: Iterable[int], *, block: int = BLOCK) -> dict[int, dict[str, Any]]:
+def rows_at(folder: Path, steps: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Return an attempt's rows of these steps, by step, without those that it lacks.
 
     Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
-
-    Args:
-        block: bytes that are read at once; at least twice the longest row.
     """
     found = {}
     with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
 
         @cache
-        def first_step(start: int) -> int:
-            return next((row.get("step", -1) for row in _rows(_lines(stream, start, block))), sys.maxsize)
+        def next_row(place: int) -> dict[str, Any]:
+            """Return the first row that begins at this byte or later; empty if there is none."""
+            stream.seek(max(place - 1, 0))
+            if place:
+                stream.readline()
+            return next(_rows(stream), {})
 
-        starts = range(0, stream.seek(0, os.SEEK_END), block)
+        places = range(stream.seek(0, os.SEEK_END))
         for step in steps:
-            start = block * max(bisect_right(starts, step, key=first_step) - 1, 0)
-            near = {row.get("step"): row for row in _rows(_lines(stream, start, 3 * block))}
-            if step in near:
-                found[step] = near[step]
+            place = bisect_left(places, step, key=lambda place: next_row(place).get("step", sys.maxsize))
+            if next_row(place).get("step") == step:
+                found[step] = next_row(place)
     return found
-
-
-def _lines(stream: BinaryIO, start: int, num_bytes: int) -> list[bytes]:
-    """Return the lines of a part of a metrics file, without those that the part cuts."""
-    stream.seek(start)
-    return stream.read(num_bytes).split(b"\n")[0 if start == 0 else 1 : -1]
 
 
 def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,7 @@ def write(folder, rows, rest=""):
 def test_rows_at_finds_the_rows_of_steps_at_any_offset(folder, lengths, steps, rest):
     write(folder, [{"step": number, "text": "x" * length} for number, length in enumerate(lengths)], rest)
     expected = {row["step"]: row for row in read_rows(folder) if row["step"] in steps}
-    assert rows_at(folder, steps, block=200) == expected
+    assert rows_at(folder, steps) == expected
 
 
 @given(lengths=st.lists(st.integers(0, 60), max_size=40), num_bytes=st.integers(1, 3000))
