@@ -49,13 +49,8 @@ class Entry(NamedTuple):
         run, state, attempt, detail, code, clean = [*name.split("."), "", "", "", "", ""][:6]
         if state not in STATES or not attempt.isdecimal():
             return None
-        found = cls(STATES[state], int(attempt))
-        if state == "failed":
-            found = found._replace(cause=CAUSES.get(detail))
-        if state == "done":
-            layout = int(detail) if detail.isdecimal() else 0
-            found = found._replace(layout=layout, code=code, is_clean=clean == "clean")
-        return run, found
+        layout = int(detail) if detail.isdecimal() else 0  # the detail is a cause or a layout
+        return run, cls(STATES[state], int(attempt), CAUSES.get(detail), layout, code, clean == "clean")
 
     @property
     def order(self) -> tuple[bool, int, bool, bool]:

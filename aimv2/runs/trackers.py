@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aimv2.base.files import read_json
 from aimv2.config.run_config import LogConfig
@@ -32,21 +32,13 @@ RUN_TAG = "aimv2.run"
 Value = float | str
 
 
-class Tracker(Protocol):
-    """A run in a tracker, created or continued; ``newest`` is the newest step that it has, or -1."""
-
-    newest: int
-
-    def log(self, rows: Sequence[Row], started: float) -> None:
-        """Add rows of newer steps; their seconds count from ``started``, in seconds since 1970."""
-
-    def close(self, state: str) -> None:
-        """Send what is left; the attempt has ended in this state, which is empty if its process died."""
-
-
 class Wandb:
-    """A run of Weights & Biases: online with a key, unless WANDB_MODE says otherwise; else in a folder, for ``wandb
-    sync``."""
+    """A run of Weights & Biases, created or continued: online with a key, unless WANDB_MODE says otherwise; else in a
+    folder, for ``wandb sync``.
+
+    Attributes:
+        newest: the newest step that it has, or -1.
+    """
 
     def __init__(
         self, name: str, config: Mapping[str, Any], folder: Path, is_on: bool = True, project: str = "", group: str = ""
@@ -69,6 +61,7 @@ class Wandb:
         self.newest = self._run.step - 1 if self._run.resumed else -1
 
     def log(self, rows: Sequence[Row], started: float) -> None:
+        """Add rows of newer steps; their seconds count from ``started``, in seconds since 1970."""
         for row in rows:
             time_of_row = started + row.get("seconds", 0.0)
             self._run.log({**scalars_of(row), "time": time_of_row}, step=row["step"])
@@ -78,11 +71,12 @@ class Wandb:
         self._run.summary.update(dict(values))
 
     def close(self, state: str) -> None:
+        """Send what is left; the attempt has ended in this state, which is empty if its process died."""
         self._run.finish(exit_code=int(state != "done"))
 
 
 class Mlflow:
-    """A run of MLflow, which a tag finds again, since MLflow itself chooses its id."""
+    """A run of MLflow, as ``Wandb``. A tag finds it again, since MLflow itself chooses its id."""
 
     def __init__(
         self, name: str, config: Mapping[str, Any], folder: Path, uri: str, project: str = "", group: str = ""
@@ -112,7 +106,6 @@ class Mlflow:
         self._client.log_batch(self._id, metrics=found)
 
     def summarise(self, values: Mapping[str, Value]) -> None:
-        """As that of ``Wandb``."""
         # The same value at the same time is there once, however often it is logged.
         numbers = [self._metric(key, value, 0, 0) for key, value in values.items() if not isinstance(value, str)]
         texts = [self._tag(key, value) for key, value in values.items() if isinstance(value, str)]
@@ -123,7 +116,7 @@ class Mlflow:
 
 
 class Trackio:
-    """A run of Trackio."""
+    """A run of Trackio, as ``Wandb``."""
 
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path, is_on: bool = True) -> None:
         import trackio
@@ -158,27 +151,26 @@ class Trackers:
 
     def flush(self) -> None:
         """Start the processes, which read the rows from the attempt's file, and warn if one has ended."""
-        wanted, self._wanted = self._wanted, []
-        for name in wanted:
-            try:
-                self._processes[name] = self._started(name)
-            except OSError as error:
-                print(f"no rows in {name} of {self._folder}: {error}", file=sys.stderr)
+        while self._wanted:
+            self._start(self._wanted.pop())
         for name in [name for name, process in self._processes.items() if process.poll() is not None]:
             self._lose(name)
 
-    def _started(self, name: str) -> subprocess.Popen[str]:
+    def _start(self, name: str) -> None:
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-        with self._log(name).open("w") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "aimv2.runs.trackers", name, str(self._folder)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                text=True,
-                env=os.environ | {"PYTHONPATH": path},
-                start_new_session=True,  # Ctrl-C is for the run, which ends it
-            )
+        try:
+            with self._log(name).open("w") as log:
+                self._processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "aimv2.runs.trackers", name, str(self._folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    text=True,
+                    env=os.environ | {"PYTHONPATH": path},
+                    start_new_session=True,  # Ctrl-C is for the run, which ends it
+                )
+        except OSError as error:
+            print(f"no rows in {name} of {self._folder}: {error}", file=sys.stderr)
 
     def close(self, state: str, *, patience: float | None = None) -> None:
         """Wait until the last rows are sent.
@@ -255,7 +247,7 @@ def main(name: str, folder: str) -> None:
         sys.exit(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
-TRACKERS: dict[str, Callable[[str, Mapping[str, Any], Path, Any], Tracker]] = {
+TRACKERS: dict[str, Callable[..., Wandb | Mlflow | Trackio]] = {
     "wandb": Wandb,
     "mlflow": Mlflow,
     "trackio": Trackio,
