@@ -39,19 +39,41 @@ PROGRESS = "progress"
 FLUSH_SECONDS = 20.0  # rows reach the file, and the lease is checked, at most this often
 
 
-class Attempt:
+class Unrecorded:
+    """An attempt as ranks other than 0 have it: it records nothing, because only rank 0 records the run."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._started_cpu = time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the attempt, plus that of the training it resumed from; ``cpu_seconds`` likewise."""
+        return time.perf_counter() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self._started_cpu
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values."""
+
+    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
+
+
+class Attempt(Unrecorded):
     """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
     ``run`` is the run's folder.
     """
 
     def __init__(self, lease: Lease, config: RunConfig) -> None:
+        super().__init__()
         self.folder = lease.folder
         self.run = self.folder.parents[1]
         self._lease = lease
         self._config = config
-        self._started = time.perf_counter()
-        self._started_cpu = time.process_time()
         self._rows: Any = None
         self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._trackers = Trackers(self.folder, config.log)
@@ -88,15 +110,6 @@ class Attempt:
                         index.write(self.run.parent, self.run.name, self._entry)
         finally:
             self._lease.__exit__(kind, *error)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the attempt, plus that of the training it resumed from; ``cpu_seconds`` likewise."""
-        return time.perf_counter() - self._started
-
-    @property
-    def cpu_seconds(self) -> float:
-        return time.process_time() - self._started_cpu
 
     def earlier(self) -> list[Path]:
         """Return the folders of the run's earlier attempts, newest first."""
@@ -136,7 +149,7 @@ class Attempt:
         self.has_progress = True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
+        """Append rows.
 
         Raises:
             LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
@@ -164,7 +177,6 @@ class Attempt:
         self._events.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
         with (self.folder / BAD).open("a") as stream:
             for sample in samples:
                 if self._num_bad < MAX_BAD:
@@ -244,21 +256,3 @@ def unfinished(folder: Path) -> list[Path]:
 def pictures_of(folder: Path) -> dict[int, Path]:
     """Return the pictures of an attempt by step, in order."""
     return {int(path.stem.removeprefix("step_")): path for path in sorted((folder / PICTURES).glob("step_*.png"))}
-
-
-class Unrecorded:
-    """Stands in for an attempt on ranks other than 0, because only rank 0 records the run."""
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter()
-
-    @property
-    def cpu_seconds(self) -> float:
-        return time.process_time()
-
-    def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        pass
-
-    def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        pass

@@ -48,14 +48,8 @@ def digest_of(folder: Path, without: Collection[str] = ()) -> str:
 
 
 def code_of_result(trained: str) -> str:
-    """Return the code of a result that this code measures on weights that other code may have trained.
-
-    Args:
-        trained: digest of the code that trained the weights.
-
-    Returns:
-        the digest, or ``TRAINED+MEASURED`` if they differ.
-    """
+    """Return the code of a result that this code measures on weights of the code ``trained``: their digest, or
+    ``TRAINED+MEASURED`` if they differ."""
     return digest() if trained == digest() else f"{trained}{JOINT}{digest()}"
 
 
