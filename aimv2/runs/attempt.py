@@ -80,8 +80,8 @@ class Attempt(Unrecorded):
         self._flushed_at = float("-inf")
         self._num_bad = 0
         self.has_progress = False  # if a checkpoint or a part of the evaluation was saved
-        self._code, self._is_clean = "", False
         self._entry = Entry("idle", lease.number)  # unless it fails or publishes
+        self._done = Entry("done", lease.number, layout=LAYOUT_VERSION)
 
     def __enter__(self) -> Self:
         try:
@@ -97,8 +97,7 @@ class Attempt(Unrecorded):
         self._events.close()
         try:
             if self._is_published:
-                done = Entry("done", self._lease.number, layout=LAYOUT_VERSION, code=self._code)
-                self._entry = done._replace(is_clean=self._is_clean)
+                self._entry = self._done
             try:
                 self._rows.close()  # retries the write that a full disk refused
             finally:
@@ -135,7 +134,7 @@ class Attempt(Unrecorded):
         self._started_cpu -= cpu_seconds
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self._code = str(manifest.get("code", ""))
+        self._done = self._done._replace(code=str(manifest.get("code", "")))
         write_json(self.folder / "manifest.json", manifest)
 
     def check_lease(self) -> None:
@@ -233,7 +232,7 @@ class Attempt(Unrecorded):
             folders = (self.folder, *self.earlier())
             for path in (path for folder in folders for path in unfinished(folder)):
                 shutil.rmtree(path, ignore_errors=True)
-            self._is_clean = not any(map(unfinished, folders))
+            self._done = self._done._replace(is_clean=not any(map(unfinished, folders)))
 
     @property
     def _is_published(self) -> bool:
