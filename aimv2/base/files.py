@@ -86,6 +86,19 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
+def create_json(path: Path, values: Any) -> bool:
+    """Write a JSON file, whole or not at all, unless there is one. Return True for one process only."""
+    partial = beside(path)
+    try:
+        write_json(partial, values)
+        os.link(partial, path)
+    except FileExistsError:
+        return partial.samefile(path)  # NFS may repeat a link that was made
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically."""
     write_bytes(path, text.encode())

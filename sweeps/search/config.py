@@ -17,11 +17,7 @@ NONE = "none"  # of ``search=``
 AUTO, NO_PRUNER = "auto", "none"
 MAX_FAILED = 5  # trials of a search, after which no other one is drawn
 
-# Attributes of a study and of its trials in Optuna's storage.
-DEFINITION, WINNERS = "definition", "winners"  # the latter are the runs that confirm the winner
-RUN, AFTER, SPENT, NOTE = "run", "after", "spent", "note"
-KEPT = "kept"  # where a trial was not pruned, because it was within the noise
-STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+DEFINITION, WINNERS = "search.json", "winners.json"  # files; the latter has the runs that confirm the winner
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -93,5 +89,5 @@ def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})" if arguments else name
 
 
-def journal_path(runs_dir: Path, name: str) -> Path:
-    return runs_dir / FOLDER / f"{name}.journal"
+def folder_of(runs_dir: Path, name: str) -> Path:
+    return runs_dir / FOLDER / name

@@ -18,8 +18,9 @@ from sweeps.search.space import Point, Search
 DRAWS = 20  # of the sampler, for a point that is new; then one of those that are left is drawn at random
 
 
-def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collection[str]) -> tuple[Point, RunConfig]:
-    """Return a point for a trial, and its run. No other trial has it, unless that failed before this launch.
+def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Point, RunConfig]:
+    """Return the point of the next trial of a study, and its run. No other trial has it, unless that failed before this
+    launch.
 
     The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
     draws a few trials only.
@@ -31,6 +32,8 @@ def draw(search: Search, study: optuna.Study, trial: FrozenTrial, used: Collecti
         UsageError: the sampler draws nothing but points that cannot exist.
     """
     config = search.config
+    number = study.ask().number
+    trial = study.trials[number]
     if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
         return search.baseline, run
     seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)

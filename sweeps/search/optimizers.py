@@ -16,11 +16,12 @@ from optuna import pruners, samplers
 from optuna.trial import FrozenTrial
 
 from aimv2.base.errors import UsageError, unknown
-from sweeps.search.config import AUTO, KEPT, NO_PRUNER
+from sweeps.search.config import AUTO, NO_PRUNER
 
 NOT_USABLE = ("Base", "Grid", "PartialFixed", "Patient")  # prefixes of interfaces, and of those that need an object
 PLAIN = (bool, int, float, str, type(None))  # types of arguments that a command line can give
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
+KEPT = "kept"  # attribute of a trial: where it was not pruned, because it was within the noise
 REDUCTION = 2  # at each rung of successive halving, one in so many trials continues
 # Short names that the field uses, and our searches have used.
 USUAL_NAMES = {"nsgaii": "nsga2", "nsgaiii": "nsga3", "successivehalving": "asha", "nop": NO_PRUNER}

@@ -2,11 +2,11 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.expand import Cell
@@ -15,21 +15,23 @@ from ablations.study import WINNER, confirmation
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
 from analysis.evidence.searches import VERSION, path_of
-from sweeps.search.config import KEPT, NOTE, RUN, SPENT, STATES, with_arguments
-from sweeps.search.journal import ENDED, Journal, failed
-from sweeps.search.space import SPLIT, described
+from sweeps.search.config import with_arguments
+from sweeps.search.folder import SearchFolder, failed
+from sweeps.search.space import SPLIT, Search, described
+from sweeps.search.trials import Trial
 
 
-def winner(journal: Journal) -> FrozenTrial | None:
+def winner(folder: SearchFolder, trials: Sequence[Trial]) -> Trial | None:
     """Return the trial of the Pareto front that is best in the first metric, the first of equal ones; None if no trial
     has finished."""
-    sign = 1 if journal.search.directions[0] == "minimize" else -1
-    return min(journal.front, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+    sign = 1 if folder.search.directions[0] == "minimize" else -1
+    front = folder.front(trials)
+    return min(front, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
 
 
-def winner_cells(journal: Journal) -> list[Cell]:
+def winner_cells(folder: SearchFolder, trials: Sequence[Trial]) -> list[Cell]:
     """Return the winner's runs on the seeds that confirm it; empty if there is no winner, or if it is the baseline."""
-    search, found = journal.search, winner(journal)
+    search, found = folder.search, winner(folder, trials)
     if found is None:
         return []
     split = search.base.evaluation.split
@@ -40,31 +42,32 @@ def winner_cells(journal: Journal) -> list[Cell]:
     return [Cell(arm=WINNER, seed=seed, config=run) for seed, run in runs.items()]
 
 
-def is_complete(journal: Journal) -> bool:
+def is_complete(folder: SearchFolder) -> bool:
     """True if as many trials are finished or pruned as requested, and one of them is the winner."""
-    return _num_ended(journal.trials) >= journal.search.num_trials and winner(journal) is not None
+    trials = folder.trials
+    return _num_ended(trials) >= folder.search.num_trials and winner(folder, trials) is not None
 
 
-def finish(journal: Journal, request: Request, console: Console) -> list[Cell]:
+def finish(folder: SearchFolder, request: Request, console: Console) -> list[Cell]:
     """Print the outcome, write the file that the report reads, and request the winner's runs, which are returned."""
-    search, trials = journal.search, journal.settle()
-    print_outcome(journal, trials, console)
-    found, cells, values = winner(journal), winner_cells(journal), to_json(journal, trials)
+    search, trials = folder.search, folder.settle()
+    print_outcome(folder, trials, console)
+    found, cells, values = winner(folder, trials), winner_cells(folder, trials), to_json(folder, trials)
     if found is not None and cells:
         arm = dataclasses.replace(
             search.study.design.point(found.params), label=f"trial {found.number}: {described(found.params)}"
         )
         study = confirmation(request.study, {**request.study.arms, WINNER: arm})
         request = dataclasses.replace(request, study=study, cells=[*request.cells, *cells])
-    write_json(path_of(journal.runs_dir, search.name), values)
-    write_request(journal.runs_dir, request)
+    write_json(path_of(folder.runs_dir, search.name), values)
+    write_request(folder.runs_dir, request)
     return cells
 
 
-def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return the search as the report reads it."""
-    search = journal.search
-    best = winner(journal)
+    search = folder.search
+    best = winner(folder, trials)
     space = search.definition()["space"]
     return {
         "version": VERSION,
@@ -77,36 +80,31 @@ def to_json(journal: Journal, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
             {"name": name, "direction": direction, "unit": unit}
             for name, direction, unit in zip(search.metrics, search.directions, search.units, strict=True)
         ],
-        "curve": search.curve if len(search.metrics) == 1 else None,
+        "curve": search.curve,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
-        "trials": [_trial(journal, trial) for trial in trials if RUN in trial.user_attrs],
-        "front": [trial.number for trial in journal.front],
+        "trials": [_trial(search, trial) for trial in trials],
+        "front": [trial.number for trial in folder.front(trials)],
         "winner": None if best is None else best.number,
-        "is_baseline": best is not None and not winner_cells(journal),
-        "importances": importances(journal.study),
+        "is_baseline": best is not None and not winner_cells(folder, trials),
+        "importances": importances(folder.study(trials)),
     }
 
 
-def _trial(journal: Journal, trial: FrozenTrial) -> dict[str, Any]:
-    search, config = journal.search, journal.config_of(trial)
-    sign = search.sign
-    curve = [
-        [config.curve_steps[number] * config.budget.batch_size, sign * value]
-        for number, value in sorted(trial.intermediate_values.items())
-    ]
-    cost: Mapping[str, float] = trial.user_attrs.get(SPENT, {})
+def _trial(search: Search, trial: Trial) -> dict[str, Any]:
+    config = search.run(trial.params)
+    samples = [step * config.budget.batch_size for step in config.curve_steps]
     return {
         "number": trial.number,
-        "state": STATES[trial.state.name],
-        "params": dict(trial.params),
-        "values": list(trial.values) if trial.state == TrialState.COMPLETE else None,
-        "run": trial.user_attrs[RUN],
-        "curve": curve,
-        "samples": cost.get("samples", 0),
+        "state": trial.state,
+        "params": trial.params,
+        "values": list(trial.values) or None,
+        "run": trial.run,
+        "curve": [[samples[point], search.sign * value] for point, value in sorted(trial.curve.items())],
+        "samples": trial.spent.get("samples", 0),
         "budget": config.budget.samples,
-        "flops": cost.get("flops", 0),
-        "seconds": cost.get("seconds", 0.0),
-        "note": trial.user_attrs.get(NOTE, trial.user_attrs.get(KEPT, "")),
+        "flops": trial.spent.get("flops", 0),
+        "seconds": trial.spent.get("seconds", 0.0),
+        "note": trial.note or trial.kept,
     }
 
 
@@ -131,12 +129,12 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Console) -> None:
+def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Console) -> None:
     """Print why trials have no result, and the front or the winner. The report lists all trials."""
-    search, num_ended, num_failed = journal.search, _num_ended(trials), len(failed(trials))
+    search, num_ended, num_failed = folder.search, _num_ended(trials), len(failed(trials))
     for trial in trials:
-        if (note := trial.user_attrs.get(NOTE)) and (run := trial.user_attrs.get(RUN)):
-            text = f"trial {trial.number}, {STATES[trial.state.name]}: {note}; python sweeps/manage.py logs {run}"
+        if trial.note:
+            text = f"trial {trial.number}, {trial.state}: {trial.note}; python sweeps/manage.py logs {trial.run}"
             console.print(f"{text} shows more", soft_wrap=True)
     if num_failed and num_ended < search.num_trials:
         console.print(
@@ -146,14 +144,14 @@ def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Cons
             soft_wrap=True,
         )
     if len(search.metrics) > 1:
-        numbers = ", ".join(str(trial.number) for trial in journal.front)
+        numbers = ", ".join(str(trial.number) for trial in folder.front(trials))
         console.print(f"Pareto front of {' and '.join(search.metrics)}: trials {numbers or 'none'}", soft_wrap=True)
-    if (found := winner(journal)) is None:
+    if (found := winner(folder, trials)) is None:
         console.print("no trial has finished, so there is no winner", style="red")
         return
     measured = ", ".join(f"{name} {value:.4g}" for name, value in zip(search.metrics, found.values, strict=True))
-    best = f"best of {sum(trial.state == TrialState.COMPLETE for trial in trials)} finished: trial {found.number}"
-    if winner_cells(journal):
+    best = f"best of {sum(trial.state == 'finished' for trial in trials)} finished: trial {found.number}"
+    if winner_cells(folder, trials):
         seeds = ", ".join(map(str, search.seeds))
         text = f"{best}, {described(found.params)}, with {measured}. The report compares it with the baseline on seeds"
         console.print(f"{text} {seeds}, which no trial has seen", soft_wrap=True)
@@ -161,5 +159,5 @@ def print_outcome(journal: Journal, trials: Sequence[FrozenTrial], console: Cons
         console.print(f"{best}, the baseline itself, so there is nothing to confirm", soft_wrap=True)
 
 
-def _num_ended(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state in ENDED for trial in trials)
+def _num_ended(trials: Sequence[Trial]) -> int:
+    return sum(trial.state in ("finished", "pruned") for trial in trials)

@@ -13,13 +13,12 @@ from aimv2.runs.record import RunFolder
 from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.plan_display import price_of, print_study
-from sweeps.search.config import NO_PRUNER, journal_path, with_arguments
-from sweeps.search.journal import failed
+from sweeps.search.config import NO_PRUNER, folder_of, with_arguments
+from sweeps.search.folder import SearchFolder, failed
 from sweeps.search.outcome import winner_cells
 from sweeps.search.space import SPLIT, Search
 from sweeps.search.trials import trials_of
 from sweeps.search.work import SearchTasks, SearchWork
-from sweeps.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class PlannedSearch:
 
     Attributes:
         request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing, not even an empty journal.
+        is_dry_run: write nothing.
     """
 
     search: Search
@@ -38,19 +37,18 @@ class PlannedSearch:
 
     @cached_property
     def work(self) -> SearchWork:
-        search, request, path = self.search, self.request, journal_path(self.runs_dir, self.search.name)
+        request, is_new = self.request, not folder_of(self.runs_dir, self.search.name).exists()
         plan = Plan(request.folder, request.cells, self.runs_dir)
-        plan.check_finished(() if path.exists() else set(plan.remaining()))  # trials read the same data
-        if self.is_dry_run and not path.exists():
-            new = [Task("", search.costliest, 0, trial=0)] * search.num_trials
-            return SearchWork([*new, *plan.work(plan.remaining()).tasks], search, request)
+        plan.check_finished(set(plan.remaining()) if is_new else ())  # trials read the same data
+        folder = SearchFolder(self.search, self.runs_dir, is_read_only=self.is_dry_run)
+        trials = folder.settle()
         # Runs and trials that failed before this launch are tried once more.
-        tasks = SearchTasks(search, plan.work(plan.runs).tasks, self.runs_dir, is_read_only=self.is_dry_run)
-        trials, found = tasks.journal.settle(), winner_cells(tasks.journal)
+        folder.failed_before = failed(trials)
+        tasks = SearchTasks(folder, plan.work(plan.runs).tasks)
+        found = winner_cells(folder, trials)
         tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in found}
-        tasks.journal.failed_before = before = frozenset(failed(trials))
         now = tasks.open_tasks()
-        return SearchWork([*now.free, *now.unsure, *now.held], search, request, before)
+        return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)
 
     def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the space, how it is searched, and the price of what is left of it."""

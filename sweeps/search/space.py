@@ -40,6 +40,7 @@ Direction = Literal["minimize", "maximize"]
 Point = Mapping[str, Any]  # a level's name, or a number, by factor
 
 SPLIT = "validation"
+ARM = "arm "  # how the keys of arms begin in a definition
 LEARN_FROM_PRUNED = (
     "tpe",
     "qmc",
@@ -61,7 +62,7 @@ class Search:
     """A search over the factors of a study.
 
     Attributes:
-        name: of its journal and report.
+        name: of its folder and report.
         study: whose design has the space.
         base: the run that points change.
         seeds: those that confirm the winner.
@@ -118,8 +119,9 @@ class Search:
 
     @property
     def curve(self) -> str | None:
-        """The column of a run's rows by which trials are pruned; None if not all of them have the same one."""
-        return None if self._report is None else CURVES[self._report][0]
+        """The column of a run's rows by which trials are pruned; None with several metrics, or if not all of them have
+        the same one."""
+        return None if self._report is None or len(self.metrics) > 1 else CURVES[self._report][0]
 
     @cached_property
     def _report(self) -> Report | None:
@@ -247,18 +249,17 @@ class Search:
 
     def definition(self) -> dict[str, Any]:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
-        arms = {name: signature(replace(arm.change(self.base), seed=0)) for name, arm in self.study.arms.items()}
-        arguments = {"search.sampler_args": self.config.sampler_args, "search.pruner_args": self.config.pruner_args}
+        arms = self.study.arms.items()
         return {
-            "base run": {key: value for key, value in identity(self.base).items() if key != "seed"},
+            **{key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
-            "arms": arms,
+            **{f"{ARM}{name}": signature(replace(arm.change(self.base), seed=0)) for name, arm in arms},
             "search.metrics": list(self.metrics),
             "search.sampler": self.config.sampler,
+            "search.sampler_args": self.config.sampler_args,
             "search.pruner": self.pruner,
+            "search.pruner_args": self.config.pruner_args,
             "search.seed": self.config.seed,
-            **{key: values for key, values in arguments.items() if values},  # searches of older versions have none
-            "search.repeats": False,  # older versions could try a point again
             "sweep.equal": self.study.equal,
         }
 

@@ -1,68 +1,119 @@
-"""The trials of a search, for displays: as its journal shows them, without the search itself."""
+"""The trials of a search: files in its folder, which are read without Optuna and without the search itself.
 
+``0003.json`` is a trial as it was drawn, ``0003-curve.json`` as its run last reported it, and ``0003-end.json`` as it
+ended. The last of them has all there is. The first and the last are created once and never change.
+"""
+
+import os
+import re
 from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import Any, get_args
+
+from pydantic import ConfigDict, NonNegativeInt
+from pydantic.dataclasses import dataclass
 
 from ablations.expand import Cell
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
+from aimv2.base.files import read_json, read_object
+from aimv2.config.arguments import checked
 from aimv2.config.serialization import from_dict
-from sweeps.search.config import RUN, STATES, WINNERS, journal_path
+from analysis.evidence.searches import State
+from sweeps.search.config import WINNERS, folder_of
 from sweeps.tasks import Trials
 
-if TYPE_CHECKING:
-    import optuna
-
 ARM = "trial"
+DRAWN, CURVE, ENDED = "", "-curve", "-end"
+FILE = re.compile(rf"(\d{{4,}})({CURVE}|{ENDED})?\.json")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Trial:
+    """A point of the space, and its run.
+
+    Attributes:
+        run: the name of the run.
+        after: number of the latest attempt at the run when the point was drawn.
+        attributes, study_attributes: what Optuna's sampler and pruner keep about this trial, and about all so far.
+        curve: values by the number of the point, in the direction of the first metric.
+        kept: where it was not pruned, because it was within the noise.
+        values: of the metrics; empty unless it is finished.
+        note: why it has none; empty if that needs no reason.
+        spent: the samples, training FLOPs and seconds that its run has cost.
+    """
+
+    number: NonNegativeInt
+    run: str
+    params: dict[str, float | str]
+    after: NonNegativeInt
+    attributes: dict[str, Any] = field(default_factory=dict)
+    study_attributes: dict[str, Any] = field(default_factory=dict)
+    curve: dict[int, float] = field(default_factory=dict)
+    kept: str = ""
+    state: State = "running"
+    values: tuple[float, ...] = ()
+    note: str = ""
+    spent: dict[str, float] = field(default_factory=dict)
+
+
+def file_of(folder: Path, number: int, kind: str) -> Path:
+    return folder / f"{number:04d}{kind}.json"
+
+
+def read_trials(folder: Path, known: Mapping[int, Trial] = MappingProxyType({})) -> list[Trial]:
+    """Return the trials of a search, in the order of their numbers.
+
+    Args:
+        folder: of the search, which may not exist.
+        known: trials that have ended, which are not read again.
+
+    Raises:
+        UsageError: a file is missing, or is no trial.
+    """
+    names = set(os.listdir(folder)) if folder.exists() else set()
+    last = max((int(found[1]) for found in map(FILE.fullmatch, names) if found), default=-1)
+    return [known.get(number) or _read(folder, number, names) for number in range(last + 1)]
+
+
+def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
+    paths = [file_of(folder, number, kind) for kind in (ENDED, CURVE, DRAWN)]
+    path = next((path for path in paths if path.name in names), paths[-1])
+    try:
+        trial: Trial = checked(str(path), Trial, read_object(path) | {"number": number})
+    except UsageError as error:
+        raise UsageError(f"{error}; restore the file, or move {folder} away to search again") from error
+    return trial
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
-    """Return the trials of the search with this name, which may not exist.
+    """Return the trials of the search with this name, which may not exist, for displays.
 
     Raises:
-        UsageError: the journal cannot be read.
+        UsageError: they cannot be read.
     """
-    path = journal_path(runs_dir, name)
-    if not path.exists():
-        return Trials()
-    from sweeps.search.journal import readable  # here, since Optuna takes a second to load
-
-    with readable(path):
-        if (study := _study(path, name)) is None:
-            return Trials()
-        trials = study.get_trials(deepcopy=False)
-    count = Counter(STATES[trial.state.name] for trial in trials)
+    folder = folder_of(runs_dir, name)
+    trials, winners = read_trials(folder), read_winners(folder)
     cells = []
     for trial in trials:
-        run = trial.user_attrs.get(RUN)
-        if run and STATES[trial.state.name] in ("finished", "running"):
-            cells += _cells(runs_dir / run, ARM, trial.number)
-    for run in study.user_attrs.get(WINNERS, []):
+        if trial.state in ("finished", "running"):
+            cells += _cells(runs_dir / trial.run, ARM, trial.number)
+    for run in winners:
         cells += _cells(runs_dir / run, WINNER)
-    each = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(STATES.values()) if count[state])
-    runs = [*(trial.user_attrs[RUN] for trial in trials if RUN in trial.user_attrs), *study.user_attrs.get(WINNERS, [])]
-    return Trials(each, cells, count["failed"], frozenset(runs))
+    count = Counter(trial.state for trial in trials)
+    each = ", ".join(f"{count[state]} {state}" for state in get_args(State) if count[state])
+    return Trials(each, cells, count["failed"], frozenset([*(trial.run for trial in trials), *winners]))
 
 
-def _study(path: Path, name: str) -> "optuna.Study | None":
-    """Return the study in a journal; None if it is not there yet."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        return optuna.load_study(study_name=name, storage=_storage(path.absolute(), path.stat().st_ino))
-    except KeyError:
-        return None
-
-
-@lru_cache(maxsize=64)  # a journal that is read again is read from where the last reading ended
-def _storage(path: Path, inode: int) -> "optuna.storages.BaseStorage":
-    from sweeps.search.journal import open_storage
-
-    return open_storage(path)
+def read_winners(folder: Path) -> list[str]:
+    """Return the names of the runs that confirm the winner of a search, as far as they are known."""
+    path = folder / WINNERS
+    found: list[str] = checked(str(path), list[str], read_json(path)) if path.exists() else []
+    return found
 
 
 @lru_cache(maxsize=10_000)

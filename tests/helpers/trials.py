@@ -56,3 +56,10 @@ def do(runs_dir, task, **metrics):
     if attempt is not None:
         end(attempt, **metrics)
     return attempt is not None
+
+
+def end_trial(folder, state, task=None, *values, **more):
+    """Draw a trial of a search unless it was drawn, and record how it ended; return its task."""
+    task = task or folder.ask()
+    folder.end(replace(folder.trials[task.trial], state=state, values=values, **more))
+    return task

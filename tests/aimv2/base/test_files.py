@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, read_object, replacing, share, user, writable_folder
+from aimv2.base.files import create_json, read_json, read_object, replacing, share, user, writable_folder
+from tests.helpers.files import files_limited_to
 
 
 @pytest.fixture(params=["file", "folder"])
@@ -164,3 +165,28 @@ def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
     assert user() == "4000000"
     monkeypatch.setenv("LOGNAME", "ada")
     assert user() == "ada"
+
+
+def test_one_of_many_processes_creates_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda number: create_json(path, number), range(64)))
+    assert sum(created) == 1
+    assert created[read_json(path)]
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_file_that_cannot_be_written_is_not_created(tmp_path):
+    for limit in (0, 5):
+        with pytest.raises(OSError, match=r"No space left|File too large"), files_limited_to(limit):
+            create_json(tmp_path / "a.json", "longer than that")
+        assert not os.listdir(tmp_path)
+
+
+def test_a_link_that_a_file_server_repeats_is_ours(tmp_path, monkeypatch):
+    """NFS may repeat a request whose answer was lost."""
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda source, target: (link(source, target), link(source, target)))
+    assert create_json(tmp_path / "a.json", 1)
+    assert not create_json(tmp_path / "a.json", 2)
+    assert read_json(tmp_path / "a.json") == 1

@@ -4,10 +4,9 @@ import re
 
 import pytest
 import yaml
-from optuna.trial import TrialState
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import STATES, SearchConfig, search_config, search_values, with_arguments
+from sweeps.search.config import SearchConfig, search_config, search_values, with_arguments
 
 
 def parsed(*words):
@@ -80,7 +79,3 @@ def test_arguments_that_optuna_refuses_are_one_sentence(words, message):
 def test_arguments_are_in_the_name_of_a_sampler():
     assert with_arguments("tpe", {}) == "tpe"
     assert with_arguments("tpe", {"n_startup_trials": 20, "group": True}) == "tpe(n_startup_trials=20, group=True)"
-
-
-def test_each_state_of_optuna_has_a_name():
-    assert set(STATES) == {state.name for state in TrialState}

@@ -6,19 +6,17 @@ import re
 import signal
 import time
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 
 from sweeps import launch
 from sweeps.parse import parse
-from sweeps.search.journal import Ending, Journal
+from sweeps.search.config import folder_of
+from sweeps.search.folder import SearchFolder
 from sweeps.search.outcome import winner_cells
+from sweeps.search.trials import read_trials
 from tests.helpers.evidence import write_run
 from tests.helpers.sweeps import small_sweep
-from tests.helpers.trials import do
+from tests.helpers.trials import do, end_trial
 
 ASK = (
     *("search=optuna", "search.trials=6", "search.sampler=random", "sweep.seeds=1", "evaluation.curve_points=5"),
@@ -39,8 +37,7 @@ def words_of():
 
 
 def trials_in(tmp_path):
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "runs" / "searches" / f"{NAME}.journal")))
-    return optuna.load_study(study_name=NAME, storage=storage).get_trials()
+    return read_trials(folder_of(tmp_path / "runs", NAME))
 
 
 def wait_for(process, tmp_path, pattern):
@@ -57,7 +54,7 @@ def test_a_search_ends_with_a_confirmed_winner_and_its_report(here, tmp_path):
     assert status == 0, out + err
     trials = trials_in(tmp_path)
     assert [trial.number for trial in trials] == list(range(6))
-    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert {trial.state for trial in trials} <= {"finished", "pruned"}
     assert re.search(r"best of \d finished: trial \d", out)
     report = tmp_path / "reports" / NAME / "report.md"
     assert f"report: reports/{NAME}/report.md" in out
@@ -74,17 +71,17 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     """No run trains: each was done before, and those of the first points lack the metric that decides."""
     parsed, runs_dir = parse(words(cache_dir, "executor=debug")), tmp_path / "runs"
     (tmp_path / "before").mkdir()
-    journal = Journal(parsed.search, tmp_path / "before")
-    lost = list(iter(journal.ask, None))
-    journal = Journal(parsed.search, tmp_path / "before", failed_before=range(len(lost)))
+    folder = SearchFolder(parsed.search, tmp_path / "before")
+    lost = list(iter(folder.ask, None))
+    folder = SearchFolder(parsed.search, tmp_path / "before", failed_before=range(len(lost)))
     for task in lost:
         do(runs_dir, task, caption_loss=1.0)
-        journal.tell(journal.trials[task.trial], Ending(TrialState.FAIL))
-    again, good = journal.ask(), journal.ask()
+        end_trial(folder, "failed", task)
+    again, good = folder.ask(), folder.ask()
     assert again.name == lost[0].name, "the baseline"
     do(runs_dir, good, content_loss=1.0)
-    journal.tell(journal.trials[good.trial], Ending(TrialState.COMPLETE, [1.0]))
-    for cell in [*parsed.request.cells, *winner_cells(journal)]:
+    end_trial(folder, "finished", good, 1.0)
+    for cell in [*parsed.request.cells, *winner_cells(folder, folder.trials)]:
         write_run(cell, runs_dir, 3.0)
 
     status, out, err = here()
@@ -95,7 +92,7 @@ def test_a_search_whose_trials_fail_is_a_failure_until_they_are_replaced(here, c
     assert "No result: none of the 6 trials finished" in report.read_text()
     status, out, err = here("search.trials=1")
     assert status == 0, out + err
-    assert [trial.state.name for trial in trials_in(tmp_path)] == ["FAIL"] * 7 + ["COMPLETE"]
+    assert [trial.state for trial in trials_in(tmp_path)] == ["failed"] * 7 + ["finished"]
     assert "best of 1 finished: trial 7, " in out
 
 
@@ -123,8 +120,8 @@ def test_a_search_that_is_interrupted_and_killed_ends_with_exactly_its_trials(st
     assert process.returncode == 0, out
     trials = trials_in(tmp_path)
     assert [trial.number for trial in trials] == list(range(6))
-    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
-    assert len({trial.user_attrs["run"] for trial in trials}) == 6
+    assert {trial.state for trial in trials} <= {"finished", "pruned"}
+    assert len({trial.run for trial in trials}) == 6
 
 
 @pytest.mark.exhaustive

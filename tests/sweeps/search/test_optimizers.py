@@ -1,18 +1,18 @@
 """Samplers draw points of the space, and pruners end what falls behind."""
 
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import AUTO, KEPT
+from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
-from sweeps.search.journal import Ending, Journal
-from sweeps.search.optimizers import SAMPLERS, pruner_of
+from sweeps.search.folder import SearchFolder
+from sweeps.search.optimizers import KEPT, SAMPLERS, pruner_of
 from tests.helpers.marks import exhaustive
-from tests.helpers.trials import BOX, do, search
+from tests.helpers.trials import BOX, do, end_trial, search
 
 NUM_TRIALS = 18
 
@@ -30,17 +30,17 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     """Though each draw is by a sampler that is made anew."""
     one = search(tiny, design=BOX, sampler=sampler, trials=NUM_TRIALS)
     one.check()
-    journal = Journal(one, tmp_path)
+    folder = SearchFolder(one, tmp_path)
     for _ in range(NUM_TRIALS):
-        task = journal.ask()
-        point = journal.trials[task.trial].params
+        task = folder.ask()
+        point = folder.trials[task.trial].params
         assert 0 <= point["objective.pixel_weight"] <= 1
         assert 1e-4 <= point["optimizer.peak_lr"] <= 1e-2
         assert do(tmp_path, task, content_loss=loss(point))
-        journal.settle()
-    assert journal.ask() is None
-    assert len({tuple(trial.params.values()) for trial in journal.trials}) == NUM_TRIALS
-    losses = [trial.values[0] for trial in journal.trials]
+        folder.settle()
+    assert folder.ask() is None
+    assert len({tuple(trial.params.values()) for trial in folder.trials}) == NUM_TRIALS
+    losses = [trial.values[0] for trial in folder.trials]
     assert min(losses) < 0.1
     assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
@@ -49,12 +49,12 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
 def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
     one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
     check_sampler(one)
-    journal = Journal(one, tmp_path)
-    while (task := journal.ask()) is not None:
+    folder = SearchFolder(one, tmp_path)
+    while (task := folder.ask()) is not None:
         do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
-        journal.settle()
-    assert {trial.user_attrs["run"] for trial in journal.trials} == set(one.points)
-    assert len(journal.trials) == len(one.points) == 4
+        folder.settle()
+    assert {trial.run for trial in folder.trials} == set(one.points)
+    assert len(folder.trials) == len(one.points) == 4
 
 
 def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
@@ -69,21 +69,20 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
     [AUTO, "none", *map(exhaustive, ("hyperband", "median", "wilcoxon"))],
 )
 def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
-    one = search(tiny, trials=12, pruner=name)
-    journal = Journal(one, tmp_path)
-    journal.study.pruner = pruner_of(one.pruner, {}, num_points=9, noise={})
-    for level in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0):
-        trial = journal.trial(journal.ask().trial)
-        for point in range(1, 10):
-            trial.report(level + 0.01 * point, point)
-            trial.should_prune()  # pruners keep what they see
-        journal.tell(journal.trials[trial.number], Ending(TrialState.COMPLETE, [level]))
-    bad = journal.trial(journal.ask().trial)
-    stopped = False
-    for point in range(1, 10):
-        bad.report(5.0 + 0.01 * point, point)
-        stopped = stopped or bad.should_prune()
-    assert stopped == (name != "none")
+    long = replace(tiny, budget=replace(tiny.budget, samples=72), evaluation=replace(tiny.evaluation, curve_points=10))
+    folder = SearchFolder(search(long, trials=12, pruner=name), tmp_path)
+    costs = {"samples": 8, "train_flops": 1, "seconds": 1.0}
+
+    def is_stopped(task, level):
+        rows = [{"step": step, "held_out_caption_loss": level + 0.01 * step} | costs for step in range(1, 10)]
+        return any(folder.report(task, row) for row in rows)
+
+    for _ in range(7):
+        task = folder.ask()
+        assert not is_stopped(task, 1.0)
+        end_trial(folder, "finished", task, 1.0)
+    assert is_stopped(folder.ask(), 5.0) == (name != "none")
+    assert folder.trials[-1].state == ("running" if name == "none" else "pruned")
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["minimize", "maximize"])

@@ -3,61 +3,57 @@
 import json
 
 import pytest
-from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.catalogue import STUDIES
 from ablations.request import read_request
 from ablations.study import WINNER
 from aimv2.base.files import read_json
-from sweeps.search.config import MAX_FAILED, STATES
-from sweeps.search.journal import Ending, Journal
+from sweeps.search.config import MAX_FAILED
+from sweeps.search.folder import SearchFolder
 from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
-from tests.helpers.trials import do, requested, search
+from tests.helpers.trials import do, end_trial, requested, search
 
 
 def test_only_finished_trials_win(tiny, tmp_path):
     one = search(tiny, trials=3)
-    journal = Journal(one, tmp_path)
-    assert winner(journal) is None
-    assert winner_cells(journal) == []
-    for state, loss in ((TrialState.FAIL, None), (TrialState.PRUNED, None), (TrialState.COMPLETE, [2.0])):
-        number = journal.ask().trial
-        journal.tell(journal.trials[number], Ending(state, loss))
-    assert winner(journal).number == 2
-    assert [(cell.arm, cell.seed) for cell in winner_cells(journal)] == [(WINNER, 0), (WINNER, 1)]
+    folder = SearchFolder(one, tmp_path)
+    assert winner(folder, []) is None
+    assert winner_cells(folder, []) == []
+    for state, *loss in (("failed",), ("pruned",), ("finished", 2.0)):
+        end_trial(folder, state, None, *loss)
+    assert winner(folder, folder.trials).number == 2
+    assert [(cell.arm, cell.seed) for cell in winner_cells(folder, folder.trials)] == [(WINNER, 0), (WINNER, 1)]
 
 
 def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
     one = search(tiny, trials=1)
-    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
-    journal = Journal(one, tmp_path)
-    journal.settle()
-    assert winner(journal).number == 0
-    assert winner_cells(journal) == []
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
+    folder = SearchFolder(one, tmp_path)
+    trials = folder.settle()
+    assert winner(folder, trials).number == 0
+    assert winner_cells(folder, trials) == []
     console = Console(record=True, width=200)
-    assert finish(journal, requested(one), console) == []
+    assert finish(folder, requested(one), console) == []
     assert "best of 1 finished: trial 0, the baseline itself, so there is nothing to confirm" in console.export_text()
 
 
 @pytest.fixture
-def journal(tiny, tmp_path):
+def folder(tiny, tmp_path):
     """A search by two metrics: three finished trials, of which two are on the front, one that was pruned, and one that
     failed."""
     one = search(tiny, trials=5, metrics=["content_loss", "train_flops"], name="loss_weight_test_search")
     for loss, flops in ((3.0, 10), (1.0, 30), (4.0, 20)):
-        do(tmp_path, Journal(one, tmp_path).ask(), content_loss=loss, train_flops=flops)
-        Journal(one, tmp_path).settle()
-    found = Journal(one, tmp_path)
-    found.trial(found.ask().trial).set_user_attr("note", "not finite: a test")
-    found.tell(found.trials[3], Ending(TrialState.PRUNED))
-    found.ask()
-    found.tell(found.trials[4], Ending(TrialState.FAIL, note="bug: a test"))
+        do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=loss, train_flops=flops)
+        SearchFolder(one, tmp_path).settle()
+    found = SearchFolder(one, tmp_path)
+    end_trial(found, "pruned", note="not finite: a test")
+    end_trial(found, "failed", note="bug: a test")
     return found
 
 
-def test_the_file_has_what_the_report_says(journal):
-    found = to_json(journal, journal.trials)
+def test_the_file_has_what_the_report_says(folder):
+    found = to_json(folder, folder.trials)
     assert json.loads(json.dumps(found)) == found
     assert (found["front"], found["winner"]) == ([0, 1], 1)
     assert [trial["state"] for trial in found["trials"]] == ["finished"] * 3 + ["pruned", "failed"]
@@ -72,17 +68,19 @@ def test_the_file_has_what_the_report_says(journal):
 
 def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
     one = search(tiny, metrics=["probe_object"])
-    found = Journal(one, tmp_path)
-    found.trial(found.ask().trial).report(-2.5, 1)  # the loss, where a larger value is better
-    found.tell(found.trials[0], Ending(TrialState.PRUNED))
+    found = SearchFolder(one, tmp_path)
+    task = found.ask()
+    found.report(task, {"step": 2, "held_out_caption_loss": 2.5})
+    assert found.trials[0].curve == {1: -2.5}, "where a larger value is better"
+    end_trial(found, "pruned", task)
     outcome = to_json(found, found.trials)
     assert outcome["trials"][0]["curve"] == [[16, 2.5]]
     assert outcome["curve"] == "held_out_caption_loss"
 
 
-def test_the_outcome_is_printed_with_the_notes_of_trials(journal):
+def test_the_outcome_is_printed_with_the_notes_of_trials(folder):
     console = Console(record=True, width=300)
-    print_outcome(journal, journal.trials, console)
+    print_outcome(folder, folder.trials, console)
     printed = console.export_text()
     assert "Pareto front of content_loss and train_flops: trials 0, 1" in printed
     assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
@@ -95,10 +93,9 @@ def test_the_outcome_is_printed_with_the_notes_of_trials(journal):
 
 
 def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
-    found, console = Journal(search(tiny), tmp_path), Console(record=True, width=200)
+    found, console = SearchFolder(search(tiny), tmp_path), Console(record=True, width=200)
     for _ in range(MAX_FAILED):
-        number = found.ask().trial
-        found.tell(found.trials[number], Ending(TrialState.FAIL))
+        end_trial(found, "failed")
     print_outcome(found, found.trials, console)
     printed = console.export_text()
     assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
@@ -106,12 +103,12 @@ def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
     assert "no trial has finished, so there is no winner" in printed
 
 
-def test_finishing_writes_the_file_and_requests_both_arms(journal, tmp_path):
-    cells = finish(journal, requested(journal.search), Console(quiet=True))
+def test_finishing_writes_the_file_and_requests_both_arms(folder, tmp_path):
+    cells = finish(folder, requested(folder.search), Console(quiet=True))
     assert {cell.arm for cell in cells} == {WINNER}
     assert read_json(tmp_path / "searches" / "loss_weight_test_search.json")["winner"] == 1
-    request = read_request(tmp_path, requested(journal.search).folder, STUDIES)
-    weight = journal.trials[1].params["objective.pixel_weight"]
+    request = read_request(tmp_path, requested(folder.search).folder, STUDIES)
+    weight = folder.trials[1].params["objective.pixel_weight"]
     assert request.study.label(WINNER) == f"trial 1: objective.pixel_weight={weight:.4g}"
     assert {cell.config.objective.pixel_weight for cell in request.cells if cell.arm == WINNER} == {weight}
     assert {cell.config.evaluation.split for cell in request.cells} == {"test"}
@@ -122,13 +119,11 @@ def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none
         one, folder = search(tiny, sweep="norm_ffn", trials=4), tmp_path / str(is_equal)
         folder.mkdir()
         for _ in range(4):
-            journal = Journal(one, folder)
-            task = journal.ask()
-            loss = float(is_equal or journal.trials[task.trial].params["norm"] == "rms")
+            opened = SearchFolder(one, folder)
+            task = opened.ask()
+            loss = float(is_equal or opened.trials[task.trial].params["norm"] == "rms")
             do(folder, task, **dict.fromkeys(one.metrics, loss))
-        journal = Journal(one, folder)
-        journal.settle()
-        found = importances(journal.study)
+        found = importances(opened.study(opened.settle()))
         assert (found == {}) == is_equal
         assert is_equal or (found["norm"] > 0.9 and sum(found.values()) == pytest.approx(1.0))
 
@@ -146,9 +141,7 @@ def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none
 )
 def test_a_search_is_complete_with_all_its_trials_and_a_winner(tiny, tmp_path, states, expected):
     one = search(tiny, trials=2)
-    journal = Journal(one, tmp_path)
+    folder = SearchFolder(one, tmp_path)
     for state in states.split():
-        number = journal.ask().trial
-        told = {name: key for key, name in STATES.items()}[state]
-        journal.tell(journal.trials[number], Ending(TrialState[told], [1.0] if state == "finished" else None))
-    assert is_complete(journal) == expected
+        end_trial(folder, state, None, *[1.0] * (state == "finished"))
+    assert is_complete(folder) == expected

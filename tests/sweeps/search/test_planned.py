@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ablations.design import latin_hypercube, setting
 from sweeps.executors.local import LocalExecutor
-from sweeps.search.journal import Journal
+from sweeps.search.folder import SearchFolder
 from sweeps.search.planned import PlannedSearch
 from tests.helpers.trials import do, requested, search
 
@@ -36,10 +36,10 @@ def test_the_display_says_what_is_searched_how_and_what_the_result_will_be(tiny,
 
 def test_the_display_counts_trials(tiny, tmp_path):
     one = search(tiny, trials=3)
-    do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
-    journal = Journal(one, tmp_path)
-    journal.settle()
-    journal.ask()
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
+    folder = SearchFolder(one, tmp_path)
+    folder.settle()
+    folder.ask()
     assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
 
 

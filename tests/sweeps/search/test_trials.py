@@ -1,17 +1,24 @@
-"""Trials in displays."""
+"""Trials as files, and in displays."""
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from optuna.trial import TrialState
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ablations.study import WINNER
 from aimv2.base.errors import UsageError
-from sweeps.search.config import journal_path
-from sweeps.search.journal import Ending, Journal
-from sweeps.search.trials import ARM, trials_of
+from aimv2.base.files import write_json
+from analysis.evidence.searches import State
+from sweeps.search.folder import SearchFolder
+from sweeps.search.trials import ARM, CURVE, DRAWN, ENDED, Trial, file_of, read_trials, trials_of
 from sweeps.search.work import SearchTasks
-from tests.helpers.trials import begin, do, search
+from tests.helpers.trials import begin, do, end_trial, search
 
 
 def test_a_sweep_without_a_search_has_no_trials(tmp_path):
@@ -22,10 +29,10 @@ def test_a_sweep_without_a_search_has_no_trials(tmp_path):
 def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
     one = search(tiny, trials=4)
     for _ in range(2):
-        do(tmp_path, Journal(one, tmp_path).ask(), content_loss=1.0)
-    journal = Journal(one, tmp_path)
-    journal.settle()
-    running, waiting = journal.ask(), journal.ask()
+        do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
+    folder = SearchFolder(one, tmp_path)
+    folder.settle()
+    running, waiting = folder.ask(), folder.ask()
     with begin(tmp_path, running):
         found = trials_of(tmp_path, one.name)
         assert found.described == "2 finished, 2 running"
@@ -33,57 +40,79 @@ def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
         assert found.cells[-1].name == running.name
         assert found.runs == {cell.name for cell in found.cells} | {waiting.name}
     with begin(tmp_path, waiting):
-        assert len(trials_of(tmp_path, one.name).cells) == 4, "the journal is read again"
+        assert len(trials_of(tmp_path, one.name).cells) == 4, "the trials are read again"
 
 
-def test_another_journal_at_the_same_relative_path_is_another_one(tiny, tmp_path, monkeypatch):
+def test_another_search_at_the_same_relative_path_is_another_one(tiny, tmp_path, monkeypatch):
     one = search(tiny, trials=4)
     for number in (2, 1):
-        (folder := tmp_path / str(number)).mkdir()
-        monkeypatch.chdir(folder)
+        (own := tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(own)
         for _ in range(number):
-            do(Path(), Journal(one, Path()).ask(), content_loss=1.0)
-        Journal(one, Path()).settle()
+            do(Path(), SearchFolder(one, Path()).ask(), content_loss=1.0)
+        SearchFolder(one, Path()).settle()
         assert trials_of(Path(), one.name).described == f"{number} finished"
 
 
 def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):
     one = search(tiny, trials=2)
     for loss in (2.0, 1.0):
-        do(tmp_path, Journal(one, tmp_path).ask(), content_loss=loss)
-    free = SearchTasks(one, [], tmp_path).open_tasks().free
+        do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=loss)
+    free = SearchTasks(SearchFolder(one, tmp_path), []).open_tasks().free
     assert [cell.arm for cell in trials_of(tmp_path, one.name).cells] == [ARM, ARM], "none has started"
     do(tmp_path, free[1], content_loss=1.0)
     cells = trials_of(tmp_path, one.name).cells
     assert [(cell.arm, cell.seed, cell.name) for cell in cells[2:]] == [(WINNER, 1, free[1].name)]
 
 
-def test_a_journal_without_a_study_has_no_trials_yet(tmp_path):
-    """Optuna makes the file first."""
-    path = journal_path(tmp_path, "a_search")
-    path.parent.mkdir()
-    path.touch()
-    assert trials_of(tmp_path, "a_search").described == ""
-
-
-def test_a_corrupt_journal_is_one_sentence(tiny, tmp_path):
-    Journal(search(tiny), tmp_path)
-    path = journal_path(tmp_path, "a_search")
-    path.write_text("broken\n" + path.read_text())
-    with pytest.raises(UsageError, match="is not a journal of Optuna"):
-        trials_of(tmp_path, "a_search")
-
-
-def told(journal, state, **more):
-    """Ask for a trial, tell how it ended, and return its run."""
-    task = journal.ask()
-    journal.tell(journal.trials[task.trial], Ending(state, **more))
-    return task.name
-
-
 def test_failed_trials_are_counted(tiny, tmp_path):
-    journal = Journal(search(tiny), tmp_path)
-    told(journal, TrialState.FAIL)
-    told(journal, TrialState.PRUNED)
+    folder = SearchFolder(search(tiny), tmp_path)
+    end_trial(folder, "failed")
+    end_trial(folder, "pruned")
     found = trials_of(tmp_path, "a_search")
     assert (found.described, found.num_failed) == ("1 pruned, 1 failed", 1)
+
+
+def test_displays_load_no_optuna():
+    code = "import sys, sweeps.search.trials; sys.exit('optuna' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+values = st.floats(allow_nan=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | values | st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)
+)
+trials = st.builds(
+    Trial,
+    number=st.just(0),
+    run=st.text(),
+    params=st.dictionaries(st.text(), values | st.text()),
+    after=st.integers(0),
+    attributes=st.dictionaries(st.text(), json_values),
+    curve=st.dictionaries(st.integers(0), values),
+    state=st.sampled_from(get_args(State)),
+    values=st.lists(values).map(tuple),
+    note=st.text(),
+)
+
+
+@given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials)
+def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, curve, ended):
+    folder = tmp_path_factory.mktemp("search")
+    for kind, trial in ((DRAWN, drawn), (CURVE, curve), (ENDED, ended)):
+        if trial is not None:
+            write_json(file_of(folder, 0, kind), asdict(trial))
+    assert read_trials(folder) == [ended or curve or drawn]
+    known = replace(drawn, note="known")
+    assert read_trials(folder, {0: known}) == [known]
+
+
+@given(garbage=json_values)
+def test_a_file_that_is_no_trial_is_one_sentence(tmp_path_factory, garbage):
+    folder = tmp_path_factory.mktemp("search")
+    (path := file_of(folder, 0, DRAWN)).write_text(json.dumps(garbage))
+    with pytest.raises(UsageError) as caught:
+        read_trials(folder)
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).endswith(f"; restore the file, or move {folder} away to search again")
+    assert len(str(caught.value).splitlines()) == 1

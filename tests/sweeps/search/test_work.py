@@ -3,11 +3,11 @@
 import heapq
 import json
 import random
+import shutil
 import signal
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.design import factorial, setting
@@ -17,8 +17,8 @@ from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from sweeps.active_launches import active_launches, cancel, new_launch
-from sweeps.search.config import journal_path
-from sweeps.search.journal import Journal
+from sweeps.search.config import folder_of
+from sweeps.search.folder import SearchFolder
 from sweeps.search.planned import PlannedSearch
 from sweeps.search.work import SearchTasks, SearchWork
 from sweeps.tasks import Task, read_work, write_work
@@ -27,7 +27,7 @@ from tests.helpers.trials import begin, do, end, requested, search
 
 
 def tasks_of(one, runs_dir):
-    return SearchTasks(one, [Task(cell.name, cell.config, 0) for cell in requested(one).cells], runs_dir)
+    return SearchTasks(SearchFolder(one, runs_dir), [Task(cell.name, cell.config, 0) for cell in requested(one).cells])
 
 
 def test_four_workers_wait_for_nobody(tiny, tmp_path):
@@ -50,9 +50,9 @@ def test_four_workers_wait_for_nobody(tiny, tmp_path):
                 break
         else:
             ends[worker] = now
-    trials = Journal(one, tmp_path).settle()
+    trials = SearchFolder(one, tmp_path).settle()
     assert len(trials) == 50
-    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert {trial.state for trial in trials} == {"finished"}
     # After the last trial only one worker is there to confirm the winner.
     window = sorted(ends.values())[-2]
     working = sum(min(last, window) - first for first, last in spans if first < window)
@@ -77,7 +77,7 @@ def test_the_winner_is_confirmed_once_all_trials_are_over(tiny, tmp_path):
     for loss in (3.0, 1.0, 2.0):
         task = next(tasks.take())
         assert do(tmp_path, task, content_loss=loss)
-    trials = Journal(one, tmp_path).settle()
+    trials = SearchFolder(one, tmp_path).settle()
     now = tasks.open_tasks()
     assert [task.config.seed for task in now.free] == [0, 1, 0, 1]
     weight = trials[1].params["objective.pixel_weight"]
@@ -110,38 +110,33 @@ def test_a_trial_whose_workers_are_killed_again_and_again_has_failed_and_is_repl
         assert attempt.folder.name == f"{number:04d}"
     tasks = tasks_of(one, tmp_path)
     assert not tasks.open_tasks().is_over
-    assert [trial.state.name for trial in tasks.journal.trials] == ["COMPLETE", "FAIL"]
+    assert [trial.state for trial in tasks.folder.trials] == ["finished", "failed"]
     replaced = next(tasks.take())
     assert (replaced.trial, replaced.name != lost.name) == (2, True)
     do(tmp_path, replaced, content_loss=0.5)
     assert [task.config.seed for task in tasks_of(one, tmp_path).open_tasks().free] == [0, 0], "the winner is confirmed"
 
 
-def test_a_half_drawn_trial_that_is_not_needed_ends(tiny, tmp_path):
-    one = search(tiny, trials=1, seeds=(0,))
-    do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=1.0)
-    Journal(one, tmp_path).study.ask()  # and killed
-    tasks = tasks_of(one, tmp_path)
-    assert [task.trial for task in tasks.open_tasks().free] == [None]
-    assert [trial.state.name for trial in tasks.journal.trials] == ["COMPLETE", "FAIL"]
+def garbage(path):
+    (path / "0000.json").write_text("garbage")
 
 
-def broken_line(path):
-    path.write_text(path.read_text() + "broken\n[]\n")
+def no_folder(path):
+    shutil.rmtree(path)
 
 
-def no_file(path):
-    path.unlink()
-    path.mkdir()
+def file_in_its_place(path):
+    shutil.rmtree(path)
+    path.touch()
 
 
-@pytest.mark.parametrize("damage", [broken_line, no_file])
-def test_an_error_of_the_journal_does_not_fail_the_run(long, pairs, tmp_path, capsys, damage):
+@pytest.mark.parametrize("damage", [garbage, no_folder, file_in_its_place])
+def test_an_error_of_the_search_does_not_fail_the_run(long, pairs, tmp_path, capsys, damage):
     one = search(long, trials=1, seeds=(0,))
     tasks = tasks_of(one, tmp_path)
     task = next(tasks.take())
     with tasks.follow(task, lambda: None) as follower:
-        damage(journal_path(tmp_path, one.name))
+        damage(folder_of(tmp_path, one.name))
         follower.on_rows([{"step": 1, "samples": 8, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": 2.0}])
     assert "trial 0 is not pruned at this point: " in capsys.readouterr().err
     assert not follower.is_stopped
@@ -158,12 +153,12 @@ def test_trials_that_were_not_drawn_have_no_name(tiny, tmp_path):
 
 
 def train_until_pruned(one, runs_dir, launch_dir, on_rows=lambda rows: None):
-    """Do all work of a search, in this process; return the journal."""
+    """Do all work of a search, in this process; return its folder."""
     request = requested(one)
     work = PlannedSearch(one, request, runs_dir).work
     report = Worker(work, launch_dir, on_rows, interrupts=Interrupts(poll_seconds=0.0)).work()
     assert (report.problem, report.signal) == ("", None)
-    return Journal(one, runs_dir)
+    return SearchFolder(one, runs_dir)
 
 
 @pytest.fixture
@@ -181,17 +176,17 @@ def test_a_pruned_trial_stops_keeps_its_curve_and_leaves_its_run_to_others(long,
     """The second trial is pruned: its learning rate is none at all."""
     rates = {"good": setting("good", {}), "none": setting("none", {"optimizer.peak_lr": 1e-12})}
     one = search(long, design=factorial(rates, names=("rate",)), trials=2, seeds=(0,))
-    journal = train_until_pruned(one, tmp_path, new_launch(tmp_path, "a_search", []))
-    good, bad = journal.trials
-    assert (good.state, bad.state) == (TrialState.COMPLETE, TrialState.PRUNED)
-    assert list(good.intermediate_values) == list(range(1, 9))
-    assert 0 < len(bad.intermediate_values) < 8
-    assert bad.user_attrs["spent"]["samples"] == 8 * max(bad.intermediate_values)
-    run = RunFolder(tmp_path, bad.user_attrs["run"])
+    folder = train_until_pruned(one, tmp_path, new_launch(tmp_path, "a_search", []))
+    good, bad = folder.trials
+    assert (good.state, bad.state) == ("finished", "pruned")
+    assert list(good.curve) == list(range(1, 9))
+    assert 0 < len(bad.curve) < 8
+    assert bad.spent["samples"] == 8 * max(bad.curve)
+    run = RunFolder(tmp_path, bad.run)
     assert (run.state(), run.num_attempts) == ("new", 1), "a sweep that needs this run resumes it"
     assert list(run.path.glob("attempts/0001/checkpoint/*"))
     curve = [row["held_out_caption_loss"] for row in run.rows() if row.get("held_out_caption_loss")][1:]
-    assert list(bad.intermediate_values.values()) == pytest.approx(curve)
+    assert list(bad.curve.values()) == pytest.approx(curve)
     # The baseline won, so its run on a fresh seed is all that confirms.
     assert len(list(tmp_path.glob("v*/result.json"))) == 2
 
@@ -208,11 +203,11 @@ def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs,
     work = PlannedSearch(one, request, tmp_path).work
     launch_dir = new_launch(tmp_path, "a_search", work.runs)
     assert Worker(work, launch_dir, stop).work().signal == signal.SIGTERM
-    (trial,) = Journal(one, tmp_path).settle()
-    assert (trial.state, list(trial.intermediate_values)) == (TrialState.RUNNING, [1, 2, 3])
+    (trial,) = SearchFolder(one, tmp_path).settle()
+    assert (trial.state, list(trial.curve)) == ("running", [1, 2, 3])
     (trial,) = train_until_pruned(one, tmp_path, launch_dir).settle()
-    assert (trial.state, list(trial.intermediate_values)) == (TrialState.COMPLETE, list(range(1, 9)))
-    run = RunFolder(tmp_path, trial.user_attrs["run"])
+    assert (trial.state, list(trial.curve)) == ("finished", list(range(1, 9)))
+    run = RunFolder(tmp_path, trial.run)
     assert list(run.metrics()["step"]) == list(range(9))
 
 
@@ -227,8 +222,8 @@ def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
             cancel(launch, [])
 
     Worker(work, launch_dir, stop, interrupts=Interrupts(poll_seconds=0.0)).work()
-    (trial,) = Journal(one, tmp_path).settle()
-    assert (trial.state, list(trial.intermediate_values)) == (TrialState.RUNNING, [1, 2, 3])
+    (trial,) = SearchFolder(one, tmp_path).settle()
+    assert (trial.state, list(trial.curve)) == ("running", [1, 2, 3])
 
 
 def test_the_work_survives_its_way_to_a_worker(tiny, tmp_path):
@@ -246,8 +241,7 @@ def test_a_dry_run_writes_nothing(tiny, tmp_path):
     one = search(tiny, trials=3)
     work = PlannedSearch(one, requested(one), tmp_path, is_dry_run=True).work
     assert not list(tmp_path.iterdir())
-    assert [task.trial for task in work.tasks] == [0, 0, 0, None, None]
-    assert not journal_path(tmp_path, one.name).exists()
+    assert [task.trial for task in work.tasks] == [None, None, 0, 0, 0]
     assert len(work.priced) == 3 + 2 + 2, "trials, and two arms with two seeds"
 
 

@@ -5,7 +5,7 @@ import contextlib
 from rich.console import Console
 
 from aimv2.runs.record import RunFolder
-from sweeps.search.journal import Journal
+from sweeps.search.folder import SearchFolder
 from sweeps.status.logs import print_logs
 from tests.helpers.trials import begin, do, search
 
@@ -29,7 +29,7 @@ def endings(text):
 
 
 def test_each_attempt_says_how_it_ended(tiny, tmp_path):
-    task = Journal(search(tiny), tmp_path).ask()
+    task = SearchFolder(search(tiny), tmp_path).ask()
     interrupted(tmp_path, task, samples=4)
     assert f"{task.name}: not done" in printed(tmp_path, task)
     do(tmp_path, task, content_loss=1.0)
@@ -40,7 +40,7 @@ def test_each_attempt_says_how_it_ended(tiny, tmp_path):
 
 def test_the_last_rows_are_a_table_with_a_line_for_each_value(tiny, tmp_path):
     """They were printed as JSON."""
-    task = Journal(search(tiny), tmp_path).ask()
+    task = SearchFolder(search(tiny), tmp_path).ask()
     with begin(tmp_path, task) as attempt:
         rows = [{"step": n, "samples": 1000 * n, "text_loss": 3.14159 / (n + 1)} for n in range(7)]
         attempt.write_rows([*rows, {"step": 7, "samples": 7000, "text_loss": 1e-7, "held_out_caption_loss": 2.5}])

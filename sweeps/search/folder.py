@@ -1,0 +1,239 @@
+"""The folder of a search: draws its trials, and records how they end.
+
+Several workers, also on several hosts, do so at the same time, without a lock. The file system lets only one process
+create the file of a number, and the others then draw again with that trial in view. So the number of trials is exact,
+and no point is drawn twice. A trial is running until its run is over: the lease of the run says whether a process works
+on it.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from aimv2.base.errors import UsageError
+from aimv2.base.files import create_json, read_object, write_json
+from aimv2.config.signature import signature
+from aimv2.runs import index
+from aimv2.runs.record import RunFolder
+from sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
+from sweeps.search.draw import draw
+from sweeps.search.optimizers import KEPT, pruner_of
+from sweeps.search.space import ARM, Search
+from sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, read_trials, read_winners
+from sweeps.tasks import Task
+
+STATES = {
+    "finished": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "running": TrialState.RUNNING,
+}
+
+
+class SearchFolder:
+    """The folder of a search.
+
+    Args:
+        failed_before: numbers of the trials that had failed when the launch began. They do not end it, and their points
+            can be drawn again.
+        is_read_only: True writes nothing: how trials have ended is only remembered.
+
+    Raises:
+        UsageError: the folder is that of another search, or older code has written it.
+    """
+
+    def __init__(
+        self, search: Search, runs_dir: Path, *, failed_before: Collection[int] = (), is_read_only: bool = False
+    ) -> None:
+        self.failed_before = frozenset(failed_before)
+        self.search = search
+        self.runs_dir = runs_dir
+        self.path = folder_of(runs_dir, search.name)
+        self._is_read_only = is_read_only
+        self._ended: dict[int, Trial] = {}
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._check_definition()
+
+    @property
+    def trials(self) -> list[Trial]:
+        trials = read_trials(self.path, self._ended)
+        self._ended |= {trial.number: trial for trial in trials if trial.state != "running"}
+        return trials
+
+    def front(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the finished trials that no other one dominates, in the order of their numbers; with one metric, the
+        best."""
+        return [trials[number] for number in sorted(trial.number for trial in self.study(trials).best_trials)]
+
+    def study(self, trials: Sequence[Trial]) -> optuna.Study:
+        """Return the trials as Optuna sees them.
+
+        Raises:
+            UsageError: Optuna refuses them.
+        """
+        search = self.search
+        num_points = len(search.base.curve_steps) - 1
+        study = optuna.create_study(
+            study_name=search.name,  # Optuna's Hyperband draws a trial's bracket from it
+            directions=search.directions,
+            sampler=optuna.samplers.RandomSampler(),  # a point is drawn by ``draw``
+            pruner=pruner_of(search.pruner, search.config.pruner_args, num_points, search.noise),
+        )
+        for trial in trials:
+            try:
+                study.add_trial(
+                    create_trial(
+                        state=STATES[trial.state],
+                        values=trial.values or None,
+                        params=trial.params,
+                        distributions=search.distributions,
+                        user_attrs={KEPT: trial.kept},
+                        system_attrs=trial.attributes,
+                        intermediate_values=trial.curve,
+                    )
+                )
+            except ValueError as error:
+                raise UsageError(f"trial {trial.number} in {self.path} is corrupt: {error}") from error
+        for name, value in trials[-1].study_attributes.items() if trials else ():
+            study._storage.set_study_system_attr(study._study_id, name, value)
+        return study
+
+    def num_new(self, trials: Sequence[Trial]) -> int:
+        """Return how many trials can still be drawn."""
+        config = self.search.config
+        if len(failed(trials) - self.failed_before) >= MAX_FAILED:
+            return 0
+        left = config.trials - sum(trial.state != "failed" for trial in trials)
+        return max(min(left, int(min(self.search.num_points - len(self._used(trials)), config.trials))), 0)
+
+    def ask(self) -> Task | None:
+        """Draw a trial and return its run; None if there are enough."""
+        while self.num_new(trials := self.trials):
+            study, number = self.study(trials), len(trials)
+            point, config = draw(self.search, study, self._used(trials))
+            name = signature(config)
+            trial = Trial(
+                number=number,
+                run=name,
+                params=dict(point),
+                after=RunFolder(self.runs_dir, name).num_attempts,
+                attributes=study.get_trials(deepcopy=False)[number].system_attrs,
+                study_attributes=study._storage.get_study_system_attrs(study._study_id),
+            )
+            if create_json(file_of(self.path, number, DRAWN), asdict(trial)):
+                return Task(name, config, trial.after, number)
+        return None
+
+    def task(self, trial: Trial) -> Task:
+        return Task(trial.run, self.search.run(trial.params), trial.after, trial.number)
+
+    def settle(self, lost: Collection[str] = ()) -> list[Trial]:
+        """Record the results of the trials whose runs are over, and return all trials.
+
+        Args:
+            lost: names of runs that are over though they do not say so, because their workers died repeatedly.
+        """
+        entries = index.read(self.runs_dir)  # first, so that a trial has all that its finished run has reported
+        for trial in running(self.trials):
+            entry = entries.get(trial.run)
+            is_over = trial.run in lost or (entry is not None and entry.state == "done")
+            if entry is not None and entry.state in ("idle", "failed"):
+                is_over = is_over or self.task(trial).is_over(entry, self.runs_dir)
+            if is_over:
+                self.end(self._over(trial))
+        return self.trials
+
+    def end(self, trial: Trial) -> None:
+        """Record how a trial ended. If another process did, nothing changes."""
+        if self._is_read_only or create_json(file_of(self.path, trial.number, ENDED), asdict(trial)):
+            self._ended[trial.number] = trial
+
+    def report(self, task: Task, row: Mapping[str, Any]) -> bool:
+        """Record a point of the curve of a trial. Return True if the pruner ends it there, which is recorded too."""
+        trials, number, steps = self.trials, task.trial or 0, task.config.curve_steps
+        point = steps.index(row["step"])
+        curve = {point: self.search.sign * row[str(self.search.curve)]} | trials[number].curve
+        trials[number] = replace(trials[number], curve=dict(sorted(curve.items())))
+        study = self.study(trials)
+        is_last = point == len(steps) - 1
+        is_pruned = not is_last and study.pruner.prune(study, study.get_trials(deepcopy=False)[number])
+        seen = study.get_trials(deepcopy=False)[number]
+        trial = replace(trials[number], attributes=seen.system_attrs, kept=seen.user_attrs[KEPT])
+        write_json(file_of(self.path, number, CURVE), asdict(trial))
+        if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
+            self.end(replace(trial, state="pruned", spent=_spent([row])))
+        return is_pruned
+
+    def show_winners(self, runs: list[str]) -> None:
+        """Record the runs that confirm the winner, for displays."""
+        if not self._is_read_only and read_winners(self.path) != runs:
+            write_json(self.path / WINNERS, runs)
+
+    def _over(self, trial: Trial) -> Trial:
+        """Return a trial with what its run has recorded; one that diverged counts as pruned, since that is a result."""
+        run, search = RunFolder(self.runs_dir, trial.run), self.search
+        if run.is_done and (problem := run.problem()):
+            return replace(trial, state="failed", note=problem)
+        rows = run.rows()
+        trial = replace(trial, spent=_spent(rows))
+        if not run.is_done:
+            failure = run.failure()
+            has_diverged = failure is not None and failure.cause == "not finite"
+            note = "" if failure is None else f"{failure.cause}: {failure.message}"
+            return replace(trial, state="pruned" if has_diverged else "failed", note=note)
+        result = run.result()
+        trial = replace(trial, spent=trial.spent | {"seconds": result["seconds"]})  # with those of the evaluation
+        measured = {name: one["value"] for name, one in result["metrics"].items()}
+        values: dict[str, Any] = {
+            name: measured.get(name, result.get(name)) for name in search.metrics
+        }  # a cost is no metric
+        if missing := [name for name, value in values.items() if value is None]:
+            return replace(trial, state="failed", note=f"its run has no {', '.join(missing)}")
+        column = str(search.curve)
+        found = {row["step"]: search.sign * row[column] for row in rows if row.get(column) is not None}
+        steps = enumerate(self.task(trial).config.curve_steps)
+        curve = {point: found[step] for point, step in steps if point and step in found} | trial.curve
+        return replace(trial, state="finished", values=tuple(values.values()), curve=curve)
+
+    def _used(self, trials: Sequence[Trial]) -> set[str]:
+        """Return the names of the runs that no further trial can have."""
+        return {trial.run for trial in trials if trial.number not in self.failed_before}
+
+    def _check_definition(self) -> None:
+        """Write the definition of a new search; refuse one that differs from that of the folder."""
+        path, new = self.path / DEFINITION, self.search.definition()
+        if (journal := self.path.with_name(f"{self.path.name}.journal")).exists():
+            raise UsageError(
+                f"{journal} has the trials of an older version, which only that version can continue; move it away to"
+                " search again"
+            )
+        if not self._is_read_only:
+            self.path.mkdir(parents=True, exist_ok=True)
+            create_json(path, new)
+        old = read_object(path) if path.exists() else new
+        if differ := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
+            told = [key for key in differ if not key.startswith(ARM)] or differ  # another base run changes all arms
+            changed = (f"{key} was {json.dumps(old.get(key))} and is {json.dumps(new.get(key))}" for key in told)
+            raise UsageError(
+                f"{self.path} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
+                " sweep.suffix=, or move the folder away"
+            )
+
+
+def _spent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what a run has cost by its rows."""
+    last = rows[-1] if rows else {}
+    return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": last.get("seconds", 0.0)}
+
+
+def running(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.state == "running"]
+
+
+def failed(trials: Sequence[Trial]) -> frozenset[int]:
+    return frozenset(trial.number for trial in trials if trial.state == "failed")
