@@ -76,9 +76,7 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
     from sweeps.search.optimizers import given
 
     try:
-        config: SearchConfig = checked(
-            "search", SearchConfig, {**values, **given("sampler", values), **given("pruner", values)}
-        )
+        config: SearchConfig = checked("search", SearchConfig, given(values))
     except UsageError as error:
         raise UsageError(str(error).replace("search: ", "search.", 1)) from error
     return config

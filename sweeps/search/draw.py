@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
@@ -32,8 +32,7 @@ def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Po
         UsageError: the sampler draws nothing but points that cannot exist.
     """
     config = search.config
-    number = study.ask().number
-    trial = study.trials[number]
+    trial = _next(study)
     if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
         return search.baseline, run
     seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
@@ -59,13 +58,18 @@ def check_sampler(search: Search) -> None:
     config = search.config
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=search.directions)
-    study.ask()
     sampler = sampler_of(config.sampler, config.sampler_args, seed=config.seed, first_seed=config.seed)
     try:
-        _drawn(search, study, sampler, study.trials[0])
+        _drawn(search, study, sampler, _next(study))
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         space = ", ".join(search.study.design.space)
         raise UsageError(f"search.sampler={config.sampler} cannot draw {space}: {error}") from error
+
+
+def _next(study: optuna.Study) -> FrozenTrial:
+    """Add a trial without a point to a study, and return it."""
+    study.add_trial(create_trial(state=TrialState.RUNNING))
+    return study.trials[-1]
 
 
 def _drawn(

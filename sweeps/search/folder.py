@@ -7,6 +7,7 @@ on it.
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +18,14 @@ from optuna.trial import TrialState, create_trial
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import create_json, read_object, write_json
+from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
 from sweeps.search.draw import draw
-from sweeps.search.optimizers import KEPT, pruner_of
+from sweeps.search.optimizers import pruner_of
 from sweeps.search.space import ARM, Search
-from sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, read_trials, read_winners
+from sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, in_state, read_trials, read_winners
 from sweeps.tasks import Task
 
 STATES = {
@@ -76,14 +77,8 @@ class SearchFolder:
         Raises:
             UsageError: Optuna refuses them.
         """
-        search = self.search
-        num_points = len(search.base.curve_steps) - 1
-        study = optuna.create_study(
-            study_name=search.name,  # Optuna's Hyperband draws a trial's bracket from it
-            directions=search.directions,
-            sampler=optuna.samplers.RandomSampler(),  # a point is drawn by ``draw``
-            pruner=pruner_of(search.pruner, search.config.pruner_args, num_points, search.noise),
-        )
+        # Optuna's Hyperband draws a trial's bracket from the name.
+        study = optuna.create_study(study_name=self.search.name, directions=self.search.directions)
         for trial in trials:
             try:
                 study.add_trial(
@@ -91,8 +86,7 @@ class SearchFolder:
                         state=STATES[trial.state],
                         values=trial.values or None,
                         params=trial.params,
-                        distributions=search.distributions,
-                        user_attrs={KEPT: trial.kept},
+                        distributions=self.search.distributions,
                         system_attrs=trial.attributes,
                         intermediate_values=trial.curve,
                     )
@@ -106,9 +100,10 @@ class SearchFolder:
     def num_new(self, trials: Sequence[Trial]) -> int:
         """Return how many trials can still be drawn."""
         config = self.search.config
-        if len(failed(trials) - self.failed_before) >= MAX_FAILED:
+        failed = {trial.number for trial in in_state(trials, "failed")}
+        if len(failed - self.failed_before) >= MAX_FAILED:
             return 0
-        left = config.trials - sum(trial.state != "failed" for trial in trials)
+        left = config.trials - len(trials) + len(failed)
         return max(min(left, int(min(self.search.num_points - len(self._used(trials)), config.trials))), 0)
 
     def ask(self) -> Task | None:
@@ -132,21 +127,11 @@ class SearchFolder:
     def task(self, trial: Trial) -> Task:
         return Task(trial.run, self.search.run(trial.params), trial.after, trial.number)
 
-    def settle(self, lost: Collection[str] = ()) -> list[Trial]:
-        """Record the results of the trials whose runs are over, and return all trials.
-
-        Args:
-            lost: names of runs that are over though they do not say so, because their workers died repeatedly.
-        """
-        entries = index.read(self.runs_dir)  # first, so that a trial has all that its finished run has reported
-        for trial in running(self.trials):
-            entry = entries.get(trial.run)
-            is_over = trial.run in lost or (entry is not None and entry.state == "done")
-            if entry is not None and entry.state in ("idle", "failed"):
-                is_over = is_over or self.task(trial).is_over(entry, self.runs_dir)
-            if is_over:
+    def settle(self, over: Collection[str]) -> None:
+        """Record how the trials of these runs have ended."""
+        for trial in in_state(self.trials, "running"):
+            if trial.run in over:
                 self.end(self._over(trial))
-        return self.trials
 
     def end(self, trial: Trial) -> None:
         """Record how a trial ended. If another process did, nothing changes."""
@@ -154,20 +139,37 @@ class SearchFolder:
             self._ended[trial.number] = trial
 
     def report(self, task: Task, row: Mapping[str, Any]) -> bool:
-        """Record a point of the curve of a trial. Return True if the pruner ends it there, which is recorded too."""
-        trials, number, steps = self.trials, task.trial or 0, task.config.curve_steps
-        point = steps.index(row["step"])
-        curve = {point: self.search.sign * row[str(self.search.curve)]} | trials[number].curve
-        trials[number] = replace(trials[number], curve=dict(sorted(curve.items())))
+        """Record a row of a trial's run if it has a point of the curve.
+
+        Returns:
+            True if the pruner ends the trial there, which is recorded too.
+        """
+        if not (points := self._curve(task.config, [row])):
+            return False
+        trials, number, search = self.trials, task.trial or 0, self.search
+        trial = trials[number] = replace(trials[number], curve=trials[number].curve | points)
         study = self.study(trials)
-        is_last = point == len(steps) - 1
-        is_pruned = not is_last and study.pruner.prune(study, study.get_trials(deepcopy=False)[number])
-        seen = study.get_trials(deepcopy=False)[number]
-        trial = replace(trials[number], attributes=seen.system_attrs, kept=seen.user_attrs[KEPT])
+        pruner = pruner_of(search.pruner, search.config.pruner_args, len(search.base.curve_steps) - 1)
+        is_last = row["step"] == task.config.curve_steps[-1]
+        is_pruned = not is_last and pruner.prune(study, study.get_trials(deepcopy=False)[number])
+        if is_pruned and (kept := self._within_noise(trials, trial)):
+            trial, is_pruned = replace(trial, kept=kept), False
+        trial = replace(trial, attributes=study.get_trials(deepcopy=False)[number].system_attrs)
         write_json(file_of(self.path, number, CURVE), asdict(trial))
         if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
             self.end(replace(trial, state="pruned", spent=_spent([row])))
         return is_pruned
+
+    def _within_noise(self, trials: Sequence[Trial], trial: Trial) -> str:
+        """Return where a trial is within the noise of the best one, at its last point; empty if it is not."""
+        point, sign = max(trial.curve), 1 if self.search.directions[0] == "minimize" else -1
+        values = [sign * one.curve[point] for one in trials if point in one.curve]
+        worse = sign * trial.curve[point] - min((value for value in values if not math.isnan(value)), default=math.nan)
+        noise = self.search.noise.get(point)
+        if noise is None or not worse <= noise:  # nan is outside
+            return ""
+        behind = f"where it is {worse:.2g} worse than the best"
+        return f"not pruned at point {point}, {behind}: within the noise, {noise:.2g}"
 
     def show_winners(self, runs: list[str]) -> None:
         """Record the runs that confirm the winner, for displays."""
@@ -189,16 +191,18 @@ class SearchFolder:
         result = run.result()
         trial = replace(trial, spent=trial.spent | {"seconds": result["seconds"]})  # with those of the evaluation
         measured = {name: one["value"] for name, one in result["metrics"].items()}
-        values: dict[str, Any] = {
-            name: measured.get(name, result.get(name)) for name in search.metrics
-        }  # a cost is no metric
-        if missing := [name for name, value in values.items() if value is None]:
+        # A cost is no metric.
+        values: dict[str, Any] = {name: measured.get(name, result.get(name)) for name in search.metrics}
+        if missing := [name for name, value in values.items() if value is None or math.isnan(value)]:
             return replace(trial, state="failed", note=f"its run has no {', '.join(missing)}")
-        column = str(search.curve)
-        found = {row["step"]: search.sign * row[column] for row in rows if row.get(column) is not None}
-        steps = enumerate(self.task(trial).config.curve_steps)
-        curve = {point: found[step] for point, step in steps if point and step in found} | trial.curve
+        curve = trial.curve | self._curve(self.task(trial).config, rows)
         return replace(trial, state="finished", values=tuple(values.values()), curve=curve)
+
+    def _curve(self, config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+        """Return the points of the curve in these rows, without the one before training."""
+        column = self.search.curve or ""
+        values = {row["step"]: self.search.sign * row[column] for row in rows if row.get(column) is not None}
+        return {point: values[step] for point, step in enumerate(config.curve_steps) if point and step in values}
 
     def _used(self, trials: Sequence[Trial]) -> set[str]:
         """Return the names of the runs that no further trial can have."""
@@ -212,7 +216,7 @@ class SearchFolder:
                 f"{journal} has the trials of an older version, which only that version can continue; move it away to"
                 " search again"
             )
-        if not self._is_read_only:
+        if not (self._is_read_only or path.exists()):
             self.path.mkdir(parents=True, exist_ok=True)
             create_json(path, new)
         old = read_object(path) if path.exists() else new
@@ -229,11 +233,3 @@ def _spent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return what a run has cost by its rows."""
     last = rows[-1] if rows else {}
     return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": last.get("seconds", 0.0)}
-
-
-def running(trials: Sequence[Trial]) -> list[Trial]:
-    return [trial for trial in trials if trial.state == "running"]
-
-
-def failed(trials: Sequence[Trial]) -> frozenset[int]:
-    return frozenset(trial.number for trial in trials if trial.state == "failed")

@@ -6,14 +6,12 @@ points when several workers draw from it.
 """
 
 import inspect
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna import pruners, samplers
-from optuna.trial import FrozenTrial
 
 from aimv2.base.errors import UsageError, unknown
 from sweeps.search.config import AUTO, NO_PRUNER
@@ -21,7 +19,6 @@ from sweeps.search.config import AUTO, NO_PRUNER
 NOT_USABLE = ("Base", "Grid", "PartialFixed", "Patient")  # prefixes of interfaces, and of those that need an object
 PLAIN = (bool, int, float, str, type(None))  # types of arguments that a command line can give
 MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
-KEPT = "kept"  # attribute of a trial: where it was not pruned, because it was within the noise
 REDUCTION = 2  # at each rung of successive halving, one in so many trials continues
 # Short names that the field uses, and our searches have used.
 USUAL_NAMES = {"nsgaii": "nsga2", "nsgaiii": "nsga3", "successivehalving": "asha", "nop": NO_PRUNER}
@@ -38,18 +35,19 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _by_name(module: Any, ending: str) -> dict[str, type[Any]]:
-    """Return the classes of a module of Optuna that have such an ending, by their short names."""
-    names = [name for name in module.__all__ if name.endswith(ending) and not name.startswith(NOT_USABLE)]
-    return {_short(name, ending): getattr(module, name) for name in names}
+def _by_name(key: str, module: Any) -> dict[str, type[Any]]:
+    """Return the classes of a module of Optuna, ``samplers`` or ``pruners``, by their short names."""
+    names = [name for name in module.__all__ if name.endswith(key.capitalize()) and not name.startswith(NOT_USABLE)]
+    return {_short(key, name): getattr(module, name) for name in names}
 
 
-def _short(name: str, ending: str) -> str:
+def _short(key: str, name: str) -> str:
+    ending = key.capitalize()
     short = name.removesuffix(ending).lower() if name.endswith(ending) else name
     return USUAL_NAMES.get(short, short)
 
 
-SAMPLERS, PRUNERS = _by_name(samplers, "Sampler"), _by_name(pruners, "Pruner")
+CLASSES = {"sampler": _by_name("sampler", samplers), "pruner": _by_name("pruner", pruners)}
 
 
 def arguments_of(key: str, name: str) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def arguments_of(key: str, name: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such class.
     """
-    classes, short = SAMPLERS if key == "sampler" else PRUNERS, _short(name, key.capitalize())
+    classes, short = CLASSES[key], _short(key, name)
     if key == "pruner" and short == AUTO:
         return {}
     if short not in classes:
@@ -71,21 +69,23 @@ def arguments_of(key: str, name: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, PLAIN)} | dict(DEFAULTS.get(short, {}))
 
 
-def given(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the short name of a class, and its arguments that are not the defaults, as fields of a search.
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a search with the short names of classes, and only arguments that are not the defaults.
 
     Raises:
         UsageError: there is no such class, or it refuses its arguments.
     """
-    defaults, own = arguments_of(key, str(values[key])), f"{key}_args"
-    name, changed = _short(str(values[key]), key.capitalize()), {}
-    if defaults:
-        changed = {one: value for one, value in values[own].items() if value != defaults[one]}
+    found = dict(values)
+    for key in CLASSES:
+        defaults, own, name = arguments_of(key, str(values[key])), f"{key}_args", _short(key, str(values[key]))
+        changed = {one: value for one, value in values[own].items() if defaults and value != defaults[one]}
         try:
-            _made(SAMPLERS if key == "sampler" else PRUNERS, name, changed)
+            if defaults:
+                _made(key, name, changed)
         except (TypeError, ValueError) as error:
             raise UsageError(f"search.{key}={name}: {error}; its arguments are keys of search.{own}") from error
-    return {key: name, own: changed}
+        found |= {key: name, own: changed}
+    return found
 
 
 def sampler_of(name: str, arguments: Mapping[str, Any], *, seed: int, first_seed: int) -> samplers.BaseSampler:
@@ -95,48 +95,20 @@ def sampler_of(name: str, arguments: Mapping[str, Any], *, seed: int, first_seed
         seed: for this draw.
         first_seed: of the search, for a sequence that all draws continue.
     """
-    sampler: samplers.BaseSampler = _made(SAMPLERS, name, arguments, seed=first_seed if name == "qmc" else seed)
+    sampler: samplers.BaseSampler = _made("sampler", name, arguments, seed=first_seed if name == "qmc" else seed)
     return sampler
 
 
-class OutsideNoise(pruners.BasePruner):
-    """Prunes as another pruner does, but no trial whose last value is within the noise of the best one there.
-
-    Args:
-        noise: differences that two equal runs can have, by the number of the point; points that it lacks have none.
-    """
-
-    def __init__(self, pruner: pruners.BasePruner, noise: Mapping[int, float]) -> None:
-        self._pruner = pruner
-        self._noise = noise
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        point = trial.last_step
-        if point is None or not self._pruner.prune(study, trial):
-            return False
-        trials = study.get_trials(deepcopy=False)
-        values = [one.intermediate_values[point] for one in trials if point in one.intermediate_values]
-        sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-        best = min((sign * value for value in values if not math.isnan(value)), default=math.nan)
-        worse = sign * trial.intermediate_values[point] - best
-        if point not in self._noise or not worse <= self._noise[point]:  # nan is outside
-            return True
-        note = f"not pruned at point {point}, where it is {worse:.2g} worse than the best: within the noise"
-        study._storage.set_trial_user_attr(trial._trial_id, KEPT, f"{note}, {self._noise[point]:.2g}")
-        return False
+def pruner_of(name: str, arguments: Mapping[str, Any], num_points: int) -> pruners.BasePruner:
+    """Return a pruner of trials that report ``num_points`` points of their held-out curve."""
+    pruner: pruners.BasePruner = _made("pruner", name, arguments, max_resource=max(num_points, MIN_POINTS))
+    return pruner
 
 
-def pruner_of(
-    name: str, arguments: Mapping[str, Any], num_points: int, noise: Mapping[int, float]
-) -> pruners.BasePruner:
-    """Return a pruner of trials that report ``num_points`` points of their held-out curve, with this noise."""
-    return OutsideNoise(_made(PRUNERS, name, arguments, max_resource=max(num_points, MIN_POINTS)), noise)
-
-
-def _made(classes: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any], **values: Any) -> Any:
+def _made(key: str, name: str, arguments: Mapping[str, Any], **values: Any) -> Any:
     """Return an object of a class with these arguments and our defaults, and those of the values that it has."""
-    known = inspect.signature(classes[name]).parameters
+    known = inspect.signature(CLASSES[key][name]).parameters
     own = {key: value for key, value in values.items() if key in known}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return classes[name](**{**own, **DEFAULTS.get(name, {}), **arguments})
+        return CLASSES[key][name](**{**own, **DEFAULTS.get(name, {}), **arguments})

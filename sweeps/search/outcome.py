@@ -16,9 +16,9 @@ from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
 from analysis.evidence.searches import VERSION, path_of
 from sweeps.search.config import with_arguments
-from sweeps.search.folder import SearchFolder, failed
+from sweeps.search.folder import SearchFolder
 from sweeps.search.space import SPLIT, Search, described
-from sweeps.search.trials import Trial
+from sweeps.search.trials import Trial, in_state
 
 
 def winner(folder: SearchFolder, trials: Sequence[Trial]) -> Trial | None:
@@ -45,12 +45,13 @@ def winner_cells(folder: SearchFolder, trials: Sequence[Trial]) -> list[Cell]:
 def is_complete(folder: SearchFolder) -> bool:
     """True if as many trials are finished or pruned as requested, and one of them is the winner."""
     trials = folder.trials
-    return _num_ended(trials) >= folder.search.num_trials and winner(folder, trials) is not None
+    num_ended = len(in_state(trials, "finished", "pruned"))
+    return num_ended >= folder.search.num_trials and winner(folder, trials) is not None
 
 
 def finish(folder: SearchFolder, request: Request, console: Console) -> list[Cell]:
     """Print the outcome, write the file that the report reads, and request the winner's runs, which are returned."""
-    search, trials = folder.search, folder.settle()
+    search, trials = folder.search, folder.trials
     print_outcome(folder, trials, console)
     found, cells, values = winner(folder, trials), winner_cells(folder, trials), to_json(folder, trials)
     if found is not None and cells:
@@ -131,7 +132,8 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Console) -> None:
     """Print why trials have no result, and the front or the winner. The report lists all trials."""
-    search, num_ended, num_failed = folder.search, _num_ended(trials), len(failed(trials))
+    search = folder.search
+    num_ended, num_failed = len(in_state(trials, "finished", "pruned")), len(in_state(trials, "failed"))
     for trial in trials:
         if trial.note:
             text = f"trial {trial.number}, {trial.state}: {trial.note}; python sweeps/manage.py logs {trial.run}"
@@ -150,14 +152,10 @@ def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Consol
         console.print("no trial has finished, so there is no winner", style="red")
         return
     measured = ", ".join(f"{name} {value:.4g}" for name, value in zip(search.metrics, found.values, strict=True))
-    best = f"best of {sum(trial.state == 'finished' for trial in trials)} finished: trial {found.number}"
+    best = f"best of {len(in_state(trials, 'finished'))} finished: trial {found.number}"
     if winner_cells(folder, trials):
         seeds = ", ".join(map(str, search.seeds))
         text = f"{best}, {described(found.params)}, with {measured}. The report compares it with the baseline on seeds"
         console.print(f"{text} {seeds}, which no trial has seen", soft_wrap=True)
     else:
         console.print(f"{best}, the baseline itself, so there is nothing to confirm", soft_wrap=True)
-
-
-def _num_ended(trials: Sequence[Trial]) -> int:
-    return sum(trial.state in ("finished", "pruned") for trial in trials)

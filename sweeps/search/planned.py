@@ -14,10 +14,10 @@ from sweeps.executors.base import Executor
 from sweeps.plan import Plan
 from sweeps.plan_display import price_of, print_study
 from sweeps.search.config import NO_PRUNER, folder_of, with_arguments
-from sweeps.search.folder import SearchFolder, failed
+from sweeps.search.folder import SearchFolder
 from sweeps.search.outcome import winner_cells
 from sweeps.search.space import SPLIT, Search
-from sweeps.search.trials import trials_of
+from sweeps.search.trials import in_state, trials_of
 from sweeps.search.work import SearchTasks, SearchWork
 
 
@@ -41,11 +41,11 @@ class PlannedSearch:
         plan = Plan(request.folder, request.cells, self.runs_dir)
         plan.check_finished(set(plan.remaining()) if is_new else ())  # trials read the same data
         folder = SearchFolder(self.search, self.runs_dir, is_read_only=self.is_dry_run)
-        trials = folder.settle()
-        # Runs and trials that failed before this launch are tried once more.
-        folder.failed_before = failed(trials)
         tasks = SearchTasks(folder, plan.work(plan.runs).tasks)
-        found = winner_cells(folder, trials)
+        tasks.open_tasks()  # records the trials that are over
+        # Runs and trials that failed before this launch are tried once more.
+        folder.failed_before = frozenset(trial.number for trial in in_state(folder.trials, "failed"))
+        found = winner_cells(folder, folder.trials)
         tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in found}
         now = tasks.open_tasks()
         return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)

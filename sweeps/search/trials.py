@@ -7,7 +7,7 @@ ended. The last of them has all there is. The first and the last are created onc
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
@@ -90,6 +90,10 @@ def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
     return trial
 
 
+def in_state(trials: Iterable[Trial], *states: State) -> list[Trial]:
+    return [trial for trial in trials if trial.state in states]
+
+
 def trials_of(runs_dir: Path, name: str) -> Trials:
     """Return the trials of the search with this name, which may not exist, for displays.
 
@@ -99,9 +103,8 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     folder = folder_of(runs_dir, name)
     trials, winners = read_trials(folder), read_winners(folder)
     cells = []
-    for trial in trials:
-        if trial.state in ("finished", "running"):
-            cells += _cells(runs_dir / trial.run, ARM, trial.number)
+    for trial in in_state(trials, "finished", "running"):
+        cells += _cells(runs_dir / trial.run, ARM, trial.number)
     for run in winners:
         cells += _cells(runs_dir / run, WINNER)
     count = Counter(trial.state for trial in trials)

@@ -15,10 +15,10 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
-from sweeps.search.folder import SearchFolder, running
+from sweeps.search.folder import SearchFolder
 from sweeps.search.outcome import finish, is_complete, winner_cells
 from sweeps.search.space import Search
-from sweeps.search.trials import trials_of
+from sweeps.search.trials import in_state, trials_of
 from sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
 
 
@@ -33,8 +33,7 @@ class TrialFollower(Follower):
 
     def on_rows(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
-            is_point = row["step"] in self._task.config.curve_steps[1:] and self._folder.search.curve in row
-            if is_point and not self.is_stopped:
+            if not self.is_stopped:
                 try:
                     self.is_stopped = self._folder.report(self._task, row)
                 except (UsageError, RuntimeError, OSError, IndexError) as error:  # these must not fail the run
@@ -61,10 +60,10 @@ class SearchTasks(TaskList):
         self.after: Mapping[str, int] = {}
 
     def open_tasks(self) -> OpenTasks:
-        """As of other tasks; a free task without a name is a trial to be drawn."""
+        """As of other tasks; a free task without a name is a trial to be drawn. Trials that are over are recorded."""
         folder, others = self.folder, dict(self._others)
-        trials = folder.settle()
-        num_new, own = folder.num_new(trials), [folder.task(trial) for trial in running(trials)]
+        trials = folder.trials
+        num_new, own = folder.num_new(trials), [folder.task(trial) for trial in in_state(trials, "running")]
         if not num_new and not own:
             found = winner_cells(folder, trials)
             folder.show_winners([cell.name for cell in found])
@@ -72,13 +71,13 @@ class SearchTasks(TaskList):
                 others.setdefault(cell.name, Task(cell.name, cell.config, self.after.get(cell.name, 0)))
         self._tasks = [*own, *others.values()]
         now = super().open_tasks()
-        if lost := {task.name for task in own} - {task.name for task in (*now.free, *now.unsure, *now.held)}:
-            folder.settle(lost)
+        if over := {task.name for task in own} - {task.name for task in (*now.free, *now.unsure, *now.held)}:
+            folder.settle(over)
             return self.open_tasks()
         now.free.extend(Task("", folder.search.costliest, 0, trial=len(trials)) for _ in range(num_new))
         entries = index.read(self._runs_dir)
-        over = entries.keys() & {trial.run for trial in trials} - {task.name for task in self._tasks}
-        return now._replace(num_attempts=now.num_attempts + sum(entries[run].attempt for run in over))
+        ended = entries.keys() & {trial.run for trial in trials} - {task.name for task in self._tasks}
+        return now._replace(num_attempts=now.num_attempts + sum(entries[run].attempt for run in ended))
 
     def take(self) -> Iterator[Task]:
         """Yield trials that lost their worker, then new ones, then runs that confirm the winner."""
@@ -126,7 +125,9 @@ class SearchWork(Work):
         return trials_of(runs_dir, self.search.name)
 
     def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
-        return finish(SearchFolder(self.search, runs_dir), self.request, console)
+        tasks = self.task_list(runs_dir)
+        tasks.open_tasks()  # records the trials that are over
+        return finish(tasks.folder, self.request, console)
 
     def is_complete(self, runs_dir: Path) -> bool:
         """True if the search has all its trials, and a winner."""

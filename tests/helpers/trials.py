@@ -11,6 +11,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from sweeps.search.config import SearchConfig
 from sweeps.search.space import Search
+from sweeps.search.work import SearchTasks
 
 BOX = latin_hypercube(
     {"recipe": setting("recipe", {})},
@@ -63,3 +64,9 @@ def end_trial(folder, state, task=None, *values, **more):
     task = task or folder.ask()
     folder.end(replace(folder.trials[task.trial], state=state, values=values, **more))
     return task
+
+
+def settle(folder):
+    """Record the trials of a search that are over, as a worker does that looks for tasks; return all trials."""
+    SearchTasks(folder, []).open_tasks()
+    return folder.trials

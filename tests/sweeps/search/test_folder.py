@@ -17,9 +17,9 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search import folder as folder_module
 from sweeps.search.config import MAX_FAILED, folder_of
-from sweeps.search.folder import SearchFolder, failed
+from sweeps.search.folder import SearchFolder
 from tests.helpers.files import files_limited_to
-from tests.helpers.trials import BOX, begin, do, end_trial, search
+from tests.helpers.trials import BOX, begin, do, end_trial, search, settle
 
 LEVELS = tuple("abc")
 GRID = factorial(
@@ -42,7 +42,7 @@ def ask_all(one, runs_dir, count):
     folder = SearchFolder(one, runs_dir)
     while (task := folder.ask()) is not None:
         do(runs_dir, task, content_loss=float(task.trial))
-        folder.settle()
+        settle(folder)
         count.append(task.trial)
 
 
@@ -105,7 +105,7 @@ def test_an_unfinished_trial_keeps_its_run(tiny, tmp_path):
     one = search(tiny, trials=1)
     task = SearchFolder(one, tmp_path).ask()
     again = SearchFolder(one, tmp_path)
-    assert [again.task(trial) for trial in again.settle()] == [task]
+    assert [again.task(trial) for trial in settle(again)] == [task]
     assert again.ask() is None
 
 
@@ -113,7 +113,7 @@ def test_a_run_that_another_sweep_has_done_is_recorded(tiny, tmp_path):
     one = search(tiny, trials=1, metrics=["content_loss", "train_flops"])
     task = SearchFolder(one, tmp_path).ask()
     do(tmp_path, task, content_loss=2.5, train_flops=123)
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, trial.values) == ("finished", (2.5, 123.0))
     assert (trial.spent["samples"], trial.spent["flops"]) == (16, 123)
 
@@ -126,7 +126,7 @@ def rows(num_steps=3):
 def test_the_curve_of_a_run_of_another_study_is_recorded(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=2.5, rows=rows())
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert trial.curve == {1: 3.0}, "the curve has the points 0 and 1, after the last step"
 
 
@@ -137,7 +137,7 @@ def test_a_folder_that_is_only_read_stays_as_it_is(tiny, tmp_path):
     do(tmp_path, task, content_loss=2.5)
     before = content(tmp_path)
     folder = SearchFolder(one, tmp_path, is_read_only=True)
-    assert [trial.state for trial in folder.settle()] == ["running", "finished"]
+    assert [trial.state for trial in settle(folder)] == ["running", "finished"]
     folder.show_winners(["a run"])
     assert content(tmp_path) == before
     assert states(SearchFolder(one, tmp_path)) == ["running", "running"]
@@ -150,7 +150,7 @@ def test_a_run_that_diverges_is_a_result_and_one_that_fails_is_not(tiny, tmp_pat
     with begin(tmp_path, task) as attempt:
         attempt.fail(Failure(cause, "a test"), "")
     folder = SearchFolder(one, tmp_path)
-    (trial,) = folder.settle()
+    (trial,) = settle(folder)
     assert (trial.state, trial.note) == (state, f"{cause}: a test")
     assert folder.num_new([trial]) == num_left
 
@@ -174,19 +174,19 @@ def test_a_point_that_failed_in_an_earlier_launch_is_drawn_again_in_a_finite_spa
     ask_all(one, tmp_path, drawn)
     assert drawn == list(range(1, 9)), "this launch tries no point twice"
     folder = SearchFolder(one, tmp_path)
-    assert folder.num_new(folder.settle()) == 0
-    folder = SearchFolder(one, tmp_path, failed_before=failed(folder.trials))
+    assert folder.num_new(settle(folder)) == 0
+    folder = SearchFolder(one, tmp_path, failed_before=[0])
     again = folder.ask()
     assert (again.trial, again.name, again.after) == (9, lost.name, 1)
     do(tmp_path, again, content_loss=1.0)
-    assert [trial.state for trial in folder.settle()] == ["failed"] + ["finished"] * 9
+    assert [trial.state for trial in settle(folder)] == ["failed"] + ["finished"] * 9
     assert folder.ask() is None
 
 
 def test_a_result_without_the_metric_is_a_failure(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), caption_loss=2.5)
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, trial.note) == ("failed", "its run has no content_loss")
 
 
@@ -195,7 +195,7 @@ def test_a_garbage_result_is_a_failure(tiny, tmp_path):
     task = SearchFolder(one, tmp_path).ask()
     do(tmp_path, task, content_loss=1.0)
     (path := tmp_path / task.name / "result.json").write_text("garbage")
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, trial.note.startswith(f"{path} is not the result of a run")) == ("failed", True)
 
 
@@ -222,10 +222,10 @@ def test_a_full_disk_loses_no_trial(tiny, tmp_path):
         do(tmp_path, folder.ask(), content_loss=float(number))
         before = content(path)
         with pytest.raises(OSError, match=r"No space left|File too large"), files_limited_to(number * 50):
-            folder.settle()
+            settle(folder)
         assert content(path) == before
         assert states(SearchFolder(one, tmp_path, is_read_only=True)) == ["finished"] * number + ["running"]
-        folder.settle()
+        settle(folder)
     assert states(folder) == ["finished"] * 4
     assert folder.ask() is None
 
@@ -290,7 +290,7 @@ def test_garbage_in_a_file_is_one_sentence(tiny, tmp_path, name, text):
     end_trial(folder, "pruned")
     path.write_bytes(text)
     with pytest.raises(UsageError, match="a_search") as caught:
-        (again := SearchFolder(one, tmp_path)).settle(), again.show_winners(["a run"])
+        SearchFolder(one, tmp_path).show_winners([str(number) for number in settle(SearchFolder(one, tmp_path))])
     assert str(path if name != "search.json" or text[1:2] != b'"' else path.parent) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -342,9 +342,9 @@ def test_trials_of_another_process_are_left_to_it(tiny, tmp_path):
     one = search(tiny, trials=1)
     task = SearchFolder(one, tmp_path).ask()
     with begin(tmp_path, task):
-        assert SearchFolder(one, tmp_path).settle()[0].state == "running"
+        assert settle(SearchFolder(one, tmp_path))[0].state == "running"
     assert (tmp_path / "index" / Entry("idle", 1).name(task.name)).exists()
-    assert SearchFolder(one, tmp_path).settle()[0].state == "running", "it was interrupted, and can be resumed"
+    assert settle(SearchFolder(one, tmp_path))[0].state == "running", "it was interrupted, and can be resumed"
 
 
 def test_optuna_sees_the_trials(tiny, tmp_path):

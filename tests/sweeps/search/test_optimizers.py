@@ -3,18 +3,34 @@
 import math
 from dataclasses import replace
 
-import optuna
 import pytest
 
 from aimv2.base.errors import UsageError
 from sweeps.search.config import AUTO
 from sweeps.search.draw import check_sampler
 from sweeps.search.folder import SearchFolder
-from sweeps.search.optimizers import KEPT, SAMPLERS, pruner_of
+from sweeps.search.optimizers import CLASSES
+from sweeps.search.outcome import to_json
+from sweeps.search.space import EQUAL_SD
 from tests.helpers.marks import exhaustive
-from tests.helpers.trials import BOX, do, end_trial, search
+from tests.helpers.trials import BOX, do, end_trial, search, settle
 
 NUM_TRIALS = 18
+
+
+@pytest.fixture
+def long(tiny):
+    """A run of nine steps with a curve of ten points."""
+    return replace(tiny, budget=replace(tiny.budget, samples=72), evaluation=replace(tiny.evaluation, curve_points=10))
+
+
+def row(step, value):
+    return {"step": step, "samples": 8 * step, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": value}
+
+
+def with_noise(one, noise):
+    """Return a search whose trials can differ by so much, in 95 % of cases, at the first point of their curve."""
+    return replace(one, curves={"held_out_caption_loss": {8: noise / EQUAL_SD}})
 
 
 def loss(point):
@@ -37,7 +53,7 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
         assert 0 <= point["objective.pixel_weight"] <= 1
         assert 1e-4 <= point["optimizer.peak_lr"] <= 1e-2
         assert do(tmp_path, task, content_loss=loss(point))
-        folder.settle()
+        settle(folder)
     assert folder.ask() is None
     assert len({tuple(trial.params.values()) for trial in folder.trials}) == NUM_TRIALS
     losses = [trial.values[0] for trial in folder.trials]
@@ -45,14 +61,14 @@ def test_each_sampler_that_learns_descends_in_a_box(tiny, tmp_path, sampler):
     assert sum(losses[NUM_TRIALS // 2 :]) < sum(losses[: NUM_TRIALS // 2]), "later trials are better"
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", CLASSES["sampler"])
 def test_each_sampler_of_optuna_draws_every_point_of_a_finite_space_once(tiny, tmp_path, sampler):
     one = search(tiny, sweep="norm_ffn", sampler=sampler, trials=9)
     check_sampler(one)
     folder = SearchFolder(one, tmp_path)
     while (task := folder.ask()) is not None:
         do(tmp_path, task, **dict.fromkeys(one.metrics, float(task.trial)))
-        folder.settle()
+        settle(folder)
     assert {trial.run for trial in folder.trials} == set(one.points)
     assert len(folder.trials) == len(one.points) == 4
 
@@ -68,14 +84,11 @@ def test_a_sampler_that_cannot_draw_from_a_space_is_refused(tiny):
     "name",
     [AUTO, "none", *map(exhaustive, ("hyperband", "median", "wilcoxon"))],
 )
-def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
-    long = replace(tiny, budget=replace(tiny.budget, samples=72), evaluation=replace(tiny.evaluation, curve_points=10))
+def test_a_trial_that_falls_behind_is_pruned(long, tmp_path, name):
     folder = SearchFolder(search(long, trials=12, pruner=name), tmp_path)
-    costs = {"samples": 8, "train_flops": 1, "seconds": 1.0}
 
     def is_stopped(task, level):
-        rows = [{"step": step, "held_out_caption_loss": level + 0.01 * step} | costs for step in range(1, 10)]
-        return any(folder.report(task, row) for row in rows)
+        return any(folder.report(task, row(step, level + 0.01 * step)) for step in range(1, 10))
 
     for _ in range(7):
         task = folder.ask()
@@ -85,32 +98,25 @@ def test_a_trial_that_falls_behind_is_pruned(tiny, tmp_path, name):
     assert folder.trials[-1].state == ("running" if name == "none" else "pruned")
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["minimize", "maximize"])
+@pytest.mark.parametrize("metric", ["content_loss", "probe_object"], ids=["minimize", "maximize"])
 @pytest.mark.parametrize(
     ("behind", "noise", "is_pruned"),
     [(0.004, 0.1, False), (0.099, 0.1, False), (0.101, 0.1, True), (0.004, None, True)],
 )
-def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_noise(behind, noise, is_pruned, sign):
+def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_noise(
+    long, tmp_path, behind, noise, is_pruned, metric
+):
     """The baseline was pruned at a quarter of its training, on thousandths of a nat."""
-    study = optuna.create_study(
-        direction="minimize" if sign > 0 else "maximize",
-        pruner=pruner_of("asha", {}, num_points=4, noise={} if noise is None else {1: noise}),
-    )
-    first, second = study.ask(), study.ask()
-    first.report(sign * 2.0, 1)
-    assert not first.should_prune()
-    second.report(sign * (2.0 + behind), 1)
-    assert second.should_prune() == is_pruned
-    note = study.trials[1].user_attrs.get(KEPT, "")
+    one = search(long, metrics=[metric])
+    folder = SearchFolder(one if noise is None else with_noise(one, noise), tmp_path)
+    assert not folder.report(folder.ask(), row(1, 2.0))
+    assert folder.report(folder.ask(), row(1, 2.0 + behind)) == is_pruned
+    note = folder.trials[1].kept
     assert note.startswith(f"not pruned at point 1, where it is {behind:.2g} worse than the best") != is_pruned
+    assert to_json(folder, folder.trials)["trials"][1]["note"] == note
 
 
-def test_a_value_that_is_no_number_neither_is_the_best_nor_within_the_noise():
-    for noise in ({}, {1: 0.1}):
-        study = optuna.create_study(pruner=pruner_of("asha", {}, num_points=4, noise=noise))
-        trials = [study.ask() for _ in range(3)]
-        for trial, value in zip(trials, (math.nan, 2.0, 5.0), strict=True):
-            trial.report(value, 1)
-        assert not trials[1].should_prune()
-        assert trials[2].should_prune()
-        assert trials[0].should_prune()
+@pytest.mark.parametrize("noise", [None, 0.1])
+def test_a_value_that_is_no_number_neither_is_the_best_nor_within_the_noise(long, tmp_path, noise):
+    folder = SearchFolder(search(long) if noise is None else with_noise(search(long), noise), tmp_path)
+    assert [folder.report(folder.ask(), row(1, value)) for value in (math.nan, 2.0, 5.0)] == [True, False, True]

@@ -12,7 +12,7 @@ from aimv2.base.files import read_json
 from sweeps.search.config import MAX_FAILED
 from sweeps.search.folder import SearchFolder
 from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
-from tests.helpers.trials import do, end_trial, requested, search
+from tests.helpers.trials import do, end_trial, requested, search, settle
 
 
 def test_only_finished_trials_win(tiny, tmp_path):
@@ -30,7 +30,7 @@ def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
     one = search(tiny, trials=1)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
     folder = SearchFolder(one, tmp_path)
-    trials = folder.settle()
+    trials = settle(folder)
     assert winner(folder, trials).number == 0
     assert winner_cells(folder, trials) == []
     console = Console(record=True, width=200)
@@ -45,7 +45,7 @@ def folder(tiny, tmp_path):
     one = search(tiny, trials=5, metrics=["content_loss", "train_flops"], name="loss_weight_test_search")
     for loss, flops in ((3.0, 10), (1.0, 30), (4.0, 20)):
         do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=loss, train_flops=flops)
-        SearchFolder(one, tmp_path).settle()
+        settle(SearchFolder(one, tmp_path))
     found = SearchFolder(one, tmp_path)
     end_trial(found, "pruned", note="not finite: a test")
     end_trial(found, "failed", note="bug: a test")
@@ -123,7 +123,7 @@ def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none
             task = opened.ask()
             loss = float(is_equal or opened.trials[task.trial].params["norm"] == "rms")
             do(folder, task, **dict.fromkeys(one.metrics, loss))
-        found = importances(opened.study(opened.settle()))
+        found = importances(opened.study(settle(opened)))
         assert (found == {}) == is_equal
         assert is_equal or (found["norm"] > 0.9 and sum(found.values()) == pytest.approx(1.0))
 

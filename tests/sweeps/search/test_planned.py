@@ -8,7 +8,7 @@ from ablations.design import latin_hypercube, setting
 from sweeps.executors.local import LocalExecutor
 from sweeps.search.folder import SearchFolder
 from sweeps.search.planned import PlannedSearch
-from tests.helpers.trials import do, requested, search
+from tests.helpers.trials import do, requested, search, settle
 
 BOX = latin_hypercube(
     {"recipe": setting("recipe", {})}, linear={}, log={"optimizer.peak_lr": (1e-4, 1e-2)}, num_points=2
@@ -38,7 +38,7 @@ def test_the_display_counts_trials(tiny, tmp_path):
     one = search(tiny, trials=3)
     do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
     folder = SearchFolder(one, tmp_path)
-    folder.settle()
+    settle(folder)
     folder.ask()
     assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
 

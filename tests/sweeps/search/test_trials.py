@@ -18,7 +18,7 @@ from analysis.evidence.searches import State
 from sweeps.search.folder import SearchFolder
 from sweeps.search.trials import ARM, CURVE, DRAWN, ENDED, Trial, file_of, read_trials, trials_of
 from sweeps.search.work import SearchTasks
-from tests.helpers.trials import begin, do, end_trial, search
+from tests.helpers.trials import begin, do, end_trial, search, settle
 
 
 def test_a_sweep_without_a_search_has_no_trials(tmp_path):
@@ -31,7 +31,7 @@ def test_trials_are_counted_and_their_runs_listed(tiny, tmp_path):
     for _ in range(2):
         do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
     folder = SearchFolder(one, tmp_path)
-    folder.settle()
+    settle(folder)
     running, waiting = folder.ask(), folder.ask()
     with begin(tmp_path, running):
         found = trials_of(tmp_path, one.name)
@@ -50,7 +50,7 @@ def test_another_search_at_the_same_relative_path_is_another_one(tiny, tmp_path,
         monkeypatch.chdir(own)
         for _ in range(number):
             do(Path(), SearchFolder(one, Path()).ask(), content_loss=1.0)
-        SearchFolder(one, Path()).settle()
+        settle(SearchFolder(one, Path()))
         assert trials_of(Path(), one.name).described == f"{number} finished"
 
 

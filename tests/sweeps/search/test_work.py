@@ -23,7 +23,7 @@ from sweeps.search.planned import PlannedSearch
 from sweeps.search.work import SearchTasks, SearchWork
 from sweeps.tasks import Task, read_work, write_work
 from sweeps.worker import Worker
-from tests.helpers.trials import begin, do, end, requested, search
+from tests.helpers.trials import begin, do, end, requested, search, settle
 
 
 def tasks_of(one, runs_dir):
@@ -50,7 +50,7 @@ def test_four_workers_wait_for_nobody(tiny, tmp_path):
                 break
         else:
             ends[worker] = now
-    trials = SearchFolder(one, tmp_path).settle()
+    trials = settle(SearchFolder(one, tmp_path))
     assert len(trials) == 50
     assert {trial.state for trial in trials} == {"finished"}
     # After the last trial only one worker is there to confirm the winner.
@@ -77,7 +77,7 @@ def test_the_winner_is_confirmed_once_all_trials_are_over(tiny, tmp_path):
     for loss in (3.0, 1.0, 2.0):
         task = next(tasks.take())
         assert do(tmp_path, task, content_loss=loss)
-    trials = SearchFolder(one, tmp_path).settle()
+    trials = settle(SearchFolder(one, tmp_path))
     now = tasks.open_tasks()
     assert [task.config.seed for task in now.free] == [0, 1, 0, 1]
     weight = trials[1].params["objective.pixel_weight"]
@@ -203,9 +203,9 @@ def test_a_signal_interrupts_a_trial_and_the_next_launch_resumes_it(long, pairs,
     work = PlannedSearch(one, request, tmp_path).work
     launch_dir = new_launch(tmp_path, "a_search", work.runs)
     assert Worker(work, launch_dir, stop).work().signal == signal.SIGTERM
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, list(trial.curve)) == ("running", [1, 2, 3])
-    (trial,) = train_until_pruned(one, tmp_path, launch_dir).settle()
+    (trial,) = settle(train_until_pruned(one, tmp_path, launch_dir))
     assert (trial.state, list(trial.curve)) == ("finished", list(range(1, 9)))
     run = RunFolder(tmp_path, trial.run)
     assert list(run.metrics()["step"]) == list(range(9))
@@ -222,7 +222,7 @@ def test_a_cancelled_launch_releases_its_trial(long, pairs, tmp_path):
             cancel(launch, [])
 
     Worker(work, launch_dir, stop, interrupts=Interrupts(poll_seconds=0.0)).work()
-    (trial,) = SearchFolder(one, tmp_path).settle()
+    (trial,) = settle(SearchFolder(one, tmp_path))
     assert (trial.state, list(trial.curve)) == ("running", [1, 2, 3])
 
 
