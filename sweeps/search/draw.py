@@ -15,7 +15,9 @@ from aimv2.config.signature import signature
 from sweeps.search.optimizers import sampler_of
 from sweeps.search.space import Point, Search
 
-DRAWS = 20  # of the sampler, for a point that is new; then one of those that are left is drawn at random
+# Draws of the sampler, for a point that is new. Then one of those that are left is drawn at random; without a list of
+# them, no point can exist.
+DRAWS, MAX_DRAWS = 20, 200
 
 
 def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Point, RunConfig]:
@@ -37,14 +39,15 @@ def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Po
         return search.baseline, run
     seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
     sampler = sampler_of(config.sampler, config.sampler_args, seed=seed, first_seed=config.seed)
-    for _ in range(DRAWS):
+    num_draws = MAX_DRAWS if search.points is None else DRAWS
+    for _ in range(num_draws):
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
             run = search.run(point)
             if signature(run) not in used:
                 return point, run
     if search.points is None:
-        raise UsageError(f"{DRAWS} points in a row cannot exist, the last one {point}")
+        raise UsageError(f"{num_draws} points in a row cannot exist, the last one {point}")
     point = search.points[random.Random(seed).choice([name for name in search.points if name not in used])]
     return point, search.run(point)
 

@@ -41,11 +41,11 @@ class PlannedSearch:
         plan = Plan(request.folder, request.cells, self.runs_dir)
         plan.check_finished(set(plan.remaining()) if is_new else ())  # trials read the same data
         folder = SearchFolder(self.search, self.runs_dir, is_read_only=self.is_dry_run)
-        tasks = SearchTasks(folder, plan.work(plan.runs).tasks)
-        tasks.open_tasks()  # records the trials that are over
+        SearchTasks(folder, []).open_tasks()  # records the trials that are over
+        trials, tasks = folder.trials, SearchTasks(folder, plan.work(plan.runs).tasks)
         # Runs and trials that failed before this launch are tried once more.
-        folder.failed_before = frozenset(trial.number for trial in in_state(folder.trials, "failed"))
-        found = winner_cells(folder, folder.trials)
+        folder.failed_before = frozenset(trial.number for trial in in_state(trials, "failed"))
+        found = winner_cells(folder, trials)
         tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in found}
         now = tasks.open_tasks()
         return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)

@@ -245,10 +245,14 @@ def test_a_dry_run_writes_nothing(tiny, tmp_path):
     assert len(work.priced) == 3 + 2 + 2, "trials, and two arms with two seeds"
 
 
-def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path):
-    one = search(tiny, trials=1, seeds=(0,))
-    do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=1.0)
-    (task,) = tasks_of(one, tmp_path).open_tasks().free
+@pytest.mark.parametrize("losses", [(1.0,), (2.0, 1.0)], ids=["of the baseline", "of the winner"])
+def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path, losses):
+    one = search(tiny, trials=len(losses), seeds=(0,))
+    for loss in losses:
+        do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=loss)
+    *others, task = tasks_of(one, tmp_path).open_tasks().free
+    for other in others:
+        do(tmp_path, other, content_loss=1.0)
     with begin(tmp_path, task) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     assert tasks_of(one, tmp_path).open_tasks().is_over
