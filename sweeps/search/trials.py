@@ -85,6 +85,8 @@ def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
     path = next((path for path in paths if path.name in names), paths[-1])
     try:
         trial: Trial = checked(str(path), Trial, read_object(path) | {"number": number})
+        if path == paths[0] and trial.state == "running":
+            raise UsageError(f"{path} does not say how the trial ended")
     except UsageError as error:
         raise UsageError(f"{error}; restore the file, or move {folder} away to search again") from error
     return trial

@@ -15,7 +15,6 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import BudgetConfig
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
-from sweeps.search import folder as folder_module
 from sweeps.search.config import MAX_FAILED, folder_of
 from sweeps.search.folder import SearchFolder
 from tests.helpers.files import files_limited_to
@@ -231,7 +230,7 @@ def test_a_full_disk_loses_no_trial(tiny, tmp_path):
 
 
 def killed_at_line(number, call, *arguments):
-    """Call a function in a process of its own, which is killed at the n-th line of those that write the folder.
+    """Call a function in a process of its own, which is killed at the n-th line of those that write files.
 
     Returns:
         True if it was; False if it did not come that far.
@@ -239,7 +238,7 @@ def killed_at_line(number, call, *arguments):
 
     def at_line(frame, event, _):
         nonlocal number
-        if frame.f_code.co_filename not in (files.__file__, folder_module.__file__):
+        if frame.f_code.co_filename != files.__file__:
             return None
         number -= event == "line"
         if number < 0:

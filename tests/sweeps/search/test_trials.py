@@ -65,6 +65,13 @@ def test_the_runs_that_confirm_the_winner_are_listed(tiny, tmp_path):
     assert [(cell.arm, cell.seed, cell.name) for cell in cells[2:]] == [(WINNER, 1, free[1].name)]
 
 
+def test_a_trial_that_ended_without_an_end_is_one_sentence(tiny, tmp_path):
+    """Nobody could record its end any more."""
+    end_trial(SearchFolder(search(tiny), tmp_path), "running")
+    with pytest.raises(UsageError, match=r"/0000-end.json does not say how the trial ended; restore the file, or move"):
+        trials_of(tmp_path, "a_search")
+
+
 def test_failed_trials_are_counted(tiny, tmp_path):
     folder = SearchFolder(search(tiny), tmp_path)
     end_trial(folder, "failed")
@@ -88,7 +95,7 @@ trials = st.builds(
     run=st.text(),
     params=st.dictionaries(st.text(), values | st.text()),
     after=st.integers(0),
-    attributes=st.dictionaries(st.text(), json_values),
+    attributes=st.dictionaries(st.text(), values | st.text()),
     curve=st.dictionaries(st.integers(0), values),
     state=st.sampled_from(get_args(State)),
     values=st.lists(values).map(tuple),
@@ -96,7 +103,7 @@ trials = st.builds(
 )
 
 
-@given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials)
+@given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials.filter(lambda trial: trial.state != "running"))
 def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, curve, ended):
     folder = tmp_path_factory.mktemp("search")
     for kind, trial in ((DRAWN, drawn), (CURVE, curve), (ENDED, ended)):
