@@ -101,6 +101,9 @@ def test_later_export_replaces_the_offline_run_of_the_same_id_and_no_other(tmp_p
     monkeypatch.setenv("WANDB_MODE", "offline")
     export([record(), record(name="v2-ba9876543210")], "a study", tmp_path)
     assert "wandb sync" in export([record(values={"arm": "uniform", "final/content_loss": 0.5})], "a study", tmp_path)
+    import wandb
+
+    wandb.teardown()  # returns when its process has written all and has ended
     assert len(list((tmp_path / "exports" / "wandb").glob("offline-run-*"))) == 2
     (folder,) = (tmp_path / "exports" / "wandb").glob(f"offline-run-*-{NAME}")
     found = wandb_records(folder)
