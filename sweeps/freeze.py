@@ -14,16 +14,7 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import CORES
-from aimv2.runs.provenance import (
-    FROZEN,
-    LOCK,
-    PACKAGES,
-    code_digest,
-    digest,
-    digest_of,
-    git_commit,
-    keep_changes,
-)
+from aimv2.runs.provenance import FROZEN, PACKAGES, code_digest, digest, digest_of, git_commit, keep_changes
 
 FOLDER = "code"
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
@@ -73,7 +64,7 @@ def _copied(source: Path, code: Path) -> Path:
         about = {"commit": git_commit(source / "aimv2"), "changes": keep_changes(code.parent, source / "aimv2")}
         (partial / FROZEN).write_text(json.dumps(about) + "\n")
         files = (path for package in PACKAGES for path in (source / package).rglob("*"))
-        for path in [source / LOCK, *files, *source.glob(COMMITTED)]:
+        for path in [*files, *source.glob(COMMITTED)]:
             copy = partial / path.relative_to(source)
             if path.is_file() and "__pycache__" not in path.parts:
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from aimv2.data.sources.version import version
 from aimv2.memory import loading_of, predict, predict_evaluation, setup_of
 from aimv2.model.network import parameters_by_part
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.provenance import JOINT, code_of_result, compare_with_lock, digest, git_commit
+from aimv2.runs.provenance import JOINT, code_of_result, digest, git_commit
 from aimv2.start.network import content_of_start
 from aimv2.training.checkpoint import Checkpoint
 
@@ -42,7 +42,6 @@ def manifest(
     return {
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in VERSIONED},
-        "lock": compare_with_lock(),
         "code": digest() if trained is None else code_of_result(trained["code"]),
         "commit": git_commit(),
         "command": sys.argv,

@@ -1,14 +1,11 @@
-"""The identity of the code that runs: a digest of its files, its git commit with the uncommitted changes, and the
-versions of its packages."""
+"""The identity of the code that runs: a digest of its files, and its git commit with the uncommitted changes."""
 
 import hashlib
 import json
 import subprocess
 from collections.abc import Collection
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_bytes
@@ -19,7 +16,6 @@ PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 NO_NUMBERS = ("tools/", "cli.py", "__main__.py", "run/command.py", "run/pricing/", "data/sources/credits.py")
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
-LOCK = "constraints.txt"  # next to the packages, in a checkout and in a code snapshot; an installed wheel has none
 
 
 @lru_cache
@@ -131,28 +127,3 @@ def _git(folder: Path, *command: str | bytes) -> bytes:
     except OSError:
         return b""
     return done.stdout if done.returncode < 2 else b""  # diff --no-index returns 1 where it finds a difference
-
-
-@lru_cache
-def compare_with_lock(path: Path = PACKAGE.parent / LOCK) -> dict[str, Any] | None:
-    """Return how the installed versions differ from the lock, or None if there is no lock.
-
-    Returns:
-        ``digest`` of the lock, 12 hex digits; ``matches``; and ``differences``, the installed version of each package
-        that is not at its locked version. Locked packages that are not installed and local labels such as ``+cpu`` are
-        ignored.
-    """
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    locked = dict(line.split("==") for line in content.decode().splitlines() if not line.startswith("#"))
-    differences = {name: version for name in locked if (version := _installed(name)) not in (None, locked[name])}
-    return {"digest": hashlib.sha256(content).hexdigest()[:12], "matches": not differences, "differences": differences}
-
-
-def _installed(name: str) -> str | None:
-    """Return the installed version of a package without its local label, or None if it is not installed."""
-    try:
-        return metadata.version(name).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return None

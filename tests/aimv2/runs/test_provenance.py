@@ -3,7 +3,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from aimv2.runs.provenance import (
     PACKAGE,
     code_digest,
     code_of_lost_checkpoint,
-    compare_with_lock,
     digest,
     digest_of,
     git_commit,
@@ -153,35 +151,6 @@ def test_git_commit_of_a_code_snapshot_is_the_recorded_one(folder):
     assert git_commit(folder) == "", "no checkout"
     (folder / "frozen.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))
     assert git_commit(folder / "a") == "0123456789ab+changes"
-
-
-@pytest.fixture
-def installed():
-    return {name: metadata.version(name).partition("+")[0] for name in ("torch", "numpy", "scikit-learn")}
-
-
-def test_compare_with_lock_finds_no_difference_from_the_installed_versions(tmp_path, installed):
-    lock = tmp_path / "constraints.txt"
-    lock.write_text("# a comment\n" + "".join(f"{name}=={version}\n" for name, version in installed.items()))
-    compared = compare_with_lock(lock)
-    assert compared["matches"]
-    assert compared["differences"] == {}
-
-
-def test_compare_with_lock_names_the_installed_version_of_each_package_that_differs(tmp_path, installed):
-    lock = tmp_path / "constraints.txt"
-    lock.write_text(f"numpy==1.0\nscikit_learn==0.1\nnot-installed==1.0\ntorch=={installed['torch']}\n")
-    compared = compare_with_lock(lock)
-    assert not compared["matches"]
-    assert compared["differences"] == {"numpy": installed["numpy"], "scikit_learn": installed["scikit-learn"]}
-
-
-def test_compare_with_lock_finds_the_lock_of_the_checkout():
-    assert compare_with_lock()["digest"]
-
-
-def test_compare_with_lock_is_none_without_a_lock(tmp_path):
-    assert compare_with_lock(tmp_path / "constraints.txt") is None
 
 
 def write_attempt(run, number, *, code, has_checkpoint=True, step=1):
