@@ -21,15 +21,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
 from aimv2.config.signature import identity, signature
 from aimv2.run.pricing.price import max_train_flops
-from aimv2.spec.metrics import (
-    SCENE_TASKS,
-    TASKS,
-    lower_is_better,
-    metric_names,
-    not_applicable,
-    set_names,
-    unit_of,
-)
+from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
 from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
@@ -41,12 +33,8 @@ Point = Mapping[str, Any]  # a level's name, or a number, by factor
 
 SPLIT = "validation"
 ARM = "arm "  # how the keys of arms begin in a definition
-LEARN_FROM_PRUNED = (
-    "tpe",
-    "qmc",
-    "random",
-    "bruteforce",
-)  # or learn nothing; with the others pruning would leave random points
+# Samplers that learn from pruned trials, or learn nothing; with the others pruning would leave random points.
+LEARN_FROM_PRUNED = ("tpe", "qmc", "random", "bruteforce")
 EQUAL_SD = NormalDist().inv_cdf(0.975)  # standard deviations that two equal trials differ by at most, in 95 % of cases
 COSTS = {"train_flops": "FLOPs"}  # what a result has besides its metrics, with its unit
 # What is measured while a run trains, by the first report of its objective, and its direction.
