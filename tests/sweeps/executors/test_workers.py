@@ -130,10 +130,12 @@ def test_a_stopped_worker_is_replaced_and_not_waited_for(plan, keep, launch_dir)
 def test_a_cancelled_launch_waits_for_workers_that_do_runs_of_others(plan, keep, launch_dir):
     """The first worker that ended had all others stopped."""
     first, second = plan.runs.values()
-    looks = iter(range(3))
+    looks = iter(range(10))
 
     def start(name):
         if first.acquire(plan.cell_of[first.name].config) is not None:
+            (folder := launch_dir / "workers" / name).mkdir(parents=True)
+            Presence(folder)  # a worker that is just starting would not be waited for
             return lambda: None if next(looks, None) is not None else 0
         second.acquire(plan.cell_of[second.name].config)
         cancel(active_launches(plan.runs_dir, lambda folder: True)[0], [])
