@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +20,12 @@ from rich.live import Live
 
 from ablations.catalogue import STUDIES
 from ablations.request import Request, read_request, read_requests, requested_names, requested_runs
-from aimv2.base.errors import RunFailedError, UsageError, unknown
-from aimv2.base.files import read_json, share, user
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
-from aimv2.config.run_config import LogConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
-from aimv2.runs.rows import OF_MACHINE
 from sweeps.active_launches import active_launches, cancel
 from sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from sweeps.plan import Plan
@@ -72,8 +67,6 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
 """
 
-# What a replay compares of the manifests besides the values of the run.
-PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")
 REFRESH_SECONDS = 5  # of the page
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
@@ -262,28 +255,10 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def replay_command(arguments: Arguments) -> int:
-    """Execute a finished run again in a temporary folder, and print where the values of its steps and its final metrics
-    differ."""
-    from aimv2.run.execute import execute  # here, because status loads faster without it
+    from aimv2.run.replay import replay  # here, because status loads faster without it
 
-    run = named_run(arguments.runs_dir, arguments.names[0])
-    if not run.is_done:
-        raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
-    config = from_dict(read_json(run.path / "config.json"))
-    if signature(config) != run.name:
-        raise UsageError(
-            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
-        )
-    config = dataclasses.replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
-    console.print(f"executing {run.name} again in a temporary folder", soft_wrap=True)
-    with tempfile.TemporaryDirectory() as folder:
-        again = RunFolder(Path(folder), run.name)
-        attempt = again.acquire(config)
-        assert attempt is not None, "the folder is new"
-        failure = execute(attempt, config)
-        if failure is not None:
-            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
-        return 0 if _compare(run, again) else 1
+    say = partial(console.print, soft_wrap=True, markup=False)
+    return 0 if replay(named_run(arguments.runs_dir, arguments.names[0]), say) else 1
 
 
 def export_command(arguments: Arguments) -> int:
@@ -317,31 +292,6 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "export": (export_command, "sweep or run", {"project", "mlflow", "reports_dir"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }
-
-
-def _compare(run: RunFolder, again: RunFolder) -> bool:
-    """Print where a run and its replay differ. Return True if all values are equal."""
-    was, now = _values(run), _values(again)
-    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
-    lines = [f"{len(was)} values of steps and final metrics compared, {len(differ)} differ"]
-    if differ:
-        largest = max(differ, key=lambda name: differ[name])
-        lines.append(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
-    if alone := sorted(was.keys() ^ now.keys()):
-        lines.append(f"in only one of the two: {', '.join(alone[:5])}")
-    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
-    changed = [key for key in PROVENANCE if before.get(key) != after.get(key)]
-    lines += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
-    is_equal = not differ and not alone
-    lines.append("equal to the last bit" if is_equal else "not equal")
-    console.print("\n".join(lines), soft_wrap=True, markup=False)
-    return is_equal
-
-
-def _values(run: RunFolder) -> dict[str, Any]:
-    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
-    values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
-    return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
 
 
 def _progress(arguments: Arguments, readers: Mapping[str, RunReader]) -> list[SweepStatus]:

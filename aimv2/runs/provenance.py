@@ -13,7 +13,15 @@ from aimv2.base.files import read_json, write_bytes
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
-NO_NUMBERS = ("tools/", "cli.py", "__main__.py", "run/command.py", "run/pricing/", "data/sources/credits.py")
+NO_NUMBERS = (
+    "tools/",
+    "cli.py",
+    "__main__.py",
+    "run/command.py",
+    "run/pricing/",
+    "run/replay.py",
+    "data/sources/credits.py",
+)
 FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 

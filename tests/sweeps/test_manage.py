@@ -105,41 +105,6 @@ def test_replay_of_an_unchanged_run_is_equal(done, command):
     assert sorted(done.rglob("*")) == before
 
 
-def test_replay_names_the_largest_difference_and_missing_metrics(copied, command):
-    run = RunFolder(copied, last_request(copied).cells[0].name)
-    path, manifest = run.path / "result.json", run.file("manifest.json")
-    result = json.loads(path.read_text())
-    was = result["metrics"]["probe_digits"]["value"]
-    result["metrics"]["probe_digits"]["value"] += 0.5
-    result["metrics"]["other"] = {"value": 1.0}
-    path.write_text(json.dumps(result))
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"threads": 64}))
-    status, shown = command("replay", run.name, f"runs_dir={copied}")
-    assert status == 1
-    assert f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}" in shown
-    assert "in only one of the two: other" in shown
-    assert "threads was 64 and is 1" in shown
-    assert shown.endswith("not equal")
-
-
-def test_replay_sends_nothing_to_the_trackers_of_the_run(copied, command):
-    name = last_request(copied).cells[1].name
-    config = json.loads((copied / name / "config.json").read_text())
-    config["log"]["mlflow"] = f"sqlite:///{copied / 'mlflow.db'}"
-    (copied / name / "config.json").write_text(json.dumps(config))
-    assert command("replay", name, f"runs_dir={copied}")[0] == 0
-    assert not (copied / "mlflow.db").exists()
-
-
-def test_replay_of_a_config_of_another_name_is_refused(copied, command):
-    name = last_request(copied).cells[0].name
-    path = copied / name / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 99}))
-    status, shown = command("replay", name, f"runs_dir={copied}")
-    assert status == 2
-    assert "this version names it differently" in shown
-
-
 def test_replay_of_an_unfinished_run_is_refused(folder, cache_dir, command):
     cell = requested(folder / "runs", cache_dir).cells[0]
     assert f"0 runs in 'runs' begin with '{cell.name}'" in command("replay", cell.name)[1]

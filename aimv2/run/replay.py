@@ -1,0 +1,74 @@
+"""Replay: execute a finished run again and compare it with its record, value by value."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.base.files import read_json
+from aimv2.config.run_config import LogConfig
+from aimv2.config.serialization import from_dict
+from aimv2.config.signature import signature
+from aimv2.run.execute import execute
+from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import OF_MACHINE
+
+PROVENANCE = ("code", "commit", "hardware", "threads", "versions", "data", "tokenizer")  # what else is compared
+
+
+def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
+    """Execute a finished run again in a temporary folder, and compare the values of its steps and its final metrics.
+
+    Args:
+        say: receives lines on what is done and what differs.
+
+    Returns:
+        True if all values are equal.
+
+    Raises:
+        UsageError: the run is not done, or this version would name its config differently.
+        RunFailedError: the replay failed.
+    """
+    if not run.is_done:
+        raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
+    config = from_dict(read_json(run.path / "config.json"))
+    if signature(config) != run.name:
+        raise UsageError(
+            f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
+        )
+    config = replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
+    say(f"executing {run.name} again in a temporary folder")
+    with tempfile.TemporaryDirectory() as folder:
+        again = RunFolder(Path(folder), run.name)
+        attempt = again.acquire(config)
+        assert attempt is not None, "the folder is new"
+        failure = execute(attempt, config)
+        if failure is not None:
+            raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
+        return _compare(run, again, say)
+
+
+def _compare(run: RunFolder, again: RunFolder, say: Callable[[str], None]) -> bool:
+    was, now = _values(run), _values(again)
+    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+    say(f"{len(was)} values of steps and final metrics compared, {len(differ)} differ")
+    if differ:
+        largest = max(differ, key=lambda name: differ[name])
+        say(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
+    if alone := sorted(was.keys() ^ now.keys()):
+        say(f"in only one of the two: {', '.join(alone[:5])}")
+    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
+    for key in PROVENANCE:
+        if before.get(key) != after.get(key):
+            say(f"{key} was {before.get(key)} and is {after.get(key)}")
+    is_equal = not differ and not alone
+    say("equal to the last bit" if is_equal else "not equal")
+    return is_equal
+
+
+def _values(run: RunFolder) -> dict[str, Any]:
+    rows = run.metrics().drop(columns=list(OF_MACHINE), errors="ignore").set_index("step")
+    values = {f"{name} at step {step}": value for name in rows for step, value in rows[name].dropna().items()}
+    return values | {name: metric["value"] for name, metric in run.result()["metrics"].items()}
