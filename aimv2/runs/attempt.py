@@ -40,7 +40,7 @@ FLUSH_SECONDS = 20.0  # rows reach the file, and the lease is checked, at most t
 
 
 class Unrecorded:
-    """An attempt as ranks other than 0 have it: it records nothing, because only rank 0 records the run."""
+    """Stands in for the attempt on ranks other than 0, since only rank 0 records the run; both have this clock."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()

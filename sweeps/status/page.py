@@ -8,7 +8,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
@@ -77,7 +77,7 @@ class Page:
     def __init__(self, runs_dir: Path, refresh_seconds: int) -> None:
         self._runs_dir = runs_dir
         self._refresh = refresh_seconds
-        self._curves = cache(Curves)
+        self._curves = lru_cache(maxsize=1000)(Curves)
         own, of_reports = files("sweeps.status") / "page.css", files("analysis.document") / "page.css"
         self._css = of_reports.read_text() + own.read_text()
         self._template = Environment(
