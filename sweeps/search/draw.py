@@ -15,8 +15,8 @@ from aimv2.config.signature import signature
 from sweeps.search.optimizers import sampler_of
 from sweeps.search.space import Point, Search
 
-# Draws of the sampler, for a point that is new. Then one of those that are left is drawn at random; without a list of
-# them, no point can exist.
+# Draws of the sampler, for a point that is possible and new: the first, if the other points can be listed and one of
+# them is drawn at random then.
 DRAWS, MAX_DRAWS = 20, 200
 
 
@@ -47,7 +47,7 @@ def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Po
             if signature(run) not in used:
                 return point, run
     if search.points is None:
-        raise UsageError(f"{num_draws} points in a row cannot exist, the last one {point}")
+        raise UsageError(f"{num_draws} points in a row are impossible or were tried, the last one {point}")
     point = search.points[random.Random(seed).choice([name for name in search.points if name not in used])]
     return point, search.run(point)
 

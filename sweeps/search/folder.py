@@ -20,6 +20,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import create_json, read_object, write_json
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
+from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
 from sweeps.search.draw import draw
@@ -56,15 +57,13 @@ class SearchFolder:
         self.runs_dir = runs_dir
         self.path = folder_of(runs_dir, search.name)
         self._is_read_only = is_read_only
-        self._ended: dict[int, Trial] = {}
+        self._known: dict[str, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._check_definition()
 
     @property
     def trials(self) -> list[Trial]:
-        trials = read_trials(self.path, self._ended)
-        self._ended |= {trial.number: trial for trial in trials if trial.state != "running"}
-        return trials
+        return read_trials(self.path, self._known)
 
     def front(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the finished trials that no other one dominates, in the order of their numbers; with one metric, the
@@ -92,7 +91,7 @@ class SearchFolder:
                     )
                 )
             except ValueError as error:
-                raise UsageError(f"trial {trial.number} in {self.path} is corrupt: {error}") from error
+                raise self._corrupt(trial, error) from error
         for name, value in trials[-1].study_attributes.items() if trials else ():
             study._storage.set_study_system_attr(study._study_id, name, value)
         return study
@@ -125,18 +124,31 @@ class SearchFolder:
         return None
 
     def task(self, trial: Trial) -> Task:
-        return Task(trial.run, self.search.run(trial.params), trial.after, trial.number)
+        """Return the run of a trial.
+
+        Raises:
+            UsageError: it is not that of its point.
+        """
+        try:
+            config = self.search.run(trial.params)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._corrupt(trial, error) from error
+        if signature(config) != trial.run or max(trial.curve, default=0) >= len(config.curve_steps):
+            raise self._corrupt(trial, "its run or its curve is not that of its point")
+        return Task(trial.run, config, trial.after, trial.number)
 
     def settle(self, over: Collection[str]) -> None:
         """Record how the trials of these runs have ended."""
+        entries = index.read(self.runs_dir)
         for trial in in_state(self.trials, "running"):
             if trial.run in over:
-                self.end(self._over(trial))
+                self.end(self._over(trial, trial.run in entries and entries[trial.run].state == "done"))
 
     def end(self, trial: Trial) -> None:
         """Record how a trial ended. If another process did, nothing changes."""
-        if self._is_read_only or create_json(file_of(self.path, trial.number, ENDED), asdict(trial)):
-            self._ended[trial.number] = trial
+        path = file_of(self.path, trial.number, ENDED)
+        if self._is_read_only or create_json(path, asdict(trial)):
+            self._known[path.name] = trial
 
     def report(self, task: Task, row: Mapping[str, Any]) -> bool:
         """Record a row of a trial's run if it has a point of the curve.
@@ -176,10 +188,10 @@ class SearchFolder:
         if not self._is_read_only and read_winners(self.path) != runs:
             write_json(self.path / WINNERS, runs)
 
-    def _over(self, trial: Trial) -> Trial:
+    def _over(self, trial: Trial, is_done: bool) -> Trial:
         """Return a trial with what its run has recorded; one that diverged counts as pruned, since that is a result."""
         run, search = RunFolder(self.runs_dir, trial.run), self.search
-        if run.is_done and (problem := run.problem()):
+        if (is_done or run.is_done) and (problem := run.problem()):
             return replace(trial, state="failed", note=problem)
         rows = run.rows()
         trial = replace(trial, spent=_spent(rows))
@@ -227,6 +239,9 @@ class SearchFolder:
                 f"{self.path} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
                 " sweep.suffix=, or move the folder away"
             )
+
+    def _corrupt(self, trial: Trial, why: object) -> UsageError:
+        return UsageError(f"trial {trial.number} in {self.path} is corrupt: {why}")
 
 
 def _spent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

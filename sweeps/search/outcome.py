@@ -17,7 +17,7 @@ from aimv2.config.paths import replaced
 from analysis.evidence.searches import VERSION, path_of
 from sweeps.search.config import with_arguments
 from sweeps.search.folder import SearchFolder
-from sweeps.search.space import SPLIT, Search, described
+from sweeps.search.space import SPLIT, described
 from sweeps.search.trials import Trial, in_state
 
 
@@ -83,7 +83,7 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
         ],
         "curve": search.curve,
         "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
-        "trials": [_trial(search, trial) for trial in trials],
+        "trials": [_trial(folder, trial) for trial in trials],
         "front": [trial.number for trial in folder.front(trials)],
         "winner": None if best is None else best.number,
         "is_baseline": best is not None and not winner_cells(folder, trials),
@@ -91,8 +91,8 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _trial(search: Search, trial: Trial) -> dict[str, Any]:
-    config = search.run(trial.params)
+def _trial(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
+    config, sign = folder.task(trial).config, folder.search.sign
     samples = [step * config.budget.batch_size for step in config.curve_steps]
     return {
         "number": trial.number,
@@ -100,7 +100,7 @@ def _trial(search: Search, trial: Trial) -> dict[str, Any]:
         "params": trial.params,
         "values": list(trial.values) or None,
         "run": trial.run,
-        "curve": [[samples[point], search.sign * value] for point, value in sorted(trial.curve.items())],
+        "curve": [[samples[point], sign * value] for point, value in sorted(trial.curve.items())],
         "samples": trial.spent.get("samples", 0),
         "budget": config.budget.samples,
         "flops": trial.spent.get("flops", 0),

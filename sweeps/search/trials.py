@@ -1,20 +1,21 @@
 """The trials of a search: files in its folder, which are read without Optuna and without the search itself.
 
 ``0003.json`` is a trial as it was drawn, ``0003-curve.json`` as its run last reported it, and ``0003-end.json`` as it
-ended. The last of them has all there is. The first and the last are created once and never change.
+ended. The last of them has all there is. The first and the last are created once and never change. The curve is
+replaced while others read it, and only pruning needs it: one that cannot be read counts as none.
 """
 
+import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import ConfigDict, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from ablations.expand import Cell
@@ -23,6 +24,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.serialization import from_dict
+from aimv2.runs.record import RUN_NAME
 from analysis.evidence.searches import State
 from sweeps.search.config import WINNERS, folder_of
 from sweeps.tasks import Trials
@@ -48,12 +50,12 @@ class Trial:
     """
 
     number: NonNegativeInt
-    run: str
+    run: Annotated[str, Field(pattern=RUN_NAME)]
     params: dict[str, float | str]
     after: NonNegativeInt
     attributes: dict[str, Any] = field(default_factory=dict)
     study_attributes: dict[str, Any] = field(default_factory=dict)
-    curve: dict[int, float] = field(default_factory=dict)
+    curve: dict[PositiveInt, float] = field(default_factory=dict)
     kept: str = ""
     state: State = "running"
     values: tuple[float, ...] = ()
@@ -65,30 +67,40 @@ def file_of(folder: Path, number: int, kind: str) -> Path:
     return folder / f"{number:04d}{kind}.json"
 
 
-def read_trials(folder: Path, known: Mapping[int, Trial] = MappingProxyType({})) -> list[Trial]:
+def read_trials(folder: Path, known: dict[str, Trial]) -> list[Trial]:
     """Return the trials of a search, in the order of their numbers.
 
     Args:
         folder: of the search, which may not exist.
-        known: trials that have ended, which are not read again.
+        known: what was read from files that never change, by their names; it is completed.
 
     Raises:
         UsageError: a file is missing, or is no trial.
     """
     names = set(os.listdir(folder)) if folder.exists() else set()
     last = max((int(found[1]) for found in map(FILE.fullmatch, names) if found), default=-1)
-    return [known.get(number) or _read(folder, number, names) for number in range(last + 1)]
+    return [_read(folder, number, names, known) for number in range(last + 1)]
 
 
-def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
-    paths = [file_of(folder, number, kind) for kind in (ENDED, CURVE, DRAWN)]
-    path = next((path for path in paths if path.name in names), paths[-1])
+def _read(folder: Path, number: int, names: Collection[str], known: dict[str, Trial]) -> Trial:
+    ended, curve, drawn = (file_of(folder, number, kind) for kind in (ENDED, CURVE, DRAWN))
+    is_over = ended.name in known or ended.name in names
+    if not is_over and curve.name in names:
+        with contextlib.suppress(UsageError):
+            return _parsed(curve, number)
+    path = ended if is_over else drawn
+    if path.name not in known:
+        known[path.name] = _parsed(path, number)
+    return known[path.name]
+
+
+def _parsed(path: Path, number: int) -> Trial:
     try:
         trial: Trial = checked(str(path), Trial, read_object(path) | {"number": number})
-        if path == paths[0] and trial.state == "running":
-            raise UsageError(f"{path} does not say how the trial ended")
+        if (trial.state == "running") == path.stem.endswith(ENDED):
+            raise UsageError(f"{path} has a trial that is {trial.state}")
     except UsageError as error:
-        raise UsageError(f"{error}; restore the file, or move {folder} away to search again") from error
+        raise UsageError(f"{error}; restore the file, or move {path.parent} away to search again") from error
     return trial
 
 
@@ -103,7 +115,7 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
         UsageError: they cannot be read.
     """
     folder = folder_of(runs_dir, name)
-    trials, winners = read_trials(folder), read_winners(folder)
+    trials, winners = read_trials(folder, {}), read_winners(folder)
     cells = []
     for trial in in_state(trials, "finished", "running"):
         cells += _cells(runs_dir / trial.run, ARM, trial.number)

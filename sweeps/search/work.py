@@ -11,7 +11,6 @@ from rich.console import Console
 
 from ablations.expand import Cell
 from ablations.request import Request
-from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
@@ -36,7 +35,7 @@ class TrialFollower(Follower):
             if not self.is_stopped:
                 try:
                     self.is_stopped = self._folder.report(self._task, row)
-                except (UsageError, RuntimeError, OSError, IndexError) as error:  # these must not fail the run
+                except Exception as error:  # of any kind: it must not fail the run
                     print(f"trial {self._task.trial} is not pruned at this point: {error}", file=sys.stderr)
                 if self.is_stopped:
                     self._stop()

@@ -44,5 +44,5 @@ def test_a_space_of_points_that_cannot_exist_is_one_sentence(tiny):
     box = latin_hypercube(
         {"base": setting("base", {})}, linear={"model.encoder.width": (32.5, 33.5)}, log={}, num_points=1
     )
-    with pytest.raises(UsageError, match="200 points in a row cannot exist, the last one"):
+    with pytest.raises(UsageError, match="200 points in a row are impossible or were tried, the last one"):
         drawn(search(tiny, design=box), ["another"])

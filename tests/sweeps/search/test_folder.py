@@ -17,6 +17,8 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from sweeps.search.config import MAX_FAILED, folder_of
 from sweeps.search.folder import SearchFolder
+from sweeps.search.outcome import to_json
+from sweeps.tasks import Task
 from tests.helpers.files import files_limited_to
 from tests.helpers.trials import BOX, begin, do, end_trial, search, settle
 
@@ -277,7 +279,7 @@ def test_a_worker_that_is_killed_at_any_line_leaves_a_trial_or_none(tiny, tmp_pa
     assert found == {(), (("running",),), (("running", 1),), (("pruned", 1),)}
 
 
-@pytest.mark.parametrize("name", ["search.json", "0000.json", "0001-curve.json", "0002-end.json", "winners.json"])
+@pytest.mark.parametrize("name", ["search.json", "0000.json", "0002-end.json", "winners.json"])
 @pytest.mark.parametrize(
     "text", [b"not json\n", b"[1]", b'{"garbage": 0}', b"\xff\xfe\n", b"", b'{"run":1,"params":[]}']
 )
@@ -309,6 +311,41 @@ def test_a_trial_of_another_space_is_named(tiny, tmp_path):
     (path := folder.path / "0000.json").write_text(path.read_text().replace("objective.pixel_weight", "another"))
     with pytest.raises(UsageError, match=rf"^trial 0 in {folder.path} is corrupt: "):
         folder.ask()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"params": {}},
+        {"params": {"objective.pixel_weight": "x"}},
+        {"params": {"objective.pixel_weight": -99.0}},
+        {"run": "v2-000000000000"},
+        {"run": "../../etc"},
+        {"curve": {"99": 1.0}},
+        {"curve": {"-1": 1.0}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["", "-end"])
+def test_a_trial_whose_content_is_impossible_is_named(tiny, tmp_path, damage, kind):
+    """These are valid JSON, of the right types."""
+    one = search(tiny, trials=1)
+    SearchFolder(one, tmp_path).ask()
+    if kind:
+        end_trial(SearchFolder(one, tmp_path), "finished", Task("", tiny, 0, trial=0), 1.0)
+    path = folder_of(tmp_path, "a_search") / f"0000{kind}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    folder = SearchFolder(one, tmp_path)
+    with pytest.raises(UsageError, match=r"a_search.* (is corrupt|restore the file)"):
+        to_json(folder, settle(folder))
+
+
+def test_a_result_that_was_deleted_is_named(tiny, tmp_path):
+    folder = SearchFolder(search(tiny), tmp_path)
+    do(tmp_path, task := folder.ask(), content_loss=1.0)
+    (path := tmp_path / task.name / "result.json").unlink()
+    folder.settle([task.name])
+    assert folder.trials[0].note.startswith(f"{path} is not the result of a run; delete")
 
 
 def test_a_journal_of_an_older_version_is_refused_and_stays(tiny, tmp_path):

@@ -37,7 +37,7 @@ def words_of():
 
 
 def trials_in(tmp_path):
-    return read_trials(folder_of(tmp_path / "runs", NAME))
+    return read_trials(folder_of(tmp_path / "runs", NAME), {})
 
 
 def wait_for(process, tmp_path, pattern):

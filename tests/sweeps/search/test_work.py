@@ -118,7 +118,12 @@ def test_a_trial_whose_workers_are_killed_again_and_again_has_failed_and_is_repl
 
 
 def garbage(path):
-    (path / "0000.json").write_text("garbage")
+    (path / "0001.json").write_text("garbage")
+
+
+def garbage_of_the_pruner(path):
+    drawn = json.loads((path / "0000.json").read_text())
+    (path / "0000-curve.json").write_text(json.dumps(drawn | {"attributes": {"completed_rung_0": "x"}}))
 
 
 def no_folder(path):
@@ -130,15 +135,16 @@ def file_in_its_place(path):
     path.touch()
 
 
-@pytest.mark.parametrize("damage", [garbage, no_folder, file_in_its_place])
+@pytest.mark.parametrize("damage", [garbage, garbage_of_the_pruner, no_folder, file_in_its_place])
 def test_an_error_of_the_search_does_not_fail_the_run(long, pairs, tmp_path, capsys, damage):
-    one = search(long, trials=1, seeds=(0,))
+    one = search(long, trials=2, seeds=(0,))
+    SearchFolder(one, tmp_path).ask()
     tasks = tasks_of(one, tmp_path)
-    task = next(tasks.take())
+    task = tasks.folder.ask()
     with tasks.follow(task, lambda: None) as follower:
         damage(folder_of(tmp_path, one.name))
         follower.on_rows([{"step": 1, "samples": 8, "train_flops": 1, "seconds": 1.0, "held_out_caption_loss": 2.0}])
-    assert "trial 0 is not pruned at this point: " in capsys.readouterr().err
+    assert "trial 1 is not pruned at this point: " in capsys.readouterr().err
     assert not follower.is_stopped
 
 
