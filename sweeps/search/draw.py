@@ -15,8 +15,8 @@ from aimv2.config.signature import signature
 from sweeps.search.optimizers import sampler_of
 from sweeps.search.space import Point, Search
 
-# Draws of the sampler, for a point that is possible and new: the first, if the other points can be listed and one of
-# them is drawn at random then.
+# Draws of the sampler for a point that is possible and new. If points can be listed, the first is enough: one of those
+# that are left is then drawn at random.
 DRAWS, MAX_DRAWS = 20, 200
 
 
