@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import torch
 
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, count, unknown
 from aimv2.base.files import write_text
 from aimv2.base.hardware import hardware
 from aimv2.config.arguments import HELP
@@ -84,7 +84,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             benchmark=name,
             command=command_of(name, options),
             date=datetime.now(UTC).date().isoformat(),
-            machine=f"{hardware(device)}, {torch.get_num_threads()} threads",
+            machine=f"{hardware(device)}, {count(torch.get_num_threads(), 'thread')}",
             versions=versions(),
             tables=tables,
         )
