@@ -91,7 +91,9 @@ def described(seen: Seen, target: Path) -> str:
     comments["licence"] = "of images and captions, a line for reports"
     lines = [f"# {_plain(comment)}" for comment in seen.comments]
     for key, value in values.items():
-        line = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=10**6).rstrip("\n")
+        # What is not printable is escaped: PyYAML writes breaks of lines such as U+0085 as they are, and loses them.
+        is_plain = str(value).isprintable()
+        line = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=is_plain, width=10**6).rstrip("\n")
         lines.append(f"{line}  # {_plain(comments[key])}" if key in comments else line)
     if rest := [field for field in seen.texts if field not in roles.values()]:
         shown = ", ".join(rest[:LISTED]) + (", …" if len(rest) > LISTED else "")

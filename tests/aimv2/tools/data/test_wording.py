@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimv2.tools.data.wording import Seen, captions, described
@@ -38,6 +38,8 @@ def test_captions_are_chosen_by_names_and_lengths(texts, expected):
     comment=st.text(max_size=40),
     folder=st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12),
 )
+@example(name="0", text="0", comment="", folder="\x85")
+@example(name="\u2028", text="0", comment="", folder="\u2029 ")
 def test_names_from_data_are_names_and_no_yaml(tmp_path_factory, name, text, comment, folder):
     target = tmp_path_factory.getbasetemp() / "mine.yaml"
     place = {"folder": str(target.parent / folder), "table": "/elsewhere/t.csv"}
