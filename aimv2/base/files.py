@@ -214,6 +214,15 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # the package has no type
         return mapping
 
 
+def to_yaml(values: Any, *, width: int = 120) -> str:
+    """Return JSON values as YAML, with letters of any language as they are.
+
+    PyYAML also writes breaks of lines such as U+0085 as they are, and then loses them; values with such are escaped.
+    """
+    is_printable = json.dumps(values, ensure_ascii=False).isprintable()
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=is_printable, width=width))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys of a YAML file.
 

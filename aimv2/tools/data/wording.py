@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from aimv2.base.errors import UsageError, short
+from aimv2.base.files import to_yaml
 
 LISTED = 8  # fields in a comment
 # Words of names, best first.
@@ -91,9 +92,7 @@ def described(seen: Seen, target: Path) -> str:
     comments["licence"] = "of images and captions, a line for reports"
     lines = [f"# {_plain(comment)}" for comment in seen.comments]
     for key, value in values.items():
-        # What is not printable is escaped: PyYAML writes breaks of lines such as U+0085 as they are, and loses them.
-        is_plain = str(value).isprintable()
-        line = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=is_plain, width=10**6).rstrip("\n")
+        line = to_yaml({key: value}, width=10**6).rstrip("\n")
         lines.append(f"{line}  # {_plain(comments[key])}" if key in comments else line)
     if rest := [field for field in seen.texts if field not in roles.values()]:
         shown = ", ".join(rest[:LISTED]) + (", …" if len(rest) > LISTED else "")

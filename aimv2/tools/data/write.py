@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 from PIL import Image
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.progress import Progress
 
 from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.base.files import check_new, replacing
+from aimv2.base.files import check_new, replacing, to_yaml
 from aimv2.base.processes import in_threads
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED, SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
@@ -265,7 +264,7 @@ def _described(sides: Sequence[SourceSide], written: Written) -> str:
     values |= {key: value for key, value in (("transforms", transforms), ("licence", licence)) if value}
     names = ", ".join(dict.fromkeys(side.source for side in sides))
     title = f"# {sum(written.samples.values()):,} pairs of {names}, written by python -m aimv2 data write\n"
-    return title + str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+    return title + to_yaml(values)
 
 
 def _print(folder: Path, written: Written) -> None:

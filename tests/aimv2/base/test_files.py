@@ -4,9 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import create_json, read_json, read_object, replacing, share, user, writable_folder
+from aimv2.base.files import create_json, read_json, read_object, replacing, share, to_yaml, user, writable_folder
 from tests.helpers.files import files_limited_to
 
 
@@ -165,6 +168,16 @@ def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
     assert user() == "4000000"
     monkeypatch.setenv("LOGNAME", "ada")
     assert user() == "ada"
+
+
+@given(values=st.recursive(st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))
+@example(values={"folder": ["\x85"], "\u2028": "\u2029 a"})
+def test_any_text_is_read_again_from_yaml(values):
+    assert yaml.safe_load(to_yaml(values)) == values
+
+
+def test_letters_stay_letters_in_yaml():
+    assert to_yaml({"folder": "Äpfel/猫"}) == "folder: Äpfel/猫\n"
 
 
 def test_one_of_many_processes_creates_a_file(tmp_path):
