@@ -30,8 +30,8 @@ class Executor(ABC):
     (``executor.<field>``). Its name is that of its entry point in the group ``aimv2.executors``.
 
     Where the launcher waits for the workers, an executor has ``num_workers`` and ``starting``. Where they outlive it,
-    as jobs of a scheduler, it has ``launch`` in the place of ``starting``, which records the jobs, and ``queue`` and
-    ``withdraw``. These are of the class, since later commands know the launch by its record only.
+    as jobs of a scheduler, it has ``launch`` in the place of ``starting``, which records the jobs, and ``queue``,
+    ``withdraw`` and ``abandoned``. These are of the class, since later commands know the launch by its record only.
     """
 
     is_display_live: ClassVar[bool] = True  # False where workers print to the launcher's terminal
@@ -127,6 +127,11 @@ class Executor(ABC):
             The jobs that stay with the scheduler, with the reason; empty if none does.
         """
         return ""
+
+    @classmethod
+    def abandoned(cls, launch: ActiveLaunch) -> bool:
+        """True if a launch has submitted all of its jobs and none is left, so that nothing will end it."""
+        return launch.jobs is not None and bool(launch.jobs.finalizer) and cls.queue(launch) == []
 
 
 def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:

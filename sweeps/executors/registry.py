@@ -98,10 +98,14 @@ def withdraw(launch: ActiveLaunch) -> str:
 
 
 def abandoned(runs_dir: Path) -> list[Path]:
-    """Return the folders of one's own launches that have submitted all of their jobs, of which none is left in the
-    queue, as after a ``scancel`` of all: nothing will end these."""
-    submitted = [one for one in active_launches(runs_dir) if one.jobs is not None and one.jobs.finalizer]
-    return [one.folder for one in submitted if queue_of(one) == []]
+    """Return the folders of launches that nothing will end, as after a ``scancel`` of all jobs."""
+    return [one.folder for one in active_launches(runs_dir) if _is_abandoned(one)]
+
+
+def _is_abandoned(launch: ActiveLaunch) -> bool:
+    with contextlib.suppress(Exception):  # as in queue_of
+        return launch.jobs is not None and executor_class(launch.jobs.executor).abandoned(launch)
+    return False
 
 
 def end_abandoned(runs_dir: Path) -> None:

@@ -141,6 +141,22 @@ def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, monkeypatch):
     assert active_launches(tmp_path / "runs") == [launch]
 
 
+ABANDONED = """
+    @classmethod
+    def abandoned(cls, launch):
+        return launch.study == "eos"
+"""
+
+
+def test_an_executor_may_know_otherwise_which_launches_are_abandoned(tmp_path, monkeypatch):
+    """This one has no queue and no finalizer job."""
+    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING + ABANDONED)
+    for study in ("eos", "norm_ffn"):
+        write_jobs(new_launch(tmp_path / "runs", study, []), Jobs({"1": 2}, "", "", executor="toy"))
+    end_abandoned(tmp_path / "runs")
+    assert [one.study for one in active_launches(tmp_path / "runs")] == ["norm_ffn"]
+
+
 def test_a_plug_in_that_starts_nothing_is_refused(tmp_path, monkeypatch):
     install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING.replace("def launch", "def lunch"))
     with pytest.raises(UsageError, match=r"^executor=toy .*: it has neither starting\(\) nor launch\(\)"):
