@@ -39,8 +39,8 @@ PROGRESS = "progress"
 FLUSH_SECONDS = 20.0  # rows reach the file, and the lease is checked, at most this often
 
 
-class Unrecorded:
-    """Stands in for the attempt on ranks other than 0, since only rank 0 records the run; both have this clock."""
+class Timed:
+    """The time that an attempt takes on a rank."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -55,14 +55,18 @@ class Unrecorded:
     def cpu_seconds(self) -> float:
         return time.process_time() - self._started_cpu
 
+
+class Unrecorded(Timed):
+    """Stands in for the attempt on ranks other than 0, because only rank 0 records the run."""
+
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values."""
+        pass
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
+        pass
 
 
-class Attempt(Unrecorded):
+class Attempt(Timed):
     """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
 
     ``run`` is the run's folder.
@@ -148,7 +152,7 @@ class Attempt(Unrecorded):
         self.has_progress = True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append rows.
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
 
         Raises:
             LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
@@ -176,6 +180,7 @@ class Attempt(Unrecorded):
         self._events.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
         with (self.folder / BAD).open("a") as stream:
             for sample in samples:
                 if self._num_bad < MAX_BAD:
