@@ -143,15 +143,18 @@ class ShardCache:
         Args:
             since: shards that were opened later are kept.
         """
-        shards = []
-        for path in self.folder.iterdir():
-            if OURS.fullmatch(path.name):
-                with contextlib.suppress(FileNotFoundError):
-                    if path.suffix == ".tar":
-                        state = path.stat()
-                        shards.append((state.st_mtime, state.st_size, path))
-                    elif path.stat().st_size:
-                        size += _size_if_fetched(path)
+        fetched, shards = dict[str, int](), []
+        # First those that are being fetched: one that is complete by now, under its other name, is found after them.
+        for path in self._ours("part"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size:
+                    fetched[path.stem] = _size_if_fetched(path)
+        for path in self._ours("tar"):
+            with contextlib.suppress(FileNotFoundError):
+                state = path.stat()
+                shards.append((state.st_mtime, state.st_size, path))
+                fetched.pop(path.stem, None)
+        size += sum(fetched.values())
         used = sum(bytes_of for _, bytes_of, _ in shards)
         for opened_at, bytes_of, path in sorted(shards):
             if used + size <= self.limit_bytes or opened_at >= since:
@@ -159,6 +162,10 @@ class ShardCache:
             if _deleted(path):
                 used -= bytes_of
         return used + size <= self.limit_bytes
+
+    def _ours(self, suffix: str) -> list[Path]:
+        names = (name for name in os.listdir(self.folder) if OURS.fullmatch(name))
+        return [self.folder / name for name in names if name.endswith(f".{suffix}")]
 
     def _path(self, shard: RemoteShard, suffix: str) -> Path:
         name = hashlib.sha256(f"{shard.checksum} {shard.size} {shard.url}".encode()).hexdigest()[:40]

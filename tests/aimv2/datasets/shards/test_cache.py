@@ -195,6 +195,27 @@ def test_what_is_fetched_at_the_same_time_keeps_the_limit(urls, tmp_path):
     assert len(copies(tmp_path)) == sum(is_fetched) == 4
 
 
+def test_a_shard_that_is_complete_while_room_is_sought_counts(urls, tmp_path, monkeypatch):
+    """Its two names were listed once: the old one had gone before it was counted, and the new one was not listed."""
+    cache = ShardCache(tmp_path, SIZE, {})
+    assert cache.fetch_ahead(shard_at(urls[0]), 0)
+    (complete,) = tmp_path.iterdir()
+    partial, listdir = complete.with_suffix(".part"), os.listdir
+    complete.rename(partial)
+
+    def listed(folder):
+        names = listdir(folder)
+        if partial.exists():
+            partial.rename(complete)
+        return names
+
+    with partial.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        monkeypatch.setattr(os, "listdir", listed)
+        assert not cache.fetch_ahead(shard_at(urls[1]), 0)
+    assert copies(tmp_path) == [complete.name]
+
+
 def test_only_our_files_are_deleted(urls, tmp_path):
     others = ["data.tar", "aimv2-x.tar", "aimv2-" + "a" * 40 + ".txt"]
     for name in others:
