@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.expectations import DIGITS, PROBE
-from ablations.study import Study
+from aimv2.ablations.expectations import DIGITS, PROBE
+from aimv2.ablations.study import Study
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import missing_data, set_names
 

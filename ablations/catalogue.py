@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from ablations.study import Study
+from aimv2.ablations.study import Study
 
 NAMES = (
     "sensitivity",
@@ -32,4 +32,4 @@ NAMES = (
     "high_res_adaptation",
 )
 
-STUDIES: dict[str, Study] = {name: import_module(f"ablations.studies.{name}").STUDY for name in NAMES}
+STUDIES: dict[str, Study] = {name: import_module(f"aimv2.ablations.studies.{name}").STUDY for name in NAMES}

@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from ablations.expand import Cell
-from ablations.expectations import STEP_TIME
-from ablations.study import Study
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig

@@ -6,8 +6,8 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from ablations.budget import matched
-from ablations.study import UNTRAINED, Study, is_untrained, untrained_of
+from aimv2.ablations.budget import matched
+from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import value_at
 from aimv2.config.run_config import RunConfig

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BeforeValidator, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
-from ablations.expectations import Expectation
-from ablations.study import CONTROLS, Study, StudyValues
+from aimv2.ablations.expectations import Expectation
+from aimv2.ablations.study import CONTROLS, Study, StudyValues
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
 from aimv2.config.serialization import explain

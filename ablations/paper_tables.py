@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ablations.claims import CLAIMS
+from aimv2.ablations.claims import CLAIMS
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import read_yaml
 from aimv2.config.data_config import CHECKED

@@ -17,11 +17,11 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ablations.checks import check_metrics
-from ablations.design import Arm
-from ablations.expand import Cell
-from ablations.overrides import overrides_from, study_overrides
-from ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
+from aimv2.ablations.checks import check_metrics
+from aimv2.ablations.design import Arm
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.overrides import overrides_from, study_overrides
+from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.config.run_config import RunConfig

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from ablations.budget import Equal
-from ablations.design import Arm, Design
-from ablations.expectations import Expected, default_margin
+from aimv2.ablations.budget import Equal
+from aimv2.ablations.design import Arm, Design
+from aimv2.ablations.expectations import Expected, default_margin
 from aimv2.base.errors import unknown
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig

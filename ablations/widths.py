@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.design import Arm, widened
+from aimv2.ablations.design import Arm, widened
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 

@@ -18,7 +18,7 @@ USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
   COMMAND --help               show the keys of a command
   debug=true                   (every command) show the traceback of an error
 
-To check a trained run: python -m analysis.verify. To measure speed, in a clone: python -m benchmarks.
+To check a trained run: python -m aimv2.analysis.verify. To measure speed, in a clone: python -m benchmarks.
 """
 
 COMMANDS = {  # imported when they are called, because some load torch
@@ -28,7 +28,7 @@ COMMANDS = {  # imported when they are called, because some load torch
     "evaluate": "aimv2.tools.evaluate.command:evaluate_command",
     "data": "aimv2.tools.data.command:data_command",
 }
-SUBMIT = "sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
+SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
 
 
 def main(arguments: Sequence[str]) -> int:

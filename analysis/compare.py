@@ -10,18 +10,13 @@ from matplotlib.figure import Figure as Picture
 from pydantic import Field, NonNegativeFloat
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.markdown import escape
-from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import read_options, usage
-from analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
-from analysis.document.show import show
-from analysis.document.style import COLOURS, INK, ArmLook, style
-from analysis.document.write import check_replaceable
-from analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import (
+from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.show import show
+from aimv2.analysis.document.style import COLOURS, INK, ArmLook, style
+from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import (
     LEVEL,
     Estimate,
     arm_mean,
@@ -30,8 +25,13 @@ from analysis.inference.intervals import (
     percent,
     unpaired_difference,
 )
-from analysis.inference.relations import finding
-from analysis.tables import numbers, place_of, read_columns
+from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.tables import numbers, place_of, read_columns
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.markdown import escape
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import read_options, usage
 
 COLUMN = ["COLUMN"]
 COMMAND = "python analysis/report.py compare FILE arm=COLUMN metric=COLUMN baseline=ARM"

@@ -10,8 +10,26 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, requested_names
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import Request, read_request, requested_names
+from aimv2.analysis.claims.check import check
+from aimv2.analysis.claims.index import index_document
+from aimv2.analysis.claims.page import claims_document
+from aimv2.analysis.compare import compare
+from aimv2.analysis.costs.document import document as costs_document
+from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
+from aimv2.analysis.costs.measurements import read_measurements
+from aimv2.analysis.document.differences import differences
+from aimv2.analysis.document.write import INDEX_FILES, write, write_index
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
+from aimv2.analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
+from aimv2.analysis.evidence.searches import path_of, read_search
+from aimv2.analysis.inference.looks import look, looks_path
+from aimv2.analysis.judgement.findings import findings_of
+from aimv2.analysis.judgement.sensitivity import SLUG
+from aimv2.analysis.sections.study import document
+from aimv2.analysis.stamps import keep_stamp
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
@@ -19,24 +37,6 @@ from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.config.data_config import DataConfig
 from aimv2.config.paths import replaced
 from aimv2.memory.machine import num_cores
-from analysis.claims.check import check
-from analysis.claims.index import index_document
-from analysis.claims.page import claims_document
-from analysis.compare import compare
-from analysis.costs.document import document as costs_document
-from analysis.costs.measurements import FILE as MEASUREMENTS
-from analysis.costs.measurements import read_measurements
-from analysis.document.differences import differences
-from analysis.document.write import INDEX_FILES, write, write_index
-from analysis.evidence.load import load
-from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
-from analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
-from analysis.evidence.searches import path_of, read_search
-from analysis.inference.looks import look, looks_path
-from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import SLUG
-from analysis.sections.study import document
-from analysis.stamps import keep_stamp
 
 USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
        python analysis/report.py compare FILE arm=… metric=… baseline=… [seed=…]
@@ -130,8 +130,8 @@ def _publish(arguments: Sequence[str]) -> int:
 
 
 def _card(arguments: Sequence[str]) -> int:
+    from aimv2.analysis.sections.card import card
     from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
-    from analysis.sections.card import card
 
     names, flags, values = _read(arguments, FLAGS[:1], {"layout": "transformers"})
     if len(names) != 2:
@@ -280,7 +280,7 @@ def _order(name: str) -> tuple[bool, str]:
 def _check(name: str, reports_dir: Path, *, export: bool) -> int:
     """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records.
 
-    Differences are printed; ``analysis.document.differences`` says when numbers agree.
+    Differences are printed; ``aimv2.analysis.document.differences`` says when numbers agree.
     """
     workers = min(len(names := _recorded(name, reports_dir)), num_cores())
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:

@@ -11,21 +11,21 @@ import pandas as pd
 from pydantic import Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+from aimv2.analysis.document.model import Document, Section
+from aimv2.analysis.document.show import show
+from aimv2.analysis.document.style import style
+from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.inference.scaling.assess import assess
+from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
+from aimv2.analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
+from aimv2.analysis.inference.scaling.power_law import FitError, Variable, forms_of
+from aimv2.analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
+from aimv2.analysis.tables import numbers, read_columns
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
-from analysis.document.model import Document, Section
-from analysis.document.show import show
-from analysis.document.style import style
-from analysis.document.write import check_replaceable
-from analysis.inference.scaling.assess import assess
-from analysis.inference.scaling.bootstrap import NUM_DRAWS
-from analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
-from analysis.inference.scaling.power_law import FitError, Variable, forms_of
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
-from analysis.tables import numbers, read_columns
 
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 COLUMNS = ("n", "d", "loss", "seed", "flops")

@@ -9,18 +9,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablations.request import FOLDER, Request, request_to_json
+from aimv2.ablations.request import FOLDER, Request, request_to_json
+from aimv2.analysis.document.write import missing_files
+from aimv2.analysis.evidence.searches import path_of
+from aimv2.analysis.inference.looks import looks_path
+from aimv2.analysis.judgement.sensitivity import COMMITTED, FILE, SLUG
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
-from aimv2.runs.provenance import digest_of
+from aimv2.runs.provenance import PACKAGE, digest_of
 from aimv2.runs.record import RunFolder
-from analysis.document.write import missing_files
-from analysis.evidence.searches import path_of
-from analysis.inference.looks import looks_path
-from analysis.judgement.sensitivity import COMMITTED, FILE, SLUG
 
 SUFFIX = ".reports.json"
-SOURCES = ("ablations", "analysis", "aimv2/spec")  # what a report is written by, in the repository
+SOURCES = ("ablations", "analysis", "spec")  # what a report is written by
 
 
 def stamp(request: Request, runs_dir: Path, reports_dir: Path) -> str:
@@ -59,7 +59,7 @@ def _parts(request: Request, runs_dir: Path, reports_dir: Path) -> Iterator[byte
         yield str(path).encode()
         yield _content(path)
     for package in SOURCES:
-        yield digest_of(Path(__file__).parents[1] / package).encode()
+        yield digest_of(PACKAGE / package).encode()
 
 
 def _content(path: Path) -> bytes:

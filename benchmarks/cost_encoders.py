@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from aimv2.analysis.costs.measurements import ARCHITECTURES, OURS
 from aimv2.base.errors import UsageError
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from analysis.costs.measurements import ARCHITECTURES, OURS
 from benchmarks.training import encoder_config
 
 DEPTH = 24  # of all four

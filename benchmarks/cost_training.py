@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from aimv2.analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
@@ -14,7 +15,6 @@ from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
-from analysis.costs.measurements import ObjectiveCost, TrainingSetting, rounded
 from benchmarks.peak import peak_bytes
 from benchmarks.timing import CpuShare, interleaved
 from benchmarks.training import TrainingStep

@@ -18,13 +18,7 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.base.errors import UsageError
-from aimv2.base.files import writable_folder, write_text
-from aimv2.base.hardware import hardware
-from aimv2.config.data_config import CHECKED
-from aimv2.cost.modules import encoder_cost
-from aimv2.cost.parts import forward_flops
-from analysis.costs.measurements import (
+from aimv2.analysis.costs.measurements import (
     ARCHITECTURES,
     FILE,
     OURS,
@@ -35,6 +29,12 @@ from analysis.costs.measurements import (
     rounded,
     to_json,
 )
+from aimv2.base.errors import UsageError
+from aimv2.base.files import writable_folder, write_text
+from aimv2.base.hardware import hardware
+from aimv2.config.data_config import CHECKED
+from aimv2.cost.modules import encoder_cost
+from aimv2.cost.parts import forward_flops
 from benchmarks.cost_encoders import BUILD, DEPTH, counted_flops, require_packages
 from benchmarks.cost_training import Scale, measure_objectives, scales
 from benchmarks.options import Precision, TimedOnDevice, command_of

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from aimv2.analysis.costs.ratios import relative
 from aimv2.base.errors import RunFailedError
 from aimv2.base.files import writable_folder
 from aimv2.config.data_config import CHECKED, AugmentConfig
@@ -27,7 +28,6 @@ from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from analysis.costs.ratios import relative
 from benchmarks.options import Timed
 from benchmarks.results import Cell, Table
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards

@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from aimv2.analysis.costs.ratios import relative
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import ModelConfig
@@ -26,7 +27,6 @@ from aimv2.model.initial import init_weights_
 from aimv2.tools.weights.contents import Source, WeightsConfig
 from aimv2.tools.weights.layouts import PUBLISHED
 from aimv2.tools.weights.tensors import ML_AIM, TRANSFORMERS, to_theirs
-from analysis.costs.ratios import relative
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, interleaved

@@ -27,23 +27,23 @@ from pydantic import Field
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ablations.request import Request, write_request
+from aimv2.ablations.request import Request, write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
 from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
+from aimv2.sweeps.active_launches import ABOUT, WORKERS, new_launch, runs_dir_of
+from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.parse import parse
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.status.runs import RunReader, board_looks, status_looks
+from aimv2.sweeps.status.status import plan_status
+from aimv2.sweeps.tasks import Task, Work
+from aimv2.sweeps.worker import Worker
 from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
-from sweeps.active_launches import ABOUT, WORKERS, new_launch, runs_dir_of
-from sweeps.executors.registry import queue_of
-from sweeps.parse import parse
-from sweeps.plan import Plan
-from sweeps.status.board import Board
-from sweeps.status.runs import RunReader, board_looks, status_looks
-from sweeps.status.status import plan_status
-from sweeps.tasks import Task, Work
-from sweeps.worker import Worker
 from tests.helpers.many_runs import write_runs
 from tests.helpers.operations import counted
 from tests.helpers.sweeps import small_sweep
@@ -222,7 +222,7 @@ def seconds_of(ledger: Ledger) -> float:
 
 def measure_command(runs_dir: Path, *words: str) -> Counter[str]:
     """Return the operations of a command of ``manage.py``."""
-    from sweeps import manage
+    from aimv2.sweeps import manage
 
     counts = Counter[str]()
     with counted(runs_dir, counts), contextlib.redirect_stdout(io.StringIO()):

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from aimv2.analysis.costs.ratios import Median
 from aimv2.base.files import read_json, write_text
-from analysis.costs.ratios import Median
 
 FILE = "benchmarks/results.json"  # results that the documentation shows
 PAGE = "benchmarks/results.md"

@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.analysis.costs.ratios import relative
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
@@ -33,7 +34,6 @@ from aimv2.memory import Setup, resolved, setup_of
 from aimv2.memory.machine import rank_memory
 from aimv2.training.loading import load_steps
 from aimv2.training.world import World
-from analysis.costs.ratios import relative
 from benchmarks.cards import card, peak_rate
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.peak import peak_bytes

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.serialization import flatten
 from aimv2.runs.record import RunFolder
 from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
-from sweeps.status.logs import named_run
+from aimv2.sweeps.status.logs import named_run
 
 FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name

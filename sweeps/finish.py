@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request
-from sweeps.plan import Plan
-from sweeps.status.board import print_failures
-from sweeps.tasks import Work
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import Request, read_request
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import print_failures
+from aimv2.sweeps.tasks import Work
 
 
 def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -> bool:
@@ -40,8 +40,8 @@ def finish(plan: Plan, work: Work, reports_dir: Path | None, console: Console) -
 
 def _report(request: Request, runs_dir: Path, reports_dir: Path, *, is_new: bool) -> str:
     """Write the report on a study, unless nothing is new and it is current; return its path in words."""
-    from analysis.report import build
-    from analysis.stamps import is_current
+    from aimv2.analysis.report import build
+    from aimv2.analysis.stamps import is_current
 
     whole = read_request(runs_dir, request.folder, STUDIES, like=request.cells)
     if not is_new and is_current(whole, runs_dir, reports_dir):

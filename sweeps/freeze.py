@@ -6,20 +6,20 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.processes import imports_from
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import CORES
-from aimv2.runs.provenance import FROZEN, PACKAGES, code_digest, digest, digest_of, git_commit, keep_changes
+from aimv2.runs.provenance import FROZEN, PACKAGE, code_digest, digest, digest_of, git_commit, keep_changes
 
 FOLDER = "code"
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
 NAME = re.compile(rf"({re.escape(PARTIAL)})?[0-9a-f]{{12}}")
-SOURCE = Path(__file__).parents[1]
 COMMITTED = "reports/published/sensitivity*/sensitivity.json"  # reports read these (analysis/judgement/sensitivity.py)
 CODE = "code="  # the argument of a launch that names a snapshot
 
@@ -32,14 +32,9 @@ def worker_environment(run: RunConfig, cores: int) -> dict[str, str]:
     return dict.fromkeys(libraries, str(run.threads)) | own
 
 
-def import_path(code: Path) -> str:
-    """Return the ``PYTHONPATH`` of processes that import our packages from this folder."""
-    return os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
-
-
 @lru_cache  # one snapshot per launch, however often it starts workers
-def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
-    """Copy the packages to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
+def freeze(runs_dir: Path, package: Path = PACKAGE) -> Path:
+    """Copy the package to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
 
     The committed findings of sensitivity studies are copied too, so that a report by the snapshot knows them.
 
@@ -49,26 +44,24 @@ def freeze(runs_dir: Path, source: Path = SOURCE) -> Path:
     Raises:
         UsageError: a file of the existing snapshot was changed.
     """
-    source, code = source.resolve(), (runs_dir / FOLDER).resolve()
-    frozen = source if source.parent == code else _copied(source, code)
+    package, code = package.resolve(), (runs_dir / FOLDER).resolve()
+    frozen = package.parent if package.parents[1] == code else _copied(package, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
     os.utime(frozen)  # prune keeps snapshots that were used lately
     return frozen
 
 
-def _copied(source: Path, code: Path) -> Path:
+def _copied(package: Path, code: Path) -> Path:
     partial = code / f"{PARTIAL}{uuid.uuid4().hex[:12]}"
     try:
         partial.mkdir(parents=True)
-        about = {"commit": git_commit(source / "aimv2"), "changes": keep_changes(code.parent, source / "aimv2")}
+        about = {"commit": git_commit(package), "changes": keep_changes(code.parent, package)}
         (partial / FROZEN).write_text(json.dumps(about) + "\n")
-        files = (path for package in PACKAGES for path in (source / package).rglob("*"))
-        for path in [*files, *source.glob(COMMITTED)]:
-            copy = partial / path.relative_to(source)
-            if path.is_file() and "__pycache__" not in path.parts:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
+        for path in [*_files(package), *package.glob(COMMITTED)]:
+            copy = partial / path.relative_to(package.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
         # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
         try:
@@ -79,6 +72,13 @@ def _copied(source: Path, code: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return frozen
+
+
+def _files(package: Path) -> Iterator[Path]:
+    """Yield the files of the package, those of linked folders too; reports are no code."""
+    for folder, folders, names in os.walk(package, followlinks=True):
+        folders[:] = [name for name in folders if name != "__pycache__" and Path(folder, name) != package / "reports"]
+        yield from filter(Path.is_file, (Path(folder, name) for name in names))
 
 
 def become_code(arguments: Sequence[str]) -> None:
@@ -100,5 +100,5 @@ def become_code(arguments: Sequence[str]) -> None:
     if code not in snapshots:
         raise unknown("code", code, snapshots)
     sys.stdout.flush()
-    command = [sys.executable, str(snapshots[code] / "sweeps" / "launch.py"), *words]
-    os.execve(sys.executable, command, os.environ | {"PYTHONPATH": import_path(snapshots[code])})
+    command = [sys.executable, "-m", "aimv2.sweeps.launch", *words]
+    os.execve(sys.executable, command, os.environ | imports_from(snapshots[code]))

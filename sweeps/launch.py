@@ -1,5 +1,6 @@
 """python sweeps/launch.py sweep=prefix_ratio: execute the runs of a study, each once, and write its report."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -15,23 +16,25 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.request import Request, write_request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.processes import imports_from
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.data.described import shares_of_captions
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
-from sweeps.active_launches import active_launches, new_logs
-from sweeps.executors.registry import end_abandoned, executor_names, queue_of
-from sweeps.finish import finish
-from sweeps.freeze import CODE, become_code, freeze
-from sweeps.parse import LaunchRequest, parse
-from sweeps.plan import Plan
-from sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
-from sweeps.status.board import Board
-from sweeps.tasks import Work
+from aimv2.runs.provenance import PACKAGE
+from aimv2.sweeps.active_launches import active_launches, new_logs
+from aimv2.sweeps.executors.registry import end_abandoned, executor_names, queue_of
+from aimv2.sweeps.finish import finish
+from aimv2.sweeps.freeze import CODE, become_code, freeze
+from aimv2.sweeps.parse import LaunchRequest, parse
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
+from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.tasks import Work
 
 USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
 
@@ -165,7 +168,7 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
 
     own: Planned = sweep_of(parsed.request)
     if parsed.search is not None:
-        from sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+        from aimv2.sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
 
         own = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
     return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)
@@ -199,10 +202,15 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
     words = [argument for argument in arguments if not argument.startswith("detach=")]
     before = {one.folder for one in active_launches(plan.runs_dir)}
     log = new_logs(plan.runs_dir, uuid.uuid4().hex[:12]) / "launch.log"
-    command = [sys.executable, __file__, *words]
+    command = [sys.executable, "-m", "aimv2.sweeps.launch", *words]
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=os.environ | imports_from(PACKAGE.parent),
         )
     console.print(f"process {process.pid} continues in the background; its log is {log}", soft_wrap=True, markup=False)
     while process.poll() is None and all(one.folder in before for one in active_launches(plan.runs_dir)):

@@ -18,23 +18,23 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 from rich.live import Live
 
-from ablations.catalogue import STUDIES
-from ablations.request import Request, read_request, read_requests, requested_names, requested_runs
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import Request, read_request, read_requests, requested_names, requested_runs
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.runs.lease import is_released
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.registry import end_abandoned, queue_of, withdraw
-from sweeps.plan import Plan
-from sweeps.prune import prune
-from sweeps.search.trials import trials_of
-from sweeps.status.board import pause, reasons, rendered
-from sweeps.status.logs import named_run, print_logs
-from sweeps.status.runs import Looks, RunReader, status_looks
-from sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
+from aimv2.sweeps.active_launches import active_launches, cancel
+from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.prune import prune
+from aimv2.sweeps.search.trials import trials_of
+from aimv2.sweeps.status.board import pause, reasons, rendered
+from aimv2.sweeps.status.logs import named_run, print_logs
+from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
+from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
 
 USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
 
@@ -140,8 +140,8 @@ def status_command(arguments: Arguments) -> int:
 
 
 def serve_command(arguments: Arguments) -> int:
-    from sweeps.status.page import Page  # here, because status loads faster without it
-    from sweeps.status.server import PageServer
+    from aimv2.sweeps.status.page import Page  # here, because status loads faster without it
+    from aimv2.sweeps.status.server import PageServer
 
     host, port = arguments.value("host", "127.0.0.1"), arguments.value("port", 8000)
     page, read = Page(arguments.runs_dir, REFRESH_SECONDS), partial(_progress, arguments, defaultdict(RunReader))
@@ -160,7 +160,7 @@ def logs_command(arguments: Arguments) -> int:
 
 
 def retry_command(arguments: Arguments) -> int:
-    from sweeps.launch import launch, relaunch  # here, because status loads faster without it
+    from aimv2.sweeps.launch import launch, relaunch  # here, because status loads faster without it
 
     request = own_request(arguments)
     runs = _status(request, arguments.runs_dir, RunReader(), Looks()).runs
@@ -177,7 +177,7 @@ def retry_command(arguments: Arguments) -> int:
 
 
 def extend_command(arguments: Arguments) -> int:
-    from sweeps.launch import launch, relaunch
+    from aimv2.sweeps.launch import launch, relaunch
 
     return launch(relaunch(own_request(arguments), arguments.values))
 
@@ -185,8 +185,8 @@ def extend_command(arguments: Arguments) -> int:
 def measure_command(arguments: Arguments) -> int:
     """Launch the last request with another evaluation, on the weights of its finished runs."""
     from aimv2.run.reuse import CURVE, reusable, trained_alike
-    from sweeps.launch import launch, relaunch
-    from sweeps.parse import parse
+    from aimv2.sweeps.launch import launch, relaunch
+    from aimv2.sweeps.parse import parse
 
     request, values = own_request(arguments), dict(arguments.values)
     values["runs_dir"] = values.pop("to", values["runs_dir"])
@@ -262,7 +262,7 @@ def replay_command(arguments: Arguments) -> int:
 
 
 def export_command(arguments: Arguments) -> int:
-    from sweeps.export import export, records  # here, because status loads faster without it
+    from aimv2.sweeps.export import export, records  # here, because status loads faster without it
 
     name = Path(arguments.names[0]).name
     typed = arguments.values.get("reports_dir")

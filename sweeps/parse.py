@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from ablations.adapt import adapted
-from ablations.catalogue import STUDIES
-from ablations.checks import check_arms, check_effect, check_metrics
-from ablations.expand import Cell, expand
-from ablations.overrides import StudyOverrides, overrides_from, study_overrides
-from ablations.request import Request
-from ablations.study import Study, confirmation
+from aimv2.ablations.adapt import adapted
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.checks import check_arms, check_effect, check_metrics
+from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
+from aimv2.ablations.request import Request
+from aimv2.ablations.study import Study, confirmation
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
@@ -25,11 +25,11 @@ from aimv2.request.resolve import resolve
 from aimv2.run.command import split_limits
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import Clock, Limit
-from sweeps.executors.base import Executor
-from sweeps.executors.registry import chosen_executor, executor_of, executor_values
-from sweeps.plan import Plan
-from sweeps.search.config import NONE, search_config, search_values
-from sweeps.search.space import Search
+from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.executors.registry import chosen_executor, executor_of, executor_values
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.search.config import NONE, search_config, search_values
+from aimv2.sweeps.search.space import Search
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -197,9 +197,9 @@ def _sensitivity(
     """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
     if request.study.slug == SENSITIVITY:
         raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
-    from analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
-    from analysis.judgement.unmeasured import impossible, unmeasured
-    from sweeps.sensitivity import arguments_of
+    from aimv2.analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
+    from aimv2.analysis.judgement.unmeasured import impossible, unmeasured
+    from aimv2.sweeps.sensitivity import arguments_of
 
     ladder = nearest_ladder(reports_dir, request.baseline)
     if not (lacking := unmeasured(request.study, request.baseline, ladder, impossible(request.baseline))):
@@ -217,8 +217,10 @@ def _searched(
     request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-    from analysis.judgement.sensitivity import measured_curves  # here, since Optuna and scipy take a second to load
-    from sweeps.search.draw import check_sampler
+    from aimv2.analysis.judgement.sensitivity import (
+        measured_curves,  # here, since Optuna and scipy take a second to load
+    )
+    from aimv2.sweeps.search.draw import check_sampler
 
     study = request.study
     if overrides.arms != tuple(study.arms):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ablations.expand import Cell
-from ablations.request import Request
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.request import Request
 from aimv2.data.described import check_finished
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
 from aimv2.runs.record import RunFolder, entries
-from sweeps.tasks import Task, Work
+from aimv2.sweeps.tasks import Task, Work
 
 NONE: Mapping[str, Path] = {}
 

@@ -10,11 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from ablations.adapt import announcements
-from ablations.budget import UNEQUAL, Equal, flops_per_sample
-from ablations.expand import Cell, off_ratios
-from ablations.request import Request
-from ablations.study import UNTRAINED, Study, is_untrained
+from aimv2.ablations.adapt import announcements
+from aimv2.ablations.budget import UNEQUAL, Equal, flops_per_sample
+from aimv2.ablations.expand import Cell, off_ratios
+from aimv2.ablations.request import Request
+from aimv2.ablations.study import UNTRAINED, Study, is_untrained
+from aimv2.analysis.evidence.recorded import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
@@ -22,10 +23,9 @@ from aimv2.run.pricing.price import Clock, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
-from analysis.evidence.recorded import recorded_runs
-from sweeps.executors.base import Executor
-from sweeps.plan import Plan, code_note, restart_note
-from sweeps.tasks import Work
+from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.plan import Plan, code_note, restart_note
+from aimv2.sweeps.tasks import Work
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4

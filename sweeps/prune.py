@@ -21,8 +21,8 @@ from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, Watch, attempt_folder, latest_attempt
 from aimv2.runs.provenance import FROZEN, JOINT, code_digest, recorded_code
 from aimv2.runs.record import RunFolder, entries
-from sweeps import active_launches, freeze
-from sweeps.executors.registry import abandoned
+from aimv2.sweeps import active_launches, freeze
+from aimv2.sweeps.executors.registry import abandoned
 
 LOG_DAYS = 7
 CODE_DAYS = 1  # since a launch used it: a launch that is still rendering its data is not active yet

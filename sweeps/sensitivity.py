@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ablations.request import Request
-from ablations.studies.sensitivity import SAMPLES, STUDY
+from aimv2.ablations.request import Request
+from aimv2.ablations.studies.sensitivity import SAMPLES, STUDY
+from aimv2.analysis.judgement.unmeasured import impossible, needs, typed
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import is_name, signature
-from analysis.judgement.unmeasured import impossible, needs, typed
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.options import defaults_of
 from aimv2.request.compose import compose, run_config
@@ -13,10 +13,10 @@ from aimv2.run.command import TrainOptions, folder_of_runs, print_results, split
 from aimv2.run.pricing.clock import MachineClock
 from aimv2.run.pricing.price import check_cpu, check_limits, price
 from aimv2.runs.record import RunFolder
-from sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
-from sweeps.finish import finish
-from sweeps.plan import Plan
-from sweeps.status.board import Board
+from aimv2.sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
+from aimv2.sweeps.finish import finish
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import Board
 
 TITLE = "train"  # of such launches, in the place of a study
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import cloudpickle
 from rich.console import Console
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry

@@ -1,6 +1,6 @@
 """A worker: acquire a run, execute it, and take the next one until no run is left.
 
-A worker that is a process of its own is ``python -m sweeps.worker`` with the values of a ``Worker`` as JSON.
+A worker that is a process of its own is ``python -m aimv2.sweeps.worker`` with the values of a ``Worker`` as JSON.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
-from sweeps.machine.room import largest_bytes
-from sweeps.machine.slots import in_use, run_slots
-from sweeps.tasks import Task, TaskList, Work, read_work
+from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
+from aimv2.sweeps.machine.room import largest_bytes
+from aimv2.sweeps.machine.slots import in_use, run_slots
+from aimv2.sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
@@ -210,7 +210,7 @@ class Worker:
 
 def worker_command(about: Mapping[str, Any]) -> list[str]:
     """Return the command of a worker, for any host that sees the runs folder; ``about`` is as in ``worker_about``."""
-    return [sys.executable, "-m", "sweeps.worker", json.dumps(dict(about))]
+    return [sys.executable, "-m", "aimv2.sweeps.worker", json.dumps(dict(about))]
 
 
 def worker_about(about: Mapping[str, Any]) -> Worker:

@@ -83,8 +83,8 @@ def test_only_executors_know_slurm():
 @pytest.mark.parametrize(
     ("source", "names"),
     [
-        ("from sweeps.executors.slurm import submit", ["sweeps.executors.slurm"]),
-        ("from sweeps.executors import slurm as one", ["slurm"]),
+        ("from aimv2.sweeps.executors.slurm import submit", ["aimv2.sweeps.executors.slurm"]),
+        ("from aimv2.sweeps.executors import slurm as one", ["slurm"]),
         ("print('squeue does not answer')", ["squeue does not answer"]),
         ("slurm_jobs = f'{one} of sbatch'", ["slurm_jobs", " of sbatch"]),
         ('"""Workers, as on SLURM."""\n\n\ndef f():\n    """As sbatch."""', []),
@@ -120,12 +120,12 @@ def test_imported_test_files_are_found(source, names):
     ("source", "count"),
     [
         ("monkeypatch.setattr('aimv2.cost.price', 1)", 1),
-        ("from sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
+        ("from aimv2.sweeps import freeze\nmonkeypatch.setattr(freeze, 'SOURCE', 1)", 1),
         ("from aimv2.runs.record import RunFolder as Folder\nmonkeypatch.delattr(Folder, 'acquire')", 1),
         ("import aimv2.cost\nmonkeypatch.setattr(aimv2.cost, 'price', 1)", 1),
-        ("from unittest import mock\nmock.patch('analysis.evidence.load.load')", 1),
+        ("from unittest import mock\nmock.patch('aimv2.analysis.evidence.load.load')", 1),
         ("import os\nmonkeypatch.setattr(os, 'link', None)", 0),
-        ("from sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
+        ("from aimv2.sweeps.freeze import freeze\nmonkeypatch.setenv('A', 'b')", 0),
         ("monkeypatch.setattr('shutil.disk_usage', None)", 0),
     ],
 )

@@ -4,9 +4,9 @@ All arms have the recipe's learning rate, as the released configs do: CLIP's wit
 with 8k. At equal samples a larger batch has fewer steps, for both objectives alike, so slopes are compared.
 """
 
-from ablations.design import Arm, factorial, switch_objective
-from ablations.expectations import READER, Combination, gain, minus
-from ablations.study import Study
+from aimv2.ablations.design import Arm, factorial, switch_objective
+from aimv2.ablations.expectations import READER, Combination, gain, minus
+from aimv2.ablations.study import Study
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 

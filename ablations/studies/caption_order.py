@@ -1,6 +1,6 @@
-from ablations.design import one_factor, setting
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import one_factor, setting
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 
 STUDY = Study(
     slug="caption_order",

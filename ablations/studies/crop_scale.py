@@ -9,9 +9,9 @@ on scenes the claim is judged without captions and on a finite set only:
 
 from dataclasses import replace
 
-from ablations.design import Arm, ladder, setting
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, ladder, setting
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.objectives import objective
 

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from ablations.design import Arm, one_factor, setting
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, one_factor, setting
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.base.order import quotas
 from aimv2.config.data_config import DataConfig

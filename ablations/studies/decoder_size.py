@@ -5,9 +5,9 @@ The published widths change the weights of the decoder's blocks sixfold and the 
 at ``demo``: the plan and the report give the actual sizes.
 """
 
-from ablations.design import Arm, level, one_factor, widened
-from ablations.expectations import READER, Ranges
-from ablations.study import Study
+from aimv2.ablations.design import Arm, level, one_factor, widened
+from aimv2.ablations.expectations import READER, Ranges
+from aimv2.ablations.study import Study
 
 DECODER = "model.decoder"
 DEPTHS = ("depth_067", "base", "depth_133")

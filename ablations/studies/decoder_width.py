@@ -1,6 +1,6 @@
-from ablations.design import ladder, widened
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import ladder, widened
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 
 DECODER = "model.decoder"
 

@@ -1,6 +1,6 @@
-from ablations.design import Arm, factorial, setting, switch_objective
-from ablations.expectations import CONTENT, READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, factorial, setting, switch_objective
+from aimv2.ablations.expectations import CONTENT, READER, expect
+from aimv2.ablations.study import Study
 
 ATTENTION = {
     name: setting(f"{name} attention", {"model.encoder.attention": name})

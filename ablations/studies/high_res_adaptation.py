@@ -9,9 +9,9 @@ So the seeds of this study vary the adaptation and not the training before it: i
 from these weights. The untrained encoder of its report is the model before adaptation, at the larger size.
 """
 
-from ablations.design import Arm, one_factor
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, one_factor
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.recipes.post_training import high_res
 from aimv2.config.run_config import RunConfig

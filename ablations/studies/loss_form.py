@@ -10,9 +10,9 @@ captions they also change the weight of the pixel loss, and the claim on them is
     python sweeps/launch.py sweep=loss_form objective.name=image_only "sweep.arms=[released,raw]"
 """
 
-from ablations.design import Arm, one_factor, setting
-from ablations.expectations import READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, one_factor, setting
+from aimv2.ablations.expectations import READER, expect
+from aimv2.ablations.study import Study
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.objectives import objective

@@ -1,6 +1,6 @@
-from ablations.design import ladder, setting
-from ablations.expectations import CONTENT, READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import ladder, setting
+from aimv2.ablations.expectations import CONTENT, READER, expect
+from aimv2.ablations.study import Study
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.6, 1.0, 2.0)
 ALPHAS = {f"alpha_{round(10 * weight):02}": weight for weight in WEIGHTS}

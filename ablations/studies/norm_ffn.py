@@ -1,6 +1,6 @@
-from ablations.design import Arm, factorial, setting
-from ablations.expectations import CONTENT, READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, factorial, setting
+from aimv2.ablations.expectations import CONTENT, READER, expect
+from aimv2.ablations.study import Study
 
 
 def both(field: str, value: str, label: str) -> Arm:

@@ -11,9 +11,9 @@ The ratio is the rate of the winner, divided by ``optimizer.peak_lr`` of the rec
 The search varies weight decay too; the arms keep that of the recipe. The probe decides, because all objectives have it.
 """
 
-from ablations.design import Arm, one_factor, switch_objective
-from ablations.expectations import CONTENT, READER, expect
-from ablations.study import Study
+from aimv2.ablations.design import Arm, one_factor, switch_objective
+from aimv2.ablations.expectations import CONTENT, READER, expect
+from aimv2.ablations.study import Study
 
 RATES = {
     "caption_prefix": 1.0,

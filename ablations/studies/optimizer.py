@@ -7,9 +7,9 @@ The arms are points that fill the box. To tune a recipe, search the box instead:
 and with ``objective.name=clip`` for a rival in ``ablations/studies/objective.py``.
 """
 
-from ablations.design import Arm, latin_hypercube
-from ablations.expectations import CONTENT
-from ablations.study import Study
+from aimv2.ablations.design import Arm, latin_hypercube
+from aimv2.ablations.expectations import CONTENT
+from aimv2.ablations.study import Study
 
 STUDY = Study(
     slug="optimizer",

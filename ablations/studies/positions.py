@@ -1,6 +1,6 @@
-from ablations.design import Arm, one_factor, setting
-from ablations.expectations import READER
-from ablations.study import Study
+from aimv2.ablations.design import Arm, one_factor, setting
+from aimv2.ablations.expectations import READER
+from aimv2.ablations.study import Study
 
 STUDY = Study(
     slug="positions",

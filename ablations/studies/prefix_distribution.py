@@ -1,6 +1,6 @@
-from ablations.design import one_factor, setting
-from ablations.expectations import CONTENT, expect
-from ablations.study import Study
+from aimv2.ablations.design import one_factor, setting
+from aimv2.ablations.expectations import CONTENT, expect
+from aimv2.ablations.study import Study
 
 DISTRIBUTIONS = {
     "uniform": ("uniform on 1..I-1, per image", {"law": "uniform"}),

@@ -1,6 +1,6 @@
-from ablations.design import one_factor, setting
-from ablations.expectations import CAUSAL_CONTENT, CONTENT, PROBE, expect
-from ablations.study import Study
+from aimv2.ablations.design import one_factor, setting
+from aimv2.ablations.expectations import CAUSAL_CONTENT, CONTENT, PROBE, expect
+from aimv2.ablations.study import Study
 
 CAUSAL_PROBE = f"causal_{PROBE}"
 V1 = "AIM v1 Table 3d, whose numbers were not found"

@@ -1,8 +1,8 @@
 from math import log2
 
-from ablations.design import Arm, level, one_factor, scaled
-from ablations.expectations import CONTENT, READER, Combination, slope
-from ablations.study import Study
+from aimv2.ablations.design import Arm, level, one_factor, scaled
+from aimv2.ablations.expectations import CONTENT, READER, Combination, slope
+from aimv2.ablations.study import Study
 from aimv2.config.run_config import RunConfig
 
 

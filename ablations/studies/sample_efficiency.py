@@ -4,9 +4,9 @@ All objectives have the recipe's learning rate, as in ``objective``, whose runs 
 Captioning has prefix attention, the better one of Table 9a; the paper does not say which one Figure 4 shows.
 """
 
-from ablations.design import Arm, factorial, samples, switch_objective
-from ablations.expectations import READER, Combination, Expectation, expect, gain, minus
-from ablations.study import Study
+from aimv2.ablations.design import Arm, factorial, samples, switch_objective
+from aimv2.ablations.expectations import READER, Combination, Expectation, expect, gain, minus
+from aimv2.ablations.study import Study
 
 RATIOS = {"samples_025": 0.25, "samples_050": 0.5, "samples_100": 1, "samples_200": 2}
 DOUBLINGS = {"samples_025": -2, "samples_050": -1, "samples_100": 0, "samples_200": 1}

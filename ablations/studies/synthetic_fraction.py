@@ -11,9 +11,9 @@ Sources of one's own need captions of both kinds: ``short:`` and ``dense:`` in t
 
 from dataclasses import replace
 
-from ablations.design import ladder, setting
-from ablations.expectations import DIGITS, expect
-from ablations.study import Study
+from aimv2.ablations.design import ladder, setting
+from aimv2.ablations.expectations import DIGITS, expect
+from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig

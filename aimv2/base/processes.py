@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import sysconfig
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aimv2.base.errors import RunFailedError
@@ -16,6 +18,15 @@ IN_FLIGHT = 4  # tasks per process that are submitted at a time
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
+
+
+def imports_from(folder: Path) -> dict[str, str]:
+    """Return the environment variables of a Python process that imports our package from this folder, whatever is
+    installed or lies in the current folder."""
+    # Where pip installed it, the path has it already; at its front, packages would hide modules of Python.
+    own = "" if str(folder) == sysconfig.get_path("purelib") else str(folder)
+    path = os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
+    return {"PYTHONSAFEPATH": "1"} | ({"PYTHONPATH": path} if path else {})
 
 
 def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers: int, purpose: str) -> Iterator[Found]:

@@ -11,9 +11,13 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_bytes
 
 PACKAGE = Path(__file__).parents[1]
-PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")
+PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")  # folders of a checkout; all but the first are linked into it
 # Files of ``aimv2`` that cannot change a number, by the beginning of their path: a run imports none of them.
 NO_NUMBERS = (
+    "ablations/",
+    "analysis/",
+    "reports/",
+    "sweeps/",
     "tools/",
     "cli.py",
     "__main__.py",

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from aimv2.base.files import read_json
+from aimv2.base.processes import imports_from
 from aimv2.config.run_config import LogConfig
 from aimv2.config.serialization import flatten
 from aimv2.runs.events import Row, scalars_of
+from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.rows import ROWS
 
 PROJECT = "aimv2"  # of runs, unless the variables of a tracker's own name another
@@ -157,7 +159,6 @@ class Trackers:
             self._lose(name)
 
     def _start(self, name: str) -> None:
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         try:
             with self._log(name).open("w") as log:
                 self._processes[name] = subprocess.Popen(
@@ -166,7 +167,7 @@ class Trackers:
                     stdout=log,
                     stderr=log,
                     text=True,
-                    env=os.environ | {"PYTHONPATH": path},
+                    env=os.environ | imports_from(PACKAGE.parent),
                     start_new_session=True,  # Ctrl-C is for the run, which ends it
                 )
         except OSError as error:

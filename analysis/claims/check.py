@@ -8,22 +8,22 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, Claim
-from ablations.request import read_request, requested_names
-from ablations.study import SEARCH_SUFFIX
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.ablations.request import read_request, requested_names
+from aimv2.ablations.study import SEARCH_SUFFIX
+from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
+from aimv2.analysis.evidence.joined import joined
+from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
+from aimv2.analysis.evidence.records import read_records
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
+from aimv2.analysis.judgement.findings import findings_in, findings_of
+from aimv2.analysis.judgement.planner import in_words
+from aimv2.analysis.judgement.sensitivity import COMMITTED
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.config.arguments import HELP, key_values
 from aimv2.runs.record import entries
-from analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from analysis.evidence.joined import joined
-from analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
-from analysis.evidence.records import read_records
-from analysis.inference.relations import Word
-from analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
-from analysis.judgement.findings import findings_in, findings_of
-from analysis.judgement.planner import in_words
-from analysis.judgement.sensitivity import COMMITTED
 
 USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]
        python analysis/report.py check CLAIM --from-records [reports_dir=reports/published]

@@ -4,18 +4,18 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ablations.claims import CLAIMS
-from analysis.claims.page import studies_in, summary_of
-from analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
-from analysis.document.style import style
-from analysis.evidence.recorded import PUBLISHED
-from analysis.figures.claims import ClaimCell, Row, claims_map, forest
-from analysis.inference.relations import Word
-from analysis.judgement.claims import DECIDED, Answer, all_answers, overall
-from analysis.judgement.findings import Findings
-from analysis.judgement.verdicts import compared_in_words
-from analysis.sections.answer import answer
-from analysis.sections.scaling.section import law_of
+from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.claims.page import studies_in, summary_of
+from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.style import style
+from aimv2.analysis.evidence.recorded import PUBLISHED
+from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, overall
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.verdicts import compared_in_words
+from aimv2.analysis.sections.answer import answer
+from aimv2.analysis.sections.scaling.section import law_of
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
@@ -23,7 +23,7 @@ OTHERS = {
     "claims/report.md": "every claim with its reasons, by `python analysis/report.py claims`.",
     "costs/report.md": "time and memory beside other encoders, by `python -m benchmarks costs`.",
     f"{PUBLISHED}/index.md": "the reports that are committed with this code.",
-    "verify/report.md": "one trained run against the definitions of the paper, by `python -m analysis.verify`.",
+    "verify/report.md": "one trained run against the definitions of the paper, by `python -m aimv2.analysis.verify`.",
 }
 FOLDERS = (
     "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, numbers for programs in"

@@ -5,24 +5,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.analysis.claims.paper import paper_section
+from aimv2.analysis.document.model import Cell, Document, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.evidence.recorded import recorded_names
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
+from aimv2.analysis.judgement.findings import Findings, findings_in
+from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
+from aimv2.analysis.judgement.sensitivity import COMMITTED, read_sensitivity
+from aimv2.analysis.judgement.verdicts import compared_in_words
+from aimv2.analysis.sections.numbers import estimate, verdict_values
+from aimv2.analysis.sections.scaling.agreement import scales_section
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.request.resolve import resolve
 from aimv2.run.pricing.price import max_train_flops
-from analysis.claims.paper import paper_section
-from analysis.document.model import Cell, Document, Section, Table
-from analysis.document.template import blocks_of
-from analysis.evidence.recorded import recorded_names
-from analysis.inference.looks import Look
-from analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
-from analysis.judgement.findings import Findings, findings_in
-from analysis.judgement.planner import Planner, in_words, planner_of
-from analysis.judgement.sensitivity import COMMITTED, read_sensitivity
-from analysis.judgement.verdicts import compared_in_words
-from analysis.sections.numbers import estimate, verdict_values
-from analysis.sections.scaling.agreement import scales_section
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 MAX_SHOWN = 3  # comparisons of a claim

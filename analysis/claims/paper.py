@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from ablations.expectations import PROBE
-from ablations.paper_tables import PaperTable, Row, paper_tables
-from analysis.document.model import Cell, Paragraph, Section, Table
-from analysis.inference.intervals import Estimate, with_interval
-from analysis.judgement.findings import Findings
+from aimv2.ablations.expectations import PROBE
+from aimv2.ablations.paper_tables import PaperTable, Row, paper_tables
+from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.inference.intervals import Estimate, with_interval
+from aimv2.analysis.judgement.findings import Findings
 
 INTRODUCTION = (
     "Published numbers are single runs, in per cent, at another scale and on other data than ours. In brackets is the"

@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ablations.adapt import adapted
-from ablations.budget import Equal
-from ablations.catalogue import STUDIES
-from ablations.claims import Claim
-from ablations.expand import Cell, expand
-from ablations.request import DEFAULT_SCALE
-from ablations.study import Study
+from aimv2.ablations.adapt import adapted
+from aimv2.ablations.budget import Equal
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import Claim
+from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.request import DEFAULT_SCALE
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.records import Records, read_records
+from aimv2.analysis.inference.looks import Look, looks_path, num_looks
+from aimv2.analysis.judgement.planner import Planner, planner_of
+from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by
+from aimv2.analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
+from aimv2.analysis.judgement.unmeasured import AUTO, impossible, unmeasured
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.run_config import RunConfig
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
-from analysis.evidence.recorded import FILE
-from analysis.evidence.records import Records, read_records
-from analysis.inference.looks import Look, looks_path, num_looks
-from analysis.judgement.planner import Planner, planner_of
-from analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by
-from analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
-from analysis.judgement.unmeasured import AUTO, impossible, unmeasured
 
 MAX_SEEDS = 16
 LIMIT = "2h"

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from aimv2.analysis.costs.figures import draw_encoders
+from aimv2.analysis.costs.measurements import ARCHITECTURES, FILE, OURS, Measurements, to_json
+from aimv2.analysis.costs.ratios import Median, relative
+from aimv2.analysis.costs.tables import INTERVALS, encoders_section, flops_section, training_section
+from aimv2.analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section
+from aimv2.analysis.document.style import style
+from aimv2.analysis.document.template import blocks_of
 from aimv2.base.markdown import escape
-from analysis.costs.figures import draw_encoders
-from analysis.costs.measurements import ARCHITECTURES, FILE, OURS, Measurements, to_json
-from analysis.costs.ratios import Median, relative
-from analysis.costs.tables import INTERVALS, encoders_section, flops_section, training_section
-from analysis.document.model import Bullets, Code, Document, Figure, Paragraph, Section
-from analysis.document.style import style
-from analysis.document.template import blocks_of
 
 QUESTION = (
     "What does AIMv2's encoder cost beside those of CLIP, SigLIP and DINOv2 of the same size, and what does a training"

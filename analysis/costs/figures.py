@@ -8,9 +8,9 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting
-from analysis.costs.ratios import relative
-from analysis.document.style import COLOURS, INK, SOFT, show_on_hover
+from aimv2.analysis.costs.measurements import ARCHITECTURES, OURS, EncoderSetting
+from aimv2.analysis.costs.ratios import relative
+from aimv2.analysis.document.style import COLOURS, INK, SOFT, show_on_hover
 
 NUM_COLUMNS = 3
 SPREAD = 0.36  # of the batch sizes within a row

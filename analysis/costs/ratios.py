@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from analysis.inference.intervals import LEVEL, with_interval
+from aimv2.analysis.inference.intervals import LEVEL, with_interval
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.costs.measurements import (
+from aimv2.analysis.costs.measurements import (
     ARCHITECTURES,
     OURS,
     EncoderCost,
@@ -11,8 +11,8 @@ from analysis.costs.measurements import (
     ObjectiveCost,
     TrainingSetting,
 )
-from analysis.costs.ratios import Median, percentile, relative
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.costs.ratios import Median, percentile, relative
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"

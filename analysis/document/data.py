@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.document.model import Document
+from aimv2.analysis.document.model import Document
 
 VERSION = 4
 DIGITS = 8

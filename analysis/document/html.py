@@ -16,8 +16,8 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-from analysis.document.data import DIGITS
-from analysis.document.model import (
+from aimv2.analysis.document.data import DIGITS
+from aimv2.analysis.document.model import (
     VERDICTS,
     Cell,
     Document,
@@ -25,7 +25,7 @@ from analysis.document.model import (
     Table,
     lines_of,
 )
-from analysis.document.style import GRID, INK, PAPER, SOFT
+from aimv2.analysis.document.style import GRID, INK, PAPER, SOFT
 
 HERE = Path(__file__).parent
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Cell, Document, Table, lines_of
+from aimv2.analysis.document.model import Cell, Document, Table, lines_of
 
 PACKAGES = r"% needs \usepackage{booktabs,tabularx}; LuaLaTeX or XeLaTeX for characters that pdfLaTeX does not know"
 NARROW = 14  # characters, up to which a column is as wide as its text; the others share the rest of the line

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.document.model import (
+from aimv2.analysis.document.model import (
     VERDICTS,
     Block,
     Bullets,

@@ -70,7 +70,7 @@ class Figure:
 
     Attributes:
         alt: what the figure shows, for readers who cannot see it.
-        picture: drawn in the context ``analysis.document.style.style``.
+        picture: drawn in the context ``aimv2.analysis.document.style.style``.
     """
 
     name: str

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from analysis.document.markdown import to_markdown
-from analysis.document.model import Document
-from analysis.document.write import write
+from aimv2.analysis.document.markdown import to_markdown
+from aimv2.analysis.document.model import Document
+from aimv2.analysis.document.write import write
 
 WIDTH = 120  # of the output where it is no terminal
 

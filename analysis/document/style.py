@@ -25,7 +25,7 @@ from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from ablations.study import Study
+from aimv2.ablations.study import Study
 
 # Pages replace these four by their own, light or dark.
 INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"

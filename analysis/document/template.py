@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, code_span
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Bullets, Paragraph, Section, code_span
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

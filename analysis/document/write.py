@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aimv2.analysis.document.data import to_json
+from aimv2.analysis.document.html import to_html
+from aimv2.analysis.document.latex import tables_of
+from aimv2.analysis.document.markdown import DETAILS, to_details, to_markdown
+from aimv2.analysis.document.model import Document
+from aimv2.analysis.document.style import save
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, replacing
-from analysis.document.data import to_json
-from analysis.document.html import to_html
-from analysis.document.latex import tables_of
-from analysis.document.markdown import DETAILS, to_details, to_markdown
-from analysis.document.model import Document
-from analysis.document.style import save
 
 JSON = "report.json"
 REPORT = {name: name for name in ("report.md", "report.html", JSON)}

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ablations.request import union
-from analysis.evidence.load import Evidence
-from analysis.evidence.records import CELL, TABLES, Records
-from analysis.inference.items import ItemMoments, Run
-from analysis.inference.looks import Look
+from aimv2.ablations.request import union
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.records import CELL, TABLES, Records
+from aimv2.analysis.inference.items import ItemMoments, Run
+from aimv2.analysis.inference.looks import Look
 
 
 def joined(earlier: Records, later: Records) -> Records:

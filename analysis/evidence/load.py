@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import polars as pl
 
-from ablations.expand import Cell
-from ablations.expectations import STEP_TIME
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.analysis.evidence.run_files import check_readable, held_out_rows, in_threads, read_items, scan_rows
+from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
+from aimv2.analysis.inference.items import ItemMoments
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.data.sources.credits import credits_of
@@ -20,9 +23,6 @@ from aimv2.runs.attempt import ITEMS
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric, unit_of
-from analysis.evidence.run_files import check_readable, held_out_rows, in_threads, read_items, scan_rows
-from analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
-from analysis.inference.items import ItemMoments
 
 ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")

@@ -20,16 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ablations.request import Request, request_from_json, request_to_json
-from ablations.studies.sensitivity import STUDY as SENSITIVITY
-from ablations.study import Study
+from aimv2.ablations.request import Request, request_from_json, request_to_json
+from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
+from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
+from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
-from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
-from analysis.evidence.recorded import FILE
-from analysis.evidence.searches import Search, search_from_json, search_to_json
-from analysis.inference.items import ItemMoments, Run, runs_index
-from analysis.inference.looks import Look
 
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata

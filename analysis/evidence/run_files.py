@@ -10,8 +10,8 @@ import pandas as pd
 import polars as pl
 from polars.exceptions import PolarsError
 
+from aimv2.analysis.inference.items import Parts, Run, influence
 from aimv2.base.errors import UsageError
-from analysis.inference.items import Parts, Run, influence
 
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")
 HELD_OUT = "held_out_"

@@ -14,12 +14,12 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablations.study import Study
-from analysis.document.style import INK, PAPER, SOFT, ArmLook, looks, show_on_hover
-from analysis.evidence.load import LIMITS, Evidence
-from analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
-from analysis.judgement.compare import Differences, are_paired
-from analysis.judgement.controls import NULL_LEVEL
+from aimv2.ablations.study import Study
+from aimv2.analysis.document.style import INK, PAPER, SOFT, ArmLook, looks, show_on_hover
+from aimv2.analysis.evidence.load import LIMITS, Evidence
+from aimv2.analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
+from aimv2.analysis.judgement.compare import Differences, are_paired
+from aimv2.analysis.judgement.controls import NULL_LEVEL
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}

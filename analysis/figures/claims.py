@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.document.model import VERDICTS
-from analysis.document.style import INK, SOFT, show_on_hover
+from aimv2.analysis.document.model import VERDICTS
+from aimv2.analysis.document.style import INK, SOFT, show_on_hover
 
 COLUMNS = 3
 COLUMN, ROW = 3.2, 0.3  # inches

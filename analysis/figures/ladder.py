@@ -8,11 +8,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.analysis.document.style import COLOURS, INK, MARKERS, SOFT, show_on_hover
+from aimv2.analysis.inference.intervals import Estimate, detectable_difference
+from aimv2.analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 from aimv2.spec.metrics import set_name
-from analysis.document.style import COLOURS, INK, MARKERS, SOFT, show_on_hover
-from analysis.inference.intervals import Estimate, detectable_difference
-from analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
 
 
 def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
-from analysis.document.style import COLOURS, INK, MARKERS, PAPER, SOFT, show_on_hover
-from analysis.inference.scaling.assess import ScalingLaw
-from analysis.inference.scaling.frontier import Cost, Frontier
+from aimv2.analysis.document.style import COLOURS, INK, MARKERS, PAPER, SOFT, show_on_hover
+from aimv2.analysis.inference.scaling.assess import ScalingLaw
+from aimv2.analysis.inference.scaling.frontier import Cost, Frontier
 
 NUM_POINTS = 60  # of a curve
 MAX_NAMED = 7  # sizes with a curve and a colour of their own

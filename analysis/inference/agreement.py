@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import is_rounding, mean_interval, merged, percentiles, size_of, with_interval
+from aimv2.analysis.inference.intervals import is_rounding, mean_interval, merged, percentiles, size_of, with_interval
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1

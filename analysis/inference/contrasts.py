@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
-from analysis.inference.intervals import (
+from aimv2.analysis.inference.intervals import (
     LEVEL,
     NO_ESTIMATE,
     ErrorSource,

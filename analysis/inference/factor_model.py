@@ -12,7 +12,7 @@ from functools import cached_property, reduce
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import is_rounding, size_of
+from aimv2.analysis.inference.intervals import is_rounding, size_of
 
 Levels = Mapping[str, Sequence[str]]
 Term = tuple[str, ...]

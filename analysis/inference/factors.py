@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.inference.contrasts import spreads
-from analysis.inference.factor_model import Fit, Levels, Term, identified, is_at
-from analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.contrasts import spreads
+from aimv2.analysis.inference.factor_model import Fit, Levels, Term, identified, is_at
+from aimv2.analysis.inference.intervals import Estimate
 
 TIMES = " × "
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import Estimate, satterthwaite
+from aimv2.analysis.inference.intervals import Estimate, satterthwaite
 
 Run = tuple[str, int]  # arm and seed
 Parts = Mapping[Run, "pd.Series[float]"]  # by run, each item's part in a metric (``influence``), indexed by item

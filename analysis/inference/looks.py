@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.request import FOLDER, LOOKS_SUFFIX
+from aimv2.ablations.request import FOLDER, LOOKS_SUFFIX
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 

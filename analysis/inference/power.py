@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 from scipy import special, stats
 
-from ablations.expectations import Relation
-from analysis.inference.intervals import POWER, Estimate
+from aimv2.ablations.expectations import Relation
+from aimv2.analysis.inference.intervals import POWER, Estimate
 
 SMALLEST_SHARE = 1e-6  # of the seeds in an error's square; ``Estimate`` keeps nine digits of an error
 MAX_SEARCHED = 2**24  # far beyond what anybody runs; the noncentral t distribution is still accurate

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import ClassVar
 
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni, percent, with_interval
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni, percent, with_interval
 
 
 @dataclass(frozen=True)

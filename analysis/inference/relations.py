@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from ablations.expectations import Relation
-from analysis.inference.intervals import Estimate
-from analysis.inference.ranges import Bracket
+from aimv2.ablations.expectations import Relation
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.ranges import Bracket
 
 Direction = Literal["better", "worse", "unclear"]
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import Estimate, arm_mean, is_rounding
+from aimv2.analysis.inference.intervals import Estimate, arm_mean, is_rounding
 
 
 @dataclass(frozen=True)

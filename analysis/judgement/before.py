@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ablations.expand import Cell, untrained_names
-from ablations.expectations import READER, Combination, Expectation, Expected, Ranges
-from ablations.study import UNTRAINED, Study
+from aimv2.ablations.expand import Cell, untrained_names
+from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
+from aimv2.ablations.study import UNTRAINED, Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
+from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.judgement.compare import Differences
 from aimv2.spec.metrics import is_of_encoder, lower_is_better
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.relations import finding
-from analysis.judgement.compare import Differences
 
 CONSEQUENCE = "so the difference after training is not the effect of training alone"
 ROUNDING = 1e-9  # share of the largest weight below which a sum of weights is 0

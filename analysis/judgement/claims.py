@@ -4,12 +4,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ablations.claims import CLAIMS, Claim
-from analysis.inference.looks import Look
-from analysis.inference.relations import Word
-from analysis.judgement.findings import Findings
-from analysis.judgement.planner import planner_of
-from analysis.judgement.verdicts import Verdict
+from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
 OUT_OF_REACH = "beyond reach"  # it needs hardware, data or models that we lack, or a study that does not exist

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ablations.study import Study
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, bonferroni, size_of
 from aimv2.data.sources.scene import SCENE_CLASSES
 from aimv2.spec.metrics import FINAL
-from analysis.evidence.load import Evidence
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import NO_ESTIMATE, Estimate, bonferroni, size_of
 
 EXACT = 1e-6  # relative; the sums of float32 losses of a run agree to about 1e-8
 DETERMINED = 1e-4  # smallest singular value, relative to the largest, at which shares are exact to 4 digits

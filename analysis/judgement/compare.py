@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ablations.expand import Cell
-from ablations.study import Study
-from analysis.evidence.load import Evidence
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
-from analysis.inference.items import with_items
-from analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
-from analysis.inference.relations import Finding, Outcome, finding, outcome
-from analysis.judgement.classes import Parts, parts
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
+from aimv2.analysis.inference.items import with_items
+from aimv2.analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
+from aimv2.analysis.inference.relations import Finding, Outcome, finding, outcome
+from aimv2.analysis.judgement.classes import Parts, parts
 
 
 @dataclass(frozen=True)

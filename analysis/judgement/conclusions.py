@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from ablations.study import Study
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 from aimv2.base.markdown import escape
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
-from analysis.inference.looks import Look
-from analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 
 
 def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:

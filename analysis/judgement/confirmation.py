@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.evidence.searches import Search
+from aimv2.analysis.judgement.compare import reasons_to_withhold
+from aimv2.analysis.judgement.conclusions import absolute_bounds
+from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.markdown import escape
-from analysis.evidence.searches import Search
-from analysis.judgement.compare import reasons_to_withhold
-from analysis.judgement.conclusions import absolute_bounds
-from analysis.judgement.findings import Findings
 
 Result = Literal["confirmed", "not confirmed", "no conclusion", "no winner"]
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablations.expectations import STEP_TIME, Expectation, Expected
-from ablations.study import UNTRAINED, Control, Study
+from aimv2.ablations.expectations import STEP_TIME, Expectation, Expected
+from aimv2.ablations.study import UNTRAINED, Control, Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.judgement.compare import Differences, reasons_to_withhold
 from aimv2.spec.metrics import lower_is_better
-from analysis.evidence.load import Evidence
-from analysis.inference.relations import finding
-from analysis.judgement.compare import Differences, reasons_to_withhold
 
 Result = Literal["passed", "failed", "inconclusive"]
 

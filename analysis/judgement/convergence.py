@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ablations.budget import Cost
-from ablations.study import Study
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
-from analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
-from analysis.judgement.compare import are_paired
-from analysis.judgement.guards import COSTS
+from aimv2.ablations.budget import Cost
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
+from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
+from aimv2.analysis.judgement.compare import are_paired
+from aimv2.analysis.judgement.guards import COSTS
 
 FRACTIONS = (0.5, 1.0)  # of the baseline's budget, where its loss is the target
 

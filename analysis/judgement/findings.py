@@ -8,25 +8,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablations.catalogue import STUDIES
-from ablations.expand import Cell, with_actual_ratios
-from ablations.expectations import STEP_TIME
-from ablations.request import Request
-from ablations.studies.sensitivity import FLOOR
-from ablations.study import UNTRAINED, Study
-from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import unit_of
-from analysis.evidence.load import Evidence
-from analysis.evidence.recorded import FILE
-from analysis.evidence.records import Records, read_records
-from analysis.evidence.run_files import HELD_OUT
-from analysis.evidence.searches import Search
-from analysis.inference.intervals import is_rounding, size_of
-from analysis.inference.looks import Look
-from analysis.judgement import before
-from analysis.judgement.compare import Comparison, Differences, mixed_code, primary_comparisons, reasons_to_withhold
-from analysis.judgement.controls import ControlOutcome, check_controls, withholding
-from analysis.judgement.sensitivity import (
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import Cell, with_actual_ratios
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.request import Request
+from aimv2.ablations.studies.sensitivity import FLOOR
+from aimv2.ablations.study import UNTRAINED, Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.records import Records, read_records
+from aimv2.analysis.evidence.run_files import HELD_OUT
+from aimv2.analysis.evidence.searches import Search
+from aimv2.analysis.inference.intervals import is_rounding, size_of
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement import before
+from aimv2.analysis.judgement.compare import (
+    Comparison,
+    Differences,
+    mixed_code,
+    primary_comparisons,
+    reasons_to_withhold,
+)
+from aimv2.analysis.judgement.controls import ControlOutcome, check_controls, withholding
+from aimv2.analysis.judgement.sensitivity import (
     SLUG,
     KnownEffect,
     Ladder,
@@ -39,8 +43,10 @@ from analysis.judgement.sensitivity import (
     sensitivity_by,
     sensitivity_of,
 )
-from analysis.judgement.unmeasured import unmeasured
-from analysis.judgement.verdicts import Verdict, verdicts
+from aimv2.analysis.judgement.unmeasured import unmeasured
+from aimv2.analysis.judgement.verdicts import Verdict, verdicts
+from aimv2.config.run_config import RunConfig
+from aimv2.spec.metrics import unit_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ablations.budget import UNEQUAL, Cost
-from ablations.study import Study
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
-from analysis.judgement.compare import mixed_code, reasons_to_withhold
-from analysis.judgement.controls import withholding
-from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import insensitive
+from aimv2.ablations.budget import UNEQUAL, Cost
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
+from aimv2.analysis.judgement.compare import mixed_code, reasons_to_withhold
+from aimv2.analysis.judgement.controls import withholding
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.sensitivity import insensitive
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.

@@ -14,9 +14,9 @@ from typing import Any, Literal, Self
 import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
-from ablations.claims import Kind
-from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import (
+from aimv2.ablations.claims import Kind
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.sensitivity import (
     BETTER,
     IMAGE_ONLY,
     PIXELS_ONLY,
@@ -26,23 +26,24 @@ from ablations.studies.sensitivity import (
     WITHOUT_PIXELS,
     WITHOUT_WORDS,
 )
-from ablations.study import UNTRAINED
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.document.data import plain
+from aimv2.analysis.evidence.recorded import PUBLISHED
+from aimv2.analysis.inference.intervals import LEVEL, Estimate, with_interval
+from aimv2.analysis.inference.power import Aim, Noise, seeds_for
+from aimv2.analysis.judgement.samples import SampleCurve
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import identity
+from aimv2.runs.provenance import PACKAGE
 from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
 from aimv2.spec.objectives import objective
-from analysis.document.data import plain
-from analysis.evidence.recorded import PUBLISHED
-from analysis.inference.intervals import LEVEL, Estimate, with_interval
-from analysis.inference.power import Aim, Noise, seeds_for
-from analysis.judgement.samples import SampleCurve
 
 SLUG = STUDY.slug
 FILE = "sensitivity.json"
-COMMITTED = Path(__file__).parents[2] / "reports" / PUBLISHED
+COMMITTED = PACKAGE / "reports" / PUBLISHED
 
 NOT_MEASURED = "the sensitivity was not measured on this base run"
 HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ablations.claims import CLAIMS
-from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import OTHER_SIZES, RUNGS, SAMPLES, STUDY
-from ablations.study import Study
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.sensitivity import OTHER_SIZES, RUNGS, SAMPLES, STUDY
+from aimv2.ablations.study import Study
+from aimv2.analysis.judgement.sensitivity import HALF_DEPTH, Ladder, applies, base_of, differences, floor_of
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import not_applicable
 from aimv2.spec.objectives import objective
-from analysis.judgement.sensitivity import HALF_DEPTH, Ladder, applies, base_of, differences, floor_of
 
 AUTO = "sensitivity=auto"  # the argument of a launch that measures it
 MAX_NAMED = 3  # differing values that a sentence names

@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ablations.claims import CLAIMS
-from ablations.expectations import Combination, Expectation, Expected, Ranges
-from ablations.study import Study
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expectations import Combination, Expectation, Expected, Ranges
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import LEVEL, Estimate, bonferroni
+from aimv2.analysis.inference.ranges import Bracket
+from aimv2.analysis.inference.relations import Outcome, Word, finding, outcome
+from aimv2.analysis.judgement import before
+from aimv2.analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
+from aimv2.analysis.judgement.controls import ControlOutcome, offsets, withholding
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import lower_is_better
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import LEVEL, Estimate, bonferroni
-from analysis.inference.ranges import Bracket
-from analysis.inference.relations import Outcome, Word, finding, outcome
-from analysis.judgement import before
-from analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
-from analysis.judgement.controls import ControlOutcome, offsets, withholding
-from analysis.judgement.sensitivity import MetricSensitivity, insensitive
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """The answer of a study in at most MAX_WORDS plain words, with one number."""
 
-from ablations.expectations import CONTENT, READER
-from ablations.studies.sensitivity import RUNGS
-from ablations.study import WINNER
+from aimv2.ablations.expectations import CONTENT, READER
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.judgement import confirmation
+from aimv2.analysis.judgement.classes import words
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.sensitivity import Ladder
+from aimv2.analysis.sections.scaling.law import Fitted
+from aimv2.analysis.sections.words import metric_title
 from aimv2.base.markdown import escape
-from analysis.judgement import confirmation
-from analysis.judgement.classes import words
-from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder
-from analysis.sections.scaling.law import Fitted
-from analysis.sections.words import metric_title
 
 MAX_WORDS = 25
 KINDS = {"larger": "larger encoders"}  # kinds of effects in words, where the kind itself is no noun

@@ -1,10 +1,10 @@
 """Architectures before training, beside what their arms differ by after it."""
 
-from ablations.study import UNTRAINED
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
-from analysis.judgement.before import Start
-from analysis.judgement.findings import Findings
-from analysis.sections.words import withheld
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.judgement.before import Start
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.words import withheld
 
 ABOUT = (
     "These arms have another encoder than the baseline before training. A difference after training is real, but where"

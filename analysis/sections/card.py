@@ -1,15 +1,15 @@
 """Model cards of a study's arms: with intervals over seeds and the study's verdicts, which no single run knows."""
 
-from ablations.claims import CLAIMS
+from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.document.model import code_span
+from aimv2.analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
+from aimv2.analysis.judgement.compare import reasons_to_withhold
+from aimv2.analysis.judgement.conclusions import conclusion
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.words import seen
 from aimv2.base.errors import unknown
 from aimv2.base.markdown import escape
 from aimv2.tools.weights.card import render
-from analysis.document.model import code_span
-from analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
-from analysis.judgement.compare import reasons_to_withhold
-from analysis.judgement.conclusions import conclusion
-from analysis.judgement.findings import Findings
-from analysis.sections.words import seen
 
 
 def card(findings: Findings, arm: str, layout: str = "transformers") -> str:

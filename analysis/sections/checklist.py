@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+from aimv2.analysis.document.model import Cell, Section, Table
+from aimv2.analysis.document.template import blocks_of, one_line
+from aimv2.analysis.inference.intervals import percent
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.runs import credits_text
+from aimv2.analysis.sections.words import seen
 from aimv2.base.errors import REASONS
-from analysis.document.model import Cell, Section, Table
-from analysis.document.template import blocks_of, one_line
-from analysis.inference.intervals import percent
-from analysis.judgement.findings import Findings
-from analysis.sections.runs import credits_text
-from analysis.sections.words import seen
 
 
 def section(findings: Findings) -> Section:

@@ -1,13 +1,13 @@
 """The paper's claims with the study's verdicts on them, and the controls on which verdicts rest."""
 
-from ablations.claims import CLAIMS
-from ablations.study import Study
-from analysis.document.model import Cell, Paragraph, Section, Table
-from analysis.document.template import blocks_of
-from analysis.judgement.controls import NULL_NOTE
-from analysis.judgement.findings import Findings
-from analysis.judgement.samples import MARGIN_SHARE
-from analysis.sections import before
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.study import Study
+from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.judgement.controls import NULL_NOTE
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.samples import MARGIN_SHARE
+from aimv2.analysis.sections import before
 
 RULES = (
     "What would support or contradict each claim is written in its study. All claims that studies judge share the error"

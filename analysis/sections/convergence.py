@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ablations.budget import Cost
+from aimv2.ablations.budget import Cost
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.judgement.convergence import FRACTIONS, Convergence, Curves
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import COSTS, arm_notes, metric_notes
+from aimv2.analysis.sections.numbers import estimate
+from aimv2.analysis.sections.words import with_limits, withheld
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
-from analysis.document.template import blocks_of
-from analysis.judgement.convergence import FRACTIONS, Convergence, Curves
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import COSTS, arm_notes, metric_notes
-from analysis.sections.numbers import estimate
-from analysis.sections.words import with_limits, withheld
 
 UNITS: Mapping[Cost, str] = {"samples": "samples", "flops": "FLOPs", "seconds": "CPU seconds"}
 

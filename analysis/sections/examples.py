@@ -2,9 +2,9 @@
 
 import base64
 
+from aimv2.analysis.document.model import Paragraph, Section, Table
+from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.markdown import escape
-from analysis.document.model import Paragraph, Section, Table
-from analysis.judgement.findings import Findings
 
 INTRODUCTION = (
     "Captions of held-out images by each arm's first seed, with greedy decoding and full attention. A few captions of"

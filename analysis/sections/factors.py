@@ -5,16 +5,16 @@ from typing import Any
 
 import pandas as pd
 
+from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
+from aimv2.analysis.inference.intervals import with_interval
+from aimv2.analysis.judgement.compare import reasons_to_withhold
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import metric_notes
+from aimv2.analysis.sections.numbers import estimate
+from aimv2.analysis.sections.words import metric_title
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
-from analysis.document.template import blocks_of
-from analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
-from analysis.inference.intervals import with_interval
-from analysis.judgement.compare import reasons_to_withhold
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import metric_notes
-from analysis.sections.numbers import estimate
-from analysis.sections.words import metric_title
 
 
 def section(findings: Findings) -> Section | None:

@@ -3,20 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ablations.claims import CLAIMS
+from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.document.model import Bullets, Paragraph, Section
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.inference.contrasts import APART, WIDER
+from aimv2.analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference, percent
+from aimv2.analysis.inference.looks import ALPHA
+from aimv2.analysis.judgement.controls import NULL_LEVEL
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.verdicts import level_of
+from aimv2.analysis.sections.claims import margin_reason
+from aimv2.analysis.sections.search import range_of
+from aimv2.analysis.sections.words import metric_title, seen
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
-from analysis.document.model import Bullets, Paragraph, Section
-from analysis.document.template import blocks_of
-from analysis.inference.contrasts import APART, WIDER
-from analysis.inference.intervals import LEVEL, POWER, bonferroni, detectable_difference, percent
-from analysis.inference.looks import ALPHA
-from analysis.judgement.controls import NULL_LEVEL
-from analysis.judgement.findings import Findings
-from analysis.judgement.verdicts import level_of
-from analysis.sections.claims import margin_reason
-from analysis.sections.search import range_of
-from analysis.sections.words import metric_title, seen
 
 REFERENCES = {
     "Berger 1982": "R. L. Berger. Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, 1982.",

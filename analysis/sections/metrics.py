@@ -1,11 +1,11 @@
 """All metrics of all arms."""
 
+from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.judgement.conclusions import code_note, warnings
+from aimv2.analysis.judgement.conclusions import findings as detected
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.words import metric_title, withheld
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
-from analysis.judgement.conclusions import code_note, warnings
-from analysis.judgement.conclusions import findings as detected
-from analysis.judgement.findings import Findings
-from analysis.sections.words import metric_title, withheld
 
 
 def section(findings: Findings) -> Section:

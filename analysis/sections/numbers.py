@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import Estimate, detectable_difference
-from analysis.inference.ranges import Bracket
-from analysis.judgement.classes import Parts
-from analysis.judgement.findings import Findings
-from analysis.judgement.verdicts import Verdict
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import Estimate, detectable_difference
+from aimv2.analysis.inference.ranges import Bracket
+from aimv2.analysis.judgement.classes import Parts
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.verdicts import Verdict
 
 
 def numbers_of(findings: Findings) -> Mapping[str, Any]:

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
+from aimv2.analysis.judgement.classes import words
+from aimv2.analysis.judgement.compare import Comparison
+from aimv2.analysis.judgement.conclusions import look_note, power
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import arm_notes
+from aimv2.analysis.sections.words import metric_title, with_limits, withheld
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
-from analysis.document.template import blocks_of
-from analysis.inference.intervals import POWER, detectable_difference, percent
-from analysis.judgement.classes import words
-from analysis.judgement.compare import Comparison
-from analysis.judgement.conclusions import look_note, power
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import arm_notes
-from analysis.sections.words import metric_title, with_limits, withheld
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
 

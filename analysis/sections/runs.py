@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from ablations.budget import Cost
-from ablations.study import Study
+from aimv2.ablations.budget import Cost
+from aimv2.ablations.study import Study
+from aimv2.analysis.document.model import Cell, Paragraph, Section, Table, code_span
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import NO_ESTIMATE
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost, relative_time
+from aimv2.analysis.sections.words import seen, with_limits
 from aimv2.base.errors import REASONS
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
-from analysis.document.model import Cell, Paragraph, Section, Table, code_span
-from analysis.evidence.load import Evidence
-from analysis.inference.intervals import NO_ESTIMATE
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost, relative_time
-from analysis.sections.words import seen, with_limits
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),

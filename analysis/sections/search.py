@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
+from aimv2.analysis.evidence.searches import Dimension, Search, State, Trial
+from aimv2.analysis.judgement.confirmation import result
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.numbers import estimate
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
-from analysis.evidence.searches import Dimension, Search, State, Trial
-from analysis.judgement.confirmation import result
-from analysis.judgement.findings import Findings
-from analysis.sections.numbers import estimate
 
 STATES: tuple[State, ...] = ("finished", "pruned", "failed", "running")
 CONTROLS = (

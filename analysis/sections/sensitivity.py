@@ -2,14 +2,14 @@
 
 import math
 
-from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import RUNGS
-from analysis.document.model import Cell, Paragraph, Section, Table
-from analysis.document.template import blocks_of
-from analysis.inference.intervals import LEVEL, POWER, with_interval
-from analysis.inference.power import Aim, Noise
-from analysis.judgement.findings import Findings
-from analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, seeds_needed
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
+from aimv2.analysis.inference.power import Aim, Noise
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, seeds_needed
 
 MANY_SEEDS = 32  # more than most can afford
 

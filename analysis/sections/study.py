@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 
-from aimv2.base.markdown import escape
-from analysis.document.model import Block, Document, Figure, Paragraph, Section
-from analysis.document.style import style
-from analysis.figures import arms
-from analysis.figures.ladder import draw_ladder
-from analysis.inference.intervals import percent
-from analysis.judgement import confirmation
-from analysis.judgement.conclusions import code_note, conclusion
-from analysis.judgement.controls import NULL_LEVEL
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import notes
-from analysis.judgement.sensitivity import FILE, Ladder, ladder_text
-from analysis.sections import (
+from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section
+from aimv2.analysis.document.style import style
+from aimv2.analysis.figures import arms
+from aimv2.analysis.figures.ladder import draw_ladder
+from aimv2.analysis.inference.intervals import percent
+from aimv2.analysis.judgement import confirmation
+from aimv2.analysis.judgement.conclusions import code_note, conclusion
+from aimv2.analysis.judgement.controls import NULL_LEVEL
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import notes
+from aimv2.analysis.judgement.sensitivity import FILE, Ladder, ladder_text
+from aimv2.analysis.sections import (
     checklist,
     claims,
     convergence,
@@ -27,13 +26,14 @@ from analysis.sections import (
     sensitivity,
     summary,
 )
-from analysis.sections.answer import answer
-from analysis.sections.numbers import numbers_of
-from analysis.sections.runs import cost_section, runs_section, setup_section
-from analysis.sections.scaling import section as scaling
-from analysis.sections.scaling.agreement import association_section
-from analysis.sections.scaling.law import Fitted, law_figure, law_numbers
-from analysis.sections.scaling.law import conclusion as law_conclusion
+from aimv2.analysis.sections.answer import answer
+from aimv2.analysis.sections.numbers import numbers_of
+from aimv2.analysis.sections.runs import cost_section, runs_section, setup_section
+from aimv2.analysis.sections.scaling import section as scaling
+from aimv2.analysis.sections.scaling.agreement import association_section
+from aimv2.analysis.sections.scaling.law import Fitted, law_figure, law_numbers
+from aimv2.analysis.sections.scaling.law import conclusion as law_conclusion
+from aimv2.base.markdown import escape
 
 
 def document(findings: Findings, files: Mapping[str, bytes]) -> Document:

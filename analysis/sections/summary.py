@@ -4,22 +4,22 @@ import math
 import shlex
 from collections.abc import Iterable, Sequence
 
-from ablations.adapt import announcements
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.studies.sensitivity import RUNGS
+from aimv2.ablations.adapt import announcements
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span
+from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
+from aimv2.analysis.judgement.controls import ControlOutcome
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.guards import arm_notes
+from aimv2.analysis.judgement.sensitivity import NOT_MEASURED
+from aimv2.analysis.judgement.unmeasured import AUTO
+from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
+from aimv2.analysis.sections.words import metric_title, seen, with_limits
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span
-from analysis.inference.intervals import POWER, detectable_difference, percent
-from analysis.inference.relations import Word
-from analysis.judgement.claims import Answer, overall, whole_claims
-from analysis.judgement.controls import ControlOutcome
-from analysis.judgement.findings import Findings
-from analysis.judgement.guards import arm_notes
-from analysis.judgement.sensitivity import NOT_MEASURED
-from analysis.judgement.unmeasured import AUTO
-from analysis.judgement.verdicts import Verdict, compared_in_words
-from analysis.sections.words import metric_title, seen, with_limits
 
 MAX_SHOWN = 6  # items of a list
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from aimv2.analysis.verify.check import Check
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.memory import setup_of
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.training.engine import Engine
-from analysis.verify.check import Check
-from analysis.verify.trained_run import TrainedRun
 
 PIXEL, TEXT, COSINE = "pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"
 COLUMNS = [PIXEL, TEXT, COSINE]

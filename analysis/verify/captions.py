@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from aimv2.analysis.verify.check import Check, clustered_mean
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base import address
 from aimv2.data.pairs import usable_captions
 from aimv2.evaluation.generation import written_captions
@@ -17,8 +19,6 @@ from aimv2.evaluation.held_out import Captions as Prepared
 from aimv2.evaluation.held_out import chunks
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.encoder_decoder import EncoderDecoder
-from analysis.verify.check import Check, clustered_mean
-from analysis.verify.trained_run import TrainedRun
 
 MAX_TRAIN_PAIRS = 10_000  # whose tokens are counted
 MIN_GAIN = 0.05  # nats/token; with random weights, 12 seeds have intervals between -0.04 and +0.03

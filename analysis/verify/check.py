@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.intervals import Estimate
-from analysis.inference.items import influence
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.items import influence
 
 
 class Check(NamedTuple):

@@ -1,4 +1,4 @@
-"""``python -m analysis.verify``: check a finished run, print the outcomes and write a report."""
+"""``python -m aimv2.analysis.verify``: check a finished run, print the outcomes and write a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,18 +9,18 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
+from aimv2.analysis.document.write import check_replaceable, write
+from aimv2.analysis.verify.balance import balance
+from aimv2.analysis.verify.captions import captions
+from aimv2.analysis.verify.masks import masks
+from aimv2.analysis.verify.pixels import pixels, render
+from aimv2.analysis.verify.prefix import prefix_lengths
+from aimv2.analysis.verify.report import Outcomes, document, summary
+from aimv2.analysis.verify.trained_run import TrainedRun, find, load
 from aimv2.base.files import writable_folder
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import read_options, usage
-from analysis.document.write import check_replaceable, write
-from analysis.verify.balance import balance
-from analysis.verify.captions import captions
-from analysis.verify.masks import masks
-from analysis.verify.pixels import pixels, render
-from analysis.verify.prefix import prefix_lengths
-from analysis.verify.report import Outcomes, document, summary
-from analysis.verify.trained_run import TrainedRun, find, load
 
 NUM_SHOWN = 8
 STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
@@ -41,7 +41,7 @@ class VerifyOptions:
 
 
 USAGE = usage(
-    "python -m analysis.verify [run=RUN] [key=value ...]",
+    "python -m aimv2.analysis.verify [run=RUN] [key=value ...]",
     "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print PASS"
     " or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
     VerifyOptions,

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.document.style import COLOURS, style
-from analysis.verify.balance import COSINE, PIXEL, TEXT, Balance
-from analysis.verify.prefix import PrefixLengths
+from aimv2.analysis.document.style import COLOURS, style
+from aimv2.analysis.verify.balance import COSINE, PIXEL, TEXT, Balance
+from aimv2.analysis.verify.prefix import PrefixLengths
 
 CELL_INCHES = 1.05
 DPI = 160

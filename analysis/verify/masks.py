@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aimv2.analysis.verify.check import Check
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base import address
 from aimv2.data.batches.batch import Batch
 from aimv2.model.decoder import Decoder
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.base import visible_prefix
-from analysis.verify.check import Check
-from analysis.verify.trained_run import TrainedRun
 
 NUM_STEPS = 8  # first training steps whose images are used, so that per='batch' shows several prefix lengths
 IMAGES_PER_STEP = 4

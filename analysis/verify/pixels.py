@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.verify.check import Check, clustered_mean
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.config.prefix import prefix_len_at
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.held_out import chunks
@@ -17,9 +20,6 @@ from aimv2.evaluation.pictures import completed, unseen, with_contrast
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
-from analysis.inference.intervals import Estimate
-from analysis.verify.check import Check, clustered_mean
-from analysis.verify.trained_run import TrainedRun
 
 FRACTIONS = (0.25, 0.5, 0.75)
 NAME = "predicted pixels beat predicting the mean"

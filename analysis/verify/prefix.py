@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from aimv2.analysis.verify.check import Check
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.data.prepare import order_of
-from analysis.verify.check import Check
-from analysis.verify.trained_run import TrainedRun
 
 MAX_DRAWS = 20_000
 MIN_P = 1e-3  # a correct distribution fails at one seed in a thousand

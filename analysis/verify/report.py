@@ -8,22 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aimv2.analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table
+from aimv2.analysis.document.style import style
+from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.sections.runs import credits_text
+from aimv2.analysis.verify.balance import Balance
+from aimv2.analysis.verify.captions import Captions
+from aimv2.analysis.verify.check import Check
+from aimv2.analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
+from aimv2.analysis.verify.pixels import Pixels
+from aimv2.analysis.verify.prefix import PrefixLengths
+from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
-from analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table
-from analysis.document.style import style
-from analysis.document.template import blocks_of
-from analysis.sections.runs import credits_text
-from analysis.verify.balance import Balance
-from analysis.verify.captions import Captions
-from analysis.verify.check import Check
-from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
-from analysis.verify.pixels import Pixels
-from analysis.verify.prefix import PrefixLengths
-from analysis.verify.trained_run import TrainedRun
 
 
 class Outcomes(NamedTuple):
@@ -79,7 +79,7 @@ def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> D
     checks, *details = blocks_of(
         "verify", named, config=config, findings=findings, credits=credits_text(credits_of([config]))
     )
-    command = shlex.join(["python", "-m", "analysis.verify", *arguments])
+    command = shlex.join(["python", "-m", "aimv2.analysis.verify", *arguments])
     return Document(
         title=f"Verification of run {run.folder.name}",
         subtitle=f"Made by `{command}` from `{run.folder.path}`: objective {config.objective.name}, scale"

@@ -9,15 +9,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ablations.request import write_request
+from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.run.pricing.price import duration
-from sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
-from sweeps.executors.workers import Launched, Start, keep_workers
-from sweeps.plan import Plan
-from sweeps.status.board import Board
-from sweeps.tasks import Work, write_work
+from aimv2.sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
+from aimv2.sweeps.executors.workers import Launched, Start, keep_workers
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.tasks import Work, write_work
 
 GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
 RunsPerGpu = Literal["auto"] | Annotated[int, Field(gt=0)]

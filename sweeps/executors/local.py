@@ -13,10 +13,10 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
-from sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
-from sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
-from sweeps.worker import Process, Worker, stop, worker_command
+from aimv2.sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
+from aimv2.sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
+from aimv2.sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
+from aimv2.sweeps.worker import Process, Worker, stop, worker_command
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

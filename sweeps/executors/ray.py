@@ -13,9 +13,9 @@ from pydantic.dataclasses import dataclass
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.executors.base import Executor, cores_per_run, cores_to_share
-from sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
-from sweeps.machine.room import max_ranks
+from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
+from aimv2.sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
+from aimv2.sweeps.machine.room import max_ranks
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -43,7 +43,7 @@ class RayExecutor(Executor):
     def starting(self, launched: Launched) -> Iterator[Start]:
         def do_work(about: dict[str, Any]) -> None:  # Ray sends an inner function by value, and it imports the snapshot
             sys.path.insert(0, code)
-            from sweeps.worker import work_in
+            from aimv2.sweeps.worker import work_in
 
             work_in(folder, about)
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.arguments import checked
-from sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
-from sweeps.executors.base import Executor
+from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
+from aimv2.sweeps.executors.base import Executor
 
 GROUP = "aimv2.executors"  # of entry points; ours need none, so that a snapshot of the code finds them
 BUILT_IN = {
-    "debug": EntryPoint("debug", "sweeps.executors.local:DebugExecutor", GROUP),
-    "local": EntryPoint("local", "sweeps.executors.local:LocalExecutor", GROUP),
-    "slurm": EntryPoint("slurm", "sweeps.executors.slurm:SlurmExecutor", GROUP),
-    "ray": EntryPoint("ray", "sweeps.executors.ray:RayExecutor", GROUP),
+    "debug": EntryPoint("debug", "aimv2.sweeps.executors.local:DebugExecutor", GROUP),
+    "local": EntryPoint("local", "aimv2.sweeps.executors.local:LocalExecutor", GROUP),
+    "slurm": EntryPoint("slurm", "aimv2.sweeps.executors.slurm:SlurmExecutor", GROUP),
+    "ray": EntryPoint("ray", "aimv2.sweeps.executors.ray:RayExecutor", GROUP),
 }
 
 
@@ -69,7 +69,7 @@ def executor_class(name: str) -> type[Executor]:
     try:
         loaded = entry.load()
         if not (isinstance(loaded, type) and issubclass(loaded, Executor) and dataclasses.is_dataclass(loaded)):
-            raise TypeError("it is no dataclass that inherits from sweeps.executors.base.Executor")
+            raise TypeError("it is no dataclass that inherits from aimv2.sweeps.executors.base.Executor")
         if loaded.starting is Executor.starting and loaded.launch is Executor.launch:
             raise TypeError("it has neither starting() nor launch()")
     except Exception as error:  # of another package's code

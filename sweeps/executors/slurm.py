@@ -15,19 +15,19 @@ import submitit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ablations.request import write_request
+from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.run_config import RunConfig
-from sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
-from sweeps.executors import slurm_commands
-from sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing, cores_per_run, cores_to_share
-from sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
-from sweeps.freeze import FOLDER as CODE
-from sweeps.freeze import worker_environment
-from sweeps.plan import Plan
-from sweeps.status.board import Board
-from sweeps.tasks import Work, write_work
+from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
+from aimv2.sweeps.executors import slurm_commands
+from aimv2.sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing, cores_per_run, cores_to_share
+from aimv2.sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
+from aimv2.sweeps.freeze import FOLDER as CODE
+from aimv2.sweeps.freeze import worker_environment
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.tasks import Work, write_work
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")

@@ -16,7 +16,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env, environment_variables
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import Queued
+from aimv2.sweeps.active_launches import Queued
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
 REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")

@@ -19,17 +19,17 @@ from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import rank_cores
-from sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
-from sweeps.executors import slurm_commands
-from sweeps.finish import finish
-from sweeps.freeze import freeze
-from sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
-from sweeps.plan import Plan
-from sweeps.tasks import OpenTasks, Task, Work, read_work
-from sweeps.worker import Worker, WorkerReport, work_in_processes
+from aimv2.sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
+from aimv2.sweeps.executors import slurm_commands
+from aimv2.sweeps.finish import finish
+from aimv2.sweeps.freeze import freeze
+from aimv2.sweeps.machine.room import HERE, Machine, resolve_runs_per_gpu
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.tasks import OpenTasks, Task, Work, read_work
+from aimv2.sweeps.worker import Worker, WorkerReport, work_in_processes
 
 if TYPE_CHECKING:
-    from sweeps.executors.slurm import SlurmExecutor
+    from aimv2.sweeps.executors.slurm import SlurmExecutor
 
 POLL_SECONDS = 5.0
 

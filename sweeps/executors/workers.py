@@ -9,12 +9,13 @@ from typing import Any
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
+from aimv2.base.processes import imports_from
 from aimv2.runs.lease import Watch, is_released
-from sweeps.active_launches import LOGS, WORKERS, cancelled, runs_dir_of, skipped
-from sweeps.freeze import freeze, import_path, worker_environment
-from sweeps.status.board import Board
-from sweeps.tasks import Work
-from sweeps.worker import WorkerReport, read_report
+from aimv2.sweeps.active_launches import LOGS, WORKERS, cancelled, runs_dir_of, skipped
+from aimv2.sweeps.freeze import freeze, worker_environment
+from aimv2.sweeps.status.board import Board
+from aimv2.sweeps.tasks import Work
+from aimv2.sweeps.worker import WorkerReport, read_report
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 30  # that interrupted workers have to save checkpoints
@@ -40,7 +41,7 @@ class Launched:
 
     def environment(self, cores: int) -> dict[str, str]:
         """Return the environment variables that a worker needs, whose ranks have so many cores each."""
-        return worker_environment(self.work.configs[0], cores) | {"PYTHONPATH": import_path(self.code)}
+        return worker_environment(self.work.configs[0], cores) | imports_from(self.code)
 
     def log_of(self, name: str) -> Path:
         """Return the path of a worker's log, which outlives the launch."""

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aimv2.config.run_config import RunConfig
-from sweeps.machine.room import HERE, Machine
+from aimv2.sweeps.machine.room import HERE, Machine
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from aimv2.analysis.evidence.searches import FOLDER
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
-from analysis.evidence.searches import FOLDER
 
 NONE = "none"  # of ``search=``
 AUTO, NO_PRUNER = "auto", "none"
@@ -26,7 +26,7 @@ class SearchConfig:
 
     Attributes:
         trials: finished and pruned ones in all; failed ones do not count.
-        sampler: draws the points; one of Optuna's by its name (``sweeps.search.optimizers``).
+        sampler: draws the points; one of Optuna's by its name (``aimv2.sweeps.search.optimizers``).
         sampler_args: its arguments, where they are not the defaults.
         pruner: ends trials that fall behind; one of Optuna's by its name. ``auto`` is asynchronous successive halving
             (ASHA) if the search has one metric and its objective is measured while it trains, else none.
@@ -60,7 +60,7 @@ def search_values(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     values = asdict(SearchConfig())
     typed = {key: value for key, _, value in (word.partition("=") for word in words)}
     if typed.get("search", NONE) != NONE:
-        from sweeps.search.optimizers import arguments_of  # here, since Optuna takes a second to load
+        from aimv2.sweeps.search.optimizers import arguments_of  # here, since Optuna takes a second to load
 
         for key in ("sampler", "pruner"):
             values[f"{key}_args"] = arguments_of(key, typed.get(f"search.{key}", values[key]))
@@ -73,7 +73,7 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
     Raises:
         UsageError: a value is not allowed; the message starts with its key.
     """
-    from sweeps.search.optimizers import given
+    from aimv2.sweeps.search.optimizers import given
 
     try:
         config: SearchConfig = checked("search", SearchConfig, given(values))

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from sweeps.search.optimizers import sampler_of
-from sweeps.search.space import Point, Search
+from aimv2.sweeps.search.optimizers import sampler_of
+from aimv2.sweeps.search.space import Point, Search
 
 # Draws of the sampler for a point that is possible and new. If points can be listed, the first is enough: one of those
 # that are left is then drawn at random.

@@ -22,12 +22,12 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.record import RunFolder
-from sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
-from sweeps.search.draw import draw
-from sweeps.search.optimizers import pruner_of
-from sweeps.search.space import ARM, Search
-from sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, in_state, read_trials, read_winners
-from sweeps.tasks import Task
+from aimv2.sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
+from aimv2.sweeps.search.draw import draw
+from aimv2.sweeps.search.optimizers import pruner_of
+from aimv2.sweeps.search.space import ARM, Search
+from aimv2.sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, in_state, read_trials, read_winners
+from aimv2.sweeps.tasks import Task
 
 STATES = {
     "finished": TrialState.COMPLETE,

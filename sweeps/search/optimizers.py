@@ -14,7 +14,7 @@ import optuna
 from optuna import pruners, samplers
 
 from aimv2.base.errors import UsageError, unknown
-from sweeps.search.config import AUTO, NO_PRUNER
+from aimv2.sweeps.search.config import AUTO, NO_PRUNER
 
 NOT_USABLE = ("Base", "Grid", "PartialFixed", "Patient")  # prefixes of interfaces, and of those that need an object
 PLAIN = (bool, int, float, str, type(None))  # types of arguments that a command line can give

@@ -9,16 +9,16 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from ablations.expand import Cell
-from ablations.request import Request, write_request
-from ablations.study import WINNER, confirmation
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.request import Request, write_request
+from aimv2.ablations.study import WINNER, confirmation
+from aimv2.analysis.evidence.searches import VERSION, path_of
 from aimv2.base.files import write_json
 from aimv2.config.paths import replaced
-from analysis.evidence.searches import VERSION, path_of
-from sweeps.search.config import with_arguments
-from sweeps.search.folder import SearchFolder
-from sweeps.search.space import SPLIT, described
-from sweeps.search.trials import Trial, in_state
+from aimv2.sweeps.search.config import with_arguments
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.space import SPLIT, described
+from aimv2.sweeps.search.trials import Trial, in_state
 
 
 def winner(folder: SearchFolder, trials: Sequence[Trial]) -> Trial | None:

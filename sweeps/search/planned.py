@@ -6,19 +6,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ablations.design import Factor, Range
-from ablations.request import Request
+from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.request import Request
 from aimv2.run.pricing.price import Clock
 from aimv2.runs.record import RunFolder
-from sweeps.executors.base import Executor
-from sweeps.plan import Plan
-from sweeps.plan_display import price_of, print_study
-from sweeps.search.config import NO_PRUNER, folder_of, with_arguments
-from sweeps.search.folder import SearchFolder
-from sweeps.search.outcome import winner_cells
-from sweeps.search.space import SPLIT, Search
-from sweeps.search.trials import in_state, trials_of
-from sweeps.search.work import SearchTasks, SearchWork
+from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan_display import price_of, print_study
+from aimv2.sweeps.search.config import NO_PRUNER, folder_of, with_arguments
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.outcome import winner_cells
+from aimv2.sweeps.search.space import SPLIT, Search
+from aimv2.sweeps.search.trials import in_state, trials_of
+from aimv2.sweeps.search.work import SearchTasks, SearchWork
 
 
 @dataclass(frozen=True)

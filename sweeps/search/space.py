@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from ablations.budget import matched
-from ablations.design import Factor, Range
-from ablations.study import Study
+from aimv2.ablations.budget import matched
+from aimv2.ablations.design import Factor, Range
+from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.run_config import RunConfig
@@ -23,7 +23,7 @@ from aimv2.config.signature import identity, signature
 from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
-from sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
+from aimv2.sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -18,16 +18,16 @@ from typing import Annotated, Any, get_args
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from ablations.expand import Cell
-from ablations.study import WINNER
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.evidence.searches import State
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.serialization import from_dict
 from aimv2.runs.record import RUN_NAME
-from analysis.evidence.searches import State
-from sweeps.search.config import WINNERS, folder_of
-from sweeps.tasks import Trials
+from aimv2.sweeps.search.config import WINNERS, folder_of
+from aimv2.sweeps.tasks import Trials
 
 ARM = "trial"
 DRAWN, CURVE, ENDED = "", "-curve", "-end"

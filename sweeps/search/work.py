@@ -9,16 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
-from ablations.expand import Cell
-from ablations.request import Request
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.request import Request
 from aimv2.config.run_config import RunConfig
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
-from sweeps.search.folder import SearchFolder
-from sweeps.search.outcome import finish, is_complete, winner_cells
-from sweeps.search.space import Search
-from sweeps.search.trials import in_state, trials_of
-from sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.outcome import finish, is_complete, winner_cells
+from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.search.trials import in_state, trials_of
+from aimv2.sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
 
 
 class TrialFollower(Follower):

@@ -17,10 +17,10 @@ from rich.text import Text
 from aimv2.base.errors import Cause, UsageError
 from aimv2.run.pricing.price import duration
 from aimv2.runs.record import RunFolder
-from sweeps.plan import Plan
-from sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
-from sweeps.status.status import QueueOf, SweepStatus, plan_status
-from sweeps.tasks import Trials
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
+from aimv2.sweeps.status.status import QueueOf, SweepStatus, plan_status
+from aimv2.sweeps.tasks import Trials
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes

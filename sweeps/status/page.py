@@ -20,8 +20,8 @@ from markupsafe import Markup
 from aimv2.run.pricing.price import duration
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import ROWS
-from sweeps.status.board import ADVICE, by_arm, by_cause, headline
-from sweeps.status.status import SweepStatus
+from aimv2.sweeps.status.board import ADVICE, by_arm, by_cause, headline
+from aimv2.sweeps.status.status import SweepStatus
 
 NUM_BINS = 80  # points of a training curve
 WIDTH, HEIGHT = 640, 240  # of a chart, in its own units
@@ -78,10 +78,10 @@ class Page:
         self._runs_dir = runs_dir
         self._refresh = refresh_seconds
         self._curves = lru_cache(maxsize=1000)(Curves)
-        own, of_reports = files("sweeps.status") / "page.css", files("analysis.document") / "page.css"
+        own, of_reports = files("aimv2.sweeps.status") / "page.css", files("aimv2.analysis.document") / "page.css"
         self._css = of_reports.read_text() + own.read_text()
         self._template = Environment(
-            loader=PackageLoader("sweeps.status", ""),
+            loader=PackageLoader("aimv2.sweeps.status", ""),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

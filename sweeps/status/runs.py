@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.base.errors import Cause
 from aimv2.run.pricing.left import EvaluationTimes, training_left
 from aimv2.run.pricing.price import duration
@@ -23,9 +23,9 @@ from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
-from sweeps.active_launches import ActiveLaunch
-from sweeps.plan import Plan
-from sweeps.tasks import Task
+from aimv2.sweeps.active_launches import ActiveLaunch
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.tasks import Task
 
 MAX_OTHER_SEEDS = 5
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aimv2.base.errors import UsageError
-from sweeps.status.board import pause
+from aimv2.sweeps.status.board import pause
 
 IDLE_SECONDS = 10.0  # after which a client that sends nothing is dropped
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.serialization import from_dict
 from aimv2.runs.record import entries
-from sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
-from sweeps.machine.slots import in_use
-from sweeps.plan import Plan, code_note
-from sweeps.status.runs import Looks, RunReader, RunStatus
-from sweeps.tasks import Trials
+from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
+from aimv2.sweeps.machine.slots import in_use
+from aimv2.sweeps.plan import Plan, code_note
+from aimv2.sweeps.status.runs import Looks, RunReader, RunStatus
+from aimv2.sweeps.tasks import Trials
 
 NO_TRIALS = Trials()
 SINGLE = "train"  # the name of single runs; their launches on SLURM have it too

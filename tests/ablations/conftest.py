@@ -1,6 +1,6 @@
 import pytest
 
-from ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import STUDIES
 
 
 @pytest.fixture(scope="session")

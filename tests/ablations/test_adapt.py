@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ablations.adapt import adapted, announcements
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.expectations import CONTENT, DIGITS, PROBE, STEP_TIME, expect
-from ablations.overrides import study_overrides
-from ablations.request import Request, read_request, write_request
+from aimv2.ablations.adapt import adapted, announcements
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.expectations import CONTENT, DIGITS, PROBE, STEP_TIME, expect
+from aimv2.ablations.overrides import study_overrides
+from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.mixtures import PRESETS

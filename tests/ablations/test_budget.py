@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 
-from ablations.budget import matched
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
+from aimv2.ablations.budget import matched
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import BudgetConfig, ObjectiveConfig, RunConfig
 from aimv2.cost.parts import train_flops

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from ablations import studies
-from ablations.catalogue import STUDIES
+from aimv2.ablations import studies
+from aimv2.ablations.catalogue import STUDIES
 
 
 def test_every_study_file_is_in_the_catalogue_under_its_name():

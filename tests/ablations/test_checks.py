@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.checks import check_arms, check_effect, check_metrics
-from ablations.expand import expand
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.checks import check_arms, check_effect, check_metrics
+from aimv2.ablations.expand import expand
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 

@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, Kind, read_claims
-from ablations.studies.sensitivity import RUNGS
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS, Kind, read_claims
+from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.base.errors import UsageError
 
 WHOLE = [claim for claim in CLAIMS.values() if not claim.part_of]

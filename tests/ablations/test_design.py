@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.design import (
+from aimv2.ablations.design import (
     LEVEL,
     Arm,
     Range,

@@ -7,11 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ablations.catalogue import STUDIES
-from ablations.design import Arm, one_factor, setting
-from ablations.expand import NULL_SEED, expand, off_ratios, untrained_names, with_actual_ratios
-from ablations.studies.scaling import SAMPLES
-from ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, untrained_of
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.design import Arm, one_factor, setting
+from aimv2.ablations.expand import NULL_SEED, expand, off_ratios, untrained_names, with_actual_ratios
+from aimv2.ablations.studies.scaling import SAMPLES
+from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced
 from aimv2.config.recipes.scales import SCALES

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.expectations import (
+from aimv2.ablations.expectations import (
     PROBE,
     READER,
     STEP_TIME,

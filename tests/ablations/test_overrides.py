@@ -4,9 +4,9 @@ from dataclasses import asdict, replace
 import pytest
 from pydantic import TypeAdapter
 
-from ablations.catalogue import STUDIES
-from ablations.expectations import PROBE, Combination
-from ablations.overrides import StudyOverrides, study_overrides
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expectations import PROBE, Combination
+from aimv2.ablations.overrides import StudyOverrides, study_overrides
 from aimv2.base.errors import UsageError
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.paper_tables import paper_tables, read_tables
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.paper_tables import paper_tables, read_tables
 from aimv2.base.errors import UsageError
 
 ONE = """

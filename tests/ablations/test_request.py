@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.design import setting
-from ablations.expand import expand
-from ablations.overrides import study_overrides
-from ablations.request import (
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.design import setting
+from aimv2.ablations.expand import expand
+from aimv2.ablations.overrides import study_overrides
+from aimv2.ablations.request import (
     Request,
     read_request,
     read_requests,
@@ -18,7 +18,7 @@ from ablations.request import (
     requested_runs,
     write_request,
 )
-from ablations.study import WINNER, confirmation
+from aimv2.ablations.study import WINNER, confirmation
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 

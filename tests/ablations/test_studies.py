@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.adapt import adapted
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.expand import expand
-from ablations.expectations import DIGITS, READER, STEP_TIME
-from ablations.studies.objective import RATES
-from ablations.studies.sensitivity import PIXELS_ONLY
+from aimv2.ablations.adapt import adapted
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import expand
+from aimv2.ablations.expectations import DIGITS, READER, STEP_TIME
+from aimv2.ablations.studies.objective import RATES
+from aimv2.ablations.studies.sensitivity import PIXELS_ONLY
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.recipes.post_training import high_res

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.design import Arm
-from ablations.expectations import PROBE, STEP_TIME, expect
-from ablations.study import UNTRAINED, WINNER, confirmation, is_untrained, untrained_of
+from aimv2.ablations.design import Arm
+from aimv2.ablations.expectations import PROBE, STEP_TIME, expect
+from aimv2.ablations.study import UNTRAINED, WINNER, confirmation, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
 
 METRICS = ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)

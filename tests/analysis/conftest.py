@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.request import Request, write_request
-from ablations.study import UNTRAINED
-from analysis.evidence.load import load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request, write_request
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
 from tests.helpers.evidence import sensitive, write_run
 from tests.helpers.specimen import STUDY
 

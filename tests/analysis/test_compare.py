@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.compare import CompareOptions, differences_of, report
-from analysis.report import main
+from aimv2.analysis.compare import CompareOptions, differences_of, report
+from aimv2.analysis.report import main
 
 OPTIONS = ["arm=recipe", "metric=top1", "baseline=base"]
 

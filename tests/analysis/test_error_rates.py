@@ -7,23 +7,23 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.expand import Cell
-from ablations.expectations import READER, Combination, Ranges, expect, slope
-from ablations.request import Request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.expectations import READER, Combination, Ranges, expect, slope
+from aimv2.ablations.request import Request
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import LEVEL, Estimate, bonferroni, detectable_difference
+from aimv2.analysis.inference.items import item_covariance, with_items
+from aimv2.analysis.inference.looks import Look, look
+from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import answers_of, overall, whole_claims
+from aimv2.analysis.judgement.compare import primary_comparisons
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.recipes.scales import demo, laptop
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import LEVEL, Estimate, bonferroni, detectable_difference
-from analysis.inference.items import item_covariance, with_items
-from analysis.inference.looks import Look, look
-from analysis.inference.power import Noise
-from analysis.inference.relations import Word
-from analysis.judgement.claims import answers_of, overall, whole_claims
-from analysis.judgement.compare import primary_comparisons
-from analysis.judgement.findings import Findings
-from analysis.judgement.planner import planner_of
-from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
 

@@ -17,30 +17,30 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ablations.catalogue import STUDIES
-from ablations.expectations import PROBE, READER, STEP_TIME, Relation
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expectations import PROBE, READER, STEP_TIME, Relation
+from aimv2.analysis.inference.agreement import agreement, association
+from aimv2.analysis.inference.contrasts import SharedError, spreads
+from aimv2.analysis.inference.factors import analyse
+from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
+from aimv2.analysis.inference.items import item_covariance, with_items
+from aimv2.analysis.inference.power import Aim, Noise, seeds_for
+from aimv2.analysis.inference.ranges import range_difference
+from aimv2.analysis.inference.relations import finding, outcome
+from aimv2.analysis.inference.scaling.comparison import lack_of_fit
+from aimv2.analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
+from aimv2.analysis.judgement.compare import primary_comparisons
+from aimv2.analysis.judgement.conclusions import conclusion
+from aimv2.analysis.judgement.conclusions import findings as other_findings
+from aimv2.analysis.judgement.controls import check_controls, offsets
+from aimv2.analysis.judgement.findings import climb
+from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.samples import SampleCurve
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_of
+from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from analysis.inference.agreement import agreement, association
-from analysis.inference.contrasts import SharedError, spreads
-from analysis.inference.factors import analyse
-from analysis.inference.intervals import mean_interval, unpaired_difference
-from analysis.inference.items import item_covariance, with_items
-from analysis.inference.power import Aim, Noise, seeds_for
-from analysis.inference.ranges import range_difference
-from analysis.inference.relations import finding, outcome
-from analysis.inference.scaling.comparison import lack_of_fit
-from analysis.inference.scaling.power_law import FORMS, fit
-from analysis.inference.survival import lead, restricted_mean, time_to_reach
-from analysis.judgement.compare import primary_comparisons
-from analysis.judgement.conclusions import conclusion
-from analysis.judgement.conclusions import findings as other_findings
-from analysis.judgement.controls import check_controls, offsets
-from analysis.judgement.findings import climb
-from analysis.judgement.planner import planner_of
-from analysis.judgement.samples import SampleCurve
-from analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_of
-from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of
 
 NOISE = 1e-13

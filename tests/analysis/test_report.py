@@ -12,27 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.request import Request, read_request, write_request
-from ablations.study import WINNER
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request, read_request, write_request
+from aimv2.ablations.study import WINNER
+from aimv2.analysis import report
+from aimv2.analysis.costs.measurements import to_json
+from aimv2.analysis.document.markdown import DETAILS, to_details
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.evidence.searches import path_of
+from aimv2.analysis.inference.looks import Look, looks_path, num_looks
+from aimv2.analysis.judgement.conclusions import look_note
+from aimv2.analysis.judgement.findings import findings_of
+from aimv2.analysis.judgement.sensitivity import read_sensitivity
+from aimv2.analysis.report import build
+from aimv2.analysis.sections.study import document
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from analysis import report
-from analysis.costs.measurements import to_json
-from analysis.document.markdown import DETAILS, to_details
-from analysis.evidence.load import load
-from analysis.evidence.recorded import FILE
-from analysis.evidence.records import Records, pack
-from analysis.evidence.searches import path_of
-from analysis.inference.looks import Look, looks_path, num_looks
-from analysis.judgement.conclusions import look_note
-from analysis.judgement.findings import findings_of
-from analysis.judgement.sensitivity import read_sensitivity
-from analysis.report import build
-from analysis.sections.study import document
 from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
 from tests.helpers.ladders import HARMS, ladder_of, seeing, write_ladder
@@ -126,7 +126,9 @@ def test_publishing_replaces_a_report_unless_it_has_more_seeds(folder, request_o
 def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, tmp_path, capsys):
     """The report is of another process, which loads no torch."""
     places = [f"reports_dir={tmp_path}", f"runs_dir={runs_dir}"]
-    code = "import sys\nfrom analysis.report import script\nassert script() == 0\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys\nfrom aimv2.analysis.report import script\nassert script() == 0\nassert 'torch' not in sys.modules"
+    )
     root = Path(report.__file__).parents[1]
     command = [sys.executable, "-c", code, request_of.folder, *places]
     subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aimv2.analysis.scaling import FitOptions, main, read_runs, report
 from aimv2.base.markdown import escape
-from analysis.scaling import FitOptions, main, read_runs, report
 from tests.helpers.scaling import BESIROGLU, ladder_runs
 
 COLUMNS = ["n=params", "d=tokens", "loss=ce"]

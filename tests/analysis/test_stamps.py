@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.report import build
-from analysis.stamps import is_current
+from aimv2.analysis.report import build
+from aimv2.analysis.stamps import is_current
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 

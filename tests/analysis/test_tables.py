@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from aimv2.analysis.tables import numbers, read_columns
 from aimv2.base.errors import UsageError
-from analysis.tables import numbers, read_columns
 
 RUNS = pd.DataFrame({"Name": ["a ", "b"], "loss": [1.5, None], "step": [10, 20]})
 

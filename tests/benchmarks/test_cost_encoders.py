@@ -7,8 +7,8 @@ import torch
 from open_clip import get_model_config
 from open_clip.model import CLIP
 
+from aimv2.analysis.costs.measurements import ARCHITECTURES
 from aimv2.base.errors import UsageError
-from analysis.costs.measurements import ARCHITECTURES
 from benchmarks.cost_encoders import BUILD, counted_flops, require_packages
 
 WIDTH, HIDDEN = 1024, 4096

@@ -4,9 +4,9 @@ from itertools import count
 
 import pytest
 
+from aimv2.analysis.costs.measurements import ARCHITECTURES
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from analysis.costs.measurements import ARCHITECTURES
 from benchmarks.cost_training import Scale
 from benchmarks.costs import CostOptions, measure_encoders, measured
 

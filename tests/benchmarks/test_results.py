@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from analysis.costs.ratios import Median
+from aimv2.analysis.costs.ratios import Median
 from benchmarks.results import Result, Table, cell_text, keep, read_results, to_markdown
 
 SURE, UNSURE, SHORT = Median(1.0, 0.96, 1.04, 20), Median(1.5, 1.0, 2.0, 6), Median(2.0, math.nan, math.nan, 2)

@@ -21,7 +21,7 @@ from tests.helpers.pages import README, ROOT, cheap, commands
 
 OWN, LARGE = (ROOT / "docs" / name for name in ("data.md", "large-data.md"))
 NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-LAUNCH = ["python", "-m", "sweeps.launch"]
+LAUNCH = ["python", "-m", "aimv2.sweeps.launch"]
 SCORES = {"clip_similarity_vitl14": 0.3, "nsfw_score_opennsfw2": 0.0, "watermark_score": 0.1}
 
 

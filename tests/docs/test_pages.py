@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import STUDIES
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.spec.objectives import REGISTRY
-from sweeps.executors.registry import executor_values
+from aimv2.sweeps.executors.registry import executor_values
 from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))

@@ -1,6 +1,6 @@
 """Made-up measurements of a cost study."""
 
-from analysis.costs.measurements import (
+from aimv2.analysis.costs.measurements import (
     ARCHITECTURES,
     EncoderCost,
     EncoderSetting,

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from analysis.document.model import Section, Table, lines_of, walk
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
+from aimv2.analysis.document.model import Section, Table, lines_of, walk
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
 from tests.helpers.evidence import sensitive
 
 

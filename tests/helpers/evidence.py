@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ablations.expectations import STEP_TIME
-from ablations.study import UNTRAINED
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
+from aimv2.analysis.judgement.controls import ControlOutcome
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity
 from aimv2.base.files import write_json
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
-from analysis.judgement.controls import ControlOutcome
-from analysis.judgement.sensitivity import MetricSensitivity
 
 NUM_SEEDS = 4
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

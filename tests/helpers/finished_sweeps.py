@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ablations.request import Request, write_request
+from aimv2.ablations.request import Request, write_request
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from sweeps.parse import parse
+from aimv2.sweeps.parse import parse
 from tests.helpers.sweeps import SMALL
 
 ARGUMENTS = (

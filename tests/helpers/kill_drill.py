@@ -14,8 +14,8 @@ from aimv2.run.execute import execute
 from aimv2.runs.lease import holder, is_released, latest_attempt
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from aimv2.runs.rows import OF_MACHINE, last_row
-from sweeps.active_launches import active_launches
-from sweeps.parse import parse
+from aimv2.sweeps.active_launches import active_launches
+from aimv2.sweeps.parse import parse
 from tests.helpers.sweeps import small_sweep
 
 NUM_DEATHS = MAX_STALLED + 1  # of each run that trains: more than one without progress may have

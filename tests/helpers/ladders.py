@@ -1,7 +1,7 @@
 """Findings of sensitivity studies with chosen effects."""
 
+from aimv2.analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
 from aimv2.spec.metrics import lower_is_better
-from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
 
 LABELS = {"untrained": "untrained", "positive_control": "shuffled captions", "width_050": "half as wide"}
 HARMS = {  # by rung, how much worse a metric is that sees everything

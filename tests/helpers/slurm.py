@@ -5,7 +5,7 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.executors.slurm import SlurmExecutor
+from aimv2.sweeps.executors.slurm import SlurmExecutor
 
 EXECUTOR = SlurmExecutor(minutes=60)
 SETTINGS = "printf 'ClusterName = here\\nMaxArraySize = 1001\\n'"

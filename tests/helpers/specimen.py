@@ -5,9 +5,9 @@ It has the name of a study of the catalogue, because records name it.
 
 from dataclasses import replace
 
-from ablations.design import one_factor, setting
-from ablations.expectations import CAUSAL_CONTENT, CONTENT, expect
-from ablations.studies import prefix_ratio
+from aimv2.ablations.design import one_factor, setting
+from aimv2.ablations.expectations import CAUSAL_CONTENT, CONTENT, expect
+from aimv2.ablations.studies import prefix_ratio
 
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 

@@ -4,11 +4,11 @@ import time
 
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.request import DEFAULT_SCALE
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.runs.record import RunFolder
-from sweeps.executors.registry import queue_of
-from sweeps.status.board import Board
+from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.status.board import Board
 
 READER = (  # of studies that compare what a reader reads
     "evaluation.reader.samples=32",

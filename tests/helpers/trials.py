@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from ablations.catalogue import STUDIES
-from ablations.design import latin_hypercube, setting
-from ablations.expand import Cell
-from ablations.request import Request
-from ablations.study import confirmation
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.design import latin_hypercube, setting
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.request import Request
+from aimv2.ablations.study import confirmation
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from sweeps.search.config import SearchConfig
-from sweeps.search.space import Search
-from sweeps.search.work import SearchTasks
+from aimv2.sweeps.search.config import SearchConfig
+from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.search.work import SearchTasks
 
 BOX = latin_hypercube(
     {"recipe": setting("recipe", {})},

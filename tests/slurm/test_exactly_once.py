@@ -17,7 +17,7 @@ import pytest
 from aimv2.runs.lease import Lease, acquire, latest_attempt
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_row
-from sweeps.active_launches import active_launches
+from aimv2.sweeps.active_launches import active_launches
 from tests.helpers.kill_drill import ARGUMENTS as ARGUMENTS_OF_DRILL
 from tests.helpers.kill_drill import drill
 from tests.helpers.sweeps import small_sweep

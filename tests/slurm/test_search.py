@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
 from aimv2.runs.lease import latest_attempt
 from aimv2.runs.record import RunFolder
 

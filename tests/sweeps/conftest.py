@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import launch
+from aimv2.sweeps import launch
 from tests.helpers.finished_sweeps import finished
 from tests.helpers.sweeps import small_sweep
 

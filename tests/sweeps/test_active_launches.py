@@ -13,15 +13,15 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.signature import signature
 from aimv2.runs.lease import Presence
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import (
+from aimv2.sweeps.active_launches import (
     active_launches,
     at_work,
     cancel,
     cancelled,
     new_launch,
 )
-from sweeps.tasks import Task, Work
-from sweeps.worker import Worker
+from aimv2.sweeps.tasks import Task, Work
+from aimv2.sweeps.worker import Worker
 
 
 @contextmanager

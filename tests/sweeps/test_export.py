@@ -7,11 +7,11 @@ from importlib.util import find_spec
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from sweeps.export import Record, export, records
+from aimv2.sweeps.export import Record, export, records
 from tests.helpers.finished_sweeps import requested
 from tests.helpers.programs import skip_without
 from tests.helpers.wandb_files import values_of, wandb_records

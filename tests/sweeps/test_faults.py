@@ -21,7 +21,7 @@ import pytest
 
 from aimv2.runs.record import RUN_NAME, RunFolder
 from aimv2.runs.rows import OF_MACHINE
-from sweeps.active_launches import active_launches
+from aimv2.sweeps.active_launches import active_launches
 from tests.helpers.sweeps import small_sweep
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
@@ -52,7 +52,7 @@ def values_of(runs_dir):
     return found
 
 
-def processes(folder, word=b"sweeps.worker"):
+def processes(folder, word=b"aimv2.sweeps.worker"):
     """Return the workers that run in a folder, and the processes that they have started, as pids.
 
     Args:

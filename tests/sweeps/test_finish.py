@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request, write_request
-from sweeps.finish import finish
-from sweeps.plan import Plan
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request, write_request
+from aimv2.sweeps.finish import finish
+from aimv2.sweeps.plan import Plan
 
 
 @pytest.fixture

@@ -10,23 +10,24 @@ from pathlib import Path
 
 import pytest
 
-import analysis.judgement.sensitivity
+from aimv2.analysis.judgement.sensitivity import COMMITTED
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.runs.provenance import code_digest, digest, digest_of, git_commit, uncommitted
-from analysis.judgement.sensitivity import COMMITTED
-from sweeps.freeze import PACKAGES, SOURCE, freeze
+from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, digest_of, git_commit, uncommitted
+from aimv2.sweeps.freeze import freeze
 from tests.helpers.marks import exhaustive
 from tests.helpers.sweeps import SMALL, small_sweep
+
+SOURCE = PACKAGE.parent
 
 
 @pytest.fixture
 def source(tmp_path):
-    """A copy of the packages, which a test may edit."""
+    """A copy of the packages, linked as in a clone, which a test may edit."""
     folder = tmp_path / "source"
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(SOURCE / package, folder / package, ignore=ignored)
+        shutil.copytree(SOURCE / package, folder / package, ignore=ignored, symlinks=True)
     return folder
 
 
@@ -34,7 +35,7 @@ def frozen(runs_dir, source):
     """Make a snapshot as a new launch does."""
     for function in (freeze, git_commit, uncommitted):
         function.cache_clear()
-    return freeze(runs_dir, source)
+    return freeze(runs_dir, source / "aimv2")
 
 
 def test_a_snapshot_has_every_file_but_caches(source, tmp_path):
@@ -43,9 +44,11 @@ def test_a_snapshot_has_every_file_but_caches(source, tmp_path):
     copy = frozen(tmp_path / "runs", source)
     assert copy.parent == tmp_path / "runs/code"
     assert copy.is_absolute()
-    for package in PACKAGES:
-        assert digest_of(copy / package) == digest_of(source / package)
-    assert sorted(path.name for path in copy.iterdir()) == sorted([*PACKAGES, "frozen.json"])
+    core, *linked = PACKAGES
+    assert code_digest(copy / core) == code_digest(source / core)
+    for package in linked:
+        assert digest_of(copy / core / package) == digest_of(source / package)
+    assert sorted(path.name for path in copy.iterdir()) == [core, "frozen.json"]
     assert not list(copy.rglob("__pycache__"))
     assert [path.name for path in copy.parent.iterdir()] == [copy.name], "no partial copy"
 
@@ -57,10 +60,9 @@ def test_a_snapshot_has_the_committed_findings_of_sensitivity_studies(source, tm
         path.parent.mkdir(parents=True)
         path.write_text("{}")
     copy = frozen(tmp_path / "runs", source)
-    copied = [path.relative_to(copy) for path in (copy / "reports").rglob("*") if path.is_file()]
-    assert copied == [Path("reports/published/sensitivity_laptop/sensitivity.json")]
-    module = copy / Path(analysis.judgement.sensitivity.__file__).relative_to(SOURCE)
-    assert module.parents[2] / COMMITTED.relative_to(SOURCE) == copy / copied[0].parents[1], "where reports look"
+    reports = copy / COMMITTED.relative_to(SOURCE)  # where those of the snapshot look
+    copied = [path.relative_to(reports) for path in (copy / "aimv2/reports").rglob("*") if path.is_file()]
+    assert copied == [Path("sensitivity_laptop/sensitivity.json")]
 
 
 def test_equal_code_is_copied_once_and_a_launch_keeps_its_snapshot(source, tmp_path):
@@ -70,7 +72,7 @@ def test_equal_code_is_copied_once_and_a_launch_keeps_its_snapshot(source, tmp_p
     assert frozen(runs_dir, source) == first
     assert (first / "aimv2").stat().st_ctime_ns == made
     (source / "sweeps/worker.py").write_text("raise ImportError\n")
-    assert freeze(runs_dir, source) == first, "the launch continues with its snapshot"
+    assert freeze(runs_dir, source / "aimv2") == first, "the launch continues with its snapshot"
     assert frozen(runs_dir, source) != first
     assert len(list((runs_dir / "code").iterdir())) == 2
 

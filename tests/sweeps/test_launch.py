@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request, requested_names
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request, requested_names
 from aimv2.config.recipes.scales import demo
 from aimv2.runs.lease import process_start
-from sweeps import launch
-from sweeps.active_launches import active_launches
-from sweeps.executors.registry import queue_of
-from sweeps.parse import parse
-from sweeps.plan import Plan
-from sweeps.status.status import plan_status
+from aimv2.sweeps import launch
+from aimv2.sweeps.active_launches import active_launches
+from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.parse import parse
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.status import plan_status
 from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import small_sweep, training, wait_for
 
@@ -54,7 +54,7 @@ def test_plans_and_status_load_no_torch_once_speeds_are_measured(tmp_path):
     assert launch.main(arguments) == 0
     (tmp_path / "runs").mkdir()
     look = f"launch.main({arguments!r}); manage.main(['status'])"
-    script = f"import sys; from sweeps import launch, manage; {look}; print(*sys.modules)"
+    script = f"import sys; from aimv2.sweeps import launch, manage; {look}; print(*sys.modules)"
     num_runs = 125 * (len(STUDIES["prefix_ratio"].arms) + 1)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert f"{num_runs} runs, {num_runs} to do" in done.stdout, done.stderr

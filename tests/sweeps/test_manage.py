@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.request import Request, read_request, read_requests, write_request
-from ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request, read_request, read_requests, write_request
+from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
-from sweeps import manage
-from sweeps.active_launches import active_launches, at_work, cancelled
-from sweeps.launch import launch, relaunch
+from aimv2.sweeps import manage
+from aimv2.sweeps.active_launches import active_launches, at_work, cancelled
+from aimv2.sweeps.launch import launch, relaunch
 from tests.helpers.finished_sweeps import finished, requested, small_arguments
 from tests.helpers.programs import skip_without
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from aimv2.analysis.judgement.sensitivity import NOT_MEASURED
 from aimv2.run.pricing.price import price
-from analysis.judgement.sensitivity import NOT_MEASURED
-from sweeps import launch
-from sweeps.parse import parse
-from sweeps.search.space import tunable
+from aimv2.sweeps import launch
+from aimv2.sweeps.parse import parse
+from aimv2.sweeps.search.space import tunable
 from tests.helpers.own_data import own_set, own_source
 from tests.helpers.sweeps import small_sweep
 

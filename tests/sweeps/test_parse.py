@@ -2,10 +2,10 @@
 
 import pytest
 
-from ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import STUDIES
 from aimv2.base.errors import UsageError
 from aimv2.model.network import build
-from sweeps.parse import parse
+from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.sweeps import small_sweep
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.signature import signature
@@ -12,7 +12,7 @@ from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import LAYOUT_VERSION, RunFolder
 from aimv2.spec.metrics import Metric
-from sweeps.plan import Plan, code_note, restart_note
+from aimv2.sweeps.plan import Plan, code_note, restart_note
 from tests.helpers.own_data import own_source
 
 

@@ -10,8 +10,8 @@ from itertools import count
 import pytest
 from rich.console import Console
 
-from ablations.expand import expand
-from ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.expand import expand
+from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.base.files import write_json
 from aimv2.model.network import build
 from aimv2.runs import index
@@ -20,12 +20,12 @@ from aimv2.runs.index import Entry
 from aimv2.runs.lease import Presence, Watch
 from aimv2.runs.provenance import code_digest
 from aimv2.runs.record import RunFolder
+from aimv2.sweeps.active_launches import Jobs, at_work, new_launch, new_logs, write_jobs
+from aimv2.sweeps.freeze import freeze
+from aimv2.sweeps.prune import prune as pruned
+from aimv2.sweeps.prune import unneeded
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from sweeps.active_launches import Jobs, at_work, new_launch, new_logs, write_jobs
-from sweeps.freeze import freeze
-from sweeps.prune import prune as pruned
-from sweeps.prune import unneeded
 from tests.helpers.operations import counted
 
 

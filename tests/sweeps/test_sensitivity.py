@@ -7,7 +7,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import tiny as tiny_scale
 from aimv2.model.network import build
 from aimv2.request.resolve import resolve
-from sweeps.parse import parse
+from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 

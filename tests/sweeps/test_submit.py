@@ -3,7 +3,7 @@
 import pytest
 
 from aimv2.cli import main
-from sweeps.active_launches import active_launches
+from aimv2.sweeps.active_launches import active_launches
 from tests.helpers.slurm import on_path
 from tests.helpers.training import small_run
 

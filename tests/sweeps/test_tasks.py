@@ -10,7 +10,7 @@ from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import MAX_STALLED, RunFolder
-from sweeps.tasks import MAX_WATCHED, Task, TaskList, Work
+from aimv2.sweeps.tasks import MAX_WATCHED, Task, TaskList, Work
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
-from sweeps.active_launches import new_launch, skipped
-from sweeps.tasks import Task, Work, write_work
-from sweeps.worker import (
+from aimv2.sweeps.active_launches import new_launch, skipped
+from aimv2.sweeps.tasks import Task, Work, write_work
+from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
     WorkerReport,
@@ -233,7 +233,7 @@ def test_a_worker_in_a_process_of_another_program_writes_its_log(tasks, tmp_path
     """Ray starts processes elsewhere, and keeps what they print."""
     about = {"launch_dir": str(launch_dir), "name": "one", "log": str(tmp_path / "one.log")}
     script = (
-        "import json, sys; from sweeps.worker import work_in;"
+        "import json, sys; from aimv2.sweeps.worker import work_in;"
         " work_in(sys.argv[1], json.loads(sys.argv[2])); print('at the end')"
     )
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
-from analysis.inference.scaling.comparison import FormTrial, LackOfFit, Split, compare, lack_of_fit
-from analysis.inference.scaling.power_law import FitError, Law, Variable
+from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS, Bootstrap, resample
+from aimv2.analysis.inference.scaling.comparison import FormTrial, LackOfFit, Split, compare, lack_of_fit
+from aimv2.analysis.inference.scaling.power_law import FitError, Law, Variable
 
 
 @dataclass(frozen=True, eq=False)

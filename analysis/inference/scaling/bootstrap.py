@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.inference.intervals import LEVEL, percentiles
-from analysis.inference.scaling.comparison import seed_effects, shares_seeds
-from analysis.inference.scaling.design import variables_of
-from analysis.inference.scaling.power_law import (
+from aimv2.analysis.inference.intervals import LEVEL, percentiles
+from aimv2.analysis.inference.scaling.comparison import seed_effects, shares_seeds
+from aimv2.analysis.inference.scaling.design import variables_of
+from aimv2.analysis.inference.scaling.power_law import (
     BOUNDS,
     COEFFICIENTS,
     EXPONENTS,

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.contrasts import Blocks
-from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.scaling.design import MIN_NOISE, check_design, variables_of
-from analysis.inference.scaling.power_law import (
+from aimv2.analysis.inference.contrasts import Blocks
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
+from aimv2.analysis.inference.scaling.design import MIN_NOISE, check_design, variables_of
+from aimv2.analysis.inference.scaling.power_law import (
     LEAST_SQUARES,
     FitError,
     Form,

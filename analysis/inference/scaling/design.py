@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.scaling.power_law import FitError, Form, Variable
+from aimv2.analysis.inference.scaling.power_law import FitError, Form, Variable
 
 MIN_FREEDOM = 4  # settings beyond the parameters; with fewer, the fit follows the noise and intervals are chance
 MAX_CORRELATION = 0.99  # of log n and log d, absolute; above, less than a seventh of either's spread is its own

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from analysis.inference.intervals import percentiles
-from analysis.inference.scaling.bootstrap import Bootstrap
-from analysis.inference.scaling.power_law import FitError
+from aimv2.analysis.inference.intervals import percentiles
+from aimv2.analysis.inference.scaling.bootstrap import Bootstrap
+from aimv2.analysis.inference.scaling.power_law import FitError
 
 RANGE = (1e-3, 1e3)  # sizes that are searched, times the smallest and the largest size of the data
 NUM_SIZES = 4000

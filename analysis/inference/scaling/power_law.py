@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, optimize
 
-from analysis.inference.intervals import merged
+from aimv2.analysis.inference.intervals import merged
 
 Variable = Literal["n", "d"]
 

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from ablations.study import Study
+from aimv2.ablations.study import Study
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.agreement import Association, Share, agreements, association
+from aimv2.analysis.judgement.compare import mixed_code
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.sections.words import metric_title
 from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import lower_is_better
-from analysis.document.model import Block, Cell, Paragraph, Section, Table
-from analysis.evidence.load import Evidence
-from analysis.inference.agreement import Association, Share, agreements, association
-from analysis.judgement.compare import mixed_code
-from analysis.judgement.findings import Findings
-from analysis.sections.words import metric_title
 
 ACCURACIES = ("probe_", "knn_")
 MIN_ARMS = 3

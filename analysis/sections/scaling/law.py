@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aimv2.analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
+from aimv2.analysis.figures.scaling import draw_scaling
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.scaling.assess import ScalingLaw
+from aimv2.analysis.inference.scaling.bootstrap import bounds, digits, draws_settings
+from aimv2.analysis.inference.scaling.comparison import why_no_blocks
+from aimv2.analysis.inference.scaling.frontier import RANGE, Cost, Frontier
 from aimv2.base.markdown import escape
-from analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
-from analysis.figures.scaling import draw_scaling
-from analysis.inference.intervals import Estimate
-from analysis.inference.scaling.assess import ScalingLaw
-from analysis.inference.scaling.bootstrap import bounds, digits, draws_settings
-from analysis.inference.scaling.comparison import why_no_blocks
-from analysis.inference.scaling.frontier import RANGE, Cost, Frontier
 
 NUM_BUDGETS = 5  # of the frontier's table
 

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ablations.study import Study
-from analysis.document.model import Block, Paragraph, Section
-from analysis.evidence.load import Evidence
-from analysis.inference.scaling.assess import assess
-from analysis.inference.scaling.bootstrap import NUM_DRAWS
-from analysis.inference.scaling.frontier import fit_cost, frontier
-from analysis.inference.scaling.power_law import FitError
-from analysis.judgement.compare import mixed_code
-from analysis.sections.scaling.agreement import agreement_sections
-from analysis.sections.scaling.law import Fitted, law_blocks, law_figure
-from analysis.sections.words import metric_title
+from aimv2.ablations.study import Study
+from aimv2.analysis.document.model import Block, Paragraph, Section
+from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.scaling.assess import assess
+from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
+from aimv2.analysis.inference.scaling.frontier import fit_cost, frontier
+from aimv2.analysis.inference.scaling.power_law import FitError
+from aimv2.analysis.judgement.compare import mixed_code
+from aimv2.analysis.sections.scaling.agreement import agreement_sections
+from aimv2.analysis.sections.scaling.law import Fitted, law_blocks, law_figure
+from aimv2.analysis.sections.words import metric_title
 
 KIND = "ladder of sizes x ladder of samples"
 FORM = "additive"

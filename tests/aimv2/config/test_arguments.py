@@ -70,7 +70,7 @@ def test_a_command_ends_quietly_once_nothing_reads_its_output(command):
     assert ended_without_a_reader("-c", program) == (NO_READER, "")
 
 
-@pytest.mark.parametrize("module", ["aimv2", "sweeps.manage"])
+@pytest.mark.parametrize("module", ["aimv2", "aimv2.sweeps.manage"])
 def test_help_ends_quietly_once_nothing_reads_it(module):
     assert ended_without_a_reader("-m", module, "--help") == (NO_READER, "")
 

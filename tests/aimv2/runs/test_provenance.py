@@ -81,8 +81,9 @@ def test_an_edit_that_cannot_change_a_number_changes_no_digest(tmp_path):
     package = shutil.copytree(PACKAGE, tmp_path / "aimv2", ignore=shutil.ignore_patterns("__pycache__"))
     assert code_digest(package) == digest() != digest_of(package)
     for name in NO_NUMBERS:
-        path = next(path for path in package.rglob("*.py") if path.relative_to(package).as_posix().startswith(name))
-        path.write_text(path.read_text() + "# edited\n")
+        paths = (path for path in package.rglob("*") if path.is_file())
+        path = next(path for path in paths if path.relative_to(package).as_posix().startswith(name))
+        path.write_bytes(path.read_bytes() + b"# edited\n")
     assert code_digest(package) == digest()
     losses = package / "objectives/losses.py"
     losses.write_text(losses.read_text() + "# edited\n")

@@ -5,22 +5,22 @@ import math
 import numpy as np
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.expectations import CONTENT
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expectations import CONTENT
+from aimv2.analysis.claims.check import check, listed
+from aimv2.analysis.claims.check import launch as real_launch
+from aimv2.analysis.claims.plan import base_of_study
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.arguments import guarded
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
-from analysis.claims.check import check, listed
-from analysis.claims.check import launch as real_launch
-from analysis.claims.plan import base_of_study
-from analysis.evidence.load import load
-from analysis.evidence.recorded import FILE
-from analysis.evidence.records import Records, pack
-from analysis.inference.looks import Look
-from sweeps.parse import parse
+from aimv2.sweeps.parse import parse
 from tests.helpers.evidence import write_run
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.marks import exhaustive

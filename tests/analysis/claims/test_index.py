@@ -1,8 +1,8 @@
 """The index of reports: every claim with its verdict, and a line for every study."""
 
-from ablations.claims import CLAIMS
-from analysis.claims.index import document
-from analysis.document.model import lines_of
+from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.claims.index import document
+from aimv2.analysis.document.model import lines_of
 from tests.helpers.documents import tables
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]

@@ -3,22 +3,22 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, FILE
-from ablations.expand import expand
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS, FILE
+from aimv2.ablations.expand import expand
+from aimv2.analysis.claims.page import claims_document, document, price
+from aimv2.analysis.claims.plan import base_of_study
+from aimv2.analysis.document.data import to_json
+from aimv2.analysis.document.model import lines_of
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.recorded import FILE as RECORDS
+from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.power import Aim, Noise
+from aimv2.analysis.judgement.findings import findings_in
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.price import max_train_flops
-from analysis.claims.page import claims_document, document, price
-from analysis.claims.plan import base_of_study
-from analysis.document.data import to_json
-from analysis.document.model import lines_of
-from analysis.evidence.load import load
-from analysis.evidence.recorded import FILE as RECORDS
-from analysis.evidence.records import Records, pack
-from analysis.inference.looks import Look
-from analysis.inference.power import Aim, Noise
-from analysis.judgement.findings import findings_in
 from tests.helpers.documents import at_scale, tables
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation

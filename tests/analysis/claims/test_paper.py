@@ -1,13 +1,13 @@
 from dataclasses import replace
 
-from ablations.catalogue import STUDIES
-from ablations.expectations import PROBE
-from ablations.paper_tables import paper_tables
-from ablations.request import Request
-from analysis.claims.paper import paper_section
-from analysis.document.model import Table, lines_of
-from analysis.inference.looks import Look
-from analysis.judgement.findings import Findings
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expectations import PROBE
+from aimv2.ablations.paper_tables import paper_tables
+from aimv2.ablations.request import Request
+from aimv2.analysis.claims.paper import paper_section
+from aimv2.analysis.document.model import Table, lines_of
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import Findings
 from tests.helpers.evidence import evidence_of
 
 

@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS, FILE
-from analysis.claims.plan import MAX_SEEDS, OWN_KEYS, base_of_study, plan_check
-from analysis.inference.intervals import Estimate, detectable_difference
-from analysis.inference.looks import looks_path
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS, FILE
+from aimv2.analysis.claims.plan import MAX_SEEDS, OWN_KEYS, base_of_study, plan_check
+from aimv2.analysis.inference.intervals import Estimate, detectable_difference
+from aimv2.analysis.inference.looks import looks_path
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 CLAIM = "uniform-prefix-length"

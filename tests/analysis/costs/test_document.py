@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from analysis.costs.document import conclusion, document
-from analysis.costs.measurements import read_measurements
-from analysis.document.markdown import to_details, to_markdown
-from analysis.document.write import write
+from aimv2.analysis.costs.document import conclusion, document
+from aimv2.analysis.costs.measurements import read_measurements
+from aimv2.analysis.document.markdown import to_details, to_markdown
+from aimv2.analysis.document.write import write
 from tests.helpers.costs import measurements
 
 

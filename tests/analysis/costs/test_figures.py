@@ -1,7 +1,7 @@
 """The figure of a cost study and its data."""
 
-from analysis.costs.figures import draw_encoders
-from analysis.document.style import save, style
+from aimv2.analysis.costs.figures import draw_encoders
+from aimv2.analysis.document.style import save, style
 from tests.helpers.costs import SLOWER, measurements
 
 

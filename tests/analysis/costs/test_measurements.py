@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from aimv2.analysis.costs.measurements import read_measurements, rounded, to_json
 from aimv2.base.errors import UsageError
-from analysis.costs.measurements import read_measurements, rounded, to_json
 from tests.helpers.costs import measurements
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.costs.ratios import percentile, relative
+from aimv2.analysis.costs.ratios import percentile, relative
 
 ROUNDS = (1.0, 2.0, 3.0, 1.5, 2.5, 2.0)
 

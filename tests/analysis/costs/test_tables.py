@@ -1,7 +1,7 @@
 """Tables of a cost study, on made-up timings with known ratios."""
 
-from analysis.costs.tables import encoders_section, flops_section, training_section
-from analysis.document.model import Table, lines_of, walk
+from aimv2.analysis.costs.tables import encoders_section, flops_section, training_section
+from aimv2.analysis.document.model import Table, lines_of, walk
 from tests.helpers.costs import measurements
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.claims import CLAIMS
-from analysis.claims.index import document as index
-from analysis.document.html import to_html
-from analysis.document.model import VERDICTS, Bullets, Cell, Code, Paragraph, Section, Table
-from analysis.document.style import save
-from analysis.document.write import write_index
-from analysis.sections.study import document
+from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.claims.index import document as index
+from aimv2.analysis.document.html import to_html
+from aimv2.analysis.document.model import VERDICTS, Bullets, Cell, Code, Paragraph, Section, Table
+from aimv2.analysis.document.style import save
+from aimv2.analysis.document.write import write_index
+from aimv2.analysis.sections.study import document
 from tests.helpers.browser import Browser, find_browser
 from tests.helpers.programs import skip_without
 

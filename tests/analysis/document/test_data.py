@@ -4,8 +4,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.document.data import plain, to_json
-from analysis.document.model import Document, Section
+from aimv2.analysis.document.data import plain, to_json
+from aimv2.analysis.document.model import Document, Section
 
 
 def test_json_has_the_findings():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.document.data import plain
-from analysis.document.differences import differences
-from analysis.document.style import save
+from aimv2.analysis.document.data import plain
+from aimv2.analysis.document.differences import differences
+from aimv2.analysis.document.style import save
 
 
 @pytest.fixture

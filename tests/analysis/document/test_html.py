@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Picture
 
+from aimv2.analysis.document.html import inline_svg, to_html
+from aimv2.analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.style import GRID, INK, PAPER, SOFT
 from aimv2.base.markdown import escape
-from analysis.document.html import inline_svg, to_html
-from analysis.document.model import Bullets, Cell, Code, Document, Figure, Paragraph, Section, Table
-from analysis.document.style import GRID, INK, PAPER, SOFT
 
 SVG = (
     '<?xml version="1.0"?>\n<svg width="4pt" height="2pt" viewBox="0 0 4 2">'

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
+from aimv2.analysis.document.latex import MATHS, tables_of, to_latex
+from aimv2.analysis.document.model import Cell, Document, Section, Table
 from aimv2.base.markdown import escape
-from analysis.document.latex import MATHS, tables_of, to_latex
-from analysis.document.model import Cell, Document, Section, Table
 from tests.helpers.programs import skip_without
 
 NASTY = escape(" ".join(f"{string.printable}{''.join(MATHS)}éüčçïåñőğí"))

@@ -1,7 +1,7 @@
 from markdown_it import MarkdownIt
 
-from analysis.document.markdown import to_details, to_markdown
-from analysis.document.model import Bullets, Cell, Chip, Code, Document, Paragraph, Section, Table
+from aimv2.analysis.document.markdown import to_details, to_markdown
+from aimv2.analysis.document.model import Bullets, Cell, Chip, Code, Document, Paragraph, Section, Table
 
 DOCUMENT = Document(
     title="title",

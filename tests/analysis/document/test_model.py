@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from analysis.document.model import Document, Figure, Paragraph, Section, code_span, walk
+from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, code_span, walk
 
 
 def figure(name):

@@ -1,7 +1,7 @@
 """A document on the terminal."""
 
-from analysis.document.model import Document, Paragraph, Section
-from analysis.document.show import show
+from aimv2.analysis.document.model import Document, Paragraph, Section
+from aimv2.analysis.document.show import show
 
 
 def test_a_document_is_printed_and_written_only_where_a_folder_is_named(tmp_path, capsys):

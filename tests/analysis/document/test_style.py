@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from ablations.catalogue import STUDIES
-from analysis.document.style import INK, looks, save, show_on_hover, style
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.analysis.document.style import INK, looks, save, show_on_hover, style
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA = pd.DataFrame({"x": [1.0, 1 / 3], "label": ["a", "b"]})

@@ -1,7 +1,7 @@
 """Templates as blocks; those of the package are tested where they are used."""
 
-from analysis.document.model import Bullets, Paragraph, Section, Table
-from analysis.document.template import _parsed, one_line
+from aimv2.analysis.document.model import Bullets, Paragraph, Section, Table
+from aimv2.analysis.document.template import _parsed, one_line
 
 
 def test_parts_become_blocks_and_line_breaks_spaces():

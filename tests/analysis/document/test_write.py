@@ -5,9 +5,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.write import check_replaceable, own_files, write, write_index
 from aimv2.base.errors import UsageError
-from analysis.document.model import Document, Figure, Paragraph, Section, Table
-from analysis.document.write import check_replaceable, own_files, write, write_index
 
 
 def document(text="text"):

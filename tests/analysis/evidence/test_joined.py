@@ -5,15 +5,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.request import Request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request
+from aimv2.analysis.evidence.joined import joined
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.records import TABLES, Records, pack, unpack
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.config.paths import replaced
-from analysis.evidence.joined import joined
-from analysis.evidence.load import load
-from analysis.evidence.records import TABLES, Records, pack, unpack
-from analysis.inference.looks import Look
-from analysis.judgement.compare import mixed_code
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.inference.intervals import mean_interval
 from aimv2.base.files import read_json, write_json
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from analysis.evidence.load import load
-from analysis.inference.intervals import mean_interval
 from tests.helpers.evidence import evidence_from, write_run
 
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from aimv2.analysis.evidence.recorded import FILE, recorded_names, recorded_runs, time_of_runs
+from aimv2.analysis.evidence.records import Records, pack
+from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
-from analysis.evidence.recorded import FILE, recorded_names, recorded_runs, time_of_runs
-from analysis.evidence.records import Records, pack
-from analysis.inference.looks import Look
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_the_time_of_a_run_is_the_mean_of_those_that_trained(reports_dir, eviden
 @pytest.mark.parametrize("name", ["study", "broken", "nowhere"])
 def test_nothing_heavy_is_loaded(reports_dir, name):
     call = f"recorded_runs(Path({str(reports_dir)!r}), {name!r})"
-    imports = "import sys\nfrom pathlib import Path\nfrom analysis.evidence.recorded import recorded_runs"
+    imports = "import sys\nfrom pathlib import Path\nfrom aimv2.analysis.evidence.recorded import recorded_runs"
     code = f"{imports}\n{call}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
-    assert "analysis.evidence.recorded" in loaded
+    assert "aimv2.analysis.evidence.recorded" in loaded
     assert not {"pandas", "scipy", "torch"} & loaded

@@ -7,14 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.request import Request
-from aimv2.base.errors import UsageError
-from aimv2.runs.failure import Failure
-from aimv2.runs.record import RunFolder
-from analysis.evidence.load import MIXTURE_COLUMNS, load
-from analysis.evidence.recorded import FILE, recorded_names
-from analysis.evidence.records import (
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import Request
+from aimv2.analysis.evidence.load import MIXTURE_COLUMNS, load
+from aimv2.analysis.evidence.recorded import FILE, recorded_names
+from aimv2.analysis.evidence.records import (
     KEY,
     Records,
     compared_metrics,
@@ -23,8 +20,11 @@ from analysis.evidence.records import (
     read_records,
     unpack,
 )
-from analysis.inference.looks import Look
-from analysis.judgement.compare import Differences
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.compare import Differences
+from aimv2.base.errors import UsageError
+from aimv2.runs.failure import Failure
+from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 from tests.helpers.specimen import STUDY

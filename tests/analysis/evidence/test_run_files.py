@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aimv2.analysis.evidence.run_files import BLOCK, held_out_rows, in_threads, read_items, scan_rows
 from aimv2.base.errors import UsageError
-from analysis.evidence.run_files import BLOCK, held_out_rows, in_threads, read_items, scan_rows
 
 
 def write(path, **columns):

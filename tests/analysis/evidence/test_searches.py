@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from aimv2.analysis.evidence.searches import path_of, read_search, search_from_json, search_to_json
 from aimv2.base.errors import UsageError
-from analysis.evidence.searches import path_of, read_search, search_from_json, search_to_json
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
 

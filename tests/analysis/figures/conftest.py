@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.document.style import style
+from aimv2.analysis.document.style import style
 
 
 @pytest.fixture(autouse=True)

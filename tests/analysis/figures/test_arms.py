@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.figures.arms import differences_to_baseline, learning_curves
-from analysis.inference.intervals import mean_interval
-from analysis.judgement.compare import Differences
+from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
+from aimv2.analysis.inference.intervals import mean_interval
+from aimv2.analysis.judgement.compare import Differences
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 

@@ -6,10 +6,10 @@ import math
 import pytest
 from matplotlib.patches import Rectangle
 
-from analysis.document.model import VERDICTS
-from analysis.document.style import style
-from analysis.figures.claims import FAR, ClaimCell, Row, claims_map, forest
-from analysis.judgement.claims import WORDS
+from aimv2.analysis.document.model import VERDICTS
+from aimv2.analysis.document.style import style
+from aimv2.analysis.figures.claims import FAR, ClaimCell, Row, claims_map, forest
+from aimv2.analysis.judgement.claims import WORDS
 
 
 @pytest.fixture(autouse=True)

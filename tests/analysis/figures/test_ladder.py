@@ -2,10 +2,10 @@
 
 import pytest
 
-from ablations.expectations import STEP_TIME
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.analysis.figures.ladder import draw_ladder
+from aimv2.analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 from aimv2.config.recipes.scales import demo
-from analysis.figures.ladder import draw_ladder
-from analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
 RUNGS = {"samples_050": "half the samples", "samples_200": "twice the samples"}

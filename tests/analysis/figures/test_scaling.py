@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from analysis.figures.scaling import MAX_NAMED, draw_scaling, in_plain_words
-from analysis.inference.scaling.assess import assess
-from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.figures.scaling import MAX_NAMED, draw_scaling, in_plain_words
+from aimv2.analysis.inference.scaling.assess import assess
+from aimv2.analysis.inference.scaling.frontier import SIX_N_D, frontier
+from aimv2.analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 LABELS = {"n": "parameters", "d": "tokens", "loss": "loss [nats/token]"}

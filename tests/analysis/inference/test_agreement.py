@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.agreement import agreement, agreements, association
+from aimv2.analysis.inference.agreement import agreement, agreements, association
 
 ARMS = ["a", "b", "c", "d"]
 

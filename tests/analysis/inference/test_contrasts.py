@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.contrasts import Blocks, SharedError, spreads
-from analysis.inference.intervals import NO_ESTIMATE
+from aimv2.analysis.inference.contrasts import Blocks, SharedError, spreads
+from aimv2.analysis.inference.intervals import NO_ESTIMATE
 
 ARMS = list("abcde")
 

@@ -2,7 +2,7 @@ import itertools
 
 import pandas as pd
 
-from analysis.inference.factor_model import identified
+from aimv2.analysis.inference.factor_model import identified
 
 
 def test_half_fraction_identifies_main_effects_only():

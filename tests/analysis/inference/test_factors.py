@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from analysis.inference.factors import analyse
+from aimv2.analysis.inference.factors import analyse
 
 FACTORS = {"A": ["a0", "a1", "a2"], "B": ["b0", "b1"]}
 MISSING = st.sets(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=8)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.inference.intervals import (
+from aimv2.analysis.inference.intervals import (
     NO_ESTIMATE,
     Estimate,
     arm_mean,

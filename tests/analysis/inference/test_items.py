@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.inference.intervals import NO_ESTIMATE, mean_interval
-from analysis.inference.items import ItemMoments, influence, item_covariance, item_variance, with_items
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, mean_interval
+from aimv2.analysis.inference.items import ItemMoments, influence, item_covariance, item_variance, with_items
 
 
 def test_parts_of_a_ratio_add_up_and_predict_its_change():

@@ -1,7 +1,7 @@
 import pytest
 
+from aimv2.analysis.inference.looks import Look, look, looks_path, num_looks
 from aimv2.base.errors import UsageError
-from analysis.inference.looks import Look, look, looks_path, num_looks
 
 
 @pytest.fixture

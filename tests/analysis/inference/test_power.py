@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.inference.intervals import Estimate
-from analysis.inference.items import with_items
-from analysis.inference.power import Aim, Noise, aim_of, seeds_for
-from analysis.inference.relations import Word, outcome
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.items import with_items
+from aimv2.analysis.inference.power import Aim, Noise, aim_of, seeds_for
+from aimv2.analysis.inference.relations import Word, outcome
 
 LEVEL = 0.975
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import mean_interval
-from analysis.inference.ranges import NO_BRACKET, range_difference
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import mean_interval
+from aimv2.analysis.inference.ranges import NO_BRACKET, range_difference
 
 WIDTHS, DEPTHS = ("half", "base", "more"), ("flat", "base", "deep")
 ARMS = list(dict.fromkeys((*WIDTHS, *DEPTHS)))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.duration.survfunc import SurvfuncRight
 
-from analysis.inference.intervals import mean_interval
-from analysis.inference.survival import lead, loss_at, restricted_mean, time_to_reach
+from aimv2.analysis.inference.intervals import mean_interval
+from aimv2.analysis.inference.survival import lead, loss_at, restricted_mean, time_to_reach
 
 LOSSES = st.lists(st.floats(0.1, 10), min_size=2, max_size=10)
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.expectations import CONTENT, READER, Combination, expect, slope
-from ablations.study import UNTRAINED
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.before import names_of, qualifications, starts
+from aimv2.analysis.judgement.compare import Differences
+from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
-from analysis.inference.relations import Word
-from analysis.judgement.before import names_of, qualifications, starts
-from analysis.judgement.compare import Differences
-from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 
 STUDY = STUDIES["positions"]

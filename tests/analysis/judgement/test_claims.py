@@ -5,24 +5,24 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import CLAIMS
-from ablations.expand import Cell
-from ablations.expectations import READER, default_margin
-from ablations.request import Request
-from aimv2.config.recipes.scales import demo
-from analysis.inference.looks import Look
-from analysis.inference.power import Noise, aim_of, seeds_for
-from analysis.inference.relations import Word
-from analysis.judgement.claims import (
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.expectations import READER, default_margin
+from aimv2.ablations.request import Request
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.power import Noise, aim_of, seeds_for
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import (
     DISAGREE,
     NOT_RUN,
     Answer,
     answers_of,
     overall,
 )
-from analysis.judgement.findings import Findings
-from analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 
 CLAIM = CLAIMS["both-losses-beat-text-only"]  # judged by loss_weight, encoder_attention and objective

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ablations.design import one_factor
+from aimv2.ablations.design import one_factor
+from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.intervals import NO_ESTIMATE
+from aimv2.analysis.judgement.classes import shares_of, words
+from aimv2.analysis.judgement.compare import Differences, primary_comparisons
 from aimv2.data.sources.scene import SCENE_CLASSES
-from analysis.inference.contrasts import SharedError
-from analysis.inference.intervals import NO_ESTIMATE
-from analysis.judgement.classes import shares_of, words
-from analysis.judgement.compare import Differences, primary_comparisons
 from tests.helpers.evidence import evidence_by_class
 from tests.helpers.specimen import STUDY
 

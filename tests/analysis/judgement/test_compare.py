@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence.load import MISSING_COLUMNS, load
-from analysis.inference.ranges import NO_BRACKET
-from analysis.inference.relations import Word
-from analysis.judgement.compare import Differences, are_paired, primary_comparisons
+from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.inference.ranges import NO_BRACKET
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.compare import Differences, are_paired, primary_comparisons
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY
 

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.inference.intervals import NO_ESTIMATE, Estimate
-from analysis.inference.relations import finding
-from analysis.judgement.compare import Comparison, primary_comparisons
-from analysis.judgement.conclusions import conclusion, findings, power, warnings
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
+from aimv2.analysis.inference.relations import finding
+from aimv2.analysis.judgement.compare import Comparison, primary_comparisons
+from aimv2.analysis.judgement.conclusions import conclusion, findings, power, warnings
 from tests.helpers.evidence import evidence_by_class
 from tests.helpers.specimen import STUDY
 

@@ -1,10 +1,10 @@
 import pytest
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.confirmation import conclusion, result
+from aimv2.analysis.judgement.findings import judge
 from aimv2.config.recipes.scales import demo
-from analysis.inference.looks import Look
-from analysis.judgement.confirmation import conclusion, result
-from analysis.judgement.findings import judge
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import parsed, request_of_search, search_of, trial
 

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.expectations import STEP_TIME
-from ablations.studies.decoder_sharing import STUDY as SHARING
-from ablations.study import WINNER, confirmation
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.judgement.controls import check_controls, withholding
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.decoder_sharing import STUDY as SHARING
+from aimv2.ablations.study import WINNER, confirmation
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.judgement.controls import check_controls, withholding
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 

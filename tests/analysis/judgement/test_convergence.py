@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.judgement.convergence import Curves
+from aimv2.analysis.judgement.convergence import Curves
 from tests.helpers.specimen import STUDY
 
 SLOPE = 2 / 16

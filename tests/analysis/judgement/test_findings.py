@@ -5,17 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.expectations import STEP_TIME
-from ablations.request import Request
-from ablations.study import WINNER
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.request import Request
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.inference.items import ItemMoments
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import climb, judge
+from aimv2.analysis.judgement.sensitivity import sensitivity_of
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from analysis.inference.items import ItemMoments
-from analysis.inference.looks import Look
-from analysis.judgement.findings import climb, judge
-from analysis.judgement.sensitivity import sensitivity_of
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.ladders import HARMS

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations.study import UNTRAINED
-from analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
-from analysis.judgement.guards import arm_notes, is_unequal, metric_notes, notes, relative_cost
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
+from aimv2.analysis.judgement.guards import arm_notes, is_unequal, metric_notes, notes, relative_cost
 from tests.helpers.documents import judged_again
 from tests.helpers.specimen import STUDY
 

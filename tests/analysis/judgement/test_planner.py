@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expectations import Combination, Ranges, expect
-from analysis.inference.intervals import Estimate, bonferroni, detectable_difference
-from analysis.inference.power import Noise
-from analysis.judgement.planner import in_words, planner_of
-from analysis.judgement.samples import SampleCurve
-from analysis.judgement.sensitivity import MetricSensitivity
-from analysis.judgement.verdicts import level_of
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expectations import Combination, Ranges, expect
+from aimv2.analysis.inference.intervals import Estimate, bonferroni, detectable_difference
+from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.judgement.planner import in_words, planner_of
+from aimv2.analysis.judgement.samples import SampleCurve
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity
+from aimv2.analysis.judgement.verdicts import level_of
 
 METRIC, CLAIM = "reader_loss", "image-first-order"
 LEVEL = 0.975  # of the first look

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.judgement.samples import MARGIN_SHARE, SampleCurve
+from aimv2.analysis.judgement.samples import MARGIN_SHARE, SampleCurve
 
 SHARES = (0.25, 0.5, 0.75, 2.0)
 

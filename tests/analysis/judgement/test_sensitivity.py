@@ -9,14 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import RUNGS
-from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
-from aimv2.config.recipes.scales import demo
-from aimv2.request.resolve import with_attention
-from analysis.inference.power import Noise
-from analysis.judgement.sensitivity import (
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.inference.power import Noise
+from aimv2.analysis.judgement.sensitivity import (
     NOT_MEASURED,
     insensitive,
     nearest_ladder,
@@ -25,6 +21,10 @@ from analysis.judgement.sensitivity import (
     seeds_needed,
     sensitivity_of,
 )
+from aimv2.base.errors import UsageError
+from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import demo
+from aimv2.request.resolve import with_attention
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expectations import STEP_TIME
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
 from tests.helpers.ladders import ladder_of, seeing
 
 WORDS = {"untrained", "positive_control", "pixels_only"}

@@ -6,17 +6,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.claims import FILE
-from ablations.expectations import DIGITS, PROBE, READER, STEP_TIME, expect
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import FILE
+from aimv2.ablations.expectations import DIGITS, PROBE, READER, STEP_TIME, expect
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.samples import SampleCurve
+from aimv2.analysis.judgement.sensitivity import NOT_MEASURED, MetricSensitivity
+from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.inference.relations import Word
-from analysis.judgement.controls import check_controls
-from analysis.judgement.samples import SampleCurve
-from analysis.judgement.sensitivity import NOT_MEASURED, MetricSensitivity
-from analysis.judgement.verdicts import verdicts
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
 
 LOSS = "content_loss"

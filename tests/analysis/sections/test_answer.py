@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.inference.intervals import NO_ESTIMATE
-from analysis.judgement.classes import Parts
-from analysis.sections.answer import MAX_WORDS, answer
+from aimv2.analysis.inference.intervals import NO_ESTIMATE
+from aimv2.analysis.judgement.classes import Parts
+from aimv2.analysis.sections.answer import MAX_WORDS, answer
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY

@@ -2,17 +2,17 @@ import re
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import expand
-from ablations.expectations import READER
-from ablations.request import Request
-from ablations.study import UNTRAINED
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.judgement.guards import arm_notes
-from analysis.sections import before
-from analysis.sections.claims import controls_section
-from analysis.sections.numbers import numbers_of
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand
+from aimv2.ablations.expectations import READER
+from aimv2.ablations.request import Request
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.judgement.guards import arm_notes
+from aimv2.analysis.sections import before
+from aimv2.analysis.sections.claims import controls_section
+from aimv2.analysis.sections.numbers import numbers_of
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_of, sensitive
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from aimv2.analysis.sections.card import card
 from aimv2.base.errors import UsageError
-from analysis.sections.card import card
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from
 from tests.helpers.specimen import STUDY

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from aimv2.analysis.evidence.load import MIXTURE_COLUMNS, load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections.checklist import section
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
-from analysis.evidence.load import MIXTURE_COLUMNS, load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections.checklist import section
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source

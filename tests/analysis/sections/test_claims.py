@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from ablations.expectations import PROBE, STEP_TIME, expect
-from analysis.sections import claims
-from analysis.sections.claims import controls_section
+from aimv2.ablations.expectations import PROBE, STEP_TIME, expect
+from aimv2.analysis.sections import claims
+from aimv2.analysis.sections.claims import controls_section
 from tests.helpers.documents import judged_again, tables, text_of
 from tests.helpers.specimen import STUDY
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.judgement.convergence import Curves
-from analysis.sections import convergence
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.judgement.convergence import Curves
+from aimv2.analysis.sections import convergence
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.specimen import STUDY
 

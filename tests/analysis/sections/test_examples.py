@@ -3,8 +3,8 @@ from dataclasses import replace
 
 from markdown_it import MarkdownIt
 
+from aimv2.analysis.sections.examples import section
 from aimv2.config.paths import replaced
-from analysis.sections.examples import section
 from tests.analysis.conftest import MARKUP
 from tests.helpers.documents import tables, text_of
 from tests.helpers.evidence import PIXEL

@@ -4,14 +4,14 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ablations.design import factorial, setting
-from ablations.expand import expand
-from ablations.request import Request
-from ablations.studies import norm_ffn
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections import factors
+from aimv2.ablations.design import factorial, setting
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request
+from aimv2.ablations.studies import norm_ffn
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections import factors
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_of, sensitive
 

@@ -3,13 +3,13 @@
 import re
 from dataclasses import replace
 
-from ablations.claims import FILE
-from ablations.study import WINNER
-from analysis.document.model import Bullets
-from analysis.evidence.load import load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections.methods import section
+from aimv2.ablations.claims import FILE
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.document.model import Bullets
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections.methods import section
 from tests.helpers.documents import judged_again, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import (

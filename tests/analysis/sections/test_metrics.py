@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence.load import MISSING_COLUMNS, load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections import metrics
+from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections import metrics
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.searches import parsed, request_of_search, won_by_the_baseline, write_confirmation

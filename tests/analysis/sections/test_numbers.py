@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from analysis.sections.numbers import numbers_of
+from aimv2.analysis.sections.numbers import numbers_of
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_by_class
 from tests.helpers.specimen import STUDY

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.evidence.load import MISSING_COLUMNS
-from analysis.inference.intervals import detectable_difference
-from analysis.sections import primary
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.inference.intervals import detectable_difference
+from aimv2.analysis.sections import primary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_by_class, evidence_of
 from tests.helpers.specimen import STUDY

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations.study import UNTRAINED
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections.runs import cost_section, credits_text, mixture_table, runs_section, setup_section
+from aimv2.analysis.sections.study import document
 from aimv2.config.paths import replaced
-from analysis.document.markdown import to_details
-from analysis.evidence.load import MISSING_COLUMNS, load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections.runs import cost_section, credits_text, mixture_table, runs_section, setup_section
-from analysis.sections.study import document
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY

@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.document.data import to_json
+from aimv2.analysis.document.latex import tables_of
+from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.document.style import style
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections import search
+from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import demo
-from analysis.document.data import to_json
-from analysis.document.latex import tables_of
-from analysis.document.markdown import to_details
-from analysis.document.style import style
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections import search
-from analysis.sections.study import document
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import (

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.expectations import STEP_TIME
-from ablations.studies.sensitivity import RUNGS
+from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.inference.intervals import Estimate, detectable_difference
+from aimv2.analysis.judgement.sensitivity import margins, sensitivity_of
+from aimv2.analysis.sections import sensitivity
 from aimv2.config.recipes.scales import demo
-from analysis.inference.intervals import Estimate, detectable_difference
-from analysis.judgement.sensitivity import margins, sensitivity_of
-from analysis.sections import sensitivity
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.ladders import HARMS, ladder_of, seeing
 

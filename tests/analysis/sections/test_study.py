@@ -4,14 +4,14 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ablations.study import UNTRAINED
-from analysis.document.data import to_json
-from analysis.document.markdown import to_details, to_markdown
-from analysis.document.model import Section, Table
-from analysis.evidence.load import load
-from analysis.inference.looks import Look
-from analysis.judgement.findings import judge
-from analysis.sections.study import document
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.document.data import to_json
+from aimv2.analysis.document.markdown import to_details, to_markdown
+from aimv2.analysis.document.model import Section, Table
+from aimv2.analysis.evidence.load import load
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.sections.study import document
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import sensitive
 from tests.helpers.searches import (

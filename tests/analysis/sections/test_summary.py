@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.studies.sensitivity import RUNGS
-from analysis.judgement.findings import findings_in
-from analysis.judgement.sensitivity import COMMITTED, sensitivity_of
-from analysis.sections import summary
+from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.judgement.findings import findings_in
+from aimv2.analysis.judgement.sensitivity import COMMITTED, sensitivity_of
+from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_of
 from tests.helpers.ladders import ladder_of, seeing

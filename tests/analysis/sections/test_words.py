@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from analysis.document.model import Table
-from analysis.sections.words import seen, with_limits
+from aimv2.analysis.document.model import Table
+from aimv2.analysis.sections.words import seen, with_limits
 
 
 def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):

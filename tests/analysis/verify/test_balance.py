@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.verify.balance import COSINE, PIXEL, TEXT, balance
+from aimv2.analysis.verify.balance import COSINE, PIXEL, TEXT, balance
 from tests.helpers.training import losses_of
 
 

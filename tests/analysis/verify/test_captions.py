@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.evaluation.features import encode
-from aimv2.evaluation.generation import greedy
-from aimv2.evaluation.losses import token_nats
-from aimv2.model.network import build
-from analysis.verify.captions import (
+from aimv2.analysis.verify.captions import (
     IMAGE,
     UNIGRAM,
     caption_nats,
@@ -20,6 +16,10 @@ from analysis.verify.captions import (
     derangement,
     unigram,
 )
+from aimv2.evaluation.features import encode
+from aimv2.evaluation.generation import greedy
+from aimv2.evaluation.losses import token_nats
+from aimv2.model.network import build
 
 ROWS = np.arange(3)
 

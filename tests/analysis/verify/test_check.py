@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.verify.check import Check, clustered_mean
+from aimv2.analysis.verify.check import Check, clustered_mean
 
 RANDOM = np.random.default_rng(0)
 

@@ -8,16 +8,16 @@ import sys
 import pytest
 from safetensors.torch import save_file
 
+from aimv2.analysis.verify.balance import END, TRAINING
+from aimv2.analysis.verify.captions import IMAGE, UNIGRAM
+from aimv2.analysis.verify.command import verify_command
+from aimv2.analysis.verify.masks import DECODER, ENCODER
+from aimv2.analysis.verify.pixels import NAME as PIXELS
+from aimv2.analysis.verify.prefix import NAME as PREFIX
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import guarded
 from aimv2.config.recipes.scales import SCALES
 from aimv2.model.network import build
-from analysis.verify.balance import END, TRAINING
-from analysis.verify.captions import IMAGE, UNIGRAM
-from analysis.verify.command import verify_command
-from analysis.verify.masks import DECODER, ENCODER
-from analysis.verify.pixels import NAME as PIXELS
-from analysis.verify.prefix import NAME as PREFIX
 
 CHECKS = [PREFIX, ENCODER, DECODER, TRAINING, END, PIXELS, UNIGRAM, IMAGE]
 PICTURES = {
@@ -46,7 +46,7 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
         if line.startswith("PASS"):
             assert line.split(": ", 1)[1].split(" (criterion")[0] in text
     assert finished.name in text
-    assert f"python -m analysis.verify {finished.path} out={out}" in text
+    assert f"python -m aimv2.analysis.verify {finished.path} out={out}" in text
     config = json.loads(re.search(r"```json\n(.*?)```", text, flags=re.S)[1])
     assert config["model"]["image_px"] == 16
     assert not list(out.parent.glob(".*")), "nothing is left beside it"
@@ -105,7 +105,7 @@ def test_help_is_printed_and_nothing_else_done(flag, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert guarded(verify_command, ["run=nowhere", flag]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("usage: python -m analysis.verify ")
+    assert printed.startswith("usage: python -m aimv2.analysis.verify ")
     assert all(key in printed for key in ("run=", "runs_dir=runs", "out=reports/verify", "debug=true"))
     assert list(tmp_path.iterdir()) == []
 
@@ -114,6 +114,6 @@ def test_module_is_a_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["verify", "runs_dir=none"])
     with pytest.raises(SystemExit) as exited:
-        runpy.run_module("analysis.verify", run_name="__main__")
+        runpy.run_module("aimv2.analysis.verify", run_name="__main__")
     assert exited.value.code == 2
     assert capsys.readouterr().err.startswith("error: runs_dir='none' has no finished trained run")

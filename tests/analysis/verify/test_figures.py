@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.document.style import style
-from analysis.verify.balance import COLUMNS, Balance
-from analysis.verify.check import Check
-from analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
-from analysis.verify.prefix import PrefixLengths
+from aimv2.analysis.document.style import style
+from aimv2.analysis.verify.balance import COLUMNS, Balance
+from aimv2.analysis.verify.check import Check
+from aimv2.analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
+from aimv2.analysis.verify.prefix import PrefixLengths
 
 
 @pytest.mark.parametrize("num_patches", [4, 256])

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aimv2.analysis.verify.masks import masks
 from aimv2.model.layers import SelfAttention
-from analysis.verify.masks import masks
 
 CAPPA = {"objective": {"name": "cappa"}, "encoder": {"attention": "auto"}}
 

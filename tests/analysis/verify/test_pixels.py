@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aimv2.analysis.verify.pixels import FRACTIONS, pixels, predict, render
 from aimv2.evaluation.losses import pixel_errors
 from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.losses import patchify, standardise
-from analysis.verify.pixels import FRACTIONS, pixels, predict, render
 
 
 def test_trained_run_beats_the_mean(run):

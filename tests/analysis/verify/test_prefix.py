@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from aimv2.analysis.verify.prefix import chi_square, prefix_lengths
 from aimv2.config.prefix import PrefixDistribution
-from analysis.verify.prefix import chi_square, prefix_lengths
 
 DISTRIBUTIONS = {
     "uniform": {},

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.document.markdown import to_details
-from analysis.document.write import write
-from analysis.verify.command import check
-from analysis.verify.report import document, summary
+from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.document.write import write
+from aimv2.analysis.verify.command import check
+from aimv2.analysis.verify.report import document, summary
 from tests.helpers.marks import everyday
 
 KINDS = {

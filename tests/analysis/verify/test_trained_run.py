@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from aimv2.analysis.verify.trained_run import find, load
 from aimv2.base.errors import UsageError
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
-from analysis.verify.trained_run import find, load
 
 
 def newest_attempt(path):

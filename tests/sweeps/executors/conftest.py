@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.expand import Cell, expand
-from ablations.request import Request, write_request
-from sweeps.active_launches import Jobs, new_launch, write_jobs
-from sweeps.executors.slurm_jobs import FinalizerJob
-from sweeps.plan import Plan
-from sweeps.tasks import write_work
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.request import Request, write_request
+from aimv2.sweeps.active_launches import Jobs, new_launch, write_jobs
+from aimv2.sweeps.executors.slurm_jobs import FinalizerJob
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.tasks import write_work
 from tests.helpers.slurm import EXECUTOR, on_path
 from tests.helpers.sweeps import board_of
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.executors.base import check_gpu_sharing
+from aimv2.sweeps.executors.base import check_gpu_sharing
 
 
 def test_only_runs_of_one_rank_on_a_gpu_share_one(tiny):

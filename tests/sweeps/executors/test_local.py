@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ablations.expand import Cell
+from aimv2.ablations.expand import Cell
 from aimv2.config.signature import untrained
-from sweeps.executors.local import DebugExecutor, LocalExecutor
-from sweeps.plan import Plan
+from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
+from aimv2.sweeps.plan import Plan
 from tests.helpers.kill_drill import ARGUMENTS, drill
 from tests.helpers.sweeps import board_of
 

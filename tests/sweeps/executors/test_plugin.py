@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from aimv2 import cli
-from sweeps import launch, manage
-from sweeps.active_launches import active_launches
-from sweeps.executors.registry import executor_class, executor_names
+from aimv2.sweeps import launch, manage
+from aimv2.sweeps.active_launches import active_launches
+from aimv2.sweeps.executors.registry import executor_class, executor_names
 from tests.helpers.pages import ROOT, blocks
 from tests.helpers.plugins import install
 from tests.helpers.sweeps import small_sweep
@@ -42,10 +42,10 @@ SHELF = """
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.request import write_request
-from sweeps.active_launches import Jobs, Queued, new_launch, write_jobs
-from sweeps.executors.base import Executor
-from sweeps.tasks import write_work
+from aimv2.ablations.request import write_request
+from aimv2.sweeps.active_launches import Jobs, Queued, new_launch, write_jobs
+from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.tasks import write_work
 
 
 @dataclass(frozen=True, kw_only=True)

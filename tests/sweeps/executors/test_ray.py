@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps import manage
-from sweeps.executors.ray import RayExecutor
+from aimv2.sweeps import manage
+from aimv2.sweeps.executors.ray import RayExecutor
 from tests.helpers.kill_drill import ARGUMENTS, drill
 from tests.helpers.sweeps import training, wait_for
 

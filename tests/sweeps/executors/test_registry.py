@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import Jobs, active_launches, new_launch, write_jobs
-from sweeps.executors.local import DebugExecutor, LocalExecutor
-from sweeps.executors.registry import (
+from aimv2.sweeps.active_launches import Jobs, active_launches, new_launch, write_jobs
+from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
+from aimv2.sweeps.executors.registry import (
     BUILT_IN,
     abandoned,
     chosen_executor,
@@ -20,7 +20,7 @@ from sweeps.executors.registry import (
     queue_of,
     withdraw,
 )
-from sweeps.executors.slurm import SlurmExecutor
+from aimv2.sweeps.executors.slurm import SlurmExecutor
 from tests.helpers.plugins import install
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path, monkeypatch
         ("", "has no attribute 'Toy'"),
         ("import a_package_that_is_missing", "No module named 'a_package_that_is_missing'"),
         ("1 / 0", "division by zero"),
-        ("class Toy: ...", "it is no dataclass that inherits from sweeps.executors.base.Executor"),
+        ("class Toy: ...", "it is no dataclass that inherits from aimv2.sweeps.executors.base.Executor"),
     ],
 )
 def test_an_executor_that_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch, source, reason):
@@ -77,7 +77,7 @@ def test_ours_take_precedence_over_an_entry_point_of_the_same_name(tmp_path, mon
 
 def test_an_executor_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "sweeps.executors.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "aimv2.sweeps.executors.ray", raising=False)
     with pytest.raises(UsageError, match=r"cannot be loaded: .*ray.*; run: pip install 'aimv2-ablations\[ray\]'"):
         executor_class("ray")
 
@@ -111,7 +111,7 @@ def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
 
 FAILING = """
 from dataclasses import dataclass
-from sweeps.executors.base import Executor
+from aimv2.sweeps.executors.base import Executor
 
 @dataclass(frozen=True)
 class Toy(Executor):

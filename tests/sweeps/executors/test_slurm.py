@@ -12,10 +12,10 @@ from rich.console import Console
 
 from aimv2.base.errors import UsageError
 from aimv2.config.run_config import LoaderConfig
-from sweeps.active_launches import Queued, active_launches
-from sweeps.executors.slurm import SlurmExecutor
-from sweeps.executors.slurm_commands import submit
-from sweeps.status.status import in_queue
+from aimv2.sweeps.active_launches import Queued, active_launches
+from aimv2.sweeps.executors.slurm import SlurmExecutor
+from aimv2.sweeps.executors.slurm_commands import submit
+from aimv2.sweeps.status.status import in_queue
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.active_launches import Queued
-from sweeps.executors.slurm_commands import check_accepted, queue, submit
+from aimv2.sweeps.active_launches import Queued
+from aimv2.sweeps.executors.slurm_commands import check_accepted, queue, submit
 from tests.helpers.slurm import EXECUTOR
 
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.memory.setup import USABLE
 from aimv2.runs.failure import Failure
-from sweeps.active_launches import active_launches, cancel
-from sweeps.executors.slurm_commands import queue
-from sweeps.executors.slurm_jobs import ArrayWorker, end_job
-from sweeps.machine.room import largest_run
-from sweeps.status.status import in_queue
-from sweeps.worker import WorkerReport
+from aimv2.sweeps.active_launches import active_launches, cancel
+from aimv2.sweeps.executors.slurm_commands import queue
+from aimv2.sweeps.executors.slurm_jobs import ArrayWorker, end_job
+from aimv2.sweeps.machine.room import largest_run
+from aimv2.sweeps.status.status import in_queue
+from aimv2.sweeps.worker import WorkerReport
 from tests.helpers.machine import machine
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of

@@ -11,9 +11,9 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.runs.lease import Presence, holder
 from aimv2.runs.record import MAX_STALLED
-from sweeps.active_launches import active_launches, cancel, new_launch
-from sweeps.executors.workers import MAX_IDLE, Launched, keep_workers
-from sweeps.worker import WorkerReport
+from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
+from aimv2.sweeps.executors.workers import MAX_IDLE, Launched, keep_workers
+from aimv2.sweeps.worker import WorkerReport
 from tests.helpers.sweeps import board_of
 
 

@@ -9,8 +9,8 @@ from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo, vit_l_2b
 from aimv2.memory.setup import USABLE
 from aimv2.request.resolve import with_attention
-from sweeps.executors.local import DebugExecutor, LocalExecutor
-from sweeps.machine.room import (
+from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
+from aimv2.sweeps.machine.room import (
     Room,
     largest_bytes,
     largest_run,

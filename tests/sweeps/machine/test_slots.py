@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sweeps.machine.slots import core_slots, gpu_slot, in_use, memory_slot, run_slots
+from aimv2.sweeps.machine.slots import core_slots, gpu_slot, in_use, memory_slot, run_slots
 from tests.helpers.machine import machine
 
 GB = 10**9
 HOLD = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
-from sweeps.machine.room import Machine
-from sweeps.machine.slots import core_slots, memory_slot
+from aimv2.sweeps.machine.room import Machine
+from aimv2.sweeps.machine.slots import core_slots, memory_slot
 here = Machine(num_cores=lambda: 3, available_memory=lambda: 10 * 10**9, resident_memory=lambda pid: 0)
 with core_slots(2, here, "a study in /runs") as cores, memory_slot(7 * 10**9, here) as memory:
     print(cores and memory, flush=True)

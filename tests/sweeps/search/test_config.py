@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import SearchConfig, search_config, search_values, with_arguments
+from aimv2.sweeps.search.config import SearchConfig, search_config, search_values, with_arguments
 
 
 def parsed(*words):

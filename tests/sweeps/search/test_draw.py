@@ -3,10 +3,10 @@
 import optuna
 import pytest
 
-from ablations.design import factorial, latin_hypercube, setting
+from aimv2.ablations.design import factorial, latin_hypercube, setting
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
-from sweeps.search.draw import draw
+from aimv2.sweeps.search.draw import draw
 from tests.helpers.trials import search
 
 SWITCH = factorial({"on": setting("on", {}), "off": setting("off", {"objective.pixel_weight": 0.0})}, names=("pixels",))

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from sweeps import launch
-from sweeps.parse import parse
-from sweeps.search.config import folder_of
-from sweeps.search.folder import SearchFolder
-from sweeps.search.outcome import winner_cells
-from sweeps.search.trials import read_trials
+from aimv2.sweeps import launch
+from aimv2.sweeps.parse import parse
+from aimv2.sweeps.search.config import folder_of
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.outcome import winner_cells
+from aimv2.sweeps.search.trials import read_trials
 from tests.helpers.evidence import write_run
 from tests.helpers.sweeps import small_sweep
 from tests.helpers.trials import do, end_trial

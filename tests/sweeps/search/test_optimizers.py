@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.search.config import AUTO
-from sweeps.search.draw import check_sampler
-from sweeps.search.folder import SearchFolder
-from sweeps.search.optimizers import CLASSES
-from sweeps.search.outcome import to_json
-from sweeps.search.space import EQUAL_SD
+from aimv2.sweeps.search.config import AUTO
+from aimv2.sweeps.search.draw import check_sampler
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.optimizers import CLASSES
+from aimv2.sweeps.search.outcome import to_json
+from aimv2.sweeps.search.space import EQUAL_SD
 from tests.helpers.marks import exhaustive
 from tests.helpers.trials import BOX, do, end_trial, search, settle
 

@@ -5,13 +5,13 @@ import json
 import pytest
 from rich.console import Console
 
-from ablations.catalogue import STUDIES
-from ablations.request import read_request
-from ablations.study import WINNER
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
+from aimv2.ablations.study import WINNER
 from aimv2.base.files import read_json
-from sweeps.search.config import MAX_FAILED
-from sweeps.search.folder import SearchFolder
-from sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
+from aimv2.sweeps.search.config import MAX_FAILED
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.outcome import finish, importances, is_complete, print_outcome, to_json, winner, winner_cells
 from tests.helpers.trials import do, end_trial, requested, search, settle
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from ablations.design import latin_hypercube, setting
-from sweeps.executors.local import LocalExecutor
-from sweeps.search.folder import SearchFolder
-from sweeps.search.planned import PlannedSearch
+from aimv2.ablations.design import latin_hypercube, setting
+from aimv2.sweeps.executors.local import LocalExecutor
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.planned import PlannedSearch
 from tests.helpers.trials import do, requested, search, settle
 
 BOX = latin_hypercube(

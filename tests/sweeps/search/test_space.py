@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from ablations.catalogue import STUDIES
-from ablations.design import factorial, latin_hypercube, one_factor, setting
-from ablations.expand import expand
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.design import factorial, latin_hypercube, one_factor, setting
+from aimv2.ablations.expand import expand
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
-from sweeps.search.space import described
+from aimv2.sweeps.search.space import described
 from tests.helpers.trials import BOX, search
 
 NORM = {"rms": setting("RMSNorm", {}), "layer": setting("LayerNorm", {"model.encoder.norm": "layer"})}

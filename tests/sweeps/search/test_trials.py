@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations.study import WINNER
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.evidence.searches import State
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.runs.record import RUN_NAME
-from analysis.evidence.searches import State
-from sweeps.search.folder import SearchFolder
-from sweeps.search.trials import ARM, CURVE, DRAWN, ENDED, Trial, file_of, read_trials, trials_of
-from sweeps.search.work import SearchTasks
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.trials import ARM, CURVE, DRAWN, ENDED, Trial, file_of, read_trials, trials_of
+from aimv2.sweeps.search.work import SearchTasks
 from tests.helpers.trials import begin, do, end_trial, search, settle
 
 
@@ -82,7 +82,7 @@ def test_failed_trials_are_counted(tiny, tmp_path):
 
 
 def test_displays_load_no_optuna():
-    code = "import sys, sweeps.search.trials; sys.exit('optuna' in sys.modules)"
+    code = "import sys, aimv2.sweeps.search.trials; sys.exit('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ablations.expand import expand
-from ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.expand import expand
+from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from sweeps.active_launches import at_work
-from sweeps.plan import Plan
-from sweeps.status.board import (
+from aimv2.sweeps.active_launches import at_work
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,
     headline,
@@ -22,7 +22,7 @@ from sweeps.status.board import (
     rendered,
     time_left,
 )
-from sweeps.status.status import RunStatus, SweepStatus
+from aimv2.sweeps.status.status import RunStatus, SweepStatus
 from tests.helpers.sweeps import board_of
 
 

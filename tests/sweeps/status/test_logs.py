@@ -5,8 +5,8 @@ import contextlib
 from rich.console import Console
 
 from aimv2.runs.record import RunFolder
-from sweeps.search.folder import SearchFolder
-from sweeps.status.logs import print_logs
+from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.status.logs import print_logs
 from tests.helpers.trials import begin, do, search
 
 

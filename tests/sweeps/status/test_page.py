@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.status.page import HEIGHT, NUM_BINS, TICKS, WIDTH, Curves, Page, _ticks
-from sweeps.status.runs import RunStatus
-from sweeps.status.status import SweepStatus
+from aimv2.sweeps.status.page import HEIGHT, NUM_BINS, TICKS, WIDTH, Curves, Page, _ticks
+from aimv2.sweeps.status.runs import RunStatus
+from aimv2.sweeps.status.status import SweepStatus
 
 EVIL = "<script>alert(1)</script>\" onload='x' {{ 7 * 7 }}"
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from aimv2.base.errors import UsageError
-from sweeps.status.board import BACK_OFF
-from sweeps.status.server import PageServer
+from aimv2.sweeps.status.board import BACK_OFF
+from aimv2.sweeps.status.server import PageServer
 
 
 @contextmanager

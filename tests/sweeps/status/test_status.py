@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from ablations.expand import expand
-from ablations.request import Request
-from ablations.studies.prefix_ratio import STUDY
+from aimv2.ablations.expand import expand
+from aimv2.ablations.request import Request
+from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from sweeps.active_launches import at_work
-from sweeps.executors.registry import queue_of
-from sweeps.machine.slots import core_slots
-from sweeps.plan import Plan
-from sweeps.status import status
-from sweeps.status.board import headline
-from sweeps.status.runs import Looks, RunReader
-from sweeps.tasks import Task, TaskList
+from aimv2.sweeps.active_launches import at_work
+from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.machine.slots import core_slots
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.status import status
+from aimv2.sweeps.status.board import headline
+from aimv2.sweeps.status.runs import Looks, RunReader
+from aimv2.sweeps.tasks import Task, TaskList
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.inference.scaling.assess import assess
+from aimv2.analysis.inference.scaling.assess import assess
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 

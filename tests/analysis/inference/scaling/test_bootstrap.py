@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.scaling.bootstrap import Bootstrap, bounds, draws_settings, resample
-from analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
+from aimv2.analysis.inference.scaling.bootstrap import Bootstrap, bounds, draws_settings, resample
+from aimv2.analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
 from tests.helpers.scaling import BESIROGLU, BESIROGLU_ERRORS, HOFFMANN, ladder_runs, reconstructed_runs
 
 

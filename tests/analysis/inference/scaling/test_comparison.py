@@ -7,7 +7,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from statsmodels.stats.anova import anova_lm
 
-from analysis.inference.scaling.comparison import (
+from aimv2.analysis.inference.scaling.comparison import (
     compare,
     hold_out_largest,
     jackknife,
@@ -15,7 +15,7 @@ from analysis.inference.scaling.comparison import (
     seed_effects,
     why_no_blocks,
 )
-from analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.inference.scaling.design import MAX_CORRELATION, MIN_FREEDOM, check_design
-from analysis.inference.scaling.power_law import FORMS, FitError
+from aimv2.analysis.inference.scaling.design import MAX_CORRELATION, MIN_FREEDOM, check_design
+from aimv2.analysis.inference.scaling.power_law import FORMS, FitError
 from tests.helpers.scaling import BESIROGLU, ladder_runs, loss_of
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.scaling.bootstrap import Bootstrap, resample
-from analysis.inference.scaling.frontier import SIX_N_D, Cost, fit_cost, frontier
-from analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.inference.scaling.bootstrap import Bootstrap, resample
+from aimv2.analysis.inference.scaling.frontier import SIX_N_D, Cost, fit_cost, frontier
+from aimv2.analysis.inference.scaling.power_law import FORMS, fit
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs, loss_of
 
 ALL_DRAWS = 0.999  # a level at which the interval is the range of the draws

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from analysis.inference.scaling.power_law import FORMS, fit, forms_of
+from aimv2.analysis.inference.scaling.power_law import FORMS, fit, forms_of
 from tests.helpers.scaling import BESIROGLU, HOFFMANN, ladder_runs
 
 

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from aimv2.analysis.document.markdown import to_markdown
+from aimv2.analysis.document.model import Document, Section
+from aimv2.analysis.document.style import style
+from aimv2.analysis.inference.scaling.assess import assess
+from aimv2.analysis.inference.scaling.frontier import SIX_N_D, frontier
+from aimv2.analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 from aimv2.base.markdown import escape
-from analysis.document.markdown import to_markdown
-from analysis.document.model import Document, Section
-from analysis.document.style import style
-from analysis.inference.scaling.assess import assess
-from analysis.inference.scaling.frontier import SIX_N_D, frontier
-from analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_numbers
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.scaling import HOFFMANN, ladder_runs
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablations.catalogue import STUDIES
-from analysis.document.style import style
-from analysis.sections.scaling.section import law_of, scaling_runs, section
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.analysis.document.style import style
+from aimv2.analysis.sections.scaling.section import law_of, scaling_runs, section
 from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import loss_of, scaling_evidence
