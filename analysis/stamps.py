@@ -15,8 +15,8 @@ from aimv2.analysis.evidence.searches import path_of
 from aimv2.analysis.inference.looks import looks_path
 from aimv2.analysis.judgement.sensitivity import COMMITTED, FILE, SLUG
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, write_json
-from aimv2.runs.provenance import PACKAGE, digest_of
+from aimv2.base.files import digest_of, read_json, write_json
+from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import RunFolder
 
 SUFFIX = ".reports.json"

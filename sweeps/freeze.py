@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.files import digest_of
 from aimv2.base.processes import imports_from
 from aimv2.config.arguments import key_values
 from aimv2.config.run_config import RunConfig
 from aimv2.memory.machine import CORES
-from aimv2.runs.provenance import FROZEN, PACKAGE, code_digest, digest, digest_of, git_commit, keep_changes
+from aimv2.runs.provenance import FROZEN, PACKAGE, code_digest, digest, git_commit, keep_changes
 
 FOLDER = "code"
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot

@@ -3,13 +3,14 @@
 import contextlib
 import errno
 import getpass
+import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{path} must contain keys with values, such as shards: /data/{{000..099}}.tar")
     return values
+
+
+def digest_of(folder: Path, without: Collection[str] = ()) -> str:
+    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count.
+
+    Args:
+        without: files do not count either if their relative path begins so.
+    """
+    whole = hashlib.sha256()
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and not name.startswith(tuple(without)):
+            content = path.read_bytes()
+            whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()[:12]

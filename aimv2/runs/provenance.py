@@ -3,12 +3,11 @@
 import hashlib
 import json
 import subprocess
-from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, write_bytes
+from aimv2.base.files import digest_of, read_json, write_bytes
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")  # folders of a checkout; all but the first are linked into it
@@ -39,20 +38,6 @@ def digest() -> str:
 def code_digest(package: Path) -> str:
     """Return the digest of an ``aimv2`` package, without files that cannot change a number."""
     return digest_of(package, without=NO_NUMBERS)
-
-
-def digest_of(folder: Path, without: Collection[str] = ()) -> str:
-    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count.
-
-    Args:
-        without: files do not count either if their relative path begins so.
-    """
-    whole = hashlib.sha256()
-    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and not name.startswith(tuple(without)):
-            content = path.read_bytes()
-            whole.update(f"{name}\0{len(content)}\0".encode() + content)
-    return whole.hexdigest()[:12]
 
 
 def code_of_result(trained: str) -> str:

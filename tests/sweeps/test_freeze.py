@@ -12,8 +12,8 @@ import pytest
 
 from aimv2.analysis.judgement.sensitivity import COMMITTED
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json
-from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, digest_of, git_commit, uncommitted
+from aimv2.base.files import digest_of, read_json
+from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, git_commit, uncommitted
 from aimv2.sweeps.freeze import freeze
 from tests.helpers.marks import exhaustive
 from tests.helpers.sweeps import SMALL, small_sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.base.files import write_json
+from aimv2.base.files import digest_of, write_json
 from aimv2.config.serialization import to_dict
 from aimv2.request.resolve import resolve
 from aimv2.runs.provenance import (
@@ -16,7 +16,6 @@ from aimv2.runs.provenance import (
     code_digest,
     code_of_lost_checkpoint,
     digest,
-    digest_of,
     git_commit,
     saved_step,
     uncommitted,
