@@ -40,7 +40,7 @@ def core(tmp_path):
     for folder in (*PACKAGES, "tests", "docs", "pyproject.toml", "constraints.txt"):
         source = ROOT / folder
         if source.is_dir():
-            shutil.copytree(source, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, tmp_path / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, tmp_path / folder)
     for wing in WINGS:

@@ -22,7 +22,7 @@ def source(tmp_path_factory):
     """A copy of the source with every file and every change of the page."""
     copy = tmp_path_factory.mktemp("adding")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, copy / package, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     files = NEW_FILE.findall(PAGE.read_text())
     assert files
     for path, text in files:
