@@ -1,0 +1,83 @@
+"""Metrics of plug-ins: a function of a trained model each, with its unit and direction. Nothing here imports torch."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsFloat, TypeVar
+
+import numpy as np
+
+from aimv2.base.errors import RunFailedError, UsageError, short
+from aimv2.base.plugins import Registry
+from aimv2.spec.items import Items
+
+if TYPE_CHECKING:
+    from aimv2.evaluation.trained import TrainedModel
+
+    Measure = Callable[[TrainedModel], SupportsFloat | Items]
+Function = TypeVar("Function", bound="Callable[[TrainedModel], SupportsFloat | Items]")
+
+
+@dataclass(frozen=True)
+class PluginMetric:
+    """A metric of a plug-in.
+
+    Attributes:
+        unit: in reports, such as ``accuracy``.
+        measure: returns the value of a trained model: a number, whose uncertainty is that of seeds; or ``Items``, of
+            which the value is a ratio of sums, so that its uncertainty is that of items too.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    measure: "Measure"
+
+    def value_of(self, model: "TrainedModel") -> float | Items:
+        """Measure a model.
+
+        Raises:
+            RunFailedError: the function raises, or returns something else than a finite number or such items.
+        """
+        try:
+            found = self.measure(model)
+        except Exception as error:  # of another author's code
+            raise RunFailedError("bug", f"metric {self.name}: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Items):
+            found = self._number(found)
+        elif not len(found.item_N):
+            raise RunFailedError("not finite", f"metric {self.name} has no items")
+        value = found.value if isinstance(found, Items) else found
+        if not math.isfinite(value):
+            raise RunFailedError("not finite", f"metric {self.name} is {value} after training")
+        return found
+
+    def _number(self, found: SupportsFloat) -> float:
+        try:
+            if isinstance(found, str | bytes | bool) or np.ndim(found):  # type: ignore[arg-type]  # tensors too
+                raise TypeError
+            return float(found)
+        except (TypeError, ValueError) as error:
+            raise self._wrong(found) from error
+
+    def _wrong(self, found: object) -> RunFailedError:
+        return RunFailedError("bug", f"metric {self.name} returned {short(found)}, which is neither a number nor Items")
+
+
+METRICS: Registry[PluginMetric] = Registry("metric", {})
+
+
+def metric(unit: str, *, lower_is_better: bool) -> Callable[[Function], Function]:
+    """Add the function below as a metric; its name is that of the function.
+
+    Raises:
+        UsageError: the name is taken.
+    """
+
+    def add(measure: Function) -> Function:
+        if not callable(measure):
+            raise UsageError(f"@metric stands above a function, not {short(measure)}")
+        METRICS.add(measure.__name__, PluginMetric(measure.__name__, unit, lower_is_better, measure))
+        return measure
+
+    return add
