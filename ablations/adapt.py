@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from aimv2.ablations.expectations import DIGITS, PROBE
 from aimv2.ablations.study import Study
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.metrics import missing_data, set_names
 
 
-def adapted(study: Study, base: RunConfig) -> Study:
+def adapted(study: Study, base: Program) -> Study:
     """Return the study for the data of its base run, before its arms are expanded.
 
     On scenes nothing changes but the arms of studies of mixtures. On other data, the probe of the first labelled set of
@@ -18,6 +19,9 @@ def adapted(study: Study, base: RunConfig) -> Study:
     Raises:
         UsageError: these data cannot answer the study's question.
     """
+    if study.base is not None:
+        return study
+    assert isinstance(base, RunConfig), f"sweep={study.slug} names no base"
     study = study.fit(study, base)
     stand_ins = _stand_ins(study, base)
     if not stand_ins:

@@ -1,6 +1,7 @@
 """Checks of the cells of a study: what would not run, what is not measured, and what an override would not change."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from aimv2.ablations.expand import Cell
@@ -8,10 +9,7 @@ from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig
-from aimv2.request.compose import RUN_KEYS
-from aimv2.spec.metrics import metric_names, not_applicable
-from aimv2.spec.objectives import objective
+from aimv2.config.program import Program
 
 
 def check_arms(cells: Sequence[Cell]) -> None:
@@ -22,35 +20,33 @@ def check_arms(cells: Sequence[Cell]) -> None:
     """
     for arm, config in {cell.arm: cell.config for cell in cells}.items():
         try:
-            objective(config.objective.name).check(config)
+            config.check()
         except UsageError as error:
             raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
 
 
-def check_metrics(study: Study, base: RunConfig) -> None:
+def check_metrics(study: Study, base: Program) -> None:
     """Refuse a base run that does not report the metrics that the study compares.
 
     Raises:
         UsageError: naming the metric.
     """
-    if study.primary_metric not in (known := metric_names(base)):
+    if study.primary_metric not in (known := base.metric_names()):
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():
         for metric in (name for one in expectations for name in one.metrics):
             if metric not in (possible := [*known, STEP_TIME]):
                 raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
-    absent = not_applicable(objective(base.objective.name), base)
-    if study.primary_metric in absent:
-        reason = absent[study.primary_metric].evaluation
+    if reason := base.not_applicable().get(study.primary_metric):
         raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
 
 
 def check_effect(
     typed: Mapping[str, str],
-    run: RunConfig,
-    recipe: RunConfig,
-    resolved: Callable[[RunConfig], RunConfig],
-    cells_of: Callable[[RunConfig], list[Cell]],
+    run: Program,
+    recipe: Program,
+    resolved: Callable[[Program], Program],
+    cells_of: Callable[[Program], list[Cell]],
 ) -> None:
     """Refuse overrides that every arm replaces by its own value: they would be lost.
 
@@ -67,10 +63,10 @@ def check_effect(
     Raises:
         UsageError: naming the overrides.
     """
-    base = resolved(run)
+    base, own_keys = resolved(run), {field.name for field in dataclasses.fields(run)}
     by_part: dict[str, list[str]] = {}
     for key in typed:
-        if (part := key.partition(".")[0]) not in RUN_KEYS or key in ("scale", "start.weights"):
+        if (part := key.partition(".")[0]) not in own_keys or key in ("scale", "start.weights"):
             continue
         with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
             if resolved(replaced(run, {key: value_at(recipe, key)})) == base:

@@ -11,10 +11,9 @@ from functools import reduce
 from typing import Any
 
 from aimv2.config.paths import replaced, value_at
-from aimv2.config.run_config import RunConfig
 
 LEVEL = "level"  # the name of the only factor of a design that names none
-Change = Callable[[RunConfig], RunConfig]
+Change = Callable[[Any], Any]  # from a run to the run that an arm is, both of the study's program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ def scaled(ratio: float, *paths: str, multiple: int = 1) -> Change:
     A study then has the paper's levels at the paper's scale, and approximately the same ratios at smaller scales.
     """
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         values = {path: max(round(value_at(run, path) * ratio / multiple), 1) * multiple for path in paths}
         return replaced(run, values)
 
@@ -103,7 +102,7 @@ def level(label: str, ratio: float, path: str) -> Arm:
 def samples(ratio: float) -> Arm:
     """Return an arm with the base run's samples times a ratio, in whole batches."""
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         return scaled(ratio, "budget.samples", multiple=run.budget.batch_size)(run)
 
     return Arm(label=f"{ratio:g} x the samples", change=change, ratios={"budget.samples": ratio})
@@ -119,7 +118,7 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
         multiple: the path of a value of which the width must be a multiple; empty if any width will do.
     """
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         part = value_at(run, stack)
         step = value_at(run, multiple) if multiple else 1
         width = max(round(part.width * ratio / step), 1) * step
@@ -139,7 +138,7 @@ def switch_objective(label: str, name: str, attention: str = "", *, rate: float 
         rate, batch: ratios of the peak learning rate and of the batch size to those of the base run, at equal samples.
     """
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
         if name in ("caption", "cappa"):  # they read captions too
             objective["supervise_eos"] = run.objective.supervise_eos

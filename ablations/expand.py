@@ -10,9 +10,8 @@ from aimv2.ablations.budget import matched
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import value_at
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.config.serialization import explain
-from aimv2.config.signature import initial_encoder, signature, untrained
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
@@ -24,16 +23,16 @@ class Cell:
 
     arm: str
     seed: int
-    config: RunConfig
+    config: Program
 
     @cached_property
     def name(self) -> str:
-        return signature(self.config)
+        return self.config.name
 
 
 def expand(
     study: Study,
-    base: RunConfig,
+    base: Program,
     arms: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
 ) -> list[Cell]:
@@ -65,22 +64,23 @@ def expand(
     offset = NULL_SEED * (max(chosen_seeds) // NULL_SEED + 1)
     # Seeds outside, arms inside: paired runs finish together, and a study stopped early has complete pairs.
     trained = [
-        Cell(arm=name, seed=seed, config=replace(run, seed=seed + offset * (name == "null_control")))
+        Cell(arm=name, seed=seed, config=run.with_seed(seed + offset * (name == "null_control")))
         for seed in chosen_seeds
         for name, run in runs.items()
     ]
     assert len({cell.name for cell in trained}) == len(trained), f"{study.slug}: two cells are one run"
-    starts = {UNTRAINED: untrained(baseline)}
+    starts = {UNTRAINED: baseline.untrained()}
     for arm, name in untrained_names(study, runs).items():
-        starts.setdefault(name, untrained(runs[arm]))
+        starts.setdefault(name, runs[arm].untrained())
     return trained + [
-        Cell(arm=name, seed=seed, config=replace(start, seed=seed))
+        Cell(arm=name, seed=seed, config=start.with_seed(seed))
         for seed in chosen_seeds
         for name, start in starts.items()
+        if start is not None
     ]
 
 
-def untrained_names(study: Study, configs: Mapping[str, RunConfig]) -> dict[str, str]:
+def untrained_names(study: Study, configs: Mapping[str, Program]) -> dict[str, str]:
     """Return, by arm, the name of the cells with its encoder before training.
 
     It is ``UNTRAINED`` if that is the baseline's encoder. Other encoders have the name of the cells that they have, or
@@ -89,7 +89,7 @@ def untrained_names(study: Study, configs: Mapping[str, RunConfig]) -> dict[str,
     Args:
         configs: of a run of each arm, and of each untrained encoder if they are known.
     """
-    encoders = {name: initial_encoder(config) for name, config in configs.items()}
+    encoders = {name: config.initial() for name, config in configs.items()}
     names = {encoders[study.baseline]: UNTRAINED}
     for name in filter(is_untrained, encoders):
         names.setdefault(encoders[name], name)
@@ -142,19 +142,20 @@ def _check_names(study: Study, names: list[str], seeds: list[int]) -> None:
         )
 
 
-def _check_distinct(runs: Mapping[str, RunConfig], why: str) -> None:
+def _check_distinct(runs: Mapping[str, Program], why: str) -> None:
     """Refuse two arms that are one run. The null control is the baseline, except for its seeds."""
     first: dict[str, str] = {}
     for name, run in runs.items():
         if name == "null_control":
             continue
-        if (other := first.setdefault(signature(replace(run, seed=0)), name)) != name:
+        if (other := first.setdefault(run.with_seed(0).name, name)) != name:
             raise UsageError(f"arms {other!r} and {name!r} are the same run{why}")
 
 
-def _changed(study: Study, name: str, run: RunConfig) -> RunConfig:
+def _changed(study: Study, name: str, run: Program) -> Program:
     try:
-        return study.arm(name).change(run)
+        changed: Program = study.arm(name).change(run)
+        return changed
     except (ValidationError, UsageError) as error:
         cause = explain(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"arm {name!r} cannot exist: {cause}") from error

@@ -24,9 +24,8 @@ from aimv2.ablations.overrides import overrides_from, study_overrides
 from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
-from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
-from aimv2.config.signature import signature
+from aimv2.config.program import Program
+from aimv2.config.serialization import program_of
 
 FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
@@ -54,7 +53,7 @@ class Request:
     @property
     def folder(self) -> str:
         """The name of its report and of its record; it differs by scale."""
-        scales = dict.fromkeys(cell.config.scale for cell in self.cells)
+        scales = dict.fromkeys(cell.config.label for cell in self.cells if self.study.base is None)
         return "_".join([self.study.folder, *(scale for scale in scales if scale != DEFAULT_SCALE)])
 
     @property
@@ -64,7 +63,7 @@ class Request:
         return Path(typed[-1] if typed else "reports")
 
     @property
-    def baseline(self) -> RunConfig:
+    def baseline(self) -> Program:
         """The baseline's run, of any seed."""
         return next(cell.config for cell in self.cells if cell.arm == self.study.baseline)
 
@@ -153,7 +152,7 @@ def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
 def _arms(cells: Sequence[Cell]) -> dict[str, str]:
     """Return the name that each arm's run would have with seed 0."""
     configs = {cell.arm: cell.config for cell in cells}
-    return {arm: signature(dataclasses.replace(config, seed=0)) for arm, config in configs.items()}
+    return {arm: config.with_seed(0).name for arm, config in configs.items()}
 
 
 def _time_of(path: Path) -> float:
@@ -176,7 +175,7 @@ def request_to_json(request: Request) -> dict[str, Any]:
             "stand_ins": dict(request.study.stand_ins),
         },
         # The runs of an arm differ in their seed only, so one config per arm is enough.
-        "configs": {cell.arm: to_dict(cell.config) for cell in reversed(request.cells)},
+        "configs": {cell.arm: cell.config.to_dict() for cell in reversed(request.cells)},
         "cells": [
             {"arm": cell.arm, "seed": cell.seed, "run": cell.name, "run_seed": cell.config.seed}
             for cell in request.cells
@@ -208,11 +207,9 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
             and (key not in JUDGED or is_adapted or any(word.startswith(f"sweep.{key}") for word in arguments))
         }
         overrides = overrides_from(values)
-        configs = {arm: from_dict(config) for arm, config in recorded["configs"].items()}
+        configs = {arm: program_of(config) for arm, config in recorded["configs"].items()}
         cells = [
-            Cell(
-                arm=one["arm"], seed=one["seed"], config=dataclasses.replace(configs[one["arm"]], seed=one["run_seed"])
-            )
+            Cell(arm=one["arm"], seed=one["seed"], config=configs[one["arm"]].with_seed(one["run_seed"]))
             for one in recorded["cells"]
         ]
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from aimv2.ablations.budget import Equal
 from aimv2.ablations.design import Arm, Design
 from aimv2.ablations.expectations import Expected, default_margin
-from aimv2.base.errors import unknown
-from aimv2.config.paths import replaced
-from aimv2.config.run_config import RunConfig
+from aimv2.base.errors import UsageError, unknown
+from aimv2.config.program import Program
 from aimv2.spec.metrics import lower_is_better
-from aimv2.spec.objectives import objective
 
 SEARCH_SUFFIX = "_search"  # of the report on the winner of a search
 UNTRAINED = "untrained"  # the baseline's encoder before training
@@ -32,15 +30,15 @@ def is_untrained(name: str) -> bool:
     return name == UNTRAINED or name.startswith(untrained_of(""))
 
 
-def _without_own_targets(run: RunConfig) -> RunConfig:
-    """Shuffle the captions, or the pixels if the objective reads no captions."""
-    part = "captions" if objective(run.objective.name).reads_captions else "pixels"
-    return replaced(run, {f"data.{part}": "shuffled"})
+def _shuffled(run: Program) -> Program:
+    if (shuffled := run.with_shuffled_targets()) is None:
+        raise UsageError(f"runs of {run.kind} have no shuffled targets; leave it out of the study's controls")
+    return shuffled
 
 
 CONTROLS: Mapping[str, Arm] = {
     "null_control": Arm(label="the baseline with other seeds"),
-    "positive_control": Arm(label="shuffled captions, or pixels if there are none", change=_without_own_targets),
+    "positive_control": Arm(label="shuffled captions, or pixels if there are none", change=_shuffled),
 }
 
 
@@ -97,17 +95,19 @@ class Study(StudyValues):
         scale: of the base run, unless the command line names one.
         needs: by claim, what it takes of the base run to have the claim's mechanism: returns what is missing, and what
             to type; empty if nothing is.
+        base: the run that arms change, of another program than AIMv2, whose base run is that of a scale.
         adapts: True if its arms start from trained weights, which a launch gives as ``start.weights``.
         margins: the measured equivalence margins by metric, once a sensitivity study is known.
     """
 
     design: Design
     expected: Mapping[str, Literal["better", "worse", "equal"]] = field(default_factory=dict)
-    fit: Callable[["Study", RunConfig], "Study"] = lambda study, base: study
+    fit: Callable[["Study", Any], "Study"] = lambda study, base: study
     notes: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     scale: str = "laptop"
-    needs: Mapping[str, Callable[[RunConfig], str]] = field(default_factory=dict)
+    needs: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    base: Program | None = None
     adapts: bool = False
     margins: Mapping[str, float] = field(default_factory=dict)
 
@@ -175,6 +175,8 @@ class Study(StudyValues):
             return UNTRAINED
         if is_untrained(name):
             return f"{self.arm(name.removeprefix(untrained_of(''))).label}, untrained"
+        if name == "positive_control" and self.base is not None:
+            return "shuffled targets"
         return self.arm(name).label
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from aimv2.ablations.design import Arm, widened
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import RunConfig
 
 # Peak learning rates relative to the base's, by the ratio of widths, tuned at laptop only (docs/laptop.md). Table A1
 # has 0.8 for twice the width of ViT-L.
@@ -17,7 +17,7 @@ def wide(ratio: float) -> Arm:
     # The probe splits features into heads of one width for all arms.
     arm, rate = widened(ratio, "model.encoder", multiple="evaluation.probe.head_dim"), RATES[ratio]
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         return replaced(arm.change(run), {"optimizer.peak_lr": run.optimizer.peak_lr * rate})
 
     return replace(arm, label=f"encoder {ratio:g} x as wide", change=change)

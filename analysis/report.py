@@ -35,7 +35,6 @@ from aimv2.base.files import user
 from aimv2.base.processes import in_processes
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.config.data_config import DataConfig
-from aimv2.config.paths import replaced
 from aimv2.memory.machine import num_cores
 
 USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
@@ -219,7 +218,7 @@ def records_of(request: Request, runs_dir: Path) -> Records:
 def portable(request: Request) -> Request:
     """Return a request without the places of this machine, which change no result."""
     cache_dir = DataConfig().cache_dir
-    cells = [replace(cell, config=replaced(cell.config, {"data.cache_dir": cache_dir})) for cell in request.cells]
+    cells = [replace(cell, config=cell.config.with_cache_dir(cache_dir)) for cell in request.cells]
     return replace(
         request, cells=cells, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES))
     )

@@ -13,7 +13,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
-from aimv2.config.serialization import flatten
+from aimv2.config.program import flattened
 from aimv2.runs.record import RunFolder
 from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
 from aimv2.sweeps.status.logs import named_run
@@ -65,7 +65,7 @@ def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[
 def _of_run(run: RunFolder, arm: str) -> Record:
     config, metrics = read_json(run.path / "config.json"), run.result()["metrics"]
     final = {f"final/{name}": one["value"] for name, one in metrics.items() if one["value"] is not None}
-    return Record(name=run.name, config=flatten(config), values={"arm": arm, "seed": config["seed"], **final})
+    return Record(name=run.name, config=flattened(config), values={"arm": arm, "seed": config["seed"], **final})
 
 
 def _of_report(name: str, path: Path) -> Record:

@@ -14,7 +14,7 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import digest_of
 from aimv2.base.processes import imports_from
 from aimv2.config.arguments import key_values
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.memory.machine import CORES
 from aimv2.runs.provenance import FROZEN, PACKAGE, code_digest, digest, git_commit, keep_changes
 
@@ -25,7 +25,7 @@ COMMITTED = "reports/published/sensitivity*/sensitivity.json"  # reports read th
 CODE = "code="  # the argument of a launch that names a snapshot
 
 
-def worker_environment(run: RunConfig, cores: int) -> dict[str, str]:
+def worker_environment(run: Program, cores: int) -> dict[str, str]:
     """Return the environment variables of workers that do runs like this one: the run's number of threads for every
     library, the cores of each rank, no tokenizer threads, and no imports from the current directory."""
     libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

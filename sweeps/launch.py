@@ -22,7 +22,6 @@ from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import imports_from
 from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.data.described import shares_of_captions
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
@@ -139,14 +138,14 @@ def launch(
         share(plan.runs_dir)
         writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
         writable_folder(str(parsed.reports_dir), "reports_dir")
-        writable_folder(plan.cells[0].config.data.cache_dir, "data.cache_dir")
+        writable_folder(str(plan.cells[0].config.cache_dir), "data.cache_dir")
     planned = _planned(parsed, only, measured)
     work = planned.work
     if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
     planned.show(console, executor, parsed.clock)
-    if shares := shares_of_captions(parsed.request.baseline.data):
-        console.print(shares, soft_wrap=True, markup=False)
+    if note := parsed.request.baseline.plan_note:
+        console.print(note, soft_wrap=True, markup=False)
     if work.tasks and parsed.limits:
         num_workers = min(executor.num_workers(work.configs), len(work.configs))
         check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)

@@ -19,12 +19,13 @@ from aimv2.ablations.study import Study, confirmation
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
-from aimv2.config.run_config import RunConfig
+from aimv2.config.paths import replaced, value_at
+from aimv2.config.program import KIND, Program
 from aimv2.request.compose import base_run, compose, run_config
-from aimv2.request.resolve import resolve
 from aimv2.run.command import split_limits
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import Clock, Limit
+from aimv2.spec.programs import check_values
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
@@ -92,11 +93,13 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     typed = _by_key(words)
     about_data = tuple(word for word in words if word.startswith(DATA_WORDS))
     study = STUDIES[typed["sweep"].removeprefix("sweep=")]
-    own = adapted(study, _run_on(about_data, study.scale))
+    base_values, scale = _values_of(study), {} if study.base else {"scale": study.scale}
+    own = adapted(study, study.base or _run_on(about_data, study.scale))
     values = compose(
         words,
-        defaults={"scale": study.scale, "executor": "local", "sweep": study.slug, "search": NONE},
-        values=defaults_of(LaunchOptions),
+        defaults={**scale, "executor": "local", "sweep": study.slug, "search": NONE},
+        values=defaults_of(LaunchOptions) | base_values,
+        has_run=study.base is None,
         groups={
             "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
@@ -148,8 +151,19 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
     return typed
 
 
+def _values_of(study: Study) -> dict[str, Any]:
+    """Return the values of a base run of another model, which are keys of the command line; none of AIMv2's."""
+    if study.base is None:
+        return {}
+    check_values(study.base)
+    values = {key: value for key, value in study.base.to_dict().items() if key not in (KIND, "seed")}
+    if taken := values.keys() & {"sweep", "search", "executor", "limit", "code", "debug", *defaults_of(LaunchOptions)}:
+        raise UsageError(f"program {study.base.kind!r}: {', '.join(sorted(taken))} is a key of launches; rename it")
+    return values
+
+
 @lru_cache(maxsize=16)
-def _run_on(words: tuple[str, ...], scale: str) -> RunConfig:
+def _run_on(words: tuple[str, ...], scale: str) -> Program:
     return run_config(compose(words, defaults={"scale": scale}))
 
 
@@ -167,34 +181,42 @@ def _requested(
     overrides: StudyOverrides,
     values: Mapping[str, Any],
     executor: Executor,
-) -> tuple[Request, RunConfig]:
+) -> tuple[Request, Program]:
     """Expand the study and check its cells; return the request and its base run."""
-    run, study = run_config(values), overrides.apply(own)
-    if study.adapts and run.start.weights is None:
+    study = overrides.apply(own)
+    run: Program
+    recipe: Program
+    if study.base is None:
+        run, recipe = run_config(values), base_run(values)
+    else:
+        run, recipe = replaced(study.base, {key: values[key] for key in _values_of(study)}), study.base
+    if study.adapts and value_at(run, "start.weights") is None:
         raise UsageError(
             f"sweep={study.slug} starts from a finished run, such as one of: python -m aimv2 train; type"
             " start.weights=runs/NAME"
         )
 
-    def resolved(config: RunConfig) -> RunConfig:
-        return resolve(config, available=executor.device)
+    def resolved(config: Program) -> Program:
+        return config.resolved(executor.device)
 
-    def cells_of(base: RunConfig, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
+    def cells_of(base: Program, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds)
 
     base = resolved(run)
     cells = cells_of(base, overrides.seeds)
     executor.check(list({cell.arm: cell.config for cell in cells}.values()))
     check_arms(cells)
-    check_effect(typed, run, base_run(values), resolved, cells_of)
+    check_effect(typed, run, recipe, resolved, cells_of)
     check_metrics(study, base)
     return Request(study=study, cells=cells, arguments=arguments), base
 
 
 def _sensitivity(
-    request: Request, typed: Mapping[str, str], base: RunConfig, reports_dir: Path
+    request: Request, typed: Mapping[str, str], base: Program, reports_dir: Path
 ) -> tuple[Request | None, str]:
     """Return the sensitivity study that ``sensitivity=auto`` adds to a launch, and the sentence that says so."""
+    if request.study.base is not None:
+        raise UsageError(f"sensitivity=auto is for runs of AIMv2, and this study has runs of {request.study.base.kind}")
     if request.study.slug == SENSITIVITY:
         raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
     from aimv2.analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
@@ -214,7 +236,7 @@ def _sensitivity(
 
 
 def _searched(
-    request: Request, base: RunConfig, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
+    request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
     from aimv2.analysis.judgement.sensitivity import (
@@ -230,7 +252,9 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
-    search = Search(request.folder, study, base, config, tuple(overrides.seeds), curves)
+    search = Search.of(
+        base, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
+    )
     search.check()
     check_sampler(search)
     return request, search

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request
-from aimv2.data.described import check_finished
+from aimv2.config.program import by_program
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -35,7 +35,7 @@ class Plan:
     @cached_property
     def runs(self) -> dict[str, RunFolder]:
         """Run folders by run name, longest runs first, so that no worker starts a long run last."""
-        order = sorted(self.cells, key=lambda cell: -cell.config.budget.samples)
+        order = sorted(self.cells, key=lambda cell: -cell.config.num_samples)
         return {cell.name: RunFolder(self.runs_dir, cell.name) for cell in order}
 
     @cached_property
@@ -68,7 +68,9 @@ class Plan:
 
     def check_finished(self, remaining: Collection[str]) -> None:
         """Raise a UsageError if data of a run that is not among the remaining ones has been edited."""
-        check_finished(cell.config for name, cell in self.cell_of.items() if name not in remaining)
+        finished = (cell.config for name, cell in self.cell_of.items() if name not in remaining)
+        for kind, runs in by_program(finished).items():
+            kind.check_data(runs)
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
         """Return these runs as the work of a launch that begins now.
@@ -82,11 +84,9 @@ class Plan:
         return Task(name, self.cell_of[name].config, self.runs[name].num_attempts, trained=trained)
 
     def prepare_data(self) -> None:
-        """Render pictures and train tokenizers before workers start, so that no run waits for them or fails there."""
-        from aimv2.data.prepare import prepare
-
-        for data, vocab_size in {(cell.config.data, cell.config.model.vocab_size) for cell in self.cells}:
-            prepare(data, vocab_size, show_progress=True)
+        """Prepare what the runs share before workers start, so that no run waits for it or fails there."""
+        for kind, runs in by_program(cell.config for cell in self.cells).items():
+            kind.prepare(runs)
 
 
 def code_note(

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from aimv2.ablations.adapt import announcements
-from aimv2.ablations.budget import UNEQUAL, Equal, flops_per_sample
+from aimv2.ablations.budget import UNEQUAL, Equal
 from aimv2.ablations.expand import Cell, off_ratios
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.analysis.evidence.recorded import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.run.pricing.price import Clock, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
@@ -80,7 +80,7 @@ class PlannedSweep:
     @cached_property
     def _reusable(self) -> dict[str, Training]:
         configs = ((name, self.plan.cell_of[name].config) for name in self.remaining)
-        return reusable({name: config for name, config in configs if config.budget.samples}, self.plan.runs_dir)
+        return reusable({name: config for name, config in configs if config.num_samples}, self.plan.runs_dir)
 
     def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
@@ -100,7 +100,7 @@ class PlannedSweep:
         seeds = list(dict.fromkeys(cell.seed for cell in plan.cells))
         which = f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MAX_SHOWN_SEEDS else f"{len(seeds)} seeds"
         todo = f"{len(plan.runs)} runs, {len(remaining)} to do"
-        console.print(f"scale {baseline.scale}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
+        console.print(f"scale {baseline.label}, {which}, arms at equal {study.equal}: {todo}", soft_wrap=True)
         found = entries(plan.runs_dir)
         restart = restart_note(
             plan.runs[name] for name in remaining if name in found and found[name].state != "running"
@@ -169,7 +169,7 @@ def print_study(console: Console, name: str, study: Study) -> None:
         console.print(f"note: {sentence}", soft_wrap=True, markup=False)
 
 
-def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> str:
+def price_of(configs: Sequence[Program], clock: Clock, executor: Executor) -> str:
     """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
     cost = price(configs, clock)
     try:
@@ -189,7 +189,7 @@ def price_of(configs: Sequence[RunConfig], clock: Clock, executor: Executor) -> 
 
 
 def _arms_table(
-    study: Study, by_arm: Mapping[str, list[Cell]], baseline: RunConfig, remaining: set[str], clock: Clock
+    study: Study, by_arm: Mapping[str, list[Cell]], baseline: Program, remaining: set[str], clock: Clock
 ) -> Table:
     """Render a row per arm: its runs, those that are done, and the cost of a run, marked where the study holds it
     equal and it differs from the baseline's."""
@@ -202,7 +202,7 @@ def _arms_table(
         own = _compared(study.equal, config)
         flops = own if study.equal == "flops" else cost.flops
         shown = {
-            "samples": f"{config.budget.samples:,}",
+            "samples": f"{config.num_samples:,}",
             "flops": f"{flops:.2e}" if flops else "0",
             "seconds": "unknown" if cost.seconds is None else duration(cost.seconds),
         }
@@ -213,18 +213,17 @@ def _arms_table(
     return table
 
 
-def _compared(equal: Equal, config: RunConfig) -> float:
+def _compared(equal: Equal, config: Program) -> float:
     """Return the cost of a run that a study holds equal: samples or expected training FLOPs."""
-    samples = config.budget.samples
-    return samples if equal == "samples" else samples * flops_per_sample(config)
+    return config.num_samples * (1 if equal == "samples" else config.flops_per_sample())
 
 
-def _change(study: Study, arm: str, config: RunConfig, baseline: RunConfig) -> str:
+def _change(study: Study, arm: str, config: Program, baseline: Program) -> str:
     """Return the values that differ from the baseline's, or the arm's label if there are none or many."""
     if arm == UNTRAINED:
         return "the baseline's encoder before training"
     if is_untrained(arm):
         return study.label(arm)
-    changed = differences(replace(config, seed=baseline.seed), baseline)
+    changed = differences(config.with_seed(baseline.seed), baseline)
     values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
     return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)

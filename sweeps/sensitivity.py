@@ -1,22 +1,21 @@
 """``sensitivity=auto``: the sensitivity study that the verdicts of a launched study need, as another launch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES, STUDY
 from aimv2.analysis.judgement.unmeasured import impossible, needs, typed
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import differences
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import is_name, signature
+from aimv2.config.paths import differences, value_at
+from aimv2.config.program import Program
+from aimv2.config.signature import is_name
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
 FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
 
 
-def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) -> list[str]:
+def arguments_of(request: Request, words: Mapping[str, str], base: Program) -> list[str]:
     """Return the arguments that measure what a study needs on the run of its baseline, with the seeds of the study.
 
     The report is named after that run, so that it replaces no other.
@@ -36,7 +35,7 @@ def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) ->
     arms = [arm for arm in STUDY.arms if arm in rungs]
     changed = {
         path: f"{path}={typed(value)}"
-        for path, value in differences(replace(baseline, seed=base.seed), base).items()
+        for path, value in differences(baseline.with_seed(base.seed), base).items()
         if not path.startswith(FILLED_IN)
     }
     kept = [
@@ -48,8 +47,8 @@ def arguments_of(request: Request, words: Mapping[str, str], base: RunConfig) ->
         f"sweep={STUDY.slug}",
         f"sweep.arms={typed(arms)}",
         f"sweep.seeds={typed(seeds)}",
-        f"sweep.suffix={signature(replace(baseline, seed=0)).rpartition('-')[2]}",
-        *([] if "scale" in words or is_name(base.start.fingerprint) else [f"scale={request.study.scale}"]),
+        f"sweep.suffix={baseline.with_seed(0).name.rpartition('-')[2]}",
+        *([] if "scale" in words or is_name(value_at(base, "start.fingerprint")) else [f"scale={request.study.scale}"]),
         *kept,
         *changed.values(),
     ]

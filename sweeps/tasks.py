@@ -10,7 +10,7 @@ import cloudpickle
 from rich.console import Console
 
 from aimv2.ablations.expand import Cell
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Sight, Watch, attempt_folder
@@ -25,17 +25,15 @@ class Task:
     """A run to do."""
 
     name: str  # of the run; empty for a trial of a search that was not drawn yet
-    config: RunConfig  # of the run; of a trial that was not drawn yet, one that costs no less
+    config: Program  # of the run; of a trial that was not drawn yet, one that costs no less
     after: int  # number of its latest attempt before this launch, which repeats a failed run once
     trial: int | None = None  # number of its trial; None if it is no trial of a search
     trained: Path | None = None  # folder of the finished run whose training it reuses (aimv2.run.reuse); else None
 
     @property
-    def priced(self) -> RunConfig:
+    def priced(self) -> Program:
         """A run that costs the same: one that reuses a training costs its evaluation."""
-        if self.trained is None:
-            return self.config
-        return replace(self.config, budget=replace(self.config.budget, samples=0))
+        return self.config if self.trained is None else self.config.without_training()
 
     def is_over(self, entry: Entry, runs_dir: Path) -> bool:
         """True if the latest attempt, which has ended, was the last one of this launch.
@@ -160,11 +158,11 @@ class Work:
     tasks: Sequence[Task]  # in the order in which they start
 
     @property
-    def configs(self) -> list[RunConfig]:
+    def configs(self) -> list[Program]:
         return [task.config for task in self.tasks]
 
     @property
-    def priced(self) -> list[RunConfig]:
+    def priced(self) -> list[Program]:
         """The runs whose price is that of the work."""
         return [task.priced for task in self.tasks]
 

@@ -4,11 +4,12 @@ All arms have the recipe's learning rate, as the released configs do: CLIP's wit
 with 8k. At equal samples a larger batch has fewer steps, for both objectives alike, so slopes are compared.
 """
 
+from typing import Any
+
 from aimv2.ablations.design import Arm, factorial, switch_objective
 from aimv2.ablations.expectations import READER, Combination, gain, minus
 from aimv2.ablations.study import Study
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import RunConfig
 
 RATIOS = {"batch_100": 1, "batch_200": 2, "batch_400": 4}
 DOUBLINGS = {"batch_100": 0, "batch_200": 1, "batch_400": 2}
@@ -17,7 +18,7 @@ DOUBLINGS = {"batch_100": 0, "batch_200": 1, "batch_400": 2}
 def batch(ratio: int) -> Arm:
     """Return an arm with the base run's batch size times a ratio, at equal samples."""
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         return replaced(run, {"budget.batch_size": run.budget.batch_size * ratio})
 
     label = "the recipe's batch" if ratio == 1 else f"{ratio} x the batch"

@@ -1,15 +1,15 @@
 from math import log2
+from typing import Any
 
 from aimv2.ablations.design import Arm, level, one_factor, scaled
 from aimv2.ablations.expectations import CONTENT, READER, Combination, slope
 from aimv2.ablations.study import Study
-from aimv2.config.run_config import RunConfig
 
 
 def image(ratio: float) -> Arm:
     """Return an arm with images larger by this ratio, rendered larger too."""
 
-    def change(run: RunConfig) -> RunConfig:
+    def change(run: Any) -> Any:
         rendered = scaled(ratio, "data.render_px")(run)  # first, as no image may be larger than its rendering
         return scaled(ratio, "model.image_px", multiple=run.model.patch_px)(rendered)
 

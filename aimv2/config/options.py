@@ -21,7 +21,8 @@ from pydantic.fields import FieldInfo
 
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import key_values
-from aimv2.config.serialization import explain, flatten
+from aimv2.config.program import flattened
+from aimv2.config.serialization import explain
 
 Options = TypeVar("Options")
 
@@ -48,7 +49,7 @@ def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "th
         for group in groups:
             owner = owner.setdefault(group, {})
         owner[name] = _listed(key, text) if text.startswith("[") else text
-    given = flatten(values)
+    given = flattened(values)
     if missing := [_shown(key, field) for key, field in fields.items() if field.is_required() and key not in given]:
         raise UsageError(f"{needs} {' and '.join(missing)}")
     return options_of(kind, values)

@@ -6,11 +6,10 @@ from operator import attrgetter
 from typing import Any
 
 from aimv2.base.errors import unknown
-from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.config.program import Program, Run, flattened
 
 
-def replaced(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def replaced(config: Run, values: Mapping[str, Any]) -> Run:
     """Return the run with some of its values replaced together, because single ones may contradict the others.
 
     Args:
@@ -29,18 +28,18 @@ def replaced(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             if dataclasses.is_dataclass(part):  # parts without a change stay as they are: they are checked already
                 owner[group] = dict(vars(part))
             elif not isinstance(part, dict):
-                raise unknown("key", path, flatten(to_dict(config)))
+                raise unknown("key", path, flattened(config.to_dict()))
             owner = owner[group]
         owner[name] = dict(value) if isinstance(value, Mapping) else value
-    return from_dict(changed)
+    return config.from_dict(changed)
 
 
-def value_at(config: RunConfig, path: str) -> Any:
+def value_at(config: Program, path: str) -> Any:
     """Return the value, or the part, at a path that exists."""
     return attrgetter(path)(config)
 
 
-def differences(config: RunConfig, other: RunConfig) -> dict[str, Any]:
+def differences(config: Program, other: Program) -> dict[str, Any]:
     """Return the values of the first run, by path, that differ from the second's."""
-    others = flatten(to_dict(other))
-    return {path: value for path, value in flatten(to_dict(config)).items() if value != others[path]}
+    others = flattened(other.to_dict())
+    return {path: value for path, value in flattened(config.to_dict()).items() if value != others[path]}

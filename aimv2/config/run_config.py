@@ -1,16 +1,27 @@
 """The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig
+from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
 from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
 from aimv2.config.native import NativeConfig
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import Need, Program, Rows, above
+
+if TYPE_CHECKING:  # layers above the config
+    from aimv2.base.interrupt import Interrupts
+    from aimv2.run.pricing.price import Clock, Price
+    from aimv2.runs.attempt import Attempt
+    from aimv2.runs.failure import Failure
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -139,34 +150,6 @@ class LoaderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LogConfig:
-    """What is recorded while a run trains.
-
-    Attributes:
-        every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
-        tensorboard: write metrics and pictures as TensorBoard events, too.
-        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
-            if there are fewer. 1 is the last alone, 0 none.
-        wandb: send metrics to Weights & Biases too, while the run trains.
-        mlflow: the tracking URI of an MLflow that gets them, such as ``sqlite:///mlflow.db`` or that of a server.
-        trackio: send them to Trackio.
-    """
-
-    every_steps: int = Field(default=10, gt=0)
-    tensorboard: bool = True
-    picture_points: int = Field(default=3, ge=0)
-    wandb: bool = False
-    mlflow: str | None = None
-    trackio: bool = False
-
-    def __post_init__(self) -> None:
-        if self.mlflow is not None and "://" not in self.mlflow:
-            raise ValueError(f"mlflow={self.mlflow!r} is no tracking URI, such as sqlite:///mlflow.db or https://HOST")
-        if self.mlflow is not None and "@" in self.mlflow.partition("://")[2].partition("/")[0]:
-            raise ValueError("mlflow has a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CheckpointConfig:
     """Periodic checkpoints, and the watchdog that ends a process whose training hangs.
 
@@ -183,8 +166,8 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class RunConfig:
-    """One run.
+class RunConfig(Program):
+    """One run of AIMv2.
 
     Attributes:
         scale: recipe that the config started from; only a label.
@@ -283,6 +266,10 @@ class RunConfig:
         return tuple(sorted({round(i * self.budget.num_steps / (points - 1)) for i in range(points)}))
 
     @property
+    def curve_samples(self) -> Sequence[int]:
+        return [step * self.budget.batch_size for step in self.curve_steps]
+
+    @property
     def picture_steps(self) -> tuple[int, ...]:
         """Those after which predictions are drawn."""
         steps = self.curve_steps
@@ -290,3 +277,158 @@ class RunConfig:
         if gaps < 1:
             return steps[last:] * self.log.picture_points
         return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))
+
+    @property
+    def name(self) -> str:
+        from aimv2.config.signature import signature  # which imports this module
+
+        return signature(self)
+
+    @property
+    def label(self) -> str:
+        return self.scale
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        from aimv2.config.signature import identity  # which imports this module
+
+        return identity(self)
+
+    @property
+    def has_files(self) -> bool:
+        return self.data.kind == "files"
+
+    def to_dict(self) -> dict[str, Any]:
+        from aimv2.config.serialization import to_dict  # which imports this module
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        from aimv2.config.serialization import from_dict  # which imports this module
+
+        run = from_dict(values)
+        assert isinstance(run, cls), "RunConfig has no subclasses"
+        return run
+
+    @property
+    def num_samples(self) -> int:
+        return self.budget.samples
+
+    @property
+    def loaders(self) -> int | None:
+        return None if self.loader.num_workers == "auto" else self.loader.num_workers
+
+    def need(self, available: int) -> Need:
+        choice = above("aimv2.memory:choose")(self, available)
+        return Need(choice.needed, choice.usable)
+
+    def price(self, clock: "Clock") -> "Price":
+        price: Price = above("aimv2.run.pricing.price:price_of_run")(self, clock)
+        return price
+
+    @property
+    def cache_dir(self) -> Path:
+        return Path(self.data.cache_dir)
+
+    def with_cache_dir(self, path: str) -> "RunConfig":
+        return replace(self, data=replace(self.data, cache_dir=path))
+
+    def resolved(self, available: Literal["cuda", "cpu"] | None = None) -> "RunConfig":
+        run: RunConfig = above("aimv2.request.resolve:resolve")(self, available=available)
+        return run
+
+    def check(self) -> None:
+        above("aimv2.spec.objectives:objective")(self.objective.name).check(self)
+
+    @property
+    def plan_note(self) -> str:
+        return str(above("aimv2.data.described:shares_of_captions")(self.data))
+
+    @property
+    def title(self) -> str:
+        return self.objective.name if self.budget.samples else "untrained"
+
+    @classmethod
+    def prepare(cls, runs: Iterable[Self]) -> None:
+        """Render pictures and train tokenizers, so that no run waits for them or fails there."""
+        prepare = above("aimv2.data.prepare:prepare")
+        for data, vocab_size in dict.fromkeys((run.data, run.model.vocab_size) for run in runs):
+            prepare(data, vocab_size, show_progress=True)
+
+    @classmethod
+    def check_data(cls, finished: Iterable[Self]) -> None:
+        above("aimv2.data.described:check_finished")(finished)
+
+    @classmethod
+    def load(cls) -> None:
+        above("aimv2.run.execute:execute")
+
+    def execute(
+        self,
+        attempt: "Attempt",
+        on_rows: Rows = lambda rows: None,
+        interrupts: "Interrupts | None" = None,
+        *,
+        trained: Path | None = None,
+        gpus: Sequence[int] = (),
+    ) -> "Failure | None":
+        execute = above("aimv2.run.execute:execute")
+        failure: Failure | None = execute(attempt, self, on_rows, interrupts, trained=trained, gpus=gpus)
+        return failure
+
+    def follow(self, interrupts: "Interrupts") -> None:
+        above("aimv2.run.execute:follow")(self, interrupts)
+
+    def without_training(self) -> "RunConfig":
+        return replace(self, budget=replace(self.budget, samples=0))
+
+    def seconds_left(self, samples: int, samples_per_second: float) -> float:
+        return float(above("aimv2.run.pricing.left:training_left")(self, samples, samples_per_second))
+
+    @property
+    def split(self) -> str:
+        return self.evaluation.split
+
+    @property
+    def source_names(self) -> Sequence[str]:
+        return [source_name(source) for source in self.data.sources]
+
+    def with_shuffled_targets(self) -> "RunConfig":
+        """Shuffle the captions, or the pixels if the objective reads no captions."""
+        from aimv2.config.paths import replaced  # which imports this module
+
+        reads_captions = above("aimv2.spec.objectives:objective")(self.objective.name).reads_captions
+        return replaced(self, {f"data.{'captions' if reads_captions else 'pixels'}": "shuffled"})
+
+    @classmethod
+    def credits(cls, runs: Iterable[Self]) -> Mapping[str, list[str]]:
+        found: Mapping[str, list[str]] = above("aimv2.data.sources.credits:credits_of")(runs)
+        return found
+
+    def untrained(self) -> "RunConfig":
+        from aimv2.config.signature import untrained  # which imports this module
+
+        return untrained(self)
+
+    def initial(self) -> str:
+        from aimv2.config.signature import initial_encoder  # which imports this module
+
+        return initial_encoder(self)
+
+    def metric_names(self) -> Collection[str]:
+        names: Collection[str] = above("aimv2.spec.metrics:metric_names")(self)
+        return names
+
+    def not_applicable(self) -> Mapping[str, str]:
+        goal = above("aimv2.spec.objectives:objective")(self.objective.name)
+        absent = above("aimv2.spec.metrics:not_applicable")(goal, self)
+        return {name: metric.evaluation for name, metric in absent.items()}
+
+    def flops_per_sample(self) -> float:
+        return float(above("aimv2.run.pricing.price:flops_per_sample")(self))
+
+    def with_samples(self, samples: float) -> "RunConfig":
+        size = self.budget.batch_size
+        whole = max(round(samples / size), 1) * size
+        return replace(self, budget=replace(self.budget, samples=whole))

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from aimv2.base.errors import UsageError, did_you_mean, short, unknown
+from aimv2.config.program import KIND, PROGRAMS, Program
 from aimv2.config.run_config import RunConfig
 
 
@@ -26,6 +27,19 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
         return TypeAdapter(RunConfig).validate_python(values)
     except ValidationError as error:
         raise explain(error) from error
+
+
+def program_of(values: Mapping[str, Any]) -> Program:
+    """Build and check the run of any program from the values of its ``to_dict``.
+
+    Raises:
+        UsageError: as ``from_dict``, or the program is of a plug-in that is not loaded.
+    """
+    if (kind := values.get(KIND)) is None:
+        return from_dict(values)
+    if kind not in PROGRAMS:
+        raise UsageError(f"runs of {short(kind)} are of a plug-in; pass the file that adds it: plugins=[FILE.py]")
+    return PROGRAMS[kind].from_dict(values)
 
 
 def explain(error: ValidationError, kind: Any = RunConfig) -> UsageError:
@@ -58,14 +72,3 @@ def explain(error: ValidationError, kind: Any = RunConfig) -> UsageError:
     place = ".".join(where)
     names_the_key = not place or f"{place}." in message
     return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -10,8 +10,9 @@ from aimv2.config.data_config import DataConfig, source_name
 from aimv2.config.evaluation_config import EvaluationConfig, ReaderConfig
 from aimv2.config.model_config import FFN_MULTIPLE
 from aimv2.config.paths import replaced
+from aimv2.config.program import flattened
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten, to_dict
+from aimv2.config.serialization import to_dict
 
 SIGNATURE_VERSION = 2
 # A label, and values and whole parts that set speed or place, or when a run fails, which change no result. The content
@@ -68,7 +69,7 @@ def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, A
 
     Descriptions count by their names, wherever they are.
     """
-    values = flatten(to_dict(config))
+    values = flattened(to_dict(config))
     for key in DESCRIBED:
         values[key] = [source_name(path) for path in values[key]]
     return {

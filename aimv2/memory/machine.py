@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.memory import cgroup
 
 ROOT = Path("/")
@@ -18,7 +18,7 @@ def num_cores(root: Path = ROOT) -> int:
     return cores if limit is None else max(min(cores, int(limit)), 1)
 
 
-def rank_memory(config: RunConfig) -> int:
+def rank_memory(config: Program) -> int:
     """Return the bytes of memory that each rank of a run has here: a GPU's, or its part of the machine's.
 
     Args:
@@ -27,19 +27,19 @@ def rank_memory(config: RunConfig) -> int:
     return gpu_memory() if config.device == "cuda" else total_memory() // ranks_here(config)
 
 
-def rank_cores(config: RunConfig) -> int:
+def rank_cores(config: Program) -> int:
     """Return the cores that each rank of a run may use here: those that CORES says, or its part of the process's."""
     given = os.environ.get(CORES)
     return min(int(given), num_cores()) if given else max(num_cores() // ranks_here(config), 1)
 
 
-def rank_shared_memory(config: RunConfig, folder: Path = Path("/dev/shm")) -> int:
+def rank_shared_memory(config: Program, folder: Path = Path("/dev/shm")) -> int:
     """Return the bytes of shared memory that each rank may take here; Docker gives a container 64 MB by default."""
     free = shutil.disk_usage(folder).free if folder.exists() else total_memory()  # macOS has no such folder
     return free // ranks_here(config)
 
 
-def ranks_here(config: RunConfig) -> int:
+def ranks_here(config: Program) -> int:
     """Return how many ranks of a run share this machine: torchrun and submitit say it; otherwise all do."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", config.ranks)) if config.ranks > 1 else 1
 

@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import UsageError, given_twice, unknown
+from aimv2.config.program import flattened
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.config.serialization import from_dict, to_dict
 from aimv2.spec.objectives import REGISTRY, objective
 from aimv2.spec.optimizers import optimizer_spec
 from aimv2.start.origin import continued, read_origin, with_sizes
@@ -50,6 +51,7 @@ def compose(
     defaults: Mapping[str, str],
     values: Mapping[str, Any] | None = None,
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    has_run: bool = True,
 ) -> dict[str, Any]:
     """Compose a config and apply the overrides.
 
@@ -58,6 +60,7 @@ def compose(
             ``recipe``, of post-training; and ``mixture``, whose choices are presets for three sources.
         values: further top-level keys with their defaults.
         groups: choices by group and name, of all other groups in ``defaults``.
+        has_run: False leaves out the values of a run of AIMv2, and the groups that choose them.
 
     Raises:
         UsageError: an unknown group choice or key, a key that is given twice or names a whole part, or text that is
@@ -65,13 +68,17 @@ def compose(
     """
     parsed = _parsed(overrides)
     typed = {key: value for _, key, value in parsed}
-    defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
-    named = {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS), **(groups or {})}
+    named: dict[str, Iterable[str]] = dict(groups or {})
+    if has_run:
+        defaults = {"scale": DEFAULT_SCALE, "recipe": NO_RECIPE, "mixture": OWN, **defaults}
+        named |= {"scale": SCALES, "recipe": (NO_RECIPE, *RECIPES), "mixture": (OWN, *PRESETS)}
     for key in typed.keys() & defaults:
         if typed[key] not in (allowed := sorted(named[key])):
             raise unknown(key, str(typed[key]), allowed)
     chosen = {key: typed[key] for key in typed if key in defaults}
-    nodes = _nodes(typed, groups or {}, defaults | chosen)
+    nodes = _run_nodes(typed, {**defaults, **chosen}) if has_run else {}
+    for group, choices in (groups or {}).items():
+        nodes |= {(group, name): (node, None) for name, node in choices.items()}
     # "_self_" first, so that the groups override it. A recipe repeats its own name under the key "scale", and so does
     # a mixture, which overrides the recipe.
     root = {"defaults": ["_self_", *({group: choice} for group, choice in defaults.items())], **(values or {})}
@@ -81,7 +88,7 @@ def compose(
         initialize_config_dir(str(Path(__file__).resolve().parent), version_base="1.3"),
     ):
         config = hydra_compose(config_name="root", overrides=[f"{key}={value}" for key, value in chosen.items()])
-    known = flatten(_plain(config))
+    known = flattened(_plain(config))
     for text, key, value in parsed:
         if key in defaults:
             continue
@@ -94,10 +101,8 @@ def compose(
     return _plain(config)
 
 
-def _nodes(
-    typed: Mapping[str, Any], groups: Mapping[str, Mapping[str, Mapping[str, Any]]], chosen: Mapping[str, str]
-) -> dict[tuple[str, str], Node]:
-    """Return by group and name the chosen configs of the run's groups, and those of the groups defined in Python."""
+def _run_nodes(typed: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[tuple[str, str], Node]:
+    """Return by group and name the chosen configs of the run's groups."""
     mixture: dict[str, Any] = {"mixture": chosen["mixture"]}
     if preset := PRESETS.get(chosen["mixture"]):
         mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
@@ -106,10 +111,7 @@ def _nodes(
         "mixture": mixture,
         "recipe": {"recipe": chosen["recipe"]},
     }
-    nodes: dict[tuple[str, str], Node] = {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
-    for group, choices in groups.items():
-        nodes |= {(group, name): (node, None) for name, node in choices.items()}
-    return nodes
+    return {(group, chosen[group]): (of_run[group], "_global_") for group in of_run}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import platform
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -27,15 +26,14 @@ from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
-from aimv2.memory.cgroup import oom_kills
 from aimv2.memory.machine import ranks_here
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
+from aimv2.run.attempted import attempted
 from aimv2.run.manifest import manifest, rests_on
 from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
 from aimv2.runs.attempt import Attempt, Unrecorded
-from aimv2.runs.failure import Failure, cause_of, sentence_of
-from aimv2.runs.lease import LeaseLostError
+from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
@@ -102,21 +100,12 @@ def execute(
         KeyboardInterrupt: the run was interrupted and released.
         LeaseLostError: another process has taken over the run.
     """
-    kills = oom_kills()
-    try:
-        with attempt:
-            try:
-                with local_ranks(config, partial(follow, config, evaluate=evaluate), gpus):
-                    _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
-            except LeaseLostError:
-                raise
-            except Exception as error:
-                failure = Failure(cause_of(error, attempt.run, oom_kills=kills), sentence_of(error))
-                attempt.fail(failure, traceback.format_exc())
-                return failure
-    except OSError as error:  # from the attempt's folder: nothing can be recorded there
-        return Failure(cause_of(error, attempt.run), sentence_of(error))
-    return None
+
+    def work() -> None:
+        with local_ranks(config, partial(follow, config, evaluate=evaluate), gpus):
+            _train_and_evaluate(attempt, config, on_rows, interrupts or Interrupts(), evaluate, lead, trained)
+
+    return attempted(attempt, work)
 
 
 def follow(config: RunConfig, interrupts: Interrupts | None = None, evaluate: Evaluate = evaluate) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
-from aimv2.config.run_config import LogConfig
+from aimv2.config.log_config import LogConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.run.execute import execute

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
 from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
@@ -46,7 +47,7 @@ class Training(NamedTuple):
         return (self.code, self.torch) == (digest(), metadata.version("torch"))
 
 
-def reusable(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, Training]:
+def reusable(runs: Mapping[str, Program], runs_dir: Path) -> dict[str, Training]:
     """Return the finished runs of a folder that were trained as these runs, and have their weights.
 
     One that this code has trained is preferred.
@@ -64,7 +65,7 @@ def reusable(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, Trainin
     return {name: min(known, key=lambda one: not one.is_ours) for name, known in trainings.items() if known}
 
 
-def trained_alike(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, list[RunFolder]]:
+def trained_alike(runs: Mapping[str, Program], runs_dir: Path) -> dict[str, list[RunFolder]]:
     """Return the finished runs of a folder that differ from each of these runs in evaluation only, by its name."""
     if not runs:
         return {}
@@ -73,6 +74,7 @@ def trained_alike(runs: Mapping[str, RunConfig], runs_dir: Path) -> dict[str, li
     alike = {
         name: {signature(one) for other in evaluations for one in _evaluated(config, other)}
         for name, config in runs.items()
+        if isinstance(config, RunConfig)
     }
     return {name: [RunFolder(runs_dir, one) for one in sorted(same & done)] for name, same in alike.items()}
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aimv2.base.files import sync, write_bytes, write_json
-from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
+from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
@@ -72,7 +71,7 @@ class Attempt(Timed):
     ``run`` is the run's folder.
     """
 
-    def __init__(self, lease: Lease, config: RunConfig) -> None:
+    def __init__(self, lease: Lease, config: Program) -> None:
         super().__init__()
         self.folder = lease.folder
         self.run = self.folder.parents[1]
@@ -89,7 +88,7 @@ class Attempt(Timed):
 
     def __enter__(self) -> Self:
         try:
-            write_json(self.run / "config.json", to_dict(self._config))
+            write_json(self.run / "config.json", self._config.to_dict())
             self._rows = (self.folder / "metrics.jsonl").open("a")
         except OSError:
             self._lease.release()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
+from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.attempt import LAYOUT_VERSION, PROGRESS, Attempt
 from aimv2.runs.failure import Failure, read_failure
@@ -97,14 +96,14 @@ class RunFolder:
         return len(list(islice(stalled, MAX_STALLED)))
 
     def acquire(
-        self, config: RunConfig, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
+        self, config: Program, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
     ) -> Attempt | None:
         """Acquire the run, or return None if it is done or another process may hold it; arguments as ``lease.acquire``.
 
         Raises:
             UsageError: the folder cannot be written.
         """
-        assert signature(config) == self.name, f"{self.name} is not the name of this config"
+        assert config.name == self.name, f"{self.name} is not the name of this config"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lease = None if self.is_done else acquire(self.path, log=log, watch=watch, beat_seconds=beat_seconds)

@@ -18,8 +18,8 @@ from typing import Any
 
 from aimv2.base.files import read_json
 from aimv2.base.processes import imports_from
-from aimv2.config.run_config import LogConfig
-from aimv2.config.serialization import flatten
+from aimv2.config.log_config import LogConfig
+from aimv2.config.program import flattened
 from aimv2.runs.events import Row, scalars_of
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.rows import ROWS
@@ -216,7 +216,7 @@ def follow(name: str, folder: Path, state_of: Callable[[], str | None]) -> None:
     """
     run, started = folder.parents[1], 0.0
     config = read_json(run / "config.json")
-    tracker = TRACKERS[name](run.name, flatten(config), folder, config["log"][name])
+    tracker = TRACKERS[name](run.name, flattened(config), folder, config["log"][name])
     state, rest = None, ""  # the beginning of a line that is not whole yet
     with (folder / ROWS).open() as file:
         while state is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.plugins import Registry
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described
@@ -105,6 +106,7 @@ MEASURED_BY = {
     "reader": "aimv2.evaluation.reports.reader",
 }
 DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
+OTHERS: Registry[Definition] = Registry("metric", {})  # of other models than AIMv2 (aimv2/spec/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
@@ -231,13 +233,15 @@ def _brings_questions(source: str) -> bool:
 
 
 def _definition(metric: str) -> Definition:
+    if metric in OTHERS:
+        return OTHERS[metric]
     for definition in DEFINITIONS:
         pattern = definition.name
         for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, f"({values})")
         if re.fullmatch(pattern, metric):
             return definition
-    raise unknown("metric", metric, [definition.name for definition in DEFINITIONS])
+    raise unknown("metric", metric, [*(definition.name for definition in DEFINITIONS), *OTHERS])
 
 
 def _members(definition: Definition, config: RunConfig) -> list[str]:

@@ -183,7 +183,7 @@ def _from_records(name: str, words: Sequence[str]) -> int:
         print(f"{name} is {word}, with all studies and parts.")
     for one in answers:
         if one.findings is not None and one.verdict is not None:
-            num_runs, scale = len(one.findings.evidence.runs), one.findings.config.scale
+            num_runs, scale = len(one.findings.evidence.runs), one.findings.config.label
             print(f"By {one.report}: {sentence(one)}")
             print(f"  from {reports_dir / one.report / FILE}: {num_runs} runs at scale {scale}")
         elif one.report:

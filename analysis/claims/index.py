@@ -71,7 +71,7 @@ def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Do
 def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
     """Return the statement of a claim, and the scale and seeds of each study that judges it."""
     where = [
-        f"{one.report}: {one.findings.evidence.runs['seed'].nunique()} seeds at {one.findings.config.scale}"
+        f"{one.report}: {one.findings.evidence.runs['seed'].nunique()} seeds at {one.findings.config.label}"
         for one in answers
         if one.findings is not None
     ]

@@ -19,10 +19,9 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED, read_sensitivity
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.numbers import estimate, verdict_values
 from aimv2.analysis.sections.scaling.agreement import scales_section
+from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.run_config import RunConfig
 from aimv2.request.resolve import resolve
-from aimv2.run.pricing.price import max_train_flops
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 MAX_SHOWN = 3  # comparisons of a claim
@@ -146,7 +145,7 @@ def planned(claim: str, slug: str, reports_dir: Path) -> Planner:
     return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline))
 
 
-def _base(slug: str) -> RunConfig:
+def _base(slug: str) -> Program:
     """Return the base run of a study on the CPU, so that the page is the same on all machines."""
     return resolve(SCALES[STUDIES[slug].scale](), available="cpu")
 
@@ -158,7 +157,7 @@ def _scale(answer: Answer) -> str:
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
     shown = f"n = {min(seeds)}" if seeds else f"{answer.findings.evidence.runs['seed'].nunique()} seeds"
     look = answer.findings.look.number
-    return f"{answer.findings.config.scale}, {shown}, equal {answer.findings.study.equal}, look {look}"
+    return f"{answer.findings.config.label}, {shown}, equal {answer.findings.study.equal}, look {look}"
 
 
 def _study(answer: Answer) -> tuple[str, ...]:
@@ -177,7 +176,7 @@ def _study(answer: Answer) -> tuple[str, ...]:
 def price(slug: str) -> tuple[int, float]:
     """Return the runs of a study at its own scale, and an upper bound of their training FLOPs."""
     cells = expand(STUDIES[slug], _base(slug))
-    return len(cells), float(sum(max_train_flops(cell.config, cell.config.budget.samples) for cell in cells))
+    return len(cells), float(sum(cell.config.price(lambda run: None).flops for cell in cells))
 
 
 def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:

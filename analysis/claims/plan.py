@@ -21,7 +21,7 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sens
 from aimv2.analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.unmeasured import AUTO, impossible, unmeasured
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
 
@@ -136,7 +136,7 @@ def _missing(records: Records, cells: Sequence[Cell]) -> list[int]:
     return sorted({cell.seed for cell in cells if cell.name not in runs})
 
 
-def _adapted(claim: Claim, slug: str, base: RunConfig) -> Study:
+def _adapted(claim: Claim, slug: str, base: Program) -> Study:
     """Return the study that judges the claim, with its arms for these data."""
     study = adapted(STUDIES[slug], base)
     if claim.id not in study.claims:
@@ -144,7 +144,7 @@ def _adapted(claim: Claim, slug: str, base: RunConfig) -> Study:
     return study
 
 
-def base_of_study(study: Study, words: Sequence[str] = ()) -> RunConfig:
+def base_of_study(study: Study, words: Sequence[str] = ()) -> Program:
     """Return the base run of a study with the launcher's arguments."""
     kept = [word for word in words if word.partition("=")[0].partition(".")[0] in (*RUN_KEYS, "mixture")]
     values: Mapping[str, Any] = compose(kept, defaults={"scale": study.scale})
@@ -161,8 +161,8 @@ def _num_seeds(typed: str, planner: Planner) -> int:
     return max(int(min(wanted, MAX_SEEDS)), usual) if wanted <= MAX_NAMED else usual
 
 
-def _folder(study: Study, base: RunConfig, words: Sequence[str]) -> str:
+def _folder(study: Study, base: Program, words: Sequence[str]) -> str:
     typed = [word.partition("=")[2] for word in words if word.startswith("sweep.equal=")]
     equal = next((equal for equal in get_args(Equal) if typed and equal == typed[-1]), study.equal)
-    parts = [replace(study, equal=equal).folder, *([base.scale] if base.scale != DEFAULT_SCALE else [])]
+    parts = [replace(study, equal=equal).folder, *([base.label] if base.label != DEFAULT_SCALE else [])]
     return "_".join(parts)

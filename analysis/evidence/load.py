@@ -18,7 +18,7 @@ from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 from aimv2.analysis.inference.items import ItemMoments
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
-from aimv2.data.sources.credits import credits_of
+from aimv2.config.program import by_program
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
@@ -177,10 +177,14 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
         not_applicable=table[~is_applicable].astype({"value": float}).reset_index(drop=True),
         curves=held_out_rows(rows),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
-        examples={arm: read_json(firsts[arm] / "examples.json") for arm in dict.fromkeys(arm for arm, _ in done)},
+        examples={
+            arm: read_json(path)
+            for arm in dict.fromkeys(arm for arm, _ in done)
+            if (path := firsts[arm] / "examples.json").exists()
+        },
         items=ItemMoments(partial(read_items, item_files)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
-        credits=credits_of(cell.config for cell in cells),
+        credits=_credits(cells),
         rows=rows,
     )
 
@@ -202,7 +206,7 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
     metrics = dict(result["metrics"])
     if result["train_cpu_seconds"] is None:
         metrics[STEP_TIME] = NO_STEP_TIME.to_json()
-    if cell.config.budget.samples:
+    if cell.config.num_samples:
         for source, shown in result.get("mixture", {}).items():
             counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
             mixture.append({**where, "source": source, **counts, **shown["bad"]})
@@ -210,7 +214,7 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         {
             **where,
             "run": cell.name,
-            "samples": cell.config.budget.samples,
+            "samples": cell.config.num_samples,
             "train_flops": result["train_flops"],
             "train_seconds": result["train_seconds"],
             "train_cpu_seconds": result["train_cpu_seconds"],
@@ -221,11 +225,8 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
             "hardware": _hardware(result, manifest),
             "code": manifest.get("code", ""),
             "commit": _both(manifest, lambda origin: origin["commit"]),
-            "torch": _both(manifest, lambda origin: origin["versions"]["torch"]),
-            "encoder_parameters": manifest["parameters"]["encoder"],
-            "other_parameters": sum(manifest["parameters"].values()) - manifest["parameters"]["encoder"],
-            "train_pairs": manifest["train_pairs"],
-            "held_out_pairs": manifest["held_out_pairs"],
+            "torch": _both(manifest, lambda origin: origin["versions"].get("torch", "")),
+            **_of_pairs(manifest),
         },
         # The texts are in memory once, however many runs have them.
         [
@@ -238,6 +239,27 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         mixture,
         folder,
     )
+
+
+def _of_pairs(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what only runs on pairs record: the sizes of their networks and data."""
+    if "parameters" not in manifest:
+        return {}
+    encoder = manifest["parameters"]["encoder"]
+    return {
+        "encoder_parameters": encoder,
+        "other_parameters": sum(manifest["parameters"].values()) - encoder,
+        "train_pairs": manifest["train_pairs"],
+        "held_out_pairs": manifest["held_out_pairs"],
+    }
+
+
+def _credits(cells: Sequence[Cell]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {"sources": [], "sets": []}
+    for kind, runs in by_program(cell.config for cell in cells).items():
+        for part, lines in kind.credits(runs).items():
+            found[part] += lines
+    return found
 
 
 def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from aimv2.analysis.evidence.searches import Search, search_from_json, search_to
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
@@ -159,7 +158,7 @@ def check_publishable(packed: bytes, before: bytes | None, studies: Mapping[str,
 def _configs(records: Records) -> dict[str, str]:
     """Return the name that each arm's run would have with seed 0."""
     configs = {cell.arm: cell.config for cell in records.request.cells}
-    return {arm: signature(replace(config, seed=0)) for arm, config in configs.items()}
+    return {arm: config.with_seed(0).name for arm, config in configs.items()}
 
 
 def _seeds(records: Records) -> dict[str, int]:

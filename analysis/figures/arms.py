@@ -96,7 +96,11 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
             end_of = data[data["arm"] == arm].iloc[-1]
             line.set(linestyle=looks(study)[arm].linestyle, label=study.label(arm))
             show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
-    axes[0].set(title="whole run", xlabel="samples seen", ylabel=CURVE_TITLES[column])
+    axes[0].set(
+        title="whole run",
+        xlabel="samples seen",
+        ylabel=CURVE_TITLES.get(column, column.replace("held_out_", "held-out ").replace("_", " ")),
+    )
     axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
     figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
     return figure, data

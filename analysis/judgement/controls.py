@@ -121,10 +121,11 @@ def _positive(differences: Differences, study: Study, metric: str) -> tuple[Resu
     found = finding(estimate, study.margin(metric), lower_is_better=lower_is_better(metric))
     if not estimate.has_interval:
         return "inconclusive", "There are too few seeds."
+    shuffled = "shuffled captions" if study.base is None else "shuffled targets"
     if found.direction == "worse":
-        return "passed", f"Shuffled captions are harmful, and the study detects it: {shown}."
+        return "passed", f"{shuffled.capitalize()} are harmful, and the study detects it: {shown}."
     if found.direction == "better":
-        return "failed", f"The effect is on the wrong side: with shuffled captions the metric is better: {shown}."
+        return "failed", f"The effect is on the wrong side: with {shuffled} the metric is better: {shown}."
     if found.is_small:
-        return "failed", f"Shuffled captions make no difference larger than the margin: {shown}."
-    return "inconclusive", f"The study does not detect that shuffled captions are harmful: {shown}."
+        return "failed", f"{shuffled.capitalize()} make no difference larger than the margin: {shown}."
+    return "inconclusive", f"The study does not detect that {shuffled} are harmful: {shown}."

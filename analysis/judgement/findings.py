@@ -45,7 +45,7 @@ from aimv2.analysis.judgement.sensitivity import (
 )
 from aimv2.analysis.judgement.unmeasured import unmeasured
 from aimv2.analysis.judgement.verdicts import Verdict, verdicts
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.spec.metrics import unit_of
 
 
@@ -82,7 +82,7 @@ class Findings:
         return self.request.cells
 
     @property
-    def config(self) -> RunConfig:
+    def config(self) -> Program:
         """The baseline's run, of any seed."""
         return self.request.baseline
 
@@ -113,9 +113,12 @@ class Findings:
     def blind(self) -> str:
         """Why the primary metric decides nothing; empty if it can.
 
-        The sensitivity study measures what the metric can see, and it must not withhold that.
+        The sensitivity study measures what the metric can see, and it must not withhold that. Of another model than
+        AIMv2 only the positive control says so.
         """
-        return "" if self.ladder else insensitive(self.metric, self.sensitivity)
+        if self.ladder or self.study.base is not None:
+            return ""
+        return insensitive(self.metric, self.sensitivity)
 
     @property
     def withheld(self) -> list[str]:
@@ -177,7 +180,7 @@ def measures_sensitivity(study: Study) -> bool:
     return study.slug == SLUG and not study.is_search
 
 
-def climb(study: Study, evidence: Evidence, config: RunConfig) -> Ladder:
+def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
     """Measure every rung in every metric that the base has with two seeds or more.
 
     Args:

@@ -35,8 +35,7 @@ from aimv2.analysis.judgement.samples import SampleCurve
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import identity
+from aimv2.config.program import Program
 from aimv2.runs.provenance import PACKAGE
 from aimv2.spec.metrics import is_of_pixels, is_reported, lower_is_better
 from aimv2.spec.objectives import objective
@@ -140,7 +139,7 @@ class MetricSensitivity:
     noise: Noise | None = None
 
 
-def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, MetricSensitivity]:
+def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
     """Return the sensitivity of each metric that was measured on this run, whatever its seed; empty if none was.
 
     The reports folder comes first, then the reports that are committed with this code. In both, every folder counts
@@ -155,18 +154,18 @@ def read_sensitivity(reports_dir: Path, config: RunConfig) -> Mapping[str, Metri
     return sensitivity_by(nearest_ladder(reports_dir, config), config)
 
 
-def sensitivity_by(nearest: Ladder | None, config: RunConfig) -> Mapping[str, MetricSensitivity]:
+def sensitivity_by(nearest: Ladder | None, config: Program) -> Mapping[str, MetricSensitivity]:
     """Return the sensitivity of each metric by the nearest findings, as ``read_sensitivity`` does."""
     return {} if nearest is None or not holds_for(nearest, config) else sensitivity_of(nearest)
 
 
-def measured_curves(reports_dir: Path, config: RunConfig) -> Mapping[str, Mapping[int, float]]:
+def measured_curves(reports_dir: Path, config: Program) -> Mapping[str, Mapping[int, float]]:
     """Return the noise of held-out curves that was measured on this run, as ``read_sensitivity`` does metrics."""
     nearest = nearest_ladder(reports_dir, config)
     return nearest.curves if nearest is not None and holds_for(nearest, config) else {}
 
 
-def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:
+def nearest_ladder(reports_dir: Path, config: Program) -> Ladder | None:
     """Return the findings at the run's scale whose base differs least from it; None if there are none.
 
     Of several in a folder those of most rungs count. Where they are read from, and errors, are as in
@@ -175,17 +174,17 @@ def nearest_ladder(reports_dir: Path, config: RunConfig) -> Ladder | None:
     ladders = list[Ladder]()
     for folder in (reports_dir, COMMITTED):
         found = map(read_ladder, sorted(folder.glob(f"{SLUG}*/{FILE}")))
-        at_scale = (ladder for ladder in found if ladder.base["scale"] == config.scale)
+        at_scale = (ladder for ladder in found if ladder.base["scale"] == config.label)
         ladders += sorted(at_scale, key=lambda ladder: -len(ladder.measured))
     return min(ladders, key=lambda ladder: len(differences(ladder, config)), default=None)
 
 
-def holds_for(ladder: Ladder, config: RunConfig) -> bool:
+def holds_for(ladder: Ladder, config: Program) -> bool:
     """True if the findings are those of this run, whatever its seed."""
     return not differences(ladder, config)
 
 
-def differences(ladder: Ladder, config: RunConfig) -> list[str]:
+def differences(ladder: Ladder, config: Program) -> list[str]:
     """Return the paths at which the base of the findings differs from this run."""
     base = base_of(config)
     return [path for path in {**base, **ladder.base} if ladder.base.get(path) != base.get(path)]
@@ -221,13 +220,13 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
     }
 
 
-def base_of(config: RunConfig) -> dict[str, Any]:
+def base_of(config: Program) -> dict[str, Any]:
     """Return the values that a sensitivity holds for, by path: the scale, and a run's identity but for ``NOT_BASE``.
 
     Two sources in files can have one name, so their fingerprint counts.
     """
-    left_out = NOT_BASE if config.data.kind == "files" else NOT_BASE | {FINGERPRINT}
-    return {"scale": config.scale} | {path: value for path, value in identity(config).items() if path not in left_out}
+    left_out = NOT_BASE if config.has_files else NOT_BASE | {FINGERPRINT}
+    return {"scale": config.label} | {path: value for path, value in config.identity.items() if path not in left_out}
 
 
 def ladder_text(ladder: Ladder) -> str:

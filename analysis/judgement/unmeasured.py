@@ -8,15 +8,14 @@ from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import OTHER_SIZES, RUNGS, SAMPLES, STUDY
 from aimv2.ablations.study import Study
 from aimv2.analysis.judgement.sensitivity import HALF_DEPTH, Ladder, applies, base_of, differences, floor_of
-from aimv2.config.run_config import RunConfig
-from aimv2.spec.metrics import not_applicable
-from aimv2.spec.objectives import objective
+from aimv2.config.paths import value_at
+from aimv2.config.program import Program
 
 AUTO = "sensitivity=auto"  # the argument of a launch that measures it
 MAX_NAMED = 3  # differing values that a sentence names
 
 
-def needs(study: Study, config: RunConfig, absent: Collection[str] = ()) -> dict[str, set[str]]:
+def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[str, set[str]]:
     """Return the rungs that a sensitivity study must have for what a study concludes, by the metric that decides it.
 
     They are those of the kinds of the metric's claims, and those that every metric must order (``sensitivity_of``) but
@@ -26,27 +25,27 @@ def needs(study: Study, config: RunConfig, absent: Collection[str] = ()) -> dict
         config: the baseline's run.
         absent: metrics that these runs do not have, which decide nothing.
     """
-    found = {metric: set(floor_of(metric, config.objective.name)) for metric in study.deciding_metrics}
+    found = {metric: set(floor_of(metric, value_at(config, "objective.name"))) for metric in study.deciding_metrics}
     for claim, expectations in study.claims.items():
         rungs = {rung for kind in CLAIMS[claim].kinds for rung in RUNGS[kind]}
         for metric in {name for one in expectations for name in one.metrics}:
             found[metric] |= {rung for rung in rungs if applies(metric, rung)}
     if STEP_TIME in found:
         found[STEP_TIME] = {HALF_DEPTH}
-    other_sizes = OTHER_SIZES if config.start.weights else ()
+    other_sizes = OTHER_SIZES if value_at(config, "start.weights") else ()
     return {metric: rungs.difference(other_sizes) for metric, rungs in found.items() if metric not in absent}
 
 
-def unmeasured(study: Study, config: RunConfig, nearest: Ladder | None, absent: Collection[str] = ()) -> str:
+def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Collection[str] = ()) -> str:
     """Return what of the sensitivity that a study needs was not measured, as a clause; empty if nothing is missing.
 
     Args:
         config, absent: as in ``needs``.
         nearest: the findings at the run's scale (``nearest_ladder``).
     """
-    if not (needed := needs(study, config, absent)):
-        return ""
-    metrics, here = ", ".join(needed), f"at scale {config.scale}"
+    if study.base is not None or not (needed := needs(study, config, absent)):
+        return ""  # another model has a positive control alone
+    metrics, here = ", ".join(needed), f"at scale {config.label}"
     if nearest is None:
         return f"the sensitivity of {metrics} {here} was not measured"
     if paths := differences(nearest, config):
@@ -59,9 +58,9 @@ def unmeasured(study: Study, config: RunConfig, nearest: Ladder | None, absent: 
     return f"the sensitivity study of this base run has no results for {', '.join(lacking)}" if lacking else ""
 
 
-def impossible(config: RunConfig) -> list[str]:
+def impossible(config: Program) -> list[str]:
     """Return the metrics that runs like this one cannot have; a UsageError if their data cannot be read."""
-    return list(not_applicable(objective(config.objective.name), config))
+    return list(config.not_applicable())
 
 
 def typed(value: object) -> str:

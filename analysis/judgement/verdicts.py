@@ -15,7 +15,7 @@ from aimv2.analysis.judgement import before
 from aimv2.analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
 from aimv2.analysis.judgement.controls import ControlOutcome, offsets, withholding
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.spec.metrics import lower_is_better
 
 
@@ -51,7 +51,7 @@ def verdicts(
     *,
     controls: Sequence[ControlOutcome],
     sensitivity: Mapping[str, MetricSensitivity],
-    config: RunConfig,
+    config: Program,
     untrained: Mapping[str, str] | None = None,
     level: float = LEVEL,
     share: Callable[[str, float], float] | None = None,
@@ -112,7 +112,7 @@ def _not_run(evidence: Evidence, arms: Iterable[str]) -> list[str]:
     return [f"sweep.arms left out {' and '.join(absent)}"] if absent else []
 
 
-def _without_mechanism(study: Study, claim: str, config: RunConfig) -> list[str]:
+def _without_mechanism(study: Study, claim: str, config: Program) -> list[str]:
     """Return what the base run lacks of the claim's mechanism; such runs speak neither for nor against the claim."""
     missing = study.needs[claim](config) if claim in study.needs else ""
     return [missing] if missing else []

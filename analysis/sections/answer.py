@@ -47,7 +47,7 @@ def _why_withheld(findings: Findings) -> str:
     first = findings.withheld[0]
     if first != findings.blind or findings.metric not in findings.sensitivity:
         return first
-    return f"`{findings.metric}` was not shown to see the known effects at scale {findings.config.scale}"
+    return f"`{findings.metric}` was not shown to see the known effects at scale {findings.config.label}"
 
 
 def _of_arms(findings: Findings) -> str:

@@ -7,8 +7,9 @@ from aimv2.analysis.judgement.compare import reasons_to_withhold
 from aimv2.analysis.judgement.conclusions import conclusion
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import seen
-from aimv2.base.errors import unknown
+from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
+from aimv2.config.run_config import RunConfig
 from aimv2.tools.weights.card import render
 
 
@@ -27,6 +28,8 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
         raise unknown("arm with finished runs", arm, finished)
     own = runs[runs["arm"] == arm]
     config = next(cell.config for cell in findings.cells if cell.arm == arm)
+    if not isinstance(config, RunConfig):
+        raise UsageError(f"cards are of weights of AIMv2, and {findings.request.folder} has runs of {config.kind}")
     study, pairs = findings.study, list(zip(own["run"], own["seed"], strict=True))
     record = [
         f"Study {escape(findings.request.folder)}: {study.question} Source: {study.source}.",
@@ -97,5 +100,5 @@ def _verdicts(findings: Findings) -> list[str]:
     lines = [conclusion(findings.study, findings.comparisons, escape(findings.unit), findings.withheld)]
     for name, verdict in findings.verdicts.items():
         word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
-        lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.scale}: {word}.")
+        lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.label}: {word}.")
     return lines

@@ -5,6 +5,7 @@ import base64
 from aimv2.analysis.document.model import Paragraph, Section, Table
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.markdown import escape
+from aimv2.config.paths import value_at
 
 INTRODUCTION = (
     "Captions of held-out images by each arm's first seed, with greedy decoding and full attention. A few captions of"
@@ -29,5 +30,5 @@ def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
         table.rows.append([f"![image {number}]({path})", escape(examples[0]["reference"]), *written])
     if not table.rows:
         return None, {}
-    introduction = INTRODUCTION + CUT * (not findings.config.objective.supervise_eos)
+    introduction = INTRODUCTION + CUT * (not value_at(findings.config, "objective.supervise_eos"))
     return Section("Examples", [Paragraph(introduction), table]), images

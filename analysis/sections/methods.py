@@ -16,7 +16,6 @@ from aimv2.analysis.sections.claims import margin_reason
 from aimv2.analysis.sections.search import range_of
 from aimv2.analysis.sections.words import metric_title, seen
 from aimv2.base.markdown import escape
-from aimv2.config.data_config import source_name
 
 REFERENCES = {
     "Berger 1982": "R. L. Berger. Multiparameter hypothesis testing and acceptance sampling. Technometrics 24, 1982.",
@@ -66,7 +65,7 @@ def _design(findings: Findings) -> dict[str, Any]:
         "search": findings.search,
         "others": [arm for arm in present if arm in study.arms and arm != study.baseline],
         "seeds": {cell.seed for cell in cells},
-        "sources": [escape(source_name(source)) for source in config.data.sources],
+        "sources": list(map(escape, config.source_names)),
         "equal": EQUAL[study.equal],
         "lost": {arm: number for arm, number in failed.items() if number},
         "software": software if len(evidence.runs) and "torch" in evidence.runs else "",

@@ -35,8 +35,9 @@ def section(findings: Findings) -> Section:
         )
     explained = Paragraph(
         "Means over seeds with 95 % intervals; Δ is the difference from the baseline. These intervals are not"
-        " simultaneous, so some differences exclude 0 by chance, and they cover seeds only. The untrained encoder is a"
-        " strong baseline at small scales."
+        " simultaneous, so some differences exclude 0 by chance, and they cover seeds only."
+        + " The untrained encoder is a strong baseline at small scales."
+        * (study.base is None)
     )
     return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)], is_folded=True)])
 
@@ -47,7 +48,7 @@ def of_baseline(findings: Findings) -> Section | None:
     evidence, metric = findings.evidence, findings.metric
     if evidence.runs.empty:
         return None
-    seeds, split = sorted(evidence.runs["seed"]), escape(findings.config.evaluation.split)
+    seeds, split = sorted(evidence.runs["seed"]), escape(findings.config.split)
     about = (
         f"The baseline, *{findings.study.label(findings.study.baseline)}*, was also measured on the {split} split, with"
         f" {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, which no trial has seen. Nothing is"

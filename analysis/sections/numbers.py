@@ -23,7 +23,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
         "study": {
             "slug": study.slug,
             "arguments": list(request.arguments),
-            "scale": findings.config.scale,
+            "scale": findings.config.label,
             "baseline": study.baseline,
             "arms": {arm: study.label(arm) for arm in study.arms},
             "seeds": sorted({cell.seed for cell in request.cells}),

@@ -14,6 +14,8 @@ from aimv2.analysis.sections.words import metric_title, with_limits, withheld
 from aimv2.base.markdown import escape
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
+SAME = "see the same images in the same order, with the same crops, and start from the same weights"
+PAIRING = f"Arms with the same seed {SAME}."
 
 
 def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
@@ -25,7 +27,10 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
     blocks: list[Block] = [_table(findings), *_of_classes(findings)]
     if note := power(findings.study, findings.comparisons, escape(findings.unit)):
         blocks.append(Paragraph(note))
-    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level)}
+    pairing = (
+        PAIRING if findings.study.base is None else "Arms with the same seed share what their program draws by it."
+    )
+    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level), "pairing": pairing}
     reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
     title = metric_title(findings.metric)
     return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, reading])
@@ -38,9 +43,10 @@ def _metric(findings: Findings) -> Paragraph:
     measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
     metric, known = findings.metric, findings.sensitivity
     seen = known[metric].text if metric in known else "not measured on this base run"
+    sensitivity = f" Sensitivity: {seen}." if study.base is None else ""  # of others the positive control tells
     return Paragraph(
         f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
-        f" {study.primary_margin:.3g}. Sensitivity: {seen}."
+        f" {study.primary_margin:.3g}.{sensitivity}"
     )
 
 

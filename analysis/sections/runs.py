@@ -7,7 +7,7 @@ import pandas as pd
 
 from aimv2.ablations.budget import Cost
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Cell, Paragraph, Section, Table, code_span
+from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE
 from aimv2.analysis.judgement.findings import Findings
@@ -16,6 +16,8 @@ from aimv2.analysis.sections.words import seen, with_limits
 from aimv2.base.errors import REASONS
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
+from aimv2.config.program import KIND, Program
+from aimv2.config.run_config import RunConfig
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -129,20 +131,18 @@ def _relative(findings: Findings, arm: str, unit: Cost) -> str:
 
 def setup_section(findings: Findings) -> Section:
     """Return the setup, what training showed of each source, and the sources' licences."""
-    blocks: list[Table | Paragraph] = [_setup(findings)]
+    blocks: list[Block] = [_setup(findings)]
     mixture = mixture_table(findings.study, findings.evidence)
     if mixture.rows:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
-    return Section("Setup", [*blocks, Paragraph(credits_text(findings.evidence.credits))], is_folded=True)
+    if any(findings.evidence.credits.values()):
+        blocks.append(Paragraph(credits_text(findings.evidence.credits)))
+    return Section("Setup", blocks, is_folded=True)
 
 
 def _setup(findings: Findings) -> Table:
     study, cells, config, evidence = findings.study, findings.cells, findings.config, findings.evidence
-    model, budget = config.model, config.budget
     requested = {cell.arm for cell in cells}
-    stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
-    steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
-    patches = f"{model.image_px} px images in I = {model.num_patches} patches"
     hardware, software = (seen(evidence, name) for name in ("hardware", "torch"))
     kind = study.design.kind if findings.compares else "search without a confirmation"
     rows = {
@@ -150,19 +150,37 @@ def _setup(findings: Findings) -> Table:
         "design": f"{kind}; baseline {study.baseline}; equal {study.equal}",
         "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
         "runs": f"{len(evidence.runs)} of {len(cells)} finished",
-        "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
-        "encoder": f"{stack.format(model.encoder)}, {_size(findings, 'encoder')}; {patches}",
-        "decoder": f"{stack.format(model.decoder)}, {_size(findings, 'other')}, heads included;"
-        f" {model.vocab_size} tokens",
-        "data": _data(findings),
-        "hardware": f"{hardware}; threads per run: {seen(evidence, 'threads')}; {config.precision}",
-        "software": f"torch {software}; commit {seen(evidence, 'commit')}; code {seen(evidence, 'code')}",
+        **(_model(findings, config) if isinstance(config, RunConfig) else _values(config)),
+        "hardware": f"{hardware}; threads per run: {seen(evidence, 'threads')}"
+        + f"; {config.precision}" * bool(config.precision),
+        "software": f"torch {software}; " * (study.base is None)
+        + f"commit {seen(evidence, 'commit')}; code {seen(evidence, 'code')}",
     }
     return Table(["", ""], [list(row) for row in rows.items()], name="setup")
 
 
-def _data(findings: Findings) -> str:
-    config, evidence = findings.config, findings.evidence
+def _values(config: Program) -> dict[str, str]:
+    """Return the baseline's values, of a model that describes itself no further."""
+    values = (f"{path}={value}" for path, value in config.identity.items() if path not in (KIND, "seed"))
+    return {"program": escape(config.kind), "values": escape(", ".join(values))}
+
+
+def _model(findings: Findings, config: RunConfig) -> dict[str, str]:
+    model, budget = config.model, config.budget
+    stack = "{0.width} wide, {0.depth} deep, {0.num_heads} heads"
+    steps = f"{budget.samples:,} samples per run in batches of {budget.batch_size}"
+    patches = f"{model.image_px} px images in I = {model.num_patches} patches"
+    return {
+        "scale": f"{config.scale}: {steps}, peak learning rate {config.optimizer.peak_lr:g}",
+        "encoder": f"{stack.format(model.encoder)}, {_size(findings, 'encoder')}; {patches}",
+        "decoder": f"{stack.format(model.decoder)}, {_size(findings, 'other')}, heads included;"
+        f" {model.vocab_size} tokens",
+        "data": _data(findings, config),
+    }
+
+
+def _data(findings: Findings, config: RunConfig) -> str:
+    evidence = findings.evidence
     pairs = f"{seen(evidence, 'train_pairs')} training pairs, {seen(evidence, 'held_out_pairs')} held-out pairs"
     if config.data.has_scenes:
         pairs += f" of other compositions; {config.data.scenes.num_objects} objects of each source"

@@ -101,7 +101,7 @@ def _chosen(findings: Findings, search: Search) -> str:
     }
     if WINNER in findings.study.arms and len(means) == 2:
         shown = " and ".join(f"{one.text('.3f')} ({name})" for name, one in means.items())
-        split = escape(findings.config.evaluation.split)
+        split = escape(findings.config.split)
         text += f" On fresh seeds and the {split} split, the means of {escape(findings.metric)} are {shown}, with 95 %"
         text += " intervals."
     return text

@@ -60,7 +60,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             lead = _ladder(findings.ladder)
         details = [
             Section("The comparisons in words", _in_words(findings, law)),
-            claims.section(findings) if findings.search is None else None,
+            claims.section(findings) if findings.search is None and study.base is None else None,
             primary.section(findings, figures),
             search.section(findings),
             scaling.section(study, evidence, law, findings.withheld),
@@ -73,8 +73,7 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
             shown,
             cost_section(findings),
             setup_section(findings),
-            methods.section(findings),
-            checklist.section(findings),
+            *([methods.section(findings), checklist.section(findings)] if study.base is None else []),
             runs_section(findings),
         ]
     return Document(
@@ -132,7 +131,7 @@ def _subtitle(findings: Findings) -> str:
     """Return the way back to the index, the report's name, its scale and seeds."""
     seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
     number = f"{seeds} seed{'s' * (seeds != 1)}"
-    parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.scale}", number]
+    parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.label}", number]
     return " · ".join(parts)
 
 
@@ -168,10 +167,13 @@ def _differences(findings: Findings) -> Figure | None:
 def _learning_curves(findings: Findings) -> list[Block]:
     if not findings.evidence.curve:
         return []
+    what = "pairs" if findings.study.base is None else "data"
     caption = (
-        "Learning curves on held-out pairs. Lines are means over seeds, bands are 95 % intervals. The right half leaves"
-        " out the controls. The curves use fewer pairs than the table."
+        f"Learning curves on held-out {what}. Lines are means over seeds, bands are 95 % intervals. The right half"
+        " leaves out the controls."
     )
+    if findings.study.base is None:
+        caption += " The curves use fewer pairs than the table."
     drawn = arms.learning_curves(findings.study, findings.evidence)
     return [Figure("learning_curves", "Learning curves", caption, *drawn)]
 

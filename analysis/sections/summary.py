@@ -48,7 +48,7 @@ def _unmeasured(findings: Findings) -> Section | None:
     what = findings.unmeasured
     if not what or not findings.compares:
         return None
-    words, scale = list(findings.request.arguments), findings.config.scale
+    words, scale = list(findings.request.arguments), findings.config.label
     is_said = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not is_said and scale != STUDIES[findings.study.slug].scale:  # of today
         words.append(f"scale={scale}")
@@ -181,7 +181,7 @@ def _run(findings: Findings) -> Section:
         seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
         name = findings.request.folder
         ran = (
-            f"{len(runs)} runs at scale {config.scale} with seeds {seeds}; the baseline sees {config.budget.samples:,}"
+            f"{len(runs)} runs at scale {config.label} with seeds {seeds}; the baseline sees {config.num_samples:,}"
             f" samples. Together they took {hours:.1f} hours on {seen(findings.evidence, 'hardware')}. Code:"
             f" {seen(findings.evidence, 'code')}. `python analysis/report.py {name} --from-records"
             " export=true` adds tables."

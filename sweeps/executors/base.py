@@ -11,7 +11,7 @@ from pydantic import Field
 
 from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.run.pricing.price import duration
 from aimv2.sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
 from aimv2.sweeps.executors.workers import Launched, Start, keep_workers
@@ -46,7 +46,7 @@ class Executor(ABC):
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
         return "the speed of these workers is not known on this machine"
 
-    def check(self, runs: Sequence[RunConfig]) -> None:  # noqa: B027
+    def check(self, runs: Sequence[Program]) -> None:  # noqa: B027
         """Refuse runs that these workers cannot do.
 
         Raises:
@@ -54,14 +54,14 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+    def num_workers(self, runs: Sequence[Program]) -> int:
         """Return the number of workers for these runs; it may be larger than the number of runs.
 
         Raises:
             UsageError: there is no room for one worker, or for as many as requested.
         """
 
-    def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
+    def test(self, runs: Sequence[Program], runs_dir: Path) -> str:
         """Test whether a launch of these runs, which passed ``check``, would be accepted, and start nothing.
 
         Returns:
@@ -134,7 +134,7 @@ class Executor(ABC):
         return launch.jobs is not None and bool(launch.jobs.finalizer) and cls.queue(launch) == []
 
 
-def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> None:
+def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[Program]) -> None:
     """Refuse runs on the CPU and runs of several ranks, if several are to share a GPU.
 
     Raises:
@@ -146,11 +146,11 @@ def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[RunConfig]) -> No
         raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} and ranks={ranks}: only runs of one rank share a GPU")
 
 
-def cores_per_run(runs: Sequence[RunConfig]) -> int:
+def cores_per_run(runs: Sequence[Program]) -> int:
     """Return the cores that a rank of the largest of these runs needs: its threads and given loader processes."""
-    return max(run.threads + (0 if run.loader.num_workers == "auto" else run.loader.num_workers) for run in runs)
+    return max(run.threads + (run.loaders or 0) for run in runs)
 
 
-def cores_to_share(run: RunConfig) -> int:
+def cores_to_share(run: Program) -> int:
     """Return the cores that the runs of a GPU share for loader processes, whose number follows from them."""
-    return GPU_CORES if run.device == "cuda" and run.loader.num_workers == "auto" else 0
+    return GPU_CORES if run.device == "cuda" and run.loaders is None else 0

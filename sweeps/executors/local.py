@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing
 from aimv2.sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
 from aimv2.sweeps.machine.room import HERE, Machine, max_ranks, resolve_runs_per_gpu, room
@@ -32,11 +32,11 @@ class LocalExecutor(Executor):
     def speed_unknown(self) -> str:
         return "" if self.runs_per_gpu == 1 else "the speed of runs that share a GPU is not known"
 
-    def check(self, runs: Sequence[RunConfig]) -> None:
+    def check(self, runs: Sequence[Program]) -> None:
         """Refuse runs that cannot share a GPU."""
         check_gpu_sharing(self.runs_per_gpu, runs)
 
-    def num_workers(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
+    def num_workers(self, runs: Sequence[Program], machine: Machine = HERE) -> int:
         here = room(runs, resolve_runs_per_gpu(self.runs_per_gpu, runs, machine), machine)
         if here.workers == 0:
             raise UsageError(f"no run fits this machine: it {here.limit}")

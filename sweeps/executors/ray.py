@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
 from aimv2.sweeps.executors.workers import STOP_SECONDS, Launched, Poll, Start
 from aimv2.sweeps.machine.room import max_ranks
@@ -32,11 +32,11 @@ class RayExecutor(Executor):
     def device(self) -> Literal["cuda", "cpu"]:
         return "cuda" if self.gpus else "cpu"
 
-    def check(self, runs: Sequence[RunConfig]) -> None:
+    def check(self, runs: Sequence[Program]) -> None:
         if 0 < self.gpus < 1 and (ranks := max_ranks(runs)) > 1:
             raise UsageError(f"executor.gpus={self.gpus:g} and ranks={ranks}: only runs of one rank share a GPU")
 
-    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+    def num_workers(self, runs: Sequence[Program]) -> int:
         return min(self.workers or len(runs), len(runs))  # those for which there is no room yet wait in Ray's queue
 
     @contextmanager

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import CHECKED
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
 from aimv2.sweeps.executors import slurm_commands
 from aimv2.sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing, cores_per_run, cores_to_share
@@ -89,7 +89,7 @@ class SlurmExecutor(Executor):
         has_gpu = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
         return "cuda" if has_gpu else "cpu"
 
-    def check(self, runs: Sequence[RunConfig]) -> None:
+    def check(self, runs: Sequence[Program]) -> None:
         """Refuse ranks that the nodes cannot hold, and runs that cannot share a GPU."""
         ranks = max(run.ranks for run in runs)  # untrained encoders have one
         if ranks % self.nodes:
@@ -107,10 +107,10 @@ class SlurmExecutor(Executor):
                 " run, for its threads and loader processes"
             )
 
-    def num_workers(self, runs: Sequence[RunConfig]) -> int:
+    def num_workers(self, runs: Sequence[Program]) -> int:
         return self.num_elements(runs) * self.max_runs(runs)
 
-    def test(self, runs: Sequence[RunConfig], runs_dir: Path) -> str:
+    def test(self, runs: Sequence[Program], runs_dir: Path) -> str:
         if shutil.which("sbatch") is None:
             return "whether SLURM accepts this was not tested: there is no sbatch on this machine"
         self._test_arrays(runs, runs_dir)
@@ -145,7 +145,7 @@ class SlurmExecutor(Executor):
             write_request(plan.runs_dir, request)
         return False
 
-    def _test_arrays(self, runs: Sequence[RunConfig], runs_dir: Path) -> None:
+    def _test_arrays(self, runs: Sequence[Program], runs_dir: Path) -> None:
         for run in {run.ranks: run for run in runs}.values():
             slurm_commands.check_accepted(
                 self.template(run, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE)
@@ -178,19 +178,19 @@ class SlurmExecutor(Executor):
             return f"{jobs.described}: {error}"
         return ""
 
-    def max_runs(self, runs: Sequence[RunConfig]) -> int:
+    def max_runs(self, runs: Sequence[Program]) -> int:
         """Return the largest number of these runs that an element does at once, if they passed ``check``."""
         if self.runs_per_gpu == "auto":
             return (self.cpus_per_task or 0) // cores_per_run(runs)
         return self.runs_per_gpu
 
-    def num_elements(self, runs: Sequence[RunConfig]) -> int:
+    def num_elements(self, runs: Sequence[Program]) -> int:
         """Return the number of array elements for these runs."""
         at_once = 1 if self.runs_per_gpu == "auto" else self.runs_per_gpu
         return min(self.workers or math.ceil(len(runs) / at_once), len(runs))
 
     def template(
-        self, run: RunConfig, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
+        self, run: Program, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
     ) -> submitit.SlurmExecutor:
         """Return submitit's executor for workers that do runs like this one, or for a finalizer job.
 

@@ -17,7 +17,7 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from aimv2.base.errors import UsageError
 from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.memory.machine import rank_cores
 from aimv2.sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
 from aimv2.sweeps.executors import slurm_commands
@@ -58,20 +58,19 @@ class ArrayWorker(Checkpointable):
             return work_in_processes(num_processes, self.launch_dir, self.start, _log(), cores)
         return Worker(work, self.launch_dir, runs_per_gpu=None, log=_log()).work()
 
-    def num_processes(self, runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
+    def num_processes(self, runs: Sequence[Program], machine: Machine = HERE) -> int:
         """Return the number of processes that do these runs on this node's GPU."""
         requested = resolve_runs_per_gpu(self.executor.runs_per_gpu, runs, machine)
         return min(requested, self.executor.max_runs(runs), len(runs))
 
     def _work_together(self, work: Work) -> WorkerReport:
         """Work as one of the job's ranks: rank 0 is the worker, and the others follow it."""
-        from aimv2.run.execute import follow
         from aimv2.training.distributed import dismiss
 
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
         if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
             with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
-                follow(work.configs[0], interrupts)
+                work.configs[0].follow(interrupts)
             return WorkerReport()
         try:
             return self._work(work)

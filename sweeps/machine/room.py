@@ -7,12 +7,11 @@ Room counts all resources, those in use included: workers wait for busy memory a
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aimv2.config.run_config import RunConfig
-from aimv2.memory import Choice, choose
+from aimv2.config.program import Need, Program
 from aimv2.memory.machine import available_memory, gpu_memory, num_cores, total_memory
 
 
@@ -52,7 +51,7 @@ class Room:
     limit: str
 
 
-def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
+def room(runs: Sequence[Program], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
     """Return how many workers fit this machine if each does the largest of these runs, with all of its ranks."""
     ranks, threads, cores = max_ranks(runs), max(run.threads for run in runs), machine.num_cores()
     each_rank = f"ranks={ranks}, " if ranks > 1 else ""
@@ -73,12 +72,12 @@ def room(runs: Sequence[RunConfig], runs_per_gpu: int = 1, machine: Machine = HE
     return min(found, key=lambda one: one.workers)
 
 
-def max_ranks(runs: Iterable[RunConfig]) -> int:
+def max_ranks(runs: Iterable[Program]) -> int:
     """Return the number of processes of a worker that does these runs; untrained encoders need one."""
     return max(run.ranks for run in runs)
 
 
-def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunConfig], machine: Machine = HERE) -> int:
+def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[Program], machine: Machine = HERE) -> int:
     """Return how many of these runs share a GPU; ``auto`` divides its usable memory by the largest run's."""
     if requested != "auto":
         return requested
@@ -86,23 +85,23 @@ def resolve_runs_per_gpu(requested: int | Literal["auto"], runs: Iterable[RunCon
     return max(largest.usable // largest.needed, 1)
 
 
-def largest_bytes(runs: Sequence[RunConfig], machine: Machine = HERE) -> int:
+def largest_bytes(runs: Sequence[Program], machine: Machine = HERE) -> int:
     """Return the bytes that the largest of these runs, on the CPU, takes on this machine, with all of its ranks."""
     ranks = max_ranks(runs)
     return ranks * largest_run(runs, machine.total_memory() // ranks).needed
 
 
-def largest_run(runs: Iterable[RunConfig], available: int) -> Choice:
-    """Return the setup and memory of the run that takes the most memory.
+def largest_run(runs: Iterable[Program], available: int) -> Need:
+    """Return the memory of the run that takes the most.
 
     Args:
         available: bytes of memory of each rank.
     """
-    choices = (choose(run, available) for run in {replace(run, seed=0): None for run in runs})
-    return max(choices, key=lambda one: one.needed)
+    needs = (run.need(available) for run in {run.with_seed(0): None for run in runs})
+    return max(needs, key=lambda one: one.needed)
 
 
-def _described(memory: int, largest: Choice) -> str:
+def _described(memory: int, largest: Need) -> str:
     return (
         f"{memory / 1e9:.1f} GB of memory ({largest.usable / 1e9:.1f} usable), and a run needs"
         f" {largest.needed / 1e9:,.1f} GB"

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.sweeps.machine.room import HERE, Machine
 
 
 @contextmanager
 def run_slots(
-    run: RunConfig,
+    run: Program,
     memory_needed: Callable[[], int],
     runs_per_gpu: int | None = 1,
     machine: Machine = HERE,

@@ -10,8 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
+from aimv2.config.program import Program
 from aimv2.sweeps.search.optimizers import sampler_of
 from aimv2.sweeps.search.space import Point, Search
 
@@ -20,7 +19,7 @@ from aimv2.sweeps.search.space import Point, Search
 DRAWS, MAX_DRAWS = 20, 200
 
 
-def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Point, RunConfig]:
+def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Point, Program]:
     """Return the point of the next trial of a study, and its run. No other trial has it, unless that failed before this
     launch.
 
@@ -35,7 +34,7 @@ def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Po
     """
     config = search.config
     trial = _next(study)
-    if search.baseline is not None and signature(run := search.run(search.baseline)) not in used:
+    if search.baseline is not None and (run := search.run(search.baseline)).name not in used:
         return search.baseline, run
     seed = random.Random(f"{config.seed} {trial.number}").randrange(2**32)
     sampler = sampler_of(config.sampler, config.sampler_args, seed=seed, first_seed=config.seed)
@@ -44,7 +43,7 @@ def draw(search: Search, study: optuna.Study, used: Collection[str]) -> tuple[Po
         point: Point = _drawn(search, study, sampler, trial)
         with contextlib.suppress(UsageError):  # a combination that is impossible
             run = search.run(point)
-            if signature(run) not in used:
+            if run.name not in used:
                 return point, run
     if search.points is None:
         raise UsageError(f"{num_draws} points in a row are impossible or were tried, the last one {point}")

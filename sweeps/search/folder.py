@@ -18,8 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import create_json, read_object, write_json
-from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
+from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
@@ -110,7 +109,7 @@ class SearchFolder:
         while self.num_new(trials := self.trials):
             study, number = self.study(trials), len(trials)
             point, config = draw(self.search, study, self._used(trials))
-            name = signature(config)
+            name = config.name
             trial = Trial(
                 number=number,
                 run=name,
@@ -133,7 +132,7 @@ class SearchFolder:
             config = self.search.run(trial.params)
         except (KeyError, TypeError, ValueError) as error:
             raise self._corrupt(trial, error) from error
-        if signature(config) != trial.run or max(trial.curve, default=0) >= len(config.curve_steps):
+        if config.name != trial.run or max(trial.curve, default=0) >= len(config.curve_steps):
             raise self._corrupt(trial, "its run or its curve is not that of its point")
         return Task(trial.run, config, trial.after, trial.number)
 
@@ -210,7 +209,7 @@ class SearchFolder:
         curve = trial.curve | self._curve(self.task(trial).config, rows)
         return replace(trial, state="finished", values=tuple(values.values()), curve=curve)
 
-    def _curve(self, config: RunConfig, rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    def _curve(self, config: Program, rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
         """Return the points of the curve in these rows, without the one before training."""
         column = self.search.curve or ""
         values = {row["step"]: self.search.sign * row[column] for row in rows if row.get(column) is not None}

@@ -93,7 +93,7 @@ def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _trial(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
     config, sign = folder.task(trial).config, folder.search.sign
-    samples = [step * config.budget.batch_size for step in config.curve_steps]
+    samples = config.curve_samples
     return {
         "number": trial.number,
         "state": trial.state,
@@ -102,7 +102,7 @@ def _trial(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
         "run": trial.run,
         "curve": [[samples[point], sign * value] for point, value in sorted(trial.curve.items())],
         "samples": trial.spent.get("samples", 0),
-        "budget": config.budget.samples,
+        "budget": config.num_samples,
         "flops": trial.spent.get("flops", 0),
         "seconds": trial.spent.get("seconds", 0.0),
         "note": trial.note or trial.kept,

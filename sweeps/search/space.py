@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import ValidationError
 
@@ -17,9 +17,10 @@ from aimv2.ablations.design import Factor, Range
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import explain
-from aimv2.config.signature import identity, signature
+from aimv2.config.signature import identity
 from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
@@ -64,6 +65,17 @@ class Search:
     config: SearchConfig
     seeds: tuple[int, ...]
     curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, base: Program, **values: Any) -> Self:
+        """Return the search on this base run; refuse the program of another model.
+
+        Raises:
+            UsageError: it is none of AIMv2.
+        """
+        if not isinstance(base, RunConfig):
+            raise UsageError(f"search=optuna searches runs of AIMv2, and this study has runs of {base.kind}")
+        return cls(base=base, **values)
 
     def check(self) -> None:
         """Refuse a search that is impossible or means something else than it seems to.
@@ -168,10 +180,10 @@ class Search:
         try:
             changed = self.study.design.point(point).change(self.base)
             baseline = self.study.arms[self.study.baseline].change(self.base)
-            run = matched(changed, baseline, self.study.equal)
+            matching: RunConfig = matched(changed, baseline, self.study.equal)
             seed = self.config.seed if seed is None else seed
-            run = replaced(replace(run, seed=seed), {"evaluation.split": SPLIT})
-            objective(run.objective.name).check(run)
+            run = replaced(matching.with_seed(seed), {"evaluation.split": SPLIT})
+            run.check()
         except (ValidationError, UsageError) as error:
             cause = explain(error) if isinstance(error, ValidationError) else error
             raise UsageError(f"the point {described(point)} cannot exist: {cause}") from error
@@ -188,7 +200,7 @@ class Search:
         for chosen in itertools.product(*levels):
             if not self.study.design.excludes(*chosen):
                 try:
-                    found.setdefault(signature(self.run(point := dict(zip(space, chosen, strict=True)))), point)
+                    found.setdefault(self.run(point := dict(zip(space, chosen, strict=True))).name, point)
                 except UsageError:
                     continue
         return found
@@ -207,7 +219,7 @@ class Search:
         """The point of the study's baseline; None if the space does not have it."""
         run = self.study.arms[self.study.baseline].change(self.base)
         if self.points is not None:
-            wanted = signature(replaced(replace(run, seed=self.config.seed), {"evaluation.split": SPLIT}))
+            wanted = replaced(run.with_seed(self.config.seed), {"evaluation.split": SPLIT}).name
             return self.points.get(wanted)
         ranges = {name: factor for name, factor in self.study.design.space.items() if isinstance(factor, Range)}
         point = {name: value_at(run, name) for name in ranges}
@@ -241,7 +253,7 @@ class Search:
         return {
             **{key: value for key, value in identity(self.base).items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
-            **{f"{ARM}{name}": signature(replace(arm.change(self.base), seed=0)) for name, arm in arms},
+            **{f"{ARM}{name}": arm.change(self.base).with_seed(0).name for name, arm in arms},
             "search.metrics": list(self.metrics),
             "search.sampler": self.config.sampler,
             "search.sampler_args": self.config.sampler_args,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
 from aimv2.sweeps.search.folder import SearchFolder
@@ -111,7 +111,7 @@ class SearchWork(Work):
     failed_before: frozenset[int] = frozenset()
 
     @property
-    def priced(self) -> list[RunConfig]:
+    def priced(self) -> list[Program]:
         """With the runs of the winner, which is not known until all trials are over."""
         is_open = any(task.trial is not None for task in self.tasks)
         return [*self.configs, *([self.search.costliest] * len(self.search.seeds) if is_open else [])]

@@ -11,7 +11,7 @@ from pathlib import Path
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.config.serialization import from_dict
+from aimv2.config.serialization import program_of
 from aimv2.runs.record import entries
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from aimv2.sweeps.machine.slots import in_use
@@ -109,9 +109,8 @@ def single_status(
     cells = []
     for name in order[:MAX_SINGLE]:
         with contextlib.suppress(UsageError):  # it has just begun, or is of a version that this one cannot read
-            config = from_dict(read_json(runs_dir / name / "config.json"))
-            arm = config.objective.name if config.budget.samples else "untrained"
-            cell = Cell(arm=arm, seed=config.seed, config=config)
+            config = program_of(read_json(runs_dir / name / "config.json"))
+            cell = Cell(arm=config.title, seed=config.seed, config=config)
             cells += [cell] if cell.name == name else []  # this version may name it differently
     if not cells:
         return None

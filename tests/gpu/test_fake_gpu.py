@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from aimv2.config.log_config import LogConfig
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
 from aimv2.spec.objectives import PRE_TRAINING, objective

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
-from aimv2.config.run_config import BudgetConfig, LogConfig, OptimizerConfig, RunConfig
+from aimv2.config.log_config import LogConfig
+from aimv2.config.program import Program
+from aimv2.config.run_config import BudgetConfig, OptimizerConfig, RunConfig
 from aimv2.config.signature import signature
 from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, total_memory
@@ -98,16 +100,19 @@ class MachineClock:
 
     def __init__(self, *, measure: Calibration | None = calibrate) -> None:
         self._measure = measure
-        self._tables: dict[str, list[RecordedTime]] = {}
+        self._tables: dict[Path, list[RecordedTime]] = {}
         self._tried: set[str] = set()
 
-    def __call__(self, config: RunConfig) -> RunSeconds | None:
-        """Return the time of a run, or None if it is not known and the model is too large to train here."""
-        folder = config.data.cache_dir
+    def __call__(self, config: Program) -> RunSeconds | None:
+        """Return the time of a run, or None if it is not known and cannot be measured here: the model is too large, or
+        none of ours."""
+        folder = config.cache_dir
         if folder not in self._tables:
-            self._tables[folder] = recorded(Path(folder))
+            self._tables[folder] = recorded(folder)
         own = shapes(config)
         found = self._nearest(config, own)
+        if not isinstance(config, RunConfig):
+            return None if found is None else RunSeconds(0.0, found["evaluation"][0])
         if found is None and self._measure is not None and self._tried.isdisjoint(own.values()):
             self._tried.update(own.values())
             self._tables[folder] += self._measure(config)
@@ -124,8 +129,8 @@ class MachineClock:
             estimated_from=frozenset(f"run {one.run}" if one.run else "a short run" for one in others),
         )
 
-    def _nearest(self, config: RunConfig, own: Mapping[Part, str]) -> dict[Part, tuple[float, RecordedTime]] | None:
+    def _nearest(self, config: Program, own: Mapping[Part, str]) -> dict[Part, tuple[float, RecordedTime]] | None:
         """Return the seconds of each part of a run and where they are from; None if one is not known."""
-        table = self._tables[config.data.cache_dir]
+        table = self._tables[config.cache_dir]
         found = {part: near for part in own if (near := nearest(config, part, table))}
         return found if len(found) == len(own) else None

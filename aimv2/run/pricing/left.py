@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 from aimv2.base.errors import UsageError
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.run.pricing.effort import CURVE_SHARE
 from aimv2.run.pricing.recorded import RecordedTime, nearest, recorded, seconds_of
@@ -20,7 +21,7 @@ class EvaluationTimes:
     def __init__(self) -> None:
         self._finished: dict[str, float | None] = {}
         self._recorded: dict[str, float | None] = {}
-        self._tables: dict[str, list[RecordedTime]] = {}
+        self._tables: dict[Path, list[RecordedTime]] = {}
 
     def learn(self, arm: str, run: Path) -> None:
         """Read the time of a finished run of an arm, unless one of the arm was read before."""
@@ -29,7 +30,7 @@ class EvaluationTimes:
             with contextlib.suppress(UsageError, OSError, ValueError, KeyError, TypeError):  # its record is incomplete
                 self._finished[arm] = seconds_of(run)["evaluation"]
 
-    def of(self, arm: str, config: RunConfig) -> float | None:
+    def of(self, arm: str, config: Program) -> float | None:
         """Return the seconds of an arm's evaluation; None if nothing like it was measured."""
         if self._finished.get(arm) is not None:
             return self._finished[arm]
@@ -40,12 +41,12 @@ class EvaluationTimes:
         others = [seconds for seconds in self._finished.values() if seconds is not None]
         return statistics.median(others) if others else None
 
-    def _nearest(self, config: RunConfig) -> float | None:
+    def _nearest(self, config: Program) -> float | None:
         if config.device != "cpu":  # torch, which a GPU's name needs, takes seconds to load
             return None
-        folder = config.data.cache_dir
+        folder = config.cache_dir
         if folder not in self._tables:
-            self._tables[folder] = recorded(Path(folder))
+            self._tables[folder] = recorded(folder)
         found = nearest(config, "evaluation", self._tables[folder])
         return None if found is None else found[0]
 

@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
 from aimv2.base.errors import UsageError
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.spec.objectives import objective
@@ -34,7 +35,7 @@ class RunSeconds(NamedTuple):
     estimated_from: frozenset[str] = frozenset()
 
 
-Clock = Callable[[RunConfig], RunSeconds | None]
+Clock = Callable[[Program], RunSeconds | None]
 
 # Units of a limit as they are typed, and how much of the quantity one unit is.
 UNITS: dict[Quantity, dict[str, float]] = {
@@ -100,13 +101,27 @@ def max_train_flops(run: RunConfig, samples: int) -> int:
     return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
 
 
-def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
+def flops_per_sample(run: RunConfig) -> float:
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
+
+    Raises:
+        UsageError: the training captions cannot be read.
+    """
+    parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
+    if any(part.per_token for part in parts):
+        from aimv2.data.expected import mean_supervised_tokens  # here, because other plans need no captions
+
+        num_tokens = round(num_samples * mean_supervised_tokens(run))
+    return train_flops(parts, num_samples, num_tokens) / num_samples
+
+
+def price(runs: Iterable[Program], clock: Clock) -> Price:
     """Return the price of these runs together.
 
     Args:
         clock: gives the time of a run, or None if it is not known.
     """
-    prices = [_price(replace(run, seed=0), clock) for run in runs]
+    prices = [run.with_seed(0).price(clock) for run in runs]
     seconds = [one.seconds for one in prices if one.seconds is not None]
     is_known = len(seconds) == len(prices)
     return Price(
@@ -119,16 +134,25 @@ def price(runs: Iterable[RunConfig], clock: Clock) -> Price:
     )
 
 
+def price_of_program(run: Program, clock: Clock) -> Price:
+    """Return the price of one run of another model than AIMv2, by what it says of itself."""
+    return _price(run.train_flops, clock(run), run.weights_bytes)
+
+
 @cache
-def _price(run: RunConfig, clock: Clock) -> Price:
+def price_of_run(run: RunConfig, clock: Clock) -> Price:
+    """Return the price of one run of AIMv2."""
     samples, time = run.budget.samples, clock(run)
-    seconds = None if time is None else time.training + time.evaluation
     own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
     weights = BYTES_PER_PARAMETER * num_parameters(own)
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
-    estimated_from = time.estimated_from if time else frozenset()
-    return Price(max_train_flops(run, samples), seconds, seconds, weights, checkpoints, estimated_from)
+    return _price(max_train_flops(run, samples), time, weights, checkpoints)
+
+
+def _price(flops: int, time: RunSeconds | None, weights: int, checkpoints: int = 0) -> Price:
+    seconds = None if time is None else time.training + time.evaluation
+    return Price(flops, seconds, seconds, weights, checkpoints, time.estimated_from if time else frozenset())
 
 
 @dataclass(frozen=True)

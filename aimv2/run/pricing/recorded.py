@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
+from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.run.pricing.effort import evaluation_effort, training_effort
@@ -49,12 +50,18 @@ class RecordedTime(NamedTuple):
     run: str
 
 
-def machine_of(run: RunConfig) -> str:
-    return f"{hardware(run.device)}, {run.threads} threads, {run.precision}"
+def machine_of(run: Program) -> str:
+    machine = f"{hardware(run.device)}, {run.threads} threads, {run.precision}"
+    return machine if isinstance(run, RunConfig) else f"{machine}, {run.kind}"
 
 
-def shapes(config: RunConfig) -> dict[Part, str]:
-    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on."""
+def shapes(config: Program) -> dict[Part, str]:
+    """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
+
+    That of another model than AIMv2 is one part, and depends on all values but the seed.
+    """
+    if not isinstance(config, RunConfig):
+        return {"evaluation": _hash(config.with_seed(0).name, machine_of(config))}
     run, machine = to_dict(config), machine_of(config)
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
@@ -81,7 +88,7 @@ def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
         UsageError, OSError, ValueError, KeyError, TypeError: its record is incomplete.
     """
     config, result = read_json(run / "config.json"), read_json(run / "result.json")
-    if not config["budget"]["samples"]:
+    if KIND in config or not config["budget"]["samples"]:
         return {"evaluation": result["cpu_seconds" if of_cpu else "seconds"]}
     attempt = attempt_folder(run, result["attempt"])
     if of_cpu:
@@ -98,7 +105,7 @@ def seconds_of(run: Path, *, of_cpu: bool = False) -> dict[Part, float]:
     }
 
 
-def remember(config: RunConfig, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
+def remember(config: Program, run: Path, *, is_short: bool = False) -> list[RecordedTime]:
     """Write the times of a finished run of this process to the table, in place of older ones of its shape.
 
     Args:
@@ -109,16 +116,17 @@ def remember(config: RunConfig, run: Path, *, is_short: bool = False) -> list[Re
         These times, even if the cache cannot be written; none if the run's record is incomplete.
     """
     try:
-        is_alone = (config.device, config.threads) == ("cpu", 1) and config.loader.num_workers in ("auto", 0)
-        seconds = seconds_of(run, of_cpu=is_short and is_alone and config.data.kind != "files")
+        is_alone = (config.device, config.threads) == ("cpu", 1) and not config.loaders
+        of_cpu = is_short and is_alone and isinstance(config, RunConfig) and config.data.kind != "files"
+        seconds = seconds_of(run, of_cpu=of_cpu)
     except (UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # such as a run of no step
         return []
     machine, name, found = machine_of(config), "" if is_short else run.name, []
     for part, shape in shapes(config).items():
-        measured = RecordedTime(part, shape, machine, EFFORTS[part](config), seconds[part], name)
+        measured = RecordedTime(part, shape, machine, _effort(config, part), seconds[part], name)
         found.append(measured)
         with contextlib.suppress(OSError):  # a full disk, or one that is not ours
-            folder = Path(config.data.cache_dir) / TIMES
+            folder = config.cache_dir / TIMES
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / f"{shape}.json", measured._asdict())
     return found
@@ -135,7 +143,7 @@ def recorded(cache_dir: Path) -> list[RecordedTime]:
     return found
 
 
-def nearest(config: RunConfig, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
+def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple[float, RecordedTime] | None:
     """Return the seconds of a part of a run on this machine, and the measurement that they follow from.
 
     That is one of the same shape, or the one whose effort is nearest, times the ratio of the efforts.
@@ -143,18 +151,22 @@ def nearest(config: RunConfig, part: Part, table: Sequence[RecordedTime]) -> tup
     Returns:
         None if nothing like it was measured.
     """
-    machine, shape, effort = machine_of(config), shapes(config)[part], EFFORTS[part](config)
+    machine, shape, effort = machine_of(config), shapes(config)[part], _effort(config, part)
     own = [one for one in table if (one.part, one.machine) == (part, machine)]
     for one in own:
         if one.shape == shape:
             return one.seconds, one
-    if not own:
+    if not own or not isinstance(config, RunConfig):
         return None
     distances = [abs(math.log(effort / one.effort)) for one in own]
     best = min(range(len(own)), key=distances.__getitem__)
     if distances[best] > math.log(MAX_RATIO[part]):
         return None
     return own[best].seconds * effort / own[best].effort, own[best]
+
+
+def _effort(config: Program, part: Part) -> float:
+    return EFFORTS[part](config) if isinstance(config, RunConfig) else 1.0
 
 
 def _hash(*parts: Any) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_object
 from aimv2.config.model_config import FFN_MULTIPLE
-from aimv2.config.serialization import flatten
+from aimv2.config.program import flattened
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
@@ -89,7 +89,7 @@ def read_weights(folder: str | Path) -> Weights:
         if tower is None:
             tensors, omitted = split_off_encoder(tensors)
             omitted += reason
-    check_agrees(where, flatten(asdict(config)), flatten(measured(origin.file, tensors, OURS)))
+    check_agrees(where, flattened(asdict(config)), flattened(measured(origin.file, tensors, OURS)))
     return Weights(config, to_ours(origin.file, tensors, OURS, config), omitted)
 
 

@@ -11,7 +11,6 @@ from aimv2.analysis.inference.agreement import Association, Share, agreements, a
 from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import metric_title
-from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import lower_is_better
 
 ACCURACIES = ("probe_", "knn_")
@@ -33,10 +32,10 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
             by_study.setdefault(one.study.folder, []).append(one)
     parts: list[Block] = []
     for name, own in by_study.items():
-        own.sort(key=lambda one: max_train_flops(one.config, one.config.budget.samples))
+        own.sort(key=lambda one: one.config.price(lambda run: None).flops)
         study = own[-1].study
         scales = {
-            one.config.scale: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
+            one.config.label: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
         }
         about = f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next."
         parts += agreement_sections(name, about, scales, f"decision_accuracy_{name}")

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import demo, tiny
-from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.config.serialization import from_dict, to_dict
 
-VALUES = flatten(to_dict(demo()))
+VALUES = flattened(to_dict(demo()))
 
 
 def test_replaced_sets_all_values_at_once():
@@ -29,7 +30,7 @@ def test_replaced_builds_a_whole_part_from_a_mapping():
 @given(st.sampled_from(sorted(VALUES)))
 def test_value_at_any_path_can_be_put_back(path):
     assert replaced(demo(), {path: value_at(demo(), path)}) == demo()
-    assert flatten(to_dict(demo()))[path] == VALUES[path]
+    assert flattened(to_dict(demo()))[path] == VALUES[path]
 
 
 def test_differences_turn_the_other_run_into_the_first():

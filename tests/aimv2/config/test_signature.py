@@ -7,13 +7,14 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import flatten, from_dict, to_dict
+from aimv2.config.serialization import from_dict, to_dict
 from aimv2.config.signature import ADDED, identity, initial_encoder, signature, untrained
 from aimv2.request.resolve import with_attention
 from tests.helpers.config import changed
 
-DEMO = flatten(to_dict(demo()))
+DEMO = flattened(to_dict(demo()))
 
 
 def test_the_demo_recipes_signature_is_pinned():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aimv2.config.run_config import LogConfig
+from aimv2.config.log_config import LogConfig
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.pictures import completed, drawn_predictions, unpatchify, unseen, with_contrast
 from aimv2.model.network import build

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from aimv2.base.files import read_json
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.run_config import LogConfig
+from aimv2.config.log_config import LogConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
+from aimv2.config.log_config import LogConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.config.run_config import LogConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined

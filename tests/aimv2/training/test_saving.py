@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.config.run_config import LogConfig
+from aimv2.config.log_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
 from aimv2.spec.objectives import objective

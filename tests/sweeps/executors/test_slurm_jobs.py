@@ -75,7 +75,7 @@ def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp
     [(1, 1, 9, 1), (3, 3, 9, 3), (3, 3, 2, 2), ("auto", 4, 9, 2), ("auto", 4, 1, 1)],
 )
 def test_num_processes_of_an_array_worker(tiny, tmp_path, runs_per_gpu, max_runs, num_runs, expected):
-    gpu = machine(gpu_memory=2.5 * largest_run([tiny], 10**12).memory.total / USABLE)
+    gpu = machine(gpu_memory=2.5 * largest_run([tiny], 10**12).needed / USABLE)
     worker = ArrayWorker(tmp_path, 0, replace(EXECUTOR, runs_per_gpu=runs_per_gpu, cpus_per_task=max_runs))
     assert worker.num_processes([tiny] * num_runs, gpu) == expected
 

@@ -1,0 +1,368 @@
+"""A program: what the ledger, sweeps and statistics know of a run. It has a name, values, an execution and a price.
+
+``RunConfig`` is the program of AIMv2. Those of other models are in plug-ins (docs/another-model.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.plugins import Registry
+from aimv2.config.log_config import LogConfig
+
+if TYPE_CHECKING:  # layers above the config
+    from aimv2.base.interrupt import Interrupts
+    from aimv2.run.other_model import Recorder
+    from aimv2.run.pricing.price import Clock, Price
+    from aimv2.runs.attempt import Attempt
+    from aimv2.runs.failure import Failure
+    from aimv2.spec.items import Items
+
+KIND = "program"  # the key of a stored config that names its program; AIMv2's has none
+VERSION = 2  # of names (aimv2/config/signature.py)
+Rows = Callable[[list[dict[str, Any]]], None]
+
+
+class Need(NamedTuple):
+    """The bytes of memory that a run takes, and those that it may use."""
+
+    needed: int
+    usable: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needed <= self.usable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A run of a model: a frozen dataclass whose fields say all that it computes.
+
+    A subclass in a plug-in has fields of its own and ``measure``. The rest has defaults, for a model that trains in one
+    process on the CPU. Whatever changes a result must be a field: runs with equal fields of an equal plug-in are one.
+
+    Attributes:
+        seed: of the run. Arms with the same seed are paired.
+        kind: the name under which it was added; empty for AIMv2.
+    """
+
+    seed: int = 0
+    kind: ClassVar[str] = ""
+
+    def measure(self, run: Recorder) -> Mapping[str, float | Items]:
+        """Train and evaluate the model, and return its final metrics.
+
+        Args:
+            run: takes rows of metrics on the way, and ends an interrupted run.
+
+        Returns:
+            by the names of the program's metrics: a number, or the parts of a ratio of sums over evaluation items.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no measure()")
+
+    # What names it.
+
+    @property
+    def name(self) -> str:
+        """The name of the run: a hash of its values, and of the plug-in that defines it."""
+        plugin = PROGRAMS.plugin_of(self.kind)
+        identity = self.to_dict() | {"plugin": "" if plugin is None else plugin.digest}
+        return f"v{VERSION}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+
+    @property
+    def label(self) -> str:
+        """What reports call the base run, and the end of the names of their folders."""
+        return self.kind
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The values that name the run, by path."""
+        return flattened(self.to_dict())
+
+    @property
+    def has_files(self) -> bool:
+        """True if it reads data in files, whose content is part of what it is."""
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as nested dicts of JSON values, with the program's kind."""
+        values: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return {KIND: self.kind} | values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the program with these values, as ``to_dict`` returns them.
+
+        Raises:
+            UsageError: an unknown key or an invalid value.
+        """
+        own = {key: value for key, value in values.items() if key != KIND}
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in own.keys() - set(names):
+            raise unknown("key", key, names)
+        try:
+            return TypeAdapter(cls).validate_python(own)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{where or cls.kind}: {first['msg'].removeprefix('Value error, ')}") from error
+
+    def with_seed(self, seed: int) -> Self:
+        """Return the same run with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    # What it takes.
+
+    @property
+    def num_samples(self) -> int:
+        """The training samples, by which progress is shown and long runs start first; 0 of an untrained model."""
+        return 1
+
+    @property
+    def threads(self) -> int:
+        """The CPU threads of each rank."""
+        return 1
+
+    @property
+    def ranks(self) -> int:
+        """The processes that do the run together."""
+        return 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        return self.ranks
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``, resolved before it is used."""
+        return "cpu"
+
+    @property
+    def precision(self) -> str:
+        return ""
+
+    @property
+    def loaders(self) -> int | None:
+        """The loader processes of each rank; None if they share the cores that a GPU's training leaves."""
+        return 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that the run takes."""
+        return 10**9
+
+    def need(self, available: int) -> Need:
+        """Return the memory that the run takes of so many bytes."""
+        return Need(self.memory_bytes, available)
+
+    @property
+    def train_flops(self) -> int:
+        """The training FLOPs, if they are known; else 0."""
+        return 0
+
+    @property
+    def weights_bytes(self) -> int:
+        """The bytes of files that the finished run keeps."""
+        return 0
+
+    def price(self, clock: Clock) -> Price:
+        """Return what the run costs.
+
+        Args:
+            clock: gives the time of a run by earlier ones, or None if it is not known.
+        """
+        price: Price = above("aimv2.run.pricing.price:price_of_program")(self, clock)
+        return price
+
+    @property
+    def cache_dir(self) -> Path:
+        """A folder for times of earlier runs, and for what runs share."""
+        return Path("cache")
+
+    @property
+    def log(self) -> LogConfig:
+        return LogConfig()
+
+    @property
+    def plan_note(self) -> str:
+        """What a plan says of such runs besides their price; empty if nothing."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """What displays call the run if it is of no study."""
+        return self.kind
+
+    def with_cache_dir(self, path: str) -> Self:
+        """Return the run with another cache folder, if that is one of its values."""
+        return self
+
+    # How it is done.
+
+    def resolved(self, available: Literal["cuda", "cpu"] | None = None) -> Self:
+        """Return the run with the values that it has on a machine, before it is named.
+
+        Args:
+            available: the device of the machine; None is this machine's.
+
+        Raises:
+            UsageError: it cannot be executed there.
+        """
+        return self
+
+    def check(self) -> None:
+        """Refuse values that cannot be executed.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+
+    @classmethod
+    def prepare(cls, runs: Iterable[Self]) -> None:
+        """Prepare what these runs share, such as data, before workers start."""
+
+    @classmethod
+    def check_data(cls, finished: Iterable[Self]) -> None:
+        """Raise a UsageError if the data that these finished runs have read are others now."""
+
+    @classmethod
+    def load(cls) -> None:
+        """Import what ``execute`` needs, so that a broken installation is no failure of a run."""
+        above("aimv2.run.other_model:execute")
+
+    def execute(
+        self,
+        attempt: Attempt,
+        on_rows: Rows = lambda rows: None,
+        interrupts: Interrupts | None = None,
+        *,
+        trained: Path | None = None,
+        gpus: Sequence[int] = (),
+    ) -> Failure | None:
+        """Do the attempt's run and publish its result, or record why it failed.
+
+        Args:
+            on_rows: called with each new rows of metrics.
+            trained: folder of a finished run whose weights are measured instead of trained again.
+            gpus: those of the ranks; empty without CUDA.
+
+        Returns:
+            None if the result is published, else the failure.
+
+        Raises:
+            KeyboardInterrupt: the run was interrupted and released.
+            LeaseLostError: another process has taken over the run.
+        """
+        failure: Failure | None = above("aimv2.run.other_model:execute")(self, attempt, on_rows, interrupts)
+        return failure
+
+    def follow(self, interrupts: Interrupts) -> None:
+        """Do the part of another rank than 0, until rank 0 ends; only programs of several ranks have it."""
+        raise NotImplementedError(f"{self.kind} has one rank")
+
+    def without_training(self) -> Self:
+        """Return a run that costs what the evaluation of given weights costs."""
+        return self
+
+    @property
+    def curve_steps(self) -> Sequence[int]:
+        """The steps after which a point of the held-out curve is measured; none if there is no curve."""
+        return ()
+
+    @property
+    def curve_samples(self) -> Sequence[int]:
+        """The training samples after these steps."""
+        return ()
+
+    def seconds_left(self, samples: int, samples_per_second: float) -> float:
+        """Return the seconds of training that are left after so many samples."""
+        return (self.num_samples - samples) / samples_per_second
+
+    # What studies compare, and reports say.
+
+    @property
+    def split(self) -> str:
+        """The name of the held-out data on which the final metrics are measured."""
+        return "test"
+
+    @property
+    def source_names(self) -> Sequence[str]:
+        """The names of the training data."""
+        return ()
+
+    def with_shuffled_targets(self) -> Self | None:
+        """Return the run with targets that belong to other inputs, which must be worse (the positive control).
+
+        Returns:
+            None if there is none; a study of such a program has ``controls=("null_control",)``.
+        """
+        return None
+
+    @classmethod
+    def credits(cls, runs: Iterable[Self]) -> Mapping[str, list[str]]:
+        """Return a line with the licence of each of the ``sources`` and labelled ``sets`` of these runs."""
+        return {"sources": [], "sets": []}
+
+    def untrained(self) -> Self | None:
+        """Return the run that measures the model before training, for programs that compare with it."""
+        return None
+
+    def initial(self) -> str:
+        """Return a hash of what the model is before training and of how it is measured, whatever the seed."""
+        return ""
+
+    def metric_names(self) -> Collection[str]:
+        """Return the names of all metrics that runs of the program can have."""
+        return PROGRAM_METRICS.get(self.kind, ())
+
+    def not_applicable(self) -> Mapping[str, str]:
+        """Return the metrics that this run cannot have, each with the reason."""
+        return {}
+
+    def flops_per_sample(self) -> float:
+        """Return the training FLOPs of a sample, to which studies at equal FLOPs match samples; 0 if unknown."""
+        return 0.0
+
+    def with_samples(self, samples: float) -> Self:
+        """Return the run with so many training samples, in whole batches."""
+        raise UsageError(f"sweep.equal=flops is not possible: runs of {self.kind} cannot be given other samples")
+
+
+Run = TypeVar("Run", bound=Program)
+PROGRAMS: Registry[type[Program]] = Registry("program", {})
+PROGRAM_METRICS: dict[str, tuple[str, ...]] = {}  # the names of a program's metrics
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def by_program(runs: Iterable[Program]) -> Mapping[type[Program], list[Program]]:
+    """Return runs by their programs."""
+    found = dict[type[Program], list[Program]]()
+    for run in runs:
+        found.setdefault(type(run), []).append(run)
+    return found
+
+
+def above(name: str) -> Callable[..., Any]:
+    """Return a function of a layer above the config, which is found by its name as objectives are."""
+    function: Callable[..., Any] = resolve_name(name)
+    return function

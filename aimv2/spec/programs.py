@@ -1,0 +1,53 @@
+"""Programs of plug-ins, and the definitions of their metrics. Nothing here imports torch."""
+
+import dataclasses
+from typing import TypeVar
+
+from aimv2.base.errors import UsageError, short
+from aimv2.config.program import PROGRAM_METRICS, PROGRAMS, Program
+from aimv2.spec.metrics import DEFINITIONS as OURS
+from aimv2.spec.metrics import OTHERS, Definition
+
+DEFINITIONS = OTHERS
+Kind = TypeVar("Kind", bound=type[Program])
+
+
+def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
+    """Add another model, whose runs have these metrics, and return it.
+
+    Raises:
+        UsageError: it is no frozen dataclass that inherits from Program, it has no metric, or a name is taken.
+    """
+    if not (isinstance(program, type) and issubclass(program, Program) and "measure" in vars(program)):
+        raise UsageError(f"program {name!r}: {short(program)} is no subclass of Program with a measure()")
+    if "__dataclass_params__" not in vars(program) or not program.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UsageError(f"program {name!r}: {program.__name__} is no frozen dataclass: @dataclass(frozen=True)")
+    if not metrics:
+        raise UsageError(f"program {name!r} has no metric; add Definition(NAME, UNIT, lower_is_better=…)")
+    for metric in metrics:
+        if metric.name in {one.name for one in OURS} or OTHERS.get(metric.name, metric) != metric:
+            raise UsageError(f"program {name!r}: the metric {metric.name!r} exists already, and is another one")
+    program.kind = name
+    PROGRAMS.add(name, program)
+    for metric in metrics:
+        if metric.name not in OTHERS:
+            OTHERS.add(metric.name, metric)
+    PROGRAM_METRICS[name] = tuple(metric.name for metric in metrics)
+    return program
+
+
+def check_values(base: Program) -> None:
+    """Refuse a base run whose values cannot be compared."""
+    try:
+        hash(base)
+    except TypeError as error:
+        lists = [field.name for field in dataclasses.fields(base) if not _is_hashable(getattr(base, field.name))]
+        raise UsageError(f"program {base.kind!r}: {', '.join(lists)} must be a tuple, not a list or dict") from error
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""Programs: what names a run of any model, and what is made of its values."""
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.base.errors import UsageError
+from aimv2.config.program import Need, Program, by_program, flattened
+from aimv2.config.recipes.scales import demo
+from aimv2.config.serialization import program_of
+from aimv2.config.signature import signature
+from tests.helpers.other_model import Mean
+
+MEANS = st.builds(
+    Mean,
+    seed=st.integers(0, 9),
+    numbers=st.integers(1, 99),
+    steps=st.integers(1, 9),
+    scale=st.tuples(st.floats(0, 9)),
+    shuffled=st.booleans(),
+)
+
+
+@given(MEANS, MEANS)
+def test_equal_values_are_one_run_and_others_another(one, other):
+    assert (one.name == other.name) == (one == other)
+    assert program_of(one.to_dict()) == one
+
+
+def test_every_field_is_part_of_the_name():
+    other = {"seed": 1, "numbers": 2, "steps": 2, "scale": (2.0,), "shuffled": True}
+    assert other.keys() == {field.name for field in fields(Mean)}
+    names = {replace(Mean(), **{key: value}).name for key, value in other.items()}
+    assert len(names | {Mean().name}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"program": "mean", "number": 1}, "unknown key 'number'. Did you mean 'numbers'?"),
+        ({"program": "mean", "numbers": "many"}, "numbers: "),
+        ({"program": "unheard"}, "runs of 'unheard' are of a plug-in; pass the file that adds it: plugins=[FILE.py]"),
+    ],
+)
+def test_values_that_are_none_of_a_program_are_refused(values, message):
+    with pytest.raises(UsageError) as caught:
+        program_of(values)
+    assert message in str(caught.value)
+
+
+def test_aimv2_is_a_program_whose_name_is_its_signature():
+    run = demo()
+    assert isinstance(run, Program)
+    assert run.name == signature(run)
+    assert program_of(run.to_dict()) == run
+    assert run.with_seed(3) == replace(run, seed=3)
+    assert run.without_training().num_samples == run.untrained().num_samples == 0
+    assert run.with_samples(1.4 * run.budget.batch_size).num_samples == run.budget.batch_size
+    assert run.curve_samples[-1] == run.num_samples
+
+
+def test_runs_are_grouped_by_program():
+    runs = [Mean(), demo(), Mean(seed=1)]
+    assert by_program(runs) == {Mean: [runs[0], runs[2]], type(runs[1]): [runs[1]]}
+
+
+def test_paths_join_the_names_of_nested_values():
+    assert flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_a_run_fits_if_it_needs_no_more_than_there_is():
+    assert Need(2, 2).fits
+    assert not Mean().need(10).fits
+
+
+def test_what_a_program_lacks_is_said():
+    with pytest.raises(UsageError, match="runs of mean cannot be given other samples"):
+        Mean().with_samples(3)
+    assert Mean().untrained() is None
+    assert replace(Mean(), shuffled=True) == Mean().with_shuffled_targets()
