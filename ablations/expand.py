@@ -38,7 +38,8 @@ def expand(
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
 
-    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share.
+    Each architecture among the arms has its own untrained encoder, which arms that differ in other things share. The
+    metrics of plug-ins that the study compares are measured on all of them.
 
     Args:
         base: the run that arms change.
@@ -50,6 +51,7 @@ def expand(
     names = list(study.arms) if arms is None else list(arms)
     chosen_seeds = list(study.seeds if seeds is None else seeds)
     _check_names(study, names, chosen_seeds)
+    base = base.with_metrics(study.deciding_metrics)
     baseline = _changed(study, study.baseline, base)
     changed = {name: _changed(study, name, base) for name in names}
     changed |= {name: _changed(study, name, baseline) for name in study.controls}
@@ -155,7 +157,7 @@ def _check_distinct(runs: Mapping[str, Program], why: str) -> None:
 def _changed(study: Study, name: str, run: Program) -> Program:
     try:
         changed: Program = study.arm(name).change(run)
-        return changed
+        return changed.with_plugins()
     except (ValidationError, UsageError) as error:
         cause = explain(error) if isinstance(error, ValidationError) else error
         raise UsageError(f"arm {name!r} cannot exist: {cause}") from error

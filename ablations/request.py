@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.checks import check_metrics
 from aimv2.ablations.design import Arm
 from aimv2.ablations.expand import Cell
@@ -24,8 +25,10 @@ from aimv2.ablations.overrides import overrides_from, study_overrides
 from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
+from aimv2.base.plugins import check_loaded, load_from_snapshots
 from aimv2.config.program import Program
 from aimv2.config.serialization import program_of
+from aimv2.runs.provenance import snapshots
 
 FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
@@ -67,6 +70,13 @@ class Request:
         """The baseline's run, of any seed."""
         return next(cell.config for cell in self.cells if cell.arm == self.study.baseline)
 
+    @property
+    def plugins(self) -> list[str]:
+        """The plug-ins (``name@digest``) that the study and its runs need."""
+        own = STUDIES.plugin_of(self.study.slug)
+        used = [one for cell in self.cells for one in cell.config.plugins.values()]
+        return list(dict.fromkeys([*([own.id] if own else []), *used]))
+
 
 def write_request(runs_dir: Path, request: Request) -> None:
     """Record a request as the newest of its study in this folder. The same request of the same user is one file."""
@@ -82,6 +92,8 @@ def write_request(runs_dir: Path, request: Request) -> None:
 def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
     """Return all requests of a study in this folder, the newest first; print to stderr which cannot be read.
 
+    Plug-ins that they need are loaded from the code snapshots of the folder, unless there are others of their names.
+
     Args:
         name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default, and ``search``
             for the confirmation of one.
@@ -96,7 +108,9 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     found, problem = list[Request](), None
     for path in sorted(paths, key=_time_of, reverse=True):
         try:
-            request = request_from_json(read_json(path), studies, str(path))
+            recorded = read_json(path)
+            load_from_snapshots(_plugins_of(recorded), snapshots(runs_dir))
+            request = request_from_json(recorded, studies, str(path))
             check_metrics(request.study, request.cells[0].config)
             found.append(request)
         except UsageError as error:  # of another version, perhaps, or of code with a metric that this one lacks
@@ -166,7 +180,7 @@ def _time_of(path: Path) -> float:
 def request_to_json(request: Request) -> dict[str, Any]:
     sweep = dataclasses.asdict(study_overrides(request.study))
     sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
-    return {
+    return ({"plugins": request.plugins} if request.plugins else {}) | {
         "arguments": request.arguments,
         "sweep": sweep,
         "adapted": {
@@ -193,8 +207,9 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
         name: where the values are from, for the message of an error.
 
     Raises:
-        UsageError: a value cannot be used, or the study is unknown.
+        UsageError: a value cannot be used, the study is unknown, or a plug-in that it needs is not loaded.
     """
+    check_loaded(_plugins_of(recorded), name, any_content=True)
     try:
         study = _as_adapted(known := studies[recorded["sweep"]["slug"]], recorded)
         is_adapted = bool(study.stand_ins) or not set(study.arms) <= set(known.arms)
@@ -215,6 +230,11 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
+
+
+def _plugins_of(recorded: Any) -> list[str]:
+    """Return the plug-ins that a record names."""
+    return [str(one) for one in recorded.get("plugins", [])] if isinstance(recorded, dict) else []
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:

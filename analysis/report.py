@@ -62,6 +62,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
                                one that is there has more seeds; write claims and index there again
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
+  plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error
 """
 FLAGS = ("--from-records", "--check")

@@ -95,7 +95,12 @@ def random_batch(config: RunConfig) -> Batch:
     token_BT = torch.randint(MIN_TOKEN, model.vocab_size, (B, model.max_text_tokens), generator=generator)
     prefix_len_B = torch.from_numpy(
         config.prefix.draw(
-            seed=0, epoch_B=np.zeros(B, int), sample_id_B=np.arange(B), step=0, num_patches=model.num_patches
+            seed=0,
+            epoch_B=np.zeros(B, int),
+            sample_id_B=np.arange(B),
+            step=0,
+            num_steps=1,
+            num_patches=model.num_patches,
         )
     )
     image = torch.randn(B, 3, model.image_px, model.image_px, generator=generator)

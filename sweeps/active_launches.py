@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object, replacing, user, write_json
+from aimv2.base.plugins import loaded
 from aimv2.runs import index
 from aimv2.runs.lease import Presence, is_held
 
@@ -70,6 +71,7 @@ class ActiveLaunch:
         owner: name of the user who launched it.
         host: where it was launched, whose clock told ``started``.
         jobs: its jobs on a scheduler; None if its workers are processes of a machine.
+        plugins: those of the launcher (``name@digest``).
     """
 
     folder: Path
@@ -79,6 +81,7 @@ class ActiveLaunch:
     host: str
     started: str
     jobs: Jobs | None
+    plugins: tuple[str, ...] = ()
 
     @cached_property
     def runs(self) -> frozenset[str]:
@@ -103,7 +106,9 @@ def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
     after = {name: found[name].attempt if name in found else 0 for name in runs}
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        write_json(partial / ABOUT, {"study": study, **origin, "runs": after})
+        plugins = [one.id for one in loaded()]
+        about = {"study": study, **origin, "runs": after} | ({"plugins": plugins} if plugins else {})
+        write_json(partial / ABOUT, about)
     return folder
 
 
@@ -196,7 +201,8 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
         about = read_object(folder / ABOUT)
         runs = about.pop("runs")
         after = runs if isinstance(runs, dict) else dict.fromkeys(runs, 0)  # older records have no numbers
-        return ActiveLaunch(folder, **about, after=after, jobs=jobs)
+        plugins = tuple(about.pop("plugins", ()))
+        return ActiveLaunch(folder, **about, after=after, jobs=jobs, plugins=plugins)
     except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None

@@ -10,15 +10,25 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from aimv2.base import plugins
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import digest_of
+from aimv2.base.plugins import FROZEN
 from aimv2.base.processes import imports_from
 from aimv2.config.arguments import key_values
 from aimv2.config.program import Program
 from aimv2.memory.machine import CORES
-from aimv2.runs.provenance import FROZEN, PACKAGE, code_digest, digest, git_commit, keep_changes
+from aimv2.runs.provenance import (
+    PACKAGE,
+    SNAPSHOTS,
+    code_digest,
+    digest,
+    git_commit,
+    keep_changes,
+    snapshots,
+)
 
-FOLDER = "code"
+FOLDER = SNAPSHOTS
 PARTIAL = ".snapshot-"  # beginning of the name of an unfinished snapshot
 NAME = re.compile(rf"({re.escape(PARTIAL)})?[0-9a-f]{{12}}")
 COMMITTED = "reports/published/sensitivity*/sensitivity.json"  # reports read these (analysis/judgement/sensitivity.py)
@@ -33,19 +43,25 @@ def worker_environment(run: Program, cores: int) -> dict[str, str]:
     return dict.fromkeys(libraries, str(run.threads)) | own
 
 
-@lru_cache  # one snapshot per launch, however often it starts workers
 def freeze(runs_dir: Path, package: Path = PACKAGE) -> Path:
     """Copy the package to ``runs_dir/code/<digest>`` and return that folder; keep what differs from the commit.
 
-    The committed findings of sensitivity studies are copied too, so that a report by the snapshot knows them.
+    The committed findings of sensitivity studies are copied too, so that a report by the snapshot knows them, and all
+    plug-ins of this process.
 
     The digest covers all files of the snapshot, with the commit. An existing snapshot is used again, and code that runs
     from a snapshot of this folder is that snapshot.
 
     Raises:
-        UsageError: a file of the existing snapshot was changed.
+        UsageError: a file of the existing snapshot was changed, or a plug-in was edited after it was loaded.
     """
-    package, code = package.resolve(), (runs_dir / FOLDER).resolve()
+    return snapshot(runs_dir.resolve(), package, tuple(one.id for one in plugins.loaded()))
+
+
+@lru_cache  # one snapshot per launch, however often it starts workers
+def snapshot(runs_dir: Path, package: Path, ids: tuple[str, ...]) -> Path:
+    """Return the snapshot as ``freeze`` makes it, of the plug-ins with these ids."""
+    package, code = package.resolve(), runs_dir / FOLDER
     frozen = package.parent if package.parents[1] == code else _copied(package, code)
     if digest_of(frozen) != frozen.name:
         raise UsageError(f"the code snapshot {frozen} was changed; delete it and launch again")
@@ -63,6 +79,7 @@ def _copied(package: Path, code: Path) -> Path:
             copy = partial / path.relative_to(package.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)  # with the umask's mode, so that others who share the folder can delete it
+        plugins.freeze(partial)
         # The digest of the copy, since the source may be edited at this moment.
         frozen = partial.with_name(digest_of(partial))
         try:
@@ -89,17 +106,22 @@ def become_code(arguments: Sequence[str]) -> None:
         arguments: those of ``launch.py``.
 
     Raises:
-        UsageError: ``runs_dir`` has no such snapshot.
+        UsageError: ``runs_dir`` has no such snapshot, or none of it with the plug-ins of this process.
     """
     words = [word for word in arguments if not word.startswith(CODE)]
     code = key_values([word for word in arguments if word.startswith(CODE)], ["code"]).get("code")
     if code in (None, digest()):
         return
     runs_dir = Path(next((word.partition("=")[2] for word in words if word.startswith("runs_dir=")), "runs"))
-    found = [path.parent.resolve() for path in runs_dir.glob(f"{FOLDER}/[!.]*/{FROZEN}")]
-    snapshots = {code_digest(path / "aimv2"): path for path in sorted(found, key=lambda path: path.stat().st_mtime)}
-    if code not in snapshots:
-        raise unknown("code", code, snapshots)
+    found = dict[str, list[Path]]()
+    for path in snapshots(runs_dir):
+        found.setdefault(code_digest(path / "aimv2"), []).append(path)
+    if code not in found:
+        raise unknown("code", code, found)
+    given = {one.id for one in plugins.loaded() if not one.module}
+    chosen = next((path for path in found[code] if given <= {one.id for one in plugins.frozen(path)}), None)
+    if chosen is None:
+        raise UsageError(f"{CODE}{code}: no snapshot of it has {', '.join(sorted(given))}; leave out plugins=")
     sys.stdout.flush()
     command = [sys.executable, "-m", "aimv2.sweeps.launch", *words]
-    os.execve(sys.executable, command, os.environ | imports_from(snapshots[code]))
+    os.execve(sys.executable, command, os.environ | imports_from(chosen))

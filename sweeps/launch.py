@@ -26,7 +26,7 @@ from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
 from aimv2.sweeps.active_launches import active_launches, new_logs
-from aimv2.sweeps.executors.registry import end_abandoned, executor_names, queue_of
+from aimv2.sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
@@ -70,6 +70,8 @@ sweeps:
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
   executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
+  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
+                               (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
   detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
   sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
@@ -100,12 +102,12 @@ def main(arguments: Sequence[str]) -> int:
         was interrupted. Of a search it is 1 too if it has fewer trials than requested, because too many failed, or no
         winner; a failed trial that another one has replaced does not count.
     """
-    if not arguments or HELP & set(arguments):
-        sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
-        print(USAGE.format(sweeps=sweeps, executors="|".join(executor_names())), end="")
-        return 0 if arguments else 2
 
     def launch_by_code(words: Sequence[str]) -> int:
+        if not words or HELP & set(words):
+            sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
+            print(USAGE.format(sweeps=sweeps, executors="|".join(EXECUTORS)), end="")
+            return 0 if words else 2
         become_code(arguments)  # with code=, unless that is this code: it does not return
         return launch([word for word in words if not word.startswith(CODE)])
 
@@ -226,7 +228,8 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
 def relaunch(request: Request, typed: Mapping[str, str]) -> list[str]:
     """Return the arguments of a request with the values that were typed for ``manage.py retry`` or ``extend``."""
     new = {EXTENDED.get(key, key): value for key, value in typed.items()}
-    kept = [word for word in request.arguments if word.partition("=")[0] not in {*new, *OF_ONE_LAUNCH}]
+    left_out = {*new, *OF_ONE_LAUNCH, "plugins"}  # plug-ins are those of this process
+    kept = [word for word in request.arguments if word.partition("=")[0] not in left_out]
     if "executor" in new:  # another executor does not have the keys of the old one
         kept = [word for word in kept if not word.startswith(("executor=", "executor."))]
     return kept + [f"{key}={value}" for key, value in new.items()]

@@ -61,6 +61,7 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
                                and other people's files stay. dry_run=true only lists
 
   yes=true                     (cancel, prune) do not ask for confirmation
+  plugins=[FILE.py,FOLDER]     code of your own that the runs folder does not know, or has in another version
   runs_dir=runs                the runs folder
   debug=true                   show the traceback of an error
 

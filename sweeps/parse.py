@@ -16,6 +16,7 @@ from aimv2.ablations.expand import Cell, expand
 from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study, confirmation
+from aimv2.base import plugins
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
@@ -27,7 +28,7 @@ from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import Clock, Limit
 from aimv2.spec.programs import check_values
 from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.executors.registry import chosen_executor, executor_of, executor_values
+from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.config import NONE, search_config, search_values
 from aimv2.sweeps.search.space import Search
@@ -116,6 +117,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         request, search = _searched(request, base, overrides, values, reports_dir)
     if options.sensitivity:
         sensitivity, note = _sensitivity(request, typed, base, reports_dir)
+    request = replace(request, arguments=(*_plugin_words(request, words), *request.arguments))
     requests = (request,) if sensitivity is None else (sensitivity, request)
     cells = [cell for one in requests for cell in one.cells]
     return LaunchRequest(
@@ -132,6 +134,13 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
     )
 
 
+def _plugin_words(request: Request, words: Sequence[str]) -> list[str]:
+    """Return the argument that names the plug-ins of a request in files, for its record; none if it needs none."""
+    needed = [*request.plugins, *([one.id] if (one := EXECUTORS.plugin_of(chosen_executor(words))) else [])]
+    names = dict.fromkeys(one.name for one in plugins.loaded() if one.id in needed and not one.module)
+    return [f"plugins=[{','.join(names)}]"] if names else []
+
+
 def _by_key(words: Sequence[str]) -> dict[str, str]:
     """Return the words by their keys; refuse those that Hydra would report worse."""
     typed = {word.partition("=")[0]: word for word in words}
@@ -145,7 +154,9 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
         if key.startswith("search.") and "search" not in typed:
             raise UsageError(f"{key} is a key of a search; type search=optuna too")
         if key.startswith(PYTHON_KEYS):
-            raise UsageError(f"{key} is not set on a command line but in Python, in ablations/studies/{slug}.py")
+            owner = STUDIES.plugin_of(slug)
+            file = f"ablations/studies/{slug}.py" if owner is None else owner.name
+            raise UsageError(f"{key} is not set on a command line but in Python, in {file}")
         if key in CONFUSED_KEYS:
             raise UsageError(f"cannot use {word!r} in a sweep: {CONFUSED_KEYS[key]}")
     return typed

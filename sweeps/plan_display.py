@@ -225,5 +225,6 @@ def _change(study: Study, arm: str, config: Program, baseline: Program) -> str:
     if is_untrained(arm):
         return study.label(arm)
     changed = differences(config.with_seed(baseline.seed), baseline)
+    changed.pop("plugins", None)
     values = " ".join(f"{path}={value}" for path, value in changed.items() if value is not None)
     return values if 0 < len(changed) <= MAX_SHOWN_VALUES else study.label(arm)

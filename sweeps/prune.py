@@ -15,11 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aimv2.base.plugins import FROZEN
 from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT, CHECKPOINT_PARTIAL, unfinished
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, Watch, attempt_folder, latest_attempt
-from aimv2.runs.provenance import FROZEN, JOINT, code_digest, recorded_code
+from aimv2.runs.provenance import JOINT, code_digest, recorded_code
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps import active_launches, freeze
 from aimv2.sweeps.executors.registry import abandoned

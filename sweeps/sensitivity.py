@@ -12,7 +12,8 @@ from aimv2.config.signature import is_name
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
-FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_")  # starts of paths that cannot be typed
+# Starts of paths that cannot be typed.
+FILLED_IN = ("data.fingerprint", "start.fingerprint", "start.teacher_", "plugins.")
 
 
 def arguments_of(request: Request, words: Mapping[str, str], base: Program) -> list[str]:

@@ -10,6 +10,7 @@ import cloudpickle
 from rich.console import Console
 
 from aimv2.ablations.expand import Cell
+from aimv2.base.plugins import ready
 from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.index import Entry
@@ -201,5 +202,6 @@ def write_work(launch_dir: Path, work: Work) -> None:
 
 
 def read_work(launch_dir: Path) -> Work:
+    ready()  # pickles of a search name modules of plug-ins
     work: Work = cloudpickle.loads((launch_dir / FILE).read_bytes())
     return work

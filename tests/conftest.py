@@ -1,5 +1,6 @@
 """Fixtures for all tests: a run of two steps, on real pairs that are rendered once per test session."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from aimv2.base.plugins import using
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.log_config import LogConfig
@@ -43,6 +45,21 @@ def cache_dir(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp().parent / "aimv2-cache"
     folder.mkdir(exist_ok=True)
     return str(folder)
+
+
+@pytest.fixture
+def plugged(tmp_path):
+    """Return a function that writes a plug-in, loads it for the length of the test, and returns its path."""
+    with contextlib.ExitStack() as loaded:
+
+        def load(text, name="mine.py"):
+            path = tmp_path / "plugins" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            loaded.enter_context(using([path]))
+            return path
+
+        yield load
 
 
 @pytest.fixture(scope="session")

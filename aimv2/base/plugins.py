@@ -1,24 +1,37 @@
 """Plug-ins: Python files, and modules of installed packages, that add to what exists by a name.
 
 A plug-in is a module that adds to registries when it is imported. Ours are built in, so that a code snapshot needs no
-installation to find them.
+installation to find them. A process finds plug-ins when it first looks for a name that is not built in: those of
+installed packages, and those that a command was given (``using``), which the processes that it starts inherit. Code
+that runs from a snapshot (sweeps/freeze.py) finds those of the snapshot and no others.
 """
 
 import hashlib
 import importlib
 import importlib.util
+import json
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Generic, TypeVar
+from pkgutil import resolve_name
+from typing import Any, Generic, TypeVar, cast
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.base.files import digest_of
+from aimv2.base.files import digest_of, read_json, write_json
 
 GROUP = "aimv2.plugins"  # of entry points, each the name of a module
+VARIABLE = "AIMV2_PLUGINS"  # of the environment: a JSON list of the paths that a command was given
+PACKAGE = Path(__file__).parents[1]
+FROZEN = "frozen.json"  # beside the packages of a code snapshot
+FOLDER = "plugins"  # of a code snapshot
+LISTED = "plugins.json"  # in that folder
+AT = "@"  # between name and digest
 Item = TypeVar("Item")
 
 
@@ -27,19 +40,28 @@ class Plugin:
     """A module that adds to registries.
 
     Attributes:
-        name: in messages: the name of its file or folder.
-        path: of the file, or of the folder with its ``__init__.py``.
+        name: of its file or folder.
+        path: of the file, or of the folder with its ``__init__.py``; of an installed package, all of it.
         digest: of the content of its files, 12 hex digits.
+        module: of an installed package, which is imported by this name; empty for a file or folder.
     """
 
     name: str
     path: Path
     digest: str
-    module: ModuleType = field(compare=False, repr=False)
+    module: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name and digest, as configs and records have them."""
+        return f"{self.name}{AT}{self.digest}"
 
 
-_loaded: dict[Path, Plugin] = {}
+_registries: list["Registry[Any]"] = []
+_loaded: list[Plugin] = []
 _loading: list[Plugin] = []  # the one whose module is imported at this moment
+_state = {"is_ready": False}  # True once this process has those that it was started with
+_lock = threading.RLock()
 
 
 class Registry(Mapping[str, Item], Generic[Item]):
@@ -47,46 +69,76 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
     Args:
         kind: in errors, such as ``metric``.
-        built_in: ours.
+        built_in: ours; text is ``module:name`` of one that is imported when it is first read.
+        check: refuses an item of a plug-in, given its name.
+
+    Attributes:
+        built_in: the names of ours.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, Item]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, Item | str] | None = None,
+        check: Callable[[str, Item], object] = lambda name, item: None,
+    ) -> None:
         self.kind = kind
-        self._items = dict(built_in)
+        self.built_in = frozenset(built_in or ())
+        self._items: dict[str, Item | str] = dict(built_in or {})
         self._plugins: dict[str, Plugin] = {}
+        self._check = check
+        _registries.append(self)
 
     def __getitem__(self, name: str) -> Item:
-        return self._items[name]
+        if name not in self._items:
+            ready()
+        item = self._items[name]
+        if isinstance(item, str):
+            item = cast(Item, resolve_name(item))
+            self._items[name] = item
+        return item
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._items:
+            ready()
+        return name in self._items
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
+        ready()
+        return iter(list(self._items))
 
     def __len__(self) -> int:
+        ready()
         return len(self._items)
 
     def get_known(self, name: str) -> Item:
         """Return the item of this name; an unknown name is a UsageError."""
-        if name not in self._items:
-            raise unknown(self.kind, name, self._items)
-        return self._items[name]
+        if name not in self:
+            raise unknown(self.kind, name, self)
+        return self[name]
 
     def add(self, name: str, item: Item) -> Item:
         """Add an item, when a plug-in is imported, and return it.
 
         Raises:
-            UsageError: the name is taken.
+            UsageError: the name is taken, or the item is refused.
         """
         if name in self._items:
             owner = self._plugins.get(name)
-            raise UsageError(f"the {self.kind} {name!r} exists already, {f'in {owner.name}' if owner else 'built in'}")
+            raise UsageError(f"the {self.kind} {name!r} exists already, {f'in {owner.path}' if owner else 'built in'}")
+        self._check(name, item)
         self._items[name] = item
         if _loading:
             self._plugins[name] = _loading[-1]
         return item
 
     def plugin_of(self, name: str) -> Plugin | None:
-        """Return the plug-in that added the item of this name; None if it is ours."""
-        return self._plugins.get(name)
+        """Return the plug-in that added the item of this name; None if it is ours, or unknown."""
+        return self._plugins.get(name) if name in self else None
+
+    def _forget(self, plugin: Plugin) -> None:
+        for name in [name for name, owner in self._plugins.items() if owner == plugin]:
+            del self._items[name], self._plugins[name]
 
 
 def load(path: Path) -> Plugin:
@@ -98,20 +150,21 @@ def load(path: Path) -> Plugin:
     Raises:
         UsageError: it does not exist, or its import fails.
     """
-    path = path.resolve()
-    if path not in _loaded:
-        file = path / "__init__.py" if path.is_dir() else path
-        if not file.is_file() or file.suffix != ".py":
-            raise UsageError(f"plug-in {path}: it is no Python file, and no folder with an __init__.py")
-        digest = _digest(path)
-        name = f"aimv2_plugin_{digest}_{path.stem}"
+    path = path.expanduser().resolve()
+    file = path / "__init__.py" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".py":
+        raise UsageError(f"plug-in {path}: it is no Python file, and no folder with an __init__.py")
+
+    def execute(plugin: Plugin) -> None:
+        name = f"aimv2_plugin_{plugin.digest}_{path.stem}"  # the same in a snapshot, for pickles
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None, f"{file} is a Python file"
         assert spec.loader is not None, f"{file} is a Python file"
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses look their module up
-        _execute(Plugin(path.name, path, digest, module), spec.loader.exec_module)
-    return _loaded[path]
+        spec.loader.exec_module(module)
+
+    return _load(Plugin(path.name, path, _digest(path)), execute)
 
 
 def load_installed() -> list[Plugin]:
@@ -120,34 +173,217 @@ def load_installed() -> list[Plugin]:
     Raises:
         UsageError: an import fails.
     """
-    return [_load_module(entry) for entry in entry_points(group=GROUP)]
+    return [_load_installed(entry) for entry in entry_points(group=GROUP)]
 
 
-def _load_module(entry: EntryPoint) -> Plugin:
+def ready() -> None:
+    """Load the plug-ins that this process was started with, once: those of the code snapshot that it runs from, or of
+    installed packages and of the command that started it.
+
+    Raises:
+        UsageError: one cannot be loaded.
+    """
+    with _lock:
+        if _state["is_ready"]:
+            return
+        _state["is_ready"] = True  # before, since plug-ins read registries
+        try:
+            if (PACKAGE.parent / FROZEN).exists():
+                for copy in frozen(PACKAGE.parent):
+                    _load_copy(copy)
+            else:
+                load_installed()
+                for path in json.loads(os.environ.get(VARIABLE, "[]")):
+                    load(Path(path))
+        except BaseException:
+            _state["is_ready"] = False
+            raise
+
+
+@contextmanager
+def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
+    """Have these plug-ins within the context, here and in processes that are started there, besides installed ones.
+
+    What is loaded within the context is unloaded when it ends.
+
+    Raises:
+        UsageError: one cannot be loaded.
+    """
+    before, environment = list(_loaded), os.environ.get(VARIABLE)
     try:
-        spec = importlib.util.find_spec(entry.module)
-    except ImportError as error:
-        raise UsageError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+        if paths:
+            ready()
+        given = [load(path) for path in paths]
+        inherited = [*json.loads(environment or "[]"), *(str(plugin.path) for plugin in given)]
+        if given:
+            os.environ[VARIABLE] = json.dumps(list(dict.fromkeys(inherited)))
+        yield given
+    finally:
+        for plugin in [plugin for plugin in _loaded if plugin not in before]:
+            _unload(plugin)
+        if environment is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = environment
+
+
+def loaded() -> list[Plugin]:
+    """Return all plug-ins that this process has."""
+    ready()
+    return list(_loaded)
+
+
+def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) -> None:
+    """Refuse what needs a plug-in that this process lacks, or has with other content.
+
+    Args:
+        ids: as ``Plugin.id``.
+        user: what needs them, at the beginning of the sentence.
+        any_content: a plug-in of the same name will do.
+
+    Raises:
+        UsageError: naming the plug-in.
+    """
+    known = {plugin.name: plugin for plugin in loaded()}
+    for one in ids:
+        name, _, digest = one.rpartition(AT)
+        if name not in known:
+            raise UsageError(f"{user} needs the plug-in {name} ({digest}); type plugins=[PATH/{name}]")
+        if known[name].digest != digest and not any_content:
+            raise UsageError(
+                f"{user} needs the plug-in {name} with the content {digest}, and {known[name].path} has"
+                f" {known[name].digest}: it was edited"
+            )
+
+
+def freeze(folder: Path) -> None:
+    """Copy all plug-ins of this process into the folder of a code snapshot; none leaves it as it is.
+
+    Raises:
+        UsageError: one was edited after it was loaded.
+    """
+    about = list[dict[str, str]]()
+    for plugin in loaded():
+        copy = folder / FOLDER / plugin.digest / plugin.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if plugin.path.is_dir():
+            for path in _files(plugin.path):
+                (copy / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(plugin.path / path, copy / path)
+        else:
+            shutil.copyfile(plugin.path, copy)
+        if _digest(copy) != plugin.digest:
+            raise UsageError(f"plug-in {plugin.path} was edited while the launch was planned; launch again")
+        about.append({"name": plugin.name, "digest": plugin.digest, "module": plugin.module})
+    if about:
+        write_json(folder / FOLDER / LISTED, about)
+
+
+def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
+    """Load plug-ins from code snapshots, unless this process has one of the same name; those that no snapshot has are
+    left out.
+
+    Args:
+        ids: as ``Plugin.id``; of those with one name the first one that is found counts.
+        snapshots: folders that may be snapshots; the first one that has a plug-in counts.
+
+    Raises:
+        UsageError: one cannot be loaded, or a snapshot was edited.
+    """
+    known, found = {plugin.name for plugin in loaded()}, dict[str, Plugin]()
+    wanted = [one for one in ids if one.rpartition(AT)[0] not in known]
+    for snapshot in snapshots if wanted else ():
+        found = {plugin.id: plugin for plugin in frozen(snapshot)} | found
+    for one in wanted:
+        if one in found and found[one].name not in known:
+            known.add(_load_copy(found[one]).name)
+
+
+def frozen(snapshot: Path) -> list[Plugin]:
+    """Return the plug-ins of a code snapshot."""
+    folder = snapshot / FOLDER
+    if not (folder / LISTED).exists():
+        return []
+    return [
+        Plugin(about["name"], folder / about["digest"] / about["name"], about["digest"], about["module"])
+        for about in read_json(folder / LISTED)
+    ]
+
+
+def _load_copy(copy: Plugin) -> Plugin:
+    """Load a plug-in of a snapshot."""
+    if not copy.path.exists() or _digest(copy.path) != copy.digest:
+        raise UsageError(f"plug-in {copy.path} was changed in the snapshot; delete the snapshot and launch again")
+    return _load_package(copy) if copy.module else load(copy.path)
+
+
+def _load_installed(entry: EntryPoint) -> Plugin:
+    package = entry.module.partition(".")[0]
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise UsageError(f"plug-in {entry.name}: there is no module {entry.module}")
+        raise UsageError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: there is no module {package}")
     file = Path(spec.origin).resolve()
     path = file.parent if file.name == "__init__.py" else file
-    if path not in _loaded:
-        plugin = Plugin(path.name, path, _digest(path), importlib.util.module_from_spec(spec))
-        _execute(plugin, lambda module: importlib.import_module(entry.module))
-    return _loaded[path]
+    return _load(
+        Plugin(path.name, path, _digest(path), entry.module), lambda plugin: importlib.import_module(plugin.module)
+    )
+
+
+def _load_package(frozen: Plugin) -> Plugin:
+    """Import a package from a snapshot, whatever is installed."""
+
+    def execute(plugin: Plugin) -> None:
+        sys.path.insert(0, str(plugin.path.parent))
+        importlib.invalidate_caches()
+        try:
+            importlib.import_module(plugin.module)
+        finally:
+            sys.path.remove(str(plugin.path.parent))
+
+    return _load(frozen, execute)
+
+
+def _load(plugin: Plugin, execute: Callable[[Plugin], object]) -> Plugin:
+    """Import a plug-in, unless one of the same name and content is loaded, and return the one that is."""
+    with _lock:
+        for other in _loaded:
+            if (other.id, other.module) == (plugin.id, plugin.module):
+                return other
+        writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing beside an author's file
+        _loading.append(plugin)
+        try:
+            execute(plugin)
+            if _digest(plugin.path) != plugin.digest:
+                raise UsageError("it was edited at this moment")
+        except (Exception, SystemExit) as error:  # of another author's code
+            _unload(plugin)
+            kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+            raise UsageError(f"plug-in {plugin.path} cannot be loaded: {kind}{error}") from error
+        finally:
+            _loading.pop()
+            sys.dont_write_bytecode = writes
+        _loaded.append(plugin)
+        return plugin
+
+
+def _unload(plugin: Plugin) -> None:
+    for registry in _registries:
+        registry._forget(plugin)
+    if plugin in _loaded:
+        _loaded.remove(plugin)
+    ours = plugin.module.partition(".")[0] or f"aimv2_plugin_{plugin.digest}_{plugin.path.stem}"
+    for name in [name for name in sys.modules if name == ours or name.startswith(f"{ours}.")]:
+        del sys.modules[name]
 
 
 def _digest(path: Path) -> str:
     return digest_of(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def _execute(plugin: Plugin, execute: Callable[[ModuleType], object]) -> None:
-    _loading.append(plugin)
-    try:
-        execute(plugin.module)
-    except Exception as error:  # of another author's code
-        raise UsageError(f"plug-in {plugin.path} cannot be loaded: {type(error).__name__}: {error}") from error
-    finally:
-        _loading.pop()
-    _loaded[plugin.path] = plugin
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder that count, relative to it, as ``digest_of`` counts them."""
+    return [
+        path.relative_to(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]

@@ -6,11 +6,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
+from aimv2.base import plugins
 from aimv2.base.errors import RunFailedError, UsageError, given_twice, unknown
 from aimv2.config.serialization import explain
 
@@ -70,13 +72,17 @@ def script_of(main: Callable[[Sequence[str]], int]) -> int:
 def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
     """Run a command; print errors that the user can fix as one sentence, and return the exit status.
 
-    With ``debug=true``, which is removed from the arguments, the traceback is printed too.
+    Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
+    too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
     """
-    debugs = [argument for argument in arguments if argument.startswith("debug=")]
+    common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False
     try:
-        debug = checked("debug", bool, key_values(debugs, ["debug"]).get("debug", False))
-        return command([argument for argument in arguments if argument not in debugs])
+        values = key_values(common, ["debug", "plugins"])
+        debug = checked("debug", bool, values.get("debug", False))
+        paths = [Path(text) for text in values.get("plugins", "").strip("[]").split(",") if text]
+        with plugins.using(paths):
+            return command([argument for argument in arguments if argument not in common])
     except KeyboardInterrupt:
         Console().print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
         return 130

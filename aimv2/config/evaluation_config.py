@@ -85,6 +85,7 @@ class EvaluationConfig:
         reader: measures what a fresh decoder reads from the frozen encoder.
         knn_neighbours: k, or all training images of a task that has fewer.
         num_examples: held-out images whose captions are saved for the report.
+        metrics: names of metrics of plug-ins that are measured besides; a study adds those that it compares.
         sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
         set_images: images of each of these sets that are used, at most, so that a run stays cheap.
     """
@@ -101,5 +102,6 @@ class EvaluationConfig:
     reader: ReaderConfig = ReaderConfig()
     knn_neighbours: int = Field(default=10, gt=0, le=1000)  # the digits have 1,078 training images
     num_examples: int = Field(default=12, ge=0)
+    metrics: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     set_images: int = Field(default=5000, gt=3)

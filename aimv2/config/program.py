@@ -80,6 +80,12 @@ class Program:
         return f"v{VERSION}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
 
     @property
+    def plugins(self) -> Mapping[str, str]:
+        """The plug-ins (``name@digest``) of what the run uses."""
+        plugin = PROGRAMS.plugin_of(self.kind)
+        return {} if plugin is None else {KIND: plugin.id}
+
+    @property
     def label(self) -> str:
         """What reports call the base run, and the end of the names of their folders."""
         return self.kind
@@ -290,6 +296,14 @@ class Program:
 
     # What studies compare, and reports say.
 
+    def with_plugins(self) -> Self:
+        """Return the run with the plug-ins of its values, after these have changed."""
+        return self
+
+    def with_metrics(self, names: Iterable[str]) -> Self:
+        """Return the run with more metrics of plug-ins, those that a study decides by."""
+        return self
+
     @property
     def split(self) -> str:
         """The name of the held-out data on which the final metrics are measured."""
@@ -339,7 +353,7 @@ class Program:
 
 
 Run = TypeVar("Run", bound=Program)
-PROGRAMS: Registry[type[Program]] = Registry("program", {})
+PROGRAMS: Registry[type[Program]] = Registry("program")
 PROGRAM_METRICS: dict[str, tuple[str, ...]] = {}  # the names of a program's metrics
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
@@ -14,7 +14,7 @@ from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
 from aimv2.config.native import NativeConfig
-from aimv2.config.prefix import PrefixDistribution
+from aimv2.config.prefix import Frozen, PrefixDistribution
 from aimv2.config.program import Need, Program, Rows, above
 
 if TYPE_CHECKING:  # layers above the config
@@ -192,6 +192,8 @@ class RunConfig(Program):
             CUDA, if the machine has the compiler that this needs.
         attention_kernel: how training computes the encoder's prefix attention: ``sdpa``, or ``flex``, FlexAttention,
             which leaves out blocks of hidden pairs. It needs compiled blocks and cannot train on the CPU.
+        plugins: the plug-in (``name@digest``) of each value that is one's, by the value's path, so that an edited
+            plug-in names other runs; ``aimv2.spec.used`` fills it in.
     """
 
     scale: str
@@ -220,6 +222,7 @@ class RunConfig(Program):
     activation_checkpointing: Literal["auto"] | bool = "auto"
     compile: Literal["auto"] | bool = "auto"
     attention_kernel: Literal["sdpa", "flex"] = "sdpa"
+    plugins: Annotated[Mapping[str, str], AfterValidator(Frozen)] = Frozen()
 
     def __post_init__(self) -> None:
         for name, parts in (("ranks", self.ranks), ("data.canonical_nodes", self.data.canonical_nodes)):
@@ -394,6 +397,15 @@ class RunConfig(Program):
     def source_names(self) -> Sequence[str]:
         return [source_name(source) for source in self.data.sources]
 
+    def with_plugins(self) -> "RunConfig":
+        run: RunConfig = above("aimv2.spec.used:with_plugins")(self)
+        return run
+
+    def with_metrics(self, names: Iterable[str]) -> "RunConfig":
+        of_plugins = above("aimv2.spec.plugin_metrics:METRICS.__contains__")
+        measured = dict.fromkeys([*self.evaluation.metrics, *filter(of_plugins, names)])
+        return replace(self, evaluation=replace(self.evaluation, metrics=tuple(measured)))
+
     def with_shuffled_targets(self) -> "RunConfig":
         """Shuffle the captions, or the pixels if the objective reads no captions."""
         from aimv2.config.paths import replaced  # which imports this module
@@ -417,8 +429,8 @@ class RunConfig(Program):
         return initial_encoder(self)
 
     def metric_names(self) -> Collection[str]:
-        names: Collection[str] = above("aimv2.spec.metrics:metric_names")(self)
-        return names
+        of_plugins = above("aimv2.spec.plugin_metrics:METRICS.__iter__")
+        return [*above("aimv2.spec.metrics:metric_names")(self), *of_plugins()]
 
     def not_applicable(self) -> Mapping[str, str]:
         goal = above("aimv2.spec.objectives:objective")(self.objective.name)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from aimv2.base.plugins import AT
 from aimv2.config.data_config import DataConfig, source_name
 from aimv2.config.evaluation_config import EvaluationConfig, ReaderConfig
 from aimv2.config.model_config import FFN_MULTIPLE
@@ -55,23 +56,27 @@ ADDED: dict[str, Any] = {
     "start.fingerprint": "",
     "start.teacher_fingerprint": "",
     "start.teacher_encoder": None,
+    "evaluation.metrics": [],
     "evaluation.sets": [],
     "evaluation.set_images": EvaluationConfig().set_images,
     **{f"evaluation.reader.{key}": value for key, value in asdict(ReaderConfig()).items()},
 }
 # Parts of the network and values that the encoder, before training, and what is measured of it do not depend on.
-NOT_OF_INITIAL_ENCODER = ("model.decoder.", "model.text_tower.", "objective.", "seed")
+NOT_OF_INITIAL_ENCODER = ("model.decoder.", "model.text_tower.", "objective.", "plugins.objective.", "seed")
+LAW = "prefix.law"
+PLUGINS = "plugins."  # paths of plug-ins (``RunConfig.plugins``)
 DESCRIBED = ("data.sources", "evaluation.sets")  # paths of descriptions
 
 
 def identity(config: RunConfig, added: Mapping[str, Any] = ADDED) -> dict[str, Any]:
     """Return the hashed fields by path: all but those in NOT_IDENTITY and those with their value in ``added``.
 
-    Descriptions count by their names, wherever they are.
+    Descriptions count by their names, wherever they are, and plug-ins by their content, whatever their names.
     """
     values = flattened(to_dict(config))
     for key in DESCRIBED:
         values[key] = [source_name(path) for path in values[key]]
+    values |= {key: id.rpartition(AT)[2] for key, id in values.items() if key.startswith(PLUGINS)}
     return {
         key: value
         for key, value in values.items()
@@ -117,6 +122,7 @@ def untrained(config: RunConfig) -> RunConfig:
             "optimizer": {},
             "evaluation.curve_pairs": evaluation.curve_pairs,
             "evaluation.curve_points": evaluation.curve_points,
+            "plugins": {path: one for path, one in config.plugins.items() if path != LAW},
             "ranks": 1,
         },
     )

@@ -5,6 +5,8 @@ from functools import partial
 from importlib import import_module
 from types import ModuleType
 
+import torch
+
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described
 from aimv2.data.prepare import Data
@@ -15,9 +17,11 @@ from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
 from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
 from aimv2.evaluation.probes import measure as probes
+from aimv2.evaluation.trained import TrainedModel
 from aimv2.model.network import Network
 from aimv2.spec.metrics import MEASURED_BY, Metric, not_applicable, reports_of, unit_of
 from aimv2.spec.objectives import Objective
+from aimv2.spec.plugin_metrics import METRICS
 from aimv2.training.world import ALONE, World
 
 
@@ -54,10 +58,13 @@ def evaluate(
         measured |= part([report], partial(_report, _module(report), model, encoded, prepared))
     sets = described().labelled_sets(config) if config.evaluation.sets else []
     measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
+    trained = TrainedModel(model, config, prepared.held_out, encoded)
+    for name in config.evaluation.metrics:
+        measured |= part([f"metric_{name}"], partial(_metric, name, trained))
     metrics = {
-        name: Metric(items.value, unit_of(name), how, warning, items)
-        for name, (items, how, warning) in measured.items()
-        if len(items.item_N)  # else the data has no such word or choice
+        name: Metric(one.value, unit_of(name), one.how, one.warning, one.items if one.number is None else None)
+        for name, one in measured.items()
+        if len(one.items.item_N) or one.number is not None  # else the data has no such word or choice
     }
     return metrics | not_applicable(goal, config)
 
@@ -71,6 +78,15 @@ def _report(
 ) -> list[dict[str, Measured]]:
     """Measure a report, which is one part."""
     return [finite(module.measure(model, encoded, prepared))]
+
+
+def _metric(name: str, model: TrainedModel, names: Sequence[str]) -> list[dict[str, Measured]]:
+    """Measure a metric of a plug-in, which is one part."""
+    plugin = METRICS.plugin_of(name)
+    how = f"{len(model.items):,} held-out pairs, by {'' if plugin is None else plugin.id}"
+    model.network.eval()
+    with torch.no_grad():
+        return [{name: Measured.of(METRICS[name].value_of(model), how)}]
 
 
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:

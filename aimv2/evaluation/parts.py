@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -19,11 +20,27 @@ from aimv2.training.world import ALONE, World
 
 
 class Measured(NamedTuple):
-    """A metric's items, how it was measured, and what makes it doubtful."""
+    """A metric's items, how it was measured, and what makes it doubtful.
+
+    Attributes:
+        number: the value of a metric that is no ratio of sums over items; None of any other, whose items have it.
+    """
 
     items: Items
     how: str
     warning: str = ""
+    number: float | None = None
+
+    @property
+    def value(self) -> float:
+        return self.items.value if self.number is None else self.number
+
+    @classmethod
+    def of(cls, found: Items | float, how: str) -> "Measured":
+        """Return a metric of a plug-in."""
+        if isinstance(found, Items):
+            return cls(found, how)
+        return cls(Items.of(np.empty(0), np.empty(0)), how, number=found)
 
 
 Measure = Callable[[Sequence[str]], list[dict[str, Measured]]]  # from the names of parts
@@ -32,9 +49,9 @@ MeasureParts = Callable[[Sequence[str], Measure], dict[str, Measured]]
 
 def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
     """Return what was measured, and fail the run if a value is not finite."""
-    for name, (items, _, _) in measured.items():
-        if len(items.item_N) and not math.isfinite(items.value):
-            raise RunFailedError("not finite", f"{name} is {items.value} after training")
+    for name, one in measured.items():
+        if len(one.items.item_N) and not math.isfinite(one.value):
+            raise RunFailedError("not finite", f"{name} is {one.value} after training")
     return measured
 
 
@@ -132,7 +149,7 @@ class Parts:
             for metric, measured in found.items()
             for field, values in measured.items._asdict().items()
         }
-        texts = {metric: (measured.how, measured.warning) for metric, measured in found.items()}
+        texts = {metric: measured[1:] for metric, measured in found.items()}
         self._attempt.sync_rows()
         path.parent.mkdir(exist_ok=True)
         write_described(tensors, path, {**self._origin, **times, "metrics": texts})

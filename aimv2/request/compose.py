@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aimv2.base.errors import UsageError, given_twice, unknown
+from aimv2.config.paths import PARAMETERS
 from aimv2.config.program import flattened
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
@@ -29,20 +30,25 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict, to_dict
 from aimv2.spec.objectives import REGISTRY, objective
 from aimv2.spec.optimizers import optimizer_spec
+from aimv2.spec.plugin_metrics import METRICS
 from aimv2.start.origin import continued, read_origin, with_sizes
 
-RUN_VALUES = f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
-  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
-  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
-  recipe=NAME                  post-training that starts there ({", ".join(RECIPES)})
-  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
-"""  # for the usage of commands
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
 Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
+
+
+def run_values() -> str:
+    """Return the lines on the values of a run, for the usage of commands."""
+    return f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
+  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
+  recipe=NAME                  post-training that starts there ({", ".join(RECIPES)})
+  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
+  plugins=[FILE.py,FOLDER]     code of your own, such as a prefix-length distribution (docs/extend.md)"""
 
 
 def compose(
@@ -92,10 +98,11 @@ def compose(
     for text, key, value in parsed:
         if key in defaults:
             continue
-        if key not in known:
+        if key not in known and not key.startswith(PARAMETERS):  # of a plug-in; run_config checks them
             raise _not_a_value(text, key, value, known)
         try:
-            OmegaConf.update(config, key, value)  # as Hydra, which would compose everything once more
+            # As Hydra, which would compose everything once more.
+            OmegaConf.update(config, key, value, force_add=key.startswith(PARAMETERS))
         except OmegaConfBaseException as error:
             raise UsageError(f"cannot use {text!r}: {str(error).splitlines()[0]}") from error
     return _plain(config)
@@ -133,6 +140,9 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
     check_mixture(values["mixture"], values["data"]["sources"])
     config = from_dict({key: values[key] for key in RUN_KEYS if key in values})
     objective(config.objective.name)  # refuses an unknown one
+    config.prefix.all_parameters()
+    for name in config.evaluation.metrics:
+        METRICS.get_known(name)
     optimizer_spec(config.optimizer.name)
     return config
 

@@ -14,11 +14,12 @@ from aimv2.data.described import described, descriptions_of
 from aimv2.data.sources.version import version
 from aimv2.spec.metrics import set_names
 from aimv2.spec.objectives import objective
+from aimv2.spec.used import with_plugins
 from aimv2.start.origin import with_start
 
 
 def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
-    """Replace each ``auto`` by its value for the machine, data and objective, and fill in the fingerprints.
+    """Replace each ``auto`` by its value for the machine, data and objective, and fill in fingerprints and plug-ins.
 
     The name of a resolved config therefore covers everything that the run computes.
 
@@ -67,7 +68,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         "precision": precision,
         "data.fingerprint": data_fingerprint(config),
     }
-    return replaced(config, values)
+    return with_plugins(replaced(config, values))
 
 
 def _check_augment(config: RunConfig) -> None:

@@ -24,7 +24,7 @@ from aimv2.config.signature import signature, untrained
 from aimv2.data.described import check_finished, shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
-from aimv2.request.compose import RUN_VALUES, compose, run_config
+from aimv2.request.compose import compose, run_config, run_values
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import MAX_CPU_FLOPS, Limit, Price, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.pricing.recorded import remember
@@ -63,7 +63,7 @@ def train_command(overrides: Sequence[str]) -> int:
     A run without samples has no counterpart.
     """
     if HELP & set(overrides):
-        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, RUN_VALUES.rstrip()), end="")
+        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, run_values()), end="")
         return 0
     words, limits = split_limits(overrides)
     values = compose(words, defaults={}, values=defaults_of(TrainOptions))

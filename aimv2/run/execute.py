@@ -17,6 +17,7 @@ from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.described import described
 from aimv2.data.prepare import Data, prepare
@@ -40,6 +41,7 @@ from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
 from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import objective
+from aimv2.spec.used import check_plugins
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
 from aimv2.training.device import compiles, hold_half_, set_float32_products
@@ -182,6 +184,7 @@ def _evaluate_on_all(
 
 
 def _prepare_process(config: RunConfig) -> None:
+    check_plugins(config, signature(config))
     torch.set_num_threads(config.threads)
     set_float32_products(config)
     if config.device == "cpu":

@@ -54,6 +54,7 @@ def manifest(
         "tokenizer": data.tokenizer.fingerprint,
         "parameters": parameters_by_part(config),
         "start": content_of_start(config),
+        "plugins": dict(config.plugins),
         "setup": {
             **asdict(setup),
             "num_workers": loading_of(config, setup).num_workers,

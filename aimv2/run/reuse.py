@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
-from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
@@ -24,6 +23,7 @@ from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import last_row
 
 WEIGHTS = "weights.safetensors"
+OF_METRICS = "evaluation.metrics."  # paths of metrics in ``RunConfig.plugins``
 CURVE = ("split", "curve_pairs", "curve_points")  # values of the evaluation that change what training records
 ORIGIN = ("host", "hardware", "threads", "code", "commit", "python", "versions")  # of a manifest
 
@@ -86,7 +86,7 @@ def check_training(config: RunConfig, run: RunFolder) -> None:
         RunFailedError: with the cause ``data``.
     """
     stored = from_dict(read_json(run.path / "config.json"))
-    if run.name not in map(signature, _evaluated(config, stored.evaluation)):
+    if run.name not in map(signature, _evaluated(config, stored)):
         raise RunFailedError("data", f"run {run.name} differs from {signature(config)} in more than its evaluation")
     if not run.file(WEIGHTS).is_file():
         raise RunFailedError("data", f"the weights of run {run.name} are gone ({run.file(WEIGHTS)}); launch again")
@@ -117,12 +117,14 @@ def _training(run: RunFolder) -> Training | None:
         return None
 
 
-def _evaluated(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[RunConfig]:
-    """Yield the run with another evaluation, unless it would train or be recorded otherwise."""
-    own = config.evaluation
+def _evaluated(config: RunConfig, other: RunConfig) -> Iterator[RunConfig]:
+    """Yield the run with the evaluation of another one, unless it would train or be recorded otherwise."""
+    own, evaluation = config.evaluation, other.evaluation
+    metrics = {path: one for path, one in other.plugins.items() if path.startswith(OF_METRICS)}
     if config.budget.samples and any(getattr(own, name) != getattr(evaluation, name) for name in CURVE):
         return
-    changed = replace(config, evaluation=evaluation)
+    plugins = {path: one for path, one in config.plugins.items() if not path.startswith(OF_METRICS)}
+    changed = replace(config, evaluation=evaluation, plugins={**plugins, **metrics})
     if own.sets != evaluation.sets:
         try:
             changed = replace(changed, data=replace(config.data, fingerprint=data_fingerprint(changed)))
@@ -131,8 +133,8 @@ def _evaluated(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[RunC
     yield changed
 
 
-def _evaluations(runs_dir: Path, names: set[str]) -> list[EvaluationConfig]:
-    """Return the evaluations that these runs have, each once."""
+def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
+    """Return a run of each evaluation that these runs have."""
 
     def read(name: str) -> dict[str, Any]:
         try:
@@ -142,11 +144,13 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[EvaluationConfig]:
             return {}
 
     with ThreadPoolExecutor() as pool:  # which wait for files, on a shared file system the longest
-        one_of_each = {repr(values.get("evaluation")): values for values in pool.map(read, sorted(names))}
-    found = list[EvaluationConfig]()
+        one_of_each = {
+            repr((values.get("evaluation"), values.get("plugins"))): values for values in pool.map(read, sorted(names))
+        }
+    found = list[RunConfig]()
     for values in one_of_each.values():
         try:
-            found.append(from_dict(values).evaluation)
+            found.append(from_dict(values))
         except UsageError:  # of another version
             continue
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json, write_bytes
+from aimv2.base.plugins import FROZEN  # in a code snapshot, next to the packages: the commit of the snapshot
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")  # folders of a checkout; all but the first are linked into it
@@ -25,7 +26,7 @@ NO_NUMBERS = (
     "run/replay.py",
     "data/sources/credits.py",
 )
-FROZEN = "frozen.json"  # in a code snapshot (sweeps/freeze.py), next to the packages: the commit of the snapshot
+SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py)
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 
 
@@ -89,6 +90,12 @@ def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> str:
     if not path.exists():
         write_bytes(path, content)
     return name
+
+
+def snapshots(runs_dir: Path) -> list[Path]:
+    """Return the code snapshots of a runs folder, that which was used last first."""
+    found = [path.parent.resolve() for path in runs_dir.glob(f"{SNAPSHOTS}/[!.]*/{FROZEN}")]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def code_of_lost_checkpoint(run: Path) -> str:

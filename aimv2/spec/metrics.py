@@ -14,6 +14,7 @@ from aimv2.data.sources.questions import ANSWERED
 from aimv2.data.sources.scene import SCENE_CLASSES
 from aimv2.spec.items import Items
 from aimv2.spec.objectives import Objective, Report
+from aimv2.spec.plugin_metrics import METRICS
 
 RECALL_AT = (1, 5)
 CHOICE_KINDS = ("objects", "inks", "relations", "counts")
@@ -106,7 +107,7 @@ MEASURED_BY = {
     "reader": "aimv2.evaluation.reports.reader",
 }
 DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
-OTHERS: Registry[Definition] = Registry("metric", {})  # of other models than AIMv2 (aimv2/spec/programs.py)
+OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/spec/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
     "<fraction>": (r"[\d.e-]+", lambda config: (f"{fraction:g}" for fraction in config.evaluation.prefix_fractions)),
@@ -168,7 +169,8 @@ def is_reported(metric: str, goal: Objective) -> bool:
 
 def metric_names(config: RunConfig) -> list[str]:
     """Return the names of all final metrics, whatever the run's objective and data."""
-    return [metric for definition in FINAL for metric in _members(definition, config)]
+    own = [metric for definition in FINAL for metric in _members(definition, config)]
+    return [*own, *config.evaluation.metrics]
 
 
 def pixel_losses(config: RunConfig) -> dict[str, float]:
@@ -232,16 +234,29 @@ def _brings_questions(source: str) -> bool:
     return is_described(source) and described().has_questions(source)
 
 
+def is_ours(metric: str) -> bool:
+    """True if the metric is built in, or is one of a family that is."""
+    return _built_in(metric) is not None
+
+
 def _definition(metric: str) -> Definition:
+    if (definition := _built_in(metric)) is not None:
+        return definition
+    if metric in METRICS:
+        return Definition(metric, METRICS[metric].unit, METRICS[metric].lower_is_better)
     if metric in OTHERS:
         return OTHERS[metric]
+    raise unknown("metric", metric, [*(definition.name for definition in DEFINITIONS), *METRICS, *OTHERS])
+
+
+def _built_in(metric: str) -> Definition | None:
     for definition in DEFINITIONS:
         pattern = definition.name
         for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, f"({values})")
         if re.fullmatch(pattern, metric):
             return definition
-    raise unknown("metric", metric, [*(definition.name for definition in DEFINITIONS), *OTHERS])
+    return None
 
 
 def _members(definition: Definition, config: RunConfig) -> list[str]:

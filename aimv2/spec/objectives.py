@@ -9,7 +9,8 @@ from operator import attrgetter
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, short
+from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.cost.parts import Part
@@ -26,7 +27,8 @@ class Objective:
     """An objective: the network that it trains, its requirements and its reports.
 
     Attributes:
-        implementation: ``module:class`` of its network and losses (``aimv2.objectives.base.Implementation``).
+        implementation: its network and losses (``aimv2.objectives.base.Implementation``), as ``module:class``, or as a
+            function that returns the class, so that nothing else imports torch.
         attention: the encoder's attention in training, unless the config sets it.
         reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
             without any there is none.
@@ -40,7 +42,7 @@ class Objective:
             the padding.
     """
 
-    implementation: str
+    implementation: str | Callable[[], type[Implementation[Any]]]
     attention: Literal["prefix", "bidirectional"]
     reports: tuple[Report, ...]
     reads: tuple[str, ...]
@@ -52,6 +54,8 @@ class Objective:
 
     def load(self) -> type[Implementation[Any]]:
         """Import the objective's network and losses, and with them torch."""
+        if not isinstance(self.implementation, str):
+            return self.implementation()
         implementation: type[Implementation[Any]] = resolve_name(self.implementation)
         return implementation
 
@@ -76,6 +80,7 @@ class Objective:
                 f"prefix.law={config.prefix.law!r} has no effect with attention={attention!r} in the encoder and no"
                 " pixel loss, where nothing reads prefix lengths; remove the prefix overrides"
             )
+        config.prefix.check(config.model.num_patches)
         self.check_teacher(config)
         if not self.reads_captions:
             _only(config, "data.captions", "own", ", which reads no captions")
@@ -133,7 +138,7 @@ def _patches_to_predict(config: RunConfig) -> None:
     _only(config, "prefix.full_attention", 0, ", where full attention leaves no patch to predict")
 
 
-REGISTRY: dict[str, Objective] = {
+BUILT_IN: dict[str, Objective] = {
     "aimv2": Objective(
         implementation="aimv2.objectives.aimv2:AIMv2",
         attention="prefix",
@@ -194,11 +199,26 @@ REGISTRY: dict[str, Objective] = {
         has_teacher=True,
     ),
 }
-PRE_TRAINING = tuple(name for name, goal in REGISTRY.items() if not goal.has_teacher)  # objectives without a teacher
+PRE_TRAINING = tuple(name for name, goal in BUILT_IN.items() if not goal.has_teacher)  # objectives without a teacher
+
+
+def _check(name: str, item: Objective) -> None:
+    if not isinstance(item, Objective):
+        raise UsageError(f"{short(item)} is no Objective")
+
+
+REGISTRY: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)
+
+
+def add_objective(name: str, item: Objective) -> Objective:
+    """Add an objective of a plug-in, and return it.
+
+    Raises:
+        UsageError: the name is taken, or it is no objective.
+    """
+    return REGISTRY.add(name, item)
 
 
 def objective(name: str) -> Objective:
     """Return the objective of this name; an unknown name is a UsageError."""
-    if name not in REGISTRY:
-        raise unknown("objective.name", name, REGISTRY)
-    return REGISTRY[name]
+    return REGISTRY.get_known(name)

@@ -64,7 +64,16 @@ class PluginMetric:
         return RunFailedError("bug", f"metric {self.name} returned {short(found)}, which is neither a number nor Items")
 
 
-METRICS: Registry[PluginMetric] = Registry("metric", {})
+def _check_name(name: str, metric: PluginMetric) -> None:
+    from aimv2.spec.metrics import is_ours  # here, since that module reads this one
+
+    if is_ours(name):
+        raise UsageError(f"the metric {name!r} exists already, built in")
+    if not name.isidentifier():
+        raise UsageError(f"a metric is called {name!r}; use letters, digits and underscores")
+
+
+METRICS: Registry[PluginMetric] = Registry("metric", check=_check_name)
 
 
 def metric(unit: str, *, lower_is_better: bool) -> Callable[[Function], Function]:

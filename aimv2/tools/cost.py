@@ -23,7 +23,7 @@ from aimv2.cost.parts import Part, forward_flops, train_flops
 from aimv2.memory.loading import FLOAT32, choose_loading, host_bytes
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import USABLE, Choice, choose
-from aimv2.request.compose import RUN_VALUES, compose, run_config
+from aimv2.request.compose import compose, run_config, run_values
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.start.origin import with_start
@@ -133,7 +133,7 @@ def cost_command(arguments: Sequence[str]) -> int:
             "Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the"
             " memory of its ranks, without training it."
         )
-        print(usage("python -m aimv2 cost [key=value ...]", summary, PlanOptions, RUN_VALUES.rstrip()), end="")
+        print(usage("python -m aimv2 cost [key=value ...]", summary, PlanOptions, run_values()), end="")
         return 0
     own = [text for text in arguments if text.partition("=")[0] in defaults_of(PlanOptions)]
     options = read_options(PlanOptions, own)

@@ -48,7 +48,8 @@ NOT_MEASURED = "the sensitivity was not measured on this base run"
 HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster
 MAX_SEEDS = 999
 # Of a run's identity, what changes single numbers but not what a metric can see.
-NOT_BASE = frozenset({"seed", "threads", "ranks"})
+NOT_BASE = frozenset({"seed", "threads", "ranks", "evaluation.metrics"})
+OF_METRICS = "plugins.evaluation.metrics."
 FINGERPRINT = "data.fingerprint"  # of packages, whose versions change little; of files, it says which data they are
 
 
@@ -187,7 +188,9 @@ def holds_for(ladder: Ladder, config: Program) -> bool:
 def differences(ladder: Ladder, config: Program) -> list[str]:
     """Return the paths at which the base of the findings differs from this run."""
     base = base_of(config)
-    return [path for path in {**base, **ladder.base} if ladder.base.get(path) != base.get(path)]
+    different = [path for path in {**base, **ladder.base} if ladder.base.get(path) != base.get(path)]
+    # That one of them has a further metric of a plug-in changes no other metric.
+    return [path for path in different if not path.startswith(OF_METRICS) or {path} <= base.keys() & ladder.base.keys()]
 
 
 def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:

@@ -74,7 +74,12 @@ def _drawn(run: TrainedRun) -> np.ndarray:
     addresses = zip(epoch_N.reshape(-1, size), run.train.sample_ids(row_N).reshape(-1, size), strict=True)
     lengths = [
         config.prefix.draw(
-            seed=config.seed, epoch_B=epoch_B, sample_id_B=id_B, step=step, num_patches=config.model.num_patches
+            seed=config.seed,
+            epoch_B=epoch_B,
+            sample_id_B=id_B,
+            step=step,
+            num_steps=config.budget.num_steps,
+            num_patches=config.model.num_patches,
         )
         for step, (epoch_B, id_B) in enumerate(addresses)
     ]

@@ -27,7 +27,7 @@ class Executor(ABC):
     """A place where the workers of a launch run.
 
     An executor is a frozen dataclass, each field of which is a key of the command line with its default
-    (``executor.<field>``). Its name is that of its entry point in the group ``aimv2.executors``.
+    (``executor.<field>``). A plug-in adds one by its name (``executor`` in ``aimv2/sweeps/executors/registry.py``).
 
     Where the launcher waits for the workers, an executor has ``num_workers`` and ``starting``. Where they outlive it,
     as jobs of a scheduler, it has ``launch`` in the place of ``starting``, which records the jobs, and ``queue``,

@@ -2,28 +2,50 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, short
+from aimv2.base.plugins import Registry, load_from_snapshots
 from aimv2.config.arguments import checked
-from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end
+from aimv2.runs.provenance import snapshots
+from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end, runs_dir_of
 from aimv2.sweeps.executors.base import Executor
 
-GROUP = "aimv2.executors"  # of entry points; ours need none, so that a snapshot of the code finds them
-BUILT_IN = {
-    "debug": EntryPoint("debug", "aimv2.sweeps.executors.local:DebugExecutor", GROUP),
-    "local": EntryPoint("local", "aimv2.sweeps.executors.local:LocalExecutor", GROUP),
-    "slurm": EntryPoint("slurm", "aimv2.sweeps.executors.slurm:SlurmExecutor", GROUP),
-    "ray": EntryPoint("ray", "aimv2.sweeps.executors.ray:RayExecutor", GROUP),
-}
+
+def _check(name: str, kind: type[Executor]) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, Executor) and dataclasses.is_dataclass(kind)):
+        raise UsageError(f"{short(kind)} is no dataclass that inherits from Executor")
+    if kind.starting is Executor.starting and kind.launch is Executor.launch:
+        raise UsageError(f"{kind.__name__} has neither starting() nor launch()")
+    if missing := [field.name for field in dataclasses.fields(kind) if not _has_default(field)]:
+        raise UsageError(f"{kind.__name__} has fields without a default: {', '.join(missing)}")
 
 
-def executor_names() -> list[str]:
-    """Return the names that ``executor=`` takes; nothing is imported."""
-    return [*BUILT_IN, *sorted({one.name for one in entry_points(group=GROUP)} - set(BUILT_IN))]
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+EXECUTORS: Registry[type[Executor]] = Registry(
+    "executor",
+    {
+        "debug": "aimv2.sweeps.executors.local:DebugExecutor",
+        "local": "aimv2.sweeps.executors.local:LocalExecutor",
+        "slurm": "aimv2.sweeps.executors.slurm:SlurmExecutor",
+        "ray": "aimv2.sweeps.executors.ray:RayExecutor",
+    },
+    _check,
+)
+
+
+def executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
+    """Add the class below as an executor, ``executor=name``; its fields are keys.
+
+    Raises:
+        UsageError: the name is taken, or the class is no executor.
+    """
+    return lambda kind: EXECUTORS.add(name, kind)
 
 
 def chosen_executor(words: Sequence[str]) -> str:
@@ -37,12 +59,9 @@ def executor_values(name: str) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: it cannot be loaded.
     """
-    values = {one: dict[str, Any]() for one in executor_names()}
+    values = {one: dict[str, Any]() for one in EXECUTORS}
     if name in values:
-        try:
-            default: Any = executor_class(name)()  # a dataclass, as executor_class has checked
-        except TypeError as error:
-            raise UsageError(f"executor={name} has a field without a default: {error}") from error
+        default: Any = executor_class(name)()  # a dataclass
         values[name] = dataclasses.asdict(default)
     return values
 
@@ -63,27 +82,27 @@ def executor_class(name: str) -> type[Executor]:
     Raises:
         UsageError: there is none of this name, or it cannot be loaded.
     """
-    entry = BUILT_IN.get(name) or next(iter(entry_points(group=GROUP, name=name)), None)
-    if entry is None:
-        raise unknown("executor", name, executor_names())
     try:
-        loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, Executor) and dataclasses.is_dataclass(loaded)):
-            raise TypeError("it is no dataclass that inherits from aimv2.sweeps.executors.base.Executor")
-        if loaded.starting is Executor.starting and loaded.launch is Executor.launch:
-            raise TypeError("it has neither starting() nor launch()")
-    except Exception as error:  # of another package's code
-        package = f" of {entry.dist.name}" if entry.dist else ""
-        is_missing = name == "ray" and isinstance(error, ImportError)
-        hint = "; run: pip install 'aimv2-ablations[ray]'" if is_missing else ""
-        raise UsageError(f"executor={name} ({entry.value}{package}) cannot be loaded: {error}{hint}") from error
-    return loaded
+        return EXECUTORS.get_known(name)
+    except ImportError as error:
+        hint = "; run: pip install 'aimv2-ablations[ray]'" if name == "ray" else ""
+        raise UsageError(f"executor={name} cannot be loaded: {error}{hint}") from error
+
+
+def _class_of(launch: ActiveLaunch) -> type[Executor] | None:
+    """Return the executor that submitted a launch's jobs, which may be of a plug-in in its snapshot; None if it has no
+    jobs."""
+    if launch.jobs is None:
+        return None
+    load_from_snapshots(launch.plugins, snapshots(runs_dir_of(launch.folder)))
+    return executor_class(launch.jobs.executor)
 
 
 def queue_of(launch: ActiveLaunch) -> list[Queued] | None:
     """Return a launch's jobs in the queue; None if its scheduler does not answer here, or if it has no jobs."""
     with contextlib.suppress(Exception):  # of another package's code or its scheduler, or it is not installed here
-        return None if launch.jobs is None else executor_class(launch.jobs.executor).queue(launch)
+        kind = _class_of(launch)
+        return None if kind is None else kind.queue(launch)
     return None
 
 
@@ -92,7 +111,8 @@ def withdraw(launch: ActiveLaunch) -> str:
     if launch.jobs is None:
         return ""
     try:
-        return executor_class(launch.jobs.executor).withdraw(launch)
+        kind = _class_of(launch)
+        return "" if kind is None else kind.withdraw(launch)
     except Exception as error:  # as in queue_of
         return f"{launch.jobs.described}: {error}"
 
@@ -104,7 +124,8 @@ def abandoned(runs_dir: Path) -> list[Path]:
 
 def _is_abandoned(launch: ActiveLaunch) -> bool:
     with contextlib.suppress(Exception):  # as in queue_of
-        return launch.jobs is not None and executor_class(launch.jobs.executor).abandoned(launch)
+        kind = _class_of(launch)
+        return kind is not None and kind.abandoned(launch)
     return False
 
 

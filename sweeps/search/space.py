@@ -182,7 +182,7 @@ class Search:
             baseline = self.study.arms[self.study.baseline].change(self.base)
             matching: RunConfig = matched(changed, baseline, self.study.equal)
             seed = self.config.seed if seed is None else seed
-            run = replaced(matching.with_seed(seed), {"evaluation.split": SPLIT})
+            run = replaced(matching.with_seed(seed), {"evaluation.split": SPLIT}).with_plugins()
             run.check()
         except (ValidationError, UsageError) as error:
             cause = explain(error) if isinstance(error, ValidationError) else error
@@ -219,7 +219,7 @@ class Search:
         """The point of the study's baseline; None if the space does not have it."""
         run = self.study.arms[self.study.baseline].change(self.base)
         if self.points is not None:
-            wanted = replaced(run.with_seed(self.config.seed), {"evaluation.split": SPLIT}).name
+            wanted = replaced(run.with_seed(self.config.seed), {"evaluation.split": SPLIT}).with_plugins().name
             return self.points.get(wanted)
         ranges = {name: factor for name, factor in self.study.design.space.items() if isinstance(factor, Range)}
         point = {name: value_at(run, name) for name in ranges}

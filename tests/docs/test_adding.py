@@ -60,7 +60,7 @@ def only(*parts):
     return words
 
 
-@pytest.mark.parametrize("key", ["sweep=loss_weight", "prefix.law=log_uniform", "data.sources="])
+@pytest.mark.parametrize("key", ["sweep=loss_weight", "data.sources="])
 def test_command_works_on_the_changed_source(entered, key):
     assert "training FLOPs" in entered(only(key))
 
@@ -72,13 +72,6 @@ def test_new_study_is_planned_as_it_is_written(entered):
         assert text in plan
 
 
-def test_new_prefix_lengths_have_probabilities(entered):
-    printed = entered(only("pmf(16)"))
-    probabilities = [float(value) for value in re.findall(r"\d\.\d*", printed)]
-    total = sum(1 / length for length in range(1, 16))
-    assert probabilities == pytest.approx([*(1 / length / total for length in range(1, 16)), 0], abs=6e-4)
-
-
 def test_new_source_has_thousands_of_named_pictures(entered):
     count, name = entered(only("SOURCES")).split(maxsplit=1)
     assert int(count) > 3000
@@ -86,5 +79,5 @@ def test_new_source_has_thousands_of_named_pictures(entered):
 
 
 def test_every_command_of_the_page_is_tested():
-    tested = ("sweep=loss_weight", "sweep=flip", "pmf(16)", "prefix.law=log_uniform", "SOURCES", "data.sources=")
+    tested = ("sweep=loss_weight", "sweep=flip", "SOURCES", "data.sources=")
     assert all(any(part in shlex.join(words) for part in tested) for words in commands(PAGE))

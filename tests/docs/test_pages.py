@@ -52,7 +52,7 @@ def test_page_starts_with_a_command(page):
     before_first_section = page.read_text().split("\n## ")[0]
     language, block = FENCE.search(before_first_section).groups()
     assert language in SHELL
-    assert block.split()[0] in PROGRAMS
+    assert block.split()[0] in (*PROGRAMS, "aimv2")
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "adding.md"], ids=lambda page: str(page.relative_to(ROOT)))

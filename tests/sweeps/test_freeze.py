@@ -14,7 +14,7 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json
 from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, git_commit, uncommitted
-from aimv2.sweeps.freeze import freeze
+from aimv2.sweeps.freeze import freeze, snapshot
 from tests.helpers.marks import exhaustive
 from tests.helpers.sweeps import SMALL, small_sweep
 
@@ -33,7 +33,7 @@ def source(tmp_path):
 
 def frozen(runs_dir, source):
     """Make a snapshot as a new launch does."""
-    for function in (freeze, git_commit, uncommitted):
+    for function in (snapshot, git_commit, uncommitted):
         function.cache_clear()
     return freeze(runs_dir, source / "aimv2")
 

@@ -78,7 +78,12 @@ class TrainBatches:
         num_patches = area if grid_B2 is None else grid_B2.prod(dim=1).numpy()
 
         prefix_len_B = config.prefix.draw(
-            seed=config.seed, epoch_B=epoch_B, sample_id_B=sample_id_B, step=step, num_patches=num_patches
+            seed=config.seed,
+            epoch_B=epoch_B,
+            sample_id_B=sample_id_B,
+            step=step,
+            num_steps=len(self),
+            num_patches=num_patches,
         )
         token_BT = self.tokenizer.encode(samples.captions, config.model.max_text_tokens)
         supervised_BT = self.tokenizer.supervised(token_BT, supervise_eos=config.objective.supervise_eos)

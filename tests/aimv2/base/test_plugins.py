@@ -1,56 +1,120 @@
-"""Plug-ins are imported once, add to registries under names of their own, and fail in one sentence."""
+"""Plug-ins are imported once, add to registries under names of their own, are frozen, and fail in one sentence."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError
-from aimv2.base.plugins import Registry, load
+from aimv2.base.files import read_json, write_json
+from aimv2.base.plugins import Registry, check_loaded, load, load_from_snapshots, using
+from tests.helpers.plugins import install
 
-COLOURS = Registry("colour", {"red": 1})
+
+def _small(name, item):
+    if item > 9:
+        raise UsageError(f"colour {name}: {item} is more than 9")
+
+
+COLOURS = Registry("colour", {"red": 1}, _small)
+LAZY = Registry("word", {"path": "os:sep", "line": "os:linesep", "nothing": "os:nothing"})
+
+
+@pytest.fixture(autouse=True)
+def context():
+    """Unload what a test has loaded."""
+    with using([]):
+        yield
 
 
 def written(path, text):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"from {__name__} import COLOURS\n{text}\n")
     return path
 
 
 @pytest.mark.parametrize("layout", ["mine.py", "mine/__init__.py"])
 def test_a_plugin_is_imported_once_and_known_by_what_it_adds(tmp_path, layout):
-    name = f"green {layout}"
-    file = written(tmp_path / layout, f"assert COLOURS.add({name!r}, 2) == 2")
+    file = written(tmp_path / layout, "assert COLOURS.add('green', 2) == 2")
     path = file.parent if layout.startswith("mine/") else file
     plugin = load(path)
     assert load(path) is plugin
-    assert COLOURS[name] == COLOURS.get_known(name) == 2
-    assert COLOURS.plugin_of(name) == plugin
+    assert COLOURS["green"] == COLOURS.get_known("green") == 2
+    assert list(COLOURS) == ["red", "green"]
+    assert len(COLOURS) == 2
+    assert COLOURS.plugin_of("green") == plugin
     assert COLOURS.plugin_of("red") is None
-    assert re.fullmatch("[0-9a-f]{12}", plugin.digest)
+    assert plugin in plugins.loaded()
+    assert re.fullmatch(r"mine(\.py)?@[0-9a-f]{12}", plugin.id)
+    assert [path.name for path in tmp_path.rglob("*.pyc")] == [], "nothing is written beside it"
 
 
-def test_equal_content_has_one_digest(tmp_path):
-    one, other, edited = (
-        written(tmp_path / f"{name}.py", text) for name, text in zip("abc", ("", "", "1"), strict=True)
-    )
-    assert load(one).digest == load(other).digest != load(edited).digest
+def test_a_copy_with_equal_content_is_the_same_plugin_and_an_edited_one_is_another(tmp_path):
+    one, copy = (written(tmp_path / folder / "a.py", "COLOURS.add('green', 2)") for folder in ("one", "two"))
+    plugin = load(one)
+    assert load(copy) is plugin
+    written(copy, "COLOURS.add('blue', 2)")
+    assert load(copy).digest != plugin.digest
+
+
+def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
+    path = written(tmp_path / "a.py", "COLOURS.add('green', 2)")
+    code = f"import {__name__} as tests; print(tests.COLOURS['green'])"
+    with using([path]) as (plugin,):
+        assert COLOURS["green"] == 2
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert child.stdout == "2\n"
+        with using([path]) as (again,):
+            assert again is plugin
+        assert COLOURS["green"] == 2
+    assert "green" not in COLOURS
+    assert plugins.VARIABLE not in os.environ
+    assert not [name for name in sys.modules if plugin.digest in name]
+    with using([path]):
+        assert COLOURS["green"] == 2
+
+
+def test_ours_are_imported_when_they_are_read():
+    assert "nothing" in LAZY
+    assert LAZY["path"] == os.sep
+    with pytest.raises(AttributeError):
+        LAZY["nothing"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("COLOURS.add('red', 2)", "the colour 'red' exists already, built in"),
+        ("COLOURS.add('dark', 10)", "colour dark: 10 is more than 9"),
+        ("COLOURS.add('green', 2); COLOURS.add('green', 2)", "the colour 'green' exists already, in "),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("def", "SyntaxError: invalid syntax"),
         ("raise SystemError('no')", "SystemError: no"),
+        ("import sys; sys.exit('no')", "SystemExit: no"),
+        ("import pathlib; pathlib.Path(__file__).write_text('#')", "it was edited at this moment"),
     ],
 )
-def test_a_broken_plugin_is_one_sentence(tmp_path, text, message):
+def test_a_broken_plugin_is_one_sentence_and_leaves_nothing(tmp_path, text, message):
     path = written(tmp_path / "broken.py", text)
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         load(path)
     assert str(caught.value).startswith(f"plug-in {path} cannot be loaded: ")
+    assert list(COLOURS) == ["red"]
+
+
+def test_two_files_that_add_one_name_are_one_sentence(tmp_path):
+    one, other = (written(tmp_path / name, "COLOURS.add('green', 2)") for name in ("a.py", "b.py"))
+    with (
+        using([one]),
+        pytest.raises(UsageError, match=re.escape(f"{other} cannot be loaded: the colour 'green'")) as (caught),
+    ):
+        load(other)
+    assert f"exists already, in {one}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["missing.py", "text.txt", "folder"])
@@ -66,13 +130,81 @@ def test_an_unknown_name_suggests_a_known_one():
         COLOURS.get_known("rad")
 
 
-def test_an_installed_package_is_found_by_its_entry_point(tmp_path, monkeypatch):
-    written(tmp_path / "paint_package/__init__.py", "COLOURS.add('blue', 3)")
-    about = tmp_path / "paint-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: paint\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{plugins.GROUP}]\npaint = paint_package\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_what_needs_a_plugin_says_which(tmp_path):
+    path = written(tmp_path / "a.py", "COLOURS.add('green', 2)")
+    with pytest.raises(UsageError, match=r"^run 1 needs the plug-in b\.py \(0{12}\); type plugins=\[PATH/b\.py\]$"):
+        check_loaded([f"b.py@{'0' * 12}"], "run 1")
+    plugin = load(path)
+    check_loaded([plugin.id], "run 1")
+    with pytest.raises(UsageError, match=rf"with the content 0{{12}}, and {path} has {plugin.digest}: it was edited"):
+        check_loaded([f"a.py@{'0' * 12}"], "run 1")
+
+
+def test_a_package_is_found_by_its_entry_point_with_all_of_its_files(tmp_path, monkeypatch):
+    text = f"from {__name__} import COLOURS\nfrom paint.other import DARK\nCOLOURS.add('blue', DARK)"
+    files = {"paint.__init__": "", "paint.other": "DARK = 3", "paint.plugin": text}
+    folder = install(tmp_path / "site", monkeypatch, "paint.plugin", **files)
     (plugin,) = plugins.load_installed()
     assert COLOURS.plugin_of("blue") == plugin == plugins.load_installed()[0]
-    assert plugin.path == (tmp_path / "paint_package").resolve()
+    assert plugin.path == folder / "paint"
+    (folder / "paint/other.py").write_text("DARK = 4")
+    with pytest.raises(UsageError, match="was edited while the launch was planned"):
+        plugins.freeze(tmp_path / "code")
+
+
+def test_an_entry_point_without_a_module_is_one_sentence(tmp_path, monkeypatch):
+    install(tmp_path / "site", monkeypatch, "paint.plugin")
+    with pytest.raises(UsageError, match=r"plug-in toy \(paint\.plugin\) cannot be loaded: there is no module paint"):
+        plugins.load_installed()
+
+
+def test_code_in_a_snapshot_has_the_plugins_of_the_snapshot_and_no_others(tmp_path, monkeypatch):
+    """Files, folders and installed packages, as they were; what was edited or installed since then is not seen."""
+    here, source = tmp_path / "here", "import aimv2.tests_colours as all; all.COLOURS.add({name!r}, {value})"
+    package = source.format(name="blue", value=3)
+    site = install(tmp_path / "site", monkeypatch, "paint.plugin", **{"paint.__init__": "", "paint.plugin": package})
+    for path, name in ((here / "a.py", "green"), (here / "b/__init__.py", "grey")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.format(name=name, value=2))
+    (here / "b/more.py").touch()
+    code = tmp_path / "code"
+    for part in ("base", "__init__.py"):
+        copy = shutil.copytree if part == "base" else shutil.copyfile
+        copy(plugins.PACKAGE / part, code / "aimv2" / part)
+    (code / "aimv2/tests_colours.py").write_text("from aimv2.base.plugins import Registry\nCOLOURS = Registry('c')\n")
+    shown = "import aimv2.tests_colours as all; print(dict(all.COLOURS))"
+    variables = os.environ | {"PYTHONPATH": f"{code}:{site}", plugins.VARIABLE: json.dumps([str(here / "a.py")])}
+
+    def found(command):
+        done = subprocess.run(
+            [sys.executable, "-c", command], cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+        return "".join((done.stdout + done.stderr).splitlines()[-1:])
+
+    freeze = "import pathlib, aimv2.base.plugins as all; all.load(pathlib.Path({!r})); all.freeze(pathlib.Path({!r}))"
+    assert found(shown) == "{'blue': 3, 'green': 2}"
+    found(freeze.format(str(here / "b"), str(code)))
+    listed = {one["name"]: one["module"] for one in read_json(code / "plugins/plugins.json")}
+    assert listed == {"paint": "paint.plugin", "a.py": "", "b": ""}
+    write_json(code / "frozen.json", {})
+    (here / "a.py").write_text(source.format(name="yellow", value=2))
+    (site / "paint/plugin.py").write_text(source.format(name="black", value=2))
+    assert found(shown) == "{'grey': 2, 'blue': 3, 'green': 2}"
+    (edited,) = code.glob("plugins/*/a.py")
+    edited.write_text("#")
+    assert "was changed in the snapshot; delete the snapshot and launch again" in found(shown)
+
+
+def test_a_plugin_is_loaded_from_a_snapshot_unless_there_is_one_of_its_name(tmp_path):
+    path = written(tmp_path / "a.py", "COLOURS.add('green', 2)")
+    with using([path]) as (plugin,):
+        plugins.freeze(tmp_path / "code")
+    path.unlink()
+    snapshots = [tmp_path / "nothing", tmp_path / "code"]
+    load_from_snapshots(["b.py@0"], snapshots)
+    load_from_snapshots([plugin.id], snapshots)
+    assert COLOURS["green"] == 2
+    (found,) = [one for one in plugins.loaded() if one.name == "a.py"]
+    assert found.path == tmp_path / f"code/plugins/{plugin.digest}/a.py"
+    load_from_snapshots(["a.py@000000000000"], snapshots)
+    assert COLOURS.plugin_of("green") is found

@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.prefix import PrefixDistribution, prefix_len_at
 
 DISTRIBUTIONS = [
@@ -24,7 +27,7 @@ DISTRIBUTIONS = [
 def draw(distribution, num_images, num_patches, *, seed=0, epoch=0):
     ids = np.arange(num_images)
     epochs = np.full(num_images, epoch)
-    return distribution.draw(seed=seed, epoch_B=epochs, sample_id_B=ids, step=0, num_patches=num_patches)
+    return distribution.draw(seed=seed, epoch_B=epochs, sample_id_B=ids, step=0, num_steps=1, num_patches=num_patches)
 
 
 def test_uniform_figure1_counts_0_as_1():
@@ -88,7 +91,7 @@ def test_per_batch_draws_once_per_step():
     ids, epochs = np.arange(8), np.zeros(8, dtype=int)
     lengths = []
     for step in range(2000):
-        drawn = distribution.draw(seed=0, epoch_B=epochs, sample_id_B=ids, step=step, num_patches=16)
+        drawn = distribution.draw(seed=0, epoch_B=epochs, sample_id_B=ids, step=step, num_steps=2000, num_patches=16)
         assert len(set(drawn)) == 1
         lengths.append(drawn[0])
     assert stats.chisquare(np.bincount(lengths, minlength=16)[1:]).pvalue > 1e-3
@@ -99,7 +102,7 @@ def test_per_batch_draws_once_per_step():
 def test_draws_leave_a_patch_unless_attention_is_full(distribution, num_patches, first_id):
     ids = first_id + np.arange(20)
     lengths = distribution.draw(
-        seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, step=3, num_patches=num_patches
+        seed=0, epoch_B=np.zeros(20, dtype=int), sample_id_B=ids, step=3, num_steps=9, num_patches=num_patches
     )
     assert lengths.min() >= 1
     assert lengths.max() <= num_patches - (not distribution.full_attention)
@@ -154,8 +157,115 @@ def test_pmf_needs_two_patches():
 def test_images_of_other_sizes_have_the_prefix_lengths_of_their_own(per):
     """Oracle: each image drawn as if all had its size."""
     own_B, distribution = np.array([5, 9, 5, 300, 2]), PrefixDistribution(per=per)
-    address = {"seed": 3, "epoch_B": np.zeros(5, int), "sample_id_B": np.arange(5), "step": 7}
+    address = {"seed": 3, "epoch_B": np.zeros(5, int), "sample_id_B": np.arange(5), "step": 7, "num_steps": 9}
     found = distribution.draw(**address, num_patches=own_B)
     assert found.dtype == np.int64
     for row, own in enumerate(own_B.tolist()):
         assert found[row] == distribution.draw(**address, num_patches=own)[row]
+
+
+CURRICULUM = """
+from aimv2.config.prefix import prefix_distribution
+import numpy as np
+
+@prefix_distribution
+def ramp(num_patches, progress, start, end=1.0, shape="linear"):
+    lengths = np.arange(1, num_patches)
+    longest = 1 + (num_patches - 2) * (start + (end - start) * progress)
+    return (lengths == round(longest)).astype(float)
+"""
+
+
+def test_a_curriculum_of_a_plugin_depends_on_progress_and_on_nothing_else(plugged):
+    plugged(CURRICULUM)
+    ramp = PrefixDistribution(law="ramp", parameters={"start": 0})
+    ids = {"seed": 0, "epoch_B": np.zeros(4, int), "sample_id_B": np.arange(4)}
+    for step in range(10):
+        drawn = ramp.draw(**ids, step=step, num_steps=10, num_patches=16)
+        assert set(drawn) == {round(1 + 14 * step / 10)}
+    average = ramp.pmf(16)
+    assert average.sum() == pytest.approx(1)
+    assert average @ np.arange(1, 17) == pytest.approx(8, abs=0.1), "prices are of the average over the training"
+    assert ramp.pmf(16, 1.0)[14] == 1
+
+
+def test_a_plugin_shares_the_uniform_numbers_of_ours(plugged):
+    """Oracle: our own distribution of the same probabilities."""
+    plugged(
+        CURRICULUM.replace('progress, start, end=1.0, shape="linear"', "").replace(
+            CURRICULUM[CURRICULUM.index("    lengths") :],
+            "    return np.full(num_patches - 1, 1 / (num_patches - 1))\n",
+        )
+    )
+    for full_attention in (0, 0.3):
+        own, ours = (PrefixDistribution(law=law, full_attention=full_attention) for law in ("ramp", "uniform"))
+        assert (own.pmf(16) == ours.pmf(16)).all()
+        assert (draw(own, 200, 16) == draw(ours, 200, 16)).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({}, "prefix.law=ramp needs prefix.parameters.start"),
+        ({"start": 0, "ned": 1}, "unknown key 'prefix.parameters.ned'. Did you mean 'prefix.parameters.end'?"),
+        ({"start": 0, "end": "one"}, "prefix.parameters.end='one' is not a number"),
+        ({"start": 0, "shape": 1}, "prefix.parameters.shape=1.0 is not text"),
+    ],
+)
+def test_parameters_of_a_plugin_are_checked_before_the_plan(plugged, parameters, message):
+    plugged(CURRICULUM)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        PrefixDistribution(law="ramp", parameters=parameters).check(16)
+
+
+def test_ours_have_no_such_parameters():
+    with pytest.raises(ValueError, match=r"prefix\.law=uniform has no prefix\.parameters\.start"):
+        PrefixDistribution(parameters={"start": 1})
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("np.full(15, -1/15)", "returns the negative probability -0.0667, at num_patches=16, progress=0.5"),
+        ("np.full(15, np.nan)", "returns probabilities that are not finite"),
+        ("np.full(15, 0.1)", "returns probabilities that sum to 1.5 instead of 1"),
+        ("np.full(16, 1/16)", "returns an array of shape [16] instead of [15], one for each prefix length"),
+        ("0.5", "returns an array of shape [] instead of [15]"),
+        ("'uniform'", "fails at num_patches=16, progress=0.5: ValueError: could not convert string"),
+        ("1 / 0", "fails at num_patches=16, progress=0.5: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_are_no_probabilities_is_one_sentence_before_the_plan_and_fails_a_run(plugged, returned, message):
+    plugged(
+        "from aimv2.config.prefix import prefix_distribution\nimport numpy as np\n@prefix_distribution\n"
+        f"def bad(num_patches, progress):\n    return np.full(15, 1/15) if progress != 0.5 else {returned}\n"
+    )
+    bad = PrefixDistribution(law="bad")
+    with pytest.raises(UsageError, match=re.escape(f"prefix.law=bad {message}")):
+        bad.check(16)
+    ids = {"seed": 0, "epoch_B": np.zeros(4, int), "sample_id_B": np.arange(4), "num_patches": 16}
+    assert bad.draw(**ids, step=0, num_steps=2).shape == (4,)
+    with pytest.raises(RunFailedError, match=re.escape(f"prefix.law=bad {message}")) as caught:
+        bad.draw(**ids, step=1, num_steps=2)
+    assert caught.value.cause == "bug"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("def own():", "the arguments of own are num_patches, then progress if it is a curriculum, then parameters"),
+        ("def own(patches):", "the arguments of own are num_patches"),
+        ("def own(num_patches, *more):", "the arguments of own are num_patches"),
+        ("def own(num_patches, end=None):", "the default None of own(end) is no number and no text"),
+        ("def uniform(num_patches):", "the prefix.law 'uniform' exists already, built in"),
+    ],
+)
+def test_what_is_no_distribution_is_one_sentence(plugged, line, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        plugged(f"from aimv2.config.prefix import prefix_distribution\n@prefix_distribution\n{line}\n    return 1\n")
+
+
+def test_a_record_can_be_read_without_its_plugin_and_not_be_run():
+    ramp = PrefixDistribution(law="ramp", parameters={"start": 0.5})
+    with pytest.raises(UsageError, match=r"unknown prefix\.law 'ramp'"):
+        ramp.check(16)

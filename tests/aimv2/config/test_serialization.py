@@ -24,8 +24,8 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
         ("model.patch_px", 32, "makes one patch"),
         ("prefix.fraction", 0.5, "^prefix.law=uniform has no fraction; prefix.fraction belongs to prefix.law=fixed$"),
-        ("prefix.law", "gaussian", r"prefix.law: Input should be 'uniform', .* or 'causal' \(got 'gaussian'\)$"),
-        ("prefix.law", "fixd", r"\(got 'fixd'\). Did you mean 'fixed'\?$"),
+        ("prefix.per", "step", r"prefix.per: Input should be 'image' or 'batch' \(got 'step'\)$"),
+        ("prefix.per", "imge", r"\(got 'imge'\). Did you mean 'image'\?$"),
         ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
         (

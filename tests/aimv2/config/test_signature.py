@@ -98,6 +98,7 @@ OTHER = {
     "data.scenes.relation_rate": 0.25,
     "augment.min_scale": 0.5,
     "augment.flip_probability": 0.5,
+    "evaluation.metrics": ["cka"],
     "evaluation.sets": ["a.yaml"],
     "evaluation.split": "validation",
 }

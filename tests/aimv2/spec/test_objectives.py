@@ -1,7 +1,6 @@
-"""The registry, and a seventh objective added as ``docs/adding.md`` shows."""
+"""The registry, and a seventh objective added as ``docs/extend.md`` shows."""
 
 import re
-import sys
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.base.plugins import using
 from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
 from aimv2.evaluation.evaluate import evaluate
@@ -16,34 +16,27 @@ from aimv2.objectives.base import Implementation
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from aimv2.spec import objectives as registry
 from aimv2.spec.metrics import MEASURED_BY
 from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.used import with_plugins
 from tests.helpers.native import at_native
 
-PAGE = Path(__file__).parents[3] / "docs" / "adding.md"
+PAGE = Path(__file__).parents[3] / "docs" / "extend.md"
+NEW_FILE = re.compile(r"^`(smoothed/\w+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
-def seventh(tmp_path, monkeypatch):
-    """The page's file on the path, and its entry in the registry."""
-    section = PAGE.read_text().partition("## An objective")[2].partition("\n## ")[0]
-    (file,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    (change,) = re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL)
-    entry = "".join(line[1:] for line in change.splitlines() if re.match(r"\+(?!\+)", line))
-    ((name, goal),) = eval(f"{{{entry}}}", dict(vars(registry))).items()
-    module, _, kind = goal.implementation.partition(":")
-    assert module == f"aimv2.objectives.{name}"
-    (tmp_path / "seventh_objective.py").write_text(file)
-    monkeypatch.syspath_prepend(tmp_path)
-    REGISTRY[name] = replace(goal, implementation=f"seventh_objective:{kind}")
-    yield name
-    del REGISTRY[name]
-    sys.modules.pop("seventh_objective", None)
+def seventh(tmp_path):
+    """The name of the objective of the page, while its folder is loaded."""
+    (tmp_path / "smoothed").mkdir()
+    for name, text in NEW_FILE.findall(PAGE.read_text()):
+        (tmp_path / name).write_text(text)
+    with using([tmp_path / "smoothed"]):
+        yield "smoothed_caption"
 
 
 def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tmp_path):
-    config = with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh)))
+    config = with_plugins(with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh))))
     objective(seventh).check(config)
     run = RunFolder(tmp_path / "runs", signature(config))
     without_probes = partial(evaluate, transfer=lambda *data: [])

@@ -1,5 +1,6 @@
-"""Executors of another package: that of docs/cluster.md, with processes in the place of pods, and one that submits."""
+"""Executors of another package: that of docs/extend.md, with processes in the place of pods, and one that submits."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import pytest
 from aimv2 import cli
 from aimv2.sweeps import launch, manage
 from aimv2.sweeps.active_launches import active_launches
-from aimv2.sweeps.executors.registry import executor_class, executor_names
-from tests.helpers.pages import ROOT, blocks
-from tests.helpers.plugins import install
+from aimv2.sweeps.executors.registry import EXECUTORS, executor_class
+from tests.helpers.pages import ROOT
 from tests.helpers.sweeps import small_sweep
 from tests.helpers.training import small_run
 
+PAGE = ROOT / "docs/extend.md"
 KUBECTL = """
 import json, os, signal, subprocess, sys
 from pathlib import Path
@@ -45,9 +46,11 @@ from pathlib import Path
 from aimv2.ablations.request import write_request
 from aimv2.sweeps.active_launches import Jobs, Queued, new_launch, write_jobs
 from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.executors.registry import executor
 from aimv2.sweeps.tasks import write_work
 
 
+@executor("shelf")
 @dataclass(frozen=True, kw_only=True)
 class ShelfExecutor(Executor):
     file: str = "shelf"
@@ -77,18 +80,18 @@ class ShelfExecutor(Executor):
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """Install an executor whose workers are jobs in a file, and are never done; return the file."""
-    install(tmp_path / "installed", "shelf", "shelves:ShelfExecutor", monkeypatch, shelves=SHELF)
+def shelf(tmp_path, monkeypatch, plugged):
+    """Load an executor whose workers are jobs in a file, and are never done; return the file."""
+    plugged(SHELF, "shelves.py")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shelf"
 
 
 @pytest.fixture
-def pods(tmp_path, monkeypatch):
-    """Install the executor of the page, and a kubectl; return the folder of its pods."""
-    (source,) = blocks(ROOT / "docs/cluster.md", ["python"])
-    folder = install(tmp_path / "installed", "kubernetes", "clusters:KubernetesExecutor", monkeypatch, clusters=source)
+def pods(tmp_path, monkeypatch, plugged):
+    """Load the executor of the page, and install a kubectl; return the folder of its pods."""
+    source = re.search(r"^`kubernetes\.py`:\n\n```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)[1]
+    folder = plugged(source, "kubernetes.py").parent
     (folder / "kubectl.py").write_text(KUBECTL)
     (folder / "kubectl").write_text(f'#!/bin/sh\nexec {sys.executable} {folder}/kubectl.py "$@"\n')
     (folder / "kubectl").chmod(0o755)
@@ -97,7 +100,7 @@ def pods(tmp_path, monkeypatch):
 
 
 def test_the_executor_of_the_page_is_found_and_its_fields_are_keys(pods, cache_dir, tiny, capsys):
-    assert "kubernetes" in executor_names()
+    assert "kubernetes" in EXECUTORS
     assert executor_class("kubernetes")(workers=3).num_workers([tiny] * 9) == 3
     words = small_sweep(cache_dir, "executor=kubernetes", "dry_run=true")
     assert launch.main([*words, "executor.workers=3"]) == 0

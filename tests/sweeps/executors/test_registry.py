@@ -1,27 +1,28 @@
 """Executors by their names, those of other packages, and launches that are jobs of a scheduler."""
 
+import re
 import sys
 from dataclasses import replace
 
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.base.plugins import using
 from aimv2.sweeps.active_launches import Jobs, active_launches, new_launch, write_jobs
 from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
 from aimv2.sweeps.executors.registry import (
-    BUILT_IN,
+    EXECUTORS,
     abandoned,
     chosen_executor,
     end_abandoned,
     executor_class,
-    executor_names,
     executor_of,
     executor_values,
     queue_of,
     withdraw,
 )
 from aimv2.sweeps.executors.slurm import SlurmExecutor
-from tests.helpers.plugins import install
+from aimv2.sweeps.freeze import freeze
 
 
 def test_an_executor_is_made_from_its_values():
@@ -40,39 +41,15 @@ def test_the_last_word_chooses_the_executor():
 
 def test_only_the_keys_of_the_chosen_executor_are_read():
     values = executor_values("local")
-    assert list(values) == executor_names()
+    assert list(values) == list(EXECUTORS)
     assert [name for name in values if values[name]] == ["local"]
-    assert executor_values("nowhere") == {name: {} for name in executor_names()}
+    assert executor_values("nowhere") == {name: {} for name in EXECUTORS}
 
 
-def test_an_unknown_name_is_answered_with_those_that_exist(tmp_path, monkeypatch):
-    install(tmp_path, "toy", "toys:Toy", monkeypatch)
-    with pytest.raises(UsageError, match=r"unknown executor 'to'\. Did you mean 'toy'\?|Allowed: .*toy"):
+def test_an_unknown_name_is_answered_with_those_that_exist(plugged):
+    plugged(FAILING)
+    with pytest.raises(UsageError, match=r"unknown executor 'to'\. Did you mean 'toy'\?"):
         executor_class("to")
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("", "has no attribute 'Toy'"),
-        ("import a_package_that_is_missing", "No module named 'a_package_that_is_missing'"),
-        ("1 / 0", "division by zero"),
-        ("class Toy: ...", "it is no dataclass that inherits from aimv2.sweeps.executors.base.Executor"),
-    ],
-)
-def test_an_executor_that_cannot_be_loaded_is_one_sentence(tmp_path, monkeypatch, source, reason):
-    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=source)
-    with pytest.raises(UsageError) as error:
-        executor_class("toy")
-    assert str(error.value).startswith("executor=toy (toys:Toy of toy-executors) cannot be loaded: ")
-    assert reason in str(error.value)
-    assert "pip install" not in str(error.value)
-
-
-def test_ours_take_precedence_over_an_entry_point_of_the_same_name(tmp_path, monkeypatch):
-    install(tmp_path, "local", "toys:Toy", monkeypatch, toys="1 / 0")
-    assert executor_class("local") is LocalExecutor
-    assert executor_names() == list(BUILT_IN)
 
 
 def test_an_executor_without_its_package_says_what_to_install(monkeypatch):
@@ -112,7 +89,9 @@ def test_only_a_launch_with_jobs_is_abandoned(launched, small, slurm):
 FAILING = """
 from dataclasses import dataclass
 from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.executors.registry import executor
 
+@executor("toy")
 @dataclass(frozen=True)
 class Toy(Executor):
     def num_workers(self, runs):
@@ -129,9 +108,9 @@ class Toy(Executor):
 """
 
 
-def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, monkeypatch):
+def test_a_plug_in_that_fails_stops_nobody_else(tmp_path, plugged):
     """Every launch asks for abandoned ones, and the display for queues."""
-    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING)
+    plugged(FAILING)
     folder = new_launch(tmp_path / "runs", "eos", [])
     write_jobs(folder, Jobs({"1": 2}, "2", "", executor="toy"))
     (launch,) = active_launches(tmp_path / "runs")
@@ -148,23 +127,38 @@ ABANDONED = """
 """
 
 
-def test_an_executor_may_know_otherwise_which_launches_are_abandoned(tmp_path, monkeypatch):
+def test_an_executor_may_know_otherwise_which_launches_are_abandoned(tmp_path, plugged):
     """This one has no queue and no finalizer job."""
-    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING + ABANDONED)
+    plugged(FAILING + ABANDONED)
     for study in ("eos", "norm_ffn"):
         write_jobs(new_launch(tmp_path / "runs", study, []), Jobs({"1": 2}, "", "", executor="toy"))
     end_abandoned(tmp_path / "runs")
     assert [one.study for one in active_launches(tmp_path / "runs")] == ["norm_ffn"]
 
 
-def test_a_plug_in_that_starts_nothing_is_refused(tmp_path, monkeypatch):
-    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=FAILING.replace("def launch", "def lunch"))
-    with pytest.raises(UsageError, match=r"^executor=toy .*: it has neither starting\(\) nor launch\(\)"):
-        executor_class("toy")
+def test_later_commands_find_it_in_the_snapshot_of_the_launch(tmp_path):
+    path = tmp_path / "toys.py"
+    path.write_text(FAILING.replace('RuntimeError("no kubectl on this host")', "RuntimeError(__file__)"))
+    with using([path]):
+        write_jobs(new_launch(tmp_path / "runs", "eos", []), Jobs({"1": 2}, "2", "", executor="toy"))
+        code = freeze(tmp_path / "runs")
+    path.unlink()
+    assert "toy" not in EXECUTORS
+    with using([]):
+        (launch,) = active_launches(tmp_path / "runs")
+        assert withdraw(launch).startswith(f"2 workers as array 1: {code}/plugins/")
 
 
-def test_a_plug_in_with_a_field_without_a_default_is_one_sentence(tmp_path, monkeypatch):
-    source = FAILING.replace("    def num_workers", "    image: str\n\n    def num_workers", 1)
-    install(tmp_path, "toy", "toys:Toy", monkeypatch, toys=source)
-    with pytest.raises(UsageError, match=r"^executor=toy has a field without a default: .*image"):
-        executor_values("toy")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("(Executor):", ":"), "Toy'> is no dataclass that inherits from Executor"),
+        (("def launch", "def lunch"), "Toy has neither starting() nor launch()"),
+        (("    def num", "    image: str\n\n    def num"), "Toy has fields without a default: image"),
+        (('@executor("toy")', '@executor("local")'), "the executor 'local' exists already, built in"),
+    ],
+)
+def test_a_plug_in_that_is_no_executor_is_one_sentence(plugged, change, reason):
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        plugged(FAILING.replace(*change, 1))
+    assert list(EXECUTORS) == ["debug", "local", "slurm", "ray"]

@@ -1,0 +1,50 @@
+"""What plug-ins import: the functions that add to what exists, and what they take (docs/extend.md).
+
+Each name is imported when it is first read, so that a metric loads no studies, and nothing here loads torch.
+"""
+
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimv2.ablations.catalogue import add_study as study
+    from aimv2.ablations.design import factorial, ladder, one_factor, setting
+    from aimv2.config.prefix import prefix_distribution
+    from aimv2.spec.items import Items
+    from aimv2.spec.objectives import REGISTRY as OBJECTIVES
+    from aimv2.spec.objectives import add_objective as objective
+    from aimv2.spec.plugin_metrics import metric
+    from aimv2.sweeps.executors.base import Executor
+    from aimv2.sweeps.executors.registry import executor
+
+__all__ = [
+    "OBJECTIVES",
+    "Executor",
+    "Items",
+    "executor",
+    "factorial",
+    "ladder",
+    "metric",
+    "objective",
+    "one_factor",
+    "prefix_distribution",
+    "setting",
+    "study",
+]
+_FOUND_IN = {
+    "study": "aimv2.ablations.catalogue:add_study",
+    **{name: f"aimv2.ablations.design:{name}" for name in ("factorial", "ladder", "one_factor", "setting")},
+    "prefix_distribution": "aimv2.config.prefix:prefix_distribution",
+    "Items": "aimv2.spec.items:Items",
+    "OBJECTIVES": "aimv2.spec.objectives:REGISTRY",
+    "objective": "aimv2.spec.objectives:add_objective",
+    "metric": "aimv2.spec.plugin_metrics:metric",
+    "Executor": "aimv2.sweeps.executors.base:Executor",
+    "executor": "aimv2.sweeps.executors.registry:executor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FOUND_IN:
+        raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(sorted(_FOUND_IN))}")
+    return resolve_name(_FOUND_IN[name])

@@ -1,0 +1,138 @@
+"""docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aimv2.base.files import read_json
+from tests.helpers.pages import ROOT, lines
+from tests.helpers.sweeps import SMALL
+
+PAGE = ROOT / "docs" / "extend.md"
+NEW_FILE = re.compile(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+PROGRAMS = {
+    "sweep": ["aimv2.sweeps.launch"],
+    "manage": ["aimv2.sweeps.manage"],
+    "report": ["aimv2.analysis.report"],
+    "train": ["aimv2", "train"],
+}
+SMALLER = {"seeds=5": "seeds=3"}
+RUN = [word for word in SMALL if not word.startswith("sweep.")]
+
+
+def commands():
+    """Return the words of each command of the page, without the first, which is there twice."""
+    return [shlex.split(line)[1:] for line in lines(PAGE)[1:] if line.startswith("aimv2 ")]
+
+
+def only(*parts):
+    """Return the one command of the page that has all of these words and begins with the first."""
+    (words,) = [words for words in commands() if words[0] == parts[0] and set(parts) <= set(words)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the files of the page, in which commands of the page are typed."""
+    folder = tmp_path_factory.mktemp("extend")
+    for name, text in NEW_FILE.findall(PAGE.read_text()):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entered(folder, cache_dir):
+    """A function that runs a command of the page there, and returns its output."""
+
+    def run(words, *more):
+        program, *rest = words
+        sizes = {"sweep": [*SMALL, "sweep.seeds=2"], "train": RUN}.get(program, [])
+        cache = [f"data.cache_dir={cache_dir}"] if sizes else []
+        command = [sys.executable, "-m", *PROGRAMS[program], *(SMALLER.get(word, word) for word in rest)]
+        done = subprocess.run(
+            [*command, *sizes, *cache, *more],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def swept(entered, folder):
+    """The folder after the sweep of the page."""
+    (words,) = [words for words in commands() if words[0] == "sweep" and words[2:] == ["sweep=curriculum"]]
+    assert "8 runs done" in entered(words)
+    return folder
+
+
+def test_a_plan_is_printed(entered):
+    plan = entered(only("sweep", "sweep=curriculum", "dry_run=true"))
+    assert "prefix.law=ramp prefix.parameters.start=0.0 prefix.parameters.end=1.0" in plan
+    assert "training FLOPs" in plan
+
+
+@pytest.mark.exhaustive
+def test_the_curriculum_is_swept_and_reported_by_the_metric(swept, entered):
+    report = (swept / "reports/curriculum/report.md").read_text()
+    assert "Should the longest prefix grow while a run trains?" in report
+    assert "effective_rank" in report
+    assert "Command: `python sweeps/launch.py 'plugins=[curriculum.py,rank.py]' sweep=curriculum" in report
+    configs = {path.parent.name: read_json(path) for path in swept.glob("runs/v2-*/config.json")}
+    assert len(configs) == 8
+    for name, config in configs.items():
+        result = read_json(swept / "runs" / name / "result.json")
+        assert 1 < result["metrics"]["effective_rank"]["value"] <= 32
+        assert result["metrics"]["effective_rank"]["unit"] == "dimensions"
+        owners = {path: one.partition("@")[0] for path, one in config["plugins"].items()}
+        law = {"prefix.law": "curriculum.py"} if config["prefix"]["law"] == "ramp" else {}
+        assert owners == {"evaluation.metrics.effective_rank": "rank.py"} | law
+    assert "8 done" in entered(only("manage", "status"))
+
+
+@pytest.mark.exhaustive
+def test_later_commands_find_the_plugins_and_waiting_runs_do_not_see_an_edit(swept, entered):
+    """The files are gone: what they were is in the snapshot."""
+    for name in ("curriculum.py", "rank.py"):
+        (swept / name).rename(swept / f"{name}.gone")
+    try:
+        assert "12 runs" in entered(only("manage", "extend", "curriculum"))
+        assert Path(entered(only("report", "curriculum")).strip()) == Path("reports/curriculum/report.md")
+    finally:
+        for name in ("curriculum.py", "rank.py"):
+            (swept / f"{name}.gone").rename(swept / name)
+
+
+@pytest.mark.exhaustive
+def test_one_run_is_trained_with_each(entered):
+    assert "effective_rank" in entered(only("train", "prefix.law=ramp"))
+    assert "caption_loss" in entered(only("train", "objective.name=smoothed_caption"))
+
+
+def test_an_executor_is_planned_for(entered, tmp_path):
+    plan = entered(only("sweep", "executor=kubernetes"), "dry_run=true")
+    assert "; 8 workers;" in plan
+
+
+def test_every_command_of_the_page_is_tested():
+    tested = [
+        "sweep=curriculum",
+        "status",
+        "extend",
+        "curriculum",
+        "objective.name=smoothed_caption",
+        "prefix.law=ramp",
+    ]
+    assert all(set(words) & {*tested, "executor=kubernetes"} for words in commands())
+    first, second = lines(PAGE)[0], only("sweep", "sweep=curriculum", "dry_run=true")
+    assert shlex.split(first)[1:] == second[:-1]
