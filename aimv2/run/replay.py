@@ -12,6 +12,7 @@ from aimv2.config.log_config import LogConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.run.execute import execute
+from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
 
@@ -34,6 +35,7 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
     config = from_dict(read_json(run.path / "config.json"))
+    find_plugins(config, run.path.parent)
     if signature(config) != run.name:
         raise UsageError(
             f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json, write_bytes
-from aimv2.base.plugins import FROZEN  # in a code snapshot, next to the packages: the commit of the snapshot
+from aimv2.base.plugins import FROZEN, load_from_snapshots
+from aimv2.config.run_config import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")  # folders of a checkout; all but the first are linked into it
@@ -26,7 +27,7 @@ NO_NUMBERS = (
     "run/replay.py",
     "data/sources/credits.py",
 )
-SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py)
+SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py), each with its commit in FROZEN
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 
 
@@ -96,6 +97,12 @@ def snapshots(runs_dir: Path) -> list[Path]:
     """Return the code snapshots of a runs folder, that which was used last first."""
     found = [path.parent.resolve() for path in runs_dir.glob(f"{SNAPSHOTS}/[!.]*/{FROZEN}")]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def find_plugins(config: RunConfig, runs_dir: Path) -> None:
+    """Load the plug-ins of a run from the code snapshots of its folder, unless there are others of their names; those
+    that no snapshot has are left out, as of a run that no launch made."""
+    load_from_snapshots(config.plugins.values(), snapshots(runs_dir))
 
 
 def code_of_lost_checkpoint(run: Path) -> str:

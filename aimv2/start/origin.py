@@ -16,6 +16,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.runs.lease import attempt_folder
+from aimv2.runs.provenance import find_plugins
 from aimv2.spec.objectives import objective
 
 WEIGHTS = "weights.safetensors"
@@ -90,6 +91,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
             run = from_dict(values)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
+        find_plugins(run, folder.parent)
         if not (folder / RESULT).exists():
             raise UsageError(f"{key}: run {folder.name} is not finished, and only a finished run has weights")
         return Origin(folder, {name: asdict(run.model)[name] for name in IMPORTED}, run)

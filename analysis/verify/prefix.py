@@ -7,6 +7,7 @@ from scipy import stats
 
 from aimv2.analysis.verify.check import Check
 from aimv2.analysis.verify.trained_run import TrainedRun
+from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import order_of
 
 MAX_DRAWS = 20_000
@@ -32,7 +33,7 @@ def prefix_lengths(run: TrainedRun) -> PrefixLengths:
     pixel loss reads the lengths.
     """
     config = run.config
-    pmf_I = config.prefix.pmf(config.model.num_patches)
+    pmf_I = _configured(config)
     attention = config.model.encoder.attention
     if attention != "prefix" and "pixels" not in run.objective.reports:
         why = f"nothing reads prefix lengths with {attention} attention in the encoder and no pixel loss"
@@ -41,6 +42,21 @@ def prefix_lengths(run: TrainedRun) -> PrefixLengths:
     length_N = drawn_SB[:, 0] if config.prefix.per == "batch" else drawn_SB.flatten()
     count_I = np.bincount(length_N, minlength=len(pmf_I) + 1)[1 : len(pmf_I) + 1]
     return PrefixLengths(_check(run, drawn_SB, len(length_N), count_I, pmf_I), count_I, pmf_I)
+
+
+def _configured(config: RunConfig) -> np.ndarray:
+    """Return the distribution of the prefix lengths of the tested steps [I]; that of a curriculum changes over them."""
+    prefix, num_patches, num_steps = config.prefix, config.model.num_patches, config.budget.num_steps
+    if not prefix.is_curriculum:
+        return prefix.pmf(num_patches)
+    each = [prefix.pmf(num_patches, step / num_steps) for step in range(_num_tested(config))]
+    average: np.ndarray = np.mean(each, axis=0)
+    return average
+
+
+def _num_tested(config: RunConfig) -> int:
+    """Return the number of steps whose prefix lengths are tested, the first ones."""
+    return min(config.budget.num_steps, -(-MAX_DRAWS // config.budget.batch_size))
 
 
 def _check(run: TrainedRun, drawn_SB: np.ndarray, num_draws: int, count_I: np.ndarray, pmf_I: np.ndarray) -> Check:
@@ -66,8 +82,7 @@ def _check(run: TrainedRun, drawn_SB: np.ndarray, num_draws: int, count_I: np.nd
 
 def _drawn(run: TrainedRun) -> np.ndarray:
     """Return the prefix lengths of the first steps [S, B], drawn at the addresses that ``TrainBatches`` uses."""
-    config, size = run.config, run.config.budget.batch_size
-    num_steps = min(config.budget.num_steps, -(-MAX_DRAWS // size))
+    config, size, num_steps = run.config, run.config.budget.batch_size, _num_tested(run.config)
     order = order_of(config.data, run.train)
     place_SB = [order.places(step * size, size, np.arange(size)) for step in range(num_steps)]
     epoch_N, row_N = order.at(np.concatenate(place_SB), seed=config.seed)

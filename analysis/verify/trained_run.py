@@ -20,9 +20,11 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, prepare_pairs
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint, with_attention
+from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors
 from aimv2.spec.objectives import Objective, objective
+from aimv2.spec.used import check_plugins
 
 MAX_PAIRS = 1024  # held-out pairs; more would only narrow the intervals
 
@@ -140,9 +142,12 @@ def load(folder: RunFolder) -> TrainedRun:
 
 def _read_config(run: RunFolder) -> RunConfig:
     try:
-        return from_dict(read_json(run.path / "config.json"))
+        config = from_dict(read_json(run.path / "config.json"))
     except UsageError as error:
         raise UsageError(f"run {run.path} is broken: {error}; choose another with run=") from error
+    find_plugins(config, run.path.parent)
+    check_plugins(config, run.name)
+    return config
 
 
 def _check_data(run: RunFolder, what: str, now: str, before: str) -> None:

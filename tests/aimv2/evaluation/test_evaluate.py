@@ -1,6 +1,7 @@
 """The metrics of a run: which there are, and what their values are made of."""
 
 import math
+import re
 import sys
 from dataclasses import replace
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
+from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
 from aimv2.evaluation.evaluate import evaluate, held_out_curve
+from aimv2.evaluation.features import encode
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.model.network import build
@@ -45,6 +48,44 @@ def long(tiny):
 def variant(config, name="aimv2", order="image_first", **objective):
     model = replace(config.model, decoder=replace(config.model.decoder, order=order))
     return replace(config, model=model, objective=replace(config.objective, name=name, **objective))
+
+
+PLUGIN = """
+from aimv2.extend import Items, metric
+
+@metric("share", lower_is_better=False)
+def mean_feature(model):
+    assert not model.network.training
+    return model.features().mean()
+
+@metric("px", lower_is_better=True)
+def brightness(model):
+    return Items.of(model.items, model.images.mean(axis=(1, 2, 3)))
+"""
+
+
+def test_metrics_of_a_plugin_are_a_number_or_items_and_are_measured_once(long, pairs, plugged):
+    plugged(PLUGIN)
+    config = replaced(long, {"evaluation.metrics": ("mean_feature", "brightness")})
+    seen = []
+
+    def part(names, measure):
+        seen.extend(names)
+        return unsaved(names, measure)
+
+    model = build(config).train()
+    found = evaluate(model, objective("aimv2"), pairs, config, part, transfer=no_transfer)
+    prepared = prepare_evaluation(pairs, config, no_transfer)
+    number, items = found["mean_feature"], found["brightness"]
+    expected = encode(model.encoder, prepared.held_out.images, config).mean()
+    assert (number.value, number.unit, number.items) == (pytest.approx(float(expected)), "share", None)
+    assert items.value == items.items.value == pytest.approx(prepared.held_out.images.mean())
+    assert re.fullmatch(r"48 held-out pairs, by mine\.py@[0-9a-f]{12}", number.evaluation)
+    assert seen.count("metric_mean_feature") == seen.count("metric_brightness") == 1
+    assert set(evaluate(model, objective("aimv2"), pairs, long, transfer=no_transfer)) == found.keys() - {
+        "mean_feature",
+        "brightness",
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,6 +18,9 @@ from aimv2.runs.attempt import ITEMS, pictures_of
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
+from aimv2.spec.metrics import Metric
+from aimv2.spec.plugin_metrics import METRICS
+from aimv2.spec.used import with_plugins
 
 READER = {
     "evaluation.reader.samples": 32,
@@ -31,6 +35,11 @@ def done(runs_dir, config, **more):
     run = RunFolder(runs_dir, signature(config))
     assert execute(run.acquire(config), config, **more) is None
     return run
+
+
+def only_metrics(model, goal, data, config, part, world):
+    """Stand in for ``evaluate``: nothing but metrics of plug-ins, which need no data here."""
+    return {name: Metric(METRICS[name].value_of(None), "share", "here") for name in config.evaluation.metrics}
 
 
 def unevaluated(*data):
@@ -80,6 +89,19 @@ def test_run_that_reuses_a_training_is_bitwise_the_run_that_trains(read, runs_di
     assert {step: path.read_bytes() for step, path in pictures.items()} == {
         step: path.read_bytes() for step, path in expected.items()
     }
+
+
+def test_a_metric_of_a_plugin_is_measured_on_finished_runs_and_an_edited_one_again(tiny, finished, runs_dir, plugged):
+    text = "from aimv2.extend import metric\n@metric('share', lower_is_better=False)\ndef half(model): return 0.5\n"
+    plugged(text)
+    measured = with_plugins(replaced(tiny, {"evaluation.metrics": ("half",)}))
+    assert folder_of(measured, runs_dir).name == signature(tiny)
+    run = done(runs_dir, measured, trained=folder_of(measured, runs_dir), evaluate=only_metrics)
+    assert run.result()["metrics"]["half"]["value"] == 0.5
+    edited = replace(measured, plugins={"evaluation.metrics.half": "mine.py@000000000000"})
+    assert signature(edited) != run.name
+    assert folder_of(edited, runs_dir) is not None
+    assert folder_of(tiny, runs_dir) is not None, "any of them can be measured as the others"
 
 
 def test_record_has_the_cost_of_training_and_the_run_that_trained(tiny, read, runs_dir):

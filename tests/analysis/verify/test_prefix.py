@@ -71,6 +71,20 @@ def test_counts_are_those_of_the_batches(variant):
     assert prefix_lengths(run).count_I.tolist() == [int((built == m).sum()) for m in range(1, 17)]
 
 
+def test_a_curriculum_is_tested_by_the_distribution_of_each_step(variant, plugged):
+    plugged(
+        "import numpy as np\nfrom aimv2.extend import prefix_distribution\n@prefix_distribution\n"
+        "def longer(num_patches, progress):\n"
+        "    lengths = np.arange(1, num_patches)\n"
+        "    return (lengths > 8 * progress) / (lengths > 8 * progress).sum()\n"
+    )
+    run = variant(prefix={"law": "longer"})
+    found = prefix_lengths(run)
+    assert found.check.verdict == "PASS"
+    assert "prefix.law=longer" in found.check.found
+    assert prefix_lengths(drawn_by(run, lambda draw, **address: draw(**{**address, "step": 0}))).check.verdict == "FAIL"
+
+
 def drawn_by(run, draw):
     """The run with another way to draw prefix lengths: ``draw(original, **address)``."""
 

@@ -6,6 +6,7 @@ import torch
 
 from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
+from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
@@ -33,6 +34,20 @@ def test_prefix_distribution_changes_only_the_prefix_lengths(longer, pairs):
     assert set(fixed.prefix_len_B.tolist()) == {8}
     for name in ("image", "token_BT", "supervised_N"):
         assert torch.equal(getattr(uniform, name), getattr(fixed, name)), name
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_prefixes_of_a_curriculum_follow_the_step_in_any_process(longer, pairs, plugged, num_workers):
+    """Oracle: the only length that has a probability at each step. Processes of the loader have the plug-in too."""
+    plugged(
+        "import numpy as np\nfrom aimv2.extend import prefix_distribution\n@prefix_distribution\n"
+        "def grow(num_patches, progress):\n"
+        "    return (np.arange(1, num_patches) == 1 + round(10 * progress)).astype(float)\n"
+    )
+    config = replace(longer, prefix=PrefixDistribution(law="grow"))
+    steps = loader(batches(config, pairs), micro_batch=8, num_workers=num_workers)
+    assert [set(batch.prefix_len_B.tolist()) for (batch,) in steps] == [{1 + step} for step in range(10)]
+    assert set(batches(config, pairs)[7].prefix_len_B.tolist()) == {8}, "a resumed run reads what it would have read"
 
 
 def test_seed_changes_the_samples(longer, pairs):
