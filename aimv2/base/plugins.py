@@ -245,11 +245,13 @@ def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) ->
         UsageError: naming the plug-in.
     """
     known = {plugin.name: plugin for plugin in loaded()}
-    for one in ids:
-        name, _, digest = one.rpartition(AT)
-        if name not in known:
-            raise UsageError(f"{user} needs the plug-in {name} ({digest}); type plugins=[PATH/{name}]")
-        if known[name].digest != digest and not any_content:
+    needed = [one.rpartition(AT)[::2] for one in dict.fromkeys(ids)]
+    if missing := [(name, digest) for name, digest in needed if name not in known]:
+        named = " and ".join(f"{name} ({digest})" for name, digest in missing)
+        paths = ",".join(f"PATH/{name}" for name, _ in missing)
+        raise UsageError(f"{user} needs the plug-in{'s' * (len(missing) > 1)} {named}; type plugins=[{paths}]")
+    for name, digest in [] if any_content else needed:
+        if known[name].digest != digest:
             raise UsageError(
                 f"{user} needs the plug-in {name} with the content {digest}, and {known[name].path} has"
                 f" {known[name].digest}: it was edited"
