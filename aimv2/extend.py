@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from aimv2.ablations.catalogue import add_study as study
     from aimv2.ablations.design import factorial, ladder, one_factor, setting
     from aimv2.config.prefix import prefix_distribution
+    from aimv2.data.sources.glyphs import Glyph, icon
+    from aimv2.data.sources.glyphs import add_source as source
     from aimv2.spec.items import Items
     from aimv2.spec.objectives import REGISTRY as OBJECTIVES
     from aimv2.spec.objectives import add_objective as objective
@@ -20,21 +22,27 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "Executor",
+    "Glyph",
     "Items",
     "executor",
     "factorial",
+    "icon",
     "ladder",
     "metric",
     "objective",
     "one_factor",
     "prefix_distribution",
     "setting",
+    "source",
     "study",
 ]
 _FOUND_IN = {
     "study": "aimv2.ablations.catalogue:add_study",
     **{name: f"aimv2.ablations.design:{name}" for name in ("factorial", "ladder", "one_factor", "setting")},
     "prefix_distribution": "aimv2.config.prefix:prefix_distribution",
+    "Glyph": "aimv2.data.sources.glyphs:Glyph",
+    "icon": "aimv2.data.sources.glyphs:icon",
+    "source": "aimv2.data.sources.glyphs:add_source",
     "Items": "aimv2.spec.items:Items",
     "OBJECTIVES": "aimv2.spec.objectives:REGISTRY",
     "objective": "aimv2.spec.objectives:add_objective",

@@ -2,22 +2,26 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import did_you_mean
 from aimv2.base.order import BLOCK, quotas
+from aimv2.base.plugins import Registry
 
 MAX_PX = 2**13  # far beyond any image here: a typing error is refused before it takes all the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 DESCRIPTIONS = (".yaml", ".yml")  # suffixes of descriptions of sources in files (aimv2/datasets/description.py)
 
-SceneSource = Literal["material_scenes", "fontawesome_scenes", "openmoji_scenes"]
-GlyphSource = Literal["material", "fontawesome", "openmoji"]
-SCENE_SOURCES: tuple[SceneSource, ...] = get_args(SceneSource)
-GLYPH_SOURCES: tuple[GlyphSource, ...] = get_args(GlyphSource)
+SCENES = "_scenes"  # ends the names of sources of scenes, of which the rest is that of the glyphs
+GLYPH_SOURCES = ("material", "fontawesome", "openmoji")
+SCENE_SOURCES = tuple(f"{name}{SCENES}" for name in GLYPH_SOURCES)
+# The glyphs of each source (``aimv2.data.sources.glyphs.GlyphSource``), ours and those of plug-ins.
+GLYPHS: Registry[Any] = Registry(
+    "source", {name: f"aimv2.data.sources.glyphs:BUILT_IN.{name}" for name in GLYPH_SOURCES}
+)
 Kind = Literal["scenes", "glyphs", "files"]
 
 
@@ -31,21 +35,26 @@ def source_name(source: str) -> str:
     return Path(source).stem if is_described(source) else source
 
 
+def glyphs_of(source: str) -> str:
+    """Return the glyph source that a source shows."""
+    return source.removesuffix(SCENES)
+
+
 def kind_of(source: str) -> Kind:
     """Return the kind of a source.
 
     Raises:
-        ValueError: it is neither a built-in name nor the path of a description.
+        ValueError: it is neither a name that exists nor the path of a description.
     """
     if is_described(source):
         return "files"
-    if source in SCENE_SOURCES:
-        return "scenes"
-    if source in GLYPH_SOURCES:
+    if source in GLYPHS:
         return "glyphs"
-    built_in = (*SCENE_SOURCES, *GLYPH_SOURCES)
+    if source.endswith(SCENES) and glyphs_of(source) in GLYPHS:
+        return "scenes"
+    known = (*(f"{name}{SCENES}" for name in GLYPHS), *GLYPHS)
     raise ValueError(
-        f"unknown source {source!r}.{did_you_mean(source, built_in)} Allowed: {', '.join(built_in)}, or the path of a"
+        f"unknown source {source!r}.{did_you_mean(source, known)} Allowed: {', '.join(known)}, or the path of a"
         " .yaml file that describes your own"
     )
 
@@ -107,7 +116,8 @@ class DataConfig:
     Attributes:
         sources: built-in names, or paths of descriptions of pairs in files (docs/data.md), of one kind.
             ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
-            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
+            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name. A
+            plug-in's glyphs are two such sources.
         weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
             divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
             Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows

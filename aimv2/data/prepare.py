@@ -7,12 +7,11 @@ from typing import NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_text
 from aimv2.base.order import Order, OrderedPart, quotas
-from aimv2.config.data_config import DataConfig, kind_of, source_name
+from aimv2.config.data_config import DataConfig, glyphs_of, kind_of, source_name
 from aimv2.data.described import described
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Joined, Sides, usable_captions
 from aimv2.data.sources.glyph_pairs import open_glyphs, writing
 from aimv2.data.sources.scenes import open_scenes
-from aimv2.data.sources.version import glyphs_of
 from aimv2.data.tokenizer import CaptionTokenizer
 
 TOKENIZER_PAIRS = 3000  # of each source; all if it has fewer

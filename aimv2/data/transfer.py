@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aimv2.base import address
-from aimv2.config.data_config import SCENE_SOURCES
+from aimv2.config.data_config import SCENES
 from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
@@ -122,7 +122,7 @@ def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferS
         num_scenes: scenes for training and validation of the probes.
     """
     sets: list[TransferSet | None] = []
-    drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source in SCENE_SOURCES}
+    drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source.endswith(SCENES)}
     if drawn:
         sets.append(scenes(Joined(drawn).subset(num_scenes), tested))
     if "openmoji" in data.train.parts:

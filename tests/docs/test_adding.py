@@ -60,9 +60,8 @@ def only(*parts):
     return words
 
 
-@pytest.mark.parametrize("key", ["sweep=loss_weight", "data.sources="])
-def test_command_works_on_the_changed_source(entered, key):
-    assert "training FLOPs" in entered(only(key))
+def test_a_plan_of_the_changed_source_is_printed(entered):
+    assert "training FLOPs" in entered(only("sweep=loss_weight"))
 
 
 def test_new_study_is_planned_as_it_is_written(entered):
@@ -72,12 +71,6 @@ def test_new_study_is_planned_as_it_is_written(entered):
         assert text in plan
 
 
-def test_new_source_has_thousands_of_named_pictures(entered):
-    count, name = entered(only("SOURCES")).split(maxsplit=1)
-    assert int(count) > 3000
-    assert "letter" in name
-
-
 def test_every_command_of_the_page_is_tested():
-    tested = ("sweep=loss_weight", "sweep=flip", "SOURCES", "data.sources=")
+    tested = ("sweep=loss_weight", "sweep=flip")
     assert all(any(part in shlex.join(words) for part in tested) for words in commands(PAGE))

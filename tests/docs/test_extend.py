@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.files import read_json
+from aimv2.base.plugins import using
+from aimv2.config.data_config import kind_of
+from aimv2.data.sources.glyphs import glyphs_in
+from aimv2.data.sources.version import version
 from tests.helpers.pages import ROOT, lines
 from tests.helpers.sweeps import SMALL
 
@@ -20,6 +24,7 @@ PROGRAMS = {
     "manage": ["aimv2.sweeps.manage"],
     "report": ["aimv2.analysis.report"],
     "train": ["aimv2", "train"],
+    "cost": ["aimv2", "cost"],
 }
 SMALLER = {"seeds=5": "seeds=3"}
 RUN = [word for word in SMALL if not word.startswith("sweep.")]
@@ -119,20 +124,28 @@ def test_one_run_is_trained_with_each(entered):
     assert "caption_loss" in entered(only("train", "objective.name=smoothed_caption"))
 
 
+def test_a_source_has_thousands_of_named_pictures_and_is_priced(entered, folder):
+    with using([folder / "letters.py"]) as (plugin,):
+        found = glyphs_in("dejavu")
+        assert len(found) > 3000
+        assert "letter" in found[40].name
+        assert found[40].render(16).shape == (16, 16, 3)
+        assert kind_of("dejavu") == "glyphs"
+        assert kind_of("dejavu_scenes") == "scenes"
+        assert f"plugin-{plugin.digest}" in version("dejavu")
+    words = only("train", "data.sources=[openmoji,dejavu]")
+    priced = entered(["cost", *words[1:]])
+    assert "training FLOPs" in priced
+
+
 def test_an_executor_is_planned_for(entered, tmp_path):
     plan = entered(only("sweep", "executor=kubernetes"), "dry_run=true")
     assert "; 8 workers;" in plan
 
 
 def test_every_command_of_the_page_is_tested():
-    tested = [
-        "sweep=curriculum",
-        "status",
-        "extend",
-        "curriculum",
-        "objective.name=smoothed_caption",
-        "prefix.law=ramp",
-    ]
-    assert all(set(words) & {*tested, "executor=kubernetes"} for words in commands())
+    tested = {"sweep=curriculum", "status", "curriculum", "executor=kubernetes", "prefix.law=ramp"}
+    tested |= {"objective.name=smoothed_caption", "data.sources=[openmoji,dejavu]"}
+    assert all(set(words) & tested for words in commands())
     first, second = lines(PAGE)[0], only("sweep", "sweep=curriculum", "dry_run=true")
     assert shlex.split(first)[1:] == second[:-1]

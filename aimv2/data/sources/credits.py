@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable
 
 from aimv2.base.errors import UsageError
-from aimv2.config.data_config import is_described, source_name
+from aimv2.config.data_config import glyphs_of, is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described
 from aimv2.data.sources.glyphs import LICENCES
-from aimv2.data.sources.version import glyphs_of
 
 UNSTATED = "no licence stated"
 UNKNOWN = "licence unknown, because the description cannot be read any more"

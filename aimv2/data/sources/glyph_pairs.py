@@ -147,7 +147,8 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
 
     with writing(config):
         folder.parent.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be written
-    found, group_of = list(glyphs.SOURCES[source]()), likeness.groups()
+    found = glyphs.glyphs_in(source)
+    group_of = likeness.groups("" if source in glyphs.SOURCES else source)
     with Progress(disable=not show_progress, transient=True) as progress, writing(config):
         try:
             with replacing(folder, only_new=True) as partial:

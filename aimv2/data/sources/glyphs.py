@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from aimv2.base import address
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, short
+from aimv2.config.data_config import GLYPHS
 from aimv2.data.sources.scene import INKS, PAPERS
 
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
@@ -114,6 +116,19 @@ def fontawesome() -> Iterator[Glyph]:
     return _icons("fontawesome", {"solid": FA6S, "regular": FA6R, "brand": FA6B})
 
 
+@dataclass(frozen=True)
+class GlyphSource:
+    """A source of glyphs.
+
+    Attributes:
+        glyphs: yields every glyph, always in the same order.
+        packages: those whose versions decide what it yields.
+    """
+
+    glyphs: Callable[[], Iterator[Glyph]]
+    packages: tuple[str, ...] = ()
+
+
 SOURCES: dict[str, Callable[[], Iterator[Glyph]]] = {
     "openmoji": openmoji,
     "material": material,
@@ -126,15 +141,54 @@ PACKAGES = {
 }
 
 
+BUILT_IN = SimpleNamespace(**{name: GlyphSource(glyphs, PACKAGES[name]) for name, glyphs in SOURCES.items()})
+Function = TypeVar("Function", bound=Callable[[], Iterator[Glyph]])
+
+
+def add_source(*packages: str) -> Callable[[Function], Function]:
+    """Add the function below as a source of a plug-in: its name is one of glyphs, and with ``_scenes`` one of scenes.
+
+    Args:
+        packages: those that it reads, whose versions are part of the names of runs.
+
+    Raises:
+        UsageError: the name is taken.
+    """
+
+    def add(function: Function) -> Function:
+        GLYPHS.add(function.__name__, GlyphSource(function, packages))
+        return function
+
+    return add
+
+
+def glyphs_in(source: str) -> list[Glyph]:
+    """Return every glyph of a source.
+
+    Raises:
+        UsageError: a plug-in's function fails, or yields something else.
+    """
+    if source in SOURCES:
+        return list(SOURCES[source]())
+    try:
+        found = list(GLYPHS[source].glyphs())
+    except Exception as error:  # of another author's code
+        raise UsageError(f"source {source} fails: {type(error).__name__}: {error}") from error
+    if wrong := [one for one in found if not isinstance(one, Glyph)]:
+        raise UsageError(f"source {source} yields {short(wrong[0])}, which is no Glyph")
+    return found
+
+
 def version(source: str) -> str:
     """Return the versions that a source's pairs depend on, for cache names and manifests.
 
-    They end in a hash of all sources' versions, because groups of like glyphs are formed over all sources.
+    They end in a hash of versions of several sources, because groups of like glyphs are formed over all of ours and a
+    plug-in's own.
 
     Raises:
         UsageError: a package of any source is not installed. Sources are listed only after this check.
     """
-    everything = " ".join(own_version(other) for other in SOURCES)
+    everything = " ".join(own_version(other) for other in dict.fromkeys([*SOURCES, source]))
     return f"{own_version(source)}_groups-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
 
@@ -144,12 +198,16 @@ def own_version(source: str) -> str:
     Raises:
         UsageError: a package is not installed.
     """
+    owner = GLYPHS.plugin_of(source)
+    own = [] if owner is None else [f"plugin-{owner.digest}"]
     try:
-        return "_".join([f"{name}-{metadata.version(name)}" for name in PACKAGES[source]] + [f"v{GLYPHS_VERSION}"])
+        packages = [f"{name}-{metadata.version(name)}" for name in GLYPHS[source].packages]
+        return "_".join([*packages, *own, f"v{GLYPHS_VERSION}"])
     except metadata.PackageNotFoundError as error:
+        needed = error.name if owner else "aimv2-ablations[glyphs]"
         raise UsageError(
             f"data source {source!r} needs the package {error.name!r}, which is not installed;"
-            " run: pip install 'aimv2-ablations[glyphs]'"
+            f" run: pip install '{needed}'"
         ) from error
 
 
@@ -171,19 +229,32 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 continue
             character = character[-1]  # Font Awesome puts the name of the class first
             key = "-".join(filter(None, [source, style, attribute]))
-            ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
-            yield Glyph(
-                key=key,
-                source=source,
-                concept=name.split()[0],
-                name=name,
-                description=f"{name} in {ink} on {paper}",
-                category=source,
-                subcategory=style or source,
-                is_variant=False,
-                render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
-                mask=partial(_icon_mask, font.__font_file__, character),
-            )
+            yield icon(source, key, name, font.__font_file__, character, subcategory=style)
+
+
+def icon(
+    source: str, key: str, name: str, font_file: str, character: str, *, concept: str = "", subcategory: str = ""
+) -> Glyph:
+    """Return a character of a font as a glyph, in an ink and on a paper that its key decides.
+
+    Args:
+        key: unique, such as ``openmoji-1F34E``.
+        concept: as ``Glyph.concept``; by default the first word of the name.
+        subcategory: by default the source.
+    """
+    ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
+    return Glyph(
+        key=key,
+        source=source,
+        concept=concept or name.split()[0],
+        name=name,
+        description=f"{name} in {ink} on {paper}",
+        category=source,
+        subcategory=subcategory or source,
+        is_variant=False,
+        render=partial(_render_icon, font_file, character, INKS[ink], PAPERS[paper]),
+        mask=partial(_icon_mask, font_file, character),
+    )
 
 
 def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) -> str:

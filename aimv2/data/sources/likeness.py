@@ -1,7 +1,8 @@
 """Glyphs that are alike, which must not be split between training and held-out pairs. Letters: N glyphs, P pixels.
 
 Glyphs are joined by equal concepts, by equal names, and by pictures that are near copies. Groups are formed over all
-sources, whatever a run reads, and from pictures of one size. A glyph is therefore on the same side in every run.
+our sources, whatever a run reads, and from pictures of one size; those of a plug-in also over its own. A glyph is
+therefore on the same side in every run.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from aimv2.data.sources.glyphs import SOURCES, Glyph
+from aimv2.data.sources.glyphs import SOURCES, Glyph, glyphs_in
 from aimv2.data.text import clean
 
 RENDER_PX = 32
@@ -20,13 +21,17 @@ CHUNK = 1024  # rows of the distance matrix at a time
 
 
 @lru_cache(maxsize=1)
-def groups() -> dict[str, str]:
-    """Return the group of every glyph of every source, by its key.
+def groups(source: str = "") -> dict[str, str]:
+    """Return the group of every glyph of our sources, and of that of a plug-in, by its key.
+
+    Args:
+        source: of a plug-in; empty for none.
 
     Raises:
         ImportError: a package of a source is not installed (``glyphs.version`` checks).
+        UsageError: as in ``glyphs_in``.
     """
-    return group_names([glyph for listed in SOURCES.values() for glyph in listed()])
+    return group_names([glyph for listed in filter(None, [*SOURCES, source]) for glyph in glyphs_in(listed)])
 
 
 def group_names(found: Sequence[Glyph]) -> dict[str, str]:

@@ -140,7 +140,7 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     smaller one.
     """
     found: dict[str, Glyph] = {}
-    for glyph in glyphs.SOURCES[source]():
+    for glyph in glyphs.glyphs_in(source):
         is_usable = glyph.name.isalpha() and glyph.name.islower() and glyph.subcategory not in glyphs.BRANDS
         if is_usable and glyph.name not in RESERVED:
             found.setdefault(glyph.name, glyph)

@@ -1,15 +1,10 @@
 """Versions of the sources, for run names and manifests."""
 
-from aimv2.config.data_config import kind_of
+from aimv2.config.data_config import glyphs_of, kind_of
 from aimv2.data.described import described
 from aimv2.data.sources import glyphs
 
 SCENES_VERSION = 1  # raise it when the same config gives other scenes
-
-
-def glyphs_of(source: str) -> str:
-    """Return the glyph source that a source shows."""
-    return source.removesuffix("_scenes")
 
 
 def version(source: str) -> str:

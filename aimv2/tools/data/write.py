@@ -22,12 +22,19 @@ from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing, to_yaml
 from aimv2.base.processes import in_threads
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, SCENE_SOURCES, AugmentConfig, DataConfig, is_described, source_name
+from aimv2.config.data_config import (
+    CHECKED,
+    SCENE_SOURCES,
+    AugmentConfig,
+    DataConfig,
+    glyphs_of,
+    is_described,
+    source_name,
+)
 from aimv2.config.options import defaults_of, options_of, usage
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
-from aimv2.data.sources.version import glyphs_of
 from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.request.compose import compose, run_config

