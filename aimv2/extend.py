@@ -10,20 +10,25 @@ if TYPE_CHECKING:
     from aimv2.ablations.catalogue import add_study as study
     from aimv2.ablations.design import factorial, ladder, one_factor, setting
     from aimv2.config.prefix import prefix_distribution
+    from aimv2.config.program import Program
     from aimv2.data.sources.glyphs import Glyph, icon
     from aimv2.data.sources.glyphs import add_source as source
     from aimv2.spec.items import Items
+    from aimv2.spec.metrics import Definition
     from aimv2.spec.objectives import REGISTRY as OBJECTIVES
     from aimv2.spec.objectives import add_objective as objective
     from aimv2.spec.plugin_metrics import metric
+    from aimv2.spec.programs import program
     from aimv2.sweeps.executors.base import Executor
     from aimv2.sweeps.executors.registry import executor
 
 __all__ = [
     "OBJECTIVES",
+    "Definition",
     "Executor",
     "Glyph",
     "Items",
+    "Program",
     "executor",
     "factorial",
     "icon",
@@ -32,6 +37,7 @@ __all__ = [
     "objective",
     "one_factor",
     "prefix_distribution",
+    "program",
     "setting",
     "source",
     "study",
@@ -44,6 +50,9 @@ _FOUND_IN = {
     "icon": "aimv2.data.sources.glyphs:icon",
     "source": "aimv2.data.sources.glyphs:add_source",
     "Items": "aimv2.spec.items:Items",
+    "Program": "aimv2.config.program:Program",
+    "Definition": "aimv2.spec.metrics:Definition",
+    "program": "aimv2.spec.programs:program",
     "OBJECTIVES": "aimv2.spec.objectives:REGISTRY",
     "objective": "aimv2.spec.objectives:add_objective",
     "metric": "aimv2.spec.plugin_metrics:metric",

@@ -48,10 +48,11 @@ def kind_of(source: str) -> Kind:
     """
     if is_described(source):
         return "files"
-    if source in GLYPHS:
-        return "glyphs"
+    # In this order: built-in sources, which the default config has, load no plug-ins.
     if source.endswith(SCENES) and glyphs_of(source) in GLYPHS:
         return "scenes"
+    if source in GLYPHS:
+        return "glyphs"
     known = (*(f"{name}{SCENES}" for name in GLYPHS), *GLYPHS)
     raise ValueError(
         f"unknown source {source!r}.{did_you_mean(source, known)} Allowed: {', '.join(known)}, or the path of a"

@@ -1,6 +1,7 @@
 """Programs of plug-ins, and the definitions of their metrics. Nothing here imports torch."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
@@ -10,6 +11,11 @@ from aimv2.spec.metrics import OTHERS, Definition
 
 DEFINITIONS = OTHERS
 Kind = TypeVar("Kind", bound=type[Program])
+
+
+def program(*metrics: Definition) -> Callable[[Kind], Kind]:
+    """Add the class below as another model, under its name in lower case; ``add_program`` says what is refused."""
+    return lambda found: add_program(getattr(found, "__name__", "").lower(), found, *metrics)
 
 
 def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:

@@ -1,0 +1,76 @@
+"""docs/another-model.md, followed in an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from aimv2.base.files import read_json
+from tests.helpers.pages import ROOT, lines
+
+PAGE = ROOT / "docs" / "another-model.md"
+NEW_FILE = re.compile(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+PROGRAMS = {"sweep": "aimv2.sweeps.launch", "manage": "aimv2.sweeps.manage", "report": "aimv2.analysis.report"}
+COMMANDS = list(dict.fromkeys(line for line in lines(PAGE) if line.startswith("aimv2 ")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("another")
+    ((name, text),) = NEW_FILE.findall(PAGE.read_text())
+    (folder / name).write_text(text)
+    assert len(text.splitlines()) <= 60
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entered(folder):
+    """A function that types a command of the page in that folder, and returns its output."""
+
+    def run(line, *more):
+        _, program, *words = shlex.split(line)
+        done = subprocess.run(
+            [sys.executable, "-m", PROGRAMS[program], *words, *more],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def results(folder):
+    return {path.parent.name: read_json(path) for path in folder.glob("runs/v2-*/result.json")}
+
+
+def test_a_plan_shows_arms_and_controls(entered):
+    plan = entered(next(line for line in COMMANDS if "dry_run=true" in line))
+    assert "positive_control: shuffled=True" in plan
+    assert "20 runs, 20 to do" in plan
+
+
+@pytest.mark.exhaustive
+def test_another_model_is_swept_once_and_judged(entered, folder):
+    """Every command of the page, in its order."""
+    plain, planned, longer, extended, reported = COMMANDS
+    assert "20 runs, 20 to do" in entered(planned)
+    entered(plain)
+    first = results(folder)
+    assert len(first) == 20
+    assert "20 runs, 0 to do" in entered(plain), "each run once"
+    report = (folder / "reports/perceptron_width/report.md").read_text()
+    assert re.search(r"\| 8 units \| -0\.\d+ \[-0\.\d+, -0\.\d+\] \| worse \|", report)
+    assert "shuffled targets: **passed**" in report
+    entered(longer)
+    assert (folder / "reports/perceptron_width_longer/report.md").exists()
+    assert len(results(folder)) == 40, "other epochs are other runs"
+    entered(extended)
+    assert "6 seeds" in (folder / "reports/perceptron_width/report.md").read_text()
+    assert entered(reported).strip().endswith("reports/perceptron_width/report.md")
+    assert {name: results(folder)[name] for name in first} == first, "nothing was done again"
