@@ -263,8 +263,9 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
+    measured = base.with_metrics(config.metrics or (study.primary_metric,))
     search = Search.of(
-        base, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
+        measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
     )
     search.check()
     check_sampler(search)

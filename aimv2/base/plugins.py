@@ -209,22 +209,28 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
     Raises:
         UsageError: one cannot be loaded.
     """
-    before, environment = list(_loaded), os.environ.get(VARIABLE)
+    before, was_ready, environment = list(_loaded), _state["is_ready"], os.environ.get(VARIABLE)
     try:
         if paths:
             ready()
         given = [load(path) for path in paths]
-        inherited = [*json.loads(environment or "[]"), *(str(plugin.path) for plugin in given)]
-        if given:
-            os.environ[VARIABLE] = json.dumps(list(dict.fromkeys(inherited)))
+        _pass_on(given)
         yield given
     finally:
         for plugin in [plugin for plugin in _loaded if plugin not in before]:
             _unload(plugin)
+        _state["is_ready"] = was_ready
         if environment is None:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = environment
+
+
+def _pass_on(given: Iterable[Plugin]) -> None:
+    """Have processes that are started from now on load these plug-ins too; they find packages that are installed."""
+    if paths := [str(plugin.path) for plugin in given if not plugin.module]:
+        inherited = [*json.loads(os.environ.get(VARIABLE, "[]")), *paths]
+        os.environ[VARIABLE] = json.dumps(list(dict.fromkeys(inherited)))
 
 
 def loaded() -> list[Plugin]:
@@ -298,7 +304,8 @@ def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
         found = {plugin.id: plugin for plugin in frozen(snapshot)} | found
     for one in wanted:
         if one in found and found[one].name not in known:
-            known.add(_load_copy(found[one]).name)
+            known.add(found[one].name)
+            _pass_on([_load_copy(found[one])])
 
 
 def frozen(snapshot: Path) -> list[Plugin]:

@@ -226,11 +226,13 @@ class PrefixDistribution:
         return {name: values[name] for name in law.names}
 
     def check(self, num_patches: int) -> None:
-        """Refuse a distribution that is unknown, or whose probabilities are none at the start, middle or end.
+        """Refuse one that is unknown, or a plug-in's whose probabilities are none at the start, middle or end.
 
         Raises:
             UsageError: naming it.
         """
+        if self.is_ours:
+            return
         for progress in CHECKED_AT if self.is_curriculum else CHECKED_AT[:1]:
             self.pmf(num_patches, progress)
 

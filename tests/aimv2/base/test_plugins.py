@@ -156,6 +156,15 @@ def test_a_package_is_found_by_its_entry_point_with_all_of_its_files(tmp_path, m
         plugins.freeze(tmp_path / "code")
 
 
+def test_a_command_after_another_one_has_installed_plugins_too(tmp_path, monkeypatch):
+    text = f"from {__name__} import COLOURS\nCOLOURS.add('blue', 3)"
+    install(tmp_path / "site", monkeypatch, "paint", paint=text)
+    shown = "print(tests.COLOURS['blue'])"
+    code = f"import {__name__} as tests\nfor _ in range(2):\n    with tests.using([]):\n        {shown}"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout == "3\n3\n"
+
+
 def test_an_entry_point_without_a_module_is_one_sentence(tmp_path, monkeypatch):
     install(tmp_path / "site", monkeypatch, "paint.plugin")
     with pytest.raises(UsageError, match=r"plug-in toy \(paint\.plugin\) cannot be loaded: there is no module paint"):
@@ -212,3 +221,6 @@ def test_a_plugin_is_loaded_from_a_snapshot_unless_there_is_one_of_its_name(tmp_
     assert found.path == tmp_path / f"code/plugins/{plugin.digest}/a.py"
     load_from_snapshots(["a.py@000000000000"], snapshots)
     assert COLOURS.plugin_of("green") is found
+    code = f"import {__name__} as tests; print(tests.COLOURS['green'])"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout == "2\n", "processes that are started have it too"
