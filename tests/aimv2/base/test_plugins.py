@@ -79,6 +79,15 @@ def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
         assert COLOURS["green"] == 2
 
 
+def test_importing_our_packages_loads_no_plugin(tmp_path):
+    """A plug-in that is loaded halfway through an import would import what is not there yet."""
+    (tmp_path / "a.py").write_text("print('loaded')")
+    code = "import aimv2.extend, aimv2.run.execute, aimv2.sweeps.manage, aimv2.sweeps.launch, aimv2.analysis.report"
+    variables = os.environ | {plugins.VARIABLE: json.dumps([str(tmp_path / "a.py")])}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
 def test_ours_are_imported_when_they_are_read():
     assert "nothing" in LAZY
     assert LAZY["path"] == os.sep
