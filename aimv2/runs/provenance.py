@@ -20,12 +20,15 @@ NO_NUMBERS = (
     "reports/",
     "sweeps/",
     "tools/",
+    "base/archive.py",
+    "base/private.py",
     "cli.py",
     "__main__.py",
     "run/command.py",
     "run/pricing/",
     "run/replay.py",
     "data/sources/credits.py",
+    "runs/bill.py",
 )
 SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py), each with its commit in FROZEN
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
