@@ -2,8 +2,9 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import Request, read_request, requested_names
 from aimv2.analysis.claims.check import check
 from aimv2.analysis.claims.index import index_document
+from aimv2.analysis.claims.others import PAGES, others_document
 from aimv2.analysis.claims.page import claims_document
 from aimv2.analysis.compare import compare
 from aimv2.analysis.costs.document import document as costs_document
@@ -22,6 +24,8 @@ from aimv2.analysis.costs.measurements import read_measurements
 from aimv2.analysis.document.differences import differences
 from aimv2.analysis.document.write import INDEX_FILES, write, write_index
 from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.others import FOLDER as OTHERS_DIR
+from aimv2.analysis.evidence.others import MAX_BYTES, check_no_pickle, check_others, keep, others_names, read_others
 from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
 from aimv2.analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
 from aimv2.analysis.evidence.searches import path_of, read_search
@@ -30,7 +34,8 @@ from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.judgement.sensitivity import SLUG
 from aimv2.analysis.sections.study import document
 from aimv2.analysis.stamps import keep_stamp
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.archive import check_archive
+from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
@@ -40,6 +45,7 @@ from aimv2.memory.machine import num_cores
 USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
        python analysis/report.py compare FILE arm=… metric=… baseline=… [seed=…]
        python analysis/report.py publish STUDY [reports_dir=…]
+       python analysis/report.py add ARCHIVE [records_dir=records] [reports_dir=reports]
        python analysis/report.py check CLAIM [limit=2h] | check CLAIM --from-records
        python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
@@ -60,6 +66,8 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
   publish STUDY                write the report from its records to reports/published/, which is committed, unless the
                                one that is there has more seeds; write claims and index there again
+  add ARCHIVE                  check an archive of others, a folder or zip file of: manage.py publish study; copy its
+                               records to records_dir, apart from own ones, and write a report on them, claims and index
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
@@ -68,6 +76,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
+Rebuilt = Callable[..., Path]  # _from_records with its places, but for ``out``
 PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
@@ -78,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
-    if arguments[0] in (commands := {"card": _card, "publish": _publish}):
+    if arguments[0] in (commands := {"card": _card, "publish": _publish, "add": _add}):
         return guarded(commands[arguments[0]], arguments[1:])
     return guarded(_rebuild, arguments)
 
@@ -89,19 +98,21 @@ def script() -> int:
 
 
 def _rebuild(arguments: Sequence[str]) -> int:
-    names, flags, values = _read(arguments, FLAGS, {"export": "false"})
+    names, flags, values = _read(arguments, FLAGS, {"export": "false", "records_dir": OTHERS_DIR})
     if len(names) != 1:
         raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
     reports_dir, export = Path(values["reports_dir"]), checked("export", bool, values["export"])
+    records_dir = Path(values["records_dir"])
     if flags:
         reports_dir = _with_records(names[0], reports_dir, arguments)
+    rebuilt = partial(_from_records, reports_dir=reports_dir, records_dir=records_dir, export=export)
     if "--check" in flags:
-        return _check(names[0], reports_dir, export=export)
+        return _check(names[0], reports_dir, rebuilt, _recorded(names[0], reports_dir, records_dir))
     if "--from-records" in flags:
-        rebuilt = partial(_from_records, reports_dir=reports_dir, out=reports_dir, export=export)
-        written: Iterable[Path] = map(rebuilt, _recorded(names[0], reports_dir))
+        every = _recorded(names[0], reports_dir, records_dir)
+        written: Iterable[Path] = map(partial(rebuilt, out=reports_dir), every)
     else:
-        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, export=export)
+        written = _from_runs(names[0], Path(values["runs_dir"]), reports_dir, rebuilt, records_dir, export=export)
     for path in written:
         print(path)
     return 0
@@ -123,9 +134,30 @@ def _publish(arguments: Sequence[str]) -> int:
     check_publishable(packed, before, STUDIES)
     print(_write(packed, published, published, name, export=False))
     # The verdicts of all studies read what a study of sensitivity found.
-    others = _recorded(ALL, published) if name.startswith(SLUG) else [CLAIMS, INDEX]
+    records_dir = Path(OTHERS_DIR)
+    others = _recorded(ALL, published, records_dir) if name.startswith(SLUG) else [CLAIMS, INDEX]
     for one in others:
-        print(_from_records(one, reports_dir=published, out=published, export=False))
+        print(_from_records(one, reports_dir=published, records_dir=records_dir, out=published, export=False))
+    return 0
+
+
+def _add(arguments: Sequence[str]) -> int:
+    names, _, values = _read(arguments, (), {"records_dir": OTHERS_DIR})
+    if len(names) != 1:
+        raise UsageError(f"add which archive? Name one: python analysis/report.py add ARCHIVE (got {names})")
+    reports_dir, records_dir = Path(values["reports_dir"]), Path(values["records_dir"])
+    archive = check_archive(Path(names[0]))
+    check_no_pickle(archive)
+    packed = archive.read(FILE, MAX_BYTES[FILE])
+    records = check_others(packed, STUDIES, f"{archive.path}/{FILE}")
+    try:
+        document(findings_of(records, reports_dir), {})
+    except Exception as error:  # the values of others may be anything, and are refused before they are copied
+        raise UsageError(f"{archive.path}: no report can be made of these records: {short(str(error))}") from error
+    name = keep(archive, records, packed, records_dir, date.today().isoformat())
+    print(records_dir / name)
+    for one in (f"{PAGES}/{name}", CLAIMS, INDEX):
+        print(_from_records(one, reports_dir=reports_dir, records_dir=records_dir, out=reports_dir, export=False))
     return 0
 
 
@@ -192,7 +224,8 @@ def build(
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
     if with_index:
         try:
-            _from_records(INDEX, reports_dir=reports_dir, out=reports_dir, export=export)
+            places = {"reports_dir": reports_dir, "records_dir": Path(OTHERS_DIR), "out": reports_dir}
+            _from_records(INDEX, **places, export=export)
         except UsageError as error:  # of another report or file: this report is written
             print(f"note: the index of {reports_dir} was not written: {error}", file=sys.stderr)
     keep_stamp(request, runs_dir, reports_dir)
@@ -240,35 +273,58 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, export: bo
     return write(document(findings, {FILE: packed}), out / findings.request.folder, export=export)
 
 
-def _from_runs(name: str, runs_dir: Path, reports_dir: Path, *, export: bool) -> Iterator[Path]:
-    """Write the named reports from runs, and yield the path of each."""
-    if name in (CLAIMS, COSTS, INDEX):
-        yield _from_records(name, reports_dir=reports_dir, out=reports_dir, export=export)
+def _from_runs(
+    name: str, runs_dir: Path, reports_dir: Path, rebuilt: Rebuilt, records_dir: Path, *, export: bool
+) -> Iterator[Path]:
+    """Write the named reports from runs, and yield the path of each.
+
+    Args:
+        rebuilt: writes those that are made of records only.
+    """
+    if name in (CLAIMS, COSTS, INDEX) or name.startswith(f"{PAGES}/"):
+        yield rebuilt(name, out=reports_dir)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
         request = read_request(runs_dir, one, STUDIES, owner=user())
         yield build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
     if name == ALL:
-        for one in (CLAIMS, INDEX):
-            yield _from_records(one, reports_dir=reports_dir, out=reports_dir, export=export)
+        for one in (*_pages_of_others(records_dir), CLAIMS, INDEX):
+            yield rebuilt(one, out=reports_dir)
 
 
-def _recorded(name: str, reports_dir: Path) -> list[str]:
+def _pages_of_others(records_dir: Path) -> list[str]:
+    return [f"{PAGES}/{name}" for name in others_names(records_dir)]
+
+
+def _recorded(name: str, reports_dir: Path, records_dir: Path) -> list[str]:
     """Return the names of the requested reports, in the order in which they are written."""
     if name != ALL:
         return [name]
     costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
-    return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
+    return [
+        *costs,
+        *sorted(recorded_names(reports_dir), key=_order),
+        *_pages_of_others(records_dir),
+        CLAIMS,
+        INDEX,
+    ]
 
 
-def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
-    """Write one report from its records."""
+def _from_records(name: str, *, reports_dir: Path, records_dir: Path, out: Path, export: bool) -> Path:
+    """Write one report from its records.
+
+    Args:
+        records_dir: has records of others, whose reports are named ``others/NAME``.
+    """
     if name == COSTS:
         return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, export=export)
     if name == CLAIMS:
-        return write(claims_document(reports_dir), out / CLAIMS, export=export)
+        return write(claims_document(reports_dir, records_dir), out / CLAIMS, export=export)
     if name == INDEX:
-        return write_index(index_document(reports_dir), out)
+        return write_index(index_document(reports_dir, records_dir), out)
+    if name.startswith(f"{PAGES}/"):
+        others = read_others(records_dir, name.removeprefix(f"{PAGES}/"), STUDIES)
+        return write(others_document(others, reports_dir), out / name, export=export)
     return _write(packed_records(reports_dir, name), reports_dir, out, name, export=export)
 
 
@@ -277,14 +333,17 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith(SLUG), name
 
 
-def _check(name: str, reports_dir: Path, *, export: bool) -> int:
+def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str]) -> int:
     """Return 0 if every file of the reports is what their records give, and 1 otherwise or without records.
 
     Differences are printed; ``aimv2.analysis.document.differences`` says when numbers agree.
+
+    Args:
+        rebuilt: writes one of the reports ``names``.
     """
-    workers = min(len(names := _recorded(name, reports_dir)), num_cores())
+    workers = min(len(names), num_cores())
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
-        written = partial(_from_records, reports_dir=reports_dir, out=Path(folder), export=export)
+        written = partial(rebuilt, out=Path(folder))
         for _ in in_processes(written, names, workers, "builds reports"):
             pass
         wrong: dict[Path, list[str]] = {}

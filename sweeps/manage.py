@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,9 +54,16 @@ USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
                                repeat your last launch with other values of the evaluation, such as a reader
                                (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
-  replay RUN                   execute a finished run again and compare it with its record, step by step
+  replay RUN                   execute a finished run again and compare it with its record, step by step; with
+                               records=records/NAME a run of others' records, which are then marked as replayed. Values
+                               must be equal to the last bit, or within tolerance=0.001 of each
   export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
                                where log.wandb=true and log.mlflow=URI send steps. project= is another one there
+  publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
+                               study (study=, if there are several); layout=ml-aim for timm. license=SPDX
+  publish study SWEEP to=FOLDER
+                               write an archive, a folder and a zip file: records, report, versions, code, card and
+                               checksums. weights=true adds weights, code=false leaves out code; license=SPDX
   prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
                                that are a day old and have no checkpoint, and workers' logs that are a week old; results
                                and other people's files stay. dry_run=true only lists
@@ -256,9 +264,16 @@ def cancel_command(arguments: Arguments) -> int:
 
 
 def replay_command(arguments: Arguments) -> int:
-    from aimv2.run.replay import replay  # here, because status loads faster without it
-
     say = partial(console.print, soft_wrap=True, markup=False)
+    if (records := arguments.values.get("records")) is not None:
+        from aimv2.sweeps.replay import replay_others  # here, because status loads faster without it
+
+        tolerance, cache_dir = arguments.value("tolerance", 0.0), arguments.values.get("data.cache_dir", "cache")
+        return 0 if replay_others(Path(records), arguments.names[0], tolerance, cache_dir, say) else 1
+    if useless := {"tolerance", "data.cache_dir"} & set(arguments.values):
+        raise UsageError(f"{min(useless)}= is for runs of others; type records=records/NAME too")
+    from aimv2.run.replay import replay
+
     return 0 if replay(named_run(arguments.runs_dir, arguments.names[0]), say) else 1
 
 
@@ -270,6 +285,36 @@ def export_command(arguments: Arguments) -> int:
     found = records(arguments.runs_dir, name, None if typed is None else Path(typed))
     project, uri = arguments.values.get("project", ""), arguments.values.get("mlflow")
     console.print(export(found, project, arguments.runs_dir, uri), soft_wrap=True, markup=False)
+    return 0
+
+
+def publish_command(arguments: Arguments) -> int:
+    from aimv2.sweeps.publish import PublishOptions, publish_run, publish_study  # here, because status loads faster
+
+    typed, names = arguments.values, arguments.names
+    if len(names) != 2 or names[0] not in ("run", "study"):
+        raise UsageError("publish what? Type: publish run RUN to=FOLDER, or publish study SWEEP to=FOLDER")
+    if "to" not in typed:
+        raise UsageError("publish where? Type to= and a new folder")
+    if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed.get("license", "")):
+        raise UsageError(f"license={licence!r} is no SPDX identifier, such as CC-BY-4.0")
+    own = {"study", "layout"} if names[0] == "run" else {"code", "weights"}
+    if other := ({"study", "layout", "code", "weights"} - own) & typed.keys():
+        raise UsageError(f"publish {names[0]} takes no {min(other)}=")
+    options = PublishOptions(
+        to=Path(typed["to"]),
+        licence=licence,
+        reports_dir=Path(typed["reports_dir"]) if "reports_dir" in typed else None,
+        study=typed.get("study", ""),
+        layout=checked("layout", Literal["transformers", "ml-aim"], typed.get("layout", "transformers")),
+        code=arguments.value("code", True),
+        weights=arguments.value("weights", False),
+    )
+    say = partial(console.print, soft_wrap=True, markup=False)
+    if names[0] == "run":
+        publish_run(named_run(arguments.runs_dir, names[1]), options, say)
+    else:
+        publish_study(arguments.runs_dir, names[1], options, say)
     return 0
 
 
@@ -289,7 +334,12 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
     "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
     "measure": (measure_command, "sweep", {"evaluation.", "to", *EXECUTOR}),
-    "replay": (replay_command, "run", set()),
+    "replay": (replay_command, "run", {"records", "tolerance", "data.cache_dir"}),
+    "publish": (
+        publish_command,
+        "",
+        {"to", "study", "layout", "code", "weights", "license", "reports_dir"},
+    ),
     "export": (export_command, "sweep or run", {"project", "mlflow", "reports_dir"}),
     "prune": (prune_command, "", {"dry_run", "yes"}),
 }

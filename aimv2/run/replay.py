@@ -1,7 +1,9 @@
 """Replay: execute a finished run again and compare it with its record, value by value."""
 
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
 from aimv2.config.log_config import LogConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.run.execute import execute
@@ -40,34 +43,60 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
         raise UsageError(
             f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
         )
+    with executed_again(config, say) as again:
+        is_equal = compare(_values(run), _values(again), say)
+        before, after = (read_json(one.file("manifest.json")) for one in (run, again))
+        for key in PROVENANCE:
+            if before.get(key) != after.get(key):
+                say(f"{key} was {before.get(key)} and is {after.get(key)}")
+    say("equal to the last bit" if is_equal else "not equal")
+    return is_equal
+
+
+@contextmanager
+def executed_again(config: RunConfig, say: Callable[[str], None]) -> Iterator[RunFolder]:
+    """Execute a run in a temporary folder, which is there until the context is left.
+
+    Raises:
+        RunFailedError: it failed.
+    """
     config = replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
-    say(f"executing {run.name} again in a temporary folder")
+    name = signature(config)
+    say(f"executing {name} again in a temporary folder")
     with tempfile.TemporaryDirectory() as folder:
-        again = RunFolder(Path(folder), run.name)
+        again = RunFolder(Path(folder), name)
         attempt = again.acquire(config)
         assert attempt is not None, "the folder is new"
         failure = execute(attempt, config)
         if failure is not None:
             raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
-        return _compare(run, again, say)
+        yield again
 
 
-def _compare(run: RunFolder, again: RunFolder, say: Callable[[str], None]) -> bool:
-    was, now = _values(run), _values(again)
-    differ = {name: abs(was[name] - now[name]) for name in was.keys() & now.keys() if was[name] != now[name]}
+def compare(
+    was: Mapping[str, Any], now: Mapping[str, Any], say: Callable[[str], None], *, tolerance: float = 0.0
+) -> bool:
+    """Compare recorded values with those of a replay, and say how many differ and which most.
+
+    Args:
+        tolerance: relative difference up to which values count as equal; 0 is to the last bit.
+
+    Returns:
+        True if no value differs by more, and none is missing.
+    """
+    shared = was.keys() & now.keys()
+    differ = {name: abs(was[name] - now[name]) for name in shared if not _agree(was[name], now[name], tolerance)}
     say(f"{len(was)} values of steps and final metrics compared, {len(differ)} differ")
     if differ:
         largest = max(differ, key=lambda name: differ[name])
         say(f"largest difference: {largest} was {was[largest]!r} and is {now[largest]!r}")
     if alone := sorted(was.keys() ^ now.keys()):
         say(f"in only one of the two: {', '.join(alone[:5])}")
-    before, after = (read_json(one.file("manifest.json")) for one in (run, again))
-    for key in PROVENANCE:
-        if before.get(key) != after.get(key):
-            say(f"{key} was {before.get(key)} and is {after.get(key)}")
-    is_equal = not differ and not alone
-    say("equal to the last bit" if is_equal else "not equal")
-    return is_equal
+    return not differ and not alone
+
+
+def _agree(was: Any, now: Any, tolerance: float) -> bool:
+    return bool(was == now or (tolerance and math.isclose(was, now, rel_tol=tolerance)))
 
 
 def _values(run: RunFolder) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aimv2.ablations.claims import CLAIMS
+from aimv2.analysis.claims.others import PAGES, others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import style
@@ -32,18 +33,26 @@ FOLDERS = (
 )
 
 
-def index_document(reports_dir: Path) -> Document:
-    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``."""
+def index_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
+    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``.
+
+    Args:
+        records_dir: has records of others; None leaves them out.
+    """
     others = [page for page in OTHERS if (reports_dir / page).exists()]
-    return document(studies_in(reports_dir), others)
+    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"{PAGES}/")
+    return document(studies_in(reports_dir), others, of_others)
 
 
-def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Document:
+def document(
+    findings: Mapping[str, Findings], others: Sequence[str] = (), of_others: Sequence[Section] = ()
+) -> Document:
     """Return the index.
 
     Args:
         findings: those of all reports, by folder.
         others: those of OTHERS that exist.
+        of_others: sections on records of others.
     """
     answers = all_answers({name: one for name, one in findings.items() if not one.study.is_search})
     words = {name: overall(own) for name, own in answers.items()}
@@ -62,6 +71,7 @@ def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Do
         sections=[
             Section("Claims", drawn),
             Section("Studies", [_studies(findings)]),
+            *of_others,
             Section("Other pages", [*linked, Paragraph(FOLDERS)]),
         ],
         numbers={"claims": words},

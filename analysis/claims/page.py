@@ -1,12 +1,14 @@
 """The page of all claims of the paper: a verdict on each, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.analysis.claims.others import PAGES, others_in, others_section
 from aimv2.analysis.claims.paper import paper_section
 from aimv2.analysis.document.model import Cell, Document, Section, Table
 from aimv2.analysis.document.template import blocks_of
@@ -27,13 +29,18 @@ COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 MAX_SHOWN = 3  # comparisons of a claim
 
 
-def claims_document(reports_dir: Path) -> Document:
+def claims_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
     """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
 
     A search is no evidence: it was not planned for claims, and another scale has another winner.
+
+    Args:
+        records_dir: has records of others, which have a section of their own; None leaves them out.
     """
     studies = {name: one for name, one in studies_in(reports_dir).items() if not one.study.is_search}
-    return document(studies, reports_dir)
+    page = document(studies, reports_dir)
+    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"../{PAGES}/")
+    return replace(page, sections=[*page.sections, *of_others])
 
 
 def studies_in(reports_dir: Path) -> dict[str, Findings]:

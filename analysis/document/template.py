@@ -10,7 +10,7 @@ from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, co
 from aimv2.base.markdown import escape
 
 ENVIRONMENT = Environment(
-    loader=PackageLoader("analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("aimv2.analysis"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 ENVIRONMENT.filters |= {"md": escape, "code": code_span}
 

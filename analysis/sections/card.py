@@ -1,5 +1,8 @@
 """Model cards of a study's arms: with intervals over seeds and the study's verdicts, which no single run knows."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.document.model import code_span
 from aimv2.analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
@@ -10,17 +13,27 @@ from aimv2.analysis.sections.words import seen
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.run_config import RunConfig
-from aimv2.tools.weights.card import render
+from aimv2.runs.record import RunFolder
+from aimv2.tools.weights.card import record_of, render
 
 
-def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
-    """Return the model card of an arm, for the exported weights of any of its runs.
+def card(
+    findings: Findings,
+    arm: str,
+    layout: str = "transformers",
+    *,
+    run: RunFolder | None = None,
+    **facts: Any,
+) -> str:
+    """Return the model card of an arm, for the exported weights of any of its runs, or for those of one.
 
     Args:
         layout: that of the exported weights.
+        run: the run whose weights they are, of which the card has the values, versions and cost too; None is any.
+        facts: ``omitted``, ``has_text_tower`` and ``licence`` as in ``aimv2.tools.weights.card.render``.
 
     Raises:
-        UsageError: the study has no such arm, or the arm has no finished run.
+        UsageError: the study has no such arm, the arm has no finished run, or files of the run cannot be read.
     """
     runs = findings.evidence.runs
     finished = list(dict.fromkeys(runs["arm"]))
@@ -37,18 +50,32 @@ def card(findings: Findings, arm: str, layout: str = "transformers") -> str:
         f"Code {seen(findings.evidence, 'code')}; PyTorch {seen(findings.evidence, 'torch')} on"
         f" {seen(findings.evidence, 'hardware')}.",
     ]
+    seeds = [cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])]
+    rows, name, note = _rows(findings, arm), f"{findings.request.folder}: {study.label(arm)}", _note(findings, arm)
+    if run is not None:
+        record += record_of(run, config)
+        values = {escape(name): metric for name, metric in run.result()["metrics"].items()}
+        rows = [[name, _of_run(values.get(name), text), *others] for name, text, *others in rows]
+        seeds = [cell.config.seed for cell in findings.cells if cell.name == run.name]
+        name, note = f"{run.name}, {name}", f"The value of this run, and in brackets the arm's. {note}"
+    facts = {"has_text_tower": config.objective.name == "clip" and layout == "transformers"} | facts
     return render(
         config,
         layout,
-        name=f"{findings.request.folder}: {study.label(arm)}",
-        seeds=[cell.config.seed for cell in findings.cells if cell.arm == arm and cell.seed in set(own["seed"])],
+        name=name,
+        seeds=seeds,
         sources=findings.evidence.credits["sources"],
-        note=_note(findings, arm),
-        metrics=_rows(findings, arm),
+        note=note,
+        metrics=rows,
         record=record,
-        verdicts=_verdicts(findings),
-        has_text_tower=config.objective.name == "clip" and layout == "transformers",
+        verdicts=verdict_lines(findings),
+        **facts,
     )
+
+
+def _of_run(metric: Mapping[str, Any] | None, of_arm: str) -> str:
+    value = None if metric is None else metric["value"]
+    return f"not measured ({of_arm})" if value is None else f"{value:.4g} ({of_arm})"
 
 
 def _note(findings: Findings, arm: str) -> str:
@@ -95,7 +122,7 @@ def _measured(findings: Findings, metric: str, arm: str) -> str:
     return "; ".join(escape(text) for text in dict.fromkeys([own["evaluation"].iloc[0], *own["warning"]]) if text)
 
 
-def _verdicts(findings: Findings) -> list[str]:
+def verdict_lines(findings: Findings) -> list[str]:
     """Return the study's conclusion, and its verdict on each claim with what qualifies it."""
     lines = [conclusion(findings.study, findings.comparisons, escape(findings.unit), findings.withheld)]
     for name, verdict in findings.verdicts.items():

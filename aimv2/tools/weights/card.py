@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from aimv2.base.errors import count
 from aimv2.base.files import read_json
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
@@ -17,6 +18,8 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import IMAGENET
+from aimv2.run.pricing.price import duration
+from aimv2.runs.bill import billed
 from aimv2.runs.record import RunFolder
 
 FILE = "README.md"
@@ -27,14 +30,13 @@ ONE_RUN = (
 
 
 def run_card(folder: Path, layout: str, **facts: Any) -> str:
-    """Return the card of a finished run; the arguments, ``omitted`` and ``has_text_tower`` are as in ``render``.
+    """Return the card of a finished run; ``omitted``, ``has_text_tower`` and ``licence`` are as in ``render``.
 
     Raises:
         UsageError: the run's files cannot be read.
     """
     run = RunFolder(folder.parent, folder.name)
-    result, path = run.result(), run.file("manifest.json")
-    manifest = read_json(path) if path.exists() else {}
+    result = run.result()
     config = from_dict(read_json(folder / "config.json"))
     return render(
         config,
@@ -48,10 +50,7 @@ def run_card(folder: Path, layout: str, **facts: Any) -> str:
             for name, metric in result["metrics"].items()
             if metric["value"] is not None
         ],
-        record=[
-            f"Run `{run.name}`, code {_known(manifest, 'code')} (commit {_known(manifest, 'commit')}).",
-            f"PyTorch {_known(manifest.get('versions', {}), 'torch')} on {_known(manifest, 'hardware')}.",
-        ],
+        record=record_of(run, config),
         verdicts=[
             "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
         ],
@@ -59,13 +58,43 @@ def run_card(folder: Path, layout: str, **facts: Any) -> str:
     )
 
 
-def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower: bool = False, **values: Any) -> str:
+def record_of(run: RunFolder, config: RunConfig) -> list[str]:
+    """Return code, versions, hardware and cost of a finished run, a line each; what is not recorded is said.
+
+    Raises:
+        UsageError: the run's files cannot be read.
+    """
+    result, path = run.result(), run.file("manifest.json")
+    manifest = read_json(path) if path.exists() else {}
+    versions = manifest.get("versions", {})
+    others = ", ".join(f"{escape(name)} {escape(str(one))}" for name, one in versions.items() if name != "torch")
+    attempts = list(billed(run.path, config))
+    own, whole = map(duration, (result["seconds"], sum(one.seconds for one in attempts)))
+    flops = f"{result['train_flops']:.3g} training FLOPs, " if "train_flops" in result else ""
+    return [
+        f"Run `{run.name}`, code {_known(manifest, 'code')} (commit {_known(manifest, 'commit')}).",
+        f"PyTorch {_known(versions, 'torch')} on {_known(manifest, 'hardware')}.",
+        f"Python {_known(manifest, 'python')}{f', {others}' if others else ''}.",
+        f"Cost: {flops}{own}; {count(len(attempts), 'attempt')}, {whole} in all.",
+    ]
+
+
+def render(
+    config: RunConfig,
+    layout: str,
+    *,
+    omitted: str = "",
+    has_text_tower: bool = False,
+    licence: str = "",
+    **values: Any,
+) -> str:
     """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text.
 
     Args:
         layout: of the weights, one of ``published.LAYOUTS``.
         omitted: parts of the run's network that the weights lack.
         has_text_tower: True for a pair of encoders.
+        licence: of the weights, an SPDX identifier; empty is left open.
         values: ``name``: of the model; ``seeds``: of the runs that the values rest on; ``sources``: of the data, each
             with its licence; ``note``: on the metrics; ``metrics``: a row each, name, value, unit, how it was measured;
             ``record``: where the weights come from, Markdown; ``verdicts``: what a study concludes about the model, a
@@ -81,10 +110,7 @@ def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower:
     environment.filters["escape_markdown"] = escape
     library = {} if layout == "ml-aim" else {"library_name": layout}
     metadata = {
-        # Who publishes the weights chooses their licence, with regard to those of the data below.
-        "license": "other",
-        "license_name": "not-chosen-yet",
-        "license_link": f"{FILE}#training-data",
+        **licence_metadata(licence, f"{FILE}#training-data"),
         **library,
         "pipeline_tag": "image-feature-extraction",
         "tags": list(dict.fromkeys(["aimv2", "vision-encoder", "ablation", config.objective.name])),
@@ -94,6 +120,18 @@ def render(config: RunConfig, layout: str, *, omitted: str = "", has_text_tower:
     values["model"] = "Aimv2Model" if has_text_tower else "Aimv2VisionModel"
     metadata_text = yaml.safe_dump(metadata, sort_keys=False)
     return environment.get_template("card.md.j2").render(metadata=metadata_text, **values)
+
+
+def licence_metadata(licence: str, link: str) -> dict[str, str]:
+    """Return the licence as model hubs read it. Who publishes chooses it, with regard to those of the data.
+
+    Args:
+        licence: an SPDX identifier; empty is left open.
+        link: where the licences of the data are.
+    """
+    if licence:
+        return {"license": licence.lower()}
+    return {"license": "other", "license_name": "not-chosen-yet", "license_link": link}
 
 
 def _described(metric: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """``python -m aimv2 weights``: import and export published weights."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -66,21 +67,42 @@ def weights_command(arguments: Sequence[str]) -> int:
         raise unknown("weights command", action, ACTIONS)
     options = read_options(ACTIONS[action], rest, f"weights {action} needs")
     source, target = Path(options.source), Path(options.to)
-    check_new(target)  # before reading, which may take minutes
     if isinstance(options, ExportOptions):
-        weights = expressible(read_weights(source), options.layout)
-        is_run = weights.config.source.layout == "run"  # published weights have the card of their publisher
-        has_text_tower = weights.config.text_tower is not None
-        facts = {"omitted": weights.omitted, "has_text_tower": has_text_tower}
-        texts = {README: run_card(source.resolve(), options.layout, **facts)} if is_run else {}
-        texts |= {PREPROCESSING: AS_TRAINED.to_json(weights.config.image_px)} if is_run else _kept(source)
-        write_published(weights, target, options.layout, texts)
+        weights = export(source, target, options.layout)
     else:
+        check_new(target)  # before reading, which may take minutes
         weights = read_published(source, options.layout)
         weights = weights if options.image_px is None else resampled(weights, options.image_px)
         write_weights(weights, target, _kept(source, options.image_px))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
+
+
+def export(source: Path, target: Path, layout: str, card: Callable[..., str] | None = None) -> Weights:
+    """Write weights that other packages load, those of a run with a model card and its preprocessing.
+
+    Args:
+        source: a folder of ``weights import``, or of a finished run.
+        layout: one of ``published.LAYOUTS``.
+        card: returns the card of a run from what ``card.render`` knows of its weights, ``omitted`` and
+            ``has_text_tower``; None is that of the run alone.
+
+    Returns:
+        The weights that were written.
+
+    Raises:
+        UsageError: the source is neither, the layout has no such encoder, or the target is not an empty folder.
+    """
+    check_new(target)  # before reading, which may take minutes
+    weights = expressible(read_weights(source), layout)
+    if weights.config.source.layout == "run":
+        card = card or partial(run_card, source.resolve(), layout)
+        text = card(omitted=weights.omitted, has_text_tower=weights.config.text_tower is not None)
+        texts = {README: text, PREPROCESSING: AS_TRAINED.to_json(weights.config.image_px)}
+    else:  # published weights have the card of their publisher
+        texts = _kept(source)
+    write_published(weights, target, layout, texts)
+    return weights
 
 
 def _kept(source: Path, image_px: int | None = None) -> dict[str, str]:

@@ -1,0 +1,249 @@
+"""Records of others: archives of ``manage.py publish study``, checked and copied to ``records/``, apart from our own.
+
+Nothing in an archive is executed or unpickled, and only the files named here are copied. What was replayed here is in
+``status.json`` beside them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic.dataclasses
+from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
+
+from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.analysis.evidence.records import ITEMS, KEY, TABLES, Records, unpack
+from aimv2.base.archive import Archive
+from aimv2.base.errors import UsageError, short, some
+from aimv2.base.files import read_json, replacing, write_json
+from aimv2.config.data_config import CHECKED
+
+FOLDER = "records"
+STATUS = "status.json"
+CARD, VERSIONS = "README.md", "versions.json"
+MAX_BYTES = {FILE: 2**28, CARD: 2**22, VERSIONS: 2**24}
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz")  # or what may hold one
+MAX_RUNS, MAX_VALUES, MAX_UNPACKED = 100_000, 2 * 10**7, 2**31  # of a file; values of a column; bytes of all
+
+Scalar = Literal["text", "integer", "number", "flag"]
+KINDS: Mapping[Scalar, Any] = {
+    "text": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    "integer": pa.types.is_integer,
+    "number": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
+    "flag": pa.types.is_boolean,
+}
+COLUMNS: Mapping[str, Scalar] = {
+    **dict.fromkeys(("arm", "run", "reason", "precision", "hardware", "code", "commit", "torch"), "text"),
+    **dict.fromkeys(("seed", "samples", "train_flops", "threads", "encoder_parameters", "other_parameters"), "integer"),
+    **dict.fromkeys(("train_pairs", "held_out_pairs"), "integer"),
+    **dict.fromkeys(("train_seconds", "train_cpu_seconds", "seconds", "cpu_seconds"), "number"),
+    "has_failed": "flag",
+}
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Replayed:
+    """A run of the records that was executed again.
+
+    Attributes:
+        date: in UTC, ``2026-03-01``.
+        hardware: on which, with threads.
+        code: digest of the code that executed it.
+        tolerance: relative difference up to which values count as equal; 0 is to the last bit.
+        is_equal: True if no value differs by more than the tolerance, and none is missing.
+    """
+
+    run: str
+    date: str
+    hardware: str
+    code: str
+    tolerance: NonNegativeFloat
+    is_equal: bool
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Status:
+    """What was done with records of others here.
+
+    Attributes:
+        replayed: True if a run was executed again with equal values, and none with other values.
+        archive: SHA-256 of the checksums of the archive that they are from.
+        added: the date.
+    """
+
+    replayed: bool
+    archive: str
+    added: str
+    replays: tuple[Replayed, ...] = ()
+
+    def described(self, num_runs: int) -> str:
+        """Return in words whether they were replayed, where and when."""
+        if not self.replays:
+            return "not replayed"
+        equal = [one for one in self.replays if one.is_equal]
+        if len(equal) < len(self.replays):
+            return f"replayed, and {len(self.replays) - len(equal)} of {len(self.replays)} runs have other values"
+        most = max(one.tolerance for one in equal)
+        how = f"within {most:g} of each value" if most else "equal to the last bit"
+        where = "; ".join(dict.fromkeys(f"{one.hardware}, {one.date}" for one in equal))
+        return f"replayed: {len(equal)} of {num_runs} runs, {how} ({where})"
+
+
+@dataclass(frozen=True, eq=False)
+class OthersRecords:
+    """Records of others that were added.
+
+    Attributes:
+        name: of their folder, ``<study>-<digest of the records>``.
+    """
+
+    name: str
+    records: Records
+    status: Status = field(compare=False)
+
+    @property
+    def described(self) -> str:
+        """Whether they were replayed, in words."""
+        return self.status.described(len(self.records.evidence.runs))
+
+
+def check_others(packed: bytes, studies: Mapping[str, Study], name: str) -> Records:
+    """Return records that somebody else has written.
+
+    Args:
+        name: of the file, for the message of an error.
+
+    Raises:
+        UsageError: the file is too large or has columns of other kinds, or its runs are not those of its request, or a
+            run's name is not that of its config.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(packed))
+        _check_size(file.metadata, name)
+        _check_columns(file.schema_arrow, name)
+        names = file.read(columns=["run"])["run"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{name} is not a file of records") from error
+    records = unpack(packed, studies, name)
+    for cell, recorded in zip(records.request.cells, names, strict=True):
+        if cell.name != recorded:
+            raise UsageError(
+                f"{name}: run {short(recorded)} of arm {short(cell.arm)}, seed {cell.seed}, is not the name of its"
+                f" config, which is {cell.name}"
+            )
+    return records
+
+
+def _check_size(about: pq.FileMetaData, name: str) -> None:
+    groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
+    values = max((group.column(one).num_values for group in groups for one in range(group.num_columns)), default=0)
+    unpacked = sum(group.total_byte_size for group in groups)
+    is_small = max(about.num_rows, about.num_row_groups) <= MAX_RUNS and values <= MAX_VALUES
+    if not is_small or unpacked > MAX_UNPACKED or len((about.metadata or {}).get(KEY, b"")) > MAX_BYTES[FILE]:
+        raise UsageError(
+            f"{name} is too large for records: at most {MAX_RUNS:,} runs, {MAX_VALUES:,} values of a column and"
+            f" {MAX_UNPACKED:,} bytes are read"
+        )
+
+
+def _check_columns(schema: pa.Schema, name: str) -> None:
+    """Refuse columns that records do not have, or of another kind; one without any value has no kind."""
+    if lacking := [one for one in (*COLUMNS, "metrics") if one not in schema.names]:
+        raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
+    for column in schema:
+        kind, expected = column.type, COLUMNS.get(column.name)
+        if expected is not None:
+            is_right = pa.types.is_null(kind) or KINDS[expected](kind)
+        else:
+            is_right = column.name in (*TABLES, ITEMS) and _is_table(kind)
+        if not is_right:
+            raise UsageError(f"{name}: column {short(column.name)} is no column of records, or of another kind")
+
+
+def _is_table(kind: pa.DataType) -> bool:
+    """True for lists of rows of plain values, or of lists of numbers."""
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+        return False
+    row = kind.value_type
+    for number in range(row.num_fields):
+        one = row.field(number).type
+        inner = one.value_type if pa.types.is_list(one) else one
+        if not (pa.types.is_null(inner) or any(is_kind(inner) for is_kind in KINDS.values())):
+            return False
+    return True
+
+
+def keep(archive: Archive, records: Records, packed: bytes, records_dir: Path, today: str) -> str:
+    """Copy the records of a checked archive, with its card and versions, to a folder of their own.
+
+    Args:
+        records: those of ``packed``, the archive's file.
+        today: the date.
+
+    Returns:
+        The name of the folder.
+
+    Raises:
+        UsageError: they are there already, or the folder cannot be written; then nothing is.
+    """
+    name = f"{records.request.folder}-{hashlib.sha256(packed).hexdigest()[:12]}"
+    folder = records_dir / name
+    if folder.exists():
+        raise UsageError(f"{folder} has these records already")
+    texts = {one: archive.read(one, MAX_BYTES[one]) for one in (CARD, VERSIONS) if one in archive.sums}
+    digest = hashlib.sha256("".join(f"{one} {digest}\n" for one, digest in sorted(archive.sums.items())).encode())
+    status = Status(replayed=False, archive=digest.hexdigest(), added=today)
+    try:
+        records_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(folder, only_new=True) as partial:
+            partial.mkdir()
+            for one, content in {FILE: packed, **texts}.items():
+                (partial / one).write_bytes(content)
+            write_json(partial / STATUS, asdict(status))
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be written: {error.strerror}") from error
+    return name
+
+
+def check_no_pickle(archive: Archive) -> None:
+    """Refuse an archive that has a file in which a pickle may be."""
+    if found := [name for name in archive.sums if PurePosixPath(name).suffix.lower() in PICKLES]:
+        raise UsageError(f"{archive.path} has files that may run code when they are read: {some(found)}")
+
+
+def others_names(records_dir: Path) -> list[str]:
+    """Return the names of the records of others that were added."""
+    return sorted(path.parent.name for path in records_dir.glob(f"*/{STATUS}") if (path.parent / FILE).is_file())
+
+
+def read_others(records_dir: Path, name: str, studies: Mapping[str, Study]) -> OthersRecords:
+    """Return records of others that were added; errors as in ``check_others``."""
+    if name not in (known := others_names(records_dir)):
+        raise UsageError(f"{records_dir} has no records {name!r} of others; it has: {', '.join(known) or 'none'}")
+    path = records_dir / name / FILE
+    records = check_others(path.read_bytes(), studies, str(path))
+    return OthersRecords(name, records, _status(records_dir / name / STATUS))
+
+
+def mark_replayed(records_dir: Path, name: str, replayed: Replayed) -> Status:
+    """Record that a run of these records was executed again, in the place of an earlier time on the same hardware."""
+    path = records_dir / name / STATUS
+    status, own = _status(path), (replayed.run, replayed.hardware)
+    replays = (*(one for one in status.replays if (one.run, one.hardware) != own), replayed)
+    values = asdict(status) | {"replays": [asdict(one) for one in replays]}
+    write_json(path, values | {"replayed": all(one.is_equal for one in replays)})
+    return _status(path)
+
+
+def _status(path: Path) -> Status:
+    try:
+        return TypeAdapter(Status).validate_python(read_json(path))
+    except ValidationError as error:
+        raise UsageError(f"{path} is not the status of records of others; add them again") from error

@@ -1,0 +1,220 @@
+"""What is published: weights that transformers loads, and an archive without a name of this machine."""
+
+import json
+import os
+import shutil
+import zipfile
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
+from aimv2.analysis.evidence.others import VERSIONS, check_others
+from aimv2.analysis.evidence.recorded import FILE
+from aimv2.base.archive import check_archive, files_of
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_json, write_json
+from aimv2.config.run_config import LogConfig
+from aimv2.config.serialization import to_dict
+from aimv2.config.signature import signature
+from aimv2.runs.failure import Failure
+from aimv2.runs.provenance import digest
+from aimv2.runs.record import RunFolder
+from aimv2.sweeps import manage
+from aimv2.sweeps.publish import PublishOptions, placeless, publish_study
+from tests.helpers.finished_sweeps import requested
+
+USER, HOST = "miaq7", "node17q"
+
+
+def study_of(runs_dir):
+    return read_request(runs_dir, "prefix_ratio", STUDIES)
+
+
+def trained(runs_dir):
+    return next(RunFolder(runs_dir, cell.name) for cell in study_of(runs_dir).cells if cell.arm == "uniform")
+
+
+def published(runs_dir, to, **options):
+    said = []
+    publish_study(runs_dir, "prefix_ratio", PublishOptions(to=to, reports_dir=to.parent, **options), said.append)
+    return said
+
+
+def text_of(path):
+    """What can be read in a file: the oracle unpacks it in its own way."""
+    if path.suffix == ".parquet":
+        return str(pq.read_table(path).to_pydict()) + str(pq.read_metadata(path).metadata)
+    return path.read_bytes().decode("latin-1")
+
+
+@pytest.fixture
+def private(done, tmp_path, cache_dir, monkeypatch):
+    """Runs in the home folder of a user on a host, which are named wherever a run or a launch names them."""
+    home = tmp_path / "home" / USER
+    runs_dir = shutil.copytree(done, home / "runs")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOGNAME", USER)
+    more = ("executor=slurm", f"executor.account={USER}", f"log.mlflow=http://{HOST}:5000", "sweep.seeds=2")
+    request = requested(runs_dir, cache_dir, f"runs_dir={runs_dir}", *more)
+    failed = next(cell for cell in request.cells if not RunFolder(runs_dir, cell.name).is_done)
+    with RunFolder(runs_dir, failed.name).acquire(failed.config) as attempt:
+        attempt.fail(Failure("data", f"{home}/digits is not there on {HOST}"), f"in {home}")
+    for path in runs_dir.glob("*/attempts/*/manifest.json"):
+        write_json(path, read_json(path) | {"host": HOST, "command": [f"{home}/launch.py"]})
+    return runs_dir
+
+
+def test_an_archive_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
+    said = published(private, tmp_path / "out" / "study")
+    folder = tmp_path / "out" / "study"
+    with zipfile.ZipFile(folder.with_suffix(".zip")) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    unpacked = tmp_path / "unpacked" / "prefix_ratio"
+    assert files_of(unpacked) == files_of(folder)
+    for name in files_of(unpacked):
+        found = [word for word in (str(tmp_path), USER, HOST) if word in text_of(unpacked / name).lower() + name]
+        assert not found, (name, found)
+    megabytes = folder.with_suffix(".zip").stat().st_size / 1e6
+    assert said == [f"{folder}: {len(files_of(folder))} files; {folder}.zip: {megabytes:.1f} MB"]
+    records = check_others((folder / FILE).read_bytes(), STUDIES, "a")
+    assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
+    assert "data" in set(records.evidence.missing["reason"])
+    assert set(check_archive(folder).sums) >= {"README.md", "LICENSE", "request.json", VERSIONS, "report/report.html"}
+    (versions,) = read_json(folder / VERSIONS)
+    assert (versions["code"], versions["runs"]) == (digest(), sorted(records.evidence.runs["run"]))
+    assert (folder / "code" / digest() / "aimv2" / "runs" / "record.py").exists()
+
+
+def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path):
+    for path in private.glob("*/attempts/*/manifest.json"):
+        write_json(path, read_json(path) | {"tokenizer": f"of {HOST}"})
+    with pytest.raises(UsageError, match=f"nothing was written, since versions.json has '{HOST}'"):
+        published(private, tmp_path / "out" / "study", code=False)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_same_runs_give_the_same_bytes(done, tmp_path):
+    for name in ("one", "two"):
+        published(done, tmp_path / name, code=False, weights=True)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    run = trained(done)
+    weights = tmp_path / "one" / "weights" / f"{run.name}.safetensors"
+    assert weights.read_bytes() == run.file("weights.safetensors").read_bytes()
+
+
+def test_code_that_is_gone_is_refused_unless_it_is_left_out(copied, tmp_path):
+    for path in copied.glob("*/attempts/*/manifest.json"):
+        write_json(path, read_json(path) | {"code": "0" * 12})
+    with pytest.raises(UsageError, match=r"the code 000000000000 of these runs is not in .*; code=false publishes"):
+        published(copied, tmp_path / "out")
+    published(copied, tmp_path / "out", code=False)
+    assert not (tmp_path / "out" / "code").exists()
+
+
+@given(
+    folder=st.lists(st.from_regex(r"[a-z]{3,8}q7", fullmatch=True), min_size=1, max_size=3),
+    file=st.from_regex(r"[a-z]{1,8}", fullmatch=True),
+)
+def test_a_config_keeps_its_name_and_loses_its_places(tiny, folder, file):
+    place = "/".join(["", *folder])
+    config = replace(
+        tiny,
+        log=LogConfig(mlflow=f"http://{folder[0]}"),
+        data=replace(tiny.data, tokenizer=f"{place}/{file}.json", sources=(f"{place}/{file}.yaml",), fingerprint="f"),
+        evaluation=replace(tiny.evaluation, sets=(f"{place}/{file}.yaml",)),
+    )
+    found = placeless(config)
+    assert signature(found) == signature(config)
+    text = json.dumps(to_dict(replace(found, data=replace(found.data, cache_dir="cache"))))
+    assert not any(part in text for part in folder)
+
+
+@pytest.fixture
+def command(capsys):
+    def run(*arguments):
+        status = manage.main(arguments)
+        shown = capsys.readouterr()
+        return status, " ".join((shown.out + shown.err).split())
+
+    return run
+
+
+def test_transformers_loads_a_run_that_was_published(done, tmp_path, command, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import Aimv2VisionModel, AutoImageProcessor
+
+    run, to = trained(done), tmp_path / "encoder"
+    status, shown = command("publish", "run", run.name[:10], f"to={to}", f"runs_dir={done}", "license=CC-BY-4.0")
+    assert status == 0, shown
+    assert "README.md, config.json, model.safetensors, preprocessor_config.json" in shown
+    model = Aimv2VisionModel.from_pretrained(to)
+    assert model.config.hidden_size == 32
+    assert AutoImageProcessor.from_pretrained(to).crop_size["height"] == 32
+    text = (to / "README.md").read_text()
+    value = run.result()["metrics"]["content_loss"]["value"]
+    assert f"| {value:.4g} (" in text
+    assert "license: cc-by-4.0" in text
+    assert "Font Awesome Free (CC BY 4.0)" in text
+    assert "prefix-beats-causal: " in text
+    assert "**not testable**" in text
+    assert f"code {digest()}" in text
+    assert "training FLOPs" in text
+    assert "1 attempt, " in text
+    assert os.uname().nodename not in text
+
+
+def test_a_run_of_no_study_has_a_card_without_verdicts(copied, tmp_path, command):
+    shutil.rmtree(copied / "studies")
+    run = next(path.parent.name for path in copied.glob("*/result.json"))
+    status, shown = command("publish", "run", run, f"to={tmp_path / 'encoder'}", f"runs_dir={copied}")
+    assert status == 0
+    assert "no study has this run, so its card has no verdicts" in shown
+
+
+def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, command, cache_dir):
+    requested(copied, cache_dir, "sweep.suffix=mine")
+    name, to = trained(copied).name, f"to={tmp_path / 'encoder'}"
+    status, shown = command("publish", "run", name, to, f"runs_dir={copied}")
+    assert status == 2
+    assert "is of several studies; type study= and one of: prefix_ratio, prefix_ratio_mine" in shown
+    status, shown = command("publish", "run", name, to, f"runs_dir={copied}", "study=other")
+    assert "study=other does not have run" in shown
+    assert command("publish", "run", name, to, f"runs_dir={copied}", "study=prefix_ratio_mine")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "publish what? Type: publish run RUN to=FOLDER"),
+        (("prefix_ratio",), "publish what?"),
+        (("weights", "x", "to=out"), "publish what?"),
+        (("study", "prefix_ratio"), "publish where? Type to= and a new folder"),
+        (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "publish study takes no layout="),
+        (("run", "v2", "to=out", "weights=true"), "publish run takes no weights="),
+        (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is no SPDX identifier"),
+        (("study", "other", "to=out"), "sweep 'other' was not launched"),
+        (("run", "v9", "to=out"), "v9"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(done, tmp_path, command, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, shown = command("publish", *arguments, f"runs_dir={done}")
+    assert status == 2
+    assert message in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_targets_that_exist_are_refused(done, tmp_path, command):
+    (tmp_path / "out.zip").touch()
+    assert "out.zip exists; choose another to=" in command(
+        "publish", "study", "prefix_ratio", f"to={tmp_path / 'out'}", f"runs_dir={done}"
+    )[1]  # fmt: skip
+    (tmp_path / "file").touch()
+    assert "is not an empty folder" in command(
+        "publish", "study", "prefix_ratio", f"to={tmp_path}", f"runs_dir={done}"
+    )[1]  # fmt: skip
