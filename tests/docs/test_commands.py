@@ -1,7 +1,8 @@
 """The commands of README and of every page, in this process: each parses and plans, or shows its help.
 
 Commands of docs/adding.md work on a copy of the source, in test_adding.py, those on data in files with such files, in
-test_own_data.py, and those of docs/post-training.md on a finished run, in test_post_training.py. The others become
+test_own_data.py, and those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
+test_publish.py. The others become
 cheap ones as ``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;
@@ -22,7 +23,7 @@ from aimv2.run.pricing.price import read_limits
 from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
-OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md")  # of these pages
+OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md")  # of these pages
 OWN_SOURCE = "data.sources=[digits.yaml]"
 COMMANDS = [
     words for page in PAGES if page.name not in OWN_TESTS for words in commands(page) if OWN_SOURCE not in words

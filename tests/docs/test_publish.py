@@ -1,0 +1,53 @@
+"""The commands of docs/publish.md, in order, on a run and a study of half a second."""
+
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
+from aimv2.base.files import read_json
+from tests.helpers.finished_sweeps import finished
+from tests.helpers.pages import ROOT, commands
+
+PAGE = ROOT / "docs" / "publish.md"
+RUN = "v2-15b6f82b08fe"
+RECORDS = "prefix_ratio-69927590663b"
+
+
+@pytest.fixture
+def entered(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(words):
+        monkeypatch.setattr(sys, "argv", words[1:])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+        output = "".join(capsys.readouterr())
+        assert not ended.value.code, f"{shlex.join(words)}\n{output}"
+        return output
+
+    return run
+
+
+def test_commands_work_one_after_the_other(entered, tmp_path, cache_dir):
+    finished(tmp_path / "runs", cache_dir)
+    cells = read_request(tmp_path / "runs", "prefix_ratio", STUDIES).cells
+    names = {RUN: next(cell.name for cell in cells if cell.arm == "uniform")}
+    typed = commands(PAGE)
+    assert [words[2] for words in typed] == ["publish", "publish", "add", "replay", "all"]
+    for words in typed:
+        if "replay" in words:
+            names[RECORDS] = next((tmp_path / "records").iterdir()).name
+            words = [*words, f"data.cache_dir={cache_dir}"]
+        output = entered([re.sub("|".join(names), lambda found: names[found[0]], word) for word in words])
+        if "replay" in words:
+            assert "equal to the last bit" in output
+    assert read_json(tmp_path / "records" / names[RECORDS] / "status.json")["replayed"]
+    assert "replayed: 1 of 2 runs" in (tmp_path / "reports" / "index.md").read_text()
+    written = [path.name for path in (tmp_path / "hub" / "prefix_ratio").iterdir()]
+    assert len(written) > 5
+    assert all(f"`{name}" in PAGE.read_text() for name in written)
