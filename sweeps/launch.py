@@ -32,6 +32,7 @@ from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
+from aimv2.sweeps.probe import probe
 from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.tasks import Work
 
@@ -63,8 +64,11 @@ sweeps:
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
                                search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
                                seed=
-  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
-                               space (MB to TB)
+  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
+                               space (MB to TB), or money in the currency of rates= (500EUR)
+  rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)
+  probe=true                   first train a few steps of each shape by workers of the executor, which takes minutes;
+                               the price is then that of the machines where they run
   executor={executors}
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
@@ -87,7 +91,13 @@ Arms and their levels are defined in ablations/studies/NAME.py, and all keys of 
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
 
-OF_ONE_LAUNCH = ("dry_run", "price", "debug", "detach")  # keys that a launch of the same request does not repeat
+OF_ONE_LAUNCH = (
+    "dry_run",
+    "price",
+    "probe",
+    "debug",
+    "detach",
+)  # keys that a launch of the same request does not repeat
 
 DETACH_POLL_SECONDS = 0.2
 
@@ -143,14 +153,16 @@ def launch(
         writable_folder(str(plan.cells[0].config.cache_dir), "data.cache_dir")
     planned = _planned(parsed, only, measured)
     work = planned.work
+    if parsed.options.probe:
+        probe(parsed.clock, work.priced, executor, console)
     if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    planned.show(console, executor, parsed.clock)
+    planned.show(console, executor, parsed.clock, parsed.rates)
     if note := parsed.request.baseline.plan_note:
         console.print(note, soft_wrap=True, markup=False)
     if work.tasks and parsed.limits:
         num_workers = min(executor.num_workers(work.configs), len(work.configs))
-        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
+        check_limits(parsed.limits, price(work.priced, parsed.clock, parsed.rates), num_workers)
     if parsed.options.dry_run:
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)

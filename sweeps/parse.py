@@ -26,6 +26,9 @@ from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.price import Clock, Limit
+from aimv2.run.pricing.probe import FOLDER as PROBES
+from aimv2.run.pricing.probe import ProbeClock
+from aimv2.run.pricing.rates import Rates, read_rates
 from aimv2.spec.programs import check_values
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
@@ -54,6 +57,8 @@ class LaunchOptions:
 
     dry_run: bool = False
     price: bool = True
+    probe: bool = False
+    rates: str | None = None
     detach: bool = False
     sensitivity: Literal["auto"] | None = None
     runs_dir: str = "runs"
@@ -80,6 +85,7 @@ class LaunchRequest:
     executor: Executor
     limits: list[Limit]
     clock: Clock
+    rates: Rates | None
     reports_dir: Path
     options: LaunchOptions
 
@@ -128,7 +134,8 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         note=note,
         executor=executor,
         limits=limits,
-        clock=_clock(executor, is_measured=options.price and (options.dry_run or bool(limits))),
+        clock=_clock(executor, options, is_limited=bool(limits)),
+        rates=None if options.rates is None else read_rates(Path(options.rates)),
         reports_dir=reports_dir,
         options=options,
     )
@@ -178,10 +185,14 @@ def _run_on(words: tuple[str, ...], scale: str) -> Program:
     return run_config(compose(words, defaults={"scale": scale}))
 
 
-def _clock(executor: Executor, *, is_measured: bool) -> Clock:
-    """Return the clock of this machine. A calibration run takes seconds, so only where the time is requested."""
-    if executor.speed_unknown:
-        return lambda config: None
+def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> Clock:
+    """Return the clock of this machine, or of probes where workers run elsewhere or probes are requested.
+
+    A calibration run takes seconds, so only where the time is requested.
+    """
+    if executor.speed_unknown or options.probe:
+        return ProbeClock(Path(options.runs_dir) / PROBES / executor.place)
+    is_measured = options.price and (options.dry_run or is_limited)
     return MachineClock(measure=calibrate if is_measured else None)
 
 

@@ -20,6 +20,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences
 from aimv2.config.program import Program
 from aimv2.run.pricing.price import Clock, duration, price
+from aimv2.run.pricing.rates import Rates
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
@@ -82,7 +83,7 @@ class PlannedSweep:
         configs = ((name, self.plan.cell_of[name].config) for name in self.remaining)
         return reusable({name: config for name, config in configs if config.num_samples}, self.plan.runs_dir)
 
-    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
         """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
         study, plan, remaining = self.study, self.plan, self.remaining
         print_study(console, study.slug, study)
@@ -111,7 +112,7 @@ class PlannedSweep:
         for note in filter(None, [code, restart, *self._reuse_notes(), *plan.broken_results()]):
             console.print(f"note: {note}", soft_wrap=True, markup=False)
         if remaining:
-            console.print(price_of(self.work.priced, clock, executor), soft_wrap=True)
+            console.print(price_of(self.work.priced, clock, executor, rates), soft_wrap=True)
 
     def _reuse_notes(self) -> Iterator[str]:
         """Say how many runs reuse the training of finished ones, and how many could."""
@@ -133,7 +134,7 @@ class Planned(Protocol):
     def work(self) -> Work:
         """Its tasks."""
 
-    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
         """Print the plan and its price."""
 
 
@@ -151,14 +152,16 @@ class PlannedTogether:
         more = [task for task in self.sensitivity.work.tasks if task.name not in own.runs]
         return replace(own, tasks=[*more, *own.tasks])
 
-    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
         """Print both plans, each with its price, and the price of both together."""
-        self.sensitivity.show(console, executor, clock)
-        self.own.show(console, executor, clock)
+        self.sensitivity.show(console, executor, clock, rates)
+        self.own.show(console, executor, clock, rates)
         if tasks := self.work.tasks:
             num_shared = len(self.sensitivity.work.tasks) + len(self.own.work.tasks) - len(tasks)
             shared = f", {num_shared} of them for both" * bool(num_shared)
-            together = f"together: {len(tasks)} runs to do{shared}; {price_of(self.work.priced, clock, executor)}"
+            together = (
+                f"together: {len(tasks)} runs to do{shared}; {price_of(self.work.priced, clock, executor, rates)}"
+            )
             console.print(together, soft_wrap=True)
 
 
@@ -169,22 +172,26 @@ def print_study(console: Console, name: str, study: Study) -> None:
         console.print(f"note: {sentence}", soft_wrap=True, markup=False)
 
 
-def price_of(configs: Sequence[Program], clock: Clock, executor: Executor) -> str:
-    """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
-    cost = price(configs, clock)
+def price_of(configs: Sequence[Program], clock: Clock, executor: Executor, rates: Rates | None = None) -> str:
+    """Return the price of runs in a sentence, with the time that the executor's workers need if it is known, and the
+    money that it costs by the rates."""
+    cost = price(configs, clock, rates)
     try:
         num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
         return f"price: {cost.described(0)}; {error}"
     workers, wall = f"{num_workers} worker{'s' * (num_workers > 1)}", cost.wall_seconds(num_workers)
     if wall is None:
-        reason = executor.speed_unknown or (
-            "dry_run=true price=true or limit= measures it, unless the models are too large for this machine"
+        reason = (
+            f"{executor.speed_unknown}; probe=true measures it there"
+            if executor.speed_unknown
+            else ("dry_run=true price=true or limit= measures it, unless the models are too large for this machine")
         )
         time = f"{workers}; the time is not known: {reason}"
     else:
         longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
         time = f"{duration(wall)} of training and evaluation on {workers}{longest}{cost.basis}"
+        time += f"; {used}" if (used := cost.of_hardware) else ""
     return f"price: {cost.described(num_workers)}; {time}"
 
 

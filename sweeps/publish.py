@@ -31,11 +31,13 @@ from aimv2.analysis.sections.study import document
 from aimv2.base.archive import files_of, write_sums, write_zip
 from aimv2.base.errors import UsageError, some
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
+from aimv2.base.plugins import FROZEN
 from aimv2.base.private import PrivateNames
 from aimv2.config.paths import replaced
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.run.reuse import WEIGHTS
-from aimv2.runs.provenance import FROZEN, JOINT, PACKAGE, code_digest, digest
+from aimv2.runs.provenance import JOINT, PACKAGE, code_digest, digest
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze
@@ -176,8 +178,10 @@ def _is_about_runs(word: str) -> bool:
     return word.partition("=")[0].split(".")[0] in ABOUT_RUNS and not set(word) & set("/\\~")
 
 
-def placeless(config: RunConfig) -> RunConfig:
-    """Return a run of the same name with no path of this machine, and no tracker."""
+def placeless(config: Program) -> Program:
+    """Return a run of the same name with no path of this machine, and no tracker; that of another model as it is."""
+    if not isinstance(config, RunConfig):
+        return config
     values: dict[str, Any] = {"log": {}}  # its defaults
     for path in FILES:
         group, name = path.split(".")

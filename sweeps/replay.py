@@ -11,7 +11,7 @@ from aimv2.analysis.evidence.load import Evidence, load
 from aimv2.analysis.evidence.others import Replayed, mark_replayed, read_others
 from aimv2.base.errors import UsageError, some
 from aimv2.base.hardware import hardware
-from aimv2.config.paths import replaced
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.run.replay import compare, executed_again
 from aimv2.runs.provenance import digest
@@ -71,11 +71,11 @@ def replay_others(folder: Path, name: str, tolerance: float, cache_dir: str, say
     return is_equal
 
 
-def _here(config: RunConfig, cache_dir: str) -> RunConfig:
+def _here(config: Program, cache_dir: str) -> Program:
     """Return the config with this machine's places."""
-    if config.start.weights is not None or config.start.teacher is not None:
+    if isinstance(config, RunConfig) and (config.start.weights is not None or config.start.teacher is not None):
         raise UsageError("this run needs weights to start from or a teacher, which records do not have")
-    return replaced(config, {"data.cache_dir": cache_dir})
+    return config.with_cache_dir(cache_dir)
 
 
 def _values(evidence: Evidence, cell: Cell) -> dict[str, float]:

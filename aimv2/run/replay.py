@@ -11,10 +11,10 @@ from typing import Any
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
 from aimv2.config.log_config import LogConfig
+from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
-from aimv2.run.execute import execute
 from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
@@ -54,20 +54,21 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
 
 
 @contextmanager
-def executed_again(config: RunConfig, say: Callable[[str], None]) -> Iterator[RunFolder]:
+def executed_again(config: Program, say: Callable[[str], None]) -> Iterator[RunFolder]:
     """Execute a run in a temporary folder, which is there until the context is left.
 
     Raises:
         RunFailedError: it failed.
     """
-    config = replace(config, log=LogConfig(every_steps=config.log.every_steps))  # no tracker hears of it
-    name = signature(config)
+    if isinstance(config, RunConfig):  # no tracker hears of it
+        config = replace(config, log=LogConfig(every_steps=config.log.every_steps))
+    name = config.name
     say(f"executing {name} again in a temporary folder")
     with tempfile.TemporaryDirectory() as folder:
         again = RunFolder(Path(folder), name)
         attempt = again.acquire(config)
         assert attempt is not None, "the folder is new"
-        failure = execute(attempt, config)
+        failure = config.execute(attempt)
         if failure is not None:
             raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
         yield again

@@ -41,6 +41,7 @@ def _joined(earlier: Evidence, later: Evidence, arms: Mapping[Run, str]) -> Evid
     return replace(
         later,
         **tables,
+        bill=pd.concat([earlier.bill, later.bill], ignore_index=True),
         examples=earlier.examples | later.examples,
         items=ItemMoments.joined(earlier.items.of_runs(arms), later.items),
     )

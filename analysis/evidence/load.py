@@ -1,5 +1,6 @@
 """Runs as tidy tables."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ from aimv2.analysis.inference.items import ItemMoments
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.program import by_program
+from aimv2.run.pricing.rates import Rates
 from aimv2.runs.attempt import ITEMS
+from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric, unit_of
@@ -29,6 +32,7 @@ NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
 LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
+BILL_COLUMNS = ["arm", "outcome", "hardware", "attempts", "seconds", "gpu_hours", "core_hours", "money", "currency"]
 MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
@@ -49,6 +53,9 @@ class Evidence:
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
             of each, as their descriptions stated it when the runs were loaded.
+        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.bill``) and
+            hardware, with hours of GPUs and cores, and with money if the rates were known, else empty. A run of several
+            arms is in the first one's. Older records have none.
         items: what evaluation items contribute to errors.
         rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
             is read. Committed records have none.
@@ -60,6 +67,7 @@ class Evidence:
     curves: pd.DataFrame
     missing: pd.DataFrame
     examples: dict[str, list[dict[str, Any]]]
+    bill: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=BILL_COLUMNS))
     items: ItemMoments = field(default_factory=ItemMoments)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
     credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
@@ -156,8 +164,11 @@ class _Finished(NamedTuple):
     folder: Path
 
 
-def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
+def load(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None = None) -> Evidence:
     """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
+
+    Args:
+        rates: prices of hardware for the bill; None are none.
 
     Raises:
         UsageError: a result has another layout, or a table is broken that looked whole.
@@ -182,11 +193,30 @@ def load(cells: Sequence[Cell], runs_dir: Path) -> Evidence:
             for arm in dict.fromkeys(arm for arm, _ in done)
             if (path := firsts[arm] / "examples.json").exists()
         },
+        bill=_bill(cells, runs_dir, rates),
         items=ItemMoments(partial(read_items, item_files)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
         credits=_credits(cells),
         rows=rows,
     )
+
+
+def _bill(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None) -> pd.DataFrame:
+    """Return the bill of these runs, each once, summed over runs and attempts."""
+    firsts = list({cell.name: cell for cell in reversed(cells)}.values())[::-1]
+    found = in_threads(lambda cell: list(billed(RunFolder(runs_dir, cell.name).path, cell.config)), firsts)
+    rows = [
+        (
+            *(cell.arm, one.outcome, one.hardware, 1, one.seconds, one.hours.gpu, one.hours.core),
+            *(math.nan if (money := rates and rates.cost(one.hardware, one.hours)) is None else money, currency),
+        )
+        for currency in ["" if rates is None else rates.currency]
+        for cell, attempts in zip(firsts, found, strict=True)
+        for one in attempts
+    ]
+    table = pd.DataFrame(rows, columns=BILL_COLUMNS)
+    by = ["arm", "outcome", "hardware", "currency"]
+    return table.groupby(by, sort=False, as_index=False).sum(min_count=1)[BILL_COLUMNS]  # NaN where nothing has a rate
 
 
 def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from aimv2.ablations.request import Request, request_from_json, request_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from aimv2.analysis.evidence.load import BILL_COLUMNS, METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
@@ -40,6 +40,7 @@ TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if
     "mixture": MIXTURE_COLUMNS,
 }
 MISSING = ["reason", "has_failed"]
+BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours", "money"), float)}
 ITEMS = "item_covariances"
 
 
@@ -80,6 +81,8 @@ def pack(records: Records) -> bytes:
         "images": images,
         "credits": evidence.credits,
     }
+    if len(evidence.bill):
+        about["bill"] = json.loads(evidence.bill.to_json(orient="values", double_precision=6))
     if records.search is not None:
         about["search"] = search_to_json(records.search)
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":"))
@@ -212,6 +215,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         not_applicable=tables["not_applicable"],
         curves=tables["curves"],
         mixture=tables["mixture"],
+        bill=pd.DataFrame(about.get("bill", []), columns=BILL_COLUMNS).astype(BILL_TYPES),
         credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))

@@ -43,5 +43,5 @@ def dataset_card(findings: Findings, licence: str = "") -> str:
         sets=list(findings.evidence.credits["sets"]),
         arms=arms,
         cost=f"{flops:.3g} training FLOPs and {time} on {seen(findings.evidence, 'hardware')}.",
-        scale=findings.config.scale,
+        scale=findings.config.label,
     )

@@ -18,6 +18,7 @@ from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
+from aimv2.run.pricing.price import money_text
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -29,6 +30,7 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "FLOPs of all runs": lambda runs: f"{runs['train_flops'].sum():.3g}",
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
+OUTCOMES = {"result": "with a result", "failed": "failed", "superseded": "superseded"}
 ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
 
 
@@ -88,7 +90,42 @@ def cost_section(findings: Findings) -> Section:
         equal = COSTS[findings.study.equal][0]
         note += f" The study holds {equal} equal across arms; an arm that deviates is marked as unequal."
     title = "Cost" if findings.compares else "Cost of the baseline's runs"
-    return Section(title, [_costs(findings), Paragraph(note)])
+    return Section(title, [_costs(findings), Paragraph(note), *_bill(findings.evidence.bill)])
+
+
+def _bill(bill: pd.DataFrame) -> list[Paragraph | Table]:
+    """Return what all attempts took by their outcome; none if the records have no bill."""
+    if bill.empty:
+        return []
+    table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours", "money"], name="bill")
+    for title, outcomes in {**{title: [name] for name, title in OUTCOMES.items()}, "all": list(OUTCOMES)}.items():
+        own = bill[bill["outcome"].isin(outcomes)]
+        hours = [f"{own[column].sum():.3g}" for column in ("gpu_hours", "core_hours")]
+        number, seconds = int(own["attempts"].sum()), float(own["seconds"].sum())
+        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours, _money(own)])
+    unrated = bill[bill["money"].isna()]
+    why = ""
+    if len(unrated) and not any(bill["currency"]):
+        why = " Money is unknown, because the launch named no rates (`rates=FILE.yaml`)."
+    elif len(unrated):
+        names = (escape(str(name or "hardware that was not recorded")) for name in unrated["hardware"].unique())
+        why = f" The rates have none for {', '.join(names)}, which is left out of the money."
+    note = (
+        "The bill of all attempts at these runs, from the first to the last sign of each. Superseded attempts were"
+        f" interrupted or lost, and a later one took over.{why}"
+    )
+    return [Paragraph(note), table]
+
+
+def _money(bill: pd.DataFrame) -> str:
+    """Return the sum of what has a rate."""
+    known = bill[bill["money"].notna()]
+    if bill.empty:
+        return ""
+    if known.empty:
+        return "unknown"
+    text = money_text(float(known["money"].sum()), str(known["currency"].iloc[0]))
+    return text if len(known) == len(bill) else f"at least {text}"
 
 
 def _costs(findings: Findings) -> Table:

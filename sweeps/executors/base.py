@@ -1,11 +1,14 @@
 """The interface of executors."""
 
+import dataclasses
+import hashlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -20,6 +23,7 @@ from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.tasks import Work, write_work
 
 GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
+OF_AMOUNT = ("workers", "minutes", "array_parallelism", "signal_seconds")  # fields that do not say where workers run
 RunsPerGpu = Literal["auto"] | Annotated[int, Field(gt=0)]
 
 
@@ -45,6 +49,18 @@ class Executor(ABC):
     def speed_unknown(self) -> str:
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
         return "the speed of these workers is not known on this machine"
+
+    @property
+    def place(self) -> str:
+        """A name for the machines where these workers run: a hash of the executor, without how many and how long."""
+        assert dataclasses.is_dataclass(self), "as the registry has checked"
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in OF_AMOUNT}
+        text = json.dumps([type(self).__qualname__, values], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def for_probes(self) -> Self:
+        """Return the executor with which probes are submitted, which take a minute or two."""
+        return self
 
     def check(self, runs: Sequence[Program]) -> None:  # noqa: B027
         """Refuse runs that these workers cannot do.

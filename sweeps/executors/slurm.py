@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import submitit
 from pydantic import Field
@@ -30,6 +30,7 @@ from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.tasks import Work, write_work
 
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
+PROBE_MINUTES, PROBE_SIGNAL_SECONDS = 15, 60
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
@@ -88,6 +89,11 @@ class SlurmExecutor(Executor):
         """The device of the requested nodes."""
         has_gpu = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
         return "cuda" if has_gpu else "cpu"
+
+    def for_probes(self) -> Self:
+        """Return the same with a time limit that finds a gap in the queue."""
+        minutes, seconds = min(self.minutes, PROBE_MINUTES), min(self.signal_seconds, PROBE_SIGNAL_SECONDS)
+        return replace(self, minutes=minutes, signal_seconds=seconds)
 
     def check(self, runs: Sequence[Program]) -> None:
         """Refuse ranks that the nodes cannot hold, and runs that cannot share a GPU."""

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
+from aimv2.base.hardware import hardware
 from aimv2.config.log_config import LogConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import BudgetConfig, OptimizerConfig, RunConfig
@@ -74,6 +75,14 @@ def _short(config: RunConfig, steps: int, effort: float) -> RunConfig:
     if config.budget.samples:
         size = int(MAX_STEP_FLOPS[config.device] / max_train_flops(config, 1))
         size = min(max(size // config.batch_multiple, 1) * config.batch_multiple, config.budget.batch_size)
+        config = replace(config, budget=BudgetConfig(samples=config.budget.samples, batch_size=size))
+    return shortened(config, steps, effort)
+
+
+def shortened(config: RunConfig, steps: int, effort: float) -> RunConfig:
+    """Return the run with a few steps on its batches, and an evaluation of about this effort."""
+    if config.budget.samples:
+        size = config.budget.batch_size
         config = replace(config, budget=BudgetConfig(samples=steps * size, batch_size=size))
     options, share = config.evaluation, effort / evaluation_effort(config)
 
@@ -112,7 +121,7 @@ class MachineClock:
         own = shapes(config)
         found = self._nearest(config, own)
         if not isinstance(config, RunConfig):
-            return None if found is None else RunSeconds(0.0, found["evaluation"][0])
+            return None if found is None else RunSeconds(0.0, found["evaluation"][0], hardware=hardware(config.device))
         if found is None and self._measure is not None and self._tried.isdisjoint(own.values()):
             self._tried.update(own.values())
             self._tables[folder] += self._measure(config)
@@ -127,6 +136,7 @@ class MachineClock:
             training=samples * a_sample,
             evaluation=found["evaluation"][0] + CURVE_SHARE * pairs * a_sample,
             estimated_from=frozenset(f"run {one.run}" if one.run else "a short run" for one in others),
+            hardware=hardware(config.device),
         )
 
     def _nearest(self, config: Program, own: Mapping[Part, str]) -> dict[Part, tuple[float, RecordedTime]] | None:

@@ -55,14 +55,18 @@ def machine_of(run: Program) -> str:
     return machine if isinstance(run, RunConfig) else f"{machine}, {run.kind}"
 
 
-def shapes(config: Program) -> dict[Part, str]:
+def shapes(config: Program, machine: str | None = None) -> dict[Part, str]:
     """Return names for all that the time of a run's evaluation and, if it is trained, of its training depend on.
 
     That of another model than AIMv2 is one part, and depends on all values but the seed.
+
+    Args:
+        machine: where it runs, as ``machine_of`` says it; None is this machine.
     """
+    machine = machine_of(config) if machine is None else machine
     if not isinstance(config, RunConfig):
-        return {"evaluation": _hash(config.with_seed(0).name, machine_of(config))}
-    run, machine = to_dict(config), machine_of(config)
+        return {"evaluation": _hash(config.with_seed(0).name, machine)}
+    run = to_dict(config)
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
     evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}

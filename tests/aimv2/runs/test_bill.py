@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.files import write_json
-from aimv2.runs.bill import Billed, billed, cores_of
+from aimv2.runs.bill import Billed, Hours, billed, hours_of
 
 
 def attempt(run, number, *, seconds, files=(), manifest=True, last="released"):
@@ -31,22 +31,22 @@ def test_every_attempt_counts_with_what_became_of_it(tiny, tmp_path):
     found = list(billed(tmp_path, replace(tiny, threads=4)))
     assert [(one.outcome, one.hardware, one.seconds) for one in found] == [
         ("superseded", "a machine", 60),
-        ("failed", "", 30),
+        ("failed", "a machine", 30),
         ("result", "a machine", 3600),
     ]
-    assert [one.core_hours for one in found] == pytest.approx([4 / 60, 4 / 120, 4])
-    assert {one.gpu_hours for one in found} == {0}
+    assert [one.hours.core for one in found] == pytest.approx([4 / 60, 4 / 120, 4])
+    assert {one.hours.gpu for one in found} == {0}
 
 
 def test_ranks_on_gpus_are_gpu_hours(tiny, tmp_path):
     attempt(tmp_path, 1, seconds=1800)
     (one,) = billed(tmp_path, replace(tiny, device="cuda", ranks=8))
-    assert one == Billed("superseded", "a machine", 1800, gpu_hours=4, core_hours=0)
+    assert one == Billed("superseded", "a machine", 1800, Hours(4, 0))
 
 
 def test_loader_processes_need_cores(tiny):
-    assert cores_of(tiny) == tiny.threads
-    assert cores_of(replace(tiny, threads=2, ranks=2, loader=replace(tiny.loader, num_workers=4))) == 12
+    assert hours_of(tiny, 3600) == (0, tiny.threads)
+    assert hours_of(replace(tiny, threads=2, ranks=2, loader=replace(tiny.loader, num_workers=4)), 1800) == (0, 6)
 
 
 def test_a_run_without_attempts_costs_nothing(tiny, tmp_path):

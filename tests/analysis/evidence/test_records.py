@@ -62,6 +62,9 @@ def test_everything_comes_back(records):
         table, expected = getattr(again.evidence, name), getattr(records.evidence, name)
         assert len(expected), name
         pd.testing.assert_frame_equal(table, expected, check_exact=True, obj=name)
+    bill = records.evidence.bill
+    assert {"result", "failed"} <= set(bill["outcome"])
+    pd.testing.assert_frame_equal(again.evidence.bill, bill, atol=1e-6, check_dtype=False)
     assert again.evidence.examples == records.evidence.examples
     assert again.evidence.credits == records.evidence.credits == {"sources": ["birds (CC0)"], "sets": []}
 

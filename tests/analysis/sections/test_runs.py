@@ -10,7 +10,7 @@ from scipy import stats
 
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.document.markdown import to_details
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.evidence.load import BILL_COLUMNS, MISSING_COLUMNS, load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.runs import cost_section, credits_text, mixture_table, runs_section, setup_section
@@ -166,3 +166,48 @@ def test_report_credits_what_the_records_say(evidence_with, request_of, tmp_path
         pages.append(to_details(document(found, {})))
     assert pages[0].count("Images: birds (CC0).") == 2, "setup and checklist"
     assert pages[0] == pages[1]
+
+
+def billed(*rows):
+    return pd.DataFrame(rows, columns=BILL_COLUMNS)
+
+
+def bill_of(findings, bill):
+    """Return the rows of the bill by their first cell, and the note above it."""
+    found = replace(findings, evidence=replace(findings.evidence, bill=bill))
+    note, table = cost_section(found).blocks[-2:]
+    return {row[0]: row[1:] for row in table.rows}, note.text
+
+
+def test_bill_has_all_attempts_by_their_outcome(findings):
+    rows, note = bill_of(
+        findings,
+        billed(
+            ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0, 20.0, "EUR"),
+            ("a", "failed", "NVIDIA H100", 1, 1800.0, 2.0, 0.0, 5.0, "EUR"),
+            ("b", "superseded", "NVIDIA H100", 2, 3600.0, 4.0, 0.0, 10.0, "EUR"),
+        ),
+    )
+    assert rows == {
+        "with a result": ["3", "2", "8", "0", "20.00 EUR"],
+        "failed": ["1", "0.5", "2", "0", "5.00 EUR"],
+        "superseded": ["2", "1", "4", "0", "10.00 EUR"],
+        "all": ["6", "3.5", "14", "0", "35.00 EUR"],
+    }
+    assert "unknown" not in note
+
+
+def test_bill_says_what_money_is_not_known(findings):
+    nan = float("nan")
+    known = ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0, 20.0, "EUR")
+    rows, note = bill_of(findings, billed(known, ("a", "failed", "NVIDIA A100", 1, 1.0, 1.0, 0.0, nan, "EUR")))
+    assert (rows["failed"][-1], rows["all"][-1], rows["superseded"][-1]) == ("unknown", "at least 20.00 EUR", "")
+    assert "The rates have none for NVIDIA A100, which is left out" in note
+    rows, note = bill_of(findings, billed(("a", "result", "a CPU", 3, 7200.0, 0.0, 8.0, nan, "")))
+    assert rows["all"] == ["3", "2", "0", "8", "unknown"]
+    assert "because the launch named no rates" in note
+
+
+def test_records_of_before_there_was_a_bill_have_none(findings):
+    found = replace(findings, evidence=replace(findings.evidence, bill=billed()))
+    assert len(cost_section(found).blocks) == 2
