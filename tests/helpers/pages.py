@@ -38,7 +38,7 @@ def cheap(words: list[str]) -> list[str]:
 
     A launch becomes a dry run for a cluster, which measures no speed. A training becomes its cost, which checks the
     same values. A server names a sweep that was not launched, and so refuses it instead of serving it for ever. All
-    other arguments stay, but for limits, which depend on the machine.
+    other arguments stay, but for limits and probes, which depend on the machine.
     """
     if "serve" in words:
         return [*words, "nothing"]
@@ -48,7 +48,9 @@ def cheap(words: list[str]) -> list[str]:
         return ["python", *words[words.index("-m") : start], "cost", *overrides]
     if "sweeps/launch.py" in words and "--help" not in words:
         kept = [
-            word for word in words if not word.startswith(("limit=", "dry_run=", "executor=local", "executor=debug"))
+            word
+            for word in words
+            if not word.startswith(("limit=", "dry_run=", "probe=", "executor=local", "executor=debug"))
         ]
         cluster = [] if any(word.startswith("executor=") for word in kept) else ["executor=slurm"]
         return [*kept, "dry_run=true", *cluster]

@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from pydantic.dataclasses import dataclass
@@ -19,6 +22,7 @@ from aimv2.sweeps.executors.slurm import SlurmExecutor
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.probe import probe
 from aimv2.sweeps.worker import worker_about
+from tests.helpers.programs import skip_without
 
 RATES = "rates:\n  cpu core: 36 EUR/h\n"
 ARMS = "sweep.arms=[uniform]"
@@ -114,3 +118,17 @@ def test_a_launch_on_another_machine_says_that_a_probe_measures_it(words_of, cac
     assert launch.main(words_of(cache_dir, ARMS, "sweep.seeds=1", "executor=slurm", "dry_run=true")) == 0
     assert "the time is not known: " in (shown := " ".join(capsys.readouterr().out.split()))
     assert "; probe=true measures it there" in shown
+
+
+@pytest.mark.exhaustive
+def test_a_probe_on_ray_is_a_task_of_ray(started, tmp_path, monkeypatch):
+    skip_without(find_spec("ray"), "no package ray")
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a path that is short enough for its sockets
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    process = started(ARMS, "sweep.seeds=1", "executor=ray", "executor.address=local", "dry_run=true", "probe=true")
+    output = " ".join(process.communicate()[0].split())
+    shutil.rmtree(folder, ignore_errors=True)
+    assert process.returncode == 0, output
+    assert "1 probe of 8 steps" in output
+    assert "core-hours" in output
