@@ -8,7 +8,7 @@ VERSIONS := $(if $(LATEST),--upgrade --upgrade-strategy eager,--constraint const
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slurm test-gpu test-fake-gpu check lock clean always
+.PHONY: help demo test test-all test-slurm test-gpu test-fake-gpu check docs lock clean always
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ check: $(VENV)/.installed-dev ## check lint, formatting, types, the direction of
 	$(BIN)/lint-imports
 	$(BIN)/python analysis/report.py all --check reports_dir=reports/published
 
+docs: $(VENV)/.installed-docs ## build the site of the documentation into build/site; broken links and orphans are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 lock: ## write the newest versions that pyproject.toml allows to constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
 	  f"The lock is made with Python 3.11, because a version for 3.11 also exists for 3.12 and 3.13. $(PYTHON) is {v[0]}.{v[1]}. \
@@ -65,6 +68,10 @@ $(VENV)/.installed: pyproject.toml $(if $(LATEST),always,constraints.txt)
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(call install,.[dev])
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(call install,.[docs])
 	@touch $@
 
 define install

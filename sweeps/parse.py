@@ -53,7 +53,17 @@ SENSITIVITY = "sensitivity"
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LaunchOptions:
-    """The keys of a launch itself, which its usage describes (``sweeps/launch.py``)."""
+    """The keys of a launch itself, which its usage describes too (``sweeps/launch.py``).
+
+    Attributes:
+        dry_run: only print the plan and its price.
+        price: False times no steps for ``dry_run=`` or ``limit=``; times that were measured before are used.
+        detach: return once the launch continues in the background, where a closed terminal cannot end it.
+        sensitivity: ``auto`` first measures what the metrics of the study's claims see on this base run, if that is not
+            known: both are one launch, with one price.
+        runs_dir: folder of the runs.
+        reports_dir: folder of the reports.
+    """
 
     dry_run: bool = False
     price: bool = True

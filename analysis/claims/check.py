@@ -14,7 +14,7 @@ from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from aimv2.analysis.evidence.joined import joined
-from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names, time_of_runs
+from aimv2.analysis.evidence.recorded import FILE, recorded_names, time_of_runs
 from aimv2.analysis.evidence.records import read_records
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
@@ -26,13 +26,14 @@ from aimv2.config.arguments import HELP, key_values
 from aimv2.runs.record import entries
 
 USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]
-       python analysis/report.py check CLAIM --from-records [reports_dir=reports/published]
+       python analysis/report.py check CLAIM --from-records [reports_dir=FOLDER]
        python analysis/report.py check --list
 
 Execute the runs that a claim of the paper needs and that are missing, and print the verdict on it.
 
   --list                       list the claims by table of the paper
-  --from-records               run nothing; judge the claim again by the records beside reports
+  --from-records               run nothing; judge the claim again by the records beside the reports that are published
+                               with this code, or by those in another folder of reports
   limit=2h                     refuse runs that cost more: time, FLOPs or disk space, as sweeps/launch.py has it
   study=NAME                   the study that judges the claim; the default is the first that --list names
   seeds=8                      number of seeds; the default is what the sensitivity study asks for, at most 16
@@ -171,8 +172,7 @@ def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
 
 def _from_records(name: str, words: Sequence[str]) -> int:
     """Print the verdict on a claim by the records of reports, and what it rests on; return the exit status."""
-    values = {"reports_dir": f"reports/{PUBLISHED}"} | key_values(words, {"reports_dir": ""})
-    reports_dir = Path(values["reports_dir"])
+    reports_dir = Path(key_values(words, ["reports_dir"]).get("reports_dir", COMMITTED))
     if not reports_dir.is_dir():
         raise UsageError(f"reports_dir={reports_dir} is not a folder")
     answers = _answers(name, reports_dir)

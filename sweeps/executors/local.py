@@ -22,11 +22,17 @@ from aimv2.sweeps.worker import Process, Worker, stop, worker_command
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class LocalExecutor(Executor):
     """Workers as processes on this machine. Each does one run after the other; it is rank 0 of a run of several ranks,
-    and starts the others."""
+    and starts the others.
 
-    workers: int | None = Field(default=None, gt=0)  # by default as many as fit the machine (cores, memory, GPUs)
-    minutes: float | None = Field(default=None, gt=0)  # a worker's time; None is no limit
-    runs_per_gpu: RunsPerGpu = 1  # workers that share a GPU; auto is as many as its memory holds, by prediction
+    Attributes:
+        workers: None is as many as fit the machine (cores, memory, GPUs).
+        minutes: a worker's time; None is no limit.
+        runs_per_gpu: workers that share a GPU; ``auto`` is as many as its memory holds, by prediction.
+    """
+
+    workers: int | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+    runs_per_gpu: RunsPerGpu = 1
 
     @property
     def speed_unknown(self) -> str:

@@ -20,7 +20,15 @@ from aimv2.sweeps.machine.room import max_ranks
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RayExecutor(Executor):
-    """Workers as tasks of Ray; ``address`` is that of ``ray.init``, and ``cpus`` and ``gpus`` are of each rank."""
+    """Workers as tasks of Ray.
+
+    Attributes:
+        address: as in ``ray.init``; ``local`` starts a Ray for the launch.
+        workers: workers at a time; None is one per run.
+        minutes: a worker's time; another one then resumes its run. None is no limit.
+        cpus: cores of each rank; None is one per thread and loader process.
+        gpus: GPUs of each rank; a share has runs share a GPU.
+    """
 
     address: str = "auto"
     workers: int | None = Field(default=None, gt=0)

@@ -44,14 +44,29 @@ KEY = re.compile(r"[a-z][a-z0-9-]*(=[^\n]*)?")
 class SlurmExecutor(Executor):
     """Workers as elements of a job array. A launch on a login node submits them and returns.
 
-    What is None is left to the cluster; a key without a comment is as in ``sbatch``.
+    What is None is left to the cluster.
+
+    Attributes:
+        workers: elements of the array; None is one per run. Fewer elements do several runs each.
+        nodes: of a run of several ranks, spread evenly over them; such runs have a job each.
+        minutes: a job's limit; a longer run is requeued, and resumes from its checkpoint.
+        signal_seconds: time before that limit: enough for a step and a checkpoint.
+        array_parallelism: elements that run at once.
+        partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node: as in ``sbatch``.
+        mem: as in ``sbatch``: per node, such as 8GB, for all workers of an element.
+        cpus_per_task: cores of an element, for all its workers; None is one per thread and loader process, and as many
+            more as a GPU's loader takes with ``loader.num_workers=auto``.
+        runs_per_gpu: workers that share an element's GPU; ``auto`` is as many as its memory holds, by prediction, and
+            ``cpus_per_task`` has cores for.
+        more: other keys of ``sbatch`` by their long names, such as hold or reservation=ablations.
+        setup: lines of shell before Python starts, such as module load cuda.
     """
 
-    workers: int | None = Field(default=None, gt=0)  # elements of the array; by default one per run; fewer do several
-    nodes: int = Field(default=1, gt=0)  # of a run of several ranks, spread evenly over them; such runs have a job each
-    minutes: int = Field(default=240, gt=0)  # a job's limit; a longer run is requeued, and resumes from its checkpoint
-    signal_seconds: int = Field(default=90, gt=0)  # before that limit: enough for a step and a checkpoint
-    array_parallelism: int = Field(default=256, gt=0)  # elements that run at once
+    workers: int | None = Field(default=None, gt=0)
+    nodes: int = Field(default=1, gt=0)
+    minutes: int = Field(default=240, gt=0)
+    signal_seconds: int = Field(default=90, gt=0)
+    array_parallelism: int = Field(default=256, gt=0)
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -60,15 +75,11 @@ class SlurmExecutor(Executor):
     exclude: str | None = None
     gres: str | None = None
     gpus_per_node: int | None = Field(default=None, gt=0)
-    mem: str | int | None = None  # per node, such as 8GB, for all workers of an element
-    # Cores of an element, for all its workers; by default one per thread and loader process, and GPU_CORES more with
-    # loader.num_workers=auto on a GPU.
+    mem: str | int | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
-    # Workers that share an element's GPU; auto is as many as its memory holds, by prediction, and cpus_per_task has
-    # cores for.
     runs_per_gpu: RunsPerGpu = 1
-    more: tuple[str, ...] = ()  # other keys of sbatch by their long names, such as hold or reservation=ablations
-    setup: tuple[str, ...] = ()  # lines of shell before Python starts, such as module load cuda
+    more: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.signal_seconds >= 60 * self.minutes:

@@ -1,9 +1,9 @@
 """The commands of README and of every page, in this process: each parses and plans, or shows its help.
 
 Commands of docs/adding.md work on a copy of the source, in test_adding.py, those on data in files with such files, in
-test_own_data.py, and those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
-test_publish.py. The others become
-cheap ones as ``tests.helpers.pages.cheap`` says, and:
+test_own_data.py, those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
+test_publish.py, and those of tutorials one after the other, in test_tutorials.py. The others become cheap ones as
+``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;
 - ``manage.py`` looks into an empty folder, where it may find no sweep or run of that name;
@@ -26,7 +26,11 @@ from tests.helpers.pages import PAGES, ROOT, blocks, cheap, commands
 OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md")  # of these pages
 OWN_SOURCE = "data.sources=[digits.yaml]"
 COMMANDS = [
-    words for page in PAGES if page.name not in OWN_TESTS for words in commands(page) if OWN_SOURCE not in words
+    words
+    for page in PAGES
+    if page.name not in OWN_TESTS and page.parent.name != "tutorials"
+    for words in commands(page)
+    if OWN_SOURCE not in words
 ]
 CHEAP = {shlex.join(cheap(words)): cheap(words) for words in COMMANDS}
 CASES = [  # a plan at equal FLOPs reads thousands of captions first

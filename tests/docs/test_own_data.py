@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers.own_data import picture, write
-from tests.helpers.pages import README, ROOT, cheap, commands
+from tests.helpers.pages import NEW_FILE, README, ROOT, cheap, commands
 
 OWN, LARGE = (ROOT / "docs" / name for name in ("data.md", "large-data.md"))
-NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 LAUNCH = ["python", "-m", "aimv2.sweeps.launch"]
 SCORES = {"clip_similarity_vitl14": 0.3, "nsfw_score_opennsfw2": 0.0, "watermark_score": 0.1}
 

@@ -14,7 +14,7 @@ from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lin
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 MAX_README_WORDS = 900
-GUIDES = [page for page in PAGES if page.parent == ROOT / "docs" and page.name != "glossary.md"]
+GUIDES = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.name != "glossary.md"]
 
 
 def anchors(page):
@@ -66,7 +66,7 @@ def test_readme_lists_every_study_once():
 
 def test_every_page_is_listed_in_readme():
     listed = {link.partition("#")[0] for link in LINK.findall(README.read_text())}
-    assert {f"docs/{page.name}" for page in PAGES if page.parent == ROOT / "docs"} <= listed
+    assert {str(page.relative_to(ROOT)) for page in PAGES if page.is_relative_to(ROOT / "docs")} <= listed
 
 
 def test_one_run_lists_every_scale_and_objective():

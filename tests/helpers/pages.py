@@ -11,8 +11,10 @@ PAGES = [
     README,
     *(ROOT / name for name in ("CONTRIBUTING.md", "reports/README.md", "reports/published/index.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 SHELL = ("", "bash", "sh")  # a block without a language holds commands
 PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make")
 

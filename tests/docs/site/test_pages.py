@@ -1,0 +1,83 @@
+"""Files of the repository have a place in the site, and links lead there."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from docs.site.pages import BrokenLinkError, closure, content, landing, links, repository_path, rewritten, site_uri
+from tests.helpers.pages import README
+
+PAGE = PurePosixPath("docs/claims.md")
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("README.md", "index.md"),
+        ("docs/cost.md", "cost.md"),
+        ("docs/reference/keys.md", "reference/keys.md"),
+        ("docs/notebooks/own_analysis.ipynb", "notebooks/own_analysis.ipynb"),
+        ("reports/published/eos/report.md", "reports/published/eos/report.md"),
+        ("reports/published/eos/details.md", "reports/html/eos/report.html"),
+        ("reports/published/eos/report.html", "reports/html/eos/report.html"),
+        ("reports/published/figures/claims.svg", "reports/published/figures/claims.svg"),
+        ("aimv2/config/prefix.py", "source/aimv2/config/prefix.py.md"),
+        ("aimv2/config", "source/aimv2/config/index.md"),
+        ("benchmarks/results.md", "benchmarks/results.md"),
+    ],
+)
+def test_place_of_a_file(path, uri):
+    assert str(site_uri(PurePosixPath(path))) == uri
+    if uri.endswith(".md"):
+        assert str(repository_path(uri)) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[a](cost.md#setup)", "[a](cost.md#setup)"),
+        ("[a](#here) [b](https://arxiv.org)", "[a](#here) [b](https://arxiv.org)"),
+        ("[`a.py`](../aimv2/cli.py)", "[`a.py`](source/aimv2/cli.py.md)"),
+        ("[a](../README.md#studies)", "[a](reference/studies/index.md)"),
+        ("[a](/ablations/claims.yaml)", "[a](source/ablations/claims.yaml.md)"),
+        ("![a](../reports/published/figures/claims.svg)", "![a](reports/published/figures/claims.svg)"),
+        (
+            "[a](../reports/published/eos/details.md#how-to-read-the-table)",
+            "[a](reports/html/eos/report.html#how-to-read-the-table)",
+        ),
+        ("`[a](../nowhere.md)`", "`[a](../nowhere.md)`"),
+        ("```\n[a](../nowhere.md)\n```\n", "```\n[a](../nowhere.md)\n```\n"),
+    ],
+)
+def test_links_are_rewritten_outside_code(text, expected):
+    assert rewritten(text, PAGE) == expected
+
+
+@pytest.mark.parametrize(
+    "link", ["../nowhere.md", "../aimv2/nothing.py", "../reports/published/eos/details.md#nothing"]
+)
+def test_a_link_that_leads_nowhere_is_named(link):
+    with pytest.raises(BrokenLinkError, match=r"docs/claims.md: .*no"):
+        rewritten(f"[a]({link})", PAGE)
+
+
+def test_closure_follows_links_of_pages_outside_docs():
+    assert list(links("[a](../CONTRIBUTING.md) [b](cost.md)", PAGE)) == [PurePosixPath("CONTRIBUTING.md")]
+    found = closure([(PAGE, "[a](../CONTRIBUTING.md)")])
+    assert PurePosixPath("CONTRIBUTING.md") in found
+    folder = closure([(PAGE, "[a](../aimv2/config/)")])
+    assert PurePosixPath("aimv2/config/recipes/scales.py") in folder
+
+
+def test_landing_page_is_the_first_screen_of_readme_and_its_list_of_pages():
+    page = landing(README.read_text())
+    assert "# AIMv2, reproduced and ablated" in page
+    assert "## Quick start" in page
+    assert "## Documentation" in page
+    assert "## Run your own" not in page
+
+
+def test_a_source_file_is_shown_whole_and_not_searched():
+    page = content(PurePosixPath("aimv2/cli.py"))
+    assert "exclude: true" in page
+    assert (README.parent / "aimv2" / "cli.py").read_text() in page

@@ -1,0 +1,154 @@
+"""The reference has every key, study, metric and claim, and says of each what the code says."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
+from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import SCALES, demo
+from aimv2.config.serialization import flatten, to_dict
+from aimv2.request.compose import compose, run_config
+from aimv2.run.command import TrainOptions
+from aimv2.spec.metrics import DEFINITIONS, metric_names
+from aimv2.sweeps.executors.registry import BUILT_IN, executor_values
+from aimv2.sweeps.parse import LaunchOptions
+from aimv2.sweeps.search.config import SearchConfig
+from docs.site.reference import attributes, in_words, pages
+
+PAGES = pages()
+KEYS = PAGES["reference/keys.md"]
+LISTED = re.findall(r"^`([\w.]+)`\{ #\1 \}\n:   (.*)$", KEYS, flags=re.MULTILINE)
+DEFAULT = r"(?:no default|default `(.*?)`)(?:, at `demo` `(.*?)`)?"
+BOUNDED = Annotated[float, Field(gt=0, le=1)]
+EXECUTOR_KEYS = {f"executor.{key}" for name in BUILT_IN for key in executor_values(name)[name]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base.
+
+    Attributes:
+        first, second: told once, over
+            two lines with ``code: and a colon``.
+        third: of the base.
+
+    Source: none.
+    """
+
+    first: int = 1
+    second: BOUNDED | None = None
+    third: str = "a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived(Base):
+    """Attributes are those of both.
+
+    Attributes:
+        third: of the derived one.
+    """
+
+    fourth: int = Field(default=1, description="in its field")
+
+
+def test_attributes_are_read_from_docstrings_of_bases_and_from_fields():
+    assert attributes(Derived) == {
+        "first": "told once, over two lines with `code: and a colon`.",
+        "second": "told once, over two lines with `code: and a colon`.",
+        "third": "of the derived one.",
+        "fourth": "in its field",
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "integer"),
+        (BOUNDED, "number above 0 and at most 1"),
+        (Literal["a", "b", "c"], "`a`, `b` or `c`"),
+        (Literal["auto"] | BOUNDED, "`auto` or number above 0 and at most 1"),
+        (str | None, "text or `null`"),
+        (tuple[BOUNDED, ...] | None, "list of number above 0 and at most 1 or `null`"),
+        (Mapping[str, int], "keys and values"),
+        (bool, "`true` or `false`"),
+    ],
+)
+def test_a_type_in_words(annotation, words):
+    assert in_words(annotation) == words
+
+
+def test_every_key_is_listed():
+    listed = {path for path, _ in LISTED}
+    options = {field.name for kind in (LaunchOptions, TrainOptions) for field in dataclasses.fields(kind)}
+    search = {f"search.{field.name}" for field in dataclasses.fields(SearchConfig)}
+    run = set(flatten(to_dict(demo())))
+    assert run | options | search | EXECUTOR_KEYS <= listed
+    assert (
+        not {path for path in listed if "." in path and not path.startswith(("search.", "executor.", "sweep."))} - run
+    )
+
+
+def test_what_is_shown_of_a_key_can_be_typed_and_is_its_value_at_demo():
+    expected, words = flatten(to_dict(demo())), []
+    for path, text in LISTED:
+        default, at_demo = re.search(rf"; {DEFAULT}\.(?: |$)", text).groups()
+        shown = default if at_demo is None else at_demo
+        if path in expected and path != "scale" and shown != '""':  # those are filled in
+            words.append(f"{path}={shown}")
+    found = flatten(to_dict(run_config(compose(words, defaults={"scale": "demo"}))))
+    assert len(words) > 100
+    for path, value in expected.items():
+        assert found[path] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), path
+
+
+def test_most_keys_have_a_text():
+    without = [path for path, text in LISTED if re.search(rf"; {DEFAULT}\.$", text)]
+    assert len(without) < len(LISTED) / 5, without
+
+
+def test_every_study_has_a_page_with_its_arms_and_claims():
+    for name, study in STUDIES.items():
+        page = PAGES[f"reference/studies/{name}.md"]
+        assert f"[`{name}`]({name}.md)" in PAGES["reference/studies/index.md"]
+        assert study.question in page
+        assert f"`{study.primary_metric}`" in page
+        for arm in study.arms:
+            assert f"| `{arm}` | " in page
+        for claim, expectations in study.claims.items():
+            assert f"**{claim}**" in page
+            assert all(metric in page for one in expectations for metric in one.metrics)
+
+
+def test_values_of_an_arm_make_it_from_the_base_run():
+    page, base = PAGES["reference/studies/prefix_ratio.md"], SCALES["demo"]()
+    shown = re.search(r"\| `fixed_50` \|.*?\|(.*?)\|", page)[1]
+    values = dict(one.split("=") for one in re.findall(r"`(.*?)`", shown))
+    assert values == {"prefix.law": "fixed", "prefix.fraction": "0.5"}
+    arm = STUDIES["prefix_ratio"].arms["fixed_50"]
+    assert arm.change(base) == replaced(base, {"prefix.law": "fixed", "prefix.fraction": 0.5})
+
+
+def test_every_metric_is_listed():
+    page = PAGES["reference/metrics.md"]
+    for one in DEFINITIONS:
+        assert re.search(rf"^\| `{re.escape(one.name)}`.*\| {re.escape(one.unit)} \|", page, flags=re.MULTILINE)
+    families = [re.sub(r"<.*?>", ".+", name) for name in re.findall(r"^\| `(.*?)`\{", page, flags=re.MULTILINE)]
+    assert all(any(re.fullmatch(family, metric) for family in families) for metric in metric_names(demo()))
+
+
+def test_every_claim_has_its_statement_and_its_verdict_or_why_there_is_none():
+    page = PAGES["reference/claims.md"]
+    parts = dict(re.findall(r"^### ([\w-]+) \{ #\1 \}\n\n(.*?)(?=^##|\Z)", page, flags=re.MULTILINE | re.DOTALL))
+    assert set(parts) == set(CLAIMS)
+    for name, claim in CLAIMS.items():
+        assert parts[name].startswith(claim.statement.strip())
+        assert "**Verdict.**" in parts[name] or claim.part_of
+        assert "**By study.**" in parts[name] or claim.why_not
+    assert "- **Verdict.** **supported**" in parts["scaling-data-loss"]

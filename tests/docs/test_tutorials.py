@@ -1,0 +1,118 @@
+"""docs/tutorials/, followed command by command in an empty folder, in this process.
+
+Trainings and launches are real ones of tiny models, by ``executor=debug`` where the page has ``local``. SLURM's
+commands are scripts that accept everything; tests/slurm/test_tutorial.py has a real SLURM. Of the check of a claim only
+the plan is made, because its runs take minutes.
+"""
+
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+
+from tests.helpers.pages import NEW_FILE, ROOT, commands
+from tests.helpers.slurm import on_path
+from tests.helpers.sweeps import SMALL
+
+CLAIM, DATA, CLUSTER = (
+    ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("check-a-claim", "own-data", "own-cluster")
+)
+LAUNCH, MANAGE, REPORT = "aimv2.sweeps.launch", "aimv2.sweeps.manage", "aimv2.analysis.report"
+SCRIPTS = {LAUNCH: "sweeps/launch.py", MANAGE: "sweeps/manage.py", REPORT: "analysis/report.py"}
+TINY_RUN = [word for word in SMALL if not word.startswith("sweep.")]
+TINY_SWEEP = ["executor=debug", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "sweep.controls=[]"]
+OF_THIS_MACHINE = ("price=true", "limit=1h")
+
+
+def key(word):
+    return word.partition("=")[0]
+
+
+def tiny(program, words, cache_dir):
+    """Return the arguments of a command that does the same in seconds: those of the page, and others that it lacks."""
+    if (program == LAUNCH or words[0] in ("train", "cost")) and "scale=tiny" not in words:
+        more = [*TINY_RUN, *(TINY_SWEEP if program == LAUNCH else [])]
+        given = {key(word) for word in words} - {"budget.samples"}
+        added = [word for word in more if key(word) not in given]
+        words = [word for word in words if key(word) not in map(key, added)] + added
+    if program == REPORT and any(word in OF_THIS_MACHINE for word in words) and "dry_run=true" not in words:
+        words = [*words, "dry_run=true"]
+    if words[0] == "cancel":
+        words = [*words, "yes=true"]  # nobody answers
+    prepares = program == LAUNCH or words[0] in ("train", "cost") or "dry_run=true" in words
+    return [word for word in words if word not in OF_THIS_MACHINE] + [f"data.cache_dir={cache_dir}"] * prepares
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capfd, cache_dir):
+    """A function that runs a command of a page in an empty folder, and returns its exit status and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(words):
+        _, *arguments = words
+        program, *rest = arguments[1:] if arguments[0] == "-m" else arguments
+        path = ROOT / SCRIPTS[program] if program in SCRIPTS else tmp_path / program
+        start, name = (runpy.run_module, program) if program == "aimv2" else (runpy.run_path, str(path))
+        monkeypatch.setattr(sys, "argv", [program, *(tiny(program, rest, cache_dir) if rest else [])])
+        status = 0
+        try:
+            start(name, run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code or 0
+        return status, "".join(capfd.readouterr())
+
+    return run
+
+
+def followed(typed, steps, before=lambda words: None):
+    """Run commands, which must succeed; return their output."""
+    outputs = []
+    for words in steps:
+        before(words)
+        status, output = typed(words)
+        assert status == 0, f"{shlex.join(words)}\n{output}"
+        outputs.append(output)
+    return "".join(outputs)
+
+
+def test_a_claim_is_listed_judged_and_planned(typed):
+    page = " ".join(CLAIM.read_text().split())
+    for words in commands(CLAIM):
+        status, output = typed(words)
+        assert status == (0 if "--list" in words else 3), output  # undecided, or not run
+        if "--from-records" in words:
+            shown = re.search(r"^(prefix-beats-causal is .*\nBy .*\n)", CLAIM.read_text(), flags=re.MULTILINE)[1]
+            assert shown in output, "the output on the page is that of the command"
+            assert "minus causal_content_loss: +0.521 [+0.366, +0.675]," in output
+            assert "minus causal_content_loss: +0.521 [+0.366, +0.675]," in page
+        if "seeds=10" in words:
+            assert "12 runs, 12 to do" in output
+            assert "executes 12 runs" in page
+
+
+def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
+    (script, code), (description, text) = NEW_FILE.findall(DATA.read_text())
+    (tmp_path / script).write_text(code)
+    steps = commands(DATA)
+
+    def edit(words):
+        if "index" in words:
+            (tmp_path / description).write_text(text)
+
+    output = followed(typed, steps[steps.index(["python", script]) :], edit)
+    assert "49 of 288 samples are held out" in output
+    assert "49 of the 288 are held out" in " ".join(DATA.read_text().split())
+    assert (tmp_path / "sheet.png").exists()
+    assert (tmp_path / "reports" / "prefix_ratio_pairs" / "report.html").exists()
+
+
+def test_own_cluster_from_one_run_to_cancelled_jobs(typed, tmp_path, monkeypatch):
+    slurm = on_path(monkeypatch, tmp_path / "slurm")
+    steps = commands(CLUSTER)
+    output = followed(typed, steps[steps.index(["python", "-m", "aimv2", "cost", "scale=demo"]) :])
+    assert output.count("submitted: ") == 2, "a launch, and its extension"
+    assert (tmp_path / "reports" / "prefix_ratio" / "report.html").exists(), "of the runs without SLURM"
+    assert len(list(slurm.scripts.iterdir())) == 4, "two arrays, each with its finalizer job"
