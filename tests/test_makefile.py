@@ -41,7 +41,7 @@ def make(tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("target", "num_installs"), [("demo", 1), ("test", 2), ("test-all", 2)])
+@pytest.mark.parametrize(("target", "num_installs"), [("demo", 1), ("test", 2), ("test-all", 2), ("docs", 2)])
 def test_make_installs_the_locked_versions(make, target, num_installs):
     done, installs = make(target)
     assert done.returncode == 0, done.stderr

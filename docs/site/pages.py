@@ -22,6 +22,7 @@ FIRST_SCREEN_ENDS, GUIDE_STARTS = "\n## Run your own\n", "\n## Documentation\n" 
 CODE_OR_LINK = re.compile(
     r"(^```.*?^```$|(?<!`)`[^`\n]+`(?!`))|(?<=\]\()([^)\s]+)(?=\))", flags=re.DOTALL | re.MULTILINE
 )
+BELOW_OTHERS = "---\nsearch:\n  boost: 0.5\n---\n"  # in the results of a search
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".c": "c", ".sh": "bash", ".toml": "toml"}
 
 
@@ -105,7 +106,7 @@ def content(path: PurePosixPath) -> str:
         html = path.with_suffix(".html").name
         note = f"[with all details]({html})"
         heading, _, body = rest.partition("\n\n")
-        return f"{heading}\n\n{first and f'{first} · '}{note}\n\n{body}"
+        return f"{BELOW_OTHERS}{heading}\n\n{first and f'{first} · '}{note}\n\n{body}"
     return text
 
 

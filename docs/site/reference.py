@@ -19,12 +19,13 @@ from aimv2.ablations.overrides import StudyOverrides
 from aimv2.ablations.study import CONTROLS, Study
 from aimv2.config.options import typed
 from aimv2.config.paths import differences
+from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import flatten, to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.run.command import TrainOptions
 from aimv2.spec.metrics import DEFINITIONS, PARAMETERS
-from aimv2.sweeps.executors.registry import BUILT_IN, executor_class
+from aimv2.sweeps.executors.registry import EXECUTORS, executor_class
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig
 
@@ -118,7 +119,7 @@ def in_words(annotation: Any, metadata: Any = ()) -> str:
 def keys_page() -> str:
     """Return the page of all keys."""
     run = ["## Values of a run\n\nKeys of `train`, of `cost`, and of a launch, which sets them in every arm."]
-    at_demo = {path: _typed(value) for path, value in flatten(to_dict(demo())).items()}
+    at_demo = {path: _typed(value) for path, value in flattened(to_dict(demo())).items()}
     by_part: dict[str, list[Key]] = {}
     for key in keys(RunConfig):
         by_part.setdefault(key.path.rpartition(".")[0], []).append(key)
@@ -132,7 +133,7 @@ def keys_page() -> str:
         ("Keys of a launch", "", LaunchOptions),
         ("`sweep.`: values of a study", "sweep.", StudyOverrides),
         ("`search.`: with `search=optuna`", "search.", SearchConfig),
-        *((f"`executor.`: with `executor={name}`", "executor.", executor_class(name)) for name in BUILT_IN),
+        *((f"`executor.`: with `executor={name}`", "executor.", executor_class(name)) for name in EXECUTORS),
     ]
     rest = [
         f"## {title}\n\n{_first_paragraph(kind)}\n\n{_listed(list(keys(kind, prefix)), {})}"
@@ -140,6 +141,7 @@ def keys_page() -> str:
     ]
     return "\n\n".join(
         [
+            "---\nsearch:\n  boost: 2\n---",
             "# Keys",
             "```\npython -m aimv2 cost scale=demo objective.pixel_weight=0.2    # any key\n```",
             "Every key with its type, its default and, where that is another value, its value at the scale `demo`."

@@ -33,7 +33,8 @@ def key(word):
 def tiny(program, words, cache_dir):
     """Return the arguments of a command that does the same in seconds: those of the page, and others that it lacks."""
     if (program == LAUNCH or words[0] in ("train", "cost")) and "scale=tiny" not in words:
-        more = [*TINY_RUN, *(TINY_SWEEP if program == LAUNCH else [])]
+        is_executed = program == LAUNCH and "executor=slurm" not in words  # which only accepts it
+        more = [*TINY_RUN, *(TINY_SWEEP if is_executed else [])]
         given = {key(word) for word in words} - {"budget.samples"}
         added = [word for word in more if key(word) not in given]
         words = [word for word in words if key(word) not in map(key, added)] + added
@@ -106,13 +107,15 @@ def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
     assert "49 of 288 samples are held out" in output
     assert "49 of the 288 are held out" in " ".join(DATA.read_text().split())
     assert (tmp_path / "sheet.png").exists()
-    assert (tmp_path / "reports" / "prefix_ratio_pairs" / "report.html").exists()
+    report = tmp_path / "reports" / "prefix_ratio_pairs" / "report.md"
+    assert report.with_suffix(".html").exists()
+    assert "sensitivity=auto" in report.read_text(), "the page says that the report prints this command"
 
 
 def test_own_cluster_from_one_run_to_cancelled_jobs(typed, tmp_path, monkeypatch):
     slurm = on_path(monkeypatch, tmp_path / "slurm")
     steps = commands(CLUSTER)
     output = followed(typed, steps[steps.index(["python", "-m", "aimv2", "cost", "scale=demo"]) :])
-    assert output.count("submitted: ") == 2, "a launch, and its extension"
+    assert output.count("submitted: 8 workers as array") == 2, "a launch, and its extension"
     assert (tmp_path / "reports" / "prefix_ratio" / "report.html").exists(), "of the runs without SLURM"
     assert len(list(slurm.scripts.iterdir())) == 4, "two arrays, each with its finalizer job"
