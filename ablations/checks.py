@@ -10,6 +10,7 @@ from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
+from aimv2.spec.metrics import recorded_metrics
 
 
 def check_arms(cells: Sequence[Cell]) -> None:
@@ -31,7 +32,8 @@ def check_metrics(study: Study, base: Program) -> None:
     Raises:
         UsageError: naming the metric.
     """
-    if study.primary_metric not in (known := base.metric_names()):
+    known = [*base.metric_names(), *recorded_metrics()]
+    if study.primary_metric not in known:
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():
         for metric in (name for one in expectations for name in one.metrics):

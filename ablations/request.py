@@ -21,6 +21,8 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.checks import check_metrics
 from aimv2.ablations.design import Arm
 from aimv2.ablations.expand import Cell
+from aimv2.ablations.measured import FOLDER as FOLDER
+from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
 from aimv2.ablations.overrides import overrides_from, study_overrides
 from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
 from aimv2.base.errors import UsageError
@@ -30,7 +32,6 @@ from aimv2.config.program import Program
 from aimv2.config.serialization import program_of
 from aimv2.runs.provenance import snapshots
 
-FOLDER = "studies"
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
 JUDGED = ("claims", "equivalence_margin")  # keys of how runs are judged
@@ -46,12 +47,14 @@ class Request:
         cells: the requested runs.
         arguments: the command line as typed.
         owner: name of the user who launched it; empty before it is recorded.
+        metrics: of plug-ins, that were measured of its finished runs, by any launch.
     """
 
     study: Study
     cells: list[Cell]
     arguments: tuple[str, ...]
     owner: str = dataclasses.field(default="", compare=False)
+    metrics: tuple[MeasuredMetric, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def folder(self) -> str:
@@ -99,8 +102,9 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
             for the confirmation of one.
 
     Raises:
-        UsageError: there is none, or none can be read.
+        UsageError: there is none, or none can be read; or as in ``read_measured``.
     """
+    read_measured(runs_dir, name)  # a request may name one of these metrics
     paths = list((runs_dir / FOLDER / name).glob("*.json"))
     if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
@@ -135,7 +139,8 @@ def read_request(
             newest of all if that user has none.
     """
     requests = read_requests(runs_dir, name, studies)
-    return union(requests, like or next((one for one in requests if one.owner == owner), requests[0]).cells)
+    whole = union(requests, like or next((one for one in requests if one.owner == owner), requests[0]).cells)
+    return dataclasses.replace(whole, metrics=read_measured(runs_dir, name))
 
 
 def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
@@ -180,7 +185,8 @@ def _time_of(path: Path) -> float:
 def request_to_json(request: Request) -> dict[str, Any]:
     sweep = dataclasses.asdict(study_overrides(request.study))
     sweep = {key: value for key, value in sweep.items() if value or key not in LATER}
-    return ({"plugins": request.plugins} if request.plugins else {}) | {
+    more = {"plugins": request.plugins, "metrics": [metric.to_json() for metric in request.metrics]}
+    return {key: value for key, value in more.items() if value} | {
         "arguments": request.arguments,
         "sweep": sweep,
         "adapted": {
@@ -227,7 +233,8 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
             Cell(arm=one["arm"], seed=one["seed"], config=configs[one["arm"]].with_seed(one["run_seed"]))
             for one in recorded["cells"]
         ]
-        return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner)
+        metrics = tuple(map(MeasuredMetric.from_json, recorded.get("metrics", ())))
+        return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner, metrics=metrics)
     except (KeyError, TypeError, ValidationError, UsageError) as error:
         raise UsageError(f"{name} is not the record of a launch of a study that this version knows") from error
 
@@ -271,8 +278,9 @@ def requested_names(runs_dir: Path) -> list[str]:
 
 
 def requested_runs(runs_dir: Path) -> set[str]:
-    """Return the names of all runs of all requests in this folder, except those of files that are broken."""
-    found = set[str]()
+    """Return the names of all runs of all requests in this folder, and of those that measure metrics of these, except
+    those of files that are broken."""
+    found = set[str]().union(*(measuring_runs(runs_dir, name) for name in requested_names(runs_dir)))
     for path in (runs_dir / FOLDER).glob("*/*.json"):
         with contextlib.suppress(UsageError, KeyError, TypeError):
             found.update([str(cell["run"]) for cell in read_json(path)["cells"]])

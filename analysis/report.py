@@ -243,7 +243,7 @@ def records_of(request: Request, runs_dir: Path) -> Records:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
     search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, _rates_of(request))
+    evidence = load(request.cells, runs_dir, request.metrics, _rates_of(request))
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     if request.study.is_search and compared["arm"].nunique() < 2:
         compared = compared[:0]

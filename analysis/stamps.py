@@ -47,7 +47,8 @@ def keep_stamp(request: Request, runs_dir: Path, reports_dir: Path) -> None:
 
 def _parts(request: Request, runs_dir: Path, reports_dir: Path) -> Iterator[bytes]:
     yield json.dumps(request_to_json(request), sort_keys=True).encode()
-    results = (RunFolder(runs_dir, cell.name).path / "result.json" for cell in request.cells)
+    alone = (cell for metric in request.metrics for cell in metric.cells(request.cells))
+    results = (RunFolder(runs_dir, cell.name).path / "result.json" for cell in (*request.cells, *alone))
     own = reports_dir / request.folder
     sensitivities = (
         path

@@ -169,7 +169,7 @@ def launch(
         return 0
     if work.tasks and parsed.options.detach:
         return detach(arguments, plan)
-    return _execute(parsed, work)
+    return execute(parsed, work)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
@@ -187,7 +187,7 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
     return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)
 
 
-def _execute(parsed: LaunchRequest, work: Work) -> int:
+def execute(parsed: LaunchRequest, work: Work) -> int:
     """Execute the work and finish the launch; return the exit status."""
     plan = parsed.plan
     if not work.tasks:

@@ -13,6 +13,7 @@ from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.checks import check_arms, check_effect, check_metrics
 from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.measured import read_measured
 from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study, confirmation
@@ -239,8 +240,10 @@ def _requested(
     executor.check(list({cell.arm: cell.config for cell in cells}.values()))
     check_arms(cells)
     check_effect(typed, run, recipe, resolved, cells_of)
+    request = Request(study=study, cells=cells, arguments=arguments)
+    read_measured(Path(values["runs_dir"]), request.folder)  # the study may compare one of these metrics
     check_metrics(study, base)
-    return Request(study=study, cells=cells, arguments=arguments), base
+    return request, base
 
 
 def _sensitivity(

@@ -66,6 +66,22 @@ class ReaderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class AloneConfig:
+    """A metric of a plug-in that is measured of a finished run, by a run that does nothing else (``manage.py
+    evaluate``).
+
+    Attributes:
+        run: name of the finished run.
+        metric: name of the metric.
+        digest: of the content of its plug-in and of the code that measures it.
+    """
+
+    run: str
+    metric: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EvaluationConfig:
     """Measurements on held-out pairs.
 
@@ -88,6 +104,7 @@ class EvaluationConfig:
         metrics: names of metrics of plug-ins that are measured besides; a study adds those that it compares.
         sets: paths of descriptions of labelled sets (docs/evaluate.md), on which probes are measured besides.
         set_images: images of each of these sets that are used, at most, so that a run stays cheap.
+        alone: the only metric that is measured, of a finished run; None measures all that the run's objective has.
     """
 
     split: Literal["test", "validation"] = "test"
@@ -105,3 +122,4 @@ class EvaluationConfig:
     metrics: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     set_images: int = Field(default=5000, gt=3)
+    alone: AloneConfig | None = None

@@ -280,6 +280,17 @@ class Program:
         """Return a run that costs what the evaluation of given weights costs."""
         return self
 
+    def measuring(self, metric: str, digest: str) -> Self | None:
+        """Return the run that measures a metric of a plug-in of this run's weights, once it is finished.
+
+        Args:
+            digest: of the content of the plug-in and of the code that measures it.
+
+        Returns:
+            None if no such run is possible, as finished runs keep no weights.
+        """
+        return None
+
     @property
     def curve_steps(self) -> Sequence[int]:
         """The steps after which a point of the held-out curve is measured; none if there is no curve."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
-from aimv2.config.evaluation_config import EvaluationConfig
+from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
 from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import EncoderConfig, ModelConfig
 from aimv2.config.native import NativeConfig
@@ -385,6 +385,11 @@ class RunConfig(Program):
 
     def without_training(self) -> "RunConfig":
         return replace(self, budget=replace(self.budget, samples=0))
+
+    def measuring(self, metric: str, digest: str) -> "RunConfig":
+        alone = AloneConfig(run=self.name, metric=metric, digest=digest)
+        evaluation, budget = replace(self.evaluation, alone=alone), replace(self.budget, samples=0)
+        return replace(self, evaluation=evaluation, budget=budget, ranks=1, compile="auto")
 
     def seconds_left(self, samples: int, samples_per_second: float) -> float:
         return float(above("aimv2.run.pricing.left:training_left")(self, samples, samples_per_second))

@@ -58,7 +58,7 @@ def evaluate(
         measured |= part([report], partial(_report, _module(report), model, encoded, prepared))
     sets = described().labelled_sets(config) if config.evaluation.sets else []
     measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
-    trained = TrainedModel(model, config, prepared.held_out, encoded)
+    trained = TrainedModel(model, config, prepared.held_out, encoded, lambda: prepared.transfer)
     for name in config.evaluation.metrics:
         measured |= part([f"metric_{name}"], partial(_metric, name, trained))
     metrics = {

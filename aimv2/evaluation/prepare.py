@@ -1,7 +1,7 @@
 """Preparation of the data that runs are evaluated on: held-out pairs, choices about them, and transfer sets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -41,25 +41,35 @@ class Prepared:
     transfer: list[TransferSet]
 
 
-def prepare_evaluation(
-    data: Data, config: RunConfig, transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets
-) -> Prepared:
+Transfer = Callable[[Data, Tested, int], list[TransferSet]]
+
+
+def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = transfer_sets) -> Prepared:
     """Prepare the evaluation data, or return that of an earlier run of this process if it is the same."""
-    words = Words.of(data.tokenizer, config)
-    return _prepare(data, words, config.data, config.evaluation, transfer)
+    return _prepare(data, Words.of(data.tokenizer, config), config.data, config.evaluation, transfer)
+
+
+def prepare_held_out(data: Data, config: RunConfig) -> HeldOutPairs:
+    """Prepare or return ``Prepared.held_out`` alone."""
+    return _held_out(data, Words.of(data.tokenizer, config), config.data, _common(config))
+
+
+def prepare_labelled(data: Data, config: RunConfig) -> list[TransferSet]:
+    """Prepare or return ``Prepared.transfer`` alone."""
+    return _labelled(data, Words.of(data.tokenizer, config), config.data, _common(config), transfer_sets)
+
+
+def _common(config: RunConfig) -> EvaluationConfig:
+    """Return what runs on the same data share of an evaluation."""
+    return replace(config.evaluation, alone=None)
 
 
 @lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
 def _prepare(
-    data: Data,
-    words: Words,
-    config: DataConfig,
-    evaluation: EvaluationConfig,
-    transfer: Callable[[Data, Tested, int], list[TransferSet]],
+    data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig, transfer: Transfer
 ) -> Prepared:
-    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
-    held_out = prepare_pairs(pairs, words, config.max_bad_rate)
-    pairs = Selected(pairs, held_out.row_N)
+    held_out = _held_out(data, words, config, evaluation)
+    pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
     found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
     reader = evaluation.reader
@@ -81,8 +91,23 @@ def _prepare(
         reading=reading,
         tuning=tuning,
         asked=asked,
-        transfer=transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes),
+        transfer=_labelled(data, words, config, evaluation, transfer),
     )
+
+
+@lru_cache(maxsize=4)
+def _held_out(data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig) -> HeldOutPairs:
+    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
+    return prepare_pairs(pairs, words, config.max_bad_rate)
+
+
+@lru_cache(maxsize=4)
+def _labelled(
+    data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig, transfer: Transfer
+) -> list[TransferSet]:
+    held_out = _held_out(data, words, config, evaluation)
+    pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
+    return transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes)
 
 
 def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:

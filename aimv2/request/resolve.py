@@ -30,9 +30,11 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
             ``attention_kernel=flex`` or ``precision=tf32`` on the CPU, a missing data package or tokenizer, a labelled
             set with the name of another task, data in files that were edited after they were indexed, weights to start
-            from that are missing or do not fit, or a value that the objective does not allow.
+            from that are missing or do not fit, ``evaluation.alone``, or a value that the objective does not allow.
     """
     set_names(config)  # before anything is trained
+    if config.evaluation.alone is not None:
+        raise UsageError("evaluation.alone is set by `python sweeps/manage.py evaluate`, and by no command line")
     is_here = available is None
     available = available or ("cuda" if has_cuda() else "cpu")
     config = with_start(with_attention(config))

@@ -26,10 +26,12 @@ from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
+from aimv2.evaluation.trained import TrainedModel
 from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
 from aimv2.memory.machine import ranks_here
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
+from aimv2.run.alone import check_finished_run, measured_by, metric_of
 from aimv2.run.attempted import attempted
 from aimv2.run.manifest import manifest, rests_on
 from aimv2.run.reuse import WEIGHTS, check_training, origin_of_training
@@ -39,6 +41,7 @@ from aimv2.runs.provenance import keep_changes
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import read_tensors, write_tensors
+from aimv2.spec.items import Items
 from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import objective
 from aimv2.spec.used import check_plugins
@@ -91,7 +94,8 @@ def execute(
         evaluate: measures the final metrics (``aimv2.evaluation.evaluate.evaluate``).
         lead: calls the other ranks (``aimv2.training.distributed.leading``).
         trained: folder of a finished run that differs in evaluation only, whose weights are measured instead of trained
-            again (``aimv2.run.reuse``).
+            again (``aimv2.run.reuse``); of a run that measures one metric alone, the finished run that it measures, if
+            that is in another folder of runs.
         gpus: as in ``local_ranks``.
 
     Returns:
@@ -204,6 +208,9 @@ def _train_and_evaluate(
     trained: Path | None,
 ) -> None:
     _prepare_process(config)
+    if config.evaluation.alone is not None:
+        _measure_alone(attempt, config, attempt.run.parent if trained is None else trained.parent)
+        return
     if config.ranks > 1:
         rank = place(config)
         assert rank == 0, "the other ranks call follow"
@@ -231,6 +238,31 @@ def _train_and_evaluate(
         metrics,
         **training.record,
         attempts=[*training.attempts, *rests_on(attempt.folder, part.measured_by)],
+    )
+    attempt.remove_unfinished()
+
+
+def _measure_alone(attempt: Attempt, config: RunConfig, runs_dir: Path) -> None:
+    """Measure one metric of a finished run of a folder (``aimv2.run.alone``), and publish it."""
+    chosen, run = metric_of(config), check_finished_run(config, runs_dir)
+    metric = chosen.metric
+    config = _set_up(config)
+    data = _prepared_beside(config)
+    attempt.write_manifest(
+        manifest(config, data, None, origin_of_training(run)) | {"changes": keep_changes(attempt.run.parent)}
+    )
+    network = _trained_network(config, run)
+    hold_half_(network, config)
+    model = TrainedModel.of(network, data, config)
+    with torch.no_grad():
+        found = metric.value_of(model)
+    value, items = (found.value, found) if isinstance(found, Items) else (found, None)
+    measured = Metric(value, metric.unit, measured_by(chosen, len(model.pairs)), items=items)
+    no_training: dict[str, Any] = dict.fromkeys(RECORDED, 0) | {"mixture": {}}
+    attempt.publish(
+        {metric.name: measured},
+        **no_training,
+        attempts=rests_on(attempt.folder, ()),
     )
     attempt.remove_unfinished()
 
@@ -301,11 +333,16 @@ def _reuse(attempt: Attempt, config: RunConfig, data: Data, run: RunFolder) -> T
         cpu_seconds=record["train_cpu_seconds"] or 0.0,
         folder=folder,
     )
-    network = build(config)
-    network.load_state_dict(read_tensors(folder / WEIGHTS))
     own = result.get("attempts") or rests_on(folder, ())  # older results do not list them
     attempts = [one for one in own if "run" in one] or [{"run": run.name} | one for one in own]
-    return TrainedNetwork(network.to(config.device), record, attempts)
+    return TrainedNetwork(_trained_network(config, run), record, attempts)
+
+
+def _trained_network(config: RunConfig, run: RunFolder) -> Network:
+    """Return the network of a finished run, on the device of the config."""
+    network = build(config)
+    network.load_state_dict(read_tensors(run.file(WEIGHTS)))
+    return network.to(config.device)
 
 
 def _set_up(config: RunConfig) -> RunConfig:

@@ -43,7 +43,7 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
         raise UsageError(
             f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
         )
-    with executed_again(config, say) as again:
+    with executed_again(config, say, run.path.parent) as again:
         is_equal = compare(_values(run), _values(again), say)
         before, after = (read_json(one.file("manifest.json")) for one in (run, again))
         for key in PROVENANCE:
@@ -54,8 +54,11 @@ def replay(run: RunFolder, say: Callable[[str], None] = print) -> bool:
 
 
 @contextmanager
-def executed_again(config: Program, say: Callable[[str], None]) -> Iterator[RunFolder]:
+def executed_again(config: Program, say: Callable[[str], None], runs_dir: Path = Path()) -> Iterator[RunFolder]:
     """Execute a run in a temporary folder, which is there until the context is left.
+
+    Args:
+        runs_dir: has the run whose weights this one measures, if it trains none.
 
     Raises:
         RunFailedError: it failed.
@@ -68,7 +71,8 @@ def executed_again(config: Program, say: Callable[[str], None]) -> Iterator[RunF
         again = RunFolder(Path(folder), name)
         attempt = again.acquire(config)
         assert attempt is not None, "the folder is new"
-        failure = config.execute(attempt)
+        alone = config.evaluation.alone if isinstance(config, RunConfig) else None
+        failure = config.execute(attempt, trained=None if alone is None else runs_dir / alone.run)
         if failure is not None:
             raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
         yield again

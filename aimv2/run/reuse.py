@@ -139,7 +139,8 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
     def read(name: str) -> dict[str, Any]:
         try:
             values = read_json(runs_dir / name / "config.json")
-            return values if isinstance(values, dict) else {}
+            is_whole = isinstance(values, dict) and not (values.get("evaluation") or {}).get("alone")
+            return values if is_whole else {}
         except UsageError:
             return {}
 

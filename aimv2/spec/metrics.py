@@ -121,6 +121,31 @@ PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
 GLYPH_CLASSES = ("object", "ink")  # of words in captions of glyphs
 
 
+_recorded: dict[str, Definition] = {}
+
+
+def know(metric: Definition) -> None:
+    """Let a metric of records be known here too, where the plug-in that measured it may be gone.
+
+    Raises:
+        UsageError: another metric of this name has the other direction.
+    """
+    name = metric.name
+    known = _recorded.get(name)
+    lower = [one.lower_is_better for one in (known, METRICS.get(name)) if one is not None]
+    if any(one != metric.lower_is_better for one in lower):
+        raise UsageError(
+            f"two metrics are called {name!r}, and lower values are better in only one of them; give one of the"
+            " functions another name"
+        )
+    _recorded[name] = metric
+
+
+def recorded_metrics() -> list[str]:
+    """Return the names of the metrics that are known from records."""
+    return list(_recorded)
+
+
 def set_name(path: str) -> str:
     """Return the name of a labelled set in names of metrics: that of its file, which is known before it is read."""
     return re.sub(r"\W+", "_", source_name(path))
@@ -246,7 +271,10 @@ def _definition(metric: str) -> Definition:
         return Definition(metric, METRICS[metric].unit, METRICS[metric].lower_is_better)
     if metric in OTHERS:
         return OTHERS[metric]
-    raise unknown("metric", metric, [*(definition.name for definition in DEFINITIONS), *METRICS, *OTHERS])
+    if metric in _recorded:
+        return _recorded[metric]
+    names = (definition.name for definition in DEFINITIONS)
+    raise unknown("metric", metric, [*names, *METRICS, *OTHERS, *_recorded])
 
 
 def _built_in(metric: str) -> Definition | None:

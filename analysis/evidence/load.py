@@ -14,9 +14,10 @@ import polars as pl
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import STEP_TIME
+from aimv2.ablations.measured import MeasuredMetric
 from aimv2.analysis.evidence.run_files import check_readable, held_out_rows, in_threads, read_items, scan_rows
 from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
-from aimv2.analysis.inference.items import ItemMoments
+from aimv2.analysis.inference.items import ItemMoments, Run
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.program import by_program
@@ -128,6 +129,16 @@ class Evidence:
         own = self.mixture[self.mixture["arm"] == arm]
         return float(own["dense"].sum() / own["samples"].sum()) if own["samples"].sum() else None
 
+    @staticmethod
+    def runs_of(table: pd.DataFrame) -> list[Run]:
+        """Return arm and seed of each row."""
+        return list(zip(table["arm"], table["seed"].astype(int), strict=True)) if len(table) else []
+
+    def answered(self, metric: str) -> set[Run]:
+        """Return arm and seed of the finished runs that have a metric, or cannot have it."""
+        tables = (table[table["metric"] == metric] for table in (self.metrics, self.not_applicable))
+        return {run for table in tables for run in self.runs_of(table)}
+
     def why_absent(self, metric: str) -> str:
         """Return why no finished run has a metric, which data or objective cannot have; empty if one has it."""
         if len(self.values(metric)):
@@ -164,10 +175,21 @@ class _Finished(NamedTuple):
     folder: Path
 
 
-def load(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None = None) -> Evidence:
+class _Alone(NamedTuple):
+    """A metric that a run of its own measured of a finished one."""
+
+    row: tuple[Any, ...]
+    folder: Path
+
+
+def load(
+    cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = (), rates: Rates | None = None
+) -> Evidence:
     """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
 
     Args:
+        metrics: those that runs of their own measure of finished ones. A run that has one itself keeps its value, if
+            it is of the same plug-in.
         rates: prices of hardware for the bill; None are none.
 
     Raises:
@@ -177,10 +199,20 @@ def load(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None = None) -> E
     done = {(cell.arm, cell.seed): one for cell, one in zip(cells, found, strict=True) if isinstance(one, _Finished)}
     runs = [one.run for one in done.values()]
     missing = [one for one in found if not isinstance(one, _Finished)]
-    table = pd.DataFrame([row for one in done.values() for row in one.metrics], columns=METRIC_COLUMNS)
+    cell_of = {(cell.arm, cell.seed): cell for cell in cells if (cell.arm, cell.seed) in done}
+    later = {metric.name: _measured_later(metric, cell_of, runs_dir) for metric in metrics}
+    by_name = {metric.name: metric for metric in metrics}
+    own_rows = [
+        row
+        for run, one in done.items()
+        for row in one.metrics
+        if (metric := by_name.get(row[2])) is None or metric.is_measured_by(cell_of[run])
+    ]
+    later_rows = [one.row for measured in later.values() for one in measured.values()]
+    table = pd.DataFrame([*own_rows, *later_rows], columns=METRIC_COLUMNS)
     is_applicable = table["value"].notna()
     firsts = {arm: one.folder for (arm, _), one in reversed(done.items())}
-    item_files = {run: path for run, one in done.items() if (path := one.folder / ITEMS).exists()}
+    item_files = _item_files(done)
     rows = scan_rows({run: one.folder / ROWS for run, one in done.items()})
     return Evidence(
         runs=pd.DataFrame(runs, columns=None if runs else ["arm", "seed", "run"]),
@@ -194,7 +226,7 @@ def load(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None = None) -> E
             if (path := firsts[arm] / "examples.json").exists()
         },
         bill=_bill(cells, runs_dir, rates),
-        items=ItemMoments(partial(read_items, item_files)),
+        items=ItemMoments(lambda metric: read_items(item_files | _item_files(later.get(metric, {})), metric)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
         credits=_credits(cells),
         rows=rows,
@@ -290,6 +322,28 @@ def _credits(cells: Sequence[Cell]) -> Mapping[str, Sequence[str]]:
         for part, lines in kind.credits(runs).items():
             found[part] += lines
     return found
+
+
+def _measured_later(metric: MeasuredMetric, cell_of: Mapping[Run, Cell], runs_dir: Path) -> dict[Run, _Alone]:
+    """Return a metric of finished runs that other runs measure, without those that have no result that can be read."""
+
+    def read(cell: Cell) -> _Alone | None:
+        found = [RunFolder(runs_dir, one.name) for one in metric.cells([cell])]
+        if not found or not found[0].is_done or found[0].problem():
+            return None
+        result = found[0].result()
+        one = result["metrics"][metric.name]
+        texts = (intern(one[key]) for key in ("unit", "evaluation", "warning"))
+        row = (cell.arm, cell.seed, intern(metric.name), one["value"], *texts)
+        return _Alone(row, attempt_folder(found[0].path, result["attempt"]))
+
+    measured = in_threads(read, list(cell_of.values()))
+    return {run: one for run, one in zip(cell_of, measured, strict=True) if one is not None}
+
+
+def _item_files(found: "Mapping[Run, _Finished | _Alone]") -> dict[Run, Path]:
+    """Return where items of metrics are, by arm and seed; results without items have no such file."""
+    return {run: path for run, one in found.items() if (path := one.folder / ITEMS).exists()}
 
 
 def _hardware(result: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:

@@ -9,18 +9,27 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 from aimv2.base.markdown import escape
 
+NO_TWO_SEEDS = "no arm shares two seeds with the baseline"
 
-def conclusion(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:
+
+def conclusion(
+    study: Study,
+    comparisons: Mapping[str, Comparison],
+    unit: str,
+    withheld: Sequence[str] = (),
+    lacks_metric: str = "",
+) -> str:
     """Return the study's result in a few sentences.
 
     Args:
         comparisons: the requested arms but the baseline, with simultaneous intervals.
         withheld: why nothing is concluded: runs of different code, controls that did not pass in the primary metric,
             or its lack of sensitivity.
+        lacks_metric: how many finished runs lack the primary metric, as a clause; empty if none does.
     """
     num_seeds = [one.difference.n for one in comparisons.values() if one.difference.has_interval]
     if not num_seeds:
-        return "No conclusion: no arm shares two seeds with the baseline."
+        return f"No conclusion: {lacks_metric or NO_TWO_SEEDS}."
     if withheld:
         notes = "; ".join(withheld)
         return f"No conclusion: {notes}. The study can confirm neither differences nor equivalence."

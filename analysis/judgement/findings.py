@@ -30,6 +30,7 @@ from aimv2.analysis.judgement.compare import (
     reasons_to_withhold,
 )
 from aimv2.analysis.judgement.controls import ControlOutcome, check_controls, withholding
+from aimv2.analysis.judgement.lacking import Lacking, lacking
 from aimv2.analysis.judgement.sensitivity import (
     SLUG,
     KnownEffect,
@@ -99,6 +100,21 @@ class Findings:
     def compares(self) -> bool:
         """True if the study has an arm or a control beside the baseline; a search that the baseline won has none."""
         return len(self.study.conditions) > 1
+
+    @cached_property
+    def lacking(self) -> Sequence[Lacking]:
+        """The metrics that some finished runs lack, though they could have them."""
+        return lacking(self.request, self.evidence)
+
+    @property
+    def is_later(self) -> bool:
+        """True if the primary metric was measured of finished runs, so that it was not fixed before them."""
+        return self.metric in {one.name for one in self.request.metrics}
+
+    @property
+    def lacks_primary(self) -> str:
+        """How many finished runs lack the primary metric, as a clause; empty if none does."""
+        return next((one.text for one in self.lacking if one.metric == self.metric), "")
 
     @cached_property
     def differences(self) -> Differences:

@@ -5,6 +5,7 @@ from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.judgement import confirmation
 from aimv2.analysis.judgement.classes import words
+from aimv2.analysis.judgement.conclusions import NO_TWO_SEEDS
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.sensitivity import Ladder
 from aimv2.analysis.sections.scaling.law import Fitted
@@ -36,7 +37,7 @@ def _answer(findings: Findings, law: Fitted | str | None) -> str:
     if findings.ladder is not None:
         return _of_ladder(findings, findings.ladder)
     if not any(one.difference.has_interval for one in findings.comparisons.values()):
-        return "Nothing is compared yet, as no arm shares two seeds with the baseline."
+        return f"Nothing is compared yet, as {findings.lacks_primary or NO_TWO_SEEDS}."
     if findings.withheld:
         return f"Nothing is concluded, because {_why_withheld(findings)}."
     return _of_law(findings, law) if isinstance(law, Fitted) else _of_arms(findings)

@@ -124,7 +124,8 @@ def _measured(findings: Findings, metric: str, arm: str) -> str:
 
 def verdict_lines(findings: Findings) -> list[str]:
     """Return the study's conclusion, and its verdict on each claim with what qualifies it."""
-    lines = [conclusion(findings.study, findings.comparisons, escape(findings.unit), findings.withheld)]
+    unit, lacks_metric = escape(findings.unit), escape(findings.lacks_primary)
+    lines = [conclusion(findings.study, findings.comparisons, unit, findings.withheld, lacks_metric)]
     for name, verdict in findings.verdicts.items():
         word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
         lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.label}: {word}.")

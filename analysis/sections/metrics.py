@@ -11,13 +11,14 @@ from aimv2.base.markdown import escape
 def section(findings: Findings) -> Section:
     """Return what is detected in all metrics, and the table."""
     study, evidence = findings.study, findings.evidence
-    blocks = _doubtful(findings)
+    blocks = [*_doubtful(findings), *_later(findings)]
     if found := detected(study, evidence):
+        chosen = "none of them was" if findings.is_later else "only the primary metric was"
         have_passed = all(outcome.result == "passed" for outcome in findings.controls)
         blocks += [
             Paragraph(
                 "These differences exclude 0 even with simultaneous 95 % intervals for the whole table. They are"
-                " exploratory: only the primary metric was chosen before the runs."
+                f" exploratory: {chosen} chosen before the runs."
                 + " A control did not pass, so they are not reliable."
                 * (not have_passed)
             ),
@@ -64,6 +65,13 @@ def of_baseline(findings: Findings) -> Section | None:
 def _doubtful(findings: Findings) -> list[Block]:
     found = warnings(findings.study, findings.evidence)
     return [Paragraph("These values are doubtful:"), Bullets([escape(one) for one in found])] if found else []
+
+
+def _later(findings: Findings) -> list[Block]:
+    """Return how metrics were measured of the finished runs."""
+    known = {one.name: findings.evidence.evaluation(one.name) for one in findings.request.metrics}
+    each = [f"`{name}`: {escape(how)}." for name, how in known.items() if how]
+    return [Paragraph("These metrics were measured after the runs, of their weights:"), Bullets(each)] if each else []
 
 
 def _table(findings: Findings) -> Table:

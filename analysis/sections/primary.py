@@ -41,6 +41,7 @@ def _metric(findings: Findings) -> Paragraph:
     unit = f" in {escape(findings.unit)}" if findings.unit else ""
     better = "lower" if study.lower_is_better else "higher"
     measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
+    measured += " It was chosen after the runs." * findings.is_later
     metric, known = findings.metric, findings.sensitivity
     seen = known[metric].text if metric in known else "not measured on this base run"
     sensitivity = f" Sensitivity: {seen}." if study.base is None else ""  # of others the positive control tells

@@ -143,7 +143,9 @@ def _in_words(findings: Findings, law: Fitted | str | None) -> list[Block]:
     elif isinstance(law, Fitted) and not findings.withheld:
         text = law_conclusion(law)
     else:
-        text = conclusion(study, findings.comparisons, escape(findings.unit), findings.withheld)
+        text = conclusion(
+            study, findings.comparisons, escape(findings.unit), findings.withheld, escape(findings.lacks_primary)
+        )
     return [Paragraph(one) for one in (text, code_note(study, findings.evidence)) if one]
 
 

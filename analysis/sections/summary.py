@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
@@ -39,15 +39,33 @@ def _with_parts(findings: Findings, name: str) -> str:
 
 def sections(findings: Findings) -> list[Section]:
     """Return the sections of the summary."""
-    parts = _unmeasured, _claims, _kinds, _arms, _controls, _unseen, _run
+    parts = _missing, _claims, _kinds, _arms, _controls, _unseen, _run
     return [found for part in parts if (found := part(findings)) is not None]
 
 
-def _unmeasured(findings: Findings) -> Section | None:
-    """Return what of the sensitivity was not measured, and the command that measures it."""
+def _missing(findings: Findings) -> Section | None:
+    """Return which metrics finished runs lack and what of the sensitivity was not measured, each with the command that
+    measures it."""
+    blocks: list[Block] = [*_lacking(findings), *_unmeasured(findings)]
+    return Section("What is missing", blocks) if blocks else None
+
+
+def _lacking(findings: Findings) -> Iterator[Paragraph]:
+    for one in findings.lacking:
+        each = (
+            f"{findings.study.label(arm)} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
+            for arm, seeds in one.seeds_by_arm.items()
+        )
+        yield Paragraph(
+            f"{escape(one.text)}: {'; '.join(each)}. This command measures it of their weights, and writes this report"
+            f" again: {code_span(one.command)}."
+        )
+
+
+def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
     what = findings.unmeasured
     if not what or not findings.compares:
-        return None
+        return
     words, scale = list(findings.request.arguments), findings.config.label
     is_said = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not is_said and scale != STUDIES[findings.study.slug].scale:  # of today
@@ -59,7 +77,7 @@ def _unmeasured(findings: Findings) -> Section | None:
         f"{what[0].upper()}{what[1:]}, so verdicts that need it are withheld. This command measures it beside the"
         f" study, and writes this report again: {command}."
     )
-    return Section("What is missing", [Paragraph(text)])
+    yield Paragraph(text)
 
 
 def _claims(findings: Findings) -> Section | None:

@@ -84,7 +84,8 @@ def shortened(config: RunConfig, steps: int, effort: float) -> RunConfig:
     if config.budget.samples:
         size = config.budget.batch_size
         config = replace(config, budget=BudgetConfig(samples=steps * size, batch_size=size))
-    options, share = config.evaluation, effort / evaluation_effort(config)
+    options = replace(config.evaluation, alone=None)  # the weights that it measures are not there
+    share = effort / evaluation_effort(replace(config, evaluation=options))
 
     def some(number: int) -> int:
         return min(max(int(share * number), FEWEST), number)

@@ -30,8 +30,15 @@ def training_effort(config: RunConfig) -> float:
 
 
 def evaluation_effort(config: RunConfig) -> float:
-    """Return the seconds of the start and of the evaluation at the end, without the curve."""
+    """Return the seconds of the start and of the evaluation at the end, without the curve.
+
+    Of a metric that is measured alone they are those of the features that it reads.
+    """
     model, options, goal = config.model, config.evaluation, objective(config.objective.name)
+    encoded_once = forward_flops([encoder_part(model, model.encoder, useful_share=1.0)], 1, 0)
+    if options.alone is not None:
+        rendered = config.data.render_px**2 * PIXEL_SECONDS
+        return float(START_SECONDS + options.num_items * (rendered + encoded_once / FLOPS[config.device]))
     reader, probe, text = options.reader, options.probe, model.max_text_tokens
     scenes = options.num_probe_scenes * config.data.has_scenes
     read = reader.pairs * bool(reader.samples)
@@ -42,7 +49,7 @@ def evaluation_effort(config: RunConfig) -> float:
     others = [part for part in goal.cost(config) if part.module != "encoder" and part.is_in_network]
     flops = decoded * forward_flops(others, 1, text)
     encoded = 2 * options.num_items + options.num_pairs + read + 2 * scenes + labelled
-    flops += encoded * forward_flops([encoder_part(model, model.encoder, useful_share=1.0)], 1, 0)
+    flops += encoded * encoded_once
     steps = 0.0
     if reader.samples:
         as_reader = replace(config, model=replace(model, decoder=reader.decoder))

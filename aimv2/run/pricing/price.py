@@ -191,7 +191,8 @@ def price_of_run(run: RunConfig, clock: Clock) -> Price:
     """Return the price of one run of AIMv2."""
     samples, time = run.budget.samples, clock(run)
     own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
-    weights = BYTES_PER_PARAMETER * num_parameters(own)
+    saves_weights = run.evaluation.alone is None
+    weights = BYTES_PER_PARAMETER * num_parameters(own) * saves_weights
     per_checkpoint = 1 + optimizer_spec(run.optimizer.name).num_moments  # times the weights
     checkpoints = CHECKPOINTS * per_checkpoint * weights if samples else 0
     return _price(max_train_flops(run, samples), time, weights, checkpoints)

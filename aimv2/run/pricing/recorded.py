@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -51,8 +52,12 @@ class RecordedTime(NamedTuple):
 
 
 def machine_of(run: Program) -> str:
+    """Return what no effort can be scaled by: the machine, and another program or a metric that is measured alone."""
     machine = f"{hardware(run.device)}, {run.threads} threads, {run.precision}"
-    return machine if isinstance(run, RunConfig) else f"{machine}, {run.kind}"
+    if not isinstance(run, RunConfig):
+        return f"{machine}, {run.kind}"
+    alone = run.evaluation.alone
+    return machine if alone is None else f"{machine}, metric {alone.metric} {alone.digest}"
 
 
 def shapes(config: Program, machine: str | None = None) -> dict[Part, str]:
@@ -69,7 +74,7 @@ def shapes(config: Program, machine: str | None = None) -> dict[Part, str]:
     run = to_dict(config)
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
-    evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith("curve_")}
+    evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith(("curve_", "alone"))}
     data = [run["data"][key] for key in ("sources", "held_out_fraction", "render_px", "fingerprint")]
     evaluated = model | {"encoder": encoder | {"attention": None}}
     names: dict[Part, str] = {"evaluation": _hash("evaluation", evaluated, objective, evaluation, data, machine)}
@@ -157,6 +162,11 @@ def nearest(config: Program, part: Part, table: Sequence[RecordedTime]) -> tuple
     """
     machine, shape, effort = machine_of(config), shapes(config)[part], _effort(config, part)
     own = [one for one in table if (one.part, one.machine) == (part, machine)]
+    if (
+        not own and isinstance(config, RunConfig) and config.evaluation.alone is not None
+    ):  # no metric was measured yet, but whole evaluations were
+        machine = machine_of(replace(config, evaluation=replace(config.evaluation, alone=None)))
+        own = [one for one in table if (one.part, one.machine) == (part, machine)]
     for one in own:
         if one.shape == shape:
             return one.seconds, one

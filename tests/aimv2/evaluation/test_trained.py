@@ -11,7 +11,7 @@ from aimv2.model.network import build
 def test_features_are_those_of_the_frozen_encoder(tiny, pairs):
     network, held_out = build(tiny), prepare_pairs(pairs.held_out.subset(6), Words.of(pairs.tokenizer, tiny))
     encoded = Encoded(network.encoder, held_out.images, tiny)
-    model = TrainedModel(network, tiny, held_out, encoded)
+    model = TrainedModel(network, tiny, held_out, encoded, list)
     assert len(model.images) == len(model.items) == 6
     assert model.features() is model.features() is encoded.full
     assert model.features(is_causal=True) is encoded.causal

@@ -154,4 +154,4 @@ def test_bill_has_every_attempt_once_with_money_where_there_is_a_rate(cells, tmp
     assert set(bill["hardware"]) == {"a test"}
     without = load([first, shared], tmp_path).bill
     assert (without["seconds"].sum(), without["money"].notna().sum()) == (3 * 3600, 0)
-    assert load(cells[2:4], tmp_path, rates).bill.empty
+    assert load(cells[2:4], tmp_path, rates=rates).bill.empty

@@ -1,0 +1,108 @@
+"""Metrics of plug-ins that were measured of a study's finished runs, recorded beside its requests.
+
+Each has a run of its own for each finished run (``aimv2.run.alone``), which is no cell of the study.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aimv2.ablations.expand import Cell
+from aimv2.base.errors import UsageError
+from aimv2.base.files import read_object, user, write_json
+from aimv2.spec.metrics import Definition, know
+
+FOLDER = "studies"  # of requests
+METRICS = "metrics"  # in that of a study's requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMetric:
+    """A metric of a plug-in that was measured of finished runs.
+
+    Attributes:
+        plugin: name and digest of its plug-in (``Plugin.id``).
+        digest: of the content of its plug-in and of the code that measured it.
+        typed: as the command line named it, such as ``my.py:cka``.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    plugin: str
+    digest: str
+    typed: str
+
+    def cells(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Return the runs that measure the metric of the runs of these cells, in their order; programs that keep no
+        weights have none."""
+        runs = ((cell, cell.config.measuring(self.name, self.digest)) for cell in cells)
+        return [
+            Cell(arm=f"{cell.arm}: {self.name}", seed=cell.seed, config=run) for cell, run in runs if run is not None
+        ]
+
+    def is_measured_by(self, cell: Cell) -> bool:
+        """True if the run of a cell measures the metric itself."""
+        return cell.config.plugins.get(f"evaluation.metrics.{self.name}") == self.plugin
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, recorded: Any) -> "MeasuredMetric":
+        """Return a recorded metric, which is known from now on by its unit and direction.
+
+        Raises:
+            TypeError: the record is broken.
+            UsageError: another metric of this name has the other direction.
+        """
+        found = cls(**recorded)
+        know(Definition(found.name, found.unit, found.lower_is_better))
+        return found
+
+
+def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Iterable[str]) -> None:
+    """Record that a metric is measured by these runs, as the newest of its name.
+
+    Args:
+        study: ``Request.folder``.
+    """
+    folder = runs_dir / FOLDER / study / METRICS
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"metric": metric.to_json(), "runs": sorted(runs), "owner": user()}
+    name = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    newest = max((record["time"] for record in _records(runs_dir, study)), default=0.0)  # by a clock that may be ahead
+    write_json(folder / f"{name}.json", values | {"time": max(time.time(), newest + 1e-3)})
+
+
+def read_measured(runs_dir: Path, study: str) -> tuple[MeasuredMetric, ...]:
+    """Return the metrics that were measured of a study, the newest of each name, and let them be known.
+
+    Raises:
+        UsageError: two metrics of one name have other directions.
+    """
+    newest: dict[str, MeasuredMetric] = {}
+    for record in sorted(_records(runs_dir, study), key=lambda one: one["time"]):
+        with contextlib.suppress(TypeError):  # of another version
+            found = MeasuredMetric.from_json(record["metric"])
+            newest[found.name] = found
+    return tuple(newest[name] for name in sorted(newest))
+
+
+def measuring_runs(runs_dir: Path, study: str) -> set[str]:
+    """Return the names of all runs that were to measure a metric of this study."""
+    return {str(run) for record in _records(runs_dir, study) for run in record["runs"]}
+
+
+def _records(runs_dir: Path, study: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a study that can be read."""
+    for path in (runs_dir / FOLDER / study / METRICS).glob("*.json"):
+        with contextlib.suppress(UsageError):
+            record = read_object(path)
+            if {"metric", "runs", "time"} <= record.keys():
+                yield record

@@ -1,0 +1,128 @@
+"""``python sweeps/manage.py evaluate STUDY metric=my.py:cka``: measure a metric of a plug-in of finished runs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.measured import MeasuredMetric, write_measured
+from aimv2.ablations.request import Request, read_request
+from aimv2.base.errors import UsageError, count
+from aimv2.base.files import share, writable_folder
+from aimv2.run.alone import Chosen
+from aimv2.run.pricing.price import check_limits, price
+from aimv2.run.reuse import WEIGHTS
+from aimv2.runs.record import RunFolder
+from aimv2.sweeps.freeze import freeze
+from aimv2.sweeps.launch import execute, relaunch
+from aimv2.sweeps.parse import LaunchRequest, parse
+from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan_display import price_of
+
+console = Console(highlight=False)
+
+
+class Evaluation(NamedTuple):
+    """What measures a metric of the finished runs of a study.
+
+    Attributes:
+        plan: the runs that measure it, each of a finished one.
+        left_out: numbers of the other runs of the study, by the reason.
+    """
+
+    metric: MeasuredMetric
+    plan: Plan
+    left_out: Mapping[str, int]
+
+
+def evaluate(request: Request, chosen: Chosen, typed: str, values: Mapping[str, str]) -> int:
+    """Measure a metric of each finished run of a study that lacks it, and write the report.
+
+    Args:
+        request: the last launch, which says how workers are started.
+        typed: the metric, as the command line names it.
+        values: other values of the launch, by their keys.
+
+    Returns:
+        The exit status, as ``launch``.
+
+    Raises:
+        UsageError: no finished run has its weights, or the work costs more than a limit.
+    """
+    parsed = parse(relaunch(request, values))
+    found = planned(request, chosen, typed, parsed.plan.runs_dir)
+    return _launch(parsed, found)
+
+
+def planned(request: Request, chosen: Chosen, typed: str, runs_dir: Path) -> Evaluation:
+    """Return the runs that measure a metric of all finished runs of a study, those of other launches included."""
+    name, unit, lower_is_better = chosen.metric.name, chosen.metric.unit, chosen.metric.lower_is_better
+    metric = MeasuredMetric(
+        name=name,
+        unit=unit,
+        lower_is_better=lower_is_better,
+        plugin=chosen.plugin.id,
+        digest=chosen.digest,
+        typed=typed,
+    )
+    whole = read_request(runs_dir, request.folder, STUDIES, like=request.cells)
+    left_out: dict[str, int] = {}
+    cells = list[Cell]()
+    for cell in {cell.name: cell for cell in whole.cells}.values():
+        if reason := _why_not(RunFolder(runs_dir, cell.name), cell, metric):
+            left_out[reason] = left_out.get(reason, 0) + 1
+        else:
+            cells += metric.cells([cell])
+    if not cells:
+        each = "; ".join(f"{reason} ({number})" for reason, number in left_out.items())
+        raise UsageError(f"metric={typed} can be measured of no run of {request.folder}: {each}")
+    return Evaluation(metric, Plan(request.folder, cells, runs_dir, (request,)), left_out)
+
+
+def _why_not(run: RunFolder, cell: Cell, metric: MeasuredMetric) -> str:
+    """Return why a metric cannot be measured of a run; empty if it can."""
+    if not run.is_done:
+        return "not done"
+    if problem := run.problem():
+        return problem
+    if metric.is_measured_by(cell):
+        return f"it has {metric.name} itself"
+    if not metric.cells([cell]):
+        return f"runs of {cell.config.kind} keep no weights"
+    return "" if run.file(WEIGHTS).is_file() else "their weights are gone"
+
+
+def _launch(parsed: LaunchRequest, found: Evaluation) -> int:
+    metric, plan, executor, is_dry_run = found.metric, found.plan, parsed.executor, parsed.options.dry_run
+    better = "lower" if metric.lower_is_better else "higher"
+    console.print(
+        f"{plan.title}: {metric.name} of {metric.typed} in {metric.unit}, {better} is better; evaluation"
+        f" {metric.digest}",
+        soft_wrap=True,
+        markup=False,
+    )
+    if not is_dry_run:
+        share(plan.runs_dir)
+        writable_folder(str(plan.runs_dir), "runs_dir", needs_links=True)
+        writable_folder(str(parsed.reports_dir), "reports_dir")
+    remaining = plan.remaining(repair=not is_dry_run)
+    plan.check_finished(())
+    work = plan.work(remaining)
+    console.print(f"{count(len(plan.runs), 'finished run')}, {len(remaining)} to measure", soft_wrap=True)
+    for reason, number in found.left_out.items():
+        console.print(f"note: {count(number, 'other run')} of the study: {reason}", soft_wrap=True, markup=False)
+    if work.tasks:
+        if not is_dry_run:
+            freeze(plan.runs_dir)
+        console.print(price_of(work.priced, parsed.clock, executor), soft_wrap=True)
+        if parsed.limits:
+            num_workers = min(executor.num_workers(work.configs), len(work.configs))
+            check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
+    if is_dry_run:
+        return 0
+    write_measured(plan.runs_dir, plan.title, metric, plan.runs)
+    return execute(replace(parsed, plan=plan), work)
