@@ -42,7 +42,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze
 
-OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "data", "tokenizer")  # of a manifest
+OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # Arguments of a launch that say what its runs are; all others are about the place where they ran.
 ABOUT_RUNS = (
     *("sweep", "scale", "recipe", "mixture", "search", "budget", "model", "objective", "optimizer", "prefix"),

@@ -44,6 +44,7 @@ COLUMNS: Mapping[str, Scalar] = {
     **dict.fromkeys(("train_seconds", "train_cpu_seconds", "seconds", "cpu_seconds"), "number"),
     "has_failed": "flag",
 }
+OF_PAIRS = ("encoder_parameters", "other_parameters", "train_pairs", "held_out_pairs")  # only AIMv2's runs have them
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -155,7 +156,7 @@ def _check_size(about: pq.FileMetaData, name: str) -> None:
 
 def _check_columns(schema: pa.Schema, name: str) -> None:
     """Refuse columns that records do not have, or of another kind; one without any value has no kind."""
-    if lacking := [one for one in (*COLUMNS, "metrics") if one not in schema.names]:
+    if lacking := [one for one in (*COLUMNS, "metrics") if one not in (*schema.names, *OF_PAIRS)]:
         raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
     for column in schema:
         kind, expected = column.type, COLUMNS.get(column.name)
