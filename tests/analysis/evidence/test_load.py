@@ -147,7 +147,7 @@ def test_bill_has_every_attempt_once_with_money_where_there_is_a_rate(cells, tmp
             os.utime(path, (0, 0))
         os.utime(folder / "released", (3600 * hours, 3600 * hours))
     rates = Rates("EUR", ("cpu core",), (0.5,))
-    bill = load([first, shared], tmp_path, rates).bill.set_index("outcome")
+    bill = load([first, shared], tmp_path, rates=rates).bill.set_index("outcome")
     assert bill["attempts"].to_dict() == {"failed": 1, "result": 1}
     assert bill["core_hours"].to_dict() == {"failed": 1.0, "result": 2.0}
     assert bill["money"].to_dict() == {"failed": 0.5, "result": 1.0}
