@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := $(if $(LATEST),.venv-latest,.venv)
 BIN := $(VENV)/bin
 VERSIONS := $(if $(LATEST),--upgrade --upgrade-strategy eager,--constraint constraints.txt)
+comma := ,
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
 .DEFAULT_GOAL := help
@@ -63,7 +64,7 @@ $(VENV)/.installed: pyproject.toml $(if $(LATEST),always,constraints.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	  f"Python 3.11 to 3.13 is needed and $(PYTHON) is {v[0]}.{v[1]}. Try: make $(MAKECMDGOALS) PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(call install,.[glyphs])
+	$(call install,.[train$(comma)glyphs])
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -3,37 +3,10 @@
 import re
 from typing import Any
 
+from aimv2.ablations.names import NAMES
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, short
 from aimv2.base.plugins import Registry
-
-NAMES = (
-    "sensitivity",
-    "prefix_ratio",
-    "prefix_distribution",
-    "encoder_attention",
-    "loss_weight",
-    "loss_form",
-    "decoder_width",
-    "decoder_depth",
-    "decoder_size",
-    "decoder_sharing",
-    "objective",
-    "optimizer",
-    "sample_efficiency",
-    "batch_size",
-    "caption_order",
-    "eos",
-    "norm_ffn",
-    "positions",
-    "patch_order",
-    "crop_scale",
-    "data_mix",
-    "synthetic_fraction",
-    "scaling",
-    "resolution",
-    "high_res_adaptation",
-)
 
 
 def _check(name: str, item: Study) -> None:

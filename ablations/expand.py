@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from aimv2.ablations.budget import matched
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
+from aimv2.config.explain import explain
 from aimv2.config.paths import value_at
 from aimv2.config.program import Program
-from aimv2.config.serialization import explain
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value

@@ -11,7 +11,7 @@ from aimv2.ablations.expectations import Expectation
 from aimv2.ablations.study import CONTROLS, Study, StudyValues
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.data_config import CHECKED
-from aimv2.config.serialization import explain
+from aimv2.config.explain import explain
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
 

@@ -1,53 +1,66 @@
-"""The command line ``python -m aimv2``: train, price, convert weights, evaluate them, index data."""
+"""The command line ``aimv2``, or ``python -m aimv2``."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
 
+from aimv2 import __version__
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.extras import missing, require
+from aimv2.base.typed import as_typed
+from aimv2.commands import COMMANDS, usage, usage_of
+from aimv2.completion import SCRIPTS, completions
 from aimv2.config.arguments import HELP, guarded, print_error, script_of
 
-USAGE = """usage: python -m aimv2 COMMAND [key=value ...]
-
-  train                        train and evaluate one run, and evaluate its untrained encoder
-  cost                         print parameters, FLOPs, memory and setup of a run, without training it
-  weights import|export        convert public AIMv2 weights (transformers, ml-aim): from=PATH to=FOLDER
-  data index|write|show        index, check, write and draw image-text pairs
-  evaluate                     measure a run or public weights on a labelled set: weights=PATH data=FILE.yaml
-
-  COMMAND --help               show the keys of a command
-  debug=true                   (every command) show the traceback of an error
-
-To check a trained run: python -m aimv2.analysis.verify. To measure speed, in a clone: python -m benchmarks.
-"""
-
-COMMANDS = {  # imported when they are called, because some load torch
-    "train": "aimv2.run.command:train_command",
-    "cost": "aimv2.tools.cost:cost_command",
-    "weights": "aimv2.tools.weights.command:weights_command",
-    "evaluate": "aimv2.tools.evaluate.command:evaluate_command",
-    "data": "aimv2.tools.data.command:data_command",
-}
 SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     if not arguments or arguments[0] in HELP:
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0 if arguments else 2
     name, *rest = arguments
+    if name == "--version":
+        print(f"aimv2-ablations {__version__}")
+        return 0
+    if name == "completion" and HELP & set(rest):
+        print(usage(), end="")
+        return 0
+    if name in ("complete", "completion"):
+        return _complete(name, rest)
+    if name in COMMANDS and HELP & set(rest):
+        print(usage_of(name, rest), end="")
+        return 0
     if name not in COMMANDS:
-        return print_error(unknown("command", name, COMMANDS))
+        return print_error(unknown("command", name, [*COMMANDS, "completion"]))
     is_submitted = name == "train" and any(word.startswith("executor=") for word in rest)
-    target = SUBMIT if is_submitted else COMMANDS[name]
+    target = SUBMIT if is_submitted else COMMANDS[name].call
     try:
+        if COMMANDS[name].needs:
+            require(COMMANDS[name].needs, as_typed(name))
         command = resolve_name(target)
+    except UsageError as error:
+        return print_error(error)
     except ModuleNotFoundError as error:
-        if not target.startswith(str(error.name)):
+        if target.startswith(str(error.name)):
+            return print_error(UsageError(f"{name} is a command of {error.name}, which is not installed"))
+        if "debug=true" in rest:
             raise
-        return print_error(UsageError(f"{name} is a command of {error.name}, which is not installed"))
-    return guarded(command, rest)
+        return print_error(missing(error, as_typed(name)))
+    return int(command(rest)) if COMMANDS[name].handles_errors else guarded(command, rest, as_typed(name))
+
+
+def _complete(name: str, words: Sequence[str]) -> int:
+    if name == "complete":
+        print(*completions(words), sep="\n")
+    elif len(words) == 1 and words[0] in SCRIPTS:
+        print(SCRIPTS[words[0]], end="")
+    else:
+        print(f"usage: {as_typed('completion')} {'|'.join(SCRIPTS)}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def script() -> int:

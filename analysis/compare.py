@@ -1,14 +1,12 @@
 """python analysis/report.py compare FILE arm=… metric=… baseline=…: the arms of a table of runs of any source."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
-from pydantic import Field, NonNegativeFloat
-from pydantic.dataclasses import dataclass
 
 from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.show import show
@@ -27,55 +25,16 @@ from aimv2.analysis.inference.intervals import (
 )
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.tables import numbers, place_of, read_columns
+from aimv2.analysis.usage import CompareOptions, compare_command, compare_usage
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import read_options, usage
+from aimv2.config.options import read_options
 
-COLUMN = ["COLUMN"]
-COMMAND = "python analysis/report.py compare FILE arm=COLUMN metric=COLUMN baseline=ARM"
 DIRECTIONS = {"better": "higher", "worse": "lower"}  # what a finding says, where larger values are not known to be good
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class CompareOptions:
-    """What is compared, and where the report goes."""
-
-    arm: str = Field(examples=COLUMN, description="what the runs differ in: a setting, or a name for several")
-    metric: str = Field(examples=COLUMN, description="the number that is compared")
-    baseline: str = Field(examples=["ARM"], description="the value of that column with which all others are compared")
-    seed: str | None = Field(
-        None,
-        examples=COLUMN,
-        description="runs of two arms with the same seed are a pair; default: all runs are independent",
-    )
-    margin: NonNegativeFloat = Field(
-        0.0, description="difference below which two arms are equivalent, in the unit of the metric; 0: never"
-    )
-    level: float = Field(0.95, gt=0.5, lt=1, description="confidence level at which all intervals hold together")
-    out: str | None = Field(
-        None,
-        examples=["FOLDER"],
-        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
-    )
-    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the file by our names."""
-        return {"arm": self.arm, "metric": self.metric, **({"seed": self.seed} if self.seed else {})}
-
-
-USAGE = usage(
-    f"{COMMAND} [seed=COLUMN] [key=value ...]",
-    "Compare the runs in a CSV, TSV or Parquet file, one a row, such as a tracker's export: each arm minus the"
-    " baseline, with the intervals of our own reports.",
-    CompareOptions,
-)
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Compared:
     """An arm beside the baseline.
 
@@ -96,10 +55,10 @@ def compare(arguments: Sequence[str]) -> int:
         UsageError: the file, a column, an arm or a value cannot be used.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(compare_usage(), end="")
         return 0 if arguments else 2
     if "=" in arguments[0]:
-        raise UsageError(f"which file? Type {COMMAND}")
+        raise UsageError(f"which file? Type {compare_command()}")
     options = read_options(CompareOptions, arguments[1:])
     if options.out:
         check_replaceable(Path(options.out))

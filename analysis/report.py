@@ -7,22 +7,16 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 if __name__ == "__main__":  # typed as a path: the packages beside it are meant, whatever is installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import Request, read_request, requested_names
-from aimv2.analysis.claims.check import check
-from aimv2.analysis.claims.index import index_document
 from aimv2.analysis.claims.others import PAGES, others_document
-from aimv2.analysis.claims.page import claims_document
-from aimv2.analysis.compare import compare
-from aimv2.analysis.costs.document import document as costs_document
 from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
-from aimv2.analysis.costs.measurements import read_measurements
 from aimv2.analysis.document.differences import differences
-from aimv2.analysis.document.write import INDEX_FILES, write, write_index
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.others import FOLDER as OTHERS_DIR
 from aimv2.analysis.evidence.others import MAX_BYTES, check_no_pickle, check_others, keep, others_names, read_others
@@ -32,48 +26,18 @@ from aimv2.analysis.evidence.searches import path_of, read_search
 from aimv2.analysis.inference.looks import look, looks_path
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.judgement.sensitivity import SLUG
-from aimv2.analysis.sections.study import document
-from aimv2.analysis.stamps import keep_stamp
+from aimv2.analysis.usage import report_usage
 from aimv2.base.archive import check_archive
 from aimv2.base.errors import UsageError, short, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.config.data_config import DataConfig
 from aimv2.memory.machine import num_cores
 from aimv2.run.pricing.rates import Rates, read_rates
 
-USAGE = """usage: python analysis/report.py STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
-       python analysis/report.py compare FILE arm=… metric=… baseline=… [seed=…]
-       python analysis/report.py publish STUDY [reports_dir=…]
-       python analysis/report.py add ARCHIVE [records_dir=records] [reports_dir=reports]
-       python analysis/report.py check CLAIM [limit=2h] | check CLAIM --from-records
-       python analysis/report.py card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
-
-Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
-
-  STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
-                               (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
-  index                        reports/index.md and index.html: every claim, every study, and the way to their reports
-  claims                       a page with a verdict on every claim of the paper, from the records of all studies
-  costs                        the measurements of python -m benchmarks costs
-  all                          all launched studies, then claims and index; with --from-records the costs too
-  export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too;
-                               the next report without it deletes them
-  --from-records               read reports_dir/STUDY/records.parquet in place of runs; without reports_dir= and records
-                               in reports/, that of reports/published/
-  --check                      write nothing; compare the pages with their records, and fail if one differs: say which
-                               text, or which number by how much, apart from the last digit of a long number
-  compare FILE                 compare the arms of any table of runs; compare --help lists its keys
-  publish STUDY                write the report from its records to reports/published/, which is committed, unless the
-                               one that is there has more seeds; write claims and index there again
-  add ARCHIVE                  check an archive of others, a folder or zip file of: manage.py publish study; copy its
-                               records to records_dir, apart from own ones, and write a report on them, claims and index
-  check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
-  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
-  plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
-  debug=true                   show the traceback of an error
-"""
+OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
@@ -84,14 +48,14 @@ PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=", "probe=", RA
 
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
-    if arguments and arguments[0] in ("check", "compare"):  # which have a help of their own
-        return guarded(check if arguments[0] == "check" else compare, arguments[1:])
+    if arguments and arguments[0] in OTHERS:  # which have a help of their own
+        return guarded(lambda words: resolve_name(OTHERS[arguments[0]])(words), arguments[1:], as_typed("report"))
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(report_usage(), end="")
         return 0 if arguments else 2
     if arguments[0] in (commands := {"card": _card, "publish": _publish, "add": _add}):
-        return guarded(commands[arguments[0]], arguments[1:])
-    return guarded(_rebuild, arguments)
+        return guarded(commands[arguments[0]], arguments[1:], as_typed("report"))
+    return guarded(_rebuild, arguments, as_typed("report"))
 
 
 def script() -> int:
@@ -123,9 +87,9 @@ def _rebuild(arguments: Sequence[str]) -> int:
 def _publish(arguments: Sequence[str]) -> int:
     names, _, values = _read(arguments, (), {})
     if any(word.startswith("runs_dir=") for word in arguments):
-        raise UsageError("publish reads no runs; write the report from them first: python analysis/report.py STUDY")
+        raise UsageError(f"publish reads no runs; write the report from them first: {as_typed('report')} STUDY")
     if len(names) != 1:
-        raise UsageError(f"publish which report? Name one: python analysis/report.py publish STUDY (got {names})")
+        raise UsageError(f"publish which report? Name one: {as_typed('report')} publish STUDY (got {names})")
     name, reports_dir = names[0], Path(values["reports_dir"])
     if reports_dir.name == PUBLISHED:
         raise UsageError(f"reports_dir={reports_dir} has the reports that are published; name the folder around it")
@@ -151,6 +115,8 @@ def _add(arguments: Sequence[str]) -> int:
     archive = check_archive(Path(names[0]))
     check_no_pickle(archive)
     packed = archive.read(FILE, MAX_BYTES[FILE])
+    from aimv2.analysis.sections.study import document
+
     records = check_others(packed, STUDIES, f"{archive.path}/{FILE}")
     try:
         document(findings_of(records, reports_dir), {})
@@ -165,11 +131,11 @@ def _add(arguments: Sequence[str]) -> int:
 
 def _card(arguments: Sequence[str]) -> int:
     from aimv2.analysis.sections.card import card
-    from aimv2.tools.weights.published import LAYOUTS  # import torch, which reports do without
+    from aimv2.tools.weights_options import LAYOUTS
 
     names, flags, values = _read(arguments, FLAGS[:1], {"layout": "transformers"})
     if len(names) != 2:
-        raise UsageError(f"which card? Name a study and an arm: python analysis/report.py card STUDY ARM (got {names})")
+        raise UsageError(f"which card? Name a study and an arm: {as_typed('report')} card STUDY ARM (got {names})")
     if values["layout"] not in LAYOUTS:
         raise unknown("layout", values["layout"], LAYOUTS)
     (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
@@ -223,6 +189,8 @@ def build(
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
             That another report cannot be read for the index is printed.
     """
+    from aimv2.analysis.stamps import keep_stamp
+
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
     if with_index:
         try:
@@ -278,6 +246,9 @@ def _write(packed: bytes, reports_dir: Path, out: Path, name: str, *, export: bo
     Raises:
         UsageError: the records are of another report.
     """
+    from aimv2.analysis.document.write import write  # here and below, because claims are checked without figures
+    from aimv2.analysis.sections.study import document
+
     findings = findings_of(unpack(packed, STUDIES, str(reports_dir / name / FILE)), reports_dir)
     if (folder := findings.request.folder) != name:  # that report would be overwritten
         raise UsageError(f"{reports_dir / name / FILE} has the records of {folder!r}; they belong into that folder")
@@ -327,6 +298,12 @@ def _from_records(name: str, *, reports_dir: Path, records_dir: Path, out: Path,
     Args:
         records_dir: has records of others, whose reports are named ``others/NAME``.
     """
+    from aimv2.analysis.claims.index import index_document
+    from aimv2.analysis.claims.page import claims_document
+    from aimv2.analysis.costs.document import document as costs_document
+    from aimv2.analysis.costs.measurements import read_measurements
+    from aimv2.analysis.document.write import write, write_index
+
     if name == COSTS:
         return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, export=export)
     if name == CLAIMS:
@@ -352,6 +329,8 @@ def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str])
     Args:
         rebuilt: writes one of the reports ``names``.
     """
+    from aimv2.analysis.document.write import INDEX_FILES
+
     workers = min(len(names), num_cores())
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         written = partial(rebuilt, out=Path(folder))
@@ -367,11 +346,11 @@ def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str])
     for one in unchecked:
         print(
             f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
-            f" python analysis/report.py {one}",
+            f" {as_typed('report')} {one}",
             file=sys.stderr,
         )
     for path, sentences in wrong.items():
-        print(f"{path} is not what the records give; write it with python analysis/report.py {name} --from-records")
+        print(f"{path} is not what the records give; write it with {as_typed('report')} {name} --from-records")
         for sentence in sentences[:MAX_SHOWN]:
             print(f"  {sentence}")
         if len(sentences) > MAX_SHOWN:

@@ -8,90 +8,30 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
-from pydantic import Field, PositiveFloat
-from pydantic.dataclasses import dataclass
 
 from aimv2.analysis.document.model import Document, Section
 from aimv2.analysis.document.show import show
 from aimv2.analysis.document.style import style
 from aimv2.analysis.document.write import check_replaceable
 from aimv2.analysis.inference.scaling.assess import assess
-from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
 from aimv2.analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from aimv2.analysis.inference.scaling.power_law import FitError, Variable, forms_of
 from aimv2.analysis.sections.scaling.law import Fitted, conclusion, law_blocks, law_figure, law_numbers
 from aimv2.analysis.tables import numbers, read_columns
+from aimv2.analysis.usage import MIN_DRAWS, FitOptions, scaling_usage
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.markdown import escape
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, script_of
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import read_options, usage
-
-MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
-COLUMNS = ("n", "d", "loss", "seed", "flops")
-COLUMN = ["COLUMN"]
-FORMS = ", ".join(form.name for form in forms_of(["n", "d"]))
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class FitOptions:
-    """What to fit, and where to write it."""
-
-    n: str | None = Field(None, examples=COLUMN, description="size of the model, such as its parameters")
-    d: str | None = Field(
-        None, examples=COLUMN, description="data seen in training: samples or tokens; n or d may be left out"
-    )
-    loss: str | None = Field(None, examples=COLUMN, description="what falls with both; positive")
-    seed: str | None = Field(
-        None,
-        examples=COLUMN,
-        description="runs with the same seed in several settings are a block; default: runs are independent",
-    )
-    flops: str | None = Field(
-        None,
-        examples=COLUMN,
-        description="training FLOPs; default: 6 n d, which needs n in parameters and d in tokens",
-    )
-    form: str | None = Field(
-        None,
-        examples=["NAME"],
-        description=f"the form to report; default: additive, or n or d with one variable (with n and d: {FORMS})",
-    )
-    huber: PositiveFloat | None = Field(
-        None,
-        examples=["SCALE"],
-        description="relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001); default:"
-        " 1.345 robust standard deviations of the residuals",
-    )
-    bootstrap: int = Field(NUM_DRAWS, description=f"refits for the intervals, at least {MIN_DRAWS}")
-    out: str | None = Field(
-        None,
-        examples=["FOLDER"],
-        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
-    )
-    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the file by our names."""
-        return {name: column for name in COLUMNS if (column := getattr(self, name))}
-
-
-USAGE = usage(
-    "python analysis/scaling.py fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-    "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or a power law of one"
-    " variable. Print the test of several forms on the largest runs, the fit with intervals, what is not identified,"
-    " and the compute-optimal frontier.",
-    FitOptions,
-)
+from aimv2.config.options import read_options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Fit a law; the exit status is 0 when it is printed and 2 when that is not possible."""
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(scaling_usage(), end="")
         return 0 if arguments else 2
-    return guarded(_fit, arguments)
+    return guarded(_fit, arguments, as_typed("scaling"))
 
 
 def script() -> int:
@@ -103,7 +43,7 @@ def _fit(arguments: Sequence[str]) -> int:
     if arguments[0] != "fit":
         raise unknown("command", arguments[0], ["fit"])
     if len(arguments) < 2 or "=" in arguments[1]:
-        raise UsageError("which file? Type python analysis/scaling.py fit FILE n=COLUMN d=COLUMN loss=COLUMN")
+        raise UsageError(f"which file? Type {as_typed('scaling')} fit FILE n=COLUMN d=COLUMN loss=COLUMN")
     options = read_options(FitOptions, arguments[2:])
     if options.out:
         check_replaceable(Path(options.out))

@@ -21,7 +21,9 @@ from aimv2.ablations.request import Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import imports_from
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, script_of
+from aimv2.request.override_file import with_file
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
@@ -35,59 +37,7 @@ from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, re
 from aimv2.sweeps.probe import probe
 from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.tasks import Work
-
-USAGE = """usage: python sweeps/launch.py sweep=NAME [key=value ...]
-
-Execute the runs of a study and write its report. A run is named by its config and executed once. Launch again, here or
-on another machine, to execute the runs that are missing.
-
-sweeps:
-{sweeps}
-
-  sweep.arms=[a,b]             run only these arms
-  sweep.seeds=5                seeds 0 to 4, or a list of seeds
-  sweep.equal=flops            equal training FLOPs in all arms; the default is equal samples
-  sweep.controls=[]            leave out the null control and the positive control
-  sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
-                               other values of the study
-  sweep.suffix=mine            ends the name of the report, so that the study on another base run has one of its own
-  sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
-  sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
-  sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
-  scale=demo                   scale of the base run
-  start.weights=runs/NAME      start from a finished run, whose config is that of the base run (docs/post-training.md)
-  recipe=NAME                  post-training that starts there
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
-  data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
-  evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
-  budget.samples=4096          any other value of the base run, by its path
-  search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=
-  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
-                               space (MB to TB), or money in the currency of rates= (500EUR)
-  rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)
-  probe=true                   first train a few steps of each shape by workers of the executor, which takes minutes;
-                               the price is then that of the machines where they run
-  executor={executors}
-                               where workers run: processes here, this process, or a cluster (docs/cluster.md)
-  executor.workers=4           number of workers
-  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
-  executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
-  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
-                               (docs/extend.md); retry, extend and reports find it in the code snapshot
-  code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
-  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
-  sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
-                               known: both are one launch, with one price
-  dry_run=true                 only print the plan and its price
-  price=false                  do not time steps for dry_run= or limit=; times that were measured before are used
-  runs_dir=runs                folder of the runs
-  reports_dir=reports          folder of the reports
-  debug=true                   show the traceback of an error
-
-Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
-"""
+from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
 
@@ -115,14 +65,15 @@ def main(arguments: Sequence[str]) -> int:
 
     def launch_by_code(words: Sequence[str]) -> int:
         if not words or HELP & set(words):
-            sweeps = "\n".join(f"  {study.slug}\n    {study.question}" for study in STUDIES.values())
-            print(USAGE.format(sweeps=sweeps, executors="|".join(EXECUTORS)), end="")
+            of_plugins = {name: STUDIES[name].question for name in STUDIES if STUDIES.plugin_of(name)}
+            executors = [name for name in EXECUTORS if EXECUTORS.plugin_of(name)]
+            print(launch_usage((), of_plugins, executors), end="")
             return 0 if words else 2
         become_code(arguments)  # with code=, unless that is this code: it does not return
         return launch([word for word in words if not word.startswith(CODE)])
 
     with Interrupts().listening():
-        return guarded(launch_by_code, arguments)
+        return guarded(launch_by_code, arguments, as_typed("sweep"))
 
 
 def script() -> int:
@@ -142,9 +93,13 @@ def launch(
             search about all of its trials.
         measured: as in ``PlannedSweep``.
     """
+    arguments = with_file(arguments)
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
-    for note in filter(None, [report_note(parsed.request, parsed.reports_dir), parsed.note]):
+    notes = [report_note(parsed.request, parsed.reports_dir), parsed.note]
+    if missing := parsed.request.baseline.missing_data():  # of a dry run; others refuse it
+        notes.append(f"runs have other names than these, and count as missing: {missing}")
+    for note in filter(None, notes):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
     if not parsed.options.dry_run:
         share(plan.runs_dir)
@@ -199,7 +154,7 @@ def execute(parsed: LaunchRequest, work: Work) -> int:
         if not parsed.executor.launch(plan, work, parsed.reports_dir, board):
             where = "" if plan.runs_dir == Path("runs") else f" runs_dir={plan.runs_dir}"
             console.print(
-                f"`python sweeps/manage.py status{where}` shows their progress, and `cancel {plan.title}` ends them",
+                f"`{as_typed('manage')} status{where}` shows their progress, and `cancel {plan.title}` ends them",
                 soft_wrap=True,
             )
             return 0
@@ -232,8 +187,8 @@ def detach(arguments: Sequence[str], plan: Plan) -> int:
         console.print(log.read_text(), soft_wrap=True, markup=False)
         return process.returncode
     for name in ("status", "cancel"):
-        typed = ["python", str(Path(__file__).with_name("manage.py")), name, plan.title, f"runs_dir={plan.runs_dir}"]
-        console.print(shlex.join(typed), soft_wrap=True, markup=False)
+        words = [name, plan.title, f"runs_dir={plan.runs_dir}"]
+        console.print(f"{as_typed('manage')} {shlex.join(words)}", soft_wrap=True, markup=False)
     return 0
 
 

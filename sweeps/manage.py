@@ -26,6 +26,7 @@ from aimv2.ablations.request import Request, read_request, read_requests, reques
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import share, user
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.runs import index
 from aimv2.runs.lease import is_released
@@ -39,50 +40,7 @@ from aimv2.sweeps.status.board import pause, reasons, rendered
 from aimv2.sweeps.status.logs import named_run, print_logs
 from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
 from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
-
-USAGE = """usage: python sweeps/manage.py COMMAND [NAME] [key=value ...]
-
-  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
-                               refreshes, --json prints everything. Without a name it also shows single runs, of
-                               python -m aimv2 train; with the name train, only these
-  serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
-  logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
-  retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
-                               Executor keys, such as executor.minutes=90, can be overridden, here and in extend
-  cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
-                               this launch, and launch=all everybody's
-  extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
-                               every arm and seed, since a run is named by its config
-  measure SWEEP evaluation.KEY=VALUE
-                               repeat your last launch with other values of the evaluation, such as a reader
-                               (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
-                               to=FOLDER is a runs folder for the new results, for metrics that only newer code has
-  evaluate SWEEP metric=FILE:NAME
-                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka) or of an
-                               installed one (metric=cka), of each finished run of the sweep that lacks it, from its
-                               weights, and write the report; dry_run=true prints the plan and its price, and limit=
-                               refuses a dearer one
-  replay RUN                   execute a finished run again and compare it with its record, step by step; with
-                               records=records/NAME a run of others' records, which are then marked as replayed. Values
-                               must be equal to the last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
-                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
-  publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
-                               study (study=, if there are several); layout=ml-aim for timm. license=SPDX
-  publish study SWEEP to=FOLDER
-                               write an archive, a folder and a zip file: records, report, versions, code, card and
-                               checksums. weights=true adds weights, code=false leaves out code; license=SPDX
-  prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
-                               that are a day old and have no checkpoint, and workers' logs that are a week old; results
-                               and other people's files stay. dry_run=true only lists
-
-  yes=true                     (cancel, prune) do not ask for confirmation
-  plugins=[FILE.py,FOLDER]     code of your own that the runs folder does not know, or has in another version
-  runs_dir=runs                the runs folder
-  debug=true                   show the traceback of an error
-
-SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
-"""
+from aimv2.sweeps.usage import manage_usage
 
 REFRESH_SECONDS = 5  # of the page
 EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
@@ -114,10 +72,10 @@ def main(arguments: Sequence[str]) -> int:
         is refused, 130 if interrupted. ``status`` and ``logs`` return 0 whether runs have failed or not.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(manage_usage(), end="")
         return 0 if arguments else 2
     with Interrupts().listening():
-        return guarded(manage, arguments)
+        return guarded(manage, arguments, as_typed("manage"))
 
 
 def manage(typed: Sequence[str]) -> int:
@@ -351,7 +309,7 @@ COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
     "logs": (logs_command, "run", set()),
     "retry": (retry_command, "sweep", EXECUTOR),
     "cancel": (cancel_command, "sweep", {"launch", "yes"}),
-    "extend": (extend_command, "sweep", {"seeds", "samples", *EXECUTOR}),
+    "extend": (extend_command, "sweep", {"seeds", "samples", "sweep.seeds", "budget.samples", *EXECUTOR}),
     "measure": (measure_command, "sweep", {"evaluation.", "to", *EXECUTOR}),
     "evaluate": (evaluate_command, "sweep", {"metric", "dry_run", "limit", "price", *EXECUTOR}),
     "replay": (replay_command, "run", {"records", "tolerance", "data.cache_dir"}),

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study, confirmation
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.extras import require
+from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.paths import replaced, value_at
@@ -125,6 +128,9 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         },
     )
     executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
+    values["dry_run"] = options.dry_run
+    if not options.dry_run:
+        require("torch", as_typed("sweep"))
     overrides, reports_dir = overrides_from(values["sweep"]), Path(options.reports_dir)
     request, base = _requested(tuple(arguments), typed, own, overrides, values, executor)
     if not options.dry_run:
@@ -166,7 +172,11 @@ def _by_key(words: Sequence[str]) -> dict[str, str]:
         if meant := next((word for word in words if word in STUDIES), None):
             raise UsageError(f"no sweep is named; did you mean sweep={meant}?")
         raise UsageError(f"no sweep is named; type sweep=NAME. Allowed: {', '.join(STUDIES)}.")
-    if (slug := typed["sweep"].removeprefix("sweep=")) not in STUDIES:
+    slug = typed["sweep"].removeprefix("sweep=")
+    if "," in slug:
+        launches = " and ".join(f"{as_typed('sweep')} sweep={one}" for one in slug.strip("[]").split(","))
+        raise UsageError(f"a launch is of one study; type {launches}")
+    if slug not in STUDIES:
         raise unknown("sweep", slug, STUDIES)
     for key, word in typed.items():
         if key.startswith("search.") and "search" not in typed:
@@ -203,7 +213,7 @@ def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> C
     """
     if executor.speed_unknown or options.probe:
         return ProbeClock(Path(options.runs_dir) / PROBES / executor.place)
-    is_measured = options.price and (options.dry_run or is_limited)
+    is_measured = options.price and (options.dry_run or is_limited) and find_spec("torch") is not None
     return MachineClock(measure=calibrate if is_measured else None)
 
 
@@ -225,12 +235,12 @@ def _requested(
         run, recipe = replaced(study.base, {key: values[key] for key in _values_of(study)}), study.base
     if study.adapts and value_at(run, "start.weights") is None:
         raise UsageError(
-            f"sweep={study.slug} starts from a finished run, such as one of: python -m aimv2 train; type"
+            f"sweep={study.slug} starts from a finished run, such as one of: {as_typed('train')}; type"
             " start.weights=runs/NAME"
         )
 
     def resolved(config: Program) -> Program:
-        return config.resolved(executor.device)
+        return config.resolved(executor.device, needs_data=not values["dry_run"])
 
     def cells_of(base: Program, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds)

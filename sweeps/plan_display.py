@@ -17,6 +17,7 @@ from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained
 from aimv2.analysis.evidence.recorded import recorded_runs
 from aimv2.base.errors import UsageError
+from aimv2.base.typed import as_typed
 from aimv2.config.paths import differences
 from aimv2.config.program import Program
 from aimv2.run.pricing.price import Clock, duration, price
@@ -123,7 +124,7 @@ class PlannedSweep:
         if self.measured is None and (left := self._reusable.keys() - self.reused.keys()):
             yield (
                 f"{len(left)} of these runs are trained again, though finished runs of other code or another torch"
-                " differ in evaluation only; to measure the weights of these instead: python sweeps/manage.py measure"
+                f" differ in evaluation only; to measure the weights of these instead: {as_typed('manage')} measure"
             )
 
 

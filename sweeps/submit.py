@@ -6,10 +6,13 @@ from rich.console import Console
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.typed import as_typed
 from aimv2.config.options import defaults_of
 from aimv2.request.compose import compose, run_config
+from aimv2.request.override_file import with_file
 from aimv2.request.resolve import resolve
-from aimv2.run.command import TrainOptions, folder_of_runs, print_results, split_limits, with_untrained
+from aimv2.run.command import folder_of_runs, print_results, split_limits, with_untrained
+from aimv2.run.options import TrainOptions
 from aimv2.run.pricing.clock import MachineClock
 from aimv2.run.pricing.price import check_cpu, check_limits, price
 from aimv2.runs.record import RunFolder
@@ -32,7 +35,7 @@ def submit_command(overrides: Sequence[str]) -> int:
     Raises:
         UsageError: the executor refuses, or a value is not allowed; nothing is left waiting.
     """
-    words, limits = split_limits(overrides)
+    words, limits = split_limits(with_file(overrides))
     name = chosen_executor(words)
     values = compose(
         words,
@@ -59,7 +62,7 @@ def submit_command(overrides: Sequence[str]) -> int:
         if not is_over:
             where = "" if str(runs_dir) == "runs" else f" runs_dir={runs_dir}"
             console.print(
-                f"`python sweeps/manage.py logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}`"
+                f"`{as_typed('manage')} logs {cells[0].name}{where}` shows the progress, `cancel {TITLE}{where}`"
                 " ends your single runs, and the same command prints the result once they are done",
                 soft_wrap=True,
             )

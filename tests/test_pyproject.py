@@ -9,6 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from aimv2.base.extras import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
@@ -28,6 +30,16 @@ def test_the_lock_satisfies_every_requirement(requirement):
         return
     locked = {canonicalize_name(name): version for name, version in (line.split("==") for line in LINES)}
     assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), "make lock"
+
+
+def test_every_package_of_an_extra_is_named_with_it():
+    """The names that are imported are those of the packages, but for a few."""
+    imported = {"scikit-learn": "sklearn", "pillow": "pil", "fonttools": "fonttools"}
+    listed = {"report": set(), "train": {"aiohttp"}}  # of fsspec[http]
+    for extra, found in listed.items():
+        names = [canonicalize_name(Requirement(text).name) for text in PROJECT["optional-dependencies"][extra]]
+        found |= {imported.get(name, name) for name in names if name != PROJECT["name"]}
+    assert {extra: {name.lower() for name, of in EXTRAS.items() if of == extra} for extra in listed} == listed
 
 
 @pytest.mark.parametrize("script", PROJECT["scripts"].values())

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 
 from aimv2.base import plugins
 from aimv2.base.errors import RunFailedError, UsageError, given_twice, unknown
-from aimv2.config.serialization import explain
+from aimv2.base.extras import missing
+from aimv2.base.typed import keep_form
+from aimv2.config.explain import explain
 
 HELP = frozenset({"-h", "--help"})
 NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output nothing reads any more
@@ -58,6 +59,7 @@ def script_of(main: Callable[[Sequence[str]], int]) -> int:
 
     If nothing reads its output any more, as after ``| head``, the command ends without a word.
     """
+    keep_form()
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
@@ -69,11 +71,14 @@ def script_of(main: Callable[[Sequence[str]], int]) -> int:
         return NO_READER
 
 
-def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name: str = "this command") -> int:
     """Run a command; print errors that the user can fix as one sentence, and return the exit status.
 
     Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
     too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
+
+    Args:
+        name: how the command is typed, for the sentence on a package that it needs and that is not installed.
     """
     common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False
@@ -84,8 +89,14 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
         with plugins.using(paths):
             return command([argument for argument in arguments if argument not in common])
     except KeyboardInterrupt:
+        from rich.console import Console  # here, so that helps of commands load fast
+
         Console().print("Interrupted. Run the same command to resume from the last checkpoint.", style="yellow")
         return 130
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        return print_error(missing(error, name))
     except (UsageError, OSError, RunFailedError) as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             raise
@@ -103,5 +114,7 @@ def _has_no_reader() -> bool:
 
 def print_error(error: Exception, *, status: int = 2) -> int:
     """Print the error's message to stderr and return the exit status."""
+    from rich.console import Console
+
     Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
     return status

@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import did_you_mean
-from aimv2.base.order import BLOCK, quotas
 from aimv2.base.plugins import Registry
 
 MAX_PX = 2**13  # far beyond any image here: a typing error is refused before it takes all the memory
@@ -201,6 +200,8 @@ class DataConfig:
         weights = self.weights
         if weights is None:
             return
+        from aimv2.base.order import BLOCK, quotas  # here, so that helps of commands load fast, without numpy
+
         if not any(weights):
             raise ValueError(f"weights={list(weights)} must not all be 0")
         for source, weight, quota in zip(self.sources, weights, quotas(weights), strict=True):

@@ -21,8 +21,7 @@ from pydantic.fields import FieldInfo
 
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import key_values
-from aimv2.config.program import flattened
-from aimv2.config.serialization import explain
+from aimv2.config.explain import explain
 
 Options = TypeVar("Options")
 
@@ -43,13 +42,13 @@ def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "th
     """
     fields = dict(_fields(kind))
     values: dict[str, Any] = {}
-    for key, text in key_values(arguments, fields).items():
+    given = key_values(arguments, fields)
+    for key, text in given.items():
         *groups, name = key.split(".")
         owner = values
         for group in groups:
             owner = owner.setdefault(group, {})
         owner[name] = _listed(key, text) if text.startswith("[") else text
-    given = flattened(values)
     if missing := [_shown(key, field) for key, field in fields.items() if field.is_required() and key not in given]:
         raise UsageError(f"{needs} {' and '.join(missing)}")
     return options_of(kind, values)

@@ -215,16 +215,21 @@ class Program:
 
     # How it is done.
 
-    def resolved(self, available: Literal["cuda", "cpu"] | None = None) -> Self:
+    def resolved(self, available: Literal["cuda", "cpu"] | None = None, *, needs_data: bool = True) -> Self:
         """Return the run with the values that it has on a machine, before it is named.
 
         Args:
             available: the device of the machine; None is this machine's.
+            needs_data: False where the run is only planned, so that data may be missing.
 
         Raises:
             UsageError: it cannot be executed there.
         """
         return self
+
+    def missing_data(self) -> str:
+        """Return which data is missing on this machine, in a sentence; empty if none is known to be."""
+        return ""
 
     def check(self) -> None:
         """Refuse values that cannot be executed.

@@ -337,9 +337,12 @@ class RunConfig(Program):
     def with_cache_dir(self, path: str) -> "RunConfig":
         return replace(self, data=replace(self.data, cache_dir=path))
 
-    def resolved(self, available: Literal["cuda", "cpu"] | None = None) -> "RunConfig":
-        run: RunConfig = above("aimv2.request.resolve:resolve")(self, available=available)
+    def resolved(self, available: Literal["cuda", "cpu"] | None = None, *, needs_data: bool = True) -> "RunConfig":
+        run: RunConfig = above("aimv2.request.resolve:resolve")(self, available=available, needs_data=needs_data)
         return run
+
+    def missing_data(self) -> str:
+        return str(above("aimv2.request.resolve:missing_data")(self.data.sources))
 
     def check(self) -> None:
         above("aimv2.spec.objectives:objective")(self.objective.name).check(self)

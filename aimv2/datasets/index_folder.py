@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import beside, replace_folder, replacing
+from aimv2.base.typed import as_typed
 from aimv2.datasets.description import INDEX_SUFFIX, PLACES, SPLITS, SUFFIXES, Location
 from aimv2.datasets.records import DataPart
 
@@ -40,7 +41,7 @@ def command(location: Location) -> str:
     names = [stem, *(stem.removesuffix(f"-{split}") for split in SPLITS)]
     files = (index_path(location).with_name(f"{name}{suffix}") for name in names for suffix in SUFFIXES)
     found = next((str(file) for file in files if file.is_file()), "FILE.yaml")
-    return f"python -m aimv2 data index {shlex.quote(found)}"
+    return f"{as_typed('data')} index {shlex.quote(found)}"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aimv2.base.errors import UsageError, given_twice, unknown
+from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
 from aimv2.config.paths import PARAMETERS
 from aimv2.config.program import flattened
 from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
@@ -28,27 +28,18 @@ from aimv2.config.recipes.post_training import OWN as NO_RECIPE
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict, to_dict
-from aimv2.spec.objectives import REGISTRY, objective
+from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 from aimv2.spec.plugin_metrics import METRICS
 from aimv2.start.origin import continued, read_origin, with_sizes
 
 RUN_KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 DEFAULT_SCALE = "demo"
+MEANT = {"lr": "optimizer.peak_lr", "learning_rate": "optimizer.peak_lr"}  # as others name it, by the last name
+MULTIRUN = ("-m", "--multirun")  # of Hydra's own command line
 Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
-
-
-def run_values() -> str:
-    """Return the lines on the values of a run, for the usage of commands."""
-    return f"""  scale=demo                   the scale to start from ({", ".join(SCALES)})
-  objective.name=aimv2         the training objective ({", ".join(REGISTRY)})
-  mixture=paper|public         weights and shares of dense captions of the paper's three sources
-  start.weights=PATH           start from a finished run, with its config, or from a folder of: weights import
-  recipe=NAME                  post-training that starts there ({", ".join(RECIPES)})
-  budget.samples=4096          any other value, by its path in aimv2/config/run_config.py
-  plugins=[FILE.py,FOLDER]     code of your own, such as a prefix-length distribution (docs/extend.md)"""
 
 
 def compose(
@@ -173,6 +164,11 @@ def _parsed(overrides: Sequence[str]) -> list[tuple[str, str, Any]]:
     """Return the text, key and value of each override."""
     parsed: dict[str, tuple[str, str, Any]] = {}
     for text in overrides:
+        if text in MULTIRUN:
+            raise UsageError(
+                f"cannot use {text!r}: nothing is needed to run several values; sweep=NAME runs a study, whose arms and"
+                " seeds are sweep.arms=[a,b] and sweep.seeds=8"
+            )
         if "${" in text:
             raise UsageError(f"cannot use {text!r}: values are literal, and ${{...}} is not supported")
         try:
@@ -195,11 +191,22 @@ def _not_a_value(text: str, key: str, value: Any, known: Iterable[str]) -> Usage
         if key in NAMED_BY and isinstance(value, str):
             return UsageError(f"cannot use {text!r}: {key} is a group of keys; write {key}.{NAMED_BY[key]}={value}")
         return UsageError(f"cannot use {text!r}: {key} is a group of keys, each set by its path: {', '.join(inside)}")
+    if meant := _ending_alike(key, known):
+        return UsageError(f"unknown key {key!r}. Did you mean {' or '.join(map(repr, meant))}?")
     group = key
     while group and not inside:
         group = group.rpartition(".")[0]
         inside = _inside(group, known)
     return unknown("key", key, [name.removesuffix(".…") for name in inside])
+
+
+def _ending_alike(key: str, known: Iterable[str]) -> list[str]:
+    """Return the known paths that end with a key, or else with its last name, such as that of ``batch_size``."""
+    paths, name = list(known), key.split(".")[-1]
+    if name in MEANT:
+        return [MEANT[name]]
+    whole, last = ([path for path in paths if path.endswith(f".{end}")] for end in (key, name))
+    return (whole or last)[:MAX_SHOWN]
 
 
 def _inside(group: str, known: Iterable[str]) -> list[str]:

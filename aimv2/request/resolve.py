@@ -1,6 +1,7 @@
 """Resolution of a config: from the config as written to the values that this machine will use."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,17 @@ from aimv2.spec.used import with_plugins
 from aimv2.start.origin import with_start
 
 
-def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None) -> RunConfig:
+def resolve(
+    config: RunConfig, *, available: Literal["cuda", "cpu"] | None = None, needs_data: bool = True
+) -> RunConfig:
     """Replace each ``auto`` by its value for the machine, data and objective, and fill in fingerprints and plug-ins.
 
     The name of a resolved config therefore covers everything that the run computes.
 
     Args:
         available: the device of the machine that will execute the run; None is this machine's.
+        needs_data: False where the run is only planned: packages of built-in sources may be missing, and then the name
+            of the run is not that which it has where they are installed.
 
     Raises:
         UsageError: ``device=cuda`` without a CUDA device, ``compile=true`` without a compiler on this machine,
@@ -68,7 +73,7 @@ def resolve(config: RunConfig, *, available: Literal["cuda", "cpu"] | None = Non
         "augment": augment,
         "device": device,
         "precision": precision,
-        "data.fingerprint": data_fingerprint(config),
+        "data.fingerprint": data_fingerprint(config, needs_data=needs_data),
     }
     return with_plugins(replaced(config, values))
 
@@ -103,9 +108,24 @@ def with_attention(config: RunConfig) -> RunConfig:
     return replaced(config, {"model.encoder.attention": objective(config.objective.name).attention})
 
 
-def data_fingerprint(config: RunConfig) -> str:
-    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer."""
-    parts = [version(source) for source in config.data.sources]
+def missing_data(sources: Iterable[str]) -> str:
+    """Return why the version of a built-in source is not known here; empty if all are."""
+    try:
+        for source in sources:
+            if not is_described(source):
+                version(source)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def data_fingerprint(config: RunConfig, *, needs_data: bool = True) -> str:
+    """Hash the versions of the sources, the content of labelled sets, and that of a given tokenizer.
+
+    Args:
+        needs_data: as in ``resolve``.
+    """
+    parts = [source if not needs_data and missing_data([source]) else version(source) for source in config.data.sources]
     parts += [described().set_version(path) for path in config.evaluation.sets]
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer

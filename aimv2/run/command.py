@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -17,16 +15,17 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, print_error
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import defaults_of, options_of, usage
+from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
 from aimv2.data.described import check_finished, shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
-from aimv2.request.compose import compose, run_config, run_values
+from aimv2.request.compose import compose, run_config
+from aimv2.request.override_file import with_file
+from aimv2.run.options import TrainOptions, train_usage
 from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import MAX_CPU_FLOPS, Limit, Price, check_cpu, check_limits, duration, price, read_limits
+from aimv2.run.pricing.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.pricing.recorded import remember
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.lease import GRACE_SECONDS, Watch
@@ -34,27 +33,10 @@ from aimv2.runs.provenance import code_of_lost_checkpoint, saved_step
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import losses_of
 
-SUMMARY = """Train and evaluate one run, and evaluate its untrained encoder for comparison. A run's name is a hash of
-its config. If the run is done, its result is printed; if it was interrupted, it resumes from its last checkpoint.
-budget.samples=0 evaluates the untrained encoder only. ranks=8 starts 8 processes, unless torchrun has. executor=NAME
-has workers elsewhere do the run, such as those of a cluster, with the keys of docs/cluster.md."""
 LIMIT = "limit="
 WATCH_POLL_SECONDS = 1.0
 
 console = Console()
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class TrainOptions:
-    """Where runs are, beside the values of the run."""
-
-    runs_dir: str = Field(default="runs", description="the folder of the runs")
-    limit: str | None = Field(
-        default=None,
-        description="refuse runs that cost more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk space (MB to"
-        f" TB). Without a limit on time or FLOPs, a CPU trains no run of more than {MAX_CPU_FLOPS:.2g} FLOPs",
-        examples=["2h"],
-    )
 
 
 def train_command(overrides: Sequence[str]) -> int:
@@ -63,9 +45,9 @@ def train_command(overrides: Sequence[str]) -> int:
     A run without samples has no counterpart.
     """
     if HELP & set(overrides):
-        print(usage("python -m aimv2 train [key=value ...]", SUMMARY, TrainOptions, run_values()), end="")
+        print(train_usage(), end="")
         return 0
-    words, limits = split_limits(overrides)
+    words, limits = split_limits(with_file(overrides))
     values = compose(words, defaults={}, values=defaults_of(TrainOptions))
     config = run_config(values)
     runs_dir = folder_of_runs(values, config)

@@ -23,14 +23,18 @@ NO_NUMBERS = (
     "base/archive.py",
     "base/private.py",
     "cli.py",
+    "commands.py",
+    "completion.py",
     "__main__.py",
     "run/command.py",
+    "run/options.py",
     "run/pricing/",
     "run/replay.py",
     "data/sources/credits.py",
     "runs/bill.py",
 )
 SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py), each with its commit in FROZEN
+DIST_INFO = "aimv2_ablations-*.dist-info"  # beside a package that pip installed
 JOINT = "+"  # between the code that trained a result's weights and the code that measured them
 
 
@@ -53,10 +57,17 @@ def code_of_result(trained: str) -> str:
 
 @lru_cache
 def git_commit(package: Path = PACKAGE) -> str:
-    """Return the commit of the code, with ``+changes`` if the packages differ from it; empty outside a checkout."""
+    """Return the commit of the code, with ``+changes`` if the packages differ from it.
+
+    Of a wheel it is the version, as ``v1.2.0``, also where it is installed within the checkout of another project.
+    Elsewhere outside a checkout it is empty.
+    """
     frozen = package.parent / FROZEN
     if frozen.exists():  # first: the snapshot may be inside a checkout that has moved on
         return str(json.loads(frozen.read_text())["commit"])
+    if not _is_tracked(package):
+        installed = [path.name.removesuffix(".dist-info").split("-")[1] for path in package.parent.glob(DIST_INFO)]
+        return f"v{installed[0]}" if installed else ""
     commit = _git(package.parent, "rev-parse", "--short=12", "HEAD").decode().strip()
     return f"{commit}+changes" if commit and uncommitted(package) else commit
 
@@ -64,6 +75,8 @@ def git_commit(package: Path = PACKAGE) -> str:
 @lru_cache
 def uncommitted(package: Path) -> bytes:
     """Return the difference of a checkout's packages from its commit, new files included, as a diff; empty if none."""
+    if not _is_tracked(package):
+        return b""
     root = package.parent
     ours = ("--", *PACKAGES, ":(exclude,glob)**/__pycache__/**")
     # Whatever the user's settings are, `git apply` must be able to read it.
@@ -71,6 +84,11 @@ def uncommitted(package: Path) -> bytes:
     new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", *ours).split(b"\0")[:-1]
     changed = [_git(root, *diff, "--relative", "HEAD", *ours)]
     return b"".join(changed + [_git(root, *diff, "--no-index", "--", "/dev/null", name) for name in new])
+
+
+def _is_tracked(package: Path) -> bool:
+    """True if a checkout has the files of the package, which may also be installed within the checkout of another."""
+    return bool(_git(package.parent, "ls-files", "--", package.name))
 
 
 def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> str:

@@ -4,10 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import pydantic.dataclasses
-from pydantic import BeforeValidator, Field
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
@@ -15,18 +13,19 @@ from rich.table import Column, Table
 from aimv2.base.errors import UsageError
 from aimv2.base.hardware import has_cuda
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import defaults_of, read_options, usage
+from aimv2.config.options import defaults_of, read_options
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, forward_flops, train_flops
 from aimv2.memory.loading import FLOAT32, choose_loading, host_bytes
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import USABLE, Choice, choose
-from aimv2.request.compose import compose, run_config, run_values
+from aimv2.request.compose import compose, run_config
+from aimv2.request.override_file import with_file
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.start.origin import with_start
+from aimv2.tools.cost_options import PlanOptions, cost_usage
 
 PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation functions and softmax are not counted.
   forward      FLOPs of a forward pass
@@ -39,31 +38,6 @@ PARTS_LEGEND = """FLOPs are per image, 2 for a multiply-add. Norms, activation f
 UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 console = Console(highlight=False)
-
-
-def _listed(value: Any) -> Any:
-    """Read numbers with commas too, because ``ranks=2`` of a run is typed like this."""
-    return value.split(",") if isinstance(value, str) else value
-
-
-@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class PlanOptions:
-    """What a run is planned for."""
-
-    ranks: Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_listed)] = Field(
-        default=(1,), min_length=1, description="numbers of ranks, a column each", examples=["1,8,64"]
-    )
-    gpu: str | None = Field(
-        default=None,
-        description="memory of each rank's GPU (MB, GB, GiB); by default that of this machine's device",
-        examples=["80GB"],
-    )
-    rate: float | None = Field(
-        default=None,
-        gt=0,
-        description="TFLOP/s that each rank is assumed to compute, from which the hours follow",
-        examples=[400],
-    )
 
 
 @dataclass(frozen=True)
@@ -129,12 +103,9 @@ def cost_command(arguments: Sequence[str]) -> int:
         UsageError: a value is not allowed.
     """
     if HELP & set(arguments):
-        summary = (
-            "Print parameters, FLOPs and activation memory of each part of a run, and how it is set up to fit the"
-            " memory of its ranks, without training it."
-        )
-        print(usage("python -m aimv2 cost [key=value ...]", summary, PlanOptions, run_values()), end="")
+        print(cost_usage(), end="")
         return 0
+    arguments = with_file(arguments)
     own = [text for text in arguments if text.partition("=")[0] in defaults_of(PlanOptions)]
     options = read_options(PlanOptions, own)
     config = run_config(compose([text for text in arguments if text not in own], defaults={}))

@@ -1,6 +1,7 @@
 """python analysis/report.py check CLAIM: run what a claim needs, and print the verdict in a sentence."""
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -21,37 +22,16 @@ from aimv2.analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answe
 from aimv2.analysis.judgement.findings import findings_in, findings_of
 from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.judgement.sensitivity import COMMITTED
+from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
+from aimv2.base.processes import imports_from
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, key_values
+from aimv2.request.override_file import with_file
+from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import entries
 
-USAGE = """usage: python analysis/report.py check CLAIM [limit=2h] [key=value ...]
-       python analysis/report.py check CLAIM --from-records [reports_dir=FOLDER]
-       python analysis/report.py check --list
-
-Execute the runs that a claim of the paper needs and that are missing, and print the verdict on it.
-
-  --list                       list the claims by table of the paper
-  --from-records               run nothing; judge the claim again by the records beside the reports that are published
-                               with this code, or by those in another folder of reports
-  limit=2h                     refuse runs that cost more: time, FLOPs or disk space, as sweeps/launch.py has it
-  study=NAME                   the study that judges the claim; the default is the first that --list names
-  seeds=8                      number of seeds; the default is what the sensitivity study asks for, at most 16
-  runs_dir=runs                the folder of the runs; the report goes to checks/ in it, and sensitivity studies of
-                               your own are read from there
-  dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
-  price=false                  measure no time; a limit on the time is then an error
-  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
-                               are run
-  sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
-  scale=demo, data.sources=…   any other argument of sweeps/launch.py
-
-The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
-is undecided, not run or not testable, 130 if the check was interrupted, and 2 if there is no verdict for another
-reason: bad input, a limit that is too low, a run that failed, or any other error.
-"""
-
-LAUNCHER = Path(__file__).parents[2] / "sweeps" / "launch.py"
+LAUNCHER = "aimv2.sweeps.launch"  # a module, because nothing imports upwards
 FROM_RECORDS = "--from-records"
 ERROR, INTERRUPTED = 2, 130
 STATUS: Mapping[str, int] = {
@@ -67,7 +47,8 @@ Launch = Callable[[Sequence[str]], int]  # from the launcher's arguments to its 
 
 def launch(arguments: Sequence[str]) -> int:
     """Run the launcher in a process of its own and return its exit status, negative if a signal ended it."""
-    return subprocess.run([sys.executable, str(LAUNCHER), *arguments], check=False).returncode
+    environment = os.environ | imports_from(PACKAGE.parent)
+    return subprocess.run([sys.executable, "-m", LAUNCHER, *arguments], check=False, env=environment).returncode
 
 
 def check(arguments: Sequence[str], launch: Launch = launch, published: Path = COMMITTED) -> int:
@@ -80,15 +61,15 @@ def check(arguments: Sequence[str], launch: Launch = launch, published: Path = C
         UsageError: the claim, the study or a value does not exist, or a file cannot be read or written.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(check_usage(), end="")
         return 0 if arguments else ERROR
     if "--list" in arguments:
         if len(arguments) > 1:
-            raise UsageError("--list stands alone: python analysis/report.py check --list")
+            raise UsageError(f"--list stands alone: {as_typed('report')} check --list")
         print(listed(), end="")
         return 0
     try:
-        return _checked(arguments[0], arguments[1:], launch, published)
+        return _checked(arguments[0], with_file(arguments[1:]), launch, published)
     except UsageError:
         raise
     except (OSError, RunFailedError) as error:
@@ -108,7 +89,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     if claim.why_not:
         print(f"{name} is {OUT_OF_REACH} here. {claim.why_not}")
         for slug, what in claim.measured_by.items():
-            print(f"python sweeps/launch.py sweep={slug} measures: {what}")
+            print(f"{as_typed('sweep')} sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
     plan = plan_check(claim, own, others, published)
     print("\n".join(plan.text), flush=True)
@@ -117,7 +98,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
         shown = ", ".join(f"{one} (a run took {time})" if time else one for one, time in times.items())
         print(
             f"There are committed records of {shown}. They judge it without runs:"
-            f" python analysis/report.py check {name} --from-records",
+            f" {as_typed('report')} check {name} --from-records",
             flush=True,
         )
     if plan.blind:
@@ -172,7 +153,7 @@ def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
 
 def _from_records(name: str, words: Sequence[str]) -> int:
     """Print the verdict on a claim by the records of reports, and what it rests on; return the exit status."""
-    reports_dir = Path(key_values(words, ["reports_dir"]).get("reports_dir", COMMITTED))
+    reports_dir = Path(key_values(words, {"reports_dir"}).get("reports_dir", COMMITTED))
     if not reports_dir.is_dir():
         raise UsageError(f"reports_dir={reports_dir} is not a folder")
     answers = _answers(name, reports_dir)
@@ -191,7 +172,7 @@ def _from_records(name: str, words: Sequence[str]) -> int:
         elif one.study:
             print(
                 f"{one.claim.id} is {NOT_RUN} by sweep={one.study}: {reports_dir} has no records of it;"
-                f" python analysis/report.py check {one.claim.id} study={one.study} runs it"
+                f" {as_typed('report')} check {one.claim.id} study={one.study} runs it"
             )
     return STATUS.get(word, STATUS[Word.UNDECIDED])
 
@@ -213,7 +194,7 @@ def _recorded(studies: tuple[str, ...], reports_dir: Path) -> list[str]:
 def _failure(status: int, plan: CheckPlan, own: dict[str, str]) -> str:
     """Return why a launch gave no verdict, and what to type."""
     if status == 1:
-        return f"a run failed (python sweeps/manage.py status {plan.folder} runs_dir={own['runs_dir']} says which)"
+        return f"a run failed ({as_typed('manage')} status {plan.folder} runs_dir={own['runs_dir']} says which)"
     if status == ERROR:
         return "the launch was refused, for the reason in the error above"
     if status in (INTERRUPTED, -signal.SIGINT):
@@ -257,6 +238,6 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     set_here = ("sweep=", "sweep.arms=", "sweep.seeds=", "reports_dir=")
     if taken := [word for word in others if word.startswith(set_here)]:
         raise UsageError(
-            f"{taken[0]} is set by the check; type study=NAME, seeds=N or runs_dir=, or use sweeps/launch.py"
+            f"{taken[0]} is set by the check; type study=NAME, seeds=N or runs_dir=, or use {as_typed('sweep')}"
         )
     return own, others

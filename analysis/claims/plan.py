@@ -21,6 +21,7 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sens
 from aimv2.analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.unmeasured import AUTO, impossible, unmeasured
 from aimv2.base.errors import UsageError, unknown
+from aimv2.base.typed import as_typed
 from aimv2.config.program import Program
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
@@ -116,7 +117,7 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
         f"{claim.id}: {claim.statement}",
         f"Contradicted if {claim.contradicted_if}.",
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
-        f"  python sweeps/launch.py {shlex.join(launched)}",
+        f"  {as_typed('sweep')} {shlex.join(launched)}",
         *([counted] if committed is not None else []),
         *(planner.text(one, num_seeds) for one in expectations),
         "Each line takes its comparison by itself, at the level of the next look.",
@@ -148,7 +149,7 @@ def base_of_study(study: Study, words: Sequence[str] = ()) -> Program:
     """Return the base run of a study with the launcher's arguments."""
     kept = [word for word in words if word.partition("=")[0].partition(".")[0] in (*RUN_KEYS, "mixture")]
     values: Mapping[str, Any] = compose(kept, defaults={"scale": study.scale})
-    return resolve(run_config(values))
+    return resolve(run_config(values), needs_data=False)
 
 
 def _num_seeds(typed: str, planner: Planner) -> int:

@@ -7,12 +7,14 @@ passes through ``escape`` first.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure as Picture
 
 from aimv2.base.markdown import escape as escape  # which all sections use
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Figure:
     name: str
     alt: str
     caption: str
-    picture: Picture = field(compare=False, repr=False)
+    picture: "Picture" = field(compare=False, repr=False)
     data: pd.DataFrame = field(compare=False, repr=False)
 
 

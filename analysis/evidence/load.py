@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from sys import intern
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-import polars as pl
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import STEP_TIME
@@ -27,6 +26,9 @@ from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric, unit_of
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROWS = "metrics.parquet"
 NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
@@ -72,7 +74,7 @@ class Evidence:
     items: ItemMoments = field(default_factory=ItemMoments)
     mixture: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=MIXTURE_COLUMNS))
     credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
-    rows: pl.LazyFrame = field(default_factory=pl.LazyFrame)
+    rows: "pl.LazyFrame | None" = None
 
     @property
     def codes(self) -> Mapping[str, int]:

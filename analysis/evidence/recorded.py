@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from aimv2.analysis.evidence.parquet import BrokenParquetError, read_table
 from aimv2.base.errors import UsageError
 
 FILE = "records.parquet"
@@ -22,7 +20,7 @@ def recorded_runs(reports_dir: Path, name: str) -> dict[tuple[str, int], str]:
     """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
     try:
         rows = _rows(reports_dir / name / FILE, ["arm", "seed", "run"])
-    except (OSError, pa.ArrowException):
+    except (OSError, BrokenParquetError):
         return {}
     return {(row["arm"], row["seed"]): row["run"] for row in rows}
 
@@ -35,7 +33,7 @@ def time_of_runs(reports_dir: Path, name: str) -> str:
     """
     try:
         rows = _rows(reports_dir / name / FILE, ["samples", "seconds", "hardware"])
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, BrokenParquetError) as error:
         raise UsageError(f"the records {reports_dir / name / FILE} cannot be read: {error}") from error
     trained = [row for row in rows if row["samples"]]  # null without a result
     where = "; ".join(dict.fromkeys(row["hardware"] for row in trained))
@@ -43,6 +41,6 @@ def time_of_runs(reports_dir: Path, name: str) -> str:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:  # pq.read_table would load pandas
-        rows: list[dict[str, Any]] = file.read(list(columns)).to_pylist()
-    return rows
+    table = read_table(path.read_bytes())
+    values = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]

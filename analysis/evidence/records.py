@@ -12,23 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from arro3.core import Table
 
 from aimv2.ablations.request import Request, request_from_json, request_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.load import BILL_COLUMNS, METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
+from aimv2.analysis.evidence.parquet import BrokenParquetError, frame, nested_frame, read_table
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
@@ -60,6 +62,9 @@ class Records:
 
 def pack(records: Records) -> bytes:
     """Return the content of the file. Items are kept for the differences that reports and verdicts take."""
+    import pyarrow as pa  # here, because reading needs no pyarrow
+    import pyarrow.parquet as pq
+
     request, evidence = records.request, records.evidence
     cells = [(cell.arm, cell.seed) for cell in request.cells]
     columns: dict[str, Any] = {name: list(values) for name, values in zip(CELL, zip(*cells, strict=True), strict=True)}
@@ -104,14 +109,14 @@ def unpack(packed: bytes, studies: Mapping[str, Study], name: str = FILE) -> Rec
         UsageError: the content is broken, of another version, or of a study that is not in the catalogue.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(packed))
-        table, about = file.read(), json.loads(file.metadata.metadata[KEY])
+        table = read_table(packed)
+        about = json.loads(table.schema.metadata[KEY])
         version = about["version"]
         if version == VERSION:
             return _records(table, about, studies, name)
     except UsageError:
         raise
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (BrokenParquetError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UsageError(f"{name} is not a file of records; write the report again from its runs") from error
     raise UsageError(f"{name} has records of version {version!r}, and this code reads version {VERSION}")
 
@@ -189,7 +194,7 @@ def _bytes(path: Path) -> bytes:
         raise UsageError(f"the records {path} cannot be read: {error.strerror}") from error
 
 
-def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, Study], name: str) -> Records:
+def _records(table: Table, about: Mapping[str, Any], studies: Mapping[str, Study], name: str) -> Records:
     request = request_from_json(about["request"], studies, name)
     cells = list(zip(*(table[column].to_pylist() for column in CELL), strict=True))
     if cells != [(cell.arm, cell.seed) for cell in request.cells]:
@@ -197,16 +202,16 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     if not re.fullmatch(r"[\w-]+", request.folder):  # a folder of that name will be written
         raise ValueError("a name that no report has")
     nested = {column: _flat(table, column, cells) for column in (*TABLES, ITEMS) if column in table.column_names}
-    is_missing = table["reason"].is_valid()
-    flat = table.drop_columns([column for column in nested if column in table.column_names])
-    missing, runs = flat.filter(is_missing), flat.filter(pc.invert(is_missing)).drop_columns(MISSING)
+    is_missing = [reason is not None for reason in table["reason"].to_pylist()]
+    is_run = [not missing for missing in is_missing]
+    flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
     images = about["images"]
     for image in images:
         base64.b64decode(image, validate=True)
     tables = {column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()}
     evidence = Evidence(
-        runs=runs.to_pandas(),
-        missing=missing.select(MISSING_COLUMNS).to_pandas(),
+        runs=frame(table, flat, is_run),
+        missing=frame(table, MISSING_COLUMNS, is_missing),
         examples={
             arm: [one | {"png": images[one["png"]]} for one in examples] for arm, examples in about["examples"].items()
         },
@@ -225,16 +230,20 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     return Records(request, evidence, look, search)
 
 
-def _columns(table: pd.DataFrame, cells: Sequence[Run]) -> dict[str, pa.ChunkedArray]:
+def _columns(table: pd.DataFrame, cells: Sequence[Run]) -> dict[str, "pa.ChunkedArray"]:
     """Return the columns of a table with at most one row per run, null for runs without one."""
+    import pyarrow as pa
+
     place_of = {run: place for place, run in enumerate(zip(table["arm"], table["seed"], strict=True))}
     places = pa.array([place_of.get(run) for run in cells], pa.int64())
     columns = pa.Table.from_pandas(table.drop(columns=CELL), preserve_index=False)
     return dict(zip(columns.column_names, columns.take(places).columns, strict=True))
 
 
-def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> pa.ListArray:
+def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> "pa.ListArray":
     """Return the rows of each run as a list of structs."""
+    import pyarrow as pa
+
     place_of = {run: place for place, run in enumerate(cells)}
     places = np.array([place_of[run] for run in zip(table["arm"], table["seed"], strict=True)])
     ordered = table.iloc[np.argsort(places, kind="stable")].drop(columns=CELL)
@@ -243,11 +252,10 @@ def _nested(table: pd.DataFrame, cells: Sequence[Run]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), rows)
 
 
-def _flat(table: pa.Table, column: str, cells: Sequence[Run]) -> pd.DataFrame:
+def _flat(table: Table, column: str, cells: Sequence[Run]) -> pd.DataFrame:
     """Return a nested column as a table, with arm and seed."""
-    lists = table[column].combine_chunks()
-    rows: pd.DataFrame = pa.Table.from_struct_array(lists.flatten()).to_pandas()
-    owners = [cells[place] for place in pc.list_parent_indices(lists).to_pylist()]
+    places, rows = nested_frame(table[column])
+    owners = [cells[place] for place in places]
     rows.insert(0, "arm", [arm for arm, _ in owners])
     rows.insert(1, "seed", [seed for _, seed in owners])
     return rows

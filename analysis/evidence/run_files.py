@@ -1,23 +1,24 @@
-"""Files of many finished runs, read at once."""
+"""Files of many finished runs, read at once. Polars is imported where it reads: committed records need none of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
-import polars as pl
-from polars.exceptions import PolarsError
 
 from aimv2.analysis.inference.items import Parts, Run, influence
 from aimv2.base.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")
 HELD_OUT = "held_out_"
 BLOCK = 100  # files that a thread takes at once: a task for each would cost as much as its file
 
-Columns = tuple[tuple[str, pl.DataType], ...]
+Columns = tuple[tuple[str, "pl.DataType"], ...]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,7 +31,7 @@ def in_threads(read: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return [one for block in found for one in block]
 
 
-def scan_rows(files: Mapping[Run, Path]) -> pl.LazyFrame:
+def scan_rows(files: Mapping[Run, Path]) -> "pl.LazyFrame":
     """Return the rows of every step of these runs, with ``arm``, ``seed`` and the ``place`` of the run among these.
 
     Nothing is read yet but the names of columns.
@@ -42,6 +43,8 @@ def scan_rows(files: Mapping[Run, Path]) -> pl.LazyFrame:
     Raises:
         UsageError: a file is missing or broken.
     """
+    import polars as pl
+
     paths = list(dict.fromkeys(files.values()))
     by_columns: dict[Columns, list[Path]] = {}
     for path, columns in zip(paths, in_threads(partial(_columns, {}), paths), strict=True):
@@ -67,6 +70,9 @@ def _columns(known: dict[str, Columns], path: Path) -> Columns:
     Args:
         known: columns by Arrow's schema in the metadata, which determines them; new ones are added.
     """
+    import polars as pl
+    from polars.exceptions import PolarsError
+
     try:
         schema = pl.read_parquet_metadata(path).get("ARROW:schema")
         if schema is None:
@@ -78,8 +84,10 @@ def _columns(known: dict[str, Columns], path: Path) -> Columns:
     return known[schema]
 
 
-def held_out_rows(rows: pl.LazyFrame) -> pd.DataFrame:
+def held_out_rows(rows: "pl.LazyFrame") -> pd.DataFrame:
     """Return the steps of ``scan_rows`` at which held-out values were measured, in the order of the runs."""
+    import polars as pl
+
     held_out = [name for name in rows.collect_schema() if name.startswith(HELD_OUT)]
     if not held_out:
         return pd.DataFrame()
@@ -97,6 +105,9 @@ def read_items(files: Mapping[Run, Path], metric: str) -> Parts:
     Raises:
         UsageError: a file is broken.
     """
+    import polars as pl
+    from polars.exceptions import PolarsError
+
     if not files:
         return {}
     paths = list(dict.fromkeys(map(str, files.values())))
@@ -121,6 +132,9 @@ def check_readable(tables: Sequence[Path]) -> None:
     Raises:
         UsageError: naming the first that has none.
     """
+    import polars as pl
+    from polars.exceptions import PolarsError
+
     for path in tables:
         try:
             pl.read_parquet_metadata(path)
@@ -133,6 +147,9 @@ def _broken(path: Path) -> UsageError:
 
 
 def _is_readable(path: Path) -> bool:
+    import polars as pl
+    from polars.exceptions import PolarsError
+
     try:
         pl.read_parquet_schema(path)
     except (OSError, PolarsError):

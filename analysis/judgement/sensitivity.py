@@ -34,6 +34,7 @@ from aimv2.analysis.inference.power import Aim, Noise, seeds_for
 from aimv2.analysis.judgement.samples import SampleCurve
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
+from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program
 from aimv2.runs.provenance import PACKAGE
@@ -255,7 +256,7 @@ def read_ladder(path: Path) -> Ladder:
         cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UsageError(
             f"{path} is not the result of a sensitivity study ({cause}); write it again with"
-            f" python analysis/report.py {path.parent.name}"
+            f" {as_typed('report')} {path.parent.name}"
         ) from error
     return ladder
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from aimv2.analysis.document.write import check_replaceable, write
+from aimv2.analysis.usage import VerifyOptions, verify_usage
 from aimv2.analysis.verify.balance import balance
 from aimv2.analysis.verify.captions import captions
 from aimv2.analysis.verify.masks import masks
@@ -19,33 +18,11 @@ from aimv2.analysis.verify.report import Outcomes, document, summary
 from aimv2.analysis.verify.trained_run import TrainedRun, find, load
 from aimv2.base.files import writable_folder
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import read_options, usage
+from aimv2.config.options import read_options
 
 NUM_SHOWN = 8
 STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class VerifyOptions:
-    """Which run to check, and where the report goes."""
-
-    run: str | None = Field(
-        None,
-        examples=["runs/NAME"],
-        description="the run's folder, or its name in runs_dir; run= may be left out if it comes first; the default is"
-        " the newest finished trained run of runs_dir",
-    )
-    runs_dir: str = Field("runs", description="the folder of runs")
-    out: str = Field("reports/verify", description="the folder of the report, which is replaced")
-
-
-USAGE = usage(
-    "python -m aimv2.analysis.verify [run=RUN] [key=value ...]",
-    "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print PASS"
-    " or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
-    VerifyOptions,
-)
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -61,7 +38,7 @@ def verify_command(arguments: Sequence[str]) -> int:
             folder of the report has other files.
     """
     if HELP & set(arguments):
-        print(USAGE, end="")
+        print(verify_usage(), end="")
         return 0
     first = [text if "=" in text else f"run={text}" for text in arguments[:1]]
     options = read_options(VerifyOptions, [*first, *arguments[1:]])

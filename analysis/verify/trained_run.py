@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
+from aimv2.base.typed import as_typed
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
 from aimv2.config.signature import SIGNATURE_VERSION
@@ -86,7 +87,7 @@ def find(run: str | None, runs_dir: Path) -> RunFolder:
         path = path.resolve()
     found = RunFolder(path.parent, path.name)
     if not (path / "config.json").is_file():
-        raise UsageError(f"run={run!r} is not a run: it has no config.json; make one with: python -m aimv2 train")
+        raise UsageError(f"run={run!r} is not a run: it has no config.json; make one with: {as_typed('train')}")
     if not found.is_done:
         raise UsageError(
             f"run={run!r} is not finished ({found.state()}); repeat the command that started it to resume it"
@@ -102,7 +103,7 @@ def _newest(runs_dir: Path) -> RunFolder:
             return run
     where = "" if runs_dir == Path("runs") else f" runs_dir={runs_dir}"
     raise UsageError(
-        f"runs_dir={str(runs_dir)!r} has no finished trained run; make one with: python -m aimv2 train{where}"
+        f"runs_dir={str(runs_dir)!r} has no finished trained run; make one with: {as_typed('train')}{where}"
     )
 
 

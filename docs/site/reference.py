@@ -23,7 +23,7 @@ from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
-from aimv2.run.command import TrainOptions
+from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import DEFINITIONS, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS, executor_class
 from aimv2.sweeps.parse import LaunchOptions

@@ -12,6 +12,7 @@ from aimv2.config.arguments import checked
 from aimv2.runs.provenance import snapshots
 from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end, runs_dir_of
 from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.executors.names import BUILT_IN
 
 
 def _check(name: str, kind: type[Executor]) -> None:
@@ -29,12 +30,7 @@ def _has_default(field: "dataclasses.Field[Any]") -> bool:
 
 EXECUTORS: Registry[type[Executor]] = Registry(
     "executor",
-    {
-        "debug": "aimv2.sweeps.executors.local:DebugExecutor",
-        "local": "aimv2.sweeps.executors.local:LocalExecutor",
-        "slurm": "aimv2.sweeps.executors.slurm:SlurmExecutor",
-        "ray": "aimv2.sweeps.executors.ray:RayExecutor",
-    },
+    BUILT_IN,
     _check,
 )
 

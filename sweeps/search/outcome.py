@@ -14,6 +14,7 @@ from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.study import WINNER, confirmation
 from aimv2.analysis.evidence.searches import VERSION, path_of
 from aimv2.base.files import write_json
+from aimv2.base.typed import as_typed
 from aimv2.config.paths import replaced
 from aimv2.sweeps.search.config import with_arguments
 from aimv2.sweeps.search.folder import SearchFolder
@@ -136,7 +137,7 @@ def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Consol
     num_ended, num_failed = len(in_state(trials, "finished", "pruned")), len(in_state(trials, "failed"))
     for trial in trials:
         if trial.note:
-            text = f"trial {trial.number}, {trial.state}: {trial.note}; python sweeps/manage.py logs {trial.run}"
+            text = f"trial {trial.number}, {trial.state}: {trial.note}; {as_typed('manage')} logs {trial.run}"
             console.print(f"{text} shows more", soft_wrap=True)
     if num_failed and num_ended < search.num_trials:
         console.print(

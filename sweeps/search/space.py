@@ -16,10 +16,10 @@ from aimv2.ablations.budget import matched
 from aimv2.ablations.design import Factor, Range
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
+from aimv2.config.explain import explain
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import explain
 from aimv2.config.signature import identity
 from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of

@@ -9,7 +9,7 @@ from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.spec.objectives import REGISTRY
 from aimv2.sweeps.executors.registry import executor_values
-from tests.helpers.pages import FENCE, PAGES, PROGRAMS, README, ROOT, SHELL, lines
+from tests.helpers.pages import FENCE, INSTALLERS, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -52,7 +52,7 @@ def test_page_starts_with_a_command(page):
     before_first_section = page.read_text().split("\n## ")[0]
     language, block = FENCE.search(before_first_section).groups()
     assert language in SHELL
-    assert block.split()[0] in (*PROGRAMS, "aimv2")
+    assert block.split()[0] in (*PROGRAMS, *INSTALLERS, "aimv2")
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "adding.md"], ids=lambda page: str(page.relative_to(ROOT)))

@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from aimv2.base.typed import SCRIPTS
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [
@@ -16,7 +18,8 @@ PAGES = [
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 SHELL = ("", "bash", "sh")  # a block without a language holds commands
-PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make")
+PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make", "aimv2")
+INSTALLERS = ("pip",)  # not run here, but by tests/test_wheel.py
 
 
 def blocks(page: Path, languages: Sequence[str]) -> list[str]:
@@ -32,7 +35,17 @@ def lines(page: Path) -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """Return the words of each command of a page that runs this project, without comments."""
-    return [shlex.split(line, comments=True) for line in lines(page) if line.split()[0] in PROGRAMS]
+    return [in_clone(shlex.split(line, comments=True)) for line in lines(page) if line.split()[0] in PROGRAMS]
+
+
+def in_clone(words: list[str]) -> list[str]:
+    """Return the words of a command of ``aimv2`` as they are typed in a clone; others as they are."""
+    if words[0] != "aimv2":
+        return words
+    words = words[: words.index("|")] if "|" in words else words
+    if words[1] in SCRIPTS:
+        return [*SCRIPTS[words[1]].split(), *words[2:]]
+    return ["python", "-m", *words]
 
 
 def cheap(words: list[str]) -> list[str]:

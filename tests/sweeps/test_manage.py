@@ -126,7 +126,7 @@ def test_extend_does_the_runs_of_more_seeds(folder, copied, command):
 @pytest.mark.exhaustive
 def test_extend_keeps_the_seeds_that_it_does_not_name(folder, copied, command):
     """It was refused, because the new request would have replaced that of the other seeds."""
-    status, shown = command("extend", "prefix_ratio", "seeds=[1]")
+    status, shown = command("extend", "prefix_ratio", "sweep.seeds=[1]")
     assert status == 0, shown
     assert "2 runs, 2 to do" in shown
     assert {cell.seed for cell in last_request(copied).cells} == {0, 1}

@@ -27,6 +27,11 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         ),
         (("sweep.seeds=few",), "sweep.seeds: few must be a number of seeds, at least 1, or a list"),
         (("budget.sample=64",), "Did you mean 'budget.samples'?"),
+        (("seeds=8",), "unknown key 'seeds'. Did you mean 'sweep.seeds'?"),
+        (("arms=[causal]",), "unknown key 'arms'. Did you mean 'sweep.arms'?"),
+        (("workers=2",), "unknown key 'workers'. Did you mean 'executor.workers'?"),
+        (("optimizer.lr=1e-3",), "unknown key 'optimizer.lr'. Did you mean 'optimizer.peak_lr'?"),
+        (("-m",), "cannot use '-m': nothing is needed to run several values; sweep=NAME runs a study"),
         (("seed=1",), "cannot use 'seed=1' in a sweep: it has no effect; type sweep.seeds=[1]"),
         (("sweep.primary_metric=recall",), "unknown sweep.primary_metric 'recall'. Allowed: blind_choice_accuracy, "),
         (("sweep.design=ladder",), "but in Python, in ablations/studies/prefix_ratio.py"),
@@ -69,6 +74,7 @@ def test_a_wrong_command_line_is_refused_in_one_sentence(cache_dir, more, messag
     ("arguments", "message"),
     [
         (["sweep=prefix"], "unknown sweep 'prefix'. Did you mean 'prefix_ratio'?"),
+        (["-m", "sweep=eos,objective"], "type python sweeps/launch.py sweep=eos and python sweeps/launch.py sweep=obj"),
         (["sweep.seeds=1"], "no sweep is named; type sweep=NAME. Allowed: "),
     ],
 )

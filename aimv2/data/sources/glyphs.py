@@ -17,13 +17,13 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from aimv2.base import address
 from aimv2.base.errors import UsageError, short
 from aimv2.config.data_config import GLYPHS
 from aimv2.data.sources.scene import INKS, PAPERS
 
+# Pillow is imported where pictures are rendered: versions and licences are read without it.
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 
 LICENCES = {  # of the pictures; fonts are OFL 1.1
@@ -263,6 +263,7 @@ def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) ->
 
 
 def _render_svg(path: Path, paper: tuple[int, int, int], side: int) -> np.ndarray:
+    from PIL import Image
     from resvg_py import svg_to_bytes
 
     background = "#{:02x}{:02x}{:02x}".format(*paper)
@@ -272,6 +273,8 @@ def _render_svg(path: Path, paper: tuple[int, int, int], side: int) -> np.ndarra
 
 def _svg_mask(path: Path, side: int) -> np.ndarray:
     """Return the picture printed in one ink: the darker, the more ink, and full ink from half black on."""
+    from PIL import Image
+
     grey_SS = np.asarray(Image.fromarray(_render_svg(path, (255, 255, 255), side)).convert("L"))
     inked_SS: np.ndarray = np.minimum(2 * (255 - grey_SS.astype(np.int16)), 255).astype(np.uint8)
     return inked_SS
@@ -285,6 +288,8 @@ def _icon_mask(font_file: str, character: str, side: int) -> np.ndarray:
 def _render_icon(
     font_file: str, character: str, ink: tuple[int, int, int], paper: tuple[int, int, int], side: int
 ) -> np.ndarray:
+    from PIL import Image, ImageDraw, ImageFont
+
     canvas = Image.new("RGB", (side, side), paper)
     font = ImageFont.truetype(font_file, round(0.85 * side))
     left, top, right, bottom = font.getbbox(character)

@@ -11,6 +11,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
+from aimv2.run.options import MAX_CPU_FLOPS
 from aimv2.run.pricing.rates import Rates
 from aimv2.runs.bill import Hours, hours_of
 from aimv2.spec.objectives import objective
@@ -18,7 +19,6 @@ from aimv2.spec.optimizers import optimizer_spec
 
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
-MAX_CPU_FLOPS = 86_400 * 10**12  # of training without a limit: a day at 1 TFLOP/s, more than a core computes in a day
 
 Quantity = Literal["flops", "seconds", "disk_bytes", "money"]
 CURRENCY = re.compile("[A-Z]{3}")

@@ -5,16 +5,7 @@ from pkgutil import resolve_name
 
 from aimv2.base.errors import unknown
 from aimv2.config.arguments import HELP
-
-USAGE = """usage: python -m aimv2 data COMMAND [...]
-
-  describe PATH                write the description of data from what is seen in them, and index them
-  index FILE.yaml ...          index the data of descriptions; audit=true reports what is in them
-  write to=FOLDER              write pairs of any source as tar shards
-  show to=sheet.png            draw samples as training sees them
-
-  COMMAND --help               show the arguments of a command
-"""
+from aimv2.tools.data.options import data_usage
 
 COMMANDS = {  # imported when they are called
     "describe": "aimv2.tools.data.describe:describe_command",
@@ -31,7 +22,7 @@ def data_command(arguments: Sequence[str]) -> int:
         UsageError: there is no such command, or its arguments are invalid.
     """
     if not arguments or arguments[0] in HELP:
-        print(USAGE, end="")
+        print(data_usage(), end="")
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:

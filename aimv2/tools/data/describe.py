@@ -3,36 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_text
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, is_described
-from aimv2.config.options import read_options, usage
+from aimv2.config.data_config import is_described
+from aimv2.config.options import read_options
 from aimv2.datasets.description import SUFFIXES
 from aimv2.tools.data.index import index_command
+from aimv2.tools.data.options import DescribeOptions, usage_of
 from aimv2.tools.data.seen import see
 from aimv2.tools.data.wording import described
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DescribeOptions:
-    """The options of ``data describe``."""
-
-    to: str | None = Field(
-        default=None, examples=["FILE.yaml"], description="the description to write; default: NAME.yaml, here"
-    )
-    index: bool = Field(default=True, description="false: do not index the data")
-
-
-USAGE = usage(
-    "python -m aimv2 data describe PATH [key=value ...]",
-    "Write the description of a folder, a table, shards, Parquet files or a dataset from what is seen in them, and"
-    " index them. Look at the description: what was guessed has a comment.",
-    DescribeOptions,
-)
 
 
 def describe_command(arguments: Sequence[str]) -> int:
@@ -44,7 +24,7 @@ def describe_command(arguments: Sequence[str]) -> int:
         RunFailedError: a process was killed.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(usage_of("describe"), end="")
         return 0 if arguments else 2
     if "://" in arguments[0]:
         raise UsageError(

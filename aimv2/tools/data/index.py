@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
-from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -12,42 +10,15 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json, write_text
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, DataConfig, is_described
-from aimv2.config.options import defaults_of, options_of, usage
+from aimv2.config.data_config import DataConfig, is_described
+from aimv2.config.options import defaults_of, options_of
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.index_folder import index_path
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
+from aimv2.tools.data.options import IndexOptions, usage_of
 
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class IndexOptions:
-    """The options of ``data index``."""
-
-    workers: PositiveInt | None = Field(
-        default=None, examples=["N"], description="processes that read (default: one for each core)"
-    )
-    verify: bool = Field(
-        default=False, description="read all files again, also those whose size and times are as in the last index"
-    )
-    audit: bool = Field(
-        default=False,
-        description="also report what cannot be used, copies and near copies, and images that training shares with"
-        " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
-        " training pairs to FILE.leaks.txt. Built-in sources may be named too.",
-    )
-    num: PositiveInt = Field(
-        default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
-    )
-
-
-USAGE = usage(
-    "python -m aimv2 data index FILE.yaml ... [key=value ...]",
-    "Index the data of descriptions. Files that have not changed since the last time are not read again.",
-    IndexOptions,
-    "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
-)
 LEAKS = ".leaks.txt"  # suffix of the file with the keys of leaked training pairs
 console = Console()
 
@@ -59,7 +30,7 @@ def index_command(arguments: Sequence[str]) -> int:
         UsageError: the arguments or a description are invalid, or data are missing or broken.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(usage_of("index"), end="")
         return 0 if arguments else 2
     names = [text for number, text in enumerate(arguments) if not number or "=" not in text or is_described(text)]
     given = [text for text in arguments if text not in names]

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
-from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import replacing, writable_folder
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED, is_described
-from aimv2.config.options import defaults_of, options_of, usage
+from aimv2.config.data_config import is_described
+from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS
 from aimv2.data.text import clean
@@ -19,26 +17,10 @@ from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.plugin import caption_kinds
 from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config
+from aimv2.request.override_file import with_file
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ShowOptions:
-    """The options of ``data show``."""
-
-    to: str = Field(default="sheet.png", description="the picture to write; an existing one is replaced")
-    step: NonNegativeInt = Field(default=0, description="the first training step")
-    num: int = Field(default=16, gt=0, le=100, description="samples, from this step on")
-
-
-USAGE = usage(
-    "python -m aimv2 data show [key=value ...]",
-    "Draw samples of a run as training sees them: the crop, whose patches after the prefix are dimmed, and the caption,"
-    " whose words are divided into tokens; truncated words are underlined.",
-    ShowOptions,
-    "  scale=demo                   any value of a run, as in train",
-)
+from aimv2.tools.data.options import ShowOptions, usage_of
 
 
 def show_command(arguments: Sequence[str]) -> int:
@@ -48,9 +30,9 @@ def show_command(arguments: Sequence[str]) -> int:
         UsageError: the arguments or a source are invalid, or the picture cannot be written.
     """
     if HELP & set(arguments):
-        print(USAGE, end="")
+        print(usage_of("show"), end="")
         return 0
-    values = compose(arguments, defaults={}, values=defaults_of(ShowOptions))
+    values = compose(with_file(arguments), defaults={}, values=defaults_of(ShowOptions))
     options = options_of(ShowOptions, values)
     to, step, num = Path(options.to), options.step, options.num
     if to.suffix != ".png":

@@ -12,8 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, PositiveInt
-from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,9 +19,9 @@ from aimv2.base.address import Bijection
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import check_new, replacing, to_yaml
 from aimv2.base.processes import in_threads
+from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import (
-    CHECKED,
     SCENE_SOURCES,
     AugmentConfig,
     DataConfig,
@@ -31,40 +29,20 @@ from aimv2.config.data_config import (
     is_described,
     source_name,
 )
-from aimv2.config.options import defaults_of, options_of, usage
+from aimv2.config.options import defaults_of, options_of
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.datasets.description import SourceDescription, read_source
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.request.compose import compose, run_config
+from aimv2.tools.data.options import WriteOptions, usage_of
 
 CHUNK = 2**16  # rows whose order is computed at a time
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 SideName = Literal["train", "held_out"]
 console = Console()
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class WriteOptions:
-    """The options of ``data write``."""
-
-    to: str | None = Field(default=None, examples=["FOLDER"], description="a new or empty folder")
-    num: PositiveInt | None = Field(
-        default=None, examples=[1000], description="pairs to write, a random sample of all (default: all)"
-    )
-    pairs_per_shard: PositiveInt = Field(default=4096, description="samples in a shard")
-
-
-USAGE = usage(
-    "python -m aimv2 data write to=FOLDER [key=value ...]",
-    "Write image-text pairs as tar shards in WebDataset's format, in random order, with a description that training"
-    " reads and that holds out the same pairs. Each sample has an image, its short caption as txt, and json with both"
-    " captions. Files keep their bytes; pictures that are drawn become PNG.",
-    WriteOptions,
-    "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* keys as in train",
-)
 
 
 class SourceSide(NamedTuple):
@@ -91,7 +69,7 @@ def write_command(arguments: Sequence[str]) -> int:
         UsageError: the arguments or a source are invalid, the folder is not empty, or no pair can be written.
     """
     if not arguments or HELP & set(arguments):
-        print(USAGE, end="")
+        print(usage_of("write"), end="")
         return 0 if arguments else 2
     values = compose(arguments, defaults={}, values=defaults_of(WriteOptions))
     options = options_of(WriteOptions, values)
@@ -282,7 +260,7 @@ def _print(folder: Path, written: Written) -> None:
         f"wrote {sum(written.samples.values()):,} pairs to {folder}; shards: {written.num_shards:,}",
         *sorted(counts),
         *left_out,
-        f"\nnext: python -m aimv2 data index {description}",
-        f"      python -m aimv2 train data.sources=[{description}]",
+        f"\nnext: {as_typed('data')} index {description}",
+        f"      {as_typed('train')} data.sources=[{description}]",
     ]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -17,20 +17,17 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, writable_folder, write_json
 from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
-from aimv2.config.options import read_options, usage
+from aimv2.config.options import read_options
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.images import OwnShape, Shape, counts
 from aimv2.datasets.plugin import set_version
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods
 from aimv2.tools.evaluate.models import Model, load_model
-from aimv2.tools.evaluate.options import EvaluateOptions
+from aimv2.tools.evaluate.options import EvaluateOptions, evaluate_usage
 from aimv2.tools.evaluate.results import print_results
 from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
 
-LINE = "python -m aimv2 evaluate weights=PATH data=FILE.yaml [key=value ...]"
-SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
-docs/evaluate.md describes the methods."""
 VERSIONED = ("aimv2-ablations", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 MAX_LISTED = 100  # unusable images in the JSON file
 
@@ -43,7 +40,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         RunFailedError: too many images cannot be used.
     """
     if not arguments or HELP & set(arguments):
-        print(usage(LINE, SUMMARY, EvaluateOptions), end="")
+        print(evaluate_usage(), end="")
         return 0 if arguments else 2
     options = read_options(EvaluateOptions, arguments, needs="evaluate needs")
     description = read_labelled(Path(options.data))

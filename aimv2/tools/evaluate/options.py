@@ -1,13 +1,19 @@
 """The options of ``python -m aimv2 evaluate``. Nothing here imports torch."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED, DataConfig
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.native import MAX_AREA, MIN_AREA
+from aimv2.config.options import usage
+
+SUMMARY = """Measure a frozen encoder on a labelled set in files. Features are computed once and saved in cache_dir.
+docs/evaluate.md describes the methods."""
 
 Method = Literal["probe", "linear", "knn", "zero_shot"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -128,3 +134,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.area is not None and (self.image_px is not None or self.crop is not None):
             raise ValueError("area= shows each image whole and in its own size; remove image_px= and crop=")
+
+
+def evaluate_usage(arguments: Sequence[str] = ()) -> str:
+    line = f"{as_typed('evaluate')} weights=PATH data=FILE.yaml [key=value ...]"
+    return usage(line, SUMMARY, EvaluateOptions)

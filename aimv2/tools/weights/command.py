@@ -4,51 +4,19 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
-
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import count, unknown
 from aimv2.base.files import check_new, read_object
 from aimv2.config.arguments import HELP
-from aimv2.config.data_config import CHECKED
-from aimv2.config.options import read_options, usage
+from aimv2.config.options import read_options
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
 from aimv2.tools.weights.contents import Weights, resampled
 from aimv2.tools.weights.own import read_weights, write_weights
 from aimv2.tools.weights.preprocessing import AS_TRAINED, read_preprocessing
 from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
-from aimv2.tools.weights.published import LayoutName, expressible, read_published, write_published
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ImportOptions:
-    """Read published weights, and write them in our layout."""
-
-    source: str = Field(alias="from", description="published weights, a file or a folder", examples=["PATH"])
-    to: str = Field(description="a new folder", examples=["FOLDER"])
-    layout: Literal["auto", "transformers", "ml-aim"] = Field(
-        default="auto", description="transformers or ml-aim; auto detects it by the names of the tensors"
-    )
-    image_px: int | None = Field(
-        default=None, description="resample learned positions for images of another size", examples=[336]
-    )
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class ExportOptions:
-    """Write weights that other packages load; of a run also a model card, README.md."""
-
-    source: str = Field(
-        alias="from", description="a folder of: weights import, or of a finished run", examples=["PATH"]
-    )
-    to: str = Field(description="a new folder", examples=["FOLDER"])
-    layout: LayoutName = Field(default="transformers", description="transformers or ml-aim")
-
-
-ACTIONS: dict[str, type[ImportOptions | ExportOptions]] = {"import": ImportOptions, "export": ExportOptions}
+from aimv2.tools.weights.published import expressible, read_published, write_published
+from aimv2.tools.weights_options import ACTIONS, ExportOptions, weights_usage
 
 
 def weights_command(arguments: Sequence[str]) -> int:
@@ -59,9 +27,7 @@ def weights_command(arguments: Sequence[str]) -> int:
     """
     action, *rest = arguments or ["--help"]
     if HELP & {action, *rest}:
-        named = {action: ACTIONS[action]} if action in ACTIONS else ACTIONS
-        typed = "python -m aimv2 weights {} from=PATH to=FOLDER [key=value ...]"
-        print(*(usage(typed.format(name), kind.__doc__ or "", kind) for name, kind in named.items()), sep="\n", end="")
+        print(weights_usage(arguments), end="")
         return 0 if arguments else 2
     if action not in ACTIONS:
         raise unknown("weights command", action, ACTIONS)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -13,9 +12,6 @@ from aimv2.tools.weights.contents import Weights, dtypes, split_off_encoder, wei
 from aimv2.tools.weights.files import find, read_tensors, write_folder
 from aimv2.tools.weights.layouts import PUBLISHED, Layout, PairLayout
 from aimv2.tools.weights.tensors import FFN, PATCHES, measured, their_names, to_ours, to_theirs
-
-LayoutName = Literal["transformers", "ml-aim"]
-LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 def read_published(path: str | Path, layout: str = "auto") -> Weights:

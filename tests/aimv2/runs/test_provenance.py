@@ -147,6 +147,15 @@ def test_changes_are_relative_to_the_packages_wherever_they_are_in_the_checkout(
     assert b"+++ b/aimv2/new.py" in diff
 
 
+def test_a_wheel_within_the_checkout_of_another_project_has_its_version(checkout, tmp_path):
+    site = tmp_path / ".venv/site-packages"
+    (site / "aimv2").mkdir(parents=True)
+    (site / "aimv2/one.py").write_text("x = 1\n")
+    assert provenance_of(site) == ("", b""), "neither installed nor tracked"
+    (site / "aimv2_ablations-1.2.0.dist-info").mkdir()
+    assert provenance_of(site) == ("v1.2.0", b"")
+
+
 def test_git_commit_of_a_code_snapshot_is_the_recorded_one(folder):
     assert git_commit(folder) == "", "no checkout"
     (folder / "frozen.json").write_text(json.dumps({"commit": "0123456789ab+changes"}))

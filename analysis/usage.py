@@ -1,0 +1,206 @@
+"""The helps of the commands on reports, and the options of those that have a dataclass, apart from what they import."""
+
+from collections.abc import Sequence
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from aimv2.base.typed import as_typed
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import usage
+
+COLUMN = ["COLUMN"]
+COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
+# Of the laws of two variables (analysis/inference/scaling/power_law.py).
+FORMS = "constant, n_no_offset, n, d_no_offset, d, additive_no_offset, additive, multiplicative"
+MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
+
+REPORT = """usage: {report} STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
+       {report} compare FILE arm=… metric=… baseline=… [seed=…]
+       {report} publish STUDY [reports_dir=…]
+       {report} add ARCHIVE [records_dir=records] [reports_dir=reports]
+       {report} check CLAIM [limit=2h] | check CLAIM --from-records
+       {report} card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
+
+Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
+
+  STUDY                        a launched study, or the name of its report where scale or sweep.equal is not the default
+                               (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
+  index                        reports/index.md and index.html: every claim, every study, and the way to their reports
+  claims                       a page with a verdict on every claim of the paper, from the records of all studies
+  costs                        the measurements of python -m benchmarks costs
+  all                          all launched studies, then claims and index; with --from-records the costs too
+  export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too;
+                               the next report without it deletes them
+  --from-records               read reports_dir/STUDY/records.parquet in place of runs; without reports_dir= and records
+                               in reports/, that of reports/published/
+  --check                      write nothing; compare the pages with their records, and fail if one differs: say which
+                               text, or which number by how much, apart from the last digit of a long number
+  compare FILE                 compare the arms of any table of runs; compare --help lists its keys
+  publish STUDY                write the report from its records to reports/published/, which is committed, unless the
+                               one that is there has more seeds; write claims and index there again
+  add ARCHIVE                  check an archive of others, a folder or zip file of: manage.py publish study; copy its
+                               records to records_dir, apart from own ones, and write a report on them, claims and index
+  check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
+  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
+  plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
+  debug=true                   show the traceback of an error
+"""
+
+CHECK = """usage: {report} check CLAIM [limit=2h] [key=value ...]
+       {report} check CLAIM --from-records [reports_dir=FOLDER]
+       {report} check --list
+
+Execute the runs that a claim of the paper needs and that are missing, and print the verdict on it.
+
+  --list                       list the claims by table of the paper
+  --from-records               run nothing; judge the claim again by the records beside the reports that are published
+                               with this code, or by those in another folder of reports
+  limit=2h                     refuse runs that cost more: time, FLOPs or disk space, as {sweep} has it
+  study=NAME                   the study that judges the claim; the default is the first that --list names
+  seeds=8                      number of seeds; the default is what the sensitivity study asks for, at most 16
+  runs_dir=runs                the folder of the runs; the report goes to checks/ in it, and sensitivity studies of
+                               your own are read from there
+  dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
+  price=false                  measure no time; a limit on the time is then an error
+  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
+                               are run
+  sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
+  scale=demo, data.sources=…   any other argument of {sweep}
+
+The exit status is 0 if the claim is supported, 1 if it is contradicted or its effect is smaller than claimed, 3 if it
+is undecided, not run or not testable, 130 if the check was interrupted, and 2 if there is no verdict for another
+reason: bad input, a limit that is too low, a run that failed, or any other error.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class CompareOptions:
+    """What is compared, and where the report goes."""
+
+    arm: str = Field(examples=COLUMN, description="what the runs differ in: a setting, or a name for several")
+    metric: str = Field(examples=COLUMN, description="the number that is compared")
+    baseline: str = Field(examples=["ARM"], description="the value of that column with which all others are compared")
+    seed: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="runs of two arms with the same seed are a pair; default: all runs are independent",
+    )
+    margin: NonNegativeFloat = Field(
+        0.0, description="difference below which two arms are equivalent, in the unit of the metric; 0: never"
+    )
+    level: float = Field(0.95, gt=0.5, lt=1, description="confidence level at which all intervals hold together")
+    out: str | None = Field(
+        None,
+        examples=["FOLDER"],
+        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
+    )
+    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the file by our names."""
+        return {"arm": self.arm, "metric": self.metric, **({"seed": self.seed} if self.seed else {})}
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class FitOptions:
+    """What to fit, and where to write it."""
+
+    n: str | None = Field(None, examples=COLUMN, description="size of the model, such as its parameters")
+    d: str | None = Field(
+        None, examples=COLUMN, description="data seen in training: samples or tokens; n or d may be left out"
+    )
+    loss: str | None = Field(None, examples=COLUMN, description="what falls with both; positive")
+    seed: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="runs with the same seed in several settings are a block; default: runs are independent",
+    )
+    flops: str | None = Field(
+        None,
+        examples=COLUMN,
+        description="training FLOPs; default: 6 n d, which needs n in parameters and d in tokens",
+    )
+    form: str | None = Field(
+        None,
+        examples=["NAME"],
+        description=f"the form to report; default: additive, or n or d with one variable (with n and d: {FORMS})",
+    )
+    huber: PositiveFloat | None = Field(
+        None,
+        examples=["SCALE"],
+        description="relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001); default:"
+        " 1.345 robust standard deviations of the residuals",
+    )
+    bootstrap: int = Field(200, description=f"refits for the intervals, at least {MIN_DRAWS}")
+    out: str | None = Field(
+        None,
+        examples=["FOLDER"],
+        description="write the report to this folder, which is replaced: Markdown, HTML, JSON, figure",
+    )
+    export: bool = Field(False, description="true to write tables as LaTeX, figures as PDF and their data as CSV too")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the file by our names."""
+        return {name: column for name in COLUMNS if (column := getattr(self, name))}
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class VerifyOptions:
+    """Which run to check, and where the report goes."""
+
+    run: str | None = Field(
+        None,
+        examples=["runs/NAME"],
+        description="the run's folder, or its name in runs_dir; run= may be left out if it comes first; the default is"
+        " the newest finished trained run of runs_dir",
+    )
+    runs_dir: str = Field("runs", description="the folder of runs")
+    out: str = Field("reports/verify", description="the folder of the report, which is replaced")
+
+
+def report_usage(arguments: Sequence[str] = ()) -> str:
+    """Return the help of ``report.py``, or that of its command ``check`` or ``compare``."""
+    own = {"check": check_usage, "compare": compare_usage}
+    if arguments and arguments[0] in own:
+        return own[arguments[0]]()
+    return REPORT.format(report=as_typed("report"))
+
+
+def check_usage() -> str:
+    return CHECK.format(report=as_typed("report"), sweep=as_typed("sweep"))
+
+
+def compare_command() -> str:
+    """Return how a comparison is typed."""
+    return f"{as_typed('report')} compare FILE arm=COLUMN metric=COLUMN baseline=ARM"
+
+
+def compare_usage() -> str:
+    return usage(
+        f"{compare_command()} [seed=COLUMN] [key=value ...]",
+        "Compare the runs in a CSV, TSV or Parquet file, one a row, such as a tracker's export: each arm minus the"
+        " baseline, with the intervals of our own reports.",
+        CompareOptions,
+    )
+
+
+def scaling_usage(arguments: Sequence[str] = ()) -> str:
+    return usage(
+        f"{as_typed('scaling')} fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
+        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or a power law of"
+        " one variable. Print the test of several forms on the largest runs, the fit with intervals, what is not"
+        " identified, and the compute-optimal frontier.",
+        FitOptions,
+    )
+
+
+def verify_usage(arguments: Sequence[str] = ()) -> str:
+    return usage(
+        f"{as_typed('verify')} [run=RUN] [key=value ...]",
+        "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print"
+        " PASS or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
+        VerifyOptions,
+    )

@@ -1,0 +1,10 @@
+"""Our executors by name. Nothing is imported of them."""
+
+from collections.abc import Mapping
+
+BUILT_IN: Mapping[str, str] = {
+    "debug": "aimv2.sweeps.executors.local:DebugExecutor",
+    "local": "aimv2.sweeps.executors.local:LocalExecutor",
+    "slurm": "aimv2.sweeps.executors.slurm:SlurmExecutor",
+    "ray": "aimv2.sweeps.executors.ray:RayExecutor",
+}

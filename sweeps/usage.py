@@ -1,0 +1,123 @@
+"""The helps of ``sweeps/launch.py`` and ``sweeps/manage.py``, apart from what these import."""
+
+from collections.abc import Mapping, Sequence
+
+from aimv2.ablations.names import questions
+from aimv2.base.typed import as_typed
+from aimv2.sweeps.executors.names import BUILT_IN
+
+OURS: Mapping[str, str] = {}
+
+LAUNCH = """usage: {typed} sweep=NAME [key=value ...]
+
+Execute the runs of a study and write its report. A run is named by its config and executed once. Launch again, here or
+on another machine, to execute the runs that are missing.
+
+sweeps:
+{sweeps}
+
+  sweep.arms=[a,b]             run only these arms
+  sweep.seeds=5                seeds 0 to 4, or a list of seeds
+  sweep.equal=flops            equal training FLOPs in all arms; the default is equal samples
+  sweep.controls=[]            leave out the null control and the positive control
+  sweep.baseline= sweep.primary_metric= sweep.equivalence_margin= sweep.question= sweep.source=
+                               other values of the study
+  sweep.suffix=mine            ends the name of the report, so that the study on another base run has one of its own
+  sweep.expected.ARM=better    expectation for the arm in the primary metric: better, worse, equal or null
+  sweep.allow_mixed_code=true  draw verdicts even if the runs are of different code
+  sweep.claims.CLAIM=[]        leave out a claim of the paper, or list its expectations
+  scale=demo                   scale of the base run
+  start.weights=runs/NAME      start from a finished run, whose config is that of the base run (docs/post-training.md)
+  recipe=NAME                  post-training that starts there
+  mixture=paper|public         weights and shares of dense captions of the paper's three sources
+  data.sources=[A.yaml,B.yaml] sources of your own; studies of mixtures take their arms from them
+  evaluation.sets=[FILE.yaml]  labelled sets of your own; the first decides where probe_object does not exist
+  config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
+  budget.samples=4096          any other value of the base run, by its path
+  search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
+                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
+                               seed=
+  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
+                               space (MB to TB), or money in the currency of rates= (500EUR)
+  rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)
+  probe=true                   first train a few steps of each shape by workers of the executor, which takes minutes;
+                               the price is then that of the machines where they run
+  executor={executors}
+                               where workers run: processes here, this process, or a cluster (docs/cluster.md)
+  executor.workers=4           number of workers
+  executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
+  executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
+  plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
+                               (docs/extend.md); retry, extend and reports find it in the code snapshot
+  code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
+  detach=true                  return once the launch continues in the background, where a closed terminal cannot end it
+  sensitivity=auto             first measure what the metrics of the study's claims see on this base run, if that is not
+                               known: both are one launch, with one price
+  dry_run=true                 only print the plan and its price
+  price=false                  do not time steps for dry_run= or limit=; times that were measured before are used
+  runs_dir=runs                folder of the runs
+  reports_dir=reports          folder of the reports
+  debug=true                   show the traceback of an error
+
+Arms and their levels are defined in ablations/studies/NAME.py, and all keys of an executor in sweeps/executors/.
+"""
+
+MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
+
+  status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
+                               refreshes, --json prints everything. Without a name it also shows single runs, of
+                               {train}; with the name train, only these
+  serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
+  logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
+  retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
+                               Executor keys, such as executor.minutes=90, can be overridden, here and in extend
+  cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
+                               this launch, and launch=all everybody's
+  extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
+                               every arm and seed, since a run is named by its config
+  measure SWEEP evaluation.KEY=VALUE
+                               repeat your last launch with other values of the evaluation, such as a reader
+                               (evaluation.reader.samples=20480), on the weights of its finished runs, without training.
+                               to=FOLDER is a runs folder for the new results, for metrics that only newer code has
+  evaluate SWEEP metric=FILE:NAME
+                               measure a metric of a plug-in, a function of a Python file (metric=my.py:cka) or of an
+                               installed one (metric=cka), of each finished run of the sweep that lacks it, from its
+                               weights, and write the report; dry_run=true prints the plan and its price, and limit=
+                               refuses a dearer one
+  replay RUN                   execute a finished run again and compare it with its record, step by step; with
+                               records=records/NAME a run of others' records, which are then marked as replayed. Values
+                               must be equal to the last bit, or within tolerance=0.001 of each
+  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
+                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
+  publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
+                               study (study=, if there are several); layout=ml-aim for timm. license=SPDX
+  publish study SWEEP to=FOLDER
+                               write an archive, a folder and a zip file: records, report, versions, code, card and
+                               checksums. weights=true adds weights, code=false leaves out code; license=SPDX
+  prune                        list and delete checkpoints of finished runs and, if no launch is active, code snapshots
+                               that are a day old and have no checkpoint, and workers' logs that are a week old; results
+                               and other people's files stay. dry_run=true only lists
+
+  yes=true                     (cancel, prune) do not ask for confirmation
+  plugins=[FILE.py,FOLDER]     code of your own that the runs folder does not know, or has in another version
+  runs_dir=runs                the runs folder
+  debug=true                   show the traceback of an error
+
+SWEEP is a name in runs/studies/; RUN is a run's name, and ID a launch's, or the beginning of it.
+"""
+
+
+def launch_usage(
+    arguments: Sequence[str] = (), studies: Mapping[str, str] = OURS, executors: Sequence[str] = ()
+) -> str:
+    """Return the help of a launch.
+
+    Args:
+        studies, executors: those of plug-ins, the studies with their questions.
+    """
+    sweeps = "\n".join(f"  {name}\n    {question}" for name, question in {**questions(), **studies}.items())
+    return LAUNCH.format(typed=as_typed("sweep"), sweeps=sweeps, executors="|".join([*BUILT_IN, *executors]))
+
+
+def manage_usage(arguments: Sequence[str] = ()) -> str:
+    return MANAGE.format(typed=as_typed("manage"), train=as_typed("train"))

@@ -1,0 +1,33 @@
+import pytest
+
+from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
+from aimv2.analysis.inference.scaling.power_law import forms_of
+from aimv2.analysis.usage import FORMS, FitOptions, compare_command, report_usage, scaling_usage, verify_usage
+from aimv2.base.typed import FORM
+
+
+def test_what_is_written_out_for_speed_is_what_the_fit_has():
+    assert FORMS.split(", ") == [form.name for form in forms_of(["n", "d"])]
+    assert FitOptions().bootstrap == NUM_DRAWS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        ([], "usage: python analysis/report.py STUDY|index"),
+        (["check", "--list"], "usage: python analysis/report.py check CLAIM"),
+        (["compare"], f"usage: {compare_command()}"),
+        (["publish"], "usage: python analysis/report.py STUDY|index"),
+    ],
+)
+def test_check_and_compare_have_helps_of_their_own(arguments, start):
+    assert report_usage(arguments).startswith(start)
+
+
+def test_helps_have_the_form_in_which_the_program_was_started(monkeypatch):
+    monkeypatch.setenv(FORM, "aimv2")
+    assert report_usage(["check"]).startswith("usage: aimv2 report check CLAIM")
+    assert "any other argument of aimv2 sweep" in report_usage(["check"])
+    assert scaling_usage().startswith("usage: aimv2 scaling fit FILE")
+    assert verify_usage().startswith("usage: aimv2 verify [run=RUN]")
+    assert compare_command().startswith("aimv2 report compare FILE")
