@@ -1,4 +1,4 @@
-"""Tables that pyarrow wrote, read by the other library; pyarrow's own reader is the oracle."""
+"""Tables that pyarrow wrote, parsed by it and by the other library; pyarrow's own conversion is the oracle."""
 
 import contextlib
 from pathlib import Path
@@ -23,9 +23,10 @@ def written(table):
     return bytes(sink.getvalue())
 
 
+@pytest.mark.parametrize("has_pyarrow", [True, False])
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
-def test_committed_records_are_read_as_by_pyarrow(path):
-    table, expected = read_table(path.read_bytes()), pq.ParquetFile(path)
+def test_committed_records_are_read_as_by_pyarrow(path, has_pyarrow):
+    table, expected = read_table(path.read_bytes(), has_pyarrow=has_pyarrow), pq.ParquetFile(path)
     assert table.schema.metadata == {
         key: value for key, value in expected.metadata.metadata.items() if not key.startswith(b"ARROW")
     }
@@ -50,13 +51,13 @@ values = {
 }
 
 
-@given(kind=st.sampled_from(sorted(values)), data=st.data())
-def test_every_type_has_pandas_type_with_nulls_and_without_rows(kind, data):
+@given(kind=st.sampled_from(sorted(values)), data=st.data(), has_pyarrow=st.booleans())
+def test_every_type_has_pandas_type_with_nulls_and_without_rows(kind, data, has_pyarrow):
     column = data.draw(st.lists(st.one_of(st.none(), values[kind])))
     rows = data.draw(st.lists(st.booleans(), min_size=len(column), max_size=len(column)))
     whole = pa.table({"x": pa.array(column, getattr(pa, kind)())})
     expected = whole.filter(pa.array(rows, pa.bool_())).to_pandas()
-    pd.testing.assert_frame_equal(frame(read_table(written(whole)), ["x"], rows), expected)
+    pd.testing.assert_frame_equal(frame(read_table(written(whole), has_pyarrow=has_pyarrow), ["x"], rows), expected)
 
 
 @given(st.integers(0), st.binary(min_size=1, max_size=4))
