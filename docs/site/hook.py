@@ -11,7 +11,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.names import NAMES
 from docs.site.pages import README, REPORTS, ROOT, closure, content, repository_path, rewritten, site_uri
 from docs.site.reference import pages as reference_pages
 
@@ -129,7 +129,7 @@ def api_pages() -> dict[str, str]:
 
 
 def _navigation(reports: list[Any]) -> list[dict[str, Any]]:
-    studies = [{name: f"reference/studies/{name}.md"} for name in STUDIES]
+    studies = [{name: f"reference/studies/{name}.md"} for name in NAMES]
     return [
         {
             "Reference": [

@@ -15,6 +15,7 @@ from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.expectations import Combination, Expected, Ranges
+from aimv2.ablations.names import NAMES
 from aimv2.ablations.overrides import StudyOverrides
 from aimv2.ablations.study import CONTROLS, Study
 from aimv2.config.options import typed
@@ -25,10 +26,11 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import DEFINITIONS, PARAMETERS
-from aimv2.sweeps.executors.registry import EXECUTORS, executor_class
+from aimv2.sweeps.executors.registry import EXECUTORS
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig
 
+OURS = {name: STUDIES[name] for name in NAMES}  # without those of plug-ins
 REPORTS = Path(__file__).parents[2] / "reports" / "published"
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}  # attributes of pydantic's constraints
 WORDS = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", type(None): "`null`"}
@@ -53,7 +55,7 @@ class Key(NamedTuple):
 
 def pages() -> dict[str, str]:
     """Return the Markdown of every page of the reference, by its path in docs/."""
-    studies = {f"reference/studies/{name}.md": study_page(study) for name, study in STUDIES.items()}
+    studies = {f"reference/studies/{name}.md": study_page(study) for name, study in OURS.items()}
     return {
         "reference/keys.md": keys_page(),
         "reference/studies/index.md": studies_page(),
@@ -133,7 +135,11 @@ def keys_page() -> str:
         ("Keys of a launch", "", LaunchOptions),
         ("`sweep.`: values of a study", "sweep.", StudyOverrides),
         ("`search.`: with `search=optuna`", "search.", SearchConfig),
-        *((f"`executor.`: with `executor={name}`", "executor.", executor_class(name)) for name in EXECUTORS),
+        *(
+            (f"`executor.`: with `executor={name}`", "executor.", EXECUTORS[name])
+            for name in EXECUTORS
+            if name in EXECUTORS.built_in
+        ),
     ]
     rest = [
         f"## {title}\n\n{_first_paragraph(kind)}\n\n{_listed(list(keys(kind, prefix)), {})}"
@@ -143,7 +149,7 @@ def keys_page() -> str:
         [
             "---\nsearch:\n  boost: 2\n---",
             "# Keys",
-            "```\npython -m aimv2 cost scale=demo objective.pixel_weight=0.2    # any key\n```",
+            "```\naimv2 cost scale=demo objective.pixel_weight=0.2    # any key\n```",
             "Every key with its type, its default and, where that is another value, its value at the scale `demo`."
             " [One run](../one-run.md#keys) is a shorter list.",
             *run,
@@ -189,10 +195,10 @@ def studies_page() -> str:
             f"`{study.primary_metric}`",
             f"`{study.scale}`",
         ]
-        for name, study in STUDIES.items()
+        for name, study in OURS.items()
     ]
     table = _table(["study", "question", "arms", "decided by", "scale"], rows)
-    return f"# Studies\n\n```\npython sweeps/launch.py --help\n```\n\n{table}\n"
+    return f"# Studies\n\n```\naimv2 sweep --help\n```\n\n{table}\n"
 
 
 def study_page(study: Study) -> str:
@@ -203,8 +209,8 @@ def study_page(study: Study) -> str:
     parts = [
         f"# {study.slug}",
         f"**{study.question}**",
-        f"```\npython sweeps/launch.py sweep={study.slug}{start} dry_run=true    # plan and price\n"
-        f"python sweeps/launch.py sweep={study.slug}{start}                 # runs and report\n```",
+        f"```\naimv2 sweep sweep={study.slug}{start} dry_run=true    # plan and price\n"
+        f"aimv2 sweep sweep={study.slug}{start}                 # runs and report\n```",
         _facts(
             {
                 "Source": study.source,
@@ -269,7 +275,7 @@ def in_sentence(one: Expected) -> str:
 def metrics_page() -> str:
     """Return the page of all metrics."""
     decided: dict[str, list[str]] = {}
-    for name, study in STUDIES.items():
+    for name, study in OURS.items():
         for metric in study.deciding_metrics:
             decided.setdefault(_family(metric), []).append(f"[{name}](studies/{name}.md)")
     rows = [
@@ -285,7 +291,7 @@ def metrics_page() -> str:
     ]
     return (
         "# Metrics\n\n"
-        "```\npython -m aimv2 train scale=demo    # train a run, and print its metrics\n```\n\n"
+        "```\naimv2 train scale=demo    # train a run, and print its metrics\n```\n\n"
         "[What is measured](../one-run.md#what-is-measured) defines each. *Needs* is what the run's data must have, and"
         " *report* the module of `aimv2/evaluation/reports/` that measures it.\n\n"
         + _table(["metric", "unit", "better", "needs", "report", "decides"], rows)
@@ -322,7 +328,7 @@ def claims_page() -> str:
         groups.setdefault(claim.group, []).append(claim)
     parts = [
         "# Claims of the papers",
-        "```\npython -m aimv2.analysis.report check prefix-beats-causal --from-records\n```",
+        "```\naimv2 report check prefix-beats-causal --from-records\n```",
         "The claims of AIMv2 and AIM v1 in our words, from [`ablations/claims.yaml`](/ablations/claims.yaml), with the"
         " verdict on the committed records. [The page of verdicts](/reports/published/claims/report.md) has the"
         " intervals, and [Claims](../claims.md) says how they are judged.",
@@ -371,7 +377,7 @@ def _published(study: str) -> str:
 
 def _study_of(report: str) -> str:
     """Return the study of a report: the longest name of a study with which the report's begins."""
-    return max((name for name in STUDIES if report == name or report.startswith(f"{name}_")), key=len)
+    return max((name for name in NAMES if report == name or report.startswith(f"{name}_")), key=len)
 
 
 # Markdown

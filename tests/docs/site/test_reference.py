@@ -11,13 +11,15 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.names import NAMES
 from aimv2.config.paths import replaced
+from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.serialization import flatten, to_dict
+from aimv2.config.serialization import to_dict
 from aimv2.request.compose import compose, run_config
-from aimv2.run.command import TrainOptions
+from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import DEFINITIONS, metric_names
-from aimv2.sweeps.executors.registry import BUILT_IN, executor_values
+from aimv2.sweeps.executors.registry import EXECUTORS, executor_values
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig
 from docs.site.reference import attributes, in_words, pages
@@ -27,7 +29,7 @@ KEYS = PAGES["reference/keys.md"]
 LISTED = re.findall(r"^`([\w.]+)`\{ #\1 \}\n:   (.*)$", KEYS, flags=re.MULTILINE)
 DEFAULT = r"(?:no default|default `(.*?)`)(?:, at `demo` `(.*?)`)?"
 BOUNDED = Annotated[float, Field(gt=0, le=1)]
-EXECUTOR_KEYS = {f"executor.{key}" for name in BUILT_IN for key in executor_values(name)[name]}
+EXECUTOR_KEYS = {f"executor.{key}" for name in EXECUTORS.built_in for key in executor_values(name)[name]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def test_every_key_is_listed():
     listed = {path for path, _ in LISTED}
     options = {field.name for kind in (LaunchOptions, TrainOptions) for field in dataclasses.fields(kind)}
     search = {f"search.{field.name}" for field in dataclasses.fields(SearchConfig)}
-    run = set(flatten(to_dict(demo())))
+    run = set(flattened(to_dict(demo())))
     assert run | options | search | EXECUTOR_KEYS <= listed
     assert (
         not {path for path in listed if "." in path and not path.startswith(("search.", "executor.", "sweep."))} - run
@@ -96,13 +98,13 @@ def test_every_key_is_listed():
 
 
 def test_what_is_shown_of_a_key_can_be_typed_and_is_its_value_at_demo():
-    expected, words = flatten(to_dict(demo())), []
+    expected, words = flattened(to_dict(demo())), []
     for path, text in LISTED:
         default, at_demo = re.search(rf"; {DEFAULT}\.(?: |$)", text).groups()
         shown = default if at_demo is None else at_demo
         if path in expected and path != "scale" and shown != '""':  # those are filled in
             words.append(f"{path}={shown}")
-    found = flatten(to_dict(run_config(compose(words, defaults={"scale": "demo"}))))
+    found = flattened(to_dict(run_config(compose(words, defaults={"scale": "demo"}))))
     assert len(words) > 100
     for path, value in expected.items():
         assert found[path] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), path
@@ -114,7 +116,8 @@ def test_most_keys_have_a_text():
 
 
 def test_every_study_has_a_page_with_its_arms_and_claims():
-    for name, study in STUDIES.items():
+    for name in NAMES:
+        study = STUDIES[name]
         page = PAGES[f"reference/studies/{name}.md"]
         assert f"[`{name}`]({name}.md)" in PAGES["reference/studies/index.md"]
         assert study.question in page
