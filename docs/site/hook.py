@@ -16,7 +16,7 @@ from docs.site.pages import README, REPORTS, ROOT, closure, content, repository_
 from docs.site.reference import pages as reference_pages
 
 API = {  # modules that extensions and analyses import
-    "Plug-ins and errors": ("aimv2.base.plugins", "aimv2.base.errors"),
+    "Plug-ins and errors": ("aimv2.extend", "aimv2.base.plugins", "aimv2.base.errors"),
     "Configs": (
         *("aimv2.config.run_config", "aimv2.config.data_config", "aimv2.config.model_config"),
         *(

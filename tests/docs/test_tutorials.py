@@ -12,37 +12,42 @@ import sys
 
 import pytest
 
-from tests.helpers.pages import NEW_FILE, ROOT, commands
+from tests.helpers.pages import NEW_FILE, ROOT, lines
 from tests.helpers.slurm import on_path
 from tests.helpers.sweeps import SMALL
 
 CLAIM, DATA, CLUSTER = (
     ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("check-a-claim", "own-data", "own-cluster")
 )
-LAUNCH, MANAGE, REPORT = "aimv2.sweeps.launch", "aimv2.sweeps.manage", "aimv2.analysis.report"
-SCRIPTS = {LAUNCH: "sweeps/launch.py", MANAGE: "sweeps/manage.py", REPORT: "analysis/report.py"}
+SCRIPTS = {"sweep": "sweeps/launch.py", "manage": "sweeps/manage.py", "report": "analysis/report.py"}
 TINY_RUN = [word for word in SMALL if not word.startswith("sweep.")]
 TINY_SWEEP = ["executor=debug", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "sweep.controls=[]"]
 OF_THIS_MACHINE = ("price=true", "limit=1h")
+
+
+def steps(page):
+    """Return the words of each command of a page, without comments."""
+    return [shlex.split(line, comments=True) for line in lines(page) if line.startswith(("aimv2 ", "python "))]
 
 
 def key(word):
     return word.partition("=")[0]
 
 
-def tiny(program, words, cache_dir):
-    """Return the arguments of a command that does the same in seconds: those of the page, and others that it lacks."""
-    if (program == LAUNCH or words[0] in ("train", "cost")) and "scale=tiny" not in words:
-        is_executed = program == LAUNCH and "executor=slurm" not in words  # which only accepts it
+def tiny(words, cache_dir):
+    """Return the words of a command that does the same in seconds: those of the page, and others that it lacks."""
+    program = words[0]
+    if program in ("sweep", "train", "cost") and "scale=tiny" not in words:
+        is_executed = program == "sweep" and "executor=slurm" not in words  # which only accepts it
         more = [*TINY_RUN, *(TINY_SWEEP if is_executed else [])]
         given = {key(word) for word in words} - {"budget.samples"}
         added = [word for word in more if key(word) not in given]
         words = [word for word in words if key(word) not in map(key, added)] + added
-    if program == REPORT and any(word in OF_THIS_MACHINE for word in words) and "dry_run=true" not in words:
+    if program == "report" and any(word in OF_THIS_MACHINE for word in words) and "dry_run=true" not in words:
         words = [*words, "dry_run=true"]
-    if words[0] == "cancel":
+    if words[1] == "cancel":
         words = [*words, "yes=true"]  # nobody answers
-    prepares = program == LAUNCH or words[0] in ("train", "cost") or "dry_run=true" in words
+    prepares = program in ("sweep", "train", "cost") or "dry_run=true" in words
     return [word for word in words if word not in OF_THIS_MACHINE] + [f"data.cache_dir={cache_dir}"] * prepares
 
 
@@ -53,11 +58,14 @@ def typed(tmp_path, monkeypatch, capfd, cache_dir):
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(words):
-        _, *arguments = words
-        program, *rest = arguments[1:] if arguments[0] == "-m" else arguments
-        path = ROOT / SCRIPTS[program] if program in SCRIPTS else tmp_path / program
-        start, name = (runpy.run_module, program) if program == "aimv2" else (runpy.run_path, str(path))
-        monkeypatch.setattr(sys, "argv", [program, *(tiny(program, rest, cache_dir) if rest else [])])
+        program, *arguments = words
+        if program == "aimv2":
+            arguments = tiny(arguments, cache_dir)
+            path = ROOT / SCRIPTS[arguments.pop(0)] if arguments[0] in SCRIPTS else None
+        else:
+            path = tmp_path / arguments.pop(0)
+        start, name = (runpy.run_module, "aimv2") if path is None else (runpy.run_path, str(path))
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
         status = 0
         try:
             start(name, run_name="__main__")
@@ -68,10 +76,10 @@ def typed(tmp_path, monkeypatch, capfd, cache_dir):
     return run
 
 
-def followed(typed, steps, before=lambda words: None):
+def followed(typed, commands, before=lambda words: None):
     """Run commands, which must succeed; return their output."""
     outputs = []
-    for words in steps:
+    for words in commands:
         before(words)
         status, output = typed(words)
         assert status == 0, f"{shlex.join(words)}\n{output}"
@@ -81,7 +89,7 @@ def followed(typed, steps, before=lambda words: None):
 
 def test_a_claim_is_listed_judged_and_planned(typed):
     page = " ".join(CLAIM.read_text().split())
-    for words in commands(CLAIM):
+    for words in steps(CLAIM):
         status, output = typed(words)
         assert status == (0 if "--list" in words else 3), output  # undecided, or not run
         if "--from-records" in words:
@@ -97,13 +105,13 @@ def test_a_claim_is_listed_judged_and_planned(typed):
 def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
     (script, code), (description, text) = NEW_FILE.findall(DATA.read_text())
     (tmp_path / script).write_text(code)
-    steps = commands(DATA)
+    commands = steps(DATA)
 
     def edit(words):
         if "index" in words:
             (tmp_path / description).write_text(text)
 
-    output = followed(typed, steps[steps.index(["python", script]) :], edit)
+    output = followed(typed, commands[commands.index(["python", script]) :], edit)
     assert "49 of 288 samples are held out" in output
     assert "49 of the 288 are held out" in " ".join(DATA.read_text().split())
     assert (tmp_path / "sheet.png").exists()
@@ -114,8 +122,8 @@ def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
 
 def test_own_cluster_from_one_run_to_cancelled_jobs(typed, tmp_path, monkeypatch):
     slurm = on_path(monkeypatch, tmp_path / "slurm")
-    steps = commands(CLUSTER)
-    output = followed(typed, steps[steps.index(["python", "-m", "aimv2", "cost", "scale=demo"]) :])
+    commands = steps(CLUSTER)
+    output = followed(typed, commands[commands.index(["aimv2", "cost", "scale=demo"]) :])
     assert output.count("submitted: 8 workers as array") == 2, "a launch, and its extension"
     assert (tmp_path / "reports" / "prefix_ratio" / "report.html").exists(), "of the runs without SLURM"
     assert len(list(slurm.scripts.iterdir())) == 4, "two arrays, each with its finalizer job"
