@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pkgutil import resolve_name
 
 from aimv2 import __version__
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.extras import missing, require
+from aimv2.base.plugins import GROUP, VARIABLE
 from aimv2.base.typed import as_typed
 from aimv2.commands import COMMANDS, usage, usage_of
 from aimv2.completion import SCRIPTS, completions
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if name in ("complete", "completion"):
         return _complete(name, rest)
-    if name in COMMANDS and HELP & set(rest):
+    if name in COMMANDS and HELP & set(rest) and not has_plugins(rest):  # the command's own has what they add
         print(usage_of(name, rest), end="")
         return 0
     if name not in COMMANDS:
@@ -50,6 +52,13 @@ def main(arguments: Sequence[str]) -> int:
             raise
         return print_error(missing(error, as_typed(name)))
     return int(command(rest)) if COMMANDS[name].handles_errors else guarded(command, rest, as_typed(name))
+
+
+def has_plugins(words: Sequence[str]) -> bool:
+    """True if a command has plug-ins: those that are typed, that its process was given, or of installed packages."""
+    return (
+        any(word.startswith("plugins=") for word in words) or VARIABLE in os.environ or bool(entry_points(group=GROUP))
+    )
 
 
 def _complete(name: str, words: Sequence[str]) -> int:

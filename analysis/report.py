@@ -110,7 +110,7 @@ def _publish(arguments: Sequence[str]) -> int:
 def _add(arguments: Sequence[str]) -> int:
     names, _, values = _read(arguments, (), {"records_dir": OTHERS_DIR})
     if len(names) != 1:
-        raise UsageError(f"add which archive? Name one: python analysis/report.py add ARCHIVE (got {names})")
+        raise UsageError(f"add which archive? Name one: {as_typed('report')} add ARCHIVE (got {names})")
     reports_dir, records_dir = Path(values["reports_dir"]), Path(values["records_dir"])
     archive = check_archive(Path(names[0]))
     check_no_pickle(archive)

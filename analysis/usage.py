@@ -39,7 +39,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
   publish STUDY                write the report from its records to reports/published/, which is committed, unless the
                                one that is there has more seeds; write claims and index there again
-  add ARCHIVE                  check an archive of others, a folder or zip file of: manage.py publish study; copy its
+  add ARCHIVE                  check an archive of others, a folder or zip file of: {manage} publish study; copy its
                                records to records_dir, apart from own ones, and write a report on them, claims and index
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
@@ -166,7 +166,7 @@ def report_usage(arguments: Sequence[str] = ()) -> str:
     own = {"check": check_usage, "compare": compare_usage}
     if arguments and arguments[0] in own:
         return own[arguments[0]]()
-    return REPORT.format(report=as_typed("report"))
+    return REPORT.format(report=as_typed("report"), manage=as_typed("manage"))
 
 
 def check_usage() -> str:

@@ -11,6 +11,7 @@ from aimv2.analysis.evidence.load import Evidence, load
 from aimv2.analysis.evidence.others import Replayed, mark_replayed, read_others
 from aimv2.base.errors import UsageError, some
 from aimv2.base.hardware import hardware
+from aimv2.base.typed import as_typed
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.run.replay import compare, executed_again
@@ -67,7 +68,7 @@ def replay_others(folder: Path, name: str, tolerance: float, cache_dir: str, say
             is_equal=is_equal,
         ),
     )
-    say(f"{folder}: {status.described(len(done))}; python analysis/report.py all --from-records shows it")
+    say(f"{folder}: {status.described(len(done))}; {as_typed('report')} all --from-records shows it")
     return is_equal
 
 

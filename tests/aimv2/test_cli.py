@@ -89,6 +89,19 @@ def test_command_help_prints_its_keys_only(command, keys, flag, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_the_help_of_a_launch_has_what_plug_ins_add(tmp_path, capsys):
+    file = tmp_path / "my.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "from aimv2.ablations.catalogue import STUDIES\n"
+        "STUDIES.add('whiskers', replace(STUDIES['eos'], slug='whiskers', question='Do they matter?'))\n"
+    )
+    assert main(["sweep", "--help"]) == 0
+    assert "whiskers" not in capsys.readouterr().out
+    assert main(["sweep", "--help", f"plugins=[{file}]"]) == 0
+    assert "\n  whiskers\n    Do they matter?\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["train"], ["cost"], ["weights", "import"]])
 def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
