@@ -13,7 +13,7 @@ from aimv2.ablations.measured import MeasuredMetric, write_measured
 from aimv2.ablations.request import Request, read_request
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import share, writable_folder
-from aimv2.run.alone import Chosen
+from aimv2.run.alone import ChosenMetric
 from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.record import RunFolder
@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
     left_out: Mapping[str, int]
 
 
-def evaluate(request: Request, chosen: Chosen, typed: str, values: Mapping[str, str]) -> int:
+def evaluate(request: Request, chosen: ChosenMetric, typed: str, values: Mapping[str, str]) -> int:
     """Measure a metric of each finished run of a study that lacks it, and write the report.
 
     Args:
@@ -58,7 +58,7 @@ def evaluate(request: Request, chosen: Chosen, typed: str, values: Mapping[str, 
     return _launch(parsed, found)
 
 
-def planned(request: Request, chosen: Chosen, typed: str, runs_dir: Path) -> Evaluation:
+def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) -> Evaluation:
     """Return the runs that measure a metric of all finished runs of a study, those of other launches included."""
     name, unit, lower_is_better = chosen.metric.name, chosen.metric.unit, chosen.metric.lower_is_better
     metric = MeasuredMetric(

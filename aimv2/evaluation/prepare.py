@@ -1,7 +1,7 @@
 """Preparation of the data that runs are evaluated on: held-out pairs, choices about them, and transfer sets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -51,24 +51,27 @@ def prepare_evaluation(data: Data, config: RunConfig, transfer: Transfer = trans
 
 def prepare_held_out(data: Data, config: RunConfig) -> HeldOutPairs:
     """Prepare or return ``Prepared.held_out`` alone."""
-    return _held_out(data, Words.of(data.tokenizer, config), config.data, _common(config))
+    return _held_out(data, Words.of(data.tokenizer, config), config.data.max_bad_rate, _common(config.evaluation))
 
 
 def prepare_labelled(data: Data, config: RunConfig) -> list[TransferSet]:
     """Prepare or return ``Prepared.transfer`` alone."""
-    return _labelled(data, Words.of(data.tokenizer, config), config.data, _common(config), transfer_sets)
+    words, common = Words.of(data.tokenizer, config), _common(config.evaluation)
+    return _labelled(data, words, config.data.max_bad_rate, common, transfer_sets)
 
 
-def _common(config: RunConfig) -> EvaluationConfig:
-    """Return what runs on the same data share of an evaluation."""
-    return replace(config.evaluation, alone=None)
+def _common(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Return what held-out pairs and labelled images depend on, with defaults for the rest."""
+    return EvaluationConfig(
+        split=evaluation.split, num_items=evaluation.num_items, num_probe_scenes=evaluation.num_probe_scenes
+    )
 
 
 @lru_cache(maxsize=4)  # a worker's runs cycle through a few arms; each has some 100 MB at demo's sizes
 def _prepare(
     data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig, transfer: Transfer
 ) -> Prepared:
-    held_out = _held_out(data, words, config, evaluation)
+    held_out = _held_out(data, words, config.max_bad_rate, _common(evaluation))
     pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
     found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
@@ -91,23 +94,22 @@ def _prepare(
         reading=reading,
         tuning=tuning,
         asked=asked,
-        transfer=_labelled(data, words, config, evaluation, transfer),
+        transfer=_labelled(data, words, config.max_bad_rate, _common(evaluation), transfer),
     )
 
 
 @lru_cache(maxsize=4)
-def _held_out(data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig) -> HeldOutPairs:
-    pairs = of_split(data.held_out, evaluation.num_items, evaluation)
-    return prepare_pairs(pairs, words, config.max_bad_rate)
+def _held_out(data: Data, words: Words, max_bad_rate: float, common: EvaluationConfig) -> HeldOutPairs:
+    return prepare_pairs(of_split(data.held_out, common.num_items, common), words, max_bad_rate)
 
 
 @lru_cache(maxsize=4)
 def _labelled(
-    data: Data, words: Words, config: DataConfig, evaluation: EvaluationConfig, transfer: Transfer
+    data: Data, words: Words, max_bad_rate: float, common: EvaluationConfig, transfer: Transfer
 ) -> list[TransferSet]:
-    held_out = _held_out(data, words, config, evaluation)
-    pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
-    return transfer(data, Tested(pairs, held_out.images), evaluation.num_probe_scenes)
+    held_out = _held_out(data, words, max_bad_rate, common)
+    pairs = Selected(of_split(data.held_out, common.num_items, common), held_out.row_N)
+    return transfer(data, Tested(pairs, held_out.images), common.num_probe_scenes)
 
 
 def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:

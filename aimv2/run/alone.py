@@ -22,7 +22,7 @@ from aimv2.spec.metrics import is_ours
 from aimv2.spec.plugin_metrics import METRICS, PluginMetric
 
 
-class Chosen(NamedTuple):
+class ChosenMetric(NamedTuple):
     """A metric of a plug-in that is loaded."""
 
     metric: PluginMetric
@@ -38,7 +38,7 @@ class Chosen(NamedTuple):
         return run.measuring(self.metric.name, self.digest)
 
 
-def chosen_metric(typed: str) -> Chosen:
+def chosen_metric(typed: str) -> ChosenMetric:
     """Return the metric ``FILE:NAME`` of a plug-in's file or folder, or ``NAME`` of one of an installed package.
 
     Raises:
@@ -80,7 +80,7 @@ def check_finished_run(config: RunConfig, runs_dir: Path) -> RunFolder:
     return run
 
 
-def metric_of(config: RunConfig) -> Chosen:
+def metric_of(config: RunConfig) -> ChosenMetric:
     """Return the metric that a run measures alone.
 
     Raises:
@@ -90,14 +90,14 @@ def metric_of(config: RunConfig) -> Chosen:
     plugin = METRICS.plugin_of(alone.metric)
     if plugin is None:
         raise RunFailedError("data", f"no plug-in has the metric {alone.metric}; type plugins=[FILE.py]")
-    found = Chosen(METRICS[alone.metric], plugin)
+    found = ChosenMetric(METRICS[alone.metric], plugin)
     if found.digest != alone.digest:
         text = f"{plugin.path} or the code was edited after metric {alone.metric} was requested"
         raise RunFailedError("data", f"{text}; type the command again")
     return found
 
 
-def measured_by(chosen: Chosen, num_pairs: int) -> str:
+def measured_by(chosen: ChosenMetric, num_pairs: int) -> str:
     """Return in words how a metric was measured.
 
     Args:
@@ -111,7 +111,9 @@ def _alone(config: RunConfig) -> AloneConfig:
     return config.evaluation.alone
 
 
-def _metrics(plugins: Sequence[Plugin]) -> dict[str, Chosen]:
+def _metrics(plugins: Sequence[Plugin]) -> dict[str, ChosenMetric]:
     """Return the metrics of these plug-ins, by name."""
     owners = ((metric, METRICS.plugin_of(name)) for name, metric in METRICS.items())
-    return {metric.name: Chosen(metric, owner) for metric, owner in owners if owner is not None and owner in plugins}
+    return {
+        metric.name: ChosenMetric(metric, owner) for metric, owner in owners if owner is not None and owner in plugins
+    }

@@ -11,11 +11,9 @@ from aimv2.ablations.request import read_request
 from aimv2.analysis.report import build
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.run.alone import chosen_metric
 from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.evaluate import planned
 from aimv2.sweeps.launch import launch
 from tests.helpers.finished_sweeps import finished, small_arguments
 from tests.helpers.metrics import metric_file
@@ -194,14 +192,6 @@ def test_a_study_may_compare_a_metric_that_was_measured_later(copied, cache_dir,
     answer = build(request, copied, tmp_path / "reports").read_text()
     assert "Nothing is compared yet, as 2 of 2 finished runs lack late." in answer
     assert "`python sweeps/manage.py evaluate prefix_ratio metric=late.py:late`" in answer
-
-
-def test_the_price_of_measuring_does_not_depend_on_training(copied, tmp_path, command):
-    """What is encoded is bounded by held-out pairs, whatever the runs saw."""
-    chosen = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread")
-    plan = planned(request_of(copied), chosen, "spread.py:spread", copied).plan
-    assert {cell.config.budget.samples for cell in plan.cells} == {0}
-    assert len(plan.runs) == 2
 
 
 @pytest.mark.exhaustive

@@ -14,7 +14,7 @@ from aimv2.config.paths import replaced
 from aimv2.config.signature import signature, untrained
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
-from aimv2.evaluation.prepare import of_split
+from aimv2.evaluation.prepare import of_split, prepare_held_out
 from aimv2.model.network import build
 from aimv2.request.resolve import resolve
 from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
@@ -95,6 +95,18 @@ def test_ratio_has_the_items_of_the_held_out_pairs(tiny, pairs, runs_dir, tmp_pa
     held_out = of_split(pairs.held_out, 48, tiny.evaluation)
     assert set(table["item"]) == set(held_out.items(np.arange(48)))
     assert run.result()["metrics"]["ratio"]["value"] == pytest.approx(table["total"].sum() / table["weight"].sum())
+
+
+def test_each_held_out_image_is_prepared_and_encoded_once_whatever_the_training(tiny, pairs, runs_dir, tmp_path):
+    chosen = chosen_metric(f"{metric_file(tmp_path, 'work')}:work")
+    runs = [chosen.of(config) for config in (tiny, untrained(tiny))]
+    for run in runs:
+        folder, failure = measured(runs_dir, run)
+        assert failure is None
+        assert folder.result()["metrics"]["work"]["value"] == tiny.evaluation.num_items
+        assert folder.result()["train_flops"] == 0
+    first, second = (prepare_held_out(pairs, run) for run in runs)
+    assert first is second
 
 
 def test_labels_are_those_of_the_probes(tiny, runs_dir, tmp_path):
