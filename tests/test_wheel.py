@@ -12,6 +12,7 @@ import pytest
 
 from aimv2.commands import COMMANDS
 from tests.helpers.pages import lines
+from tests.helpers.wheel import build_wheel
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.11", "3.12", "3.13")  # as pyproject.toml has them
@@ -38,23 +39,7 @@ def interpreter(version):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Build the wheel from a copy, because setuptools takes what it finds in build/."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in tracked.splitlines():
-        if name.startswith(("aimv2", "ablations", "analysis", "sweeps", "reports", "pyproject", "README", "LICENSE")):
-            target = folder / "source" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target, follow_symlinks=False)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
-    subprocess.run([*build, folder / "source"], check=True)
-    return next(folder.glob("*.whl"))
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -1,6 +1,5 @@
 """docs/another-model.md, followed in an empty folder."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -13,7 +12,6 @@ from tests.helpers.pages import ROOT, lines
 
 PAGE = ROOT / "docs" / "another-model.md"
 NEW_FILE = re.compile(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-PROGRAMS = {"sweep": "aimv2.sweeps.launch", "manage": "aimv2.sweeps.manage", "report": "aimv2.analysis.report"}
 COMMANDS = list(dict.fromkeys(line for line in lines(PAGE) if line.startswith("aimv2 ")))
 
 
@@ -27,15 +25,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def entered(folder):
+def entered(folder, of_wheel):
     """A function that types a command of the page in that folder, and returns its output."""
 
     def run(line, *more):
-        _, program, *words = shlex.split(line)
         done = subprocess.run(
-            [sys.executable, "-m", PROGRAMS[program], *words, *more],
+            [sys.executable, "-m", *shlex.split(line), *more],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env=of_wheel,
             capture_output=True,
             text=True,
         )

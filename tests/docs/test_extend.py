@@ -1,6 +1,5 @@
 """docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -19,13 +18,6 @@ from tests.helpers.sweeps import SMALL
 
 PAGE = ROOT / "docs" / "extend.md"
 NEW_FILE = re.compile(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-PROGRAMS = {
-    "sweep": ["aimv2.sweeps.launch"],
-    "manage": ["aimv2.sweeps.manage"],
-    "report": ["aimv2.analysis.report"],
-    "train": ["aimv2", "train"],
-    "cost": ["aimv2", "cost"],
-}
 SMALLER = {"seeds=5": "seeds=3"}
 RUN = [word for word in SMALL if not word.startswith("sweep.")]
 
@@ -52,18 +44,18 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def entered(folder, cache_dir):
+def entered(folder, cache_dir, of_wheel):
     """A function that runs a command of the page there, and returns its output."""
 
     def run(words, *more):
         program, *rest = words
         sizes = {"sweep": [*SMALL, "sweep.seeds=2"], "train": RUN}.get(program, [])
         cache = [f"data.cache_dir={cache_dir}"] if sizes else []
-        command = [sys.executable, "-m", *PROGRAMS[program], *(SMALLER.get(word, word) for word in rest)]
+        command = [sys.executable, "-m", "aimv2", program, *(SMALLER.get(word, word) for word in rest)]
         done = subprocess.run(
             [*command, *sizes, *cache, *more],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env=of_wheel,
             capture_output=True,
             text=True,
         )
