@@ -14,12 +14,19 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import Request, read_request, requested_names
-from aimv2.analysis.claims.others import PAGES, others_document
 from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
 from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.others import FOLDER as OTHERS_DIR
-from aimv2.analysis.evidence.others import MAX_BYTES, check_no_pickle, check_others, keep, others_names, read_others
+from aimv2.analysis.evidence.others import (
+    MAX_BYTES,
+    PAGES,
+    check_no_pickle,
+    check_others,
+    keep,
+    others_names,
+    read_others,
+)
 from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
 from aimv2.analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
 from aimv2.analysis.evidence.searches import path_of, read_search
@@ -299,6 +306,7 @@ def _from_records(name: str, *, reports_dir: Path, records_dir: Path, out: Path,
         records_dir: has records of others, whose reports are named ``others/NAME``.
     """
     from aimv2.analysis.claims.index import index_document
+    from aimv2.analysis.claims.others import others_document
     from aimv2.analysis.claims.page import claims_document
     from aimv2.analysis.costs.document import document as costs_document
     from aimv2.analysis.costs.measurements import read_measurements

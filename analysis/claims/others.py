@@ -12,7 +12,6 @@ from aimv2.analysis.sections.study import document
 from aimv2.analysis.sections.words import seen
 from aimv2.base.markdown import escape
 
-PAGES = "others"  # the folder, in that of reports, of their pages
 APART = (
     "Runs that others have executed and that `python analysis/report.py add` has checked. Their verdicts are of these"
     " records alone: no other table, verdict or interval of these reports has a run of them. `python sweeps/manage.py"

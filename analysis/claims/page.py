@@ -8,10 +8,11 @@ from typing import Any
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
-from aimv2.analysis.claims.others import PAGES, others_in, others_section
+from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.paper import paper_section
 from aimv2.analysis.document.model import Cell, Document, Section, Table
 from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import recorded_names
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall

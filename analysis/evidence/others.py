@@ -24,6 +24,7 @@ from aimv2.base.files import read_json, replacing, write_json
 from aimv2.config.data_config import CHECKED
 
 FOLDER = "records"
+PAGES = "others"  # the folder, in that of reports, of their pages
 STATUS = "status.json"
 CARD, VERSIONS = "README.md", "versions.json"
 MAX_BYTES = {FILE: 2**28, CARD: 2**22, VERSIONS: 2**24}

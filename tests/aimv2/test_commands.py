@@ -33,3 +33,24 @@ def test_helps_and_completions_load_nothing_that_takes_long():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n[]\n"
+
+
+def test_reading_and_planning_need_no_package_of_an_extra(tmp_path):
+    """The wheel is tested in an environment without them (tests/test_wheel.py, exhaustive)."""
+    code = (
+        "import sys; from importlib.machinery import PathFinder; from aimv2.base.extras import EXTRAS\n"
+        "class Installed(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        return None if name.partition('.')[0] in EXTRAS else super().find_spec(name, path, target)\n"
+        "sys.meta_path[:] = [Installed if one is PathFinder else one for one in sys.meta_path]\n"
+        "from aimv2.cli import main\n"
+        "for words in sys.argv[1:]:\n"
+        "    print(main(words.split()), file=sys.stderr)\n"
+    )
+    words = ["report check prefix-beats-causal --from-records", "sweep sweep=eos dry_run=true", "train"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    needed = "error: python -m aimv2 train needs torch; run: pip install 'aimv2-ablations[train]'"
+    assert done.stderr.splitlines() == ["3", "0", needed, "2"]
+    assert "prefix-beats-causal is supported" in done.stdout
+    assert "20 runs, 20 to do" in done.stdout
