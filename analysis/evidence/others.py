@@ -8,16 +8,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pydantic.dataclasses
 from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
 
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.recorded import FILE
-from aimv2.analysis.evidence.records import ITEMS, KEY, TABLES, Records, unpack
+from aimv2.analysis.evidence.records import Records, unpack
 from aimv2.base.archive import Archive
 from aimv2.base.errors import UsageError, short, some
 from aimv2.base.files import read_json, replacing, write_json
@@ -29,23 +26,6 @@ STATUS = "status.json"
 CARD, VERSIONS = "README.md", "versions.json"
 MAX_BYTES = {FILE: 2**28, CARD: 2**22, VERSIONS: 2**24}
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz")  # or what may hold one
-MAX_RUNS, MAX_VALUES, MAX_UNPACKED = 100_000, 2 * 10**7, 2**31  # of a file; values of a column; bytes of all
-
-Scalar = Literal["text", "integer", "number", "flag"]
-KINDS: Mapping[Scalar, Any] = {
-    "text": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
-    "integer": pa.types.is_integer,
-    "number": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
-    "flag": pa.types.is_boolean,
-}
-COLUMNS: Mapping[str, Scalar] = {
-    **dict.fromkeys(("arm", "run", "reason", "precision", "hardware", "code", "commit", "torch"), "text"),
-    **dict.fromkeys(("seed", "samples", "train_flops", "threads", "encoder_parameters", "other_parameters"), "integer"),
-    **dict.fromkeys(("train_pairs", "held_out_pairs"), "integer"),
-    **dict.fromkeys(("train_seconds", "train_cpu_seconds", "seconds", "cpu_seconds"), "number"),
-    "has_failed": "flag",
-}
-OF_PAIRS = ("encoder_parameters", "other_parameters", "train_pairs", "held_out_pairs")  # only AIMv2's runs have them
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -124,15 +104,9 @@ def check_others(packed: bytes, studies: Mapping[str, Study], name: str) -> Reco
         UsageError: the file is too large or has columns of other kinds, or its runs are not those of its request, or a
             run's name is not that of its config.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(packed))
-        _check_size(file.metadata, name)
-        _check_columns(file.schema_arrow, name)
-        names = file.read(columns=["run"])["run"].to_pylist()
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{name} is not a file of records") from error
+    from aimv2.analysis.evidence.foreign import run_names  # here, because own records are read without pyarrow
+
+    names = run_names(packed, MAX_BYTES[FILE], name)
     records = unpack(packed, studies, name)
     for cell, recorded in zip(records.request.cells, names, strict=True):
         if cell.name != recorded:
@@ -141,45 +115,6 @@ def check_others(packed: bytes, studies: Mapping[str, Study], name: str) -> Reco
                 f" config, which is {cell.name}"
             )
     return records
-
-
-def _check_size(about: pq.FileMetaData, name: str) -> None:
-    groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
-    values = max((group.column(one).num_values for group in groups for one in range(group.num_columns)), default=0)
-    unpacked = sum(group.total_byte_size for group in groups)
-    is_small = max(about.num_rows, about.num_row_groups) <= MAX_RUNS and values <= MAX_VALUES
-    if not is_small or unpacked > MAX_UNPACKED or len((about.metadata or {}).get(KEY, b"")) > MAX_BYTES[FILE]:
-        raise UsageError(
-            f"{name} is too large for records: at most {MAX_RUNS:,} runs, {MAX_VALUES:,} values of a column and"
-            f" {MAX_UNPACKED:,} bytes are read"
-        )
-
-
-def _check_columns(schema: pa.Schema, name: str) -> None:
-    """Refuse columns that records do not have, or of another kind; one without any value has no kind."""
-    if lacking := [one for one in (*COLUMNS, "metrics") if one not in (*schema.names, *OF_PAIRS)]:
-        raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
-    for column in schema:
-        kind, expected = column.type, COLUMNS.get(column.name)
-        if expected is not None:
-            is_right = pa.types.is_null(kind) or KINDS[expected](kind)
-        else:
-            is_right = column.name in (*TABLES, ITEMS) and _is_table(kind)
-        if not is_right:
-            raise UsageError(f"{name}: column {short(column.name)} is no column of records, or of another kind")
-
-
-def _is_table(kind: pa.DataType) -> bool:
-    """True for lists of rows of plain values, or of lists of numbers."""
-    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
-        return False
-    row = kind.value_type
-    for number in range(row.num_fields):
-        one = row.field(number).type
-        inner = one.value_type if pa.types.is_list(one) else one
-        if not (pa.types.is_null(inner) or any(is_kind(inner) for is_kind in KINDS.values())):
-            return False
-    return True
 
 
 def keep(archive: Archive, records: Records, packed: bytes, records_dir: Path, today: str) -> str:
