@@ -2,7 +2,8 @@
 
 Commands of docs/adding.md work on a copy of the source, in test_adding.py, those on data in files with such files, in
 test_own_data.py, those of docs/post-training.md and docs/publish.md on finished runs, in test_post_training.py and
-test_publish.py, and those of tutorials one after the other, in test_tutorials.py. The others become cheap ones as
+test_publish.py, those of tutorials one after the other, in test_tutorials.py, and those of docs/extend.md and
+docs/another-model.md with their files, in tests of these names. The others become cheap ones as
 ``tests.helpers.pages.cheap`` says, and:
 
 - ``make TARGET`` names a target of the Makefile, and pytest existing tests;
@@ -23,7 +24,10 @@ from aimv2.run.pricing.price import read_limits
 from tests.helpers.marks import exhaustive
 from tests.helpers.pages import PAGES, ROOT, blocks, cheap, commands
 
-OWN_TESTS = ("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md")  # of these pages
+OWN_TESTS = (
+    *("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md"),
+    *("extend.md", "another-model.md"),
+)
 OWN_SOURCE = "data.sources=[digits.yaml]"
 COMMANDS = [
     words

@@ -1,6 +1,7 @@
 """Executors by their names, those of other packages, and launches that are jobs of a scheduler."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -52,11 +53,12 @@ def test_an_unknown_name_is_answered_with_those_that_exist(plugged):
         executor_class("to")
 
 
-def test_an_executor_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "aimv2.sweeps.executors.ray", raising=False)
-    with pytest.raises(UsageError, match=r"cannot be loaded: .*ray.*; run: pip install 'aimv2-ablations\[ray\]'"):
-        executor_class("ray")
+def test_an_executor_without_its_package_says_what_to_install():
+    """In a process of its own, which has not loaded it yet."""
+    code = "import sys; sys.modules['ray'] = None; from aimv2.sweeps.executors.registry import *; executor_class('ray')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    sentence = r"UsageError: executor=ray cannot be loaded: .*ray.*; run: pip install 'aimv2-ablations\[ray\]'"
+    assert re.search(sentence, done.stderr), done.stderr
 
 
 @pytest.mark.parametrize(("cluster", "is_ended"), [("here", True), ("elsewhere", False)])
