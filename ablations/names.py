@@ -1,6 +1,8 @@
 """The names of all studies, in the order of listings, and their questions without an import of the studies."""
 
 import ast
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "studies"
@@ -33,7 +35,8 @@ NAMES = (
 )
 
 
-def questions() -> dict[str, str]:
+@cache
+def questions() -> Mapping[str, str]:
     """Return the question of every study by its name, read from the source: helps and completions import no study."""
     return {name: _question(FOLDER / f"{name}.py") for name in NAMES}
 

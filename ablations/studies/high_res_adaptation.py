@@ -14,16 +14,11 @@ from aimv2.ablations.expectations import READER, expect
 from aimv2.ablations.study import Study
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.recipes.post_training import high_res
-from aimv2.config.run_config import RunConfig
 
 
 def adapted(label: str, *kept: str) -> Arm:
     """Return an arm that is adapted by the recipe, but for values by path that stay as in the run before."""
-
-    def change(run: RunConfig) -> RunConfig:
-        return replaced(high_res(run), {path: value_at(run, path) for path in kept})
-
-    return Arm(label=label, change=change)
+    return Arm(label=label, change=lambda run: replaced(high_res(run), {path: value_at(run, path) for path in kept}))
 
 
 STUDY = Study(

@@ -9,7 +9,7 @@ from pathlib import Path
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json, write_bytes
 from aimv2.base.plugins import FROZEN, load_from_snapshots
-from aimv2.config.run_config import RunConfig
+from aimv2.config.program import Program
 
 PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("aimv2", "ablations", "sweeps", "analysis")  # folders of a checkout; all but the first are linked into it
@@ -120,7 +120,7 @@ def snapshots(runs_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def find_plugins(config: RunConfig, runs_dir: Path) -> None:
+def find_plugins(config: Program, runs_dir: Path) -> None:
     """Load the plug-ins of a run from the code snapshots of its folder, unless there are others of their names; those
     that no snapshot has are left out, as of a run that no launch made."""
     load_from_snapshots(config.plugins.values(), snapshots(runs_dir))
