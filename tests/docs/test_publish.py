@@ -33,6 +33,7 @@ def entered(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.exhaustive
 def test_commands_work_one_after_the_other(entered, tmp_path, cache_dir):
     finished(tmp_path / "runs", cache_dir)
     cells = read_request(tmp_path / "runs", "prefix_ratio", STUDIES).cells

@@ -102,6 +102,7 @@ def test_a_claim_is_listed_judged_and_planned(typed):
             assert "executes 12 runs" in page
 
 
+@pytest.mark.exhaustive
 def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
     (script, code), (description, text) = NEW_FILE.findall(DATA.read_text())
     (tmp_path / script).write_text(code)
@@ -120,6 +121,7 @@ def test_own_data_from_an_empty_folder_to_a_report(typed, tmp_path):
     assert "sensitivity=auto" in report.read_text(), "the page says that the report prints this command"
 
 
+@pytest.mark.exhaustive
 def test_own_cluster_from_one_run_to_cancelled_jobs(typed, tmp_path, monkeypatch):
     slurm = on_path(monkeypatch, tmp_path / "slurm")
     commands = steps(CLUSTER)

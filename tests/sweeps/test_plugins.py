@@ -159,6 +159,7 @@ def done(file, launched):
     return file.resolve().parent
 
 
+@pytest.mark.exhaustive
 def test_a_launch_records_its_plugins_and_later_commands_find_them(done, capsys):
     configs = {path.parent.name: read_json(path) for path in done.glob("runs/v2-*/config.json")}
     manifests = {path.parts[-4]: read_json(path) for path in done.glob("runs/v2-*/attempts/*/manifest.json")}
@@ -180,6 +181,7 @@ def test_a_launch_records_its_plugins_and_later_commands_find_them(done, capsys)
     assert "3 runs done" in "".join(capsys.readouterr())
 
 
+@pytest.mark.exhaustive
 def test_records_of_another_folder_say_which_plugin_they_need(done, tmp_path, capsys):
     words = ["halves", "--from-records", "reports_dir=reports"]
     Path("runs").rename("elsewhere")

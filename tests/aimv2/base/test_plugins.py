@@ -79,6 +79,7 @@ def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
         assert COLOURS["green"] == 2
 
 
+@pytest.mark.exhaustive
 def test_importing_our_packages_loads_no_plugin(tmp_path):
     """A plug-in that is loaded halfway through an import would import what is not there yet."""
     (tmp_path / "a.py").write_text("print('loaded')")

@@ -61,6 +61,7 @@ def test_a_report_on_others_says_so(added, tmp_path):
     assert page.subtitle.endswith("**records of others**, not replayed")
 
 
+@pytest.mark.exhaustive
 def test_add_checks_copies_and_writes_the_pages(archive, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert report.main(["add", str(archive)]) == 0
