@@ -72,7 +72,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(call install,.[docs])
+	$(call install,.[docs,ray])
 	@touch $@
 
 define install
