@@ -72,7 +72,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(call install,.[docs,ray])
+	$(call install,.[docs])
 	@touch $@
 
 define install
