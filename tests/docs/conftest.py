@@ -7,5 +7,5 @@ from tests.helpers.wheel import build_wheel, environment_of
 
 @pytest.fixture(scope="session")
 def of_wheel(tmp_path_factory):
-    """The environment of processes that import the wheel."""
+    """The variables of processes that import the wheel."""
     return environment_of(build_wheel(tmp_path_factory.mktemp("build")), tmp_path_factory.mktemp("wheel"))

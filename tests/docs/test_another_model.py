@@ -1,5 +1,6 @@
 """docs/another-model.md, followed in an empty folder."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -32,7 +33,7 @@ def entered(folder, of_wheel):
         done = subprocess.run(
             [sys.executable, "-m", *shlex.split(line), *more],
             cwd=folder,
-            env=of_wheel,
+            env=os.environ | of_wheel,
             capture_output=True,
             text=True,
         )

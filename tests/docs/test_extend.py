@@ -1,5 +1,6 @@
 """docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,7 +56,7 @@ def entered(folder, cache_dir, of_wheel):
         done = subprocess.run(
             [*command, *sizes, *cache, *more],
             cwd=folder,
-            env=of_wheel,
+            env=os.environ | of_wheel,
             capture_output=True,
             text=True,
         )

@@ -1,8 +1,9 @@
-"""The commands of docs/publish.md, in order, on a run and a study of half a second."""
+"""The commands of docs/publish.md, in order, on a run and a study of half a second, by the code of the wheel."""
 
+import os
 import re
-import runpy
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -14,21 +15,18 @@ from tests.helpers.finished_sweeps import finished
 from tests.helpers.pages import ROOT, commands
 
 PAGE = ROOT / "docs" / "publish.md"
+COMMANDS = {"sweeps/manage.py": "manage", "analysis/report.py": "report"}  # of the wheel
 RUN = "v2-15b6f82b08fe"
 RECORDS = "prefix_ratio-69927590663b"
 
 
 @pytest.fixture
-def entered(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
+def entered(tmp_path, of_wheel):
     def run(words):
-        monkeypatch.setattr(sys, "argv", words[1:])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
-        output = "".join(capsys.readouterr())
-        assert not ended.value.code, f"{shlex.join(words)}\n{output}"
-        return output
+        command = [sys.executable, "-m", "aimv2", COMMANDS[words[1]], *words[2:]]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ | of_wheel, capture_output=True, text=True)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     return run
 

@@ -1,13 +1,14 @@
-"""docs/tutorials/, followed command by command in an empty folder, in this process.
+"""docs/tutorials/, followed command by command in an empty folder, by the code of the wheel.
 
 Trainings and launches are real ones of tiny models, by ``executor=debug`` where the page has ``local``. SLURM's
 commands are scripts that accept everything; tests/slurm/test_tutorial.py has a real SLURM. Of the check of a claim only
 the plan is made, because its runs take minutes.
 """
 
+import os
 import re
-import runpy
 import shlex
+import subprocess
 import sys
 
 import pytest
@@ -19,7 +20,6 @@ from tests.helpers.sweeps import SMALL
 CLAIM, DATA, CLUSTER = (
     ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("check-a-claim", "own-data", "own-cluster")
 )
-SCRIPTS = {"sweep": "sweeps/launch.py", "manage": "sweeps/manage.py", "report": "analysis/report.py"}
 TINY_RUN = [word for word in SMALL if not word.startswith("sweep.")]
 TINY_SWEEP = ["executor=debug", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "sweep.controls=[]"]
 OF_THIS_MACHINE = ("price=true", "limit=1h")
@@ -52,26 +52,21 @@ def tiny(words, cache_dir):
 
 
 @pytest.fixture
-def typed(tmp_path, monkeypatch, capfd, cache_dir):
+def typed(tmp_path, cache_dir, of_wheel):
     """A function that runs a command of a page in an empty folder, and returns its exit status and output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(words):
         program, *arguments = words
-        if program == "aimv2":
-            arguments = tiny(arguments, cache_dir)
-            path = ROOT / SCRIPTS[arguments.pop(0)] if arguments[0] in SCRIPTS else None
-        else:
-            path = tmp_path / arguments.pop(0)
-        start, name = (runpy.run_module, "aimv2") if path is None else (runpy.run_path, str(path))
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        status = 0
-        try:
-            start(name, run_name="__main__")
-        except SystemExit as ended:
-            status = ended.code or 0
-        return status, "".join(capfd.readouterr())
+        own = ["-m", "aimv2", *tiny(arguments, cache_dir)] if program == "aimv2" else arguments
+        done = subprocess.run(
+            [sys.executable, *own],
+            cwd=tmp_path,
+            env=os.environ | of_wheel,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
 
     return run
 
@@ -87,6 +82,7 @@ def followed(typed, commands, before=lambda words: None):
     return "".join(outputs)
 
 
+@pytest.mark.exhaustive
 def test_a_claim_is_listed_judged_and_planned(typed):
     page = " ".join(CLAIM.read_text().split())
     for words in steps(CLAIM):

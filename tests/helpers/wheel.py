@@ -1,6 +1,5 @@
 """The wheel of this source, and commands that run from it."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +29,7 @@ def build_wheel(folder):
 
 
 def environment_of(wheel, folder):
-    """Unpack a wheel into a folder; return the environment of processes that import it in the place of the clone."""
+    """Unpack a wheel into a folder; return the variables of processes that import it in the place of the clone."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
-    return os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "COLUMNS": "200"}
+    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "COLUMNS": "200"}
