@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from aimv2.base.errors import UsageError
 from aimv2.config.program import Run
 
 Equal = Literal["samples", "flops"]  # what arms can share with the baseline
@@ -16,9 +17,13 @@ def matched(run: Run, baseline: Run, equal: Equal) -> Run:
     With equal samples a run is unchanged, so an arm can vary its samples.
 
     Raises:
-        UsageError: equal FLOPs are requested, and the training captions cannot be read.
+        UsageError: equal FLOPs are requested, and those of another model are not known, or the training captions cannot
+            be read.
     """
     if equal == "samples" or run == baseline:
         return run
-    ratio = baseline.flops_per_sample() / run.flops_per_sample()
+    own = run.flops_per_sample()
+    if not own:
+        raise UsageError(f"sweep.equal=flops is not possible: runs of {run.kind} have no flops_per_sample()")
+    ratio = baseline.flops_per_sample() / own
     return run.with_samples(baseline.num_samples * ratio)

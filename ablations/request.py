@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -123,6 +123,13 @@ def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> li
     if not found and problem is not None:
         raise problem
     return found
+
+
+def load_plugins(runs_dir: Path, names: Iterable[str]) -> None:
+    """Load the plug-ins of these studies, as far as code snapshots of the folder have them."""
+    for path in (path for name in names for path in (runs_dir / FOLDER / name).glob("*.json")):
+        with contextlib.suppress(UsageError):  # what needs one says so
+            load_from_snapshots(_plugins_of(read_json(path)), snapshots(runs_dir))
 
 
 def read_request(

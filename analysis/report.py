@@ -13,7 +13,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.request import Request, read_request, requested_names
+from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
 from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
 from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.load import load
@@ -200,6 +200,7 @@ def build(
 
     path = _write(pack(records_of(request, runs_dir)), reports_dir, reports_dir, request.folder, export=export)
     if with_index:
+        load_plugins(runs_dir, recorded_names(reports_dir))
         try:
             places = {"reports_dir": reports_dir, "records_dir": Path(OTHERS_DIR), "out": reports_dir}
             _from_records(INDEX, **places, export=export)

@@ -194,6 +194,9 @@ def _values_of(study: Study) -> dict[str, Any]:
     """Return the values of a base run of another model, which are keys of the command line; none of AIMv2's."""
     if study.base is None:
         return {}
+    if not study.base.kind:
+        kind = type(study.base).__name__
+        raise UsageError(f"sweep={study.slug}: {kind} was not added; write @program(Definition(…)) above the class")
     check_values(study.base)
     values = {key: value for key, value in study.base.to_dict().items() if key not in (KIND, "seed")}
     if taken := values.keys() & {"sweep", "search", "executor", "limit", "code", "debug", *defaults_of(LaunchOptions)}:

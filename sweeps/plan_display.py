@@ -183,11 +183,11 @@ def price_of(configs: Sequence[Program], clock: Clock, executor: Executor, rates
         return f"price: {cost.described(0)}; {error}"
     workers, wall = f"{num_workers} worker{'s' * (num_workers > 1)}", cost.wall_seconds(num_workers)
     if wall is None:
-        reason = (
-            f"{executor.speed_unknown}; probe=true measures it there"
-            if executor.speed_unknown
-            else ("dry_run=true price=true or limit= measures it, unless the models are too large for this machine")
-        )
+        reason = "dry_run=true price=true or limit= measures it, unless the models are too large for this machine"
+        if any(config.kind for config in configs):  # of another model, which is not measured
+            reason = "no run like these has finished here yet"
+        elif executor.speed_unknown:
+            reason = f"{executor.speed_unknown}; probe=true measures it there"
         time = f"{workers}; the time is not known: {reason}"
     else:
         longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""

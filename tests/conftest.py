@@ -47,6 +47,13 @@ def cache_dir(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(autouse=True)
+def no_plugins_are_left():
+    """Unload the plug-ins that a test has loaded, so that no other test sees them."""
+    with using([]):
+        yield
+
+
 @pytest.fixture
 def plugged(tmp_path):
     """Return a function that writes a plug-in, loads it for the length of the test, and returns its path."""

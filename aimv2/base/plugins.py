@@ -22,7 +22,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar, cast
 
-from aimv2.base.errors import UsageError, unknown
+from aimv2.base.errors import UsageError, did_you_mean, unknown
 from aimv2.base.files import digest_of, read_json, write_json
 
 GROUP = "aimv2.plugins"  # of entry points, each the name of a module
@@ -152,6 +152,9 @@ def load(path: Path) -> Plugin:
     """
     path = path.expanduser().resolve()
     file = path / "__init__.py" if path.is_dir() else path
+    if not path.exists():
+        near = did_you_mean(path.name, (one.name for one in path.parent.glob("*.py")))
+        raise UsageError(f"plug-in {path}: there is no such file.{near}")
     if not file.is_file() or file.suffix != ".py":
         raise UsageError(f"plug-in {path}: it is no Python file, and no folder with an __init__.py")
 

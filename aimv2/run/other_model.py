@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from aimv2.base.errors import RunFailedError
+from aimv2.base.errors import RunFailedError, short
 from aimv2.base.files import replacing
 from aimv2.base.hardware import hardware
 from aimv2.base.interrupt import Interrupts
@@ -98,6 +98,8 @@ def _measure(program: Program, attempt: Attempt, on_rows: Rows, interrupts: Inte
     recorder = Recorder(attempt, program, on_rows, interrupts)
     found = program.measure(recorder)
     names = program.metric_names()
+    if not isinstance(found, Mapping):
+        raise RunFailedError("bug", f"measure() returned {short(found)}, not a dict with {', '.join(names)}")
     if set(found) != set(names):
         raise RunFailedError("bug", f"measure() returned {', '.join(found) or 'nothing'}, not {', '.join(names)}")
     about = {name: manifest[name] for name in ("host", "hardware", "threads", "code")}

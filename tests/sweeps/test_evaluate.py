@@ -128,7 +128,7 @@ def test_a_failing_metric_is_one_sentence_and_a_mended_one_is_measured(copied, t
     ("words", "message"),
     [
         ((), "which metric? Name a function of a plug-in's file: metric=my.py:cka"),
-        (("metric=gone.py:cka",), "gone.py: it is no Python file"),
+        (("metric=gone.py:cka",), "gone.py: there is no such file"),
         (("metric=spread.py:cka",), "unknown metric of spread.py 'cka'. Allowed: spread."),
         (("metric=spread.py:spread", "limit=1ms"), "limit=1ms: cannot read"),
         (("metric=spread.py:spread", "limit=0.000001s"), "nothing was started"),

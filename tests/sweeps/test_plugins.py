@@ -102,7 +102,7 @@ def test_a_bad_plugin_is_one_sentence_before_anything_runs(file, launched, old, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("plugins=[gone.py]", "gone.py: it is no Python file, and no folder with an __init__.py"),
+        ("plugins=[gone.py]", "gone.py: there is no such file"),
         ("plugins=[]", "unknown sweep 'halves'"),
         ("plugins=", "plugins= has no value"),
         ("plugins=[mine.py,other.py]", "other.py cannot be loaded: the prefix.law 'half' exists already, in "),

@@ -70,7 +70,7 @@ def shapes(config: Program, machine: str | None = None) -> dict[Part, str]:
     """
     machine = machine_of(config) if machine is None else machine
     if not isinstance(config, RunConfig):
-        return {"evaluation": _hash(config.with_seed(0).name, machine)}
+        return {"evaluation": _hash(config.with_seed(0).to_dict(), machine)}
     run = to_dict(config)
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.

@@ -127,11 +127,19 @@ def test_two_files_that_add_one_name_are_one_sentence(tmp_path):
     assert f"exists already, in {one}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["missing.py", "text.txt", "folder"])
-def test_what_is_no_plugin_is_refused(tmp_path, name):
-    (tmp_path / "text.txt").touch()
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text.txt", r"it is no Python file, and no folder with an __init__\.py"),
+        ("folder", r"it is no Python file, and no folder with an __init__\.py"),
+        ("curriculm.py", r"there is no such file\. Did you mean 'curriculum\.py'\?"),
+    ],
+)
+def test_what_is_no_plugin_is_refused(tmp_path, name, message):
+    for file in ("text.txt", "curriculum.py"):
+        (tmp_path / file).touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match=r"it is no Python file, and no folder with an __init__\.py"):
+    with pytest.raises(UsageError, match=message):
         load(tmp_path / name)
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimv2.ablations.budget import matched
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Need, Program, by_program, flattened
 from aimv2.config.recipes.scales import demo
@@ -80,3 +81,9 @@ def test_what_a_program_lacks_is_said():
         Mean().with_samples(3)
     assert Mean().untrained() is None
     assert replace(Mean(), shuffled=True) == Mean().with_shuffled_targets()
+
+
+def test_equal_flops_need_those_of_a_sample():
+    with pytest.raises(UsageError, match=r"sweep\.equal=flops is not possible: runs of mean have no flops_per_sample"):
+        matched(Mean(numbers=10), Mean(), "flops")
+    assert matched(Mean(numbers=10), Mean(), "samples") == Mean(numbers=10)

@@ -168,7 +168,7 @@ def test_bad_metric_is_one_sentence_of_its_own_run(tiny, runs_dir, tmp_path, nam
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("gone.py:cka", r"plug-in \S+gone.py: it is no Python file"),
+        ("gone.py:cka", r"plug-in \S+gone.py: there is no such file"),
         ("{file}", r"metric=\S+spread.py: name one of its metrics too, as in metric=\S+spread.py:NAME"),
         ("{file}:sprad", r"unknown metric of \S+spread.py 'sprad'. Did you mean 'spread'?"),
         ("{empty}:cka", r"plug-in \S+empty.py has no metric"),

@@ -21,7 +21,8 @@ class Wrong(Program):
     def measure(self, run):
         if self.returns == "raises":
             raise ZeroDivisionError("no data")
-        return {"nothing": {}, "nan": {"wrong_score": float("nan")}, "text": {"wrong_score": "high"}}[self.returns]
+        found = {"nothing": {}, "nan": {"wrong_score": float("nan")}, "text": {"wrong_score": "high"}, "number": 0.5}
+        return found[self.returns]
 
 
 add_program("wrong", Wrong, Definition("wrong_score", "score", False))
@@ -48,6 +49,7 @@ def test_a_result_has_the_metrics_with_their_items(tmp_path):
     ("returns", "cause", "message"),
     [
         ("nothing", "bug", r"measure\(\) returned nothing, not wrong_score"),
+        ("number", "bug", r"measure\(\) returned 0.5, not a dict with wrong_score"),
         ("raises", "bug", "ZeroDivisionError: no data"),
         ("nan", "not finite", "metric wrong_score is nan"),
         ("text", "bug", "metric wrong_score returned 'high'"),
