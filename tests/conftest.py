@@ -54,6 +54,13 @@ def no_plugins_are_left():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_plugins_of_a_module_are_left():
+    """The same for those that a fixture of a module has loaded."""
+    with using([]):
+        yield
+
+
 @pytest.fixture
 def plugged(tmp_path):
     """Return a function that writes a plug-in, loads it for the length of the test, and returns its path."""

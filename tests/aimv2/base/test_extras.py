@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from aimv2.base.errors import UsageError
@@ -17,5 +19,6 @@ def test_a_package_of_no_extra_is_a_bug():
 def test_what_is_installed_is_not_refused(monkeypatch):
     require("torch", "aimv2 sweep")
     monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, "imagehash", raising=False)  # another test may have imported it
     with pytest.raises(UsageError, match=r"^aimv2 sweep needs imagehash; run: pip install 'aimv2-ablations\[train\]'$"):
         require("imagehash", "aimv2 sweep")
