@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # layers above the config
     from aimv2.spec.items import Items
 
 KIND = "program"  # the key of a stored config that names its program; AIMv2's has none
-VERSION = 2  # of names (aimv2/config/signature.py)
+SIGNATURE_VERSION = 2  # of names
 Rows = Callable[[list[dict[str, Any]]], None]
 
 
@@ -54,10 +54,12 @@ class Program:
     Attributes:
         seed: of the run. Arms with the same seed are paired.
         kind: the name under which it was added; empty for AIMv2.
+        metrics: the names of the metrics with which it was added.
     """
 
     seed: int = 0
     kind: ClassVar[str] = ""
+    metrics: ClassVar[tuple[str, ...]] = ()
 
     def measure(self, run: Recorder) -> Mapping[str, float | Items]:
         """Train and evaluate the model, and return its final metrics.
@@ -77,7 +79,7 @@ class Program:
         """The name of the run: a hash of its values, and of the plug-in that defines it."""
         plugin = PROGRAMS.plugin_of(self.kind)
         identity = self.to_dict() | {"plugin": "" if plugin is None else plugin.digest}
-        return f"v{VERSION}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+        return f"v{SIGNATURE_VERSION}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
 
     @property
     def plugins(self) -> Mapping[str, str]:
@@ -353,7 +355,7 @@ class Program:
 
     def metric_names(self) -> Collection[str]:
         """Return the names of all metrics that runs of the program can have."""
-        return PROGRAM_METRICS.get(self.kind, ())
+        return self.metrics
 
     def not_applicable(self) -> Mapping[str, str]:
         """Return the metrics that this run cannot have, each with the reason."""
@@ -370,7 +372,6 @@ class Program:
 
 Run = TypeVar("Run", bound=Program)
 PROGRAMS: Registry[type[Program]] = Registry("program")
-PROGRAM_METRICS: dict[str, tuple[str, ...]] = {}  # the names of a program's metrics
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

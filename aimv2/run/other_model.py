@@ -4,7 +4,7 @@ import contextlib
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -24,9 +24,8 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest, git_commit, recorded_code
 from aimv2.runs.rows import read_rows
 from aimv2.spec.items import Items
-from aimv2.spec.metrics import Metric
-from aimv2.spec.plugin_metrics import PluginMetric
-from aimv2.spec.programs import DEFINITIONS
+from aimv2.spec.metrics import Metric, unit_of
+from aimv2.spec.plugin_metrics import checked_value
 
 STATE = "state.safetensors"
 
@@ -39,11 +38,18 @@ class Recorder:
         first_step: the step after which they were saved; 0 if there are none.
     """
 
-    def __init__(self, attempt: Attempt, program: Program, on_rows: Rows, interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        program: Program,
+        on_rows: Rows,
+        interrupts: Interrupts,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._attempt, self._program = attempt, program
-        self._on_rows, self._interrupts = on_rows, interrupts
-        self._last = (0, time.perf_counter())  # samples of the last row, and when it was written
-        self.first_step, self.resumed = _resumed(attempt)
+        self._on_rows, self._interrupts, self._clock = on_rows, interrupts, clock
+        self.first_step, samples, self.resumed = _resumed(attempt)
+        self._last = (samples, clock())  # of the last row, and when it was written
 
     def log(self, *, step: int, samples: int, **values: float) -> None:
         """Record a row of metrics: ``status`` shows ``*_loss``, and reports draw ``held_out_*``.
@@ -59,7 +65,7 @@ class Recorder:
         if self._interrupts.is_requested:
             raise KeyboardInterrupt
         before, at = self._last
-        self._last = samples, time.perf_counter()
+        self._last = samples, self._clock()
         share = samples / max(self._program.num_samples, 1)
         row = {
             "step": step,
@@ -114,11 +120,10 @@ def _measure(program: Program, attempt: Attempt, on_rows: Rows, interrupts: Inte
 
 
 def _metric(program: Program, name: str, found: Any) -> Metric:
-    definition = DEFINITIONS[name]
-    value = PluginMetric(name, definition.unit, definition.lower_is_better, measure=lambda _: found).value_of(found)
+    value = checked_value(name, found)
     items = value if isinstance(value, Items) else None
     number = value.value if isinstance(value, Items) else value
-    return Metric(number, definition.unit, f"{program.split} split of {program.kind}", items=items)
+    return Metric(number, unit_of(name), f"{program.split} split of {program.kind}", items=items)
 
 
 def _manifest(program: Program) -> dict[str, Any]:
@@ -140,15 +145,16 @@ def _manifest(program: Program) -> dict[str, Any]:
     }
 
 
-def _resumed(attempt: Attempt) -> tuple[int, Mapping[str, np.ndarray]]:
-    """Return the newest state that this code saved, and its step; the rows up to there become this attempt's."""
+def _resumed(attempt: Attempt) -> tuple[int, int, Mapping[str, np.ndarray]]:
+    """Return the newest state that this code saved, after its step and samples; the rows up to there become this
+    attempt's."""
     for earlier in attempt.earlier():
         for path in sorted(earlier.glob(f"{CHECKPOINT}/*/{STATE}"), reverse=True):
             with contextlib.suppress(OSError, SafetensorError, ValueError):  # broken, or gone since
                 if recorded_code(earlier) == digest():
                     step, state = int(path.parent.name), load_file(path)
                     rows = [row for row in read_rows(earlier) if row["step"] <= step]
-                    seconds = rows[-1]["seconds"] if rows else 0.0
+                    seconds, samples = (rows[-1]["seconds"], rows[-1]["samples"]) if rows else (0.0, 0)
                     attempt.resume_from(rows, seconds=seconds, cpu_seconds=0.0)
-                    return step, state
-    return 0, {}
+                    return step, samples, state
+    return 0, 0, {}

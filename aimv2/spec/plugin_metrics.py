@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 import numpy as np
 
@@ -43,25 +43,32 @@ class PluginMetric:
             found = self.measure(model)
         except Exception as error:  # of another author's code
             raise RunFailedError("bug", f"metric {self.name}: {type(error).__name__}: {error}") from error
-        if not isinstance(found, Items):
-            found = self._number(found)
-        elif not len(found.item_N):
-            raise RunFailedError("not finite", f"metric {self.name} has no items")
-        value = found.value if isinstance(found, Items) else found
-        if not math.isfinite(value):
-            raise RunFailedError("not finite", f"metric {self.name} is {value} after training")
-        return found
+        return checked_value(self.name, found)
 
-    def _number(self, found: SupportsFloat) -> float:
-        try:
-            if isinstance(found, str | bytes | bool) or np.ndim(found):  # type: ignore[arg-type]  # tensors too
-                raise TypeError
-            return float(found)
-        except (TypeError, ValueError) as error:
-            raise self._wrong(found) from error
 
-    def _wrong(self, found: object) -> RunFailedError:
-        return RunFailedError("bug", f"metric {self.name} returned {short(found)}, which is neither a number nor Items")
+def checked_value(metric: str, found: Any) -> float | Items:
+    """Return a metric's value, as code of others has measured it.
+
+    Raises:
+        RunFailedError: it is neither a finite number nor items whose value is one.
+    """
+    measured = found if isinstance(found, Items) else _number(metric, found)
+    if isinstance(measured, Items) and not len(measured.item_N):
+        raise RunFailedError("not finite", f"metric {metric} has no items")
+    value = measured.value if isinstance(measured, Items) else measured
+    if not math.isfinite(value):
+        raise RunFailedError("not finite", f"metric {metric} is {value} after training")
+    return measured
+
+
+def _number(metric: str, found: Any) -> float:
+    try:
+        if isinstance(found, str | bytes | bool) or np.ndim(found):  # tensors too
+            raise TypeError
+        return float(found)
+    except (TypeError, ValueError) as error:
+        what = f"metric {metric} returned {short(found)}, which is neither a number nor Items"
+        raise RunFailedError("bug", what) from error
 
 
 def _check_name(name: str, metric: PluginMetric) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
-from aimv2.config.program import PROGRAM_METRICS, PROGRAMS, Program
+from aimv2.config.program import PROGRAMS, Program
 from aimv2.spec.metrics import DEFINITIONS as OURS
 from aimv2.spec.metrics import OTHERS, Definition
 
-DEFINITIONS = OTHERS
 Kind = TypeVar("Kind", bound=type[Program])
 
 
@@ -33,12 +32,11 @@ def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
     for metric in metrics:
         if metric.name in {one.name for one in OURS} or OTHERS.get(metric.name, metric) != metric:
             raise UsageError(f"program {name!r}: the metric {metric.name!r} exists already, and is another one")
-    program.kind = name
+    program.kind, program.metrics = name, tuple(metric.name for metric in metrics)
     PROGRAMS.add(name, program)
     for metric in metrics:
         if metric.name not in OTHERS:
             OTHERS.add(metric.name, metric)
-    PROGRAM_METRICS[name] = tuple(metric.name for metric in metrics)
     return program
 
 

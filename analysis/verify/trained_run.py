@@ -11,9 +11,9 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.base.typed import as_typed
+from aimv2.config.program import SIGNATURE_VERSION
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict
-from aimv2.config.signature import SIGNATURE_VERSION
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare

@@ -8,6 +8,8 @@ import pytest
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program
+from aimv2.run.other_model import Recorder
+from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Definition
 from aimv2.spec.programs import add_program
@@ -80,6 +82,19 @@ def test_an_interrupted_run_resumes_from_what_it_saved(tmp_path):
     assert run.metrics()["held_out_loss"].tolist() == whole.metrics()["held_out_loss"].tolist()
     assert run.result()["metrics"] == whole.result()["metrics"]
     assert run.result()["attempts"][0]["from_step"] == 2
+
+
+def test_the_speed_of_a_resumed_run_counts_no_samples_of_before(tmp_path):
+    run, times, rows = RunFolder(tmp_path, Mean().name), iter([10.0, 12.0]), []
+    with run.acquire(Mean()) as attempt:
+        attempt.write_manifest({"code": digest()})
+        first = Recorder(attempt, Mean(), lambda rows: None, Interrupts())
+        first.log(step=1, samples=40)
+        first.save(1, {"total": np.zeros(2)})
+    with run.acquire(Mean()) as attempt:
+        resumed = Recorder(attempt, Mean(), rows.extend, Interrupts(), lambda: next(times))
+        resumed.log(step=2, samples=80)
+    assert rows[0]["images_per_second"] == 20
 
 
 def test_a_broken_state_is_not_resumed(tmp_path):
