@@ -11,7 +11,7 @@ from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.explain import explain
 from aimv2.config.paths import value_at
-from aimv2.config.program import Program
+from aimv2.config.program import PROGRAMS, Program
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
@@ -160,4 +160,5 @@ def _changed(study: Study, name: str, run: Program) -> Program:
         return changed.with_plugins()
     except (ValidationError, UsageError) as error:
         cause = explain(error) if isinstance(error, ValidationError) else error
-        raise UsageError(f"arm {name!r} cannot exist: {cause}") from error
+        hint = "; without base= the runs of a study are AIMv2's" if PROGRAMS and study.base is None else ""
+        raise UsageError(f"arm {name!r} cannot exist: {cause}{hint}") from error

@@ -113,10 +113,14 @@ class Study(StudyValues):
 
     def __post_init__(self) -> None:
         reserved = {name for name in self.arms if name in CONTROLS or is_untrained(name)}
-        assert not reserved, f"{self.slug}: the names {reserved} are reserved for arms that every study has"
+        if reserved:
+            names = " and ".join(sorted(reserved))
+            raise UsageError(f"sweep {self.slug!r}: {names} cannot name an arm; every study has one of that name")
         if self.baseline not in self.arms:
             raise unknown("sweep.baseline", self.baseline, self.arms)
-        assert set(self.expected) <= set(self.arms) - {self.baseline}, f"{self.slug}: expectation of an unknown arm"
+        others = set(self.arms) - {self.baseline}
+        for arm in self.expected.keys() - others:
+            raise unknown(f"arm in expected of sweep {self.slug!r}:", arm, others)
 
     @property
     def arms(self) -> Mapping[str, Arm]:

@@ -61,6 +61,7 @@ _registries: list["Registry[Any]"] = []
 _loaded: list[Plugin] = []
 _loading: list[Plugin] = []  # the one whose module is imported at this moment
 _state = {"is_ready": False}  # True once this process has those that it was started with
+_to_forget: list[Callable[[], object]] = []  # what the contexts of ``using`` call when they end, the last one first
 _lock = threading.RLock()
 
 
@@ -213,6 +214,7 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
         UsageError: one cannot be loaded.
     """
     before, was_ready, environment = list(_loaded), _state["is_ready"], os.environ.get(VARIABLE)
+    num_learned = len(_to_forget)
     try:
         if paths:
             ready()
@@ -222,6 +224,8 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
     finally:
         for plugin in [plugin for plugin in _loaded if plugin not in before]:
             _unload(plugin)
+        while len(_to_forget) > num_learned:
+            _to_forget.pop()()
         _state["is_ready"] = was_ready
         if environment is None:
             os.environ.pop(VARIABLE, None)
@@ -234,6 +238,11 @@ def _pass_on(given: Iterable[Plugin]) -> None:
     if paths := [str(plugin.path) for plugin in given if not plugin.module]:
         inherited = [*json.loads(os.environ.get(VARIABLE, "[]")), *paths]
         os.environ[VARIABLE] = json.dumps(list(dict.fromkeys(inherited)))
+
+
+def until_end(forget: Callable[[], object]) -> None:
+    """Have this called when the innermost context of ``using`` ends, with which a command forgets what it learned."""
+    _to_forget.append(forget)
 
 
 def loaded() -> list[Plugin]:

@@ -40,6 +40,7 @@ MULTIRUN = ("-m", "--multirun")  # of Hydra's own command line
 Node = tuple[Mapping[str, Any], str | None]  # the content of a config of Hydra, and its package
 # The key that names a part: objective=clip is meant as objective.name=clip.
 NAMED_BY = {"objective": "name", "prefix": "law"}
+READ_BEFORE = ("config", "debug", "limit", "plugins")  # keys of commands that a config is composed without
 
 
 def compose(
@@ -197,7 +198,8 @@ def _not_a_value(text: str, key: str, value: Any, known: Iterable[str]) -> Usage
     while group and not inside:
         group = group.rpartition(".")[0]
         inside = _inside(group, known)
-    return unknown("key", key, [name.removesuffix(".…") for name in inside])
+    read_before = () if group else READ_BEFORE
+    return unknown("key", key, [*read_before, *(name.removesuffix(".…") for name in inside)])
 
 
 def _ending_alike(key: str, known: Iterable[str]) -> list[str]:

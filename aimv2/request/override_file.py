@@ -11,6 +11,7 @@ from aimv2.base.errors import UsageError, given_twice
 from aimv2.config.program import flattened
 
 KEY = "config="
+PLAIN = re.compile(r"[A-Za-z0-9_./%@?|-]+")  # needs no quotes in the grammar; with 1e-3, which YAML reads as text
 
 
 def with_file(words: Sequence[str]) -> list[str]:
@@ -53,7 +54,7 @@ def _value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = str(value)
-    if text and all(character.isalnum() or character in "_-./%@?|" for character in text):
+    if PLAIN.fullmatch(text):
         return text
     # Of the grammar: backslashes are doubled where a quote or the end follows, and quotes are escaped.
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)

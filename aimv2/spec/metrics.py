@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
-from aimv2.base.plugins import Registry
+from aimv2.base.plugins import Registry, until_end
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.described import described
@@ -125,7 +126,7 @@ _recorded: dict[str, Definition] = {}
 
 
 def know(metric: Definition) -> None:
-    """Let a metric of records be known here too, where the plug-in that measured it may be gone.
+    """Let a metric of records be known to this command too, where the plug-in that measured it may be gone.
 
     Raises:
         UsageError: another metric of this name has the other direction.
@@ -139,6 +140,7 @@ def know(metric: Definition) -> None:
             " functions another name"
         )
     _recorded[name] = metric
+    until_end(partial(_recorded.__setitem__, name, known) if known else partial(_recorded.pop, name))
 
 
 def recorded_metrics() -> list[str]:

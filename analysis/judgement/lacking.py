@@ -44,12 +44,14 @@ class Lacking:
 def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
     """Return which finished runs lack the primary metric, or one that was measured of others after training.
 
-    Runs that cannot have a metric, whose objective or data it does not apply to, do not lack it.
+    Runs that cannot have a metric, whose objective or data it does not apply to, do not lack it. Nor does any run lack
+    a metric that no run has, such as one whose function fails, unless the study is decided by it.
     """
     known = {metric.name: metric.typed for metric in request.metrics}
     finished = evidence.runs_of(evidence.runs)
-    names = dict.fromkeys([request.study.primary_metric, *known])
-    answered = {metric: evidence.answered(metric) for metric in names}
+    primary = request.study.primary_metric
+    answered = {metric: evidence.answered(metric) for metric in dict.fromkeys([primary, *known])}
+    answered = {metric: runs for metric, runs in answered.items() if runs or metric == primary}
     lacks = {metric: [run for run in finished if run not in runs] for metric, runs in answered.items()}
     return [
         Lacking(metric, runs, len(finished), _command(request, metric, known.get(metric)))

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -6,6 +7,7 @@ from aimv2.ablations.design import Arm
 from aimv2.ablations.expectations import PROBE, STEP_TIME, expect
 from aimv2.ablations.study import UNTRAINED, WINNER, confirmation, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
+from tests.helpers.other_model import STUDY as NUMBERS
 
 METRICS = ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)
 
@@ -60,7 +62,7 @@ def test_baseline_must_be_an_arm(study):
 @pytest.mark.parametrize("name", ["null_control", "untrained", "untrained_mine"])
 def test_arm_cannot_take_the_name_of_a_control(study, name):
     arms = {**study.arms, name: Arm(label="mine")}
-    with pytest.raises(AssertionError, match="reserved"):
+    with pytest.raises(UsageError, match=f"{name} cannot name an arm; every study has one of that name"):
         replace(study, design=replace(study.design, arms=arms))
 
 
@@ -73,3 +75,15 @@ def test_untrained_encoders_have_names_and_labels_of_their_own(study):
     )
     assert study.cell_names[: len(study.conditions) + 1] == [*study.conditions, UNTRAINED]
     assert set(map(untrained_of, study.arms)) < set(study.cell_names)
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("numbers_20", "unknown arm in expected of sweep 'numbers': 'numbers_20'. Did you mean 'numbers_10'?"),
+        ("numbers_40", "Allowed: numbers_10, numbers_160."),  # the baseline has no expectation
+    ],
+)
+def test_an_expectation_is_of_an_arm_beside_the_baseline(arm, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        replace(NUMBERS, expected={arm: "worse"})

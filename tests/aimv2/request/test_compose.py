@@ -79,3 +79,11 @@ def test_compose_names_a_key_that_is_given_twice(twice):
     key = twice[0].partition("=")[0]
     with pytest.raises(UsageError, match=f"^{key}= is given twice; once is allowed$"):
         composed(*twice)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("limt=2h", "limit"), ("plugin=[a.py]", "plugins"), ("debg=true", "debug")]
+)
+def test_keys_that_are_read_before_are_suggested(typed, meant):
+    with pytest.raises(UsageError, match=f"Did you mean '{meant}'"):
+        compose([typed], defaults={})

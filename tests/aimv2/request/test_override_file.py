@@ -1,7 +1,7 @@
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
@@ -70,7 +70,8 @@ plain = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(all
 texts = st.text("abc xyz'\"\\,=[]{}:é/-_.", min_size=1).filter(lambda text: "${" not in text and not text.isspace())
 
 
-@given(st.dictionaries(st.sampled_from("abc"), plain | texts | st.lists(texts, max_size=3), min_size=1))
+@example(values={"a": "é"})
+@given(values=st.dictionaries(st.sampled_from("abc"), plain | texts | st.lists(texts, max_size=3), min_size=1))
 def test_any_value_comes_back_from_the_grammar_of_overrides(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("overrides") / "my.yaml"
     path.write_text(yaml.safe_dump(values))

@@ -7,16 +7,20 @@ import pytest
 import yaml
 
 from aimv2.base.errors import UsageError
+from aimv2.base.plugins import using
 from aimv2.config.paths import replaced
 from aimv2.data import transfer
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import (
     EMOJI_TASKS,
     SCENE_TASKS,
+    Definition,
     Metric,
+    know,
     lower_is_better,
     metric_names,
     not_applicable,
+    recorded_metrics,
     unit_of,
 )
 from aimv2.spec.objectives import objective
@@ -163,3 +167,14 @@ def test_names_of_tasks_are_those_that_are_measured(tiny, pairs):
     measured = transfer.scenes(pairs.train.subset(40), held_out)
     assert tuple(task.name for task in measured.tasks) == SCENE_TASKS
     assert tuple(f"emoji_{label}" for label in transfer.EMOJI_LABELS) == EMOJI_TASKS
+
+
+def test_a_metric_of_records_is_known_until_the_command_ends():
+    metric = Definition("cka", "similarity", False)
+    with using([]):
+        know(metric)
+        with using([]):
+            know(metric._replace(unit="share"))
+            assert unit_of("cka") == "share"
+        assert unit_of("cka") == "similarity"
+    assert "cka" not in recorded_metrics()
