@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.config.run_config import OptimizerConfig, RunConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import OptimizerConfig
 from aimv2.evaluation.features import on_device
 from aimv2.evaluation.held_out import Captions
 from aimv2.memory.evaluation import texts_at_once

@@ -10,7 +10,7 @@ from aimv2.base.errors import unknown
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from aimv2.config.run_config import OptimizerConfig
+    from aimv2.config.training_config import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

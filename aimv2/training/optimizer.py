@@ -9,7 +9,7 @@ from fvcore.common.param_scheduler import CompositeParamScheduler, CosineParamSc
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from aimv2.config.run_config import OptimizerConfig
+from aimv2.config.training_config import OptimizerConfig
 from aimv2.spec.optimizers import optimizer_spec
 
 # ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.

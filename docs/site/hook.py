@@ -17,8 +17,14 @@ from docs.site.reference import pages as reference_pages
 
 API = {  # modules that extensions and analyses import
     "Plug-ins and errors": ("aimv2.extend", "aimv2.base.plugins", "aimv2.base.errors"),
+    "Another model": ("aimv2.config.program", "aimv2.spec.programs", "aimv2.run.other_model"),
     "Configs": (
-        *("aimv2.config.run_config", "aimv2.config.data_config", "aimv2.config.model_config"),
+        *(
+            "aimv2.config.run_config",
+            "aimv2.config.training_config",
+            "aimv2.config.data_config",
+            "aimv2.config.model_config",
+        ),
         *(
             "aimv2.config.evaluation_config",
             "aimv2.config.prefix",

@@ -9,7 +9,8 @@ from aimv2.ablations.budget import matched
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import BudgetConfig, ObjectiveConfig, RunConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import BudgetConfig, ObjectiveConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare

@@ -1,10 +1,7 @@
 """docs/another-model.md, followed in an empty folder."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
@@ -26,21 +23,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def entered(folder, of_wheel):
+def entered(folder, succeeds):
     """A function that types a command of the page in that folder, and returns its output."""
 
-    def run(line, *more):
-        done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(line), *more],
-            cwd=folder,
-            env=os.environ | of_wheel,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
+    return lambda line: succeeds(shlex.split(line)[1:], folder)
 
 
 def results(folder):

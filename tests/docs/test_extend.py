@@ -1,10 +1,7 @@
 """docs/extend.md, followed in an empty folder: its files are written there and its commands typed, at tiny sizes."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,23 +42,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def entered(folder, cache_dir, of_wheel):
+def entered(folder, cache_dir, succeeds):
     """A function that runs a command of the page there, and returns its output."""
 
     def run(words, *more):
         program, *rest = words
         sizes = {"sweep": [*SMALL, "sweep.seeds=2"], "train": RUN}.get(program, [])
         cache = [f"data.cache_dir={cache_dir}"] if sizes else []
-        command = [sys.executable, "-m", "aimv2", program, *(SMALLER.get(word, word) for word in rest)]
-        done = subprocess.run(
-            [*command, *sizes, *cache, *more],
-            cwd=folder,
-            env=os.environ | of_wheel,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        typed = [program, *(SMALLER.get(word, word) for word in rest)]
+        return succeeds([*typed, *sizes, *cache, *more], folder)
 
     return run
 

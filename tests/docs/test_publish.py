@@ -1,10 +1,6 @@
 """The commands of docs/publish.md, in order, on a run and a study of half a second, by the code of the wheel."""
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 
 import pytest
 
@@ -21,14 +17,8 @@ RECORDS = "prefix_ratio-69927590663b"
 
 
 @pytest.fixture
-def entered(tmp_path, of_wheel):
-    def run(words):
-        command = [sys.executable, "-m", "aimv2", COMMANDS[words[1]], *words[2:]]
-        done = subprocess.run(command, cwd=tmp_path, env=os.environ | of_wheel, capture_output=True, text=True)
-        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    return run
+def entered(tmp_path, succeeds):
+    return lambda words: succeeds([COMMANDS[words[1]], *words[2:]], tmp_path)
 
 
 @pytest.mark.exhaustive

@@ -5,11 +5,8 @@ commands are scripts that accept everything; tests/slurm/test_tutorial.py has a 
 the plan is made, because its runs take minutes.
 """
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
@@ -52,21 +49,13 @@ def tiny(words, cache_dir):
 
 
 @pytest.fixture
-def typed(tmp_path, cache_dir, of_wheel):
+def typed(tmp_path, cache_dir, by_wheel):
     """A function that runs a command of a page in an empty folder, and returns its exit status and output."""
 
     def run(words):
         program, *arguments = words
         own = ["-m", "aimv2", *tiny(arguments, cache_dir)] if program == "aimv2" else arguments
-        done = subprocess.run(
-            [sys.executable, *own],
-            cwd=tmp_path,
-            env=os.environ | of_wheel,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return done.returncode, done.stdout
+        return by_wheel(own, tmp_path)
 
     return run
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
+from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped

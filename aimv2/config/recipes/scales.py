@@ -11,7 +11,8 @@ from collections.abc import Callable
 from aimv2.config.data_config import SCENE_SOURCES, DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig, TextTowerConfig
-from aimv2.config.run_config import BudgetConfig, OptimizerConfig, RunConfig
+from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import BudgetConfig, OptimizerConfig
 
 # For encoders of 384 and more, of one size for all; not tuned.
 LARGE_READER = ReaderConfig(samples=20_480, questions=5120, width=256, depth=2, batch_size=128)

@@ -6,8 +6,8 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo, vit_1b, vit_3b, vit_l_2b
-from aimv2.config.run_config import LoaderConfig
 from aimv2.config.signature import signature
+from aimv2.config.training_config import LoaderConfig
 from aimv2.memory import Setup, check_evaluation, choose, loading_of, predict, resolved, setup_of
 from aimv2.memory.setup import FEW, USABLE, Available
 from aimv2.request.resolve import with_attention

@@ -9,8 +9,8 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
+from aimv2.config.training_config import ObjectiveConfig
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
 from aimv2.request.resolve import with_attention

@@ -27,8 +27,8 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.cli import main as command_line
-from aimv2.config.run_config import BudgetConfig, CheckpointConfig
 from aimv2.config.signature import signature
+from aimv2.config.training_config import BudgetConfig, CheckpointConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.evaluate import evaluate

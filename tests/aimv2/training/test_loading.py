@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import LoaderConfig
+from aimv2.config.training_config import LoaderConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.memory import Setup
 from aimv2.training.loading import load_steps

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aimv2.config.recipes.scales import demo
-from aimv2.config.run_config import OptimizerConfig
+from aimv2.config.training_config import OptimizerConfig
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.training.optimizer import build_optimizer, is_decayed, learning_rate
 

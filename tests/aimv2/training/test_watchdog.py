@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.files import read_json, write_json
-from aimv2.config.run_config import CheckpointConfig
 from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
+from aimv2.config.training_config import CheckpointConfig
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
 from aimv2.training.watchdog import Watchdog

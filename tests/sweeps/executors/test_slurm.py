@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import LoaderConfig
+from aimv2.config.training_config import LoaderConfig
 from aimv2.sweeps.active_launches import Queued, active_launches
 from aimv2.sweeps.executors.slurm import SlurmExecutor
 from aimv2.sweeps.executors.slurm_commands import submit

@@ -12,7 +12,7 @@ import pytest
 from aimv2.ablations.design import Arm, factorial, setting
 from aimv2.base import files
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import BudgetConfig
+from aimv2.config.training_config import BudgetConfig
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.sweeps.search.config import MAX_FAILED, folder_of

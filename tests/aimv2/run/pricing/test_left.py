@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.run_config import BudgetConfig
+from aimv2.config.training_config import BudgetConfig
 from aimv2.run.pricing.left import EvaluationTimes, training_left
 from aimv2.run.pricing.recorded import remember
 

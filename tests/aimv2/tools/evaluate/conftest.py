@@ -8,7 +8,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.images import Shape
 from aimv2.model.network import build

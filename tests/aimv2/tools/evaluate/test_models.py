@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import UsageError
-from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.network import build
 from aimv2.tools.evaluate.models import load_model

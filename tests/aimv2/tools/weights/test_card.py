@@ -9,7 +9,7 @@ import transformers
 from huggingface_hub import ModelCard
 
 from aimv2.config.paths import replaced
-from aimv2.config.run_config import ObjectiveConfig
+from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.sources.credits import credits_of
 from aimv2.tools.weights.card import render
 from aimv2.tools.weights.command import weights_command

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from transformers import Aimv2Model
 
 from aimv2.config.model_config import DecoderConfig
-from aimv2.config.run_config import ObjectiveConfig
 from aimv2.config.signature import signature
+from aimv2.config.training_config import ObjectiveConfig
 from aimv2.runs.record import RunFolder
 from aimv2.tools.weights import (
     load_dual_encoder,
