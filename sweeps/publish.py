@@ -24,7 +24,7 @@ from aimv2.analysis.evidence.others import CARD, VERSIONS
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.judgement.findings import Findings, findings_of
-from aimv2.analysis.report import portable, records_of
+from aimv2.analysis.report import records_of
 from aimv2.analysis.sections.card import card
 from aimv2.analysis.sections.dataset import dataset_card
 from aimv2.analysis.sections.study import document
@@ -33,9 +33,6 @@ from aimv2.base.errors import UsageError, some
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
 from aimv2.base.plugins import FROZEN
 from aimv2.base.private import PrivateNames
-from aimv2.config.paths import replaced
-from aimv2.config.program import Program
-from aimv2.config.run_config import RunConfig
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.provenance import JOINT, PACKAGE, code_digest, digest
 from aimv2.runs.record import RunFolder
@@ -48,8 +45,6 @@ ABOUT_RUNS = (
     *("sweep", "scale", "recipe", "mixture", "search", "budget", "model", "objective", "optimizer", "prefix"),
     *("augment", "data", "evaluation", "native", "precision", "residual", "threads", "ranks"),
 )
-FILES = ("start.weights", "start.teacher", "data.tokenizer")  # values that are paths
-LISTS = ("data.sources", "evaluation.sets")  # of paths, or of names
 LICENCE = "LICENSE"
 HEADER = 2**22  # bytes of weights that name what is in them
 
@@ -158,8 +153,8 @@ def publish_study(runs_dir: Path, name: str, options: PublishOptions, say: Calla
 
 def _shareable(records: Records) -> Records:
     """Return records without places: paths become names of files, and reasons of failures their causes."""
-    request = portable(records.request)
-    cells = [replace(cell, config=placeless(cell.config)) for cell in request.cells]
+    request = records.request
+    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
     words = tuple(word for word in request.arguments if _is_about_runs(word))
     missing = records.evidence.missing
     if len(missing):
@@ -176,21 +171,6 @@ def _placeless_reason(reason: str) -> str:
 
 def _is_about_runs(word: str) -> bool:
     return word.partition("=")[0].split(".")[0] in ABOUT_RUNS and not set(word) & set("/\\~")
-
-
-def placeless(config: Program) -> Program:
-    """Return a run of the same name with no path of this machine, and no tracker; that of another model as it is."""
-    if not isinstance(config, RunConfig):
-        return config
-    values: dict[str, Any] = {"log": {}}  # its defaults
-    for path in FILES:
-        group, name = path.split(".")
-        if (value := getattr(getattr(config, group), name)) is not None:
-            values[path] = Path(value).name
-    for path in LISTS:
-        group, name = path.split(".")
-        values[path] = tuple(Path(one).name for one in getattr(getattr(config, group), name))
-    return replaced(config, values)
 
 
 def _versions(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from aimv2.base.errors import UsageError, some
 from aimv2.base.hardware import hardware
 from aimv2.base.typed import as_typed
 from aimv2.config.program import Program
-from aimv2.config.run_config import RunConfig
 from aimv2.run.replay import compare, executed_again
 from aimv2.runs.provenance import digest
 from aimv2.runs.rows import OF_MACHINE
@@ -74,7 +73,7 @@ def replay_others(folder: Path, name: str, tolerance: float, cache_dir: str, say
 
 def _here(config: Program, cache_dir: str) -> Program:
     """Return the config with this machine's places."""
-    if isinstance(config, RunConfig) and (config.start.weights is not None or config.start.teacher is not None):
+    if config.starts_from_files:
         raise UsageError("this run needs weights to start from or a teacher, which records do not have")
     return config.with_cache_dir(cache_dir)
 

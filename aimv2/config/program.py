@@ -211,8 +211,17 @@ class Program:
         """What displays call the run if it is of no study."""
         return self.kind
 
+    @property
+    def starts_from_files(self) -> bool:
+        """True if it needs weights or a teacher that are in files, which records do not have."""
+        return False
+
     def with_cache_dir(self, path: str) -> Self:
         """Return the run with another cache folder, if that is one of its values."""
+        return self
+
+    def without_places(self) -> Self:
+        """Return the run of the same name with no path of a machine, and no tracker."""
         return self
 
     # How it is done.

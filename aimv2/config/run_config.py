@@ -201,8 +201,30 @@ class RunConfig(Program):
     def cache_dir(self) -> Path:
         return Path(self.data.cache_dir)
 
+    @property
+    def starts_from_files(self) -> bool:
+        return self.start.weights is not None or self.start.teacher is not None
+
     def with_cache_dir(self, path: str) -> "RunConfig":
         return replace(self, data=replace(self.data, cache_dir=path))
+
+    def without_places(self) -> "RunConfig":
+        def last(path: str | None) -> str | None:
+            return None if path is None else Path(path).name
+
+        data, sets = self.data, self.evaluation.sets
+        return replace(
+            self,
+            log=LogConfig(),
+            start=replace(self.start, weights=last(self.start.weights), teacher=last(self.start.teacher)),
+            data=replace(
+                data,
+                cache_dir=DataConfig().cache_dir,
+                tokenizer=last(data.tokenizer),
+                sources=tuple(Path(source).name for source in data.sources),
+            ),
+            evaluation=replace(self.evaluation, sets=tuple(Path(one).name for one in sets)),
+        )
 
     def resolved(self, available: Literal["cuda", "cpu"] | None = None, *, needs_data: bool = True) -> "RunConfig":
         run: RunConfig = above("aimv2.request.resolve:resolve")(self, available=available, needs_data=needs_data)

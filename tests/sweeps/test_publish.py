@@ -25,7 +25,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.publish import PublishOptions, placeless, publish_study
+from aimv2.sweeps.publish import PublishOptions, publish_study
 from tests.helpers.finished_sweeps import requested
 
 USER, HOST = "miaq7", "node17q"
@@ -125,12 +125,18 @@ def test_a_config_keeps_its_name_and_loses_its_places(tiny, folder, file):
     config = replace(
         tiny,
         log=LogConfig(mlflow=f"http://{folder[0]}"),
-        data=replace(tiny.data, tokenizer=f"{place}/{file}.json", sources=(f"{place}/{file}.yaml",), fingerprint="f"),
+        data=replace(
+            tiny.data,
+            cache_dir=place,
+            tokenizer=f"{place}/{file}.json",
+            sources=(f"{place}/{file}.yaml",),
+            fingerprint="f",
+        ),
         evaluation=replace(tiny.evaluation, sets=(f"{place}/{file}.yaml",)),
     )
-    found = placeless(config)
+    found = config.without_places()
     assert signature(found) == signature(config)
-    text = json.dumps(to_dict(replace(found, data=replace(found.data, cache_dir="cache"))))
+    text = json.dumps(to_dict(found))
     assert not any(part in text for part in folder)
 
 
