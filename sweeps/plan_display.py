@@ -191,7 +191,7 @@ def price_of(configs: Sequence[Program], clock: Clock, executor: Executor, rates
         time = f"{workers}; the time is not known: {reason}"
     else:
         longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
-        time = f"{duration(wall)} of training and evaluation on {workers}{longest}{cost.basis}"
+        time = f"{duration(wall)} on {workers}{longest}{cost.basis}"
         time += f"; {used}" if (used := cost.of_hardware) else ""
     return f"price: {cost.described(num_workers)}; {time}"
 

@@ -10,7 +10,7 @@ from aimv2.analysis.judgement.compare import Comparison
 from aimv2.analysis.judgement.conclusions import look_note, power
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import arm_notes
-from aimv2.analysis.sections.words import metric_title, with_limits, withheld
+from aimv2.analysis.sections.words import in_unit, metric_title, with_limits, withheld
 from aimv2.base.markdown import escape
 
 EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "worse"}
@@ -38,7 +38,6 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
 
 def _metric(findings: Findings) -> Paragraph:
     study, evaluation = findings.study, findings.evidence.evaluation(findings.metric)
-    unit = f" in {escape(findings.unit)}" if findings.unit else ""
     better = "lower" if study.lower_is_better else "higher"
     measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
     measured += " It was chosen after the runs." * findings.is_later
@@ -46,7 +45,7 @@ def _metric(findings: Findings) -> Paragraph:
     seen = known[metric].text if metric in known else "not measured on this base run"
     sensitivity = f" Sensitivity: {seen}." if study.base is None else ""  # of others the positive control tells
     return Paragraph(
-        f"The primary metric is {metric}{unit}; {better} is better.{measured} The equivalence margin is"
+        f"The primary metric is {metric}{in_unit(findings)}; {better} is better.{measured} The equivalence margin is"
         f" {study.primary_margin:.3g}.{sensitivity}"
     )
 

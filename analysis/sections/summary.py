@@ -18,8 +18,9 @@ from aimv2.analysis.judgement.guards import arm_notes
 from aimv2.analysis.judgement.sensitivity import NOT_MEASURED
 from aimv2.analysis.judgement.unmeasured import AUTO
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
-from aimv2.analysis.sections.words import metric_title, seen, with_limits
+from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits
 from aimv2.base.markdown import escape
+from aimv2.run.pricing.price import duration
 
 MAX_SHOWN = 6  # items of a list
 
@@ -125,7 +126,6 @@ def _arms(findings: Findings) -> Section | None:
     study = findings.study
     if not findings.comparisons:
         return None
-    unit = f" in {escape(findings.unit)}" if findings.unit else ""
     better = "lower" if study.lower_is_better else "higher"
     table, limits = Table(["arm", "difference [interval]", "observed"], name="arms"), []
     for arm, one in findings.comparisons.items():
@@ -136,7 +136,7 @@ def _arms(findings: Findings) -> Section | None:
         limits.append(arm_notes(findings, arm, findings.metric))
     about = (
         f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
-        f" (`{findings.metric}`){unit}; {better} is better. Intervals hold for all arms together at"
+        f" (`{findings.metric}`){in_unit(findings)}; {better} is better. Intervals hold for all arms together at"
         f" {percent(findings.look.level)} %. Differences below {study.primary_margin:.2g} are too small to matter"
         " ([how to read the table](details.md#how-to-read-the-table))."
     )
@@ -195,14 +195,13 @@ def _run(findings: Findings) -> Section:
         Paragraph(f"Command: {_command(findings.request.arguments)}."),
     ]
     if len(runs):
-        hours = float(runs["seconds"].sum()) / 3600
         seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
         name = findings.request.folder
         ran = (
             f"{len(runs)} runs at scale {config.label} with seeds {seeds}; the baseline sees {config.num_samples:,}"
-            f" samples. Together they took {hours:.1f} hours on {seen(findings.evidence, 'hardware')}. Code:"
-            f" {seen(findings.evidence, 'code')}. `python analysis/report.py {name} --from-records"
-            " export=true` adds tables."
+            f" samples. Together they took {duration(float(runs['seconds'].sum()))} on"
+            f" {seen(findings.evidence, 'hardware')}. Code: {seen(findings.evidence, 'code')}."
+            f" `python analysis/report.py {name} --from-records export=true` adds tables."
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])

