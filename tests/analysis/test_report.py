@@ -103,6 +103,7 @@ def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, ca
     assert f"{copied / 'extra.txt'} is not what the records give" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_publishing_replaces_a_report_unless_it_has_more_seeds(folder, request_of, runs_dir, tmp_path, capsys):
     name, place = folder.name, f"reports_dir={tmp_path}"
     shutil.copytree(folder, tmp_path / name)
@@ -163,6 +164,7 @@ def test_costs_are_written_from_their_measurements(tmp_path, capsys):
     assert report.main(["costs", f"reports_dir={tmp_path}", "export=true", "--check"]) == 0
 
 
+@pytest.mark.exhaustive
 def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
     for name in ("sensitivity", "verify"):
         (tmp_path / name).mkdir()
@@ -229,6 +231,7 @@ def test_command_refuses_wrong_arguments(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_committed_records_are_read_where_own_reports_have_none(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name = folder.name
@@ -256,6 +259,7 @@ def test_runs_of_another_config_do_not_replace_what_is_published(request_of, run
     assert "these arms have other configs than in the published report: causal" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_a_broken_report_beside_it_leaves_a_new_one_without_index(request_of, runs_dir, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / FILE).write_text("no records")

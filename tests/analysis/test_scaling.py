@@ -26,6 +26,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.exhaustive
 def test_a_law_is_printed_and_written(table, tmp_path, capsys):
     out = tmp_path / "report"
     assert main(["fit", str(table), *COLUMNS, "seed=seed", "bootstrap=100", f"out={out}"]) == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.analysis.report import build
-from aimv2.analysis.stamps import is_current
+from aimv2.analysis.stamps import is_current, keep_stamp
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 
 
@@ -59,8 +59,8 @@ def test_a_report_is_current_until_something_changes(request_of, made, tmp_path,
     assert not is_current(request_of, *places)
     stamps = tmp_path / "runs" / "studies" / f"{request_of.folder}.reports.json"
     stamps.write_text(stamps.read_text().replace(str(made), str(tmp_path)))
-    assert is_current(request_of, *places) is False, "the stamp names its files"
-    build(request_of, *places)
+    assert not is_current(request_of, *places), "the stamp names its files"
+    keep_stamp(request_of, *places)
     assert is_current(request_of, *places)
     change(request_of, *places)
     assert not is_current(request_of, *places)

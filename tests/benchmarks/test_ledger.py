@@ -59,6 +59,7 @@ def beyond(found):
     return {occasion: number for occasion, number in totals(found).items() if number >= BOUNDS[occasion]}
 
 
+@pytest.mark.exhaustive
 def test_fifty_runs_take_no_more_operations_than_the_bounds(cache_dir):
     with simulated(50, 10, Path(cache_dir)) as ledger:
         found = occasions(ledger, steady_seconds=5, beat_seconds=0.2)

@@ -144,6 +144,7 @@ def test_bad_requests_are_one_sentence(copied, tmp_path, command, words, message
     assert measuring(copied) == {}
 
 
+@pytest.mark.exhaustive
 def test_runs_that_cannot_be_measured_are_counted(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
     trained, untrained = (RunFolder(copied, cell.name) for cell in request_of(copied).cells)

@@ -109,6 +109,7 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
 
 
+@pytest.mark.exhaustive
 def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     def titles(page):
         return [section.title for section in page.details]

@@ -175,6 +175,7 @@ def test_groups_of_runs_join_to_what_the_runs_together_have():
     assert np.allclose(found[0], expected[0])
 
 
+@pytest.mark.exhaustive
 def test_joined_moments_estimate_the_items_part_without_bias():
     """The mean over draws of the items' variance is that of all runs together; each group has two seeds."""
     rng, weights = np.random.default_rng(1), [("a", "m", 1.0), ("b", "m", -1.0)]

@@ -258,6 +258,7 @@ def killed_at_line(number, call, *arguments):
     return process.exitcode != 0
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_killed_at_any_line_leaves_a_trial_or_none(tiny, tmp_path):
     """It opens the folder, draws a trial, records a point of its curve and its end."""
     one = search(tiny, trials=2)
