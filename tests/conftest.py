@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from aimv2.base.plugins import using
+from aimv2.base.plugins import ready, using
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.log_config import LogConfig
@@ -35,6 +35,7 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+ready()  # once: installed plug-ins are sought by each test otherwise
 torch.set_num_threads(1)  # per-step losses are pinned, and the number of threads changes the order of sums
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` starts with SIGINT ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup with SIGHUP

@@ -162,7 +162,8 @@ class Trackers:
         try:
             with self._log(name).open("w") as log:
                 self._processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "aimv2.runs.trackers", name, str(self._folder)],
+                    # -u: the log is in the order of time, and ends in the error
+                    [sys.executable, "-u", "-m", "aimv2.runs.trackers", name, str(self._folder)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

@@ -25,7 +25,7 @@ from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
 from tests.helpers.labelled_digits import indexed, labelled_digits
-from tests.helpers.marks import exhaustive
+from tests.helpers.marks import everyday, exhaustive
 from tests.helpers.own_data import settle, write
 
 NUM = 20
@@ -109,7 +109,7 @@ def planned(tiny, tmp_path):
 @pytest.mark.parametrize("is_indexed", [False, True], ids=["", "indexed-again"])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 @pytest.mark.parametrize(("edit", "is_in_place"), [("equal", True), exhaustive("other", True), ("equal", False)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", everyday(["txt", "rows", "shard"], KINDS))
 def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, edit, is_in_place, moment, is_indexed):
     path, config, run = planned(kind)
     if moment == "during":

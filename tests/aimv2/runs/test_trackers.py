@@ -141,6 +141,7 @@ def test_rows_are_sent_while_the_run_trains_and_a_line_that_is_not_whole_later(r
 )
 def test_tracker_that_fails_is_one_warning(run, tracked, trackio, monkeypatch, capsys, trouble, why):
     monkeypatch.setenv("TROUBLE", trouble)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what the package has printed would come at its end
     with run.acquire(tracked) as attempt:
         attempt.write_rows([row(0)])
         attempt.write_rows([row(1)])

@@ -18,6 +18,7 @@ from aimv2.model.network import build
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from tests.helpers.loading import whole_batches
+from tests.helpers.marks import everyday
 from tests.helpers.native import at_native
 from tests.helpers.own_data import pictured_source
 
@@ -76,7 +77,7 @@ def data(request, longer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["aimv2", "cappa"])
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", everyday([2], [1, 2]))
 def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, ranks, name):
     """All of them: images, widths of captions, indices, counts and places. CapPa reads the padding of captions."""
     (config, pairs), goal = data, objective(name)
