@@ -1,4 +1,4 @@
-"""Metrics of plug-ins that were measured of a study's finished runs, recorded beside its requests.
+"""Metrics of plug-ins that were measured on the finished runs of a study, recorded beside its requests.
 
 Each has a run of its own for each finished run (``aimv2.run.alone``), which is no cell of the study.
 """
@@ -15,7 +15,9 @@ from typing import Any
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_object, user, write_json
+from aimv2.base.plugins import AT
 from aimv2.spec.metrics import Definition, know
+from aimv2.spec.plugin_metrics import METRICS as PLUGIN_METRICS
 
 FOLDER = "studies"  # of requests
 METRICS = "metrics"  # in that of a study's requests
@@ -23,7 +25,7 @@ METRICS = "metrics"  # in that of a study's requests
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredMetric:
-    """A metric of a plug-in that was measured of finished runs.
+    """A metric of a plug-in that was measured on finished runs.
 
     Attributes:
         plugin: name and digest of its plug-in (``Plugin.id``).
@@ -62,8 +64,18 @@ class MeasuredMetric:
             UsageError: another metric of this name has the other direction.
         """
         found = cls(**recorded)
-        know(Definition(found.name, found.unit, found.lower_is_better))
+        found.know()
         return found
+
+    def know(self) -> None:
+        """Let the metric be known by its unit and direction, unless a version of its plug-in is loaded.
+
+        Raises:
+            UsageError: another metric of this name has the other direction.
+        """
+        plugin = PLUGIN_METRICS.plugin_of(self.name)
+        if plugin is None or plugin.name != self.plugin.rpartition(AT)[0]:  # else it is a version of this one
+            know(Definition(self.name, self.unit, self.lower_is_better))
 
 
 def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Iterable[str]) -> None:
@@ -81,16 +93,18 @@ def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Ite
 
 
 def read_measured(runs_dir: Path, study: str) -> tuple[MeasuredMetric, ...]:
-    """Return the metrics that were measured of a study, the newest of each name, and let them be known.
+    """Return the metrics that were measured on a study, the newest of each name, and let them be known.
 
     Raises:
-        UsageError: two metrics of one name have other directions.
+        UsageError: a plug-in's metric of the same name has the other direction.
     """
     newest: dict[str, MeasuredMetric] = {}
     for record in sorted(_records(runs_dir, study), key=lambda one: one["time"]):
         with contextlib.suppress(TypeError):  # of another version
-            found = MeasuredMetric.from_json(record["metric"])
+            found = MeasuredMetric(**record["metric"])
             newest[found.name] = found
+    for metric in newest.values():  # an earlier one may have had its direction corrected
+        metric.know()
     return tuple(newest[name] for name in sorted(newest))
 
 

@@ -35,6 +35,7 @@ from aimv2.runs.provenance import snapshots
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
 JUDGED = ("claims", "equivalence_margin")  # keys of how runs are judged
+OF_ONE_LAUNCH = ("dry_run", "price", "probe", "debug", "detach")  # that a launch of the same request does not repeat
 LATER = ("suffix", "is_search")  # keys that are left out while they are empty, so that older records stay as they are
 
 
@@ -47,7 +48,7 @@ class Request:
         cells: the requested runs.
         arguments: the command line as typed.
         owner: name of the user who launched it; empty before it is recorded.
-        metrics: of plug-ins, that were measured of its finished runs, by any launch.
+        metrics: of plug-ins, that were measured on its finished runs, by any launch.
     """
 
     study: Study

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from aimv2.base.typed import as_typed
 from aimv2.commands import COMMANDS, usage_of
+from aimv2.sweeps.usage import KEYS
 
 SCRIPTS = {
     "bash": r"""_aimv2() {
@@ -84,25 +85,38 @@ def _of_command(name: str, before: Sequence[str], current: str, folder: Path) ->
     rows = [row.split() for row in FIRST.findall(text)]
     typed = [*text.partition("\n\n")[0].replace("[", " ").split(), *(word for row in rows for word in row)]
     keys = {match[1]: match[2] for word in typed if (match := KEY.match(word))}
+    names = [word for word in before if "=" not in word and not word.startswith("-")]
+    if name == "manage" and names and names[0] in KEYS:  # its help has the keys of all of its commands
+        taken = [key for key in KEYS[names[0]] if not key.startswith("--")] + ["runs_dir", "plugins", "debug"]
+        keys = {key: keys.get(key, "") for key in taken if not key.endswith(".")}
     takes_paths = RUN_PATHS in text
     if "=" in current:
         key = current.partition("=")[0]
         yield from (f"{key}={value}" for value in _values(key, keys.get(key, ""), takes_paths))
         return
-    names = [word for word in before if "=" not in word and not word.startswith("-")]
     lines = re.findall(rf"^(?:usage: |       ){re.escape(as_typed(name))} (.*)", whole, re.MULTILINE)
     firsts = [row.split() for row in (*FIRST.findall(whole), *lines)]
-    commands = {row[0]: row[1:] for row in firsts if COMMAND.fullmatch(row[0])}
-    if not names:
-        yield from (command for command in commands if name != "sweep")  # which lists studies
-    for word in commands.get(names[0], []) if names else [row[0] for row in firsts]:
-        yield from _named(word, folder)
+    if name != "sweep":  # which lists studies
+        for row in firsts:
+            yield from _next(row, names, folder)
     given = {word.partition("=")[0] for word in before}
     yield from (f"{key}=" for key in keys if key not in given)
     yield from (word.strip("[];,") for row in rows for word in row if word.startswith("--"))
     yield "--help"
     if takes_paths and current:
         yield from (f"{path}=" for path in dict(_paths()))
+
+
+def _next(row: Sequence[str], names: Sequence[str], folder: Path) -> Iterator[str]:
+    """Yield what follows these words in a row of a help such as ``publish run RUN to=FOLDER``; its last word may be
+    repeated."""
+    words = [word for word in row if "=" not in word and not word.startswith("-")]
+    if all(not COMMAND.fullmatch(word) or word == name for word, name in zip(words, names, strict=False)):
+        following = words[min(len(names), len(words) - 1)] if words else ""
+        if not COMMAND.fullmatch(following):
+            yield from _named(following, folder)
+        elif len(names) < len(words):
+            yield following
 
 
 def _named(word: str, folder: Path) -> Iterable[str]:

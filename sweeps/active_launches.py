@@ -206,4 +206,4 @@ def _active(folder: Path, is_alive: Callable[[Path], bool]) -> ActiveLaunch | No
     except (OSError, UsageError, KeyError, TypeError) as error:
         if not folder.exists():
             return None
-        raise UsageError(f"{folder} is no record of a launch: {error}; delete it") from error
+        raise UsageError(f"{folder} is not the record of a launch: {error}; delete it") from error

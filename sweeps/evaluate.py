@@ -1,4 +1,4 @@
-"""``python sweeps/manage.py evaluate STUDY metric=my.py:cka``: measure a metric of a plug-in of finished runs."""
+"""``python sweeps/manage.py evaluate STUDY metric=my.py:cka``: measure a metric of a plug-in on finished runs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +13,12 @@ from aimv2.ablations.measured import MeasuredMetric, write_measured
 from aimv2.ablations.request import Request, read_request
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import share, writable_folder
+from aimv2.base.plugins import check_loaded
 from aimv2.run.alone import ChosenMetric
-from aimv2.run.pricing.price import check_limits, price
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.freeze import freeze
-from aimv2.sweeps.launch import execute, relaunch
+from aimv2.sweeps.launch import check_cost, execute, relaunch
 from aimv2.sweeps.parse import LaunchRequest, parse
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import price_of
@@ -27,7 +27,7 @@ console = Console(highlight=False)
 
 
 class Evaluation(NamedTuple):
-    """What measures a metric of the finished runs of a study.
+    """What measures a metric on the finished runs of a study.
 
     Attributes:
         plan: the runs that measure it, each of a finished one.
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(request: Request, chosen: ChosenMetric, typed: str, values: Mapping[str, str]) -> int:
-    """Measure a metric of each finished run of a study that lacks it, and write the report.
+    """Measure a metric on each finished run of a study that lacks it, and write the report.
 
     Args:
         request: the last launch, which says how workers are started.
@@ -59,7 +59,7 @@ def evaluate(request: Request, chosen: ChosenMetric, typed: str, values: Mapping
 
 
 def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) -> Evaluation:
-    """Return the runs that measure a metric of all finished runs of a study, those of other launches included."""
+    """Return the runs that measure a metric on all finished runs of a study, those of other launches included."""
     name, unit, lower_is_better = chosen.metric.name, chosen.metric.unit, chosen.metric.lower_is_better
     metric = MeasuredMetric(
         name=name,
@@ -79,25 +79,30 @@ def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) 
             cells += metric.cells([cell])
     if not cells:
         each = "; ".join(f"{reason} ({number})" for reason, number in left_out.items())
-        raise UsageError(f"metric={typed} can be measured of no run of {request.folder}: {each}")
+        raise UsageError(f"metric={typed} cannot be measured on any run of {request.folder}: {each}")
     return Evaluation(metric, Plan(request.folder, cells, runs_dir, (request,)), left_out)
 
 
 def _why_not(run: RunFolder, cell: Cell, metric: MeasuredMetric) -> str:
-    """Return why a metric cannot be measured of a run; empty if it can."""
+    """Return why a metric cannot be measured on a run; empty if it can."""
     if not run.is_done:
         return "not done"
     if problem := run.problem():
         return problem
     if metric.is_measured_by(cell):
         return f"it has {metric.name} itself"
-    if not metric.cells([cell]):
+    measuring = metric.cells([cell])
+    if not measuring:
         return f"runs of {cell.config.kind} keep no weights"
+    try:
+        check_loaded(measuring[0].config.plugins.values(), "it")
+    except UsageError as error:
+        return str(error)
     return "" if run.file(WEIGHTS).is_file() else "their weights are gone"
 
 
 def _launch(parsed: LaunchRequest, found: Evaluation) -> int:
-    metric, plan, executor, is_dry_run = found.metric, found.plan, parsed.executor, parsed.options.dry_run
+    metric, plan, is_dry_run = found.metric, found.plan, parsed.options.dry_run
     better = "lower" if metric.lower_is_better else "higher"
     console.print(
         f"{plan.title}: {metric.name} of {metric.typed} in {metric.unit}, {better} is better; evaluation"
@@ -116,13 +121,11 @@ def _launch(parsed: LaunchRequest, found: Evaluation) -> int:
     for reason, number in found.left_out.items():
         console.print(f"note: {count(number, 'other run')} of the study: {reason}", soft_wrap=True, markup=False)
     if work.tasks:
-        if not is_dry_run:
-            freeze(plan.runs_dir)
-        console.print(price_of(work.priced, parsed.clock, executor), soft_wrap=True)
-        if parsed.limits:
-            num_workers = min(executor.num_workers(work.configs), len(work.configs))
-            check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
+        console.print(price_of(work.priced, parsed.clock, parsed.executor, parsed.rates), soft_wrap=True)
+    check_cost(parsed, work)
     if is_dry_run:
         return 0
+    if work.tasks:
+        freeze(plan.runs_dir)
     write_measured(plan.runs_dir, plan.title, metric, plan.runs)
     return execute(replace(parsed, plan=plan), work)

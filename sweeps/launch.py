@@ -17,7 +17,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from rich.console import Console
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.request import Request, write_request
+from aimv2.ablations.request import OF_ONE_LAUNCH, Request, write_request
 from aimv2.base.files import share, writable_folder
 from aimv2.base.interrupt import Interrupts
 from aimv2.base.processes import imports_from
@@ -40,14 +40,6 @@ from aimv2.sweeps.tasks import Work
 from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
-
-OF_ONE_LAUNCH = (
-    "dry_run",
-    "price",
-    "probe",
-    "debug",
-    "detach",
-)  # keys that a launch of the same request does not repeat
 
 DETACH_POLL_SECONDS = 0.2
 
@@ -115,9 +107,7 @@ def launch(
     planned.show(console, executor, parsed.clock, parsed.rates)
     if note := parsed.request.baseline.plan_note:
         console.print(note, soft_wrap=True, markup=False)
-    if work.tasks and parsed.limits:
-        num_workers = min(executor.num_workers(work.configs), len(work.configs))
-        check_limits(parsed.limits, price(work.priced, parsed.clock, parsed.rates), num_workers)
+    check_cost(parsed, work)
     if parsed.options.dry_run:
         if work.tasks and (untested := executor.test(work.configs, plan.runs_dir)):
             console.print(untested, soft_wrap=True)
@@ -125,6 +115,17 @@ def launch(
     if work.tasks and parsed.options.detach:
         return detach(arguments, plan)
     return execute(parsed, work)
+
+
+def check_cost(parsed: LaunchRequest, work: Work) -> None:
+    """Refuse work that costs more than a limit.
+
+    Raises:
+        UsageError: as ``check_limits``.
+    """
+    if work.tasks and parsed.limits:
+        num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
+        check_limits(parsed.limits, price(work.priced, parsed.clock, parsed.rates), num_workers)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:

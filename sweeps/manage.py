@@ -40,10 +40,9 @@ from aimv2.sweeps.status.board import pause, reasons, rendered
 from aimv2.sweeps.status.logs import named_run, print_logs
 from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
 from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
-from aimv2.sweeps.usage import manage_usage
+from aimv2.sweeps.usage import KEYS, manage_usage
 
 REFRESH_SECONDS = 5  # of the page
-EXECUTOR = {"executor", "executor."}  # another executor, and any of its keys
 
 console = Console(highlight=False)
 
@@ -83,7 +82,7 @@ def manage(typed: Sequence[str]) -> int:
     command, *words = typed or [""]
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
-    run, named, keys = COMMANDS[command]
+    (run, named), keys = COMMANDS[command], KEYS[command]
     names = [word for word in words if "=" not in word and not word.startswith("-")]
     pairs = [word if "=" in word else f"{word}=true" for word in words if word not in names]
     starts = tuple(key for key in keys if key.endswith("."))
@@ -274,7 +273,7 @@ def publish_command(arguments: Arguments) -> int:
     if "to" not in typed:
         raise UsageError("publish where? Type to= and a new folder")
     if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed.get("license", "")):
-        raise UsageError(f"license={licence!r} is no SPDX identifier, such as CC-BY-4.0")
+        raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
     own = {"study", "layout"} if names[0] == "run" else {"code", "weights"}
     if other := ({"study", "layout", "code", "weights"} - own) & typed.keys():
         raise UsageError(f"publish {names[0]} takes no {min(other)}=")
@@ -301,25 +300,19 @@ def prune_command(arguments: Arguments) -> int:
     return 0 if is_done else 1
 
 
-# Each command's function, what it needs the name of, and the keys that it takes beside runs_dir; "executor." is any key
-# that begins so.
-COMMANDS: dict[str, tuple[Callable[[Arguments], int], str, set[str]]] = {
-    "status": (status_command, "", {"--json", "--watch"}),
-    "serve": (serve_command, "", {"host", "port"}),
-    "logs": (logs_command, "run", set()),
-    "retry": (retry_command, "sweep", EXECUTOR),
-    "cancel": (cancel_command, "sweep", {"launch", "yes"}),
-    "extend": (extend_command, "sweep", {"seeds", "samples", "sweep.seeds", "budget.samples", *EXECUTOR}),
-    "measure": (measure_command, "sweep", {"evaluation.", "to", *EXECUTOR}),
-    "evaluate": (evaluate_command, "sweep", {"metric", "dry_run", "limit", "price", *EXECUTOR}),
-    "replay": (replay_command, "run", {"records", "tolerance", "data.cache_dir"}),
-    "publish": (
-        publish_command,
-        "",
-        {"to", "study", "layout", "code", "weights", "license", "reports_dir"},
-    ),
-    "export": (export_command, "sweep or run", {"project", "mlflow", "reports_dir"}),
-    "prune": (prune_command, "", {"dry_run", "yes"}),
+COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a command needs the name of
+    "status": (status_command, ""),
+    "serve": (serve_command, ""),
+    "logs": (logs_command, "run"),
+    "retry": (retry_command, "sweep"),
+    "cancel": (cancel_command, "sweep"),
+    "extend": (extend_command, "sweep"),
+    "measure": (measure_command, "sweep"),
+    "evaluate": (evaluate_command, "sweep"),
+    "replay": (replay_command, "run"),
+    "publish": (publish_command, ""),
+    "export": (export_command, "sweep or run"),
+    "prune": (prune_command, ""),
 }
 
 

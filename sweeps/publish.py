@@ -7,6 +7,7 @@ refused.
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.request import read_request, request_to_json, requested_names
+from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, request_to_json, requested_names
 from aimv2.analysis.document.write import write
 from aimv2.analysis.evidence.others import CARD, VERSIONS
 from aimv2.analysis.evidence.recorded import FILE
@@ -40,11 +41,9 @@ from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
-# Arguments of a launch that say what its runs are; all others are about the place where they ran.
-ABOUT_RUNS = (
-    *("sweep", "scale", "recipe", "mixture", "search", "budget", "model", "objective", "optimizer", "prefix"),
-    *("augment", "data", "evaluation", "native", "precision", "residual", "threads", "ranks"),
-)
+# First parts of keys of a launch that are about the place where its runs ran, not about what they are.
+ABOUT_PLACES = (*OF_ONE_LAUNCH, "executor", "runs_dir", "reports_dir", "limit", "rates", "log", "loader", "checkpoint")
+FOLDERS = re.compile(r"[^\s,=\[\]'\"]*[/\\]")  # before the name of a file
 LICENCE = "LICENSE"
 HEADER = 2**22  # bytes of weights that name what is in them
 
@@ -155,7 +154,7 @@ def _shareable(records: Records) -> Records:
     """Return records without places: paths become names of files, and reasons of failures their causes."""
     request = records.request
     cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
-    words = tuple(word for word in request.arguments if _is_about_runs(word))
+    words = shareable_arguments(request.arguments)
     missing = records.evidence.missing
     if len(missing):
         missing = missing.assign(reason=[_placeless_reason(str(reason)) for reason in missing["reason"]])
@@ -169,8 +168,11 @@ def _placeless_reason(reason: str) -> str:
     return "its record cannot be read" if set(cause) & set("/\\") else cause
 
 
-def _is_about_runs(word: str) -> bool:
-    return word.partition("=")[0].split(".")[0] in ABOUT_RUNS and not set(word) & set("/\\~")
+def shareable_arguments(words: Iterable[str]) -> tuple[str, ...]:
+    """Return what a launch was given of its runs: not where they ran, and of files the names alone."""
+    keys = ((word, word.partition("=")[0]) for word in words)
+    kept = (word for word, key in keys if key.split(".")[0] not in ABOUT_PLACES and key != "data.cache_dir")
+    return tuple(FOLDERS.sub("", word) for word in kept)
 
 
 def _versions(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:

@@ -7,6 +7,22 @@ from aimv2.base.typed import as_typed
 from aimv2.sweeps.executors.names import BUILT_IN
 
 OURS: Mapping[str, str] = {}
+PLACE = ("executor", "executor.", "limit", "rates")  # another executor, any of its keys, and what it may cost
+# What the commands of manage.py take beside runs_dir; a key that ends in "." is any that begins so.
+KEYS: dict[str, tuple[str, ...]] = {
+    "status": ("--json", "--watch"),
+    "serve": ("host", "port"),
+    "logs": (),
+    "retry": PLACE,
+    "cancel": ("launch", "yes"),
+    "extend": ("seeds", "samples", "sweep.seeds", "budget.samples", *PLACE),
+    "measure": ("evaluation.", "to", *PLACE),
+    "evaluate": ("metric", "dry_run", "price", *PLACE),
+    "replay": ("records", "tolerance", "data.cache_dir"),
+    "publish": ("to", "license", "study", "layout", "code", "weights", "reports_dir"),
+    "export": ("project", "mlflow", "reports_dir"),
+    "prune": ("dry_run", "yes"),
+}
 
 LAUNCH = """usage: {typed} sweep=NAME [key=value ...]
 
@@ -70,7 +86,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
-                               Executor keys, such as executor.minutes=90, can be overridden, here and in extend
+                               Executor keys, such as executor.minutes=90, and limit= and rates= can be overridden,
+                               here and in extend, measure and evaluate
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's
   extend SWEEP seeds=8         repeat your last launch with other seeds, or with samples=40960, which makes new runs for
@@ -81,7 +98,7 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
                                to=FOLDER is a runs folder for the new results, for metrics that only newer code has
   evaluate SWEEP metric=FILE:NAME
                                measure a metric of a plug-in, a function of a Python file (metric=my.py:cka) or of an
-                               installed one (metric=cka), of each finished run of the sweep that lacks it, from its
+                               installed one (metric=cka), on each finished run of the sweep that lacks it, from its
                                weights, and write the report; dry_run=true prints the plan and its price, and limit=
                                refuses a dearer one
   replay RUN                   execute a finished run again and compare it with its record, step by step; with

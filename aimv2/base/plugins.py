@@ -157,7 +157,7 @@ def load(path: Path) -> Plugin:
         near = did_you_mean(path.name, (one.name for one in path.parent.glob("*.py")))
         raise UsageError(f"plug-in {path}: there is no such file.{near}")
     if not file.is_file() or file.suffix != ".py":
-        raise UsageError(f"plug-in {path}: it is no Python file, and no folder with an __init__.py")
+        raise UsageError(f"plug-in {path}: it is not a Python file, nor a folder with an __init__.py")
 
     def execute(plugin: Plugin) -> None:
         name = f"aimv2_plugin_{plugin.digest}_{path.stem}"  # the same in a snapshot, for pickles
@@ -310,14 +310,17 @@ def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
     Raises:
         UsageError: one cannot be loaded, or a snapshot was edited.
     """
-    known, found = {plugin.name for plugin in loaded()}, dict[str, Plugin]()
+    known, found = {plugin.name for plugin in loaded()}, dict[str, list[Plugin]]()
     wanted = [one for one in ids if one.rpartition(AT)[0] not in known]
     for snapshot in snapshots if wanted else ():
-        found = {plugin.id: plugin for plugin in frozen(snapshot)} | found
+        of_snapshot: dict[str, list[Plugin]] = {}
+        for plugin in frozen(snapshot):
+            of_snapshot.setdefault(plugin.id, []).append(plugin)  # several of one package that differ in their module
+        found = of_snapshot | found
     for one in wanted:
-        if one in found and found[one].name not in known:
-            known.add(found[one].name)
-            _pass_on([_load_copy(found[one])])
+        if one in found and found[one][0].name not in known:
+            known.add(found[one][0].name)
+            _pass_on([_load_copy(plugin) for plugin in found[one]])
 
 
 def frozen(snapshot: Path) -> list[Plugin]:
@@ -365,11 +368,20 @@ def _load_package(frozen: Plugin) -> Plugin:
 
 
 def _load(plugin: Plugin, execute: Callable[[Plugin], object]) -> Plugin:
-    """Import a plug-in, unless one of the same name and content is loaded, and return the one that is."""
+    """Import a plug-in, unless one of the same name and content is loaded, and return the one that is.
+
+    Raises:
+        UsageError: the import fails, or one of the same name and other content is loaded.
+    """
     with _lock:
         for other in _loaded:
             if (other.id, other.module) == (plugin.id, plugin.module):
                 return other
+            if other.name == plugin.name and other.digest != plugin.digest:
+                raise UsageError(
+                    f"plug-in {plugin.path}: {other.path} is loaded already, and runs know plug-ins by the names of"
+                    " their files; rename one of them"
+                )
         writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing beside an author's file
         _loading.append(plugin)
         try:

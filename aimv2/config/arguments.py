@@ -91,7 +91,7 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name:
     except KeyboardInterrupt:
         from rich.console import Console  # here, so that helps of commands load fast
 
-        Console().print("Interrupted. Run the same command to go on.", style="yellow")
+        Console().print("Interrupted. Run the same command to resume.", style="yellow")
         return 130
     except ModuleNotFoundError as error:
         if debug:

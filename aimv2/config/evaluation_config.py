@@ -67,7 +67,7 @@ class ReaderConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AloneConfig:
-    """A metric of a plug-in that is measured of a finished run, by a run that does nothing else (``manage.py
+    """A metric of a plug-in that is measured on a finished run, by a run that does nothing else (``manage.py
     evaluate``).
 
     Attributes:

@@ -29,6 +29,8 @@ class LogConfig:
 
     def __post_init__(self) -> None:
         if self.mlflow is not None and "://" not in self.mlflow:
-            raise ValueError(f"mlflow={self.mlflow!r} is no tracking URI, such as sqlite:///mlflow.db or https://HOST")
+            raise ValueError(
+                f"mlflow={self.mlflow!r} is not a tracking URI, such as sqlite:///mlflow.db or https://HOST"
+            )
         if self.mlflow is not None and "@" in self.mlflow.partition("://")[2].partition("/")[0]:
             raise ValueError("mlflow has a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")

@@ -69,7 +69,8 @@ class Law:
         defaults = {one.name: one.default for one in given if one.default is not one.empty}
         for name, value in defaults.items():
             if isinstance(value, bool) or not isinstance(value, float | int | str):
-                raise UsageError(f"the default {short(value)} of {function.__name__}({name}) is no number and no text")
+                where = f"{function.__name__}({name})"
+                raise UsageError(f"the default {short(value)} of {where} is neither a number nor text")
         return cls(
             function,
             tuple(one.name for one in given),

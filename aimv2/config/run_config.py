@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # layers above the config
     from aimv2.runs.attempt import Attempt
     from aimv2.runs.failure import Failure
 
+OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunConfig(Program):
@@ -279,9 +281,17 @@ class RunConfig(Program):
         return replace(self, budget=replace(self.budget, samples=0))
 
     def measuring(self, metric: str, digest: str) -> "RunConfig":
+        """Without the distribution of prefixes and the run's own metrics, whose plug-ins may have changed since."""
         alone = AloneConfig(run=self.name, metric=metric, digest=digest)
-        evaluation, budget = replace(self.evaluation, alone=alone), replace(self.budget, samples=0)
-        return replace(self, evaluation=evaluation, budget=budget, ranks=1, compile="auto")
+        return replace(
+            self,
+            evaluation=replace(self.evaluation, alone=alone, metrics=()),
+            budget=replace(self.budget, samples=0),
+            prefix=PrefixDistribution(),
+            plugins=Frozen({path: id for path, id in self.plugins.items() if not path.startswith(OF_TRAINING)}),
+            ranks=1,
+            compile="auto",
+        )
 
     def seconds_left(self, samples: int, samples_per_second: float) -> float:
         return float(above("aimv2.run.pricing.left:training_left")(self, samples, samples_per_second))

@@ -204,7 +204,7 @@ PRE_TRAINING = tuple(name for name, goal in BUILT_IN.items() if not goal.has_tea
 
 def _check(name: str, item: Objective) -> None:
     if not isinstance(item, Objective):
-        raise UsageError(f"{short(item)} is no Objective")
+        raise UsageError(f"{short(item)} is not an Objective")
 
 
 REGISTRY: Registry[Objective] = Registry("objective.name", BUILT_IN, _check)

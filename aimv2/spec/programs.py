@@ -21,12 +21,12 @@ def add_program(name: str, program: Kind, *metrics: Definition) -> Kind:
     """Add another model, whose runs have these metrics, and return it.
 
     Raises:
-        UsageError: it is no frozen dataclass that inherits from Program, it has no metric, or a name is taken.
+        UsageError: it is not a frozen dataclass that inherits from Program, it has no metric, or a name is taken.
     """
     if not (isinstance(program, type) and issubclass(program, Program) and "measure" in vars(program)):
-        raise UsageError(f"program {name!r}: {short(program)} is no subclass of Program with a measure()")
+        raise UsageError(f"program {name!r}: {short(program)} is not a subclass of Program with a measure()")
     if "__dataclass_params__" not in vars(program) or not program.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise UsageError(f"program {name!r}: {program.__name__} is no frozen dataclass: @dataclass(frozen=True)")
+        raise UsageError(f"program {name!r}: {program.__name__} is not a frozen dataclass: @dataclass(frozen=True)")
     if not metrics:
         raise UsageError(f"program {name!r} has no metric; add Definition(NAME, UNIT, lower_is_better=…)")
     for metric in metrics:

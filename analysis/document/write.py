@@ -64,7 +64,7 @@ def write_index(document: Document, reports_dir: Path) -> Path:
             _write(document, folder, export=False, names=INDEX)
             files = _files_of(folder)
             if taken := [one for one in files if one not in before and (reports_dir / one).exists()]:
-                raise UsageError(f"{reports_dir / taken[0]} is no file of an index of reports; move it")
+                raise UsageError(f"{reports_dir / taken[0]} is not a file of an index of reports; move it")
             (reports_dir / "figures").mkdir(exist_ok=True)
             for one in files:
                 (folder / one).replace(reports_dir / one)

@@ -178,7 +178,7 @@ class _Finished(NamedTuple):
 
 
 class _Alone(NamedTuple):
-    """A metric that a run of its own measured of a finished one."""
+    """A metric that a run of its own measured on a finished one."""
 
     row: tuple[Any, ...]
     folder: Path
@@ -227,7 +227,7 @@ def load(
             for arm in dict.fromkeys(arm for arm, _ in done)
             if (path := firsts[arm] / "examples.json").exists()
         },
-        bill=_bill(cells, runs_dir, rates),
+        bill=_bill([*cells, *(own for metric in metrics for own in metric.cells(cells))], runs_dir, rates),
         items=ItemMoments(lambda metric: read_items(item_files | _item_files(later.get(metric, {})), metric)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
         credits=_credits(cells),

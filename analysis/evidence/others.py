@@ -5,6 +5,7 @@ Nothing in an archive is executed or unpickled, and only the files named here ar
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pydantic.dataclasses
 from pydantic import NonNegativeFloat, TypeAdapter, ValidationError
 
+from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, unpack
@@ -25,6 +27,7 @@ PAGES = "others"  # the folder, in that of reports, of their pages
 STATUS = "status.json"
 CARD, VERSIONS = "README.md", "versions.json"
 MAX_BYTES = {FILE: 2**28, CARD: 2**22, VERSIONS: 2**24}
+MARKUP = re.compile(r"[<>`|\\]|\][\[(:]")  # of HTML, code, tables and links
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz")  # or what may hold one
 
 
@@ -68,12 +71,13 @@ class Status:
         if not self.replays:
             return "not replayed"
         equal = [one for one in self.replays if one.is_equal]
-        if len(equal) < len(self.replays):
-            return f"replayed, and {len(self.replays) - len(equal)} of {len(self.replays)} runs have other values"
+        replayed, other = {one.run for one in self.replays}, {one.run for one in self.replays if not one.is_equal}
+        if other:
+            return f"replayed, and {len(other)} of {len(replayed)} runs have other values"
         most = max(one.tolerance for one in equal)
         how = f"within {most:g} of each value" if most else "equal to the last bit"
         where = "; ".join(dict.fromkeys(f"{one.hardware}, {one.date}" for one in equal))
-        return f"replayed: {len(equal)} of {num_runs} runs, {how} ({where})"
+        return f"replayed: {len(replayed)} of {num_runs} runs, {how} ({where})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +105,8 @@ def check_others(packed: bytes, studies: Mapping[str, Study], name: str) -> Reco
         name: of the file, for the message of an error.
 
     Raises:
-        UsageError: the file is too large or has columns of other kinds, or its runs are not those of its request, or a
-            run's name is not that of its config.
+        UsageError: the file is too large or has columns of other kinds, its runs are not those of its request, a run's
+            name is not that of its config, or a text that pages show is markup.
     """
     from aimv2.analysis.evidence.foreign import run_names  # here, because own records are read without pyarrow
 
@@ -114,7 +118,19 @@ def check_others(packed: bytes, studies: Mapping[str, Study], name: str) -> Reco
                 f"{name}: run {short(recorded)} of arm {short(cell.arm)}, seed {cell.seed}, is not the name of its"
                 f" config, which is {cell.name}"
             )
+    _check_no_markup(records.request, name)
     return records
+
+
+def _check_no_markup(request: Request, name: str) -> None:
+    """Refuse text of a request, which pages show as it is, that Markdown or HTML would take for more than text."""
+    study = request.study
+    labels = [arm.label for arm in study.arms.values()]
+    shown = [*study.arms, *labels, *study.notes, *study.stand_ins, *study.stand_ins.values(), study.suffix]
+    shown += [text for metric in request.metrics for text in (metric.name, metric.unit, metric.plugin, metric.typed)]
+    shown += [text for cell in request.cells for text in (cell.arm, cell.config.label)]
+    if found := next((text for text in shown if MARKUP.search(text) or not text.isprintable()), None):
+        raise UsageError(f"{name}: {short(found)} is not plain text, and would be shown as markup")
 
 
 def keep(archive: Archive, records: Records, packed: bytes, records_dir: Path, today: str) -> str:

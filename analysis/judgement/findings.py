@@ -108,7 +108,7 @@ class Findings:
 
     @property
     def is_later(self) -> bool:
-        """True if the primary metric was measured of finished runs, so that it was not fixed before them."""
+        """True if the primary metric was measured on finished runs, so that it was not fixed before them."""
         return self.metric in {one.name for one in self.request.metrics}
 
     @property

@@ -42,7 +42,7 @@ class Lacking:
 
 
 def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
-    """Return which finished runs lack the primary metric, or one that was measured of others after training.
+    """Return which finished runs lack the primary metric, or one that was measured on others after training.
 
     Runs that cannot have a metric, whose objective or data it does not apply to, do not lack it. Nor does any run lack
     a metric that no run has, such as one whose function fails, unless the study is decided by it.
@@ -64,12 +64,12 @@ def _command(request: Request, metric: str, typed: str | None) -> str:
     """Return what measures a metric.
 
     Args:
-        typed: how it was named when it was measured of other runs; None if it was not.
+        typed: how it was named when it was measured on other runs; None if it was not.
     """
     if is_ours(metric):  # newer code has it
         words = ["measure", request.folder, f"to={AGAIN}"]
     else:
         plugin = METRICS.plugin_of(metric)
-        file = "FILE" if plugin is None else str(plugin.path)
-        words = ["evaluate", request.folder, f"metric={typed or f'{file}:{metric}'}"]
+        file = "FILE:" if plugin is None else "" if plugin.module else f"{plugin.name}:"
+        words = ["evaluate", request.folder, f"metric={typed or f'{file}{metric}'}"]
     return shlex.join(["python", "sweeps/manage.py", *words])

@@ -68,7 +68,7 @@ def _doubtful(findings: Findings) -> list[Block]:
 
 
 def _later(findings: Findings) -> list[Block]:
-    """Return how metrics were measured of the finished runs."""
+    """Return how metrics were measured on the finished runs."""
     known = {one.name: findings.evidence.evaluation(one.name) for one in findings.request.metrics}
     each = [f"`{name}`: {escape(how)}." for name, how in known.items() if how]
     return [Paragraph("These metrics were measured after the runs, of their weights:"), Bullets(each)] if each else []

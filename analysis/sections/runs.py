@@ -112,7 +112,7 @@ def _bill(bill: pd.DataFrame) -> list[Paragraph | Table]:
         why = f" The rates have none for {', '.join(names)}, which is left out of the money."
     note = (
         "The bill of all attempts at these runs, from the first to the last sign of each. Superseded attempts were"
-        f" interrupted or lost, and a later one took over.{why}"
+        f" interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it.{why}"
     )
     return [Paragraph(note), table]
 

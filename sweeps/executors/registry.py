@@ -17,7 +17,7 @@ from aimv2.sweeps.executors.names import BUILT_IN
 
 def _check(name: str, kind: type[Executor]) -> None:
     if not (isinstance(kind, type) and issubclass(kind, Executor) and dataclasses.is_dataclass(kind)):
-        raise UsageError(f"{short(kind)} is no dataclass that inherits from Executor")
+        raise UsageError(f"{short(kind)} is not a dataclass that inherits from Executor")
     if kind.starting is Executor.starting and kind.launch is Executor.launch:
         raise UsageError(f"{kind.__name__} has neither starting() nor launch()")
     if missing := [field.name for field in dataclasses.fields(kind) if not _has_default(field)]:

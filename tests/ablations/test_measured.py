@@ -1,4 +1,4 @@
-"""Records of metrics that were measured of a study's finished runs."""
+"""Records of metrics that were measured on the finished runs of a study."""
 
 from dataclasses import replace
 
@@ -57,9 +57,29 @@ def test_broken_records_are_left_out(tmp_path):
     assert read_measured(tmp_path, "study") == (METRIC,)
 
 
-def test_two_directions_of_one_name_are_refused(tmp_path):
+OTHER_DIRECTION = """
+from aimv2.spec.plugin_metrics import metric
+
+@metric("similarity", lower_is_better=True)
+def alignment(model):
+    return 0.5
+"""
+
+
+def test_a_direction_may_be_corrected(tmp_path, plugged):
+    """By an edited file of the same name, which is loaded while the record of the earlier one is read."""
     write_measured(tmp_path, "study", METRIC, [])
-    write_measured(tmp_path, "study", replace(METRIC, lower_is_better=True, digest="1" * 12), [])
+    plugged(OTHER_DIRECTION, "my.py")
+    assert read_measured(tmp_path, "study") == (METRIC,)
+    assert lower_is_better("alignment")
+    corrected = replace(METRIC, lower_is_better=True, digest="1" * 12)
+    write_measured(tmp_path, "study", corrected, [])
+    assert read_measured(tmp_path, "study") == (corrected,)
+
+
+def test_two_directions_of_one_name_are_refused(tmp_path, plugged):
+    write_measured(tmp_path, "study", METRIC, [])
+    plugged(OTHER_DIRECTION, "other.py")
     with pytest.raises(UsageError, match="two metrics are called 'alignment', and lower values are better in only one"):
         read_measured(tmp_path, "study")
 

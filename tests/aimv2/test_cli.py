@@ -14,7 +14,7 @@ def test_interrupted_command_says_how_to_resume(capsys):
         raise KeyboardInterrupt
 
     assert guarded(interrupted, []) == 130
-    assert capsys.readouterr().out == "Interrupted. Run the same command to go on.\n"
+    assert capsys.readouterr().out == "Interrupted. Run the same command to resume.\n"
 
 
 @pytest.mark.parametrize(

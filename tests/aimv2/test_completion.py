@@ -16,6 +16,7 @@ from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES
 from aimv2.config.serialization import to_dict
 from aimv2.sweeps.manage import COMMANDS as OF_MANAGE
+from aimv2.sweeps.usage import KEYS
 from tests.helpers.programs import skip_without
 
 OPTIONAL = {"model.text_tower", "start.teacher_encoder", "evaluation.alone"}  # none, or a part whose values have paths
@@ -79,6 +80,16 @@ def test_commands_of_manage_and_names_of_sweeps_and_runs(tmp_path):
     assert completions(["manage", "logs", "v"], tmp_path) == ["v2-0123456789ab"]
     assert completions(["manage", "export", "pre"], tmp_path) == ["prefix_ratio"]
     assert completions(["manage", "extend", "prefix_ratio", "see"], tmp_path) == ["seeds="]
+    assert completions(["manage", "publish", "run", ""], tmp_path)[0] == "v2-0123456789ab"
+    assert completions(["manage", "publish", "study", "pr"], tmp_path) == ["prefix_ratio"]
+
+
+@pytest.mark.parametrize("command", KEYS)
+def test_keys_of_manage_are_those_that_the_command_takes(command, tmp_path):
+    keys = [word[:-1] for word in completions(["manage", command, ""], tmp_path) if word.endswith("=")]
+    assert set(keys) - {"runs_dir", "plugins", "debug"} == {
+        key for key in KEYS[command] if key[-1] != "." and key[0] != "-"
+    }
 
 
 @pytest.fixture

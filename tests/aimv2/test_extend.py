@@ -51,13 +51,13 @@ def test_what_a_plugin_adds_is_there_while_it_is_loaded(plugged):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("objective('mine', 1)", "1 is no Objective"),
+        ("objective('mine', 1)", "1 is not an Objective"),
         ("objective('clip', OBJECTIVES['clip'])", "the objective.name 'clip' exists already, built in"),
         ("study(slug='mine')", "TypeError: Study.__init__() missing"),
         ("metric('share', lower_is_better=True)(1)", "@metric stands above a function, not 1"),
         ("metric('share', lower_is_better=True)(lambda model: 1)", "a metric is called '<lambda>'; use letters"),
         ("@metric('share', lower_is_better=True)\ndef probe_mine(model): 1", "the metric 'probe_mine' exists already"),
-        ("executor('mine')(int)", "<class 'int'> is no dataclass that inherits from Executor"),
+        ("executor('mine')(int)", "<class 'int'> is not a dataclass that inherits from Executor"),
     ],
 )
 def test_what_cannot_be_added_is_one_sentence(plugged, line, message):

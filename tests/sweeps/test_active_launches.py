@@ -118,5 +118,5 @@ def test_looking_while_launches_end_is_no_error(tmp_path):
 def test_a_broken_record_is_reported_with_its_path(tmp_path):
     with at_work(tmp_path, "one", ["a"]) as folder:
         (folder / "launch.json").write_text("{}")
-        with pytest.raises(UsageError, match="is no record of a launch"):
+        with pytest.raises(UsageError, match="is not the record of a launch"):
             active_launches(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import read_request
+from aimv2.analysis.evidence.load import load
 from aimv2.analysis.report import build
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
@@ -74,6 +75,9 @@ def test_each_finished_run_is_measured_once_and_reported(copied, tmp_path, comma
     runs = measuring(copied)
     assert set(runs) == {"uniform: spread", "untrained: spread"}
     found = {arm.partition(":")[0]: run.result()["metrics"]["spread"]["value"] for arm, run in runs.items()}
+    request = request_of(copied)
+    bill = load(request.cells, copied, request.metrics).bill
+    assert set(bill["arm"]) == {"uniform", "untrained", *runs}, "what it took is in the bill"
     details = (tmp_path / "reports/prefix_ratio/details.md").read_text()
     (spread,) = (line for line in details.splitlines() if line.startswith("| spread<br>[share]"))
     for value in found.values():
@@ -144,6 +148,18 @@ def test_bad_requests_are_one_sentence(copied, tmp_path, command, words, message
     assert measuring(copied) == {}
 
 
+def test_money_is_limited_by_the_rates(copied, tmp_path, command):
+    metric_file(tmp_path, "spread")
+    (tmp_path / "rates.yaml").write_text("rates: {cpu core: 3 EUR/h}")
+    words = ("evaluate", "prefix_ratio", "metric=spread.py:spread", "rates=rates.yaml")
+    assert " EUR" in command(*words, "dry_run=true", "limit=500EUR")[1]
+    status, shown = command(*words, "limit=0.000001EUR")
+    assert status == 2
+    assert "limit=0.000001EUR; nothing was started" in shown
+    assert measuring(copied) == {}
+    assert not (copied / "code").exists(), "nothing was frozen"
+
+
 @pytest.mark.exhaustive
 def test_runs_that_cannot_be_measured_are_counted(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
@@ -156,7 +172,7 @@ def test_runs_that_cannot_be_measured_are_counted(copied, tmp_path, command):
     shutil.rmtree(copied / "index")
     status, shown = command("evaluate", "prefix_ratio", "metric=spread.py:spread")
     assert status == 2
-    assert "can be measured of no run of prefix_ratio: their weights are gone (1); not done (1)" in shown
+    assert "cannot be measured on any run of prefix_ratio: their weights are gone (1); not done (1)" in shown
 
 
 @pytest.mark.exhaustive

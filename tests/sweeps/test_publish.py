@@ -25,7 +25,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
-from aimv2.sweeps.publish import PublishOptions, publish_study
+from aimv2.sweeps.publish import PublishOptions, publish_study, shareable_arguments
 from tests.helpers.finished_sweeps import requested
 
 USER, HOST = "miaq7", "node17q"
@@ -88,6 +88,19 @@ def test_an_archive_of_a_study_names_no_host_user_or_folder_of_this_machine(priv
     (versions,) = read_json(folder / VERSIONS)
     assert (versions["code"], versions["runs"]) == (digest(), sorted(records.evidence.runs["run"]))
     assert (folder / "code" / digest() / "aimv2" / "runs" / "record.py").exists()
+
+
+def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
+    typed = [
+        *("plugins=[../mine/perceptron.py,b.py]", "sweep=perceptron_width", "epochs=30", "sweep.suffix=longer"),
+        *("data.sources=[~/data/a.yaml,s3://bucket/b.yaml]", "start.weights=/home/me/w", "prefix.law=uniform"),
+        *("executor=slurm", "executor.account=me", "runs_dir=/scratch/me", "rates=r.yaml", "limit=5EUR", "detach=true"),
+        *("data.cache_dir=/scratch", "log.mlflow=http://host"),
+    ]
+    assert shareable_arguments(typed) == (
+        *("plugins=[perceptron.py,b.py]", "sweep=perceptron_width", "epochs=30", "sweep.suffix=longer"),
+        *("data.sources=[a.yaml,b.yaml]", "start.weights=w", "prefix.law=uniform"),
+    )
 
 
 def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path):
@@ -202,7 +215,7 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
         (("study", "prefix_ratio"), "publish where? Type to= and a new folder"),
         (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "publish study takes no layout="),
         (("run", "v2", "to=out", "weights=true"), "publish run takes no weights="),
-        (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is no SPDX identifier"),
+        (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is not an SPDX identifier"),
         (("study", "other", "to=out"), "sweep 'other' was not launched"),
         (("run", "v9", "to=out"), "v9"),
     ],

@@ -30,6 +30,8 @@ class Rates:
 
     def cost(self, hardware: str, hours: Hours) -> float | None:
         """Return what these hours cost; None if the hardware has no rate."""
+        if not any(hours):  # an attempt that ended at once
+            return 0.0
         rate = self._rate(CORE if hours.core else hardware)
         return None if rate is None else rate * (hours.gpu + hours.core)
 

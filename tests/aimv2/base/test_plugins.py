@@ -54,12 +54,16 @@ def test_a_plugin_is_imported_once_and_known_by_what_it_adds(tmp_path, layout):
     assert [path.name for path in tmp_path.rglob("*.pyc")] == [], "nothing is written beside it"
 
 
-def test_a_copy_with_equal_content_is_the_same_plugin_and_an_edited_one_is_another(tmp_path):
+def test_a_copy_with_equal_content_is_the_same_plugin_and_another_file_of_its_name_is_refused(tmp_path):
     one, copy = (written(tmp_path / folder / "a.py", "COLOURS.add('green', 2)") for folder in ("one", "two"))
-    plugin = load(one)
-    assert load(copy) is plugin
-    written(copy, "COLOURS.add('blue', 2)")
-    assert load(copy).digest != plugin.digest
+    with using([one]) as (plugin,):
+        assert load(copy) is plugin
+        written(copy, "COLOURS.add('blue', 2)")
+        with pytest.raises(UsageError, match=r"two/a\.py: .*one/a\.py is loaded already, .*; rename one of them"):
+            load(copy)
+        assert "blue" not in COLOURS
+    with using([copy]) as (other,):
+        assert other.digest != plugin.digest
 
 
 def test_a_context_has_its_plugins_and_its_processes_have_them_too(tmp_path):
@@ -130,8 +134,8 @@ def test_two_files_that_add_one_name_are_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("text.txt", r"it is no Python file, and no folder with an __init__\.py"),
-        ("folder", r"it is no Python file, and no folder with an __init__\.py"),
+        ("text.txt", r"it is not a Python file, nor a folder with an __init__\.py"),
+        ("folder", r"it is not a Python file, nor a folder with an __init__\.py"),
         ("curriculm.py", r"there is no such file\. Did you mean 'curriculum\.py'\?"),
     ],
 )

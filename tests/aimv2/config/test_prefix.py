@@ -256,7 +256,7 @@ def test_what_are_no_probabilities_is_one_sentence_before_the_plan_and_fails_a_r
         ("def own():", "the arguments of own are num_patches, then progress if it is a curriculum, then parameters"),
         ("def own(patches):", "the arguments of own are num_patches"),
         ("def own(num_patches, *more):", "the arguments of own are num_patches"),
-        ("def own(num_patches, end=None):", "the default None of own(end) is no number and no text"),
+        ("def own(num_patches, end=None):", "the default None of own(end) is neither a number nor text"),
         ("def uniform(num_patches):", "the prefix.law 'uniform' exists already, built in"),
     ],
 )

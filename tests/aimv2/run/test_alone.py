@@ -131,6 +131,32 @@ def test_another_run_another_content_and_another_metric_are_other_runs(tiny, tmp
     assert signature(elsewhere) in names, "where the file is makes no difference"
 
 
+LAW = """
+import numpy as np
+from aimv2.extend import prefix_distribution
+
+
+@prefix_distribution
+def half(num_patches):
+    return np.full(num_patches - 1, 1 / (num_patches - 1))
+"""
+
+
+@pytest.mark.parametrize("values", [{"evaluation.metrics": ("late",)}, {"prefix.law": "half"}])
+def test_an_edited_plugin_of_the_run_may_measure_another_metric(tiny, tmp_path, values):
+    """The run was trained with an earlier version, which its weights do not need any more."""
+    path = metric_file(tmp_path, "late", LAW)
+    with using([path]):
+        config = resolve(replaced(tiny, values))
+        assert len(config.plugins) == 1
+        run = RunFolder(tmp_path / "runs", signature(config))
+        assert execute(run.acquire(config), config, evaluate=unevaluated) is None
+    path.write_text(path.read_text().replace("0.5", "0.25"))
+    found, failure = measured(tmp_path / "runs", chosen_metric(f"{path}:late").of(config))
+    assert failure is None
+    assert found.result()["metrics"]["late"]["value"] == 0.25
+
+
 def test_a_run_of_several_ranks_is_measured_by_one(tiny, tmp_path):
     run = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(replaced(tiny, {"ranks": 2}))
     assert (run.ranks, run.budget.samples) == (1, 0)

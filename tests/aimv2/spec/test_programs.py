@@ -35,9 +35,9 @@ class Idle(Program):
     ("name", "program", "metrics", "message"),
     [
         ("mean", Listed, [ERROR], "the program 'mean' exists already"),
-        ("other", int, [ERROR], "is no subclass of Program with a measure"),
-        ("other", Idle, [ERROR], "is no subclass of Program with a measure"),
-        ("other", Plain, [ERROR], "Plain is no frozen dataclass"),
+        ("other", int, [ERROR], "is not a subclass of Program with a measure"),
+        ("other", Idle, [ERROR], "is not a subclass of Program with a measure"),
+        ("other", Plain, [ERROR], "Plain is not a frozen dataclass"),
         ("other", Listed, [], "has no metric"),
         ("other", Listed, [Definition("mean_error", "squared", False)], "'mean_error' exists already, and is another"),
         ("other", Listed, [Definition("caption_loss", "nats", True)], "'caption_loss' exists already"),

@@ -229,7 +229,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
         process.send_signal(number)
         output = process.communicate()[0]
         assert process.returncode == status, output
-        assert (b"Run the same command to go on" in output) == (number == signal.SIGTERM)
+        assert (b"Run the same command to resume" in output) == (number == signal.SIGTERM)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
 

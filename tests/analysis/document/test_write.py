@@ -74,7 +74,7 @@ def test_a_report_takes_the_place_of_no_file_and_of_no_records(tmp_path):
 def test_an_index_replaces_no_file_that_is_not_its_own(tmp_path):
     index = replace(document(), sections=document().details, details=[])
     (tmp_path / "index.html").write_text("mine")
-    with pytest.raises(UsageError, match=r"index\.html is no file of an index of reports"):
+    with pytest.raises(UsageError, match=r"index\.html is not a file of an index of reports"):
         write_index(index, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html"}
     assert (tmp_path / "index.html").read_text() == "mine"

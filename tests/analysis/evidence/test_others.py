@@ -87,6 +87,27 @@ def test_records_have_a_folder_that_is_named_by_their_content_and_nothing_of_oth
     assert len(found.records.evidence.runs) == len(found.records.request.cells)
 
 
+def relabelled(text):
+    def about(values):
+        values["request"]["adapted"]["arms"]["causal"] = text
+        return values
+
+    return about
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>1</script>", "a | b", "`a`", "[a](javascript:b)", "[a]: b", "a\nb", "\x1b[31m"]
+)
+def test_markup_in_what_pages_show_is_refused(packed, text):
+    with pytest.raises(UsageError, match="is not plain text, and would be shown as markup"):
+        check_others(changed(packed, about=relabelled(text)), STUDIES, "a")
+
+
+def test_other_labels_are_read(packed):
+    found = check_others(changed(packed, about=relabelled("causal, M = 1 [all] (seen)")), STUDIES, "a")
+    assert found.request.study.label("causal") == "causal, M = 1 [all] (seen)"
+
+
 def test_the_same_records_are_not_added_twice(added, archive, packed):
     before = {path: path.read_bytes() for path in added.iterdir()}
     with pytest.raises(UsageError, match="has these records already"):
@@ -180,12 +201,13 @@ def test_replays_are_recorded_once_for_each_run_and_hardware(added):
 
     assert mark().described(28) == "replayed: 1 of 28 runs, equal to the last bit (a CPU, 1 threads, 2026-03-01)"
     assert len(mark(date="2026-03-02").replays) == 1
+    assert mark(hardware="another").described(28).startswith("replayed: 1 of 28 runs, equal to the last bit (a CPU, ")
     status = mark(run="v2-ba9876543210", tolerance=0.001)
     assert status.replayed
     assert status.described(28).startswith("replayed: 2 of 28 runs, within 0.001 of each value (")
     status = mark(hardware="another", is_equal=False)
     assert not status.replayed
-    assert status.described(28) == "replayed, and 1 of 3 runs have other values"
+    assert status.described(28) == "replayed, and 1 of 2 runs have other values"
     assert read_others(added.parent, added.name, STUDIES).status == status
 
 

@@ -1,4 +1,4 @@
-"""Reports of runs of which some lack a metric that was measured of others after training."""
+"""Reports of runs of which some lack a metric that was measured on others after training."""
 
 import shutil
 from dataclasses import replace

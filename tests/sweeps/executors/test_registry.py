@@ -154,7 +154,7 @@ def test_later_commands_find_it_in_the_snapshot_of_the_launch(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("(Executor):", ":"), "Toy'> is no dataclass that inherits from Executor"),
+        (("(Executor):", ":"), "Toy'> is not a dataclass that inherits from Executor"),
         (("def launch", "def lunch"), "Toy has neither starting() nor launch()"),
         (("    def num", "    image: str\n\n    def num"), "Toy has fields without a default: image"),
         (('@executor("toy")', '@executor("local")'), "the executor 'local' exists already, built in"),

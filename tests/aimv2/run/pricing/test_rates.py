@@ -68,6 +68,10 @@ def test_a_table_that_cannot_be_read_is_one_sentence(table, text, message):
     assert "\n" not in str(refused.value)
 
 
+def test_no_time_costs_nothing(table):
+    assert read_rates(table("rates: {H100: 2 EUR/h}")).cost("AMD EPYC", Hours(0.0, 0.0)) == 0.0
+
+
 def test_a_missing_table_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"none.yaml cannot be read: No such file"):
         read_rates(tmp_path / "none.yaml")
