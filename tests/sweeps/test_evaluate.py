@@ -110,6 +110,7 @@ def test_an_edited_metric_is_another_evaluation_and_the_old_one_is_kept(copied, 
     assert {run.name for run in measuring(copied).values()} == set(kept), "the report has the last one that was named"
 
 
+@pytest.mark.exhaustive
 def test_a_failing_metric_is_one_sentence_and_a_mended_one_is_measured(copied, tmp_path, command):
     metric_file(tmp_path, "raises")
     status, shown = command("evaluate", "prefix_ratio", "metric=raises.py:raises")

@@ -73,6 +73,7 @@ def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, 
     assert path.with_name("report.html").exists()
 
 
+@pytest.mark.exhaustive
 def test_reports_are_written_in_the_order_of_the_requests(copied, tmp_path):
     """The second reads what the first has found."""
     request = read_request(copied, "prefix_ratio", STUDIES)

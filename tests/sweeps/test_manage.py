@@ -174,6 +174,7 @@ def of_other_code(runs_dir):
     shutil.rmtree(runs_dir / "index")
 
 
+@pytest.mark.exhaustive
 def test_measure_adds_a_report_to_finished_runs_without_training(folder, copied, command):
     of_other_code(copied)
     before = last_request(copied).cells

@@ -123,7 +123,7 @@ def test_what_cannot_be_loaded_is_one_sentence(file, launched, words, message):
             f"{HALF} if progress != 0.25 else 1 / 0",
             "bug: prefix.law=half fails at num_patches=16, share=0.5, pro",
         ),
-        ("return float(", "return float('nan') * float(", "not finite: metric seen is nan after training"),
+        exhaustive("return float(", "return float('nan') * float(", "not finite: metric seen is nan after training"),
         exhaustive("return float(", "return str(", "False', which is neither a number nor Items"),
         exhaustive("return float(", "return model.nothing(", "bug: metric seen: AttributeError: 'TrainedModel' object"),
     ],

@@ -53,6 +53,7 @@ class Elsewhere(Executor):
         yield start
 
 
+@pytest.mark.exhaustive
 def test_a_launch_probes_prices_limits_and_bills(here, rates, tmp_path):
     status, out, err = here("dry_run=true", "probe=true", rates, ARMS, "sweep.seeds=1")
     assert (status, err) == (0, "")

@@ -254,6 +254,7 @@ def test_the_sensitivity_beside_the_check_plans_and_judges(launcher, tmp_path, c
     assert f"{CLAIM} is supported" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_seeds_that_are_committed_count_and_are_not_run_again(launcher, tmp_path, capsys):
     published, launch = tmp_path / "published", launcher(DIFFERENCE)
     assert check([CLAIM, "seeds=2", f"runs_dir={tmp_path / 'runs'}"], launch) == 0

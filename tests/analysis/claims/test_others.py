@@ -42,6 +42,7 @@ def archive(packed, tmp_path):
     return tmp_path / "archive.zip"
 
 
+@pytest.mark.exhaustive
 def test_pages_have_a_section_of_their_own_and_the_same_verdicts_as_without(added, tmp_path):
     for make, link in ((index_document, "(others/"), (claims_document, "(../others/")):
         alone, beside = make(tmp_path / "reports"), make(tmp_path / "reports", added.parent)

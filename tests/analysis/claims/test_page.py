@@ -123,6 +123,7 @@ def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     assert "Decision accuracy" not in titles(document({"small": findings}))
 
 
+@pytest.mark.exhaustive
 def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):
     """The scaling report has the exponent of the optimal size, and correlations of loss and accuracy."""
     page = document({})

@@ -83,6 +83,7 @@ def test_arms_are_paired_by_seed_over_seeds_or_over_items_too(request_of, cells,
     assert "null_control" in evidence.values("own_ratio")
 
 
+@pytest.mark.exhaustive
 def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
     evidence = load(cells, measured, [SCALAR, RATIO])
     judged = found(request_of, evidence)

@@ -28,6 +28,7 @@ def test_trained_run_passes_both_checks(small):
     assert len(found.at_end) == 8
 
 
+@pytest.mark.exhaustive
 def test_gradients_at_the_end_equal_backward_passes(small):
     found, last = balance(small), small.batches[len(small.batches) - 1]
     shared = list(small.model.decoder.blocks.parameters())
