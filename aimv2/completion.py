@@ -85,10 +85,13 @@ def _of_command(name: str, before: Sequence[str], current: str, folder: Path) ->
     rows = [row.split() for row in FIRST.findall(text)]
     typed = [*text.partition("\n\n")[0].replace("[", " ").split(), *(word for row in rows for word in row)]
     keys = {match[1]: match[2] for word in typed if (match := KEY.match(word))}
+    flags = [word.strip("[];,") for row in rows for word in row if word.startswith("--")]
     names = [word for word in before if "=" not in word and not word.startswith("-")]
     if name == "manage" and names and names[0] in KEYS:  # its help has the keys of all of its commands
-        taken = [key for key in KEYS[names[0]] if not key.startswith("--")] + ["runs_dir", "plugins", "debug"]
-        keys = {key: keys.get(key, "") for key in taken if not key.endswith(".")}
+        taken = KEYS[names[0]]
+        flags = [key for key in taken if key.startswith("--")]
+        own = [key for key in taken if not key.endswith(".") and key not in flags]
+        keys = {key: keys.get(key, "") for key in (*own, "runs_dir", "plugins", "debug")}
     takes_paths = RUN_PATHS in text
     if "=" in current:
         key = current.partition("=")[0]
@@ -101,7 +104,7 @@ def _of_command(name: str, before: Sequence[str], current: str, folder: Path) ->
             yield from _next(row, names, folder)
     given = {word.partition("=")[0] for word in before}
     yield from (f"{key}=" for key in keys if key not in given)
-    yield from (word.strip("[];,") for row in rows for word in row if word.startswith("--"))
+    yield from flags
     yield "--help"
     if takes_paths and current:
         yield from (f"{path}=" for path in dict(_paths()))

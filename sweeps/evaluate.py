@@ -1,6 +1,6 @@
 """``python sweeps/manage.py evaluate STUDY metric=my.py:cka``: measure a metric of a plug-in on finished runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -73,25 +73,29 @@ def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) 
     left_out: dict[str, int] = {}
     cells = list[Cell]()
     for cell in {cell.name: cell for cell in whole.cells}.values():
-        if reason := _why_not(RunFolder(runs_dir, cell.name), cell, metric):
+        measuring = metric.cells([cell])
+        if reason := _why_not(RunFolder(runs_dir, cell.name), cell, metric, measuring):
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
-            cells += metric.cells([cell])
+            cells += measuring
     if not cells:
         each = "; ".join(f"{reason} ({number})" for reason, number in left_out.items())
         raise UsageError(f"metric={typed} cannot be measured on any run of {request.folder}: {each}")
     return Evaluation(metric, Plan(request.folder, cells, runs_dir, (request,)), left_out)
 
 
-def _why_not(run: RunFolder, cell: Cell, metric: MeasuredMetric) -> str:
-    """Return why a metric cannot be measured on a run; empty if it can."""
+def _why_not(run: RunFolder, cell: Cell, metric: MeasuredMetric, measuring: Sequence[Cell]) -> str:
+    """Return why a metric cannot be measured on a run; empty if it can.
+
+    Args:
+        measuring: what would measure it; none if the run's program keeps no weights.
+    """
     if not run.is_done:
         return "not done"
     if problem := run.problem():
         return problem
     if metric.is_measured_by(cell):
         return f"it has {metric.name} itself"
-    measuring = metric.cells([cell])
     if not measuring:
         return f"runs of {cell.config.kind} keep no weights"
     try:

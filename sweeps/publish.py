@@ -155,11 +155,12 @@ def _shareable(records: Records) -> Records:
     request = records.request
     cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
     words = shareable_arguments(request.arguments)
+    metrics = tuple(replace(metric, typed=FOLDERS.sub("", metric.typed)) for metric in request.metrics)
     missing = records.evidence.missing
     if len(missing):
         missing = missing.assign(reason=[_placeless_reason(str(reason)) for reason in missing["reason"]])
     evidence = replace(records.evidence, missing=missing)
-    return replace(records, request=replace(request, cells=cells, arguments=words), evidence=evidence)
+    return replace(records, request=replace(request, cells=cells, arguments=words, metrics=metrics), evidence=evidence)
 
 
 def _placeless_reason(reason: str) -> str:

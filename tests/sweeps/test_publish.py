@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.measured import MeasuredMetric, write_measured
 from aimv2.ablations.request import read_request
 from aimv2.analysis.evidence.others import VERSIONS, check_others
 from aimv2.analysis.evidence.recorded import FILE
@@ -37,6 +38,11 @@ def study_of(runs_dir):
 
 def trained(runs_dir):
     return next(RunFolder(runs_dir, cell.name) for cell in study_of(runs_dir).cells if cell.arm == "uniform")
+
+
+MEASURED = MeasuredMetric(
+    name="rank", unit="dimensions", lower_is_better=False, plugin="my.py@a", digest="a" * 12, typed="my.py:rank"
+)
 
 
 def published(runs_dir, to, **options):
@@ -66,6 +72,7 @@ def private(done, tmp_path, cache_dir, monkeypatch):
         attempt.fail(Failure("data", f"{home}/digits is not there on {HOST}"), f"in {home}")
     for path in runs_dir.glob("*/attempts/*/manifest.json"):
         write_json(path, read_json(path) | {"host": HOST, "command": [f"{home}/launch.py"]})
+    write_measured(runs_dir, "prefix_ratio", replace(MEASURED, typed=f"{home}/my.py:rank"), [])
     return runs_dir
 
 
@@ -83,6 +90,7 @@ def test_an_archive_of_a_study_names_no_host_user_or_folder_of_this_machine(priv
     assert said == [f"{folder}: {len(files_of(folder))} files; {folder}.zip: {megabytes:.1f} MB"]
     records = check_others((folder / FILE).read_bytes(), STUDIES, "a")
     assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
+    assert records.request.metrics == (MEASURED,)
     assert "data" in set(records.evidence.missing["reason"])
     assert set(check_archive(folder).sums) >= {"README.md", "LICENSE", "request.json", VERSIONS, "report/report.html"}
     (versions,) = read_json(folder / VERSIONS)

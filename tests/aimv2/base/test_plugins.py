@@ -178,6 +178,22 @@ def test_a_package_is_found_by_its_entry_point_with_all_of_its_files(tmp_path, m
         plugins.freeze(tmp_path / "code")
 
 
+def test_all_modules_of_a_package_are_loaded_from_a_snapshot(tmp_path, monkeypatch):
+    """Entry points of one package have one name and one content."""
+    files = {"paint.__init__": ""}
+    for module, colour in (("one", "blue"), ("two", "grey")):
+        files[f"paint.{module}"] = f"from {__name__} import COLOURS\nCOLOURS.add({colour!r}, 3)"
+    site = install(tmp_path / "site", monkeypatch, "paint.one\nmore = paint.two", **files)
+    with using([]):
+        one, two = plugins.load_installed()
+        assert (one.id, {one.module, two.module}) == (two.id, {"paint.one", "paint.two"})
+        plugins.freeze(tmp_path / "code")
+    shutil.rmtree(site)
+    assert not {"blue", "grey"} & set(COLOURS)
+    load_from_snapshots([one.id], [tmp_path / "code"])
+    assert (COLOURS["blue"], COLOURS["grey"]) == (3, 3)
+
+
 def test_a_command_after_another_one_has_installed_plugins_too(tmp_path, monkeypatch):
     text = f"from {__name__} import COLOURS\nCOLOURS.add('blue', 3)"
     install(tmp_path / "site", monkeypatch, "paint", paint=text)

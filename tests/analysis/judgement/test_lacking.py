@@ -128,6 +128,13 @@ def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cell
     assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
 
 
+def test_a_metric_that_was_never_measured_is_typed_by_its_file_without_its_folder(request_of, cells, runs_dir, plugged):
+    plugged("from aimv2.extend import metric\n@metric('share', lower_is_better=True)\ndef spread(model): return 1.0\n")
+    request = replace(request_of, study=replace(request_of.study, primary_metric="spread"))
+    (one,) = lacking(request, load(cells, runs_dir))
+    assert one.command == "python sweeps/manage.py evaluate prefix_ratio_test metric=mine.py:spread"
+
+
 def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
     request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
     assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
