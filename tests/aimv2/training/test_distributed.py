@@ -40,7 +40,7 @@ from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE, read_rows
 from aimv2.spec.metrics import Metric
 from aimv2.spec.objectives import PRE_TRAINING, objective
-from aimv2.training.distributed import GIVEN, TIMEOUTS, dismiss, leading, place
+from aimv2.training.distributed import GIVEN, dismiss, leading, place
 from aimv2.training.loop import train
 from tests.helpers.marks import everyday
 from tests.helpers.training import Rows, changed, small_run
@@ -100,8 +100,7 @@ class Follower:
 
     def ended(self):
         """Wait for its end; return its exit status and stderr."""
-        # gloo may miss that a rank was killed: then the others end by the timeout of training
-        self.process.join(timeout=TIMEOUTS["train"].total_seconds() + 120)
+        self.process.join(timeout=120)
         printed = self.output.read_text()
         shutil.rmtree(self.output.parent)
         return self.process.exitcode, printed
@@ -373,9 +372,8 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("ranks", "parallel"), [(2, "ddp"), (3, "ddp"), (4, "ddp"), (8, "ddp"), (2, "fsdp"), (4, "fsdp")]
-)
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
 def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(longer, tmp_path, ranks, parallel):
     """Every rank is killed in turn, in a random step, whichever survivor's collective fails first."""
     seed = int.from_bytes(os.urandom(4))
