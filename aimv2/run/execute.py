@@ -3,7 +3,7 @@
 import contextlib
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -285,10 +285,12 @@ def _train(
     watchdog = Watchdog(config.checkpoint.watchdog_factor, warm_up_steps=2 * config.log.every_steps)
     with (
         interrupts.deferred(),
+        ExitStack() as at_end,
         lead(config, started, own) as world,
         Saver(partial(checkpoint.save_attempt, attempt, world), timer, world) as saver,
         watchdog,
     ):
+        at_end.callback(saver.wait)  # after an error of one rank the others end first, and with them what they write
         trained = train(
             config,
             goal,

@@ -35,7 +35,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import from_dict, to_dict
 from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
-from aimv2.training.world import ALONE, World
+from aimv2.training.world import ALONE, World, is_of_all_ranks
 
 Work = Literal["train", "evaluate"]
 TIMEOUTS: dict[Work, timedelta] = {  # for a silent rank
@@ -201,8 +201,8 @@ def joined(
         yield World(config.ranks, host, rank, saving)
     except BaseException as error:
         _clear_frames(error)
-        if isinstance(error, RunFailedError) and error.cause == "not finite":
-            raise  # all ranks read the same values
+        if is_of_all_ranks(error):
+            raise
         if rank and isinstance(error, Exception) and not _is_collective_error(error):
             traceback.print_exc()
         first = _ending_error(store, rank, error, kills)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from aimv2.data.batches.tally import Tally
-from aimv2.training.world import ALONE, World
+from aimv2.training.world import ALONE, World, is_of_all_ranks
 
 Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]
 SAVE_INTERVAL = 99  # times the seconds for which the last save stalled training
@@ -44,6 +44,9 @@ class SaveTimer:
 class Saver:
     """Saves checkpoints; at most one is written at a time. As a context, it waits for the last one at the end.
 
+    After an error of one of several ranks it does not: all ranks write a checkpoint together, and the others learn of
+    the error only when the context has ended. ``wait`` is for later.
+
     A checkpoint that cannot be written is a warning, and the next one is tried at its time.
 
     Args:
@@ -59,7 +62,12 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._world.size == 1 or error is None or is_of_all_ranks(error):
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is written or has failed."""
         if self._writing is not None:
             # The other ranks may have ended, and whatever has failed here is already being raised.
             with contextlib.suppress(Exception):

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from aimv2.base.errors import RunFailedError
 from aimv2.data.batches.tally import Tally
 
 T = TypeVar("T")
@@ -122,6 +123,11 @@ class World:
 
     def _group(self, device: str) -> dist.ProcessGroup | None:
         return self.host if device == "cpu" else None
+
+
+def is_of_all_ranks(error: BaseException) -> bool:
+    """True if every rank raises this error, because all read the same values."""
+    return isinstance(error, RunFailedError) and error.cause == "not finite"
 
 
 ALONE = World()

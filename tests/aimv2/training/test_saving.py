@@ -1,5 +1,6 @@
 """When checkpoints are saved, and for how long training is stalled."""
 
+import contextlib
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import ClassVar
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimv2.base.errors import RunFailedError
 from aimv2.config.log_config import LogConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.network import build
@@ -133,6 +135,30 @@ def test_a_failure_waits_for_the_checkpoint_that_is_written(trained):
         trained(Saver(saves, SaveTimer(1, clock)), fail)
     assert saves.steps == [1]
     assert clock.now >= 1001, "and its error does not hide the failure"
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "waits"),
+    [
+        (1, RuntimeError("broken"), True),
+        (2, RuntimeError("gloo: a rank is gone"), False),
+        (2, KeyboardInterrupt(), False),
+        (2, RunFailedError("data", "bad images"), False),
+        (2, RunFailedError("not finite", "text_loss is nan"), True),
+        (2, None, True),
+    ],
+)
+def test_an_error_of_one_of_several_ranks_waits_for_no_checkpoint(size, error, waits):
+    """The others wait in the checkpoint or in the training until they learn of the error."""
+    clock = Clock()
+    saver = Saver(Saves(clock, write_seconds=1000.0), SaveTimer(1, clock), World(size=size))
+    with contextlib.suppress(RuntimeError, KeyboardInterrupt, RunFailedError), saver:
+        saver.start(None, None, 1, None)
+        if error is not None:
+            raise error
+    assert clock.now == (1000.0 if waits else 0.0)
+    saver.wait()
+    assert clock.now == 1000.0
 
 
 class Asked(World):
