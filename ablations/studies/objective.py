@@ -1,14 +1,14 @@
 """AIMv2 and its rivals, each with a learning rate of its own.
 
-A rate is a ratio to that of the recipe. It is to be found on a validation split, which no report reads, by
+A rate is a ratio to that of the recipe. It is found on a validation split, which no report reads, by
 
-    python sweeps/launch.py sweep=optimizer search=optuna sweep.primary_metric=probe_object objective.name=clip \
+    python sweeps/launch.py sweep=optimizer scale=laptop search=optuna search.sampler=qmc search.trials=9 \
+        sweep.primary_metric=reader_loss sweep.seeds=1 objective.name=clip model.encoder.attention=bidirectional \
         sweep.suffix=clip
 
-and likewise for each rival: ``objective.name=caption`` (once more with ``model.encoder.attention=bidirectional``),
-``image_only``, ``cappa``, ``siglip``, and the contrastive ones with ``budget.batch_size=32``, twice that of the recipe.
-The ratio is the rate of the winner, divided by ``optimizer.peak_lr`` of the recipe. A ratio of 1 was not searched yet.
-The search varies weight decay too; the arms keep that of the recipe. The probe decides, because all objectives have it.
+and likewise for each rival: ``objective.name=caption`` with both kinds of attention, ``image_only``, ``cappa``,
+``siglip``, and the contrastive ones with ``budget.batch_size=32``, twice that of the recipe. The ratio is the rate of
+the best trial, divided by ``optimizer.peak_lr`` of the recipe. A ratio of 1 was not searched yet.
 """
 
 from aimv2.ablations.design import Arm, one_factor, switch_objective
