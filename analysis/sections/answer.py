@@ -75,11 +75,18 @@ def _of_arms(findings: Findings) -> str:
             for than in (baseline, "the baseline")
         ]
         return next((text for text in sentences if len(text.split()) <= MAX_WORDS), sentences[-1])
-    bounds = [max(abs(one.difference.low), abs(one.difference.high)) for one in judged.values()]
+    still_open = [one for one in judged.values() if not one.observed.is_small]
+    bounds = [max(abs(one.difference.low), abs(one.difference.high)) for one in still_open or judged.values()]
     amount = f"{max(bounds):.2g} {unit}".rstrip()
-    if all(one.observed.is_small for one in judged.values()):
+    if not still_open:
         return f"No arm matters: in {metric}, all are within {amount} of {baseline}."
-    return f"Not decided: no arm clearly differs in {metric}, and differences up to {amount} are possible."
+    if len(still_open) == len(judged):
+        return f"Not decided: no arm clearly differs in {metric}, and differences up to {amount} are possible."
+    equal = f"{len(judged) - len(still_open)} of {len(judged)} arms are equivalent to"
+    sentences = [
+        f"{equal} {than} in {metric}; the others differ by at most {amount}." for than in (baseline, "the baseline")
+    ]
+    return next((text for text in sentences if len(text.split()) <= MAX_WORDS), sentences[-1])
 
 
 def _short(label: str) -> str:

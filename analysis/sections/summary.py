@@ -195,7 +195,7 @@ def _run(findings: Findings) -> Section:
         Paragraph(f"Command: {_command(findings.request.arguments)}."),
     ]
     if len(runs):
-        seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+        seeds = _seeds(sorted(runs["seed"].unique()))
         name = findings.request.folder
         ran = (
             f"{len(runs)} runs at scale {config.label} with seeds {seeds}; the baseline sees {config.num_samples:,}"
@@ -205,6 +205,12 @@ def _run(findings: Findings) -> Section:
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Return seeds as ``0 to 7``, or with commas if some in between are missing."""
+    is_whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+    return f"{seeds[0]} to {seeds[-1]}" if is_whole else ", ".join(map(str, seeds))
 
 
 def _command(words: Iterable[str]) -> str:

@@ -44,6 +44,10 @@ def test_the_words_that_make_up_most_of_it_are_named(findings):
 def test_arms_that_are_equal_are_told_from_arms_that_are_not_told_apart(findings):
     assert told(findings, {}).startswith("No arm matters: ")
     assert told(findings, {}, spread=0.3).startswith("Not decided: no arm clearly differs")
+    margin = findings.study.primary_margin
+    found = told(findings, {"causal": 0.6 * margin}, spread=0.3 * margin)
+    assert found.startswith("3 of 4 arms are equivalent to *uniform on 1..I-1* in ")
+    assert "; the others differ by at most 0.02" in found
 
 
 def test_a_control_that_did_not_pass_leaves_no_answer(findings):
