@@ -29,13 +29,6 @@ settings.register_profile("ci", settings.get_profile("everyday"), derandomize=Tr
 settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 
 
-def pytest_collection_modifyitems(items):
-    """Measure coverage by the everyday tests alone: tracing makes simulations take almost twice as long."""
-    for item in items:
-        if item.get_closest_marker("exhaustive"):
-            item.add_marker("no_cover")
-
-
 def pytest_collection_finish():
     """Keep imported modules out of garbage collection, which is slow with so many of them."""
     gc.collect()
