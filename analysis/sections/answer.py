@@ -82,10 +82,8 @@ def _of_arms(findings: Findings) -> str:
         return f"No arm matters: in {metric}, all are within {amount} of {baseline}."
     if len(still_open) == len(judged):
         return f"Not decided: no arm clearly differs in {metric}, and differences up to {amount} are possible."
-    equal = f"{len(judged) - len(still_open)} of {len(judged)} arms are equivalent to"
-    sentences = [
-        f"{equal} {than} in {metric}; the others differ by at most {amount}." for than in (baseline, "the baseline")
-    ]
+    within = f"In {metric}, {len(judged) - len(still_open)} of {len(judged)} arms are within the margin of"
+    sentences = [f"{within} {than}; the others are within {amount}." for than in (baseline, "the baseline")]
     return next((text for text in sentences if len(text.split()) <= MAX_WORDS), sentences[-1])
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from aimv2.ablations.studies.sensitivity import RUNGS
@@ -115,6 +116,17 @@ def test_the_command_repeats_no_argument(findings, arguments, expected):
     request = replace(findings.request, arguments=("sweep=prefix_ratio", *arguments))
     found = sections_of(replace(findings, request=request, unmeasured="something is not known"))
     assert text_of(found["What is missing"]).endswith(f"`python sweeps/launch.py sweep=prefix_ratio {expected}")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [(range(4), "0 to 3"), ([0, 1], "0, 1"), ([3], "3"), ([0, 2, 3], "0, 2, 3"), ([1, 2, 3], "1 to 3")],
+)
+def test_seeds_are_a_range_unless_one_is_missing(findings, seeds, told):
+    run = findings.evidence.runs.iloc[:1]
+    runs = pd.concat([run.assign(seed=seed) for seed in reversed(seeds)])
+    found = sections_of(replace(findings, evidence=replace(findings.evidence, runs=runs)))
+    assert f" with seeds {told}; " in text_of(found["How it was run"])
 
 
 def test_a_sensitivity_study_of_some_rungs_says_which_kinds_it_did_not_run(findings):
