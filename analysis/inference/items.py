@@ -244,7 +244,9 @@ def _by_items(parts: Parts) -> dict[bytes, tuple[list[int], np.ndarray]]:
 
 def runs_index(runs: Iterable[Run]) -> pd.MultiIndex:
     """Return an index with the levels ``arm`` and ``seed``."""
-    return pd.MultiIndex.from_frame(pd.DataFrame(list(runs), columns=["arm", "seed"]).astype({"seed": "int64"}))
+    runs = list(runs)
+    arms, seeds = pd.Index([arm for arm, _ in runs], dtype="str"), np.array([seed for _, seed in runs], dtype="int64")
+    return pd.MultiIndex.from_arrays([arms, seeds], names=["arm", "seed"])
 
 
 def _places(runs: pd.Index, arm: str) -> dict[int, int]:

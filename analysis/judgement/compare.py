@@ -13,7 +13,7 @@ from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mea
 from aimv2.analysis.inference.items import with_items
 from aimv2.analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from aimv2.analysis.inference.relations import Finding, Outcome, finding, outcome
-from aimv2.analysis.judgement.classes import Parts, parts
+from aimv2.analysis.judgement.classes import Parts, parts, shares_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Differences:
         self._study = study
         self._evidence = evidence
         self._errors: dict[str, SharedError] = {}
+        self._shares: dict[str, dict[str, float]] = {}
 
     def of(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float = LEVEL) -> Estimate:
         """Return one side minus the other; the interval covers evaluation items where both sides have their values."""
@@ -108,13 +109,18 @@ class Differences:
         """Return differences of arms of the study from one other by class of word, as ``classes.parts`` does."""
         if not {*wholes, than} <= set(self._study.arms):
             return {}
-        return parts(self._study, self._evidence, metric, wholes, than, level, self._error)
+        return parts(self._study, self._evidence, metric, wholes, than, level, self._error, self._shares_of)
 
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
             values = self._evidence.values(metric)
             self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]])
         return self._errors[metric]
+
+    def _shares_of(self, metric: str) -> dict[str, float]:
+        if metric not in self._shares:
+            self._shares[metric] = shares_of(self._evidence, metric)
+        return self._shares[metric]
 
     def _alone(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float) -> Estimate:
         one, other = self._evidence.value(metric, arm), self._evidence.value(than_metric, than_arm)

@@ -90,7 +90,7 @@ def test_prediction_of_other_objectives_matches_allocations(name):
 @pytest.mark.parametrize("saves_inputs", [False, True])
 @pytest.mark.parametrize(
     ("width", "batch_size", "micro_batch"),
-    [(1024, 8, 8), (1024, 8, 2), (256, 16, 16), (None, 512, 512), (None, 512, 128)],
+    [(1024, 8, 8), (256, 16, 16), (256, 16, 4), (None, 512, 512), (None, 512, 128)],
 )
 def test_prediction_matches_the_resident_memory_of_a_fresh_process(width, batch_size, micro_batch, saves_inputs):
     case = Case(

@@ -373,18 +373,20 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+@pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(longer, tmp_path, ranks, parallel):
-    """Every rank is killed in turn, in a random step, whichever survivor's collective fails first."""
+    """Up to three of the ranks are killed in turn, each in a random step; any survivor's collective may fail first."""
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
-    steps_each = 3
-    budget = BudgetConfig(samples=24 * steps_each * (ranks + 1), batch_size=24)
+    random, steps_each = np.random.default_rng(seed), 3
+    ranks_killed = random.permutation(ranks)[:3]
+    budget = BudgetConfig(samples=24 * steps_each * (len(ranks_killed) + 1), batch_size=24)
     config = replace(longer({"parallel": parallel}), ranks=ranks, budget=budget, checkpoint=CheckpointConfig(1e-3))
     whole, resumed = (RunFolder(tmp_path / name, signature(config)) for name in ("whole", "resumed"))
     assert executed(config, whole) == [0] * ranks
-    for killed, drawn in enumerate(np.random.default_rng(seed).integers(steps_each, size=ranks)):
-        ended = executed(config, resumed, killed=killed, killed_in=killed * steps_each + int(drawn))
+    for number, killed in enumerate(ranks_killed):
+        killed_in = number * steps_each + int(random.integers(steps_each))
+        ended = executed(config, resumed, killed=killed, killed_in=killed_in)
         assert ended == [-signal.SIGKILL if rank == killed else 0 for rank in range(ranks)], f"seed {seed}"
         failure = resumed.failure()
         assert failure.cause == "node", f"seed {seed}: {failure}"
@@ -392,7 +394,7 @@ def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(l
             "another rank ended without an error message: " if killed else "the process ended without recording"
         ), f"seed {seed}: {failure}"
     assert executed(config, resumed) == [0] * ranks, f"seed {seed}"
-    assert resumed.num_attempts == ranks + 1
+    assert resumed.num_attempts == len(ranks_killed) + 1
     weights, expected = (load_file(run.file("weights.safetensors")) for run in (resumed, whole))
     assert all(torch.equal(weights[name], expected[name]) for name in expected), f"seed {seed}"
 
