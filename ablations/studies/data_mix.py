@@ -9,9 +9,9 @@ Of the built-in sources, scenes of Material icons stand for DFN-2B (the largest)
 OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than its
 parts. All arms have the run's share of dense captions; ``mixture=paper`` gives each source its own, as in Table 2.
 
-The probe decides: it is fitted on scenes of all sources, whatever the encoder was trained on. Caption losses are not
-comparable, because an arm without a source has never read the names of its objects. ``public`` reads no dense captions,
-which name the probe's labels. It is measured, but nothing is expected of it.
+The frozen reader decides: it learns from scenes of all sources, whatever the encoder was trained on. The losses of
+runs' own decoders are not comparable, because an arm without a source has never read the names of its objects.
+``public`` reads no dense captions, on which the reader is tested. It is measured, but nothing is expected of it.
 """
 
 import re
