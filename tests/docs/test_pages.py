@@ -9,10 +9,9 @@ from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.spec.objectives import REGISTRY
 from aimv2.sweeps.executors.registry import executor_values
-from tests.helpers.pages import FENCE, INSTALLERS, PAGES, PROGRAMS, README, ROOT, SHELL, lines
+from tests.helpers.pages import FENCE, INSTALLERS, LINK, PAGES, PROGRAMS, README, ROOT, SHELL, lines
 
 ONE_RUN, CLUSTER = (ROOT / "docs" / name for name in ("one-run.md", "cluster.md"))
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 MAX_README_WORDS = 900
 GUIDES = [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.name != "glossary.md"]
 

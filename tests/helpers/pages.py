@@ -17,6 +17,7 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 NEW_FILE = re.compile(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 SHELL = ("", "bash", "sh")  # a block without a language holds commands
 PROGRAMS = ("python", ".venv/bin/python", "torchrun", "make", "aimv2")
 INSTALLERS = ("pip",)  # not run here, but by tests/test_wheel.py
