@@ -72,7 +72,7 @@ def test_fifty_runs_take_no_more_operations_than_the_bounds(cache_dir):
 def test_ten_thousand_runs_of_a_thousand_workers_take_no_more_operations_than_the_bounds(cache_dir):
     with simulated(10_000, 1000, Path(cache_dir)) as ledger:
         assert len(ledger.names["running"]) == 1000
-        found = occasions(ledger, steady_seconds=125)
+        found = occasions(ledger, steady_seconds=65)
     assert found.keys() == BOUNDS.keys()
     assert beyond(found) == {}
 
