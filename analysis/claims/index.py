@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
@@ -71,7 +73,7 @@ def document(
         answer=summary_of(words),
         sections=[
             Section("Claims", drawn),
-            Section("Studies", [_studies(findings)]),
+            Section("Studies", [_studies(findings), *_cost(findings)]),
             *of_others,
             Section("Other pages", [*linked, Paragraph(FOLDERS)]),
         ],
@@ -141,3 +143,20 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
             ]
         )
     return table
+
+
+def _cost(findings: Mapping[str, Findings]) -> list[Paragraph]:
+    """Return what the runs of all studies took; runs that studies share count once."""
+    runs = [one.evidence.runs for one in findings.values() if len(one.evidence.runs)]
+    if not runs:
+        return []
+    done = pd.concat(runs).drop_duplicates(["run", "code"])
+    hours = done["seconds"].sum() / 3600
+    missing = pd.concat([one.evidence.missing for one in findings.values()])
+    failed = missing.loc[missing["has_failed"].astype(bool), "run"].nunique()
+    return [
+        Paragraph(
+            f"All studies together: {len(done):,} runs, each counted once, of {hours:.1f} hours and"
+            f" {done['train_flops'].sum():.2g} training FLOPs; {failed or 'none'} failed."
+        )
+    ]

@@ -32,6 +32,13 @@ def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     margin = findings.study.margin_of(verdict.deciding[0].expected)
     assert first["mean"] == verdict.deciding[0].difference.mean / margin
     assert first["low"] == verdict.deciding[0].difference.low / margin
+    again = document({"prefix_ratio": findings, "the same": findings})
+    costs = [one.sections[1].blocks[1].text for one in (page, again)]
+    assert costs[0].startswith(
+        f"All studies together: {findings.evidence.runs['run'].nunique()} runs, each counted once"
+    )
+    assert costs[0].endswith("; none failed.")
+    assert costs[0] == costs[1], "shared runs count once"
     (table,) = tables(page.sections[1]).values()
     ((link, question, *_),) = [[" ".join(lines_of(cell)) for cell in row] for row in table.rows]
     assert (link, question) == ("[prefix_ratio](prefix_ratio/report.md)", findings.study.question)
