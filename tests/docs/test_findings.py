@@ -4,17 +4,17 @@ import re
 
 import pytest
 
-from tests.helpers.pages import LINK, ROOT
+from tests.helpers.pages import LINK, README, ROOT
 
 NUMBER = r"[+-]?\d+(?:\.\d+)?(?: %)?"
 INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
-ROWS = [line for line in (ROOT / "docs/findings.md").read_text().splitlines() if INTERVAL.search(line)]
+PAGES = (README, ROOT / "docs/findings.md")
+LINES = [(page, line) for page in PAGES for line in page.read_text().splitlines() if INTERVAL.search(line)]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split(" | ")[0])
-def test_a_row_quotes_intervals_of_its_report(row):
-    (link,) = LINK.findall(row)
-    folder = (ROOT / "docs" / link).parent
-    pages = "".join((folder / name).read_text() for name in ("report.md", "details.md"))
+@pytest.mark.parametrize(("page", "line"), LINES, ids=lambda value: str(value)[:60])
+def test_a_line_quotes_intervals_of_the_reports_that_it_links(page, line):
+    folders = {(page.parent / link).parent for link in LINK.findall(line)}
+    pages = "".join((folder / name).read_text() for folder in folders for name in ("report.md", "details.md"))
     known = pages.replace(" | [", " [")  # in some tables the interval is the next cell
-    assert [one for one in INTERVAL.findall(row) if one not in known] == []
+    assert [one for one in INTERVAL.findall(line) if one not in known] == []
