@@ -144,6 +144,14 @@ def batch(tiny, images, tokens):
     return Batch.of(images, token_BT, prefix_len_B, supervised_N, text_len_B, tiny)
 
 
+@pytest.fixture
+def tracing():
+    """Trace compiled blocks, but generate no code."""
+    torch.compiler.set_stance("default", force_backend="aot_eager")
+    yield
+    torch.compiler.set_stance("default")
+
+
 @pytest.fixture(params=[(0o022, 0o644), (0o002, 0o664)], ids=["umask 022", "umask 002"])
 def assert_shared(request):
     """Return a check, under two umasks, that every file in a folder has the permissions of a new file."""

@@ -87,10 +87,16 @@ def test_prediction_of_other_objectives_matches_allocations(name):
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="the largest resident memory is reset on Linux only")
-@pytest.mark.parametrize("saves_inputs", [False, True])
 @pytest.mark.parametrize(
-    ("width", "batch_size", "micro_batch"),
-    [(1024, 8, 8), (256, 16, 16), (256, 16, 4), (None, 512, 512), (None, 512, 128)],
+    ("width", "batch_size", "micro_batch", "saves_inputs"),
+    [
+        (1024, 8, 8, True),
+        (256, 16, 16, False),
+        (256, 16, 4, True),
+        (256, 16, 4, False),
+        (None, 512, 512, True),
+        (None, 512, 128, False),
+    ],
 )
 def test_prediction_matches_the_resident_memory_of_a_fresh_process(width, batch_size, micro_batch, saves_inputs):
     case = Case(

@@ -170,7 +170,8 @@ def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_
 
 
 @pytest.mark.exhaustive
-def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, reference, tmp_path):
+def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, reference, tmp_path, tracing):
+    """Tests of the engine compare generated code."""
     config = long(compile=True)
     run = RunFolder(tmp_path, signature(config))
     assert attempted(run, config, pairs, signal_in=2)[1] is None

@@ -39,14 +39,6 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture
-def tracing():
-    """Trace compiled blocks, but generate no code."""
-    torch.compiler.set_stance("default", force_backend="aot_eager")
-    yield
-    torch.compiler.set_stance("default")
-
-
 def engine_of(config, world=ALONE):
     """Return the engine of a network in float64, in which rounding is far below the tolerance."""
     module = objective(config.objective.name).load()(build(config).double(), config)

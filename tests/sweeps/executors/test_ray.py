@@ -59,7 +59,7 @@ def test_no_ray_is_one_sentence(started, tmp_path):
 @pytest.mark.exhaustive
 def test_killed_workers_lose_nothing(started, tmp_path, cache_dir):
     process = started(*ARGUMENTS, *LOCAL, "executor.workers=2", "executor.cpus=1")
-    drill(tmp_path, cache_dir, lambda: process.poll() is not None)
+    drill(tmp_path, cache_dir, lambda: process.poll() is not None, num_deaths=1)
     output = process.communicate()[0]
     assert process.returncode == 0, output
     assert "a worker ended early" in output
