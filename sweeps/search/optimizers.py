@@ -81,7 +81,7 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
         changed = {one: value for one, value in values[own].items() if defaults and value != defaults[one]}
         try:
             if defaults:
-                _made(key, name, changed)
+                _made(key, name, changed, seed=0)  # without one, some samplers warn
         except (TypeError, ValueError) as error:
             raise UsageError(f"search.{key}={name}: {error}; its arguments are keys of search.{own}") from error
         found |= {key: name, own: changed}

@@ -3,13 +3,14 @@
 import math
 from dataclasses import replace
 
+import optuna
 import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.sweeps.search.config import AUTO
 from aimv2.sweeps.search.draw import check_sampler
 from aimv2.sweeps.search.folder import SearchFolder
-from aimv2.sweeps.search.optimizers import CLASSES
+from aimv2.sweeps.search.optimizers import CLASSES, given
 from aimv2.sweeps.search.outcome import to_json
 from aimv2.sweeps.search.space import EQUAL_SD
 from tests.helpers.marks import exhaustive
@@ -120,3 +121,16 @@ def test_a_trial_is_pruned_only_if_it_is_worse_than_the_best_by_more_than_the_no
 def test_a_value_that_is_no_number_neither_is_the_best_nor_within_the_noise(long, tmp_path, noise):
     folder = SearchFolder(search(long) if noise is None else with_noise(search(long), noise), tmp_path)
     assert [folder.report(folder.ask(), row(1, value)) for value in (math.nan, 2.0, 5.0)] == [True, False, True]
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])
+def test_a_sampler_is_checked_without_a_warning(caplog, sampler):
+    """A search was planned with the advice to seed its sampler, which is seeded."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.enable_propagation()
+    try:
+        given({"sampler": sampler, "pruner": AUTO, "sampler_args": {}, "pruner_args": {}})
+    finally:
+        optuna.logging.disable_propagation()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    assert caplog.messages == []
