@@ -2,7 +2,7 @@
 
 A rate is a ratio to that of the recipe. It is found on a validation split, which no report reads, by
 
-    python sweeps/launch.py sweep=optimizer search=optuna search.sampler=qmc search.trials=9 \
+    python sweeps/launch.py sweep=optimizer search=optuna search.sampler=qmc search.pruner=none search.trials=9 \
         sweep.primary_metric=reader_loss sweep.seeds=1 objective.name=clip model.encoder.attention=bidirectional \
         sweep.suffix=clip
 
