@@ -86,22 +86,21 @@ def parts(
     than: str,
     level: float,
     error: Callable[[str], SharedError],
-    shares_of: Callable[[str], Mapping[str, float]],
+    shares: Mapping[str, float],
 ) -> dict[str, Parts]:
     """Return the differences of arms of the study from one other in a metric, by class of word.
 
     Args:
         wholes: the differences, by arm; their intervals hold together with ``level``.
         error: returns what the arms of the study share in a metric.
-        shares_of: returns each class's share of a metric's tokens, as the function of that name does.
+        shares: each class's share of the metric's tokens (``shares_of``).
 
     Returns:
         By arm. Arms are left out whose difference has no interval, or where runs are missing so that the classes do not
         add up to it; empty if the metric has no classes, or their shares are not known (``shares_of``).
     """
     told = {arm: one for arm, one in wholes.items() if one.has_interval}
-    shares = shares_of(metric) if told else {}
-    if not shares:
+    if not told or not shares:
         return {}
     own_level = bonferroni(len(shares), level)
     own = {name: error(f"{metric}_{name}").contrasts(list(wholes), than, own_level) for name in shares}

@@ -109,18 +109,15 @@ class Differences:
         """Return differences of arms of the study from one other by class of word, as ``classes.parts`` does."""
         if not {*wholes, than} <= set(self._study.arms):
             return {}
-        return parts(self._study, self._evidence, metric, wholes, than, level, self._error, self._shares_of)
+        if metric not in self._shares:
+            self._shares[metric] = shares_of(self._evidence, metric)
+        return parts(self._study, self._evidence, metric, wholes, than, level, self._error, self._shares[metric])
 
     def _error(self, metric: str) -> SharedError:
         if metric not in self._errors:
             values = self._evidence.values(metric)
             self._errors[metric] = SharedError(values[[arm for arm in self._study.arms if arm in values]])
         return self._errors[metric]
-
-    def _shares_of(self, metric: str) -> dict[str, float]:
-        if metric not in self._shares:
-            self._shares[metric] = shares_of(self._evidence, metric)
-        return self._shares[metric]
 
     def _alone(self, arm: str, metric: str, than_arm: str, than_metric: str, level: float) -> Estimate:
         one, other = self._evidence.value(metric, arm), self._evidence.value(than_metric, than_arm)
