@@ -1,5 +1,9 @@
 """The index of reports: every claim with its verdict, and a line for every study."""
 
+from dataclasses import replace
+
+import pandas as pd
+
 from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.claims.index import document
 from aimv2.analysis.document.model import lines_of
@@ -32,13 +36,24 @@ def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     margin = findings.study.margin_of(verdict.deciding[0].expected)
     assert first["mean"] == verdict.deciding[0].difference.mean / margin
     assert first["low"] == verdict.deciding[0].difference.low / margin
-    again = document({"prefix_ratio": findings, "the same": findings})
-    costs = [one.sections[1].blocks[1].text for one in (page, again)]
-    assert costs[0].startswith(
-        f"All studies together: {findings.evidence.runs['run'].nunique()} runs, each counted once"
-    )
-    assert costs[0].endswith("; none failed.")
-    assert costs[0] == costs[1], "shared runs count once"
     (table,) = tables(page.sections[1]).values()
     ((link, question, *_),) = [[" ".join(lines_of(cell)) for cell in row] for row in table.rows]
     assert (link, question) == ("[prefix_ratio](prefix_ratio/report.md)", findings.study.question)
+
+
+def test_runs_that_studies_share_cost_once_and_failed_ones_are_counted(findings):
+    """Oracle: a loop over the rows, which forgets no run and takes none twice."""
+    evidence = findings.evidence
+    lost = {"arm": "causal", "seed": 9, "run": "v2-lost", "reason": "out of memory", "has_failed": True}
+    waiting = lost | {"run": "v2-waiting", "has_failed": False}
+    missing = pd.DataFrame([lost, waiting])
+    other = replace(findings, evidence=replace(evidence, missing=missing))
+    seconds, flops = {}, {}
+    for row in evidence.runs.to_dict("records"):
+        seconds[row["run"]], flops[row["run"]] = row["seconds"], row["train_flops"]
+    expected = (
+        f"All studies together: {len(seconds):,} runs, each counted once, of {sum(seconds.values()) / 3600:.1f}"
+        f" hours and {sum(flops.values()):.2g} training FLOPs;"
+    )
+    for studies, failed in (({"one": findings}, "none"), ({"one": findings, "other": other}, "1")):
+        assert document(studies).sections[1].blocks[1].text == f"{expected} {failed} failed."
