@@ -27,7 +27,7 @@ from aimv2.config.recipes.scales import demo, laptop
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.specimen import STUDY
 
-pytestmark = [pytest.mark.exhaustive, pytest.mark.no_cover]  # tracing makes simulations take almost twice as long
+pytestmark = pytest.mark.exhaustive
 
 LOSS, SPREAD = "content_loss", 0.02
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")

@@ -163,7 +163,6 @@ def test_many_settings_are_drawn_and_a_ladder_is_not():
     assert not draws_settings(fit(FORMS["d"], ladder), ladder)
 
 
-@pytest.mark.no_cover  # as in test_error_rates.py
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("ladder", "num_seeds", "noise", "seed_noise"),
@@ -193,7 +192,6 @@ def test_intervals_cover_the_law(ladder, num_seeds, noise, seed_noise):
     assert min(hits.values()) >= 0.78 * 60, hits
 
 
-@pytest.mark.no_cover
 @pytest.mark.exhaustive
 def test_intervals_of_reconstructed_runs_cover_the_law_and_are_as_wide_as_published_errors():
     """As in `scaling.py fit ... huber=0.001`; 60 sets of 240 runs, refits and the limit as above."""
