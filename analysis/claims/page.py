@@ -15,7 +15,7 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import recorded_names
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, WORDS, Answer, all_answers, overall
+from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, OUT_OF_REACH, WORDS, Answer, all_answers, overall
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
 from aimv2.analysis.judgement.sensitivity import COMMITTED, read_sensitivity
@@ -59,8 +59,13 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     answers = all_answers(findings)
     words = {name: overall(own) for name, own in answers.items()}
     table = Table(COLUMNS, name="claims", is_filterable=True)
+    beyond = Table(["claim", "source", "what is missing"], name="beyond_reach")
     for name, own in answers.items():
-        table.rows.extend(_rows(own, words[name], reports_dir))
+        if words[name] == OUT_OF_REACH:
+            claim = own[0].claim
+            beyond.rows.append([Cell((f"**{claim.id}**", claim.statement)), claim.source, claim.why_not])
+        else:
+            table.rows.extend(_rows(own, words[name], reports_dir))
     scales = scales_section(findings.values())
     return Document(
         title="Which claims of the papers hold here?",
@@ -69,6 +74,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
         sections=[Section("Verdicts", [table])],
         details=[
             Section("How to read this page", blocks_of("claims_reading")),
+            Section("Claims beyond reach", [beyond]),
             paper_section(findings),
             *([scales] if scales else []),
         ],
