@@ -35,6 +35,7 @@ def test_helps_and_completions_load_nothing_that_takes_long():
     assert done.stdout == "[]\n[]\n"
 
 
+@pytest.mark.exhaustive
 def test_reading_and_planning_need_no_package_of_an_extra(tmp_path):
     """The wheel is tested in an environment without them (tests/test_wheel.py, exhaustive)."""
     code = (

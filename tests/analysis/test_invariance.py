@@ -274,6 +274,7 @@ def test_scaling_law_and_its_warnings_stay_the_same(needs_n, how):
 METRICS = (READER, "content_loss", "causal_content_loss", PROBE, f"causal_{PROBE}", STEP_TIME)
 
 
+@pytest.mark.exhaustive
 @example(slug="data_mix", size=0.1, num_seeds=3, spread=0.05, how="arms", rng=0, constant=1.0)
 @given(
     slug=st.sampled_from(sorted(STUDIES)),

@@ -94,6 +94,7 @@ def test_page_and_markdown_have_the_same_text(folder):
             assert " ".join(words).removeprefix("- ") in shown
 
 
+@pytest.mark.exhaustive
 def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, capsys):
     copied = shutil.copytree(folder, tmp_path / folder.name)
     arguments = [copied.name, f"reports_dir={tmp_path}", "--check"]

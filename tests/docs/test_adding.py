@@ -60,6 +60,7 @@ def only(*parts):
     return words
 
 
+@pytest.mark.exhaustive
 def test_a_plan_of_the_changed_source_is_printed(entered):
     assert "training FLOPs" in entered(only("sweep=loss_weight"))
 

@@ -120,6 +120,7 @@ def test_a_source_has_thousands_of_named_pictures_and_is_priced(entered, folder)
     assert "training FLOPs" in priced
 
 
+@pytest.mark.exhaustive
 def test_an_executor_is_planned_for(entered, tmp_path):
     plan = entered(only("sweep", "executor=kubernetes"), "dry_run=true")
     assert "; 8 workers;" in plan

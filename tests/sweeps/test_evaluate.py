@@ -60,6 +60,7 @@ def measuring(runs_dir):
     return {cell.arm: RunFolder(runs_dir, cell.name) for cell in cells}
 
 
+@pytest.mark.exhaustive
 def test_each_finished_run_is_measured_once_and_reported(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
     before = {path: path.read_bytes() for path in copied.glob("v2-*/attempts/**/*") if path.is_file()}

@@ -34,6 +34,7 @@ def record(**changes):
     return Record(**(values | changes))
 
 
+@pytest.mark.exhaustive
 def test_records_of_a_sweep_are_its_finished_runs_and_its_report(done, tmp_path):
     cells = read_request(done, "prefix_ratio", STUDIES).cells
     found = records(done, "prefix_ratio", tmp_path)

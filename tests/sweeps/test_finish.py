@@ -57,6 +57,7 @@ def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied,
     assert "result.json is not the result of a run" in report
 
 
+@pytest.mark.exhaustive
 def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, tmp_path):
     path = tmp_path / "reports" / "prefix_ratio" / "report.md"
     assert "as it was" not in ended()[1]

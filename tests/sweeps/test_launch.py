@@ -275,6 +275,7 @@ def test_a_missing_data_package_stops_the_launch_before_any_run(here, tmp_path, 
     assert not attempts(tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_on_a_cluster_one_launch_has_the_runs_of_both_studies_and_one_job_writes_their_reports(
     cache_dir, tmp_path, monkeypatch
 ):

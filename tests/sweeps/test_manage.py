@@ -485,6 +485,7 @@ def test_help_lists_the_commands(command):
     assert all(f" {name} " in shown for name in manage.COMMANDS)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")  # of its packages
 def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypatch):
     skip_without(find_spec("wandb"), "no package wandb")

@@ -9,6 +9,7 @@ from aimv2.run.pricing.price import price
 from aimv2.sweeps import launch
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.search.space import tunable
+from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_set, own_source
 from tests.helpers.sweeps import small_sweep
 
@@ -68,9 +69,9 @@ def test_labelled_set_decides(command, tmp_path):
     ("sweep", "more", "metric", "baseline"),
     [
         ("data_mix", (), "reader_loss", "mixture"),
-        ("synthetic_fraction", (), "probe_digits", "synthetic_033"),
+        exhaustive("synthetic_fraction", (), "probe_digits", "synthetic_033"),
         ("synthetic_fraction", ("evaluation.sets=PETS",), "probe_pets", "synthetic_033"),
-        ("data_mix", ("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
+        exhaustive("data_mix", ("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
         ("data_mix", ("sweep.baseline=only_birds", "sweep.expected.only_boats=worse"), "reader_loss", "only_birds"),
     ],
 )

@@ -115,6 +115,7 @@ def test_what_cannot_be_loaded_is_one_sentence(file, launched, words, message):
     assert message in shown
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -111,6 +111,7 @@ def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
     )
 
 
+@pytest.mark.exhaustive
 def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path):
     for path in private.glob("*/attempts/*/manifest.json"):
         write_json(path, read_json(path) | {"tokenizer": f"of {HOST}"})
@@ -119,6 +120,7 @@ def test_a_name_that_is_left_is_refused_and_nothing_is_written(private, tmp_path
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.exhaustive
 def test_the_same_runs_give_the_same_bytes(done, tmp_path):
     for name in ("one", "two"):
         published(done, tmp_path / name, code=False, weights=True)
@@ -128,6 +130,7 @@ def test_the_same_runs_give_the_same_bytes(done, tmp_path):
     assert weights.read_bytes() == run.file("weights.safetensors").read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_code_that_is_gone_is_refused_unless_it_is_left_out(copied, tmp_path):
     for path in copied.glob("*/attempts/*/manifest.json"):
         write_json(path, read_json(path) | {"code": "0" * 12})

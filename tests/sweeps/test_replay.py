@@ -63,6 +63,7 @@ def names(folder):
     return {row["arm"]: row["run"] for row in table.select(["arm", "run"]).to_pylist()}
 
 
+@pytest.mark.exhaustive
 def test_a_run_is_equal_to_the_last_bit_and_marked(replayed, copied_records):
     status, shown, recorded = replayed(names(copied_records)["uniform"])
     assert status == 0, shown
@@ -74,6 +75,7 @@ def test_a_run_is_equal_to_the_last_bit_and_marked(replayed, copied_records):
     assert one["hardware"].endswith("1 threads")
 
 
+@pytest.mark.exhaustive
 def test_other_values_are_marked_as_such_unless_they_are_within_the_tolerance(replayed, copied_records):
     shifted(copied_records, 1e-4)
     name = names(copied_records)["uniform"]

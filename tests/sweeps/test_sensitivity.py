@@ -10,6 +10,7 @@ from aimv2.request.resolve import resolve
 from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
+from tests.helpers.marks import exhaustive
 
 CURVE = ["samples_025", "samples_050", "samples_075", "samples_200"]
 
@@ -74,6 +75,7 @@ def test_its_arguments_launch_it_alone(planned):
     assert alone.sensitivity is None
 
 
+@pytest.mark.exhaustive
 def test_each_base_run_has_a_report_of_its_own(planned):
     one, same, other = (
         planned(slug, f"budget.samples={samples}").sensitivity.folder
@@ -89,7 +91,7 @@ def test_each_base_run_has_a_report_of_its_own(planned):
     [
         ({}, ""),
         ({"samples_075": None}, ""),  # the curve has other points
-        ({"width_050": None}, ""),  # no claim of the study is about width
+        exhaustive({"width_050": None}, ""),  # no claim of the study is about width
         (
             {"hidden_050": None},
             "the sensitivity study of this base run has no results for 'half of the patches hidden'",

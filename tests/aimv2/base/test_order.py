@@ -147,6 +147,7 @@ def test_mixture_shows_every_row_of_a_source_once_per_epoch_of_the_source(case, 
             assert set(shown) == set(own) or epoch == own_epochs.max(), "only the last epoch is incomplete"
 
 
+@pytest.mark.exhaustive
 @given(case=weights_and_sizes, start=st.integers(0, 1200), batch=st.integers(1, 1200))
 def test_mixture_of_a_part_is_that_part_of_the_whole(case, start, batch):
     whole, part = mixed(*case, start + batch), mixed(*case, start + batch, start=start)
@@ -178,6 +179,7 @@ def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
     return of_sources(sizes, None).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
+@pytest.mark.exhaustive
 @given(sizes=sizes_of_sources, seed=st.integers(0, 1000), epoch=st.integers(0, 3))
 def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
     total = sum(sizes)
@@ -186,6 +188,7 @@ def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
     assert sorted(rows) == list(range(total))
 
 
+@pytest.mark.exhaustive
 @given(sizes=sizes_of_sources, seed=st.integers(0, 1000))
 def test_sources_in_turn_have_their_shares_of_every_block(sizes, seed):
     total = sum(sizes)
@@ -196,6 +199,7 @@ def test_sources_in_turn_have_their_shares_of_every_block(sizes, seed):
             assert abs(shown.sum() - len(shown) * len(own) / total) < len(sizes)
 
 
+@pytest.mark.exhaustive
 @given(sizes=sizes_of_sources, start=st.integers(0, 9000), batch=st.integers(1, 1200))
 def test_sources_in_turn_in_a_part_are_that_part_of_the_whole(sizes, start, batch):
     whole, part = in_turn(sizes, start + batch), in_turn(sizes, start + batch, start=start)
@@ -338,6 +342,7 @@ def test_places_of_a_batch_are_those_of_the_nodes_one_after_the_other(num_nodes,
         assert (np.diff(places[places % num_nodes == node]) > 0).all()
 
 
+@pytest.mark.exhaustive
 @given(
     sizes=st.lists(st.integers(8, 120), min_size=1, max_size=3),
     num_nodes=st.integers(1, 3),

@@ -65,6 +65,7 @@ def test_a_wrong_measure_is_a_failed_run_with_its_cause(tmp_path, returns, cause
     assert re.search(message, failure.message)
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_run_resumes_from_what_it_saved(tmp_path):
     whole, _ = attempted(Mean(), tmp_path / "whole")
     interrupts, rows = Interrupts(), []

@@ -185,6 +185,7 @@ def test_run_that_was_trained_otherwise_is_refused(tiny, read, runs_dir):
     assert failure.message == f"run {signature(tiny)} differs from {run.name} in more than its evaluation"
 
 
+@pytest.mark.exhaustive
 def test_interrupted_measurement_resumes_with_the_missing_parts(read, runs_dir, tmp_path):
     trained, run = folder_of(read, runs_dir), RunFolder(runs_dir, signature(read))
     stopped = Interrupts(poll_seconds=0)

@@ -55,6 +55,7 @@ def test_pages_have_a_section_of_their_own_and_the_same_verdicts_as_without(adde
         assert f"[{added.name}]{link}{added.name}/report.md) | not replayed |" in text
 
 
+@pytest.mark.exhaustive
 def test_a_report_on_others_says_so(added, tmp_path):
     (others,) = others_in(added.parent)
     page = others_document(others, tmp_path / "reports")

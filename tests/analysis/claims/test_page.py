@@ -64,6 +64,7 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
     ]
 
 
+@pytest.mark.exhaustive
 def test_studies_that_have_not_run_say_what_the_planner_knows(tmp_path):
     """Seeds by the noise of the sensitivity study, or why no metric of the claim decides."""
     base = base_of_study(STUDIES["prefix_distribution"])

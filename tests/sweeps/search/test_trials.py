@@ -103,6 +103,7 @@ trials = st.builds(
 )
 
 
+@pytest.mark.exhaustive
 @given(drawn=trials, curve=st.none() | trials, ended=st.none() | trials, state=st.sampled_from(get_args(State)))
 def test_the_last_file_of_a_trial_is_the_trial(tmp_path_factory, drawn, curve, ended, state):
     folder, known = tmp_path_factory.mktemp("search"), {}
@@ -124,6 +125,7 @@ def test_a_curve_that_cannot_be_read_counts_as_none(tiny, tmp_path):
     assert read_trials(folder.path, {}) == drawn
 
 
+@pytest.mark.exhaustive
 @given(garbage=json_values)
 def test_a_file_that_is_no_trial_is_one_sentence(tmp_path_factory, garbage):
     folder = tmp_path_factory.mktemp("search")

@@ -76,7 +76,7 @@ def data(request, longer, tmp_path):
     return config, prepare(config.data, config.model.vocab_size)
 
 
-@pytest.mark.parametrize("name", ["aimv2", "cappa"])
+@pytest.mark.parametrize("name", everyday(["cappa"], ["aimv2", "cappa"]))
 @pytest.mark.parametrize("ranks", everyday([2], [1, 2]))
 def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, ranks, name):
     """All of them: images, widths of captions, indices, counts and places. CapPa reads the padding of captions."""

@@ -15,6 +15,7 @@ from aimv2.datasets.description import read_source
 from aimv2.request.resolve import resolve
 from aimv2.tools.data.describe import describe_command
 from tests.helpers.layouts import LAYOUTS, NUM, as_hub, as_two_splits, caption, files
+from tests.helpers.marks import everyday
 from tests.helpers.own_data import picture, write
 
 
@@ -23,7 +24,7 @@ def _no_bars():
     datasets.disable_progress_bars()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", everyday(["webdataset", "csv", "folders by class"], LAYOUTS))
 def test_a_layout_is_two_commands_from_its_first_batch(layout, tmp_path, monkeypatch, capsys, tiny):
     make, field = LAYOUTS[layout]
     path = make(tmp_path / "mine")
