@@ -130,21 +130,20 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
     return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
 
 
-def switch_objective(label: str, name: str, attention: str = "", *, rate: float = 1, batch: int = 1) -> Arm:
+def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
     """Return an arm with another objective; options of other objectives are reset.
 
     Args:
         attention: of the encoder; empty for that of the base run.
-        rate, batch: ratios of the peak learning rate and of the batch size to those of the base run, at equal samples.
+        batch: the ratio of the batch size to that of the base run, at equal samples.
     """
 
     def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
         if name in ("caption", "cappa"):  # they read captions too
             objective["supervise_eos"] = run.objective.supervise_eos
-        rates = {"optimizer.peak_lr": run.optimizer.peak_lr * rate, "budget.batch_size": run.budget.batch_size * batch}
         own = {"model.encoder.attention": attention} if attention else {}
-        return replaced(run, {"objective": objective, **rates, **own})
+        return replaced(run, {"objective": objective, "budget.batch_size": run.budget.batch_size * batch, **own})
 
     return Arm(label=label, change=change)
 

@@ -4,7 +4,7 @@ The arms are points between the bounds. To tune a recipe, search between them in
 
     python sweeps/launch.py sweep=optimizer search=optuna
 
-and with ``objective.name=clip`` for a rival in ``ablations/studies/objective.py``.
+and with ``objective.name=clip`` for a rival of ``sweep=objective``.
 """
 
 from aimv2.ablations.design import Arm, latin_hypercube
