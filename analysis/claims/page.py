@@ -18,7 +18,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, OUT_OF_REACH, WORDS, Answer, all_answers, overall
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
-from aimv2.analysis.judgement.sensitivity import COMMITTED, read_sensitivity
+from aimv2.analysis.judgement.sensitivity import COMMITTED, MAX_SEEDS, read_sensitivity
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.numbers import estimate, verdict_values
 from aimv2.analysis.sections.scaling.agreement import scales_section
@@ -137,10 +137,23 @@ def _intervals(answer: Answer) -> str | Cell:
 
 
 def _reasons(answer: Answer) -> tuple[str, ...]:
-    """Return what qualifies a verdict first, and how many seeds decide it; its report has the rest."""
+    """Return what qualifies a verdict first, how many seeds decide it and their price; its report has the rest."""
     if answer.verdict is None:
         return ()
-    return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide))))
+    more = (in_words(answer.seeds_to_decide), _price_of_more(answer))
+    return tuple(filter(None, (*answer.verdict.qualifications[:1], *more)))
+
+
+def _price_of_more(answer: Answer) -> str:
+    """Return what the seeds that an undecided claim lacks take, by what a seed of its study has taken."""
+    if answer.findings is None or not answer.seeds_to_decide <= MAX_SEEDS:
+        return ""
+    runs = answer.findings.evidence.runs
+    num_seeds = runs["seed"].nunique()
+    share = answer.seeds_to_decide / num_seeds - 1
+    if share <= 0:
+        return ""
+    return f"{len(runs) * share:.0f} more runs, {runs['seconds'].sum() * share / 3600:.1f} hours of one worker."
 
 
 def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
@@ -183,7 +196,8 @@ def _study(answer: Answer) -> tuple[str, ...]:
         return tuple(f"{name}, {NOT_RUN}: {what}" for name, what in answer.claim.measured_by.items())
     num_runs, flops = price(answer.study)
     scale = STUDIES[answer.study].scale
-    return (answer.study, f"{num_runs} runs at {scale}, at most {flops:.2g} training FLOPs")
+    seeds = len(STUDIES[answer.study].seeds)
+    return (answer.study, f"{seeds} seeds are {num_runs} runs at {scale}, at most {flops:.2g} training FLOPs")
 
 
 @cache

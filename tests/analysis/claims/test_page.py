@@ -16,10 +16,12 @@ from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise
 from aimv2.analysis.judgement.findings import findings_in
+from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.price import max_train_flops
 from tests.helpers.documents import at_scale, tables
+from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
 
@@ -55,7 +57,7 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
     planned = row_of(page, "beats-cappa-same-data")
     assert planned["verdict"].startswith("**not run yet** / objective: ")
     assert planned["what decides"] == ""
-    assert planned["study"].startswith(f"objective / 48 runs at {STUDIES['objective'].scale}, at most ")
+    assert planned["study"].startswith(f"objective / 4 seeds are 48 runs at {STUDIES['objective'].scale}, at most ")
     studies = row_of(page, "both-losses-beat-text-only")["study"]
     assert [name for name in STUDIES if f" {name} /" in f" {studies}"] == [
         "encoder_attention",
@@ -110,6 +112,24 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert set(answer["runs"]) <= set(findings.evidence.runs["run"])
     assert answer["comparisons"][0]["mean"] == first.difference.mean
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
+
+
+def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
+    """Four seeds of all arms and controls took 90 s a run."""
+    study = findings.study
+    evidence = evidence_of(study, {"positive_control": 1.0}, spread=0.1, metrics=study.deciding_metrics)
+    evidence = replace(evidence, runs=evidence.runs.assign(seconds=90.0))
+    sensitivity = sensitive(*study.deciding_metrics, noise=Noise(0.1))
+    judged = verdicts(study, evidence, controls=passed_controls(study), sensitivity=sensitivity, config=findings.config)
+    page = document({"own": replace(findings, evidence=evidence, sensitivity=sensitivity, verdicts=judged)})
+    claim = next(iter(judged))
+    seeds = page.numbers["claims"][claim]["answers"][0]["seeds_to_decide"]
+    arms = len(study.conditions) + 1  # the untrained encoder
+    hours = (seeds - 4) * arms * 90 / 3600
+    assert row_of(page, claim)["verdict"] == (
+        f"**undecided** / About {seeds:g} seeds decide it."
+        f" / {(seeds - 4) * arms:.0f} more runs, {hours:.1f} hours of one worker."
+    )
 
 
 @pytest.mark.exhaustive
