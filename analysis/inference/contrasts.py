@@ -5,9 +5,10 @@ of freedom where a single pair of arms has S - 1. Letters: A arms, S seeds.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -120,25 +121,43 @@ class Spreads:
 
 
 def spreads(value_SA: np.ndarray) -> Spreads:
-    """Compare every arm's spread with that of the others, and set the most different arm apart, one at a time.
+    """Compare every arm's spread with that of the others, and set apart those that differ most, at most half of them.
 
-    Arms with the same values leave together.
+    The most different arm is left out, one at a time; arms with the same values leave together. Several arms that
+    spread more hide each other: the first may not differ from a rest in which the others still are. So all that left
+    before the last one that does differ are apart with it (generalized ESD, Rosner 1983).
 
     The arm's part of the residual, which vanishes when the arm is left out, and the rest are independent; their ratio
     has an F distribution if all spreads are equal.
     """
-    arms, apart, wider = list(range(value_SA.shape[1])), set[int](), set[int]()
+    steps = list(_departures(value_SA))
+    last = max((number for number, step in enumerate(steps, 1) if step.differs), default=0)
+    apart = frozenset[int]().union(*(step.worst for step in steps[:last]))
+    wider = frozenset[int]().union(*(step.wider for step in steps[: last + 1]))
+    return Spreads(wider, apart)
+
+
+class _Departure(NamedTuple):
+    """The arms that spread most of those that are left, and whether they differ; ``wider`` as in ``Spreads``."""
+
+    wider: frozenset[int]
+    worst: frozenset[int]
+    differs: bool
+
+
+def _departures(value_SA: np.ndarray) -> Iterator[_Departure]:
+    """Yield the arms that leave, step by step, until half of them have gone or two are left."""
+    arms, rest = list(range(value_SA.shape[1])), value_SA.shape[1] / 2
     while len(arms) > 2:
         whole = Blocks(value_SA[:, arms])
         chances = {arm: _chance(whole, Blocks(value_SA[:, [one for one in arms if one != arm]])) for arm in arms}
-        wider |= {arm for arm, chance in chances.items() if chance < WIDER}
         smallest = min(chances.values())
-        if not smallest < APART / len(arms):  # also if it is NaN, as of values whose squares overflow
-            break
-        worst = {arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE}
-        apart |= worst
+        worst = frozenset(arm for arm, chance in chances.items() if chance <= smallest * SAME_CHANCE)
+        differs = smallest < APART / len(arms) and len(arms) - len(worst) >= rest
+        yield _Departure(frozenset(arm for arm, chance in chances.items() if chance < WIDER), worst, differs)
         arms = [arm for arm in arms if arm not in worst]
-    return Spreads(frozenset(wider), frozenset(apart))
+        if not worst or len(arms) < rest:  # none if chances are NaN, as of values whose squares overflow
+            return
 
 
 def _chance(whole: Blocks, others: Blocks) -> float:

@@ -9,13 +9,13 @@ from scipy import stats
 from aimv2.analysis.inference.contrasts import Blocks, SharedError, spreads
 from aimv2.analysis.inference.intervals import NO_ESTIMATE
 
-ARMS = list("abcde")
+ARMS = list("abcdefghi")
 
 
 def table(rng=0, seeds=4, scale=(1, 1, 1, 1, 1)):
     rng = np.random.default_rng(rng)
-    noise = rng.normal(0, 1, (seeds, len(ARMS))) * scale
-    return pd.DataFrame(noise + rng.normal(0, 3, (seeds, 1)) + np.arange(len(ARMS)), columns=ARMS)
+    noise = rng.normal(0, 1, (seeds, len(scale))) * scale
+    return pd.DataFrame(noise + rng.normal(0, 3, (seeds, 1)) + np.arange(len(scale)), columns=ARMS[: len(scale)])
 
 
 def test_complete_design_has_the_error_of_the_analysis_of_variance():
@@ -117,6 +117,24 @@ def test_noisy_arm_has_its_own_interval_and_leaves_the_pool():
     assert found["e"].error == pytest.approx(stats.sem(values["e"] - values["a"]))
     assert found["e"].level == pytest.approx(0.975), "half of the error rate of two comparisons"
     assert 4 in spreads(values.to_numpy()).apart
+
+
+def test_arms_that_spread_more_do_not_hide_each_other():
+    """No arm differs from a rest that has the other three; the oracle is the analysis of variance without each arm."""
+    values = table(2, seeds=8, scale=(1, 1, 1, 1, 1, 4, 4, 4, 4))
+    rest_SA = values.sub(values.mean(axis=1), axis=0)
+    rest_SA -= rest_SA.mean()
+    part_A = (rest_SA**2).sum() * 9 / 8
+    ratio_A = (part_A / 7) / ((part_A.sum() * 8 / 9 - part_A) / (7 * 7))
+    assert stats.f.sf(ratio_A, 7, 49).min() > 0.01 / 9
+    assert spreads(values.to_numpy()).apart == {5, 6, 7, 8}
+    assert SharedError(values).contrast("b", "a").df == 4 * 7
+
+
+def test_at_most_half_of_the_arms_are_apart():
+    """Otherwise a minority that happens to agree would be the pool."""
+    values = table(seeds=30, scale=(1, 1, 100, 100, 100))
+    assert len(spreads(values.to_numpy()).apart) <= 2
 
 
 def test_arms_without_shared_seeds_or_spread_have_no_interval():
