@@ -20,9 +20,9 @@ demo: $(VENV)/.installed ## run two arms of the prefix_ratio sweep on two CPU co
 test: $(VENV)/.installed-dev ## run the everyday tests
 	$(PYTEST)
 
-test-all: $(VENV)/.installed-dev ## run all tests but those on SLURM, and measure the coverage of the everyday ones
-	$(PYTEST) --cov
-	$(PYTEST) -m exhaustive
+test-all: $(VENV)/.installed-dev ## run all tests but those on SLURM and on GPUs, and measure the coverage of the everyday ones
+	status=0; $(PYTEST) --cov || status=$$?; \
+	  $(PYTEST) -m 'exhaustive and not slurm and not gpu and not fake_gpu' && exit $$status
 
 test-slurm: $(VENV)/.installed-dev ## run sweeps on a real SLURM on this host (as root; packages: tests/slurm/one_host.sh)
 	$(BIN)/python -m pytest -m slurm tests/slurm

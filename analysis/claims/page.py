@@ -145,15 +145,15 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
 
 
 def _price_of_more(answer: Answer) -> str:
-    """Return what the seeds that an undecided claim lacks take, by what a seed of its study has taken."""
+    """Return the runs and hours of an undecided claim's missing seeds, at its study's mean cost of a seed."""
     if answer.findings is None or not answer.seeds_to_decide <= MAX_SEEDS:
         return ""
     runs = answer.findings.evidence.runs
     num_seeds = runs["seed"].nunique()
-    share = answer.seeds_to_decide / num_seeds - 1
-    if share <= 0:
+    factor = answer.seeds_to_decide / num_seeds - 1
+    if factor <= 0:
         return ""
-    return f"{len(runs) * share:.0f} more runs, {runs['seconds'].sum() * share / 3600:.1f} hours of one worker."
+    return f"All arms: {len(runs) * factor:.0f} more runs, {runs['seconds'].sum() * factor / 3600:.1f} hours."
 
 
 def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def _study(answer: Answer) -> tuple[str, ...]:
     num_runs, flops = price(answer.study)
     scale = STUDIES[answer.study].scale
     seeds = len(STUDIES[answer.study].seeds)
-    return (answer.study, f"{seeds} seeds are {num_runs} runs at {scale}, at most {flops:.2g} training FLOPs")
+    return (answer.study, f"{seeds} seeds: {num_runs} runs at {scale}, at most {flops:.2g} training FLOPs")
 
 
 @cache

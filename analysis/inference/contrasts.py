@@ -113,7 +113,8 @@ class Spreads:
 
     Attributes:
         wider: by a test at ``WIDER`` each.
-        apart: so much that they would spoil the pooled error: by a test at ``APART``, shared by the arms.
+        apart: so much that they would spoil the pooled error: those left out up to the last test that is significant at
+            ``APART``, shared by the arms.
     """
 
     wider: frozenset[int]
@@ -121,11 +122,11 @@ class Spreads:
 
 
 def spreads(value_SA: np.ndarray) -> Spreads:
-    """Compare every arm's spread with that of the others, and set apart those that differ most, at most half of them.
+    """Compare every arm's spread with that of the others, and set apart those that spread most, at most half of them.
 
-    The most different arm is left out, one at a time; arms with the same values leave together. Several arms that
-    spread more hide each other: the first may not differ from a rest in which the others still are. So all that left
-    before the last one that does differ are apart with it (generalized ESD, Rosner 1983).
+    The arm that spreads most is left out, one at a time; arms with the same values leave together. Noisy arms mask one
+    another: the first may not differ from a rest in which the others still are. So every arm left out up to the last
+    significant test is apart (adapted from generalized ESD, Rosner 1983).
 
     The arm's part of the residual, which vanishes when the arm is left out, and the rest are independent; their ratio
     has an F distribution if all spreads are equal.

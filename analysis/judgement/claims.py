@@ -5,7 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.power import Noise, seeds_for
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import planner_of
@@ -57,12 +59,22 @@ class Answer:
 
     @property
     def seeds_to_decide(self) -> float:
-        """About how many seeds decide an undecided claim at the next look; NaN for other verdicts."""
+        """About how many seeds decide an undecided claim at the next look; NaN for other verdicts.
+
+        The noise is the larger of that of the sensitivity study, which may have no arm as noisy as those of the claim,
+        and that of the differences here.
+        """
         if self.findings is None or self.verdict is None or self.verdict.word is not Word.UNDECIDED:
             return math.nan
         found = self.findings
         level = Look(found.look.number + 1).level
-        return planner_of(found.study, self.claim.id, level, found.sensitivity).seeds
+        planner = planner_of(found.study, self.claim.id, level, found.sensitivity)
+        known = [
+            seeds_for(Noise.of(one.difference), planner.aim(one.expected))
+            for one in self.verdict.deciding
+            if isinstance(one.difference, Estimate) and one.difference.has_interval
+        ]
+        return max((seeds for seeds in (planner.seeds, *known) if not math.isnan(seeds)), default=math.nan)
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:

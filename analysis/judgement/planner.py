@@ -55,11 +55,11 @@ class Planner:
     def seeds_of(self, one: Expected) -> float:
         """Return the seeds that support the relation; NaN if the noise, or a difference to detect, is not known."""
         noise = self._noise(one)
-        return math.nan if noise is None else seeds_for(noise, self._aim(one))
+        return math.nan if noise is None else seeds_for(noise, self.aim(one))
 
     def text(self, one: Expected, num_seeds: int) -> str:
         """Return what the comparison can show with so many seeds."""
-        compared, noise, aim = compared_in_words(self.study, one), self._noise(one), self._aim(one)
+        compared, noise, aim = compared_in_words(self.study, one), self._noise(one), self.aim(one)
         if noise is None:
             return f"  {compared}: its noise was not measured"
         shown, what = aim.detectable(noise, num_seeds), _what(one)
@@ -70,7 +70,8 @@ class Planner:
             power += f"; one of {aim.distance:.3g} takes {f'{seeds:g}' if seeds <= MAX_SEEDS else many} seeds"
         return f"  {compared}, expected {one.relation}: {power}"
 
-    def _aim(self, one: Expected) -> Aim:
+    def aim(self, one: Expected) -> Aim:
+        """Return what the interval of a comparison must exclude."""
         level = level_of(self.claim, self.level)
         if isinstance(one, Ranges):
             level = bonferroni(num_contrasts(one.range_arms, one.than_arms), level)

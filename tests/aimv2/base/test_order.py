@@ -179,7 +179,6 @@ def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
     return of_sources(sizes, None).at(np.arange(start, stop), seed=seed, purpose=purpose)
 
 
-@pytest.mark.exhaustive
 @given(sizes=sizes_of_sources, seed=st.integers(0, 1000), epoch=st.integers(0, 3))
 def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
     total = sum(sizes)

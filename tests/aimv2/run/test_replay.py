@@ -31,7 +31,6 @@ def changed(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.exhaustive
 def test_an_unchanged_run_is_equal_and_nothing_is_left_behind(done):
     before, lines = sorted(done.path.rglob("*")), []
     assert replay(done, lines.append)

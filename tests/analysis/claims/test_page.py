@@ -57,7 +57,7 @@ def test_without_reports_every_claim_has_its_reason_or_its_price():
     planned = row_of(page, "beats-cappa-same-data")
     assert planned["verdict"].startswith("**not run yet** / objective: ")
     assert planned["what decides"] == ""
-    assert planned["study"].startswith(f"objective / 4 seeds are 48 runs at {STUDIES['objective'].scale}, at most ")
+    assert planned["study"].startswith(f"objective / 4 seeds: 48 runs at {STUDIES['objective'].scale}, at most ")
     studies = row_of(page, "both-losses-beat-text-only")["study"]
     assert [name for name in STUDIES if f" {name} /" in f" {studies}"] == [
         "encoder_attention",
@@ -128,7 +128,7 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     hours = (seeds - 4) * arms * 90 / 3600
     assert row_of(page, claim)["verdict"] == (
         f"**undecided** / About {seeds:g} seeds decide it."
-        f" / {(seeds - 4) * arms:.0f} more runs, {hours:.1f} hours of one worker."
+        f" / All arms: {(seeds - 4) * arms:.0f} more runs, {hours:.1f} hours."
     )
 
 

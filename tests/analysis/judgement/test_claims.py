@@ -30,14 +30,18 @@ BEST = {"loss_weight": "alpha_04", "encoder_attention": "prefix_both", "objectiv
 METRICS = (READER, "content_loss")
 
 
-def found(slug, effect, spread=0.0002):
-    """Return findings of a study in which the arm with both losses is better by an effect."""
+def found(slug, effect, spread=0.0002, noise=None):
+    """Return findings of a study in which the arm with both losses is better by an effect.
+
+    Args:
+        noise: of the sensitivity study; ``spread`` by default.
+    """
     study = STUDIES[slug]
     evidence = evidence_of(study, {(BEST[slug], READER): -effect}, spread=spread, metrics=METRICS)
     evidence = replace(
         evidence, runs=evidence.runs.assign(run=evidence.runs["arm"] + evidence.runs["seed"].astype(str))
     )
-    controls, sensitivity = passed_controls(study), sensitive(*METRICS, noise=Noise(spread))
+    controls, sensitivity = passed_controls(study), sensitive(*METRICS, noise=Noise(noise or spread))
     judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=demo())
     request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=demo())], arguments=())
     return Findings(
@@ -79,14 +83,26 @@ def test_the_word_for_a_claim_is_that_of_the_studies_that_decide(effects, word):
 
 
 def test_only_undecided_claims_ask_for_seeds():
-    """At the next look, with an equal share of the error rate for each claim and for each of its three studies."""
-    decided, _, undecided = answers_of(
-        CLAIM, {"loss_weight": found("loss_weight", 0.1), "objective": found("objective", 0.0, spread=0.1)}
+    """At the next look, with an equal share of the error rate for each claim and for each of its three studies.
+
+    The noise is the larger of that of the sensitivity study and that of the claim's own difference.
+    """
+    decided, undecided, undecided_by_noise = answers_of(
+        CLAIM,
+        {
+            "loss_weight": found("loss_weight", 0.1),
+            "encoder_attention": found("encoder_attention", 0.0, spread=0.1, noise=0.5),
+            "objective": found("objective", 0.0, spread=0.1, noise=0.01),
+        },
     )
     assert math.isnan(decided.seeds_to_decide)
     num_claims = sum(bool(claim.studies) for claim in CLAIMS.values())
     aim = aim_of("better", default_margin(READER), None, 1 - 0.05 / 4 / (3 * num_claims))
-    assert undecided.seeds_to_decide == seeds_for(Noise(0.1), aim)
+    assert undecided.seeds_to_decide == seeds_for(Noise(0.5), aim)
+    (judged,) = undecided_by_noise.verdict.deciding
+    spread = math.sqrt(4) * judged.difference.error  # of four seeds
+    assert spread == pytest.approx(0.1 * math.sqrt(2), rel=0.2)
+    assert undecided_by_noise.seeds_to_decide == seeds_for(Noise(spread), aim)
 
 
 @pytest.mark.parametrize(
