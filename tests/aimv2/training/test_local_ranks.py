@@ -56,7 +56,6 @@ def test_no_process_is_started_for_one_rank_or_beside_a_launcher(tiny, monkeypat
         assert dict(os.environ) == before
 
 
-@pytest.mark.exhaustive
 def test_ranks_have_their_numbers_and_gpus_and_a_store_of_this_machine(four, tmp_path):
     with local_ranks(four, partial(wait_to_be_dismissed, four, tmp_path), gpus=(4, 5, 6, 7)):
         assert place(four) == 0
