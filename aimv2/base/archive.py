@@ -155,7 +155,7 @@ def _sizes_in_zip(path: Path) -> dict[str, int]:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UsageError(f"{path} has a link or a special file: {short(member.filename)}")
-            if member.is_dir() and not member.file_size:
+            if member.filename.endswith("/") and not member.file_size:  # is_dir() fails for a name of no characters
                 continue
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UsageError(f"{path}: {short(member.filename)} is encrypted, or compressed by no usual method")
