@@ -76,7 +76,7 @@ class Evidence:
     credits: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"sources": [], "sets": []})
     rows: "pl.LazyFrame | None" = None
 
-    @property
+    @cached_property
     def codes(self) -> Mapping[str, int]:
         """The number of finished runs by the digest of their code; older runs did not record it."""
         if "code" not in self.runs:
@@ -120,11 +120,19 @@ class Evidence:
 
     def num_failed(self, arm: str) -> int:
         """Return the number of an arm's runs that failed."""
-        return 0 if self.missing.empty else int(self.missing.loc[self.missing["arm"] == arm, "has_failed"].sum())
+        return self._num_failed[arm]
+
+    @cached_property
+    def _num_failed(self) -> Counter[str]:
+        return Counter(self.missing["arm"][self.missing["has_failed"].astype(bool)])
 
     def num_runs(self, arm: str) -> int:
         """Return the number of an arm's runs, with or without a result."""
-        return int((self.runs["arm"] == arm).sum() + (self.missing["arm"] == arm).sum())
+        return self._num_runs[arm]
+
+    @cached_property
+    def _num_runs(self) -> Counter[str]:
+        return Counter(self.runs["arm"]) + Counter(self.missing["arm"])
 
     def dense_share(self, arm: str) -> float | None:
         """Return the share of an arm's training samples that showed a dense caption; None if it is not recorded."""
@@ -156,7 +164,12 @@ class Evidence:
         return self._first(metric, "evaluation")
 
     def _first(self, metric: str, column: str) -> str:
-        return str(next(iter(self.metrics.loc[self.metrics["metric"] == metric, column]), ""))
+        return str(self._firsts[metric][column]) if metric in self._firsts else ""
+
+    @cached_property
+    def _firsts(self) -> dict[Any, dict[Any, Any]]:
+        """The first row of each metric."""
+        return self.metrics.drop_duplicates("metric").set_index("metric").to_dict("index")
 
     @property
     def results(self) -> pd.DataFrame:

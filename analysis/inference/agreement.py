@@ -1,4 +1,4 @@
-"""How far a small scale predicts a larger one, and a loss an accuracy. Letters: S seeds, A arms."""
+"""How far a small scale predicts a larger one, and a loss an accuracy. Letters: N draws, S seeds, A arms."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,11 +9,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from aimv2.analysis.inference.intervals import is_rounding, mean_interval, merged, percentiles, size_of, with_interval
+from aimv2.analysis.inference.intervals import (
+    is_rounding,
+    mean_interval,
+    merged,
+    percentiles,
+    size_of,
+    sizes_of,
+    with_interval,
+)
 
 NUM_DRAWS = 1000
 MIN_ARMS = 3  # a rank correlation of two is always 1 or -1
-Values = Mapping[str, float]
+Values = Mapping[str, np.ndarray]  # of each draw
 
 
 @dataclass(frozen=True)
@@ -91,13 +99,14 @@ def agreement(
         [mean_interval(one - other, size=size_of(one, other)).excludes_zero for one, other in seen], dtype=bool
     )
 
-    def statistics(small: np.ndarray, large: np.ndarray) -> Values:
-        small_A, large_A = _mean(small), _mean(large)
-        agrees = _same_order(small_A, large_A, pairs)
+    def statistics(small_NSA: np.ndarray, large_NSA: np.ndarray) -> Values:
+        small_NA, large_NA = _mean(small_NSA), _mean(large_NSA)
+        agrees = _same_order(small_NA, large_NA, pairs)
+        lacks_arms = np.isnan(small_NA + large_NA).any(axis=1)
         return {
-            "accuracy": float(np.mean(agrees)) if len(agrees) else math.nan,
-            "distinguishable": float(np.mean(agrees[is_told])) if is_told.any() else math.nan,
-            "rank": _spearman(small_A, large_A),
+            "accuracy": _share_of(agrees),
+            "distinguishable": _share_of(agrees[:, is_told]),
+            "rank": np.where(lacks_arms, math.nan, _spearman(small_NA, large_NA)),
         }
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
@@ -120,44 +129,63 @@ def _over_seeds(
         seeds = one_SA.index.union(other_SA.index)
         one_SA, other_SA = one_SA.reindex(seeds), other_SA.reindex(seeds)
     one, other = one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
-    values, rows = statistics(one, other), []
+    picked, also = [np.arange(len(one))], [np.arange(len(other))]  # all, and then the draws
     for _ in range(num_draws if num_seeds > 1 else 0):
-        picked = rng.integers(len(one), size=len(one))
-        also = picked if is_paired else rng.integers(len(other), size=len(other))
-        rows.append(statistics(one[picked], other[also]))
-    draws = {name: np.array([row[name] for row in rows]) for name in values}
-    return {name: _share(value, draws[name], counts[name], num_seeds) for name, value in values.items()}
+        picked.append(rng.integers(len(one), size=len(one)))
+        also.append(picked[-1] if is_paired else rng.integers(len(other), size=len(other)))
+    found = statistics(one[np.array(picked)], other[np.array(also)])
+    return {name: _share(float(values[0]), values[1:], counts[name], num_seeds) for name, values in found.items()}
 
 
-def _mean(values_SA: np.ndarray) -> np.ndarray:
+def _mean(values_NSA: np.ndarray) -> np.ndarray:
     """Return each arm's mean over the seeds that it has, equal ones ``merged``; NaN for an arm without any."""
-    is_there = ~np.isnan(values_SA)
-    total_A, count_A = np.where(is_there, values_SA, 0).sum(axis=0), is_there.sum(axis=0)
-    return merged(np.where(count_A > 0, total_A / np.maximum(count_A, 1), math.nan))
+    is_there = ~np.isnan(values_NSA)
+    total_NA, count_NA = np.where(is_there, values_NSA, 0).sum(axis=1), is_there.sum(axis=1)
+    return merged(np.where(count_NA > 0, total_NA / np.maximum(count_NA, 1), math.nan))
 
 
-def _same_order(small_A: np.ndarray, large_A: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return per pair 1 if both scales have the same order, 0 if the opposite one, 1/2 with a tie."""
+def _share_of(agrees: np.ndarray) -> np.ndarray:
+    """Return each draw's share of pairs in the same order; NaN without pairs."""
+    return np.asarray(agrees.mean(axis=1)) if agrees.shape[1] else np.full(len(agrees), math.nan)
+
+
+def _same_order(small_NA: np.ndarray, large_NA: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return per draw and pair 1 if both scales have the same order, 0 if the opposite one, 1/2 with a tie."""
     first, second = pairs.T
-    product = np.sign(small_A[first] - small_A[second]) * np.sign(large_A[first] - large_A[second])
+    product = np.sign(small_NA[:, first] - small_NA[:, second]) * np.sign(large_NA[:, first] - large_NA[:, second])
     return np.asarray((product + 1) / 2)
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    return _correlation(*stats.rankdata([one, other], axis=1))
+def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return _correlation(*(stats.rankdata(values, axis=1, nan_policy="omit") for values in (one, other)))
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return Pearson's correlation; NaN for too few values or values without spread."""
-    if len(one) < MIN_ARMS or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return math.nan
-    return float(np.corrcoef(one, other)[0, 1])
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each draw; NaN for too few values or values without spread. 0 if it is rounding.
+
+    Args:
+        one, other: float [N, values]; NaN in both where missing.
+    """
+    is_there = ~np.isnan(one)
+    count = is_there.sum(axis=1, keepdims=True)
+    has_correlation, unit = count[:, 0] >= MIN_ARMS, []
+    for values in (one, other):
+        low, high = np.where(is_there, values, math.inf), np.where(is_there, values, -math.inf)
+        has_correlation &= low.min(axis=1, initial=math.inf) < high.max(axis=1, initial=-math.inf)
+        mean = np.where(is_there, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+        centred = np.where(is_there, values - mean, 0)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        unit.append(centred / np.where(has_correlation[:, None], length, 1))
+    product = np.clip((unit[0] * unit[1]).sum(axis=1), -1, 1)
+    return np.where(has_correlation, np.where(is_rounding(np.abs(product), 1), 0.0, product), math.nan)
 
 
-def _deviations(values_SA: np.ndarray, mean_A: np.ndarray) -> np.ndarray:
-    """Return the deviations from arm means, of all runs; 0 if they are rounding, as of one seed drawn several times."""
-    deviations = (values_SA - mean_A)[~np.isnan(values_SA)]
-    return merged(np.where(is_rounding(np.abs(deviations), size_of(values_SA)), 0.0, deviations))
+def _deviations(values_NSA: np.ndarray, mean_NA: np.ndarray) -> np.ndarray:
+    """Return the deviations from arm means of all runs, float [N, runs], NaN where missing; 0 if they are rounding, as
+    of one seed drawn several times."""
+    deviations = (values_NSA - mean_NA[:, None]).reshape(len(values_NSA), -1)
+    size = sizes_of(values_NSA.reshape(len(values_NSA), -1))
+    return merged(np.where(is_rounding(np.abs(deviations), size), 0.0, deviations))
 
 
 def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
@@ -193,13 +221,12 @@ def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int
     return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws))
 
 
-def _correlations(loss_SA: np.ndarray, accuracy_SA: np.ndarray) -> Values:
-    one_A, other_A = _mean(loss_SA), _mean(accuracy_SA)
-    one, other = _deviations(loss_SA, one_A), _deviations(accuracy_SA, other_A)
-    present = ~np.isnan(one_A)
+def _correlations(loss_NSA: np.ndarray, accuracy_NSA: np.ndarray) -> Values:
+    one_NA, other_NA = _mean(loss_NSA), _mean(accuracy_NSA)
+    one, other = _deviations(loss_NSA, one_NA), _deviations(accuracy_NSA, other_NA)
     return {
-        "across_pearson": _correlation(one_A[present], other_A[present]),
-        "across_spearman": _spearman(one_A[present], other_A[present]),
+        "across_pearson": _correlation(one_NA, other_NA),
+        "across_spearman": _spearman(one_NA, other_NA),
         "within_pearson": _correlation(one, other),
         "within_spearman": _spearman(one, other),
     }

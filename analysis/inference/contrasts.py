@@ -65,6 +65,8 @@ class Blocks:
     @cached_property
     def _component_A(self) -> np.ndarray:
         """Each arm's component, int [A]: seeds connect its arms, directly or through others."""
+        if self._there_SA.all(axis=1).any():  # one seed connects all
+            return np.zeros(self.value_SA.shape[1], dtype=int)
         return np.asarray(connected_components(self._there_SA.T @ self._there_SA, directed=False)[1])
 
     @cached_property

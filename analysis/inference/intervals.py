@@ -169,7 +169,12 @@ def size_of(*values: "pd.DataFrame | pd.Series[float] | np.ndarray") -> float:
     return max(float(np.nanmax(np.abs(np.asarray(some, dtype=float)), initial=0.0)) for some in values)
 
 
-def is_rounding(spread: float | np.ndarray, size: float) -> bool | np.ndarray:
+def sizes_of(values: np.ndarray) -> np.ndarray:
+    """Return what ``size_of`` returns, of each row; the rows keep an axis of length 1."""
+    return np.asarray(np.nanmax(np.abs(values), axis=-1, keepdims=True, initial=0.0))
+
+
+def is_rounding(spread: float | np.ndarray, size: float | np.ndarray) -> bool | np.ndarray:
     """True if a spread of values, or each of several, is no more than rounding leaves of equal ones.
 
     Args:
@@ -179,12 +184,13 @@ def is_rounding(spread: float | np.ndarray, size: float) -> bool | np.ndarray:
 
 
 def merged(values: np.ndarray) -> np.ndarray:
-    """Return the values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
-    order = np.argsort(values)
-    ascending = values[order]
-    is_new = ~(np.diff(ascending, prepend=-math.inf) <= ROUNDING * size_of(values))  # true of NaN
-    found = np.empty(len(values))
-    found[order] = ascending[is_new][np.cumsum(is_new) - 1]
+    """Return rows of values, those equal that differ by no more than rounding, so that ties are found; NaN stays."""
+    order = np.argsort(values, axis=-1)
+    ascending = np.take_along_axis(values, order, axis=-1)
+    is_new = ~(np.diff(ascending, axis=-1, prepend=-math.inf) <= ROUNDING * sizes_of(values))  # true of NaN
+    first = np.maximum.accumulate(np.where(is_new, np.arange(values.shape[-1]), 0), axis=-1)
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, np.take_along_axis(ascending, first, axis=-1), axis=-1)
     return found
 
 
@@ -204,7 +210,7 @@ def mean_interval(
     present = present[~np.isnan(present)]
     if not len(present):
         return NO_ESTIMATE
-    error = float(stats.sem(present)) if len(present) > 1 else 0.0
+    error = float(np.std(present, ddof=1)) / math.sqrt(len(present)) if len(present) > 1 else 0.0
     if is_rounding(error, size_of(present) if size is None else size):
         error = 0.0  # no spread is no certainty: equal counts of a few images happen
     return Estimate(float(np.mean(present)), error, len(present) - 1, len(present), level, limits=limits)

@@ -133,6 +133,8 @@ def shares_of(evidence: Evidence, metric: str) -> dict[str, float]:
     if f"{metric}_<class>" not in {definition.name for definition in FINAL}:
         return {}
     names = {f"{metric}_{name}": name for name in SCENE_CLASSES}
+    if not evidence.metrics["metric"].isin(list(names)).any():
+        return {}
     chosen = evidence.metrics[evidence.metrics["metric"].isin([metric, *names])]
     table = chosen.pivot(index=["arm", "seed"], columns="metric", values="value")
     classes = [name for name in names if name in table]
