@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple, get_args
 
 from aimv2.base.errors import UsageError, unknown
@@ -279,6 +279,7 @@ def _definition(metric: str) -> Definition:
     raise unknown("metric", metric, [*names, *METRICS, *OTHERS, *_recorded])
 
 
+@cache
 def _built_in(metric: str) -> Definition | None:
     for definition in DEFINITIONS:
         pattern = definition.name

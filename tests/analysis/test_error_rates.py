@@ -30,6 +30,7 @@ from tests.helpers.specimen import STUDY
 pytestmark = pytest.mark.exhaustive
 
 LOSS, SPREAD = "content_loss", 0.02
+NUM = 400  # studies of a simulation: a rate of 12 % in the place of 5 % is found in 98 of 100
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
 
@@ -81,31 +82,30 @@ def has_decided(evidence, level):
 
 
 def test_false_verdicts_of_null_studies_are_at_most_five_percent():
-    num = 2000
     false = sum(
         any(word in DECIDED for word in words(NULL, evidence_of(NULL, {}, spread=SPREAD, rng=number)))
-        for number in range(num)
+        for number in range(NUM)
     )
-    assert false / num <= at_most(0.05, num)
+    assert false / NUM <= at_most(0.05, NUM)
 
 
 @pytest.mark.parametrize("num_seeds", [4, 8, 16])
 def test_true_claimed_effect_is_contradicted_at_most_five_percent_of_the_time(num_seeds):
     """Four expectations, each with exactly the claimed effect; any one of them alone can contradict the claim."""
-    num, effect = 500, SPREAD
+    effect = SPREAD
     claims = {"uniform-prefix-length": expect(OTHERS, "worse", than="uniform", metric=LOSS, effect=effect)}
     study = replace(NULL, claims=claims)
     effects = dict.fromkeys(OTHERS, effect)
     draws = (
-        evidence_of(study, effects, spread=SPREAD, seeds=range(num_seeds), rng=10_000 + number) for number in range(num)
+        evidence_of(study, effects, spread=SPREAD, seeds=range(num_seeds), rng=10_000 + number) for number in range(NUM)
     )
-    assert sum(word.is_against for one in draws for word in words(study, one)) / num <= at_most(0.05, num)
+    assert sum(word.is_against for one in draws for word in words(study, one)) / NUM <= at_most(0.05, NUM)
 
 
-def test_looks_at_a_sweep_keep_five_percent_up_to_the_noise_of_1000_studies(tmp_path):
-    """Unfinished with two arms, and then at 4, 8 and 16 seeds; the bound for 1,000 studies is 7.3 %."""
-    num, num_without, false, false_without = 1000, 250, 0, 0
-    for number in range(num):
+def test_looks_at_a_sweep_keep_five_percent(tmp_path):
+    """Unfinished with two arms, and then at 4, 8 and 16 seeds."""
+    num_without, false, false_without = 250, 0, 0
+    for number in range(NUM):
         evidence = evidence_of(NULL, {}, spread=SPREAD, seeds=range(16), rng=20_000 + number)
         looks = [until(evidence, 4, arms=("uniform", "causal")), *(until(evidence, seeds) for seeds in (4, 8, 16))]
         levels = [looked(tmp_path / f"{number}.json", one).level for one in looks]
@@ -113,7 +113,7 @@ def test_looks_at_a_sweep_keep_five_percent_up_to_the_noise_of_1000_studies(tmp_
         is_false = [has_decided(one, level) for one, level in zip(looks, levels, strict=True)]
         false += any(is_false)
         false_without += number < num_without and any(has_decided(one, LEVEL) for one in looks)
-    assert false / num <= at_most(0.05, num)
+    assert false / NUM <= at_most(0.05, NUM)
     assert false_without / num_without > 0.05, "looks at an unchanged level would add false verdicts"
 
 
@@ -123,14 +123,14 @@ def test_looks_at_a_sweep_keep_five_percent_up_to_the_noise_of_1000_studies(tmp_
 )
 def test_relation_is_supported_at_most_five_percent_of_the_time_at_its_boundary(relation, difference):
     """The true difference of a loss is exactly the margin, at which none of these relations holds yet."""
-    num, margin = 1000, NULL.primary_margin
+    margin = NULL.primary_margin
     study = replace(NULL, claims={"uniform-prefix-length": expect("causal", relation, than="uniform", metric=LOSS)})
     found = [
         word
-        for number in range(num)
+        for number in range(NUM)
         for word in words(study, evidence_of(study, {"causal": difference * margin}, spread=0.005, rng=40_000 + number))
     ]
-    assert found.count(Word.SUPPORTED) / num <= at_most(0.05, num)
+    assert found.count(Word.SUPPORTED) / NUM <= at_most(0.05, NUM)
     assert found.count(Word.SUPPORTED) > 0, "the bound is not met by never deciding"
 
 
@@ -155,18 +155,17 @@ def draws(num_studies, rng, *, num_seeds=4, spread=(1, 1, 1, 1, 1)):
 )
 def test_simultaneous_intervals_cover_all_differences(spread, num_seeds, most):
     """With equal spreads in 95 % of studies; with very unequal ones the test of spreads does not find all of them."""
-    num = 1000
     missed = sum(
         any(one.excludes_zero for one in SharedError(values).contrasts(values.columns[1:], "a").values())
-        for values in draws(num, np.random.default_rng(1), num_seeds=num_seeds, spread=spread)
+        for values in draws(NUM, np.random.default_rng(1), num_seeds=num_seeds, spread=spread)
     )
-    assert missed / num <= at_most(most, num)
+    assert missed / NUM <= at_most(most, NUM)
 
 
 def test_intervals_with_the_pooled_error_cover_other_items_too():
     """Arms, seeds and items are random, with all interactions; the true difference is 0 over all of them."""
-    rng, num, num_items, missed, missed_alone = np.random.default_rng(2), 1500, 60, 0, 0
-    for _ in range(num):
+    rng, num_items, missed, missed_alone = np.random.default_rng(2), 60, 0, 0
+    for _ in range(NUM):
         by_item = rng.normal(0, 1.0, (1, 5, num_items))
         table = by_item + rng.normal(0, 0.1, (4, 5, 1)) + rng.normal(0, 1.0, (4, 5, num_items))
         alone = SharedError(pd.DataFrame(table.mean(axis=2), columns=list("abcde"))).contrast("b", "a")
@@ -174,13 +173,13 @@ def test_intervals_with_the_pooled_error_cover_other_items_too():
         whole = with_items(alone, item_covariance(differences, differences), num_items)
         missed += whole.excludes_zero
         missed_alone += alone.excludes_zero
-    assert missed / num <= at_most(0.05, num)
-    assert missed_alone / num > 0.2, "intervals over seeds hold for these items only"
+    assert missed / NUM <= at_most(0.05, NUM)
+    assert missed_alone / NUM > 0.2, "intervals over seeds hold for these items only"
 
 
 @pytest.mark.parametrize("num_seeds", [4, 8, 16])
 def test_power_is_the_predicted_one(num_seeds, cells):
-    num, df = 500, 4 * (num_seeds - 1)
+    df = 4 * (num_seeds - 1)
     error = SPREAD * np.sqrt(2 / num_seeds)
     known = Estimate(0, error, df, num_seeds, family=4, correlation=0.5, error_from="pooled")
     effects = {"causal": detectable_difference(known)}
@@ -188,9 +187,9 @@ def test_power_is_the_predicted_one(num_seeds, cells):
         primary_comparisons(
             NULL, cells, evidence_of(NULL, effects, spread=SPREAD, seeds=range(num_seeds), rng=30_000 + number)
         )["causal"].observed.direction
-        for number in range(num)
+        for number in range(NUM)
     ]
-    assert found.count("worse") / num == pytest.approx(0.8, abs=3.1 * np.sqrt(0.8 * 0.2 / num))
+    assert found.count("worse") / NUM == pytest.approx(0.8, abs=3.1 * np.sqrt(0.8 * 0.2 / NUM))
 
 
 @pytest.mark.parametrize("num_seeds", [4, 8])
@@ -209,12 +208,12 @@ def test_slopes_and_ranges_without_effects_are_decided_at_most_five_percent_of_t
         range_arms=("uniform", "fixed_25", "fixed_50"),
         than_arms=("uniform", "fixed_75", "causal"),
     )
-    study, num = replace(NULL, claims={"no-large-batch": (line,), "width-matters-more-than-depth": (wide,)}), 400
+    study = replace(NULL, claims={"no-large-batch": (line,), "width-matters-more-than-depth": (wide,)})
     false = 0
-    for number in range(num):
+    for number in range(NUM):
         evidence = evidence_of(study, {}, spread=SPREAD, seeds=range(num_seeds), rng=number)
         false += any(word in DECIDED for word in words(study, evidence))
-    assert false / num <= at_most(0.05, num)
+    assert false / NUM <= at_most(0.05, NUM)
 
 
 PAGE = (  # nine studies with claims on encoders
@@ -250,7 +249,7 @@ def has_a_false_verdict(found):
 
 
 def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_time():
-    num = 200
+    num = 100
     false = sum(
         has_a_false_verdict(
             {slug: findings_of(slug, effects={}, seeds=4, rng=100 * number + place) for place, slug in enumerate(PAGE)}
@@ -280,7 +279,7 @@ def test_planned_seeds_decide_a_claim_with_the_planned_power():
     """The true difference is the margin, which a plan aims at if the paper claims no effect."""
     slug, claim = "caption_order", "image-first-order"
     noise = Noise(SPREAD * np.sqrt(2))
-    study, num = STUDIES[slug], 300
+    study, num = STUDIES[slug], 200
     margin = study.margin(READER)
     planned = planner_of(study, claim, LEVEL, sensitive(READER, noise=noise)).seeds
     assert margin / noise.seeds > 2, "few seeds suffice, and the simulation is short"

@@ -1,4 +1,4 @@
-"""Three faults of each of thirteen kinds, at random places of a study of 12 runs and a search, with two launchers.
+"""Two faults of each of thirteen kinds, at random places of a study of 12 runs and a search, with two launchers.
 
 Each fault costs what it hit and no more: in the end all runs are done, with the values of undisturbed ones to the last
 bit, the search has exactly its trials, and files of others are as they were. The seed is printed, and the same in CI;
@@ -25,7 +25,7 @@ from aimv2.sweeps.active_launches import active_launches
 from tests.helpers.sweeps import small_sweep
 
 LAUNCH = Path(__file__).parents[2] / "sweeps" / "launch.py"
-NUM_FAULTS = 39
+NUM_FAULTS = 26
 DISK_MB = 256
 LONG = ("budget.samples=512", "loader.num_workers=1", "checkpoint.every_seconds=1")
 STUDY = ("sweep.arms=[uniform,causal]", "sweep.seeds=4", *LONG)

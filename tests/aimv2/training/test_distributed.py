@@ -372,8 +372,7 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize(("ranks", "parallel"), [(2, "fsdp"), (3, "ddp"), (8, "fsdp")])
 def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(longer, tmp_path, ranks, parallel):
     """Up to three of the ranks are killed in turn, each in a random step; any survivor's collective may fail first."""
     seed = int.from_bytes(os.urandom(4))

@@ -138,7 +138,7 @@ COMPILED = [VARIANTS[0] | {"parallel": parallel, "micro_batch": 4, "compile": Tr
     ("ranks", "cases"),
     [
         pytest.param(2, EAGER, id="2"),
-        pytest.param(4, EAGER, id="4"),
+        pytest.param(4, [VARIANTS[0] | setup for setup in SETUPS], id="4"),
         pytest.param(4, [changes | setup for changes in VARIANTS for setup in HSDP], id="2 machines of 2"),
         pytest.param(2, COMPILED, id="2 compiled"),
     ],

@@ -110,13 +110,13 @@ def test_lack_of_fit_is_that_of_least_squares_whatever_the_fit():
 
 @pytest.mark.exhaustive
 def test_lack_of_fit_is_shown_as_often_as_its_level_says():
-    """Of the right form, with missing runs: the share of p below 10 % in 200 ladders, within four standard errors."""
+    """Of the right form, with missing runs: the share of p below 10 % in 100 ladders, within four standard errors."""
     values = []
-    for number in range(200):
+    for number in range(100):
         runs = ladder_runs(HOFFMANN, noise=0.01, seed_noise=0.01, rng=number)
         runs = runs.drop(index=[0, 17, 41]).reset_index(drop=True)
         values.append(lack_of_fit(fit(FORMS["additive"], runs), runs).p)
-    assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 200))
+    assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 100))
 
 
 def test_lack_of_fit_needs_replicates_that_differ():
