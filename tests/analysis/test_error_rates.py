@@ -30,7 +30,7 @@ from tests.helpers.specimen import STUDY
 pytestmark = pytest.mark.exhaustive
 
 LOSS, SPREAD = "content_loss", 0.02
-NUM = 400  # studies of a simulation: a rate of 12 % in the place of 5 % is found in 98 of 100
+NUM = 300  # studies of a simulation: a rate of 12 % in the place of 5 % is found in 91 of 100
 OTHERS = ("fixed_25", "fixed_50", "fixed_75", "causal")
 DECIDED = (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER)
 
@@ -104,7 +104,7 @@ def test_true_claimed_effect_is_contradicted_at_most_five_percent_of_the_time(nu
 
 def test_looks_at_a_sweep_keep_five_percent(tmp_path):
     """Unfinished with two arms, and then at 4, 8 and 16 seeds."""
-    num_without, false, false_without = 250, 0, 0
+    num_without, false, false_without = 150, 0, 0
     for number in range(NUM):
         evidence = evidence_of(NULL, {}, spread=SPREAD, seeds=range(16), rng=20_000 + number)
         looks = [until(evidence, 4, arms=("uniform", "causal")), *(until(evidence, seeds) for seeds in (4, 8, 16))]
@@ -249,7 +249,7 @@ def has_a_false_verdict(found):
 
 
 def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_time():
-    num = 100
+    num = 80
     false = sum(
         has_a_false_verdict(
             {slug: findings_of(slug, effects={}, seeds=4, rng=100 * number + place) for place, slug in enumerate(PAGE)}
@@ -261,7 +261,7 @@ def test_a_page_of_null_studies_has_a_false_verdict_at_most_five_percent_of_the_
 
 def test_studies_by_themselves_would_fill_a_page_with_false_verdicts():
     """At 5 % for each claim: what the shared budget of the page prevents."""
-    num, false = 60, 0
+    num, false = 40, 0
     for number in range(num):
         decided = []
         for place, slug in enumerate(PAGE):

@@ -183,7 +183,7 @@ def test_combination_that_spreads_more_is_named():
 @pytest.mark.parametrize("missing", [(), {(0, 1), (2, 3), (3, 5)}])
 def test_intervals_and_tests_have_their_error_rates(missing):
     """Without an effect of B and with one of A: coverage of effect and size, and size of the F test."""
-    num, effect = 600, 1.0
+    num, effect = 300, 1.0
     hits = np.zeros(3)
     for rng in range(num):
         found = analyse(table(rng, missing=missing, effect=effect), FACTORS)

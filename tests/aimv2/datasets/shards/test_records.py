@@ -302,10 +302,5 @@ def check_mutations(folder, seeds):
 
 @pytest.mark.exhaustive
 def test_no_mutation_of_a_shard_gives_a_wrong_pair(tmp_path):
-    counts = check_mutations(tmp_path, range(150))
-    assert all(counts[outcome] > 25 for outcome in ("read", "run failed", "not indexed"))
-
-
-@pytest.mark.exhaustive
-def test_no_mutation_of_a_thousand_gives_a_wrong_pair(tmp_path):
-    check_mutations(tmp_path, range(1000, 2000))
+    counts = check_mutations(tmp_path, range(400))
+    assert all(counts[outcome] > 60 for outcome in ("read", "run failed", "not indexed"))
