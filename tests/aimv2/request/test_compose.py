@@ -32,6 +32,14 @@ def test_compose_applies_overrides_to_every_part():
     assert composed("runs_dir=/elsewhere")["runs_dir"] == "/elsewhere"
 
 
+def test_a_composition_does_not_change_the_next_one():
+    first = composed("seed=7")
+    first["data"]["sources"].append("another")
+    first["model"]["encoder"]["width"] = 1
+    assert run_config(composed()) == demo()
+    assert composed("scale=laptop")["scale"] == "laptop"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
