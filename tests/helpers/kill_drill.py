@@ -18,22 +18,22 @@ from aimv2.sweeps.active_launches import active_launches
 from aimv2.sweeps.parse import parse
 from tests.helpers.sweeps import small_sweep
 
-NUM_DEATHS = MAX_STALLED + 1  # of each run that trains: more than one without progress may have
+NUM_DEATHS = MAX_STALLED + 1  # of the run that trains: more than one without progress may have
 MAX_STEPS = 10  # between a checkpoint and a death
-# Two runs that train, and their untrained encoders.
-ARGUMENTS = ("sweep.arms=[uniform]", "sweep.seeds=2", "budget.samples=6400", "checkpoint.every_seconds=0.01")
+# A run that trains, and its untrained encoder.
+ARGUMENTS = ("sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=3200", "checkpoint.every_seconds=0.01")
 POLL_SECONDS = 0.02
 
 
 def drill(folder: Path, cache_dir: str, is_over: Callable[[], bool], *, num_deaths: int = NUM_DEATHS) -> None:
     """Kill the workers of a small sweep of ARGUMENTS that was launched in a folder until it is over; then compare.
 
-    Each run that trains loses some workers, a random number of steps after a checkpoint. An untrained encoder may lose
+    The run that trains loses some workers, a random number of steps after a checkpoint. Its untrained encoder may lose
     one at any time in its evaluation, and the launch loses one that may not have a run yet.
 
     Args:
         is_over: True once no worker is left and none will be started.
-        num_deaths: of workers of each run that trains.
+        num_deaths: of workers of the run that trains.
     """
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")

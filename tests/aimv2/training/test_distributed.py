@@ -372,13 +372,13 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("ranks", "parallel"), [(2, "fsdp"), (3, "ddp"), (8, "fsdp")])
+@pytest.mark.parametrize(("ranks", "parallel"), [(2, "ddp"), (3, "fsdp")])
 def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(longer, tmp_path, ranks, parallel):
-    """Up to three of the ranks are killed in turn, each in a random step; any survivor's collective may fail first."""
+    """All ranks are killed in turn, each in a random step; any survivor's collective may fail first."""
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")
     random, steps_each = np.random.default_rng(seed), 3
-    ranks_killed = random.permutation(ranks)[:3]
+    ranks_killed = random.permutation(ranks)
     budget = BudgetConfig(samples=24 * steps_each * (len(ranks_killed) + 1), batch_size=24)
     config = replace(longer({"parallel": parallel}), ranks=ranks, budget=budget, checkpoint=CheckpointConfig(1e-3))
     whole, resumed = (RunFolder(tmp_path / name, signature(config)) for name in ("whole", "resumed"))
