@@ -73,6 +73,10 @@ class Story:
     def runs(self) -> list[RunFolder]:
         return [RunFolder(path.parent, path.name) for path in sorted(self.folder.glob("runs/v2-*"))]
 
+    @property
+    def disturbed_runs(self) -> set[Path]:
+        return {worker.attempt.parent.parent for worker in self.disturbed.values()}
+
 
 def worker_of(run: Path) -> Worker | None:
     """Return the worker of a run that has saved a checkpoint, before half of its steps."""
@@ -186,7 +190,8 @@ def test_workers_reached_their_time_limit(story):
 
 
 def test_interrupted_runs_have_the_losses_of_uninterrupted_ones(story, typed):
-    interrupted = [run.name for run in story.runs if run.num_attempts > 1]
+    """Of the runs that were disturbed; on a busy machine the time limit interrupts most of the others too."""
+    interrupted = [run.name for run in story.runs if run.num_attempts > 1 and run.path in story.disturbed_runs]
     assert len(interrupted) >= 3
     with ThreadPoolExecutor(2) as pool:
         for done in pool.map(lambda name: typed(story.folder, "manage.py", "replay", name), interrupted):
