@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from aimv2.base.plugins import ready, using
+from aimv2.base.typed import FORM
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
 from aimv2.config.log_config import LogConfig
@@ -54,6 +55,13 @@ def no_plugins_are_left():
     """Unload the plug-ins that a test has loaded, so that no other test sees them."""
     with using([]):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_form_is_left():
+    """Forget how a test has typed a command, so that no other test's messages have that form."""
+    yield
+    os.environ.pop(FORM, None)
 
 
 @pytest.fixture(autouse=True, scope="module")
