@@ -164,9 +164,9 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of each draw; NaN for too few values or values without spread. 0 if it is rounding.
 
     Args:
-        one, other: float [N, values]; NaN in both where missing.
+        one, other: float [N, values]; NaN where missing.
     """
-    is_there = ~np.isnan(one)
+    is_there = ~np.isnan(one + other)
     count = is_there.sum(axis=1, keepdims=True)
     has_correlation, unit = count[:, 0] >= MIN_ARMS, []
     for values in (one, other):

@@ -167,14 +167,19 @@ def whole_archive():
 WHOLE = whole_archive()
 
 
+def content_or_refusal(path):
+    """Return the files of an archive by name, or the message with which it is refused."""
+    try:
+        archive = check_archive(path)
+    except UsageError as error:
+        return str(error)
+    return {name: archive.read(name, 1000) for name in archive.sums}
+
+
 @given(place=st.integers(0, len(WHOLE) - 1), value=st.integers(0, 255), end=st.integers(0, 40))
 @example(place=WHOLE.rindex(b"empty"), value=0, end=0)  # zipfile ends a name at a zero: one of no characters
 def test_any_broken_byte_is_refused_or_changes_no_content(tmp_path_factory, place, value, end):
     path = tmp_path_factory.mktemp("archive") / "a.zip"
     path.write_bytes(WHOLE[:place] + bytes([value]) + WHOLE[place + 1 : len(WHOLE) - end])
-    try:
-        archive = check_archive(path)
-    except UsageError as error:
-        assert "\n" not in str(error)  # noqa: PT017
-    else:
-        assert {name: archive.read(name, 1000) for name in archive.sums} == FILES
+    found = content_or_refusal(path)
+    assert found == FILES or (isinstance(found, str) and "\n" not in found)

@@ -92,7 +92,7 @@ def test_prediction_of_other_objectives_matches_allocations(name):
     [
         (1024, 8, 8, True),
         (256, 16, 4, False),
-        (None, 512, 128, True),
+        (None, 512, 512, True),
     ],
 )
 def test_prediction_matches_the_resident_memory_of_a_fresh_process(width, batch_size, micro_batch, saves_inputs):
