@@ -129,6 +129,13 @@ def test_levels_in_per_cent_have_no_zeros_at_their_end(level, text):
     assert percent(level) == text
 
 
+@pytest.mark.parametrize(
+    ("level", "text"), [(0.99996, "99.996"), (1 - 1e-9, "99.9999999"), (0.99994, "99.99"), (1.0, "100")]
+)
+def test_only_a_level_of_all_is_100_per_cent(level, text):
+    assert percent(level, 2) == text
+
+
 def test_basis_names_level_seeds_error_and_cover():
     estimate = Estimate(0, 1, 12, 4, 0.975, error_from="pooled", covers="seeds and items")
     assert estimate.basis == "97.5 %, n = 4, pooled error, covers seeds and items"
