@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROO
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
 
+@cache
+def tree_of(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def has_mirror(source: Path) -> bool:
     """True if the file needs no test file of its own, or has one."""
     if source.name in ("__init__.py", "__main__.py") or source.parent == STUDIES:
         return True
-    if not any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse((ROOT / source).read_text()))):
+    if not any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree_of((ROOT / source).read_text()))):
         return True  # nothing but definitions of data
     return (ROOT / "tests" / source.with_name(f"test_{source.name}")).exists()
 
@@ -28,7 +34,7 @@ def has_mirror(source: Path) -> bool:
 def imports(source: str) -> list[tuple[str, str]]:
     """Return every imported module or attribute by its full name, with the name that it is bound to."""
     bound = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.Import):
             bound += [(alias.name, alias.asname or alias.name.split(".")[0]) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -44,9 +50,11 @@ def imported_test_files(source: str) -> list[str]:
 
 def patched(source: str) -> list[str]:
     """Return the targets in our packages that monkeypatch or unittest.mock replaces."""
+    if "patch" not in source:
+        return []
     ours = {bound for name, bound in imports(source) if name.split(".")[0] in PACKAGES}
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(PATCHES):
             target = node.args[0]
             name = target.value if isinstance(target, ast.Constant) else ast.unparse(target)
@@ -64,7 +72,9 @@ def test_every_source_file_has_a_test_file_at_the_same_place():
 
 def names_of_slurm(source: str) -> list[str]:
     """Return the imports, names and strings of a file that name SLURM or a command of it; docstrings may."""
-    tree, found = ast.parse(source), []
+    if not SLURM.search(source):
+        return []
+    tree, found = tree_of(source), []
     with_docstring = (ast.Module, ast.ClassDef, ast.FunctionDef)
     nodes = [node.body[0] for node in ast.walk(tree) if isinstance(node, with_docstring) and node.body]
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}

@@ -203,6 +203,7 @@ def test_part_of_items_stays_the_same(num_seeds, kind, rng):
         assert other.items_error == pytest.approx(found[0].items_error, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.exhaustive
 @given(
     st.sets(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=8),
     st.booleans(),

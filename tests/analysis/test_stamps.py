@@ -51,6 +51,7 @@ def forgotten(request, runs_dir, reports_dir):
 CHANGES = [changed_result, lost_run, other_sensitivity, lost_page, lost_figure, lost_index, forgotten]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_report_is_current_until_something_changes(request_of, made, tmp_path, change):
     """Stamps are by the place of the reports, so that a copy is not current by itself."""
@@ -66,6 +67,7 @@ def test_a_report_is_current_until_something_changes(request_of, made, tmp_path,
     assert not is_current(request_of, *places)
 
 
+@pytest.mark.exhaustive
 def test_the_report_of_another_request_or_of_other_runs_is_not_current(request_of, made, tmp_path):
     assert is_current(request_of, made / "runs", made / "reports")
     fewer = replace(request_of, cells=request_of.cells[:-1])

@@ -28,6 +28,7 @@ def settings():
     return [measure_objectives(scale, 2, "cpu", lambda: float(next(ticks))) for scale in (timed, untimed)]
 
 
+@pytest.mark.exhaustive
 def test_every_objective_is_timed_at_the_small_scale(settings):
     timed, untimed = settings
     assert [one.objective for one in timed.objectives] == list(PRE_TRAINING)

@@ -65,6 +65,7 @@ def test_a_plan_of_the_changed_source_is_printed(entered):
     assert "training FLOPs" in entered(only("sweep=loss_weight"))
 
 
+@pytest.mark.exhaustive
 def test_new_study_is_planned_as_it_is_written(entered):
     plan = entered(only("sweep=flip", "sweep.seeds=1"))
     assert "augment.flip_probability=0" in plan

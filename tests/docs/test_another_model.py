@@ -33,6 +33,7 @@ def results(folder):
     return {path.parent.name: read_json(path) for path in folder.glob("runs/v2-*/result.json")}
 
 
+@pytest.mark.exhaustive
 def test_a_plan_shows_arms_and_controls(entered):
     plan = entered(next(line for line in COMMANDS if "dry_run=true" in line))
     assert "positive_control: shuffled=True" in plan

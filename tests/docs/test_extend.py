@@ -63,6 +63,7 @@ def swept(entered, folder):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_plan_is_printed(entered):
     plan = entered(only("sweep", "sweep=curriculum", "dry_run=true"))
     assert "prefix.law=ramp prefix.parameters.start=0.0 prefix.parameters.end=1.0" in plan
@@ -106,6 +107,7 @@ def test_one_run_is_trained_with_each(entered):
     assert "caption_loss" in entered(only("train", "objective.name=smoothed_caption"))
 
 
+@pytest.mark.exhaustive
 def test_a_source_has_thousands_of_named_pictures_and_is_priced(entered, folder):
     with using([folder / "letters.py"]) as (plugin,):
         found = glyphs_in("dejavu")

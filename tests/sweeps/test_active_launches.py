@@ -102,6 +102,7 @@ def test_a_launch_without_its_launcher_is_active_while_a_worker_is(tmp_path):
     assert active_launches(tmp_path) == []
 
 
+@pytest.mark.exhaustive
 def test_looking_while_launches_end_is_no_error(tmp_path):
     def launch():
         for _ in range(100):

@@ -131,6 +131,7 @@ def test_a_failing_metric_is_one_sentence_and_a_mended_one_is_measured(copied, t
     assert "raises" not in command("status")[1].replace("raises.py", ""), "all that the report has is done"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -150,6 +151,7 @@ def test_bad_requests_are_one_sentence(copied, tmp_path, command, words, message
     assert measuring(copied) == {}
 
 
+@pytest.mark.exhaustive
 def test_money_is_limited_by_the_rates(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
     (tmp_path / "rates.yaml").write_text("rates: {cpu core: 3 EUR/h}")

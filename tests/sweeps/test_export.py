@@ -57,6 +57,7 @@ def test_records_of_a_sweep_are_its_finished_runs_and_its_report(done, tmp_path)
     )
 
 
+@pytest.mark.exhaustive
 def test_the_report_is_that_of_the_launch_and_not_one_that_lies_here(copied, tmp_path, cache_dir, monkeypatch):
     """``reports/`` of the working directory may have the report on the same study in another runs folder."""
     monkeypatch.chdir(tmp_path)

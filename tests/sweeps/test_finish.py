@@ -47,6 +47,7 @@ def test_runs_that_the_launch_did_not_have_do_not_fail_it(ended, copied):
     assert "still missing" not in printed
 
 
+@pytest.mark.exhaustive
 def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied, tmp_path):
     cell = read_request(copied, "prefix_ratio", STUDIES).cells[0]
     (path := copied / cell.name / "result.json").write_text("broken")

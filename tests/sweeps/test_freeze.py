@@ -15,7 +15,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json
 from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, git_commit, uncommitted
 from aimv2.sweeps.freeze import freeze, snapshot
-from tests.helpers.marks import exhaustive
+from tests.helpers.marks import everyday
 from tests.helpers.sweeps import SMALL, small_sweep
 
 SOURCE = PACKAGE.parent
@@ -106,7 +106,9 @@ def marked(source):
     return source
 
 
-@pytest.mark.parametrize("script", ["sweeps/launch.py", "sweeps/manage.py", exhaustive("analysis/report.py")])
+@pytest.mark.parametrize(
+    "script", everyday(["sweeps/launch.py"], ["sweeps/launch.py", "sweeps/manage.py", "analysis/report.py"])
+)
 def test_the_clone_that_is_typed_is_the_code_that_runs(marked, tmp_path, script):
     """Item 3: another clone is installed, or first in PYTHONPATH, and Python adds no folder of its own to the path."""
     output = typed(marked / script, "--help", cwd=tmp_path)

@@ -208,6 +208,7 @@ def test_measure_into_another_folder_adds_what_newer_code_measures(folder, copie
         assert (now["trained"]["run"], now["trained"]["code"]) == (cell.name, "0123456789ab")
 
 
+@pytest.mark.exhaustive
 def test_measure_trains_nothing(folder, copied, command):
     trained, _ = last_request(copied).cells
     RunFolder(copied, trained.name).file("weights.safetensors").unlink()

@@ -68,7 +68,7 @@ def test_labelled_set_decides(command, tmp_path):
 @pytest.mark.parametrize(
     ("sweep", "more", "metric", "baseline"),
     [
-        ("data_mix", (), "reader_loss", "mixture"),
+        exhaustive("data_mix", (), "reader_loss", "mixture"),
         exhaustive("synthetic_fraction", (), "probe_digits", "synthetic_033"),
         ("synthetic_fraction", ("evaluation.sets=PETS",), "probe_pets", "synthetic_033"),
         exhaustive("data_mix", ("sweep.primary_metric=content_loss",), "content_loss", "mixture"),
@@ -80,6 +80,7 @@ def test_command_line_still_has_the_last_word(command, sweep, more, metric, base
     assert (study.primary_metric, study.baseline) == (metric, baseline)
 
 
+@pytest.mark.exhaustive
 def test_search_does_not_choose_by_a_labelled_set(command):
     base = parse([*command("data_mix", "evaluation.sets=PETS"), "dry_run=true"]).request.cells[0].config
     assert {"content_loss", "image_gain"} <= set(tunable(base))

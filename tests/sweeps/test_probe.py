@@ -81,6 +81,7 @@ def base(words_of, cache_dir):
     return parse([*words_of(cache_dir, ARMS, "sweep.seeds=1")]).request.baseline
 
 
+@pytest.mark.exhaustive
 def test_workers_elsewhere_are_probed_where_they_run(base, tmp_path):
     executor, console = Elsewhere(), Console(quiet=True)
     clock = ProbeClock(tmp_path / "probes" / executor.place)

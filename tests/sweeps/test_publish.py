@@ -76,6 +76,7 @@ def private(done, tmp_path, cache_dir, monkeypatch):
     return runs_dir
 
 
+@pytest.mark.exhaustive
 def test_an_archive_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
     said = published(private, tmp_path / "out" / "study")
     folder = tmp_path / "out" / "study"

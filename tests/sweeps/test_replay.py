@@ -90,6 +90,7 @@ def test_other_values_are_marked_as_such_unless_they_are_within_the_tolerance(re
     assert recorded["replayed"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
@@ -106,6 +107,7 @@ def test_what_cannot_be_replayed_is_refused(replayed, name, more, message):
     assert recorded["replays"] == []
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_starts_from_weights_is_refused(replayed, copied_records):
     path = copied_records / FILE
     table, metadata = pq.read_table(path), pq.read_metadata(path).metadata

@@ -10,7 +10,7 @@ from aimv2.request.resolve import resolve
 from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
-from tests.helpers.marks import exhaustive
+from tests.helpers.marks import everyday, exhaustive
 
 CURVE = ["samples_025", "samples_050", "samples_075", "samples_200"]
 
@@ -56,7 +56,9 @@ def test_claims_that_are_left_out_need_no_rung(planned, more):
     assert ("hidden_050" in arms) == (not more)
 
 
-@pytest.mark.parametrize("slug", ["prefix_ratio", "synthetic_fraction", "data_mix", "batch_size"])
+@pytest.mark.parametrize(
+    "slug", everyday(["prefix_ratio", "batch_size"], ["prefix_ratio", "synthetic_fraction", "data_mix", "batch_size"])
+)
 def test_the_base_is_the_baseline_of_the_study_and_its_runs_are_shared(planned, slug):
     """The baselines of two of these are not the run of their scale."""
     found = planned(slug, "sweep.seeds=[3,5]")
@@ -129,6 +131,7 @@ def test_a_rung_that_a_small_base_does_not_have_is_named(planned):
         planned("decoder_depth", "model.encoder.depth=1")
 
 
+@pytest.mark.exhaustive
 def test_from_given_weights_only_rungs_of_the_same_size_start(planned, tiny, tmp_path):
     run = finished_run(tmp_path, replaced(tiny, {"budget.samples": 3200}), build(tiny))
     found = planned("high_res_adaptation", f"start.weights={run.path}", scale="")

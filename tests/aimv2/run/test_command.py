@@ -81,6 +81,7 @@ def test_price_and_setup_are_printed_before_a_run_starts_and_its_time_once_such_
     assert len(list((tmp_path / "runs").glob("v2-*"))) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_limit_on_the_time_measures_it(train, new_cache, tmp_path):
     status, printed, errors = train("limit=0.001s", cache=new_cache)
     assert status == 2

@@ -13,6 +13,7 @@ from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Definition
 from aimv2.spec.programs import add_program
+from tests.helpers.marks import exhaustive
 from tests.helpers.other_model import ITEMS, Mean
 
 
@@ -51,10 +52,10 @@ def test_a_result_has_the_metrics_with_their_items(tmp_path):
     ("returns", "cause", "message"),
     [
         ("nothing", "bug", r"measure\(\) returned nothing, not wrong_score"),
-        ("number", "bug", r"measure\(\) returned 0.5, not a dict with wrong_score"),
+        exhaustive("number", "bug", r"measure\(\) returned 0.5, not a dict with wrong_score"),
         ("raises", "bug", "ZeroDivisionError: no data"),
-        ("nan", "not finite", "metric wrong_score is nan"),
-        ("text", "bug", "metric wrong_score returned 'high'"),
+        exhaustive("nan", "not finite", "metric wrong_score is nan"),
+        exhaustive("text", "bug", "metric wrong_score returned 'high'"),
     ],
 )
 def test_a_wrong_measure_is_a_failed_run_with_its_cause(tmp_path, returns, cause, message):
@@ -98,6 +99,7 @@ def test_the_speed_of_a_resumed_run_counts_no_samples_of_before(tmp_path):
     assert rows[0]["images_per_second"] == 20
 
 
+@pytest.mark.exhaustive
 def test_a_broken_state_is_not_resumed(tmp_path):
     program = replace(Mean(), steps=2)
     interrupts = Interrupts()

@@ -90,6 +90,7 @@ def test_the_interval_of_checkpoints_follows_the_stall_of_the_last(
     assert all(one.done() for one in saves.writing), "training ends when the last one is written"
 
 
+@pytest.mark.exhaustive
 @given(
     every_seconds=st.floats(0.1, 1000),
     times=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1e5)), min_size=1, max_size=5),

@@ -3,6 +3,7 @@
 import copy
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,14 @@ from aimv2.request.resolve import with_attention
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.training import run as train
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents and "finished" in item.fixturenames:  # which takes ten seconds
+            item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,10 @@ def test_loader_starts_at_any_step(longer, pairs):
         assert_same(one, other)
 
 
-@pytest.fixture(params=["scenes", "native scenes", "files", "native files", "hidden files", "shuffled files"])
+KINDS = ["scenes", "native scenes", "files", "native files", "hidden files", "shuffled files"]
+
+
+@pytest.fixture(params=everyday(["native scenes", "native files", "hidden files"], KINDS))
 def data(request, longer, tmp_path):
     """Return a run and its data; of the files, some are bad."""
     config = at_native(longer) if "native" in request.param else longer

@@ -53,6 +53,7 @@ def test_training_and_held_out_scenes_share_no_composition(sides, scenes):
     assert not trained & held_out
 
 
+@pytest.mark.exhaustive
 def test_looks_are_held_out_and_every_ink_of_an_object_is_trained_on():
     """Scenes of one object: none of training has object, ink, place and size of a held-out one, at any resolution."""
     scenes = replace(CONFIG.scenes, composition="looks", max_objects=1)

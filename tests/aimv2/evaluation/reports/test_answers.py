@@ -93,6 +93,7 @@ def told(config, names, sides, asked):
     )
 
 
+@pytest.mark.exhaustive
 def test_features_that_tell_all_are_read_and_random_ones_are_not(told):
     telling, random = told
     for name in ("reader_answers", "reader_answers_object", "reader_answers_ink", "reader_pointing"):

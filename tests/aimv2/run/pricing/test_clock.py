@@ -102,6 +102,7 @@ def test_a_calibration_run_measures_every_time(tiny, tmp_path, monkeypatch, name
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+@pytest.mark.exhaustive
 def test_a_plan_that_may_write_nothing_is_measured(tiny):
     assert len(calibrate(replaced(tiny, {"data.cache_dir": "/dev/null/cache"}))) == 2
 

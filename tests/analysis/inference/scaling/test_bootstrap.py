@@ -8,6 +8,7 @@ import pytest
 
 from aimv2.analysis.inference.scaling.bootstrap import Bootstrap, bounds, draws_settings, resample
 from aimv2.analysis.inference.scaling.power_law import BOUNDS, FORMS, FitError, fit
+from tests.helpers.marks import everyday
 from tests.helpers.scaling import BESIROGLU, BESIROGLU_ERRORS, HOFFMANN, ladder_runs, reconstructed_runs
 
 
@@ -15,7 +16,7 @@ def bootstrap_of(runs, form="additive", num_draws=40):
     return resample(fit(FORMS[form], runs), runs, num_draws=num_draws)
 
 
-@pytest.mark.parametrize("published", [HOFFMANN, BESIROGLU])
+@pytest.mark.parametrize("published", everyday([BESIROGLU], [HOFFMANN, BESIROGLU]))
 def test_published_laws_are_recovered_within_their_intervals(published):
     """Noise over seeds of 0.3 %; 5 sizes x 5 numbers of tokens x 3 seeds over the ranges of Hoffmann et al."""
     runs = ladder_runs(published, noise=0.003, seed_noise=0.002, sizes=5, samples=5)
@@ -150,6 +151,7 @@ def test_numbers_have_three_digits():
     assert bounds(1.23456e9, -2) == "[1.23e+09, -2]"
 
 
+@pytest.mark.exhaustive
 def test_many_settings_are_drawn_and_a_ladder_is_not():
     """Of a drawn constant, the error is that of the mean of settings, each with its runs."""
     rng = np.random.default_rng(0)

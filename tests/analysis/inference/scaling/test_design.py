@@ -50,6 +50,7 @@ def test_a_term_beside_an_offset_needs_three_values(sizes, samples, variable, fo
     assert f"needs 3 values of {variable} and the runs have {found}; run others" in reason(runs)
 
 
+@pytest.mark.exhaustive
 @given(tokens_per_parameter=st.floats(0.1, 1000), power=st.floats(0.2, 3))
 def test_samples_that_follow_the_size_are_refused(tokens_per_parameter, power):
     n = np.geomspace(5e7, 1.6e10, 12)
@@ -79,6 +80,7 @@ def test_equal_losses_do_not_rise():
     assert reason(ladder_runs(BESIROGLU).assign(loss=1.0)) == ""
 
 
+@pytest.mark.exhaustive
 def test_a_variable_without_effect_seldom_counts_as_rising():
     """In at most 1 % of ladders; of 200, four standard errors more are 8."""
     without = [
