@@ -127,7 +127,7 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
         return replaced(run, {f"{stack}.width": width, f"{stack}.num_heads": nearest})
 
     ratios = {f"{stack}.{size}": ratio for size in ("width", "num_heads", "ffn_hidden")}
-    return Arm(label=f"{ratio:g} x as wide", change=change, ratios=ratios)
+    return Arm(label=f"{ratio:.3g} x as wide", change=change, ratios=ratios)
 
 
 def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
