@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
@@ -15,6 +15,7 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import recorded_names
 from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, OUT_OF_REACH, WORDS, Answer, all_answers, overall
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
@@ -70,7 +71,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     return Document(
         title="Which claims of the papers hold here?",
         subtitle="[Reports](../index.md) · claims",
-        answer=summary_of(words),
+        answer=summary_of(words) + _price_of_undecided(answers, words),
         sections=[Section("Verdicts", [table])],
         details=[
             Section("How to read this page", blocks_of("claims_reading")),
@@ -140,20 +141,42 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     """Return what qualifies a verdict first, how many seeds decide it and their price; its report has the rest."""
     if answer.verdict is None:
         return ()
-    more = (in_words(answer.seeds_to_decide), _price_of_more(answer))
-    return tuple(filter(None, (*answer.verdict.qualifications[:1], *more)))
+    more = _price_of_more(answer)
+    shown = f"All arms: {more.num_runs:.0f} more runs, {more.hours:.1f} hours." if more else ""
+    return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide), shown)))
 
 
-def _price_of_more(answer: Answer) -> str:
-    """Return the runs and hours of an undecided claim's missing seeds, at its study's mean cost of a seed."""
+class More(NamedTuple):
+    """What decides an undecided claim: the seeds of its study in all, and the runs and hours of those that it lacks."""
+
+    hours: float
+    num_runs: float
+    num_seeds: float
+
+
+def _price_of_more(answer: Answer) -> More | None:
+    """Return what decides a claim, at its study's mean cost of a seed; None if it is decided or nothing decides it."""
     if answer.findings is None or not answer.seeds_to_decide <= MAX_SEEDS:
-        return ""
+        return None
     runs = answer.findings.evidence.runs
-    num_seeds = runs["seed"].nunique()
-    factor = answer.seeds_to_decide / num_seeds - 1
+    factor = answer.seeds_to_decide / runs["seed"].nunique() - 1
     if factor <= 0:
+        return None
+    return More(runs["seconds"].sum() * factor / 3600, len(runs) * factor, answer.seeds_to_decide)
+
+
+def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[str, str]) -> str:
+    """Return what decides the claims that are undecided, each by the study that takes the fewest hours."""
+    priced = [[more for one in own if (more := _price_of_more(one))] for own in answers.values()]
+    cheapest = [min(own) for own, word in zip(priced, words.values(), strict=True) if own and word == Word.UNDECIDED]
+    if not cheapest:
         return ""
-    return f"All arms: {len(runs) * factor:.0f} more runs, {runs['seconds'].sum() * factor / 3600:.1f} hours."
+    fewest, most = min(one.num_seeds for one in cheapest), max(one.num_seeds for one in cheapest)
+    seeds = f"{fewest:g} to {most:g} seeds each" if fewest < most else f"{most:g} seeds"
+    return (
+        f" To decide {len(cheapest)} of the undecided ones takes {seeds}, and at most"
+        f" {sum(one.num_runs for one in cheapest):,.0f} more runs of {sum(one.hours for one in cheapest):,.0f} hours."
+    )
 
 
 def _outlook(answers: Sequence[Answer], reports_dir: Path) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def with_interval(value: float, low: float, high: float, form: str) -> str:
 
 
 def percent(level: float, decimals: int = 4) -> str:
-    """Return a level in per cent without zeros at its end, such as 97.5, and with more decimals where it would be 100."""
+    """Return a level in per cent without zeros at its end, such as 97.5; with more decimals if it were 100."""
     while level < 1 and round(100 * level, decimals) == 100:
         decimals += 1
     return f"{100 * level:.{decimals}f}".rstrip("0").rstrip(".")

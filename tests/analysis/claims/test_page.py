@@ -114,6 +114,10 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
 
 
+def shown_seeds(seeds):
+    return f"{min(seeds):g} to {max(seeds):g} seeds each" if len(set(seeds)) > 1 else f"{seeds[0]:g} seeds"
+
+
 def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     """Four seeds of all arms and controls took 90 s a run."""
     study = findings.study
@@ -129,6 +133,13 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     assert row_of(page, claim)["verdict"] == (
         f"**undecided** / About {seeds:g} seeds decide it."
         f" / All arms: {(seeds - 4) * arms:.0f} more runs, {hours:.1f} hours."
+    )
+    undecided = [own["answers"] for own in page.numbers["claims"].values() if own["verdict"] == "undecided"]
+    priced = [seeds for own in undecided if math.isfinite(seeds := min(one["seeds_to_decide"] for one in own))]
+    num_runs = sum((seeds - 4) * arms for seeds in priced)
+    assert page.answer.endswith(
+        f" To decide {len(priced)} of the undecided ones takes {shown_seeds(priced)}, and at most {num_runs:,.0f} more"
+        f" runs of {num_runs * 90 / 3600:,.0f} hours."
     )
 
 
