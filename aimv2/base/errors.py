@@ -59,7 +59,7 @@ class BadSampleError(ValueError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
     """Return the error for a name that is not allowed, with the closest allowed name as a suggestion."""
-    names = sorted(allowed)
+    names = sorted(set(allowed))
     return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names)}.")
 
 

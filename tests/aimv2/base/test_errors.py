@@ -5,8 +5,8 @@ import pytest
 from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, unknown
 
 
-def test_unknown_suggests_the_closest_name_and_lists_all_in_order():
-    error = unknown("sweep", "prefix_rato", ["prefix_ratio", "eos"])
+def test_unknown_suggests_the_closest_name_and_lists_all_once_in_order():
+    error = unknown("sweep", "prefix_rato", ["prefix_ratio", "eos", "prefix_ratio"])
     assert isinstance(error, UsageError)
     assert str(error) == "unknown sweep 'prefix_rato'. Did you mean 'prefix_ratio'? Allowed: eos, prefix_ratio."
 
