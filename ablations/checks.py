@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
@@ -37,8 +36,8 @@ def check_metrics(study: Study, base: Program) -> None:
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():
         for metric in (name for one in expectations for name in one.metrics):
-            if metric not in (possible := [*known, STEP_TIME]):
-                raise unknown(f"metric of sweep.claims.{claim}", metric, possible)
+            if metric not in known:
+                raise unknown(f"metric of sweep.claims.{claim}", metric, known)
     if reason := base.not_applicable().get(study.primary_metric):
         raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
 

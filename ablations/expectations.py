@@ -14,7 +14,6 @@ from aimv2.spec.metrics import lower_is_better
 READER = "reader_loss"  # stands in for the paper's VQAv2, TextVQA and ImageNet-1k: what can be read from the encoder
 PROBE = "probe_object"  # the object in each cell, by an attentive probe, as in AIM v1
 DIGITS = "probe_digits"  # no caption names its labels
-STEP_TIME = "train_cpu_ms_per_sample"  # computed from a run's record, not one of its final metrics
 
 CONTENT = "content_loss"  # of full attention
 CAUSAL_CONTENT = "causal_content_loss"
@@ -207,6 +206,6 @@ def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, flo
 def default_margin(metric: str) -> float:
     """Return the equivalence margin of a metric, in its unit, where no sensitivity study has measured one.
 
-    Such a metric decides nothing: the margin is for figures and plans. Of the time of a step any difference counts.
+    Such a metric decides nothing: the margin is for figures and plans.
     """
-    return 0.0 if metric == STEP_TIME else 0.1 if lower_is_better(metric) else 0.01
+    return 0.1 if lower_is_better(metric) else 0.01

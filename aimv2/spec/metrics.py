@@ -107,7 +107,6 @@ MEASURED_BY = {
     "retrieval": "aimv2.evaluation.reports.retrieval",
     "reader": "aimv2.evaluation.reports.reader",
 }
-DEFINITIONS = (*FINAL, Definition("train_cpu_ms_per_sample", "ms/sample", True))  # the last is from the run's record
 OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/spec/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
@@ -275,13 +274,13 @@ def _definition(metric: str) -> Definition:
         return OTHERS[metric]
     if metric in _recorded:
         return _recorded[metric]
-    names = (definition.name for definition in DEFINITIONS)
+    names = (definition.name for definition in FINAL)
     raise unknown("metric", metric, [*names, *METRICS, *OTHERS, *_recorded])
 
 
 @cache
 def _built_in(metric: str) -> Definition | None:
-    for definition in DEFINITIONS:
+    for definition in FINAL:
         pattern = definition.name
         for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, f"({values})")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
 from aimv2.config.program import PROGRAMS, Program
-from aimv2.spec.metrics import DEFINITIONS as OURS
+from aimv2.spec.metrics import FINAL as OURS
 from aimv2.spec.metrics import OTHERS, Definition
 
 Kind = TypeVar("Kind", bound=type[Program])

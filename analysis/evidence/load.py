@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.measured import MeasuredMetric
 from aimv2.analysis.evidence.run_files import check_readable, held_out_rows, in_threads, read_items, scan_rows
 from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
@@ -25,13 +24,11 @@ from aimv2.runs.attempt import ITEMS
 from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import Metric, unit_of
 
 if TYPE_CHECKING:
     import polars as pl
 
 ROWS = "metrics.parquet"
-NO_STEP_TIME = Metric(None, unit_of(STEP_TIME), "not measured: a device or other ranks did part of the work")
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
 LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
@@ -90,21 +87,15 @@ class Evidence:
         return max(columns, key=lambda name: self.curves[name].count(), default="")
 
     def values(self, metric: str) -> pd.DataFrame:
-        """Return a metric, or the CPU time of training per sample, with a row per seed and a column per arm."""
+        """Return a metric with a row per seed and a column per arm."""
         if metric not in self._values:
-            self._values[metric] = self._pivot(metric)
+            chosen = self.metrics[self.metrics["metric"] == metric]
+            self._values[metric] = chosen.pivot(index="seed", columns="arm", values="value")
         return self._values[metric]
 
     @cached_property
     def _values(self) -> dict[str, pd.DataFrame]:
         return {}
-
-    def _pivot(self, metric: str) -> pd.DataFrame:
-        chosen = self.metrics[self.metrics["metric"] == metric]
-        if metric == STEP_TIME and len(self.runs):
-            trained = self.runs[(self.runs["samples"] > 0) & self.runs["train_cpu_seconds"].notna()]
-            chosen = trained.assign(value=1000 * trained["train_cpu_seconds"].astype(float) / trained["samples"])
-        return chosen.pivot(index="seed", columns="arm", values="value")
 
     def value(self, metric: str, arm: str) -> pd.Series:
         """Return an arm's metric by seed; empty if it has none."""
@@ -280,9 +271,6 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
         check_readable([folder / ROWS, *folder.glob(ITEMS)])
     except UsageError as error:
         return {**where, "run": cell.name, "reason": str(error), "has_failed": True}
-    metrics = dict(result["metrics"])
-    if result["train_cpu_seconds"] is None:
-        metrics[STEP_TIME] = NO_STEP_TIME.to_json()
     if cell.config.num_samples:
         for source, shown in result.get("mixture", {}).items():
             counts = {name: shown[name] for name in ("samples", "dense", "epochs")} | dict.fromkeys(REASONS, 0)
@@ -311,7 +299,7 @@ def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":
                 *(cell.arm, cell.seed, intern(name), one["value"]),
                 *(intern(one["unit"]), intern(one["evaluation"]), intern(one["warning"])),
             )
-            for name, one in metrics.items()
+            for name, one in result["metrics"].items()
         ],
         mixture,
         folder,

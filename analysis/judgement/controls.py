@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aimv2.ablations.expectations import STEP_TIME, Expectation, Expected
+from aimv2.ablations.expectations import Expectation, Expected
 from aimv2.ablations.study import UNTRAINED, Control, Study
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.relations import finding
@@ -42,9 +42,8 @@ class ControlOutcome:
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
     """Compare both controls with the baseline in every metric that decides: the null at 99 %, the positive at 95 %.
 
-    Shuffled captions do not change the time of a step, so that metric has no positive control. Metrics that the data
-    cannot have are left out. The confirmation of a search needs no controls of its own: what its primary metric can
-    detect is known from the sensitivity study, without which nothing is concluded either.
+    Metrics that the data cannot have are left out. The confirmation of a search needs no controls of its own: what its
+    primary metric can detect is known from the sensitivity study, without which nothing is concluded either.
     """
     differences = Differences(study, evidence)
     return [
@@ -52,7 +51,6 @@ def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
         for control in (study.controls if study.is_search else REQUIRED)
         for metric in study.deciding_metrics
         if not evidence.why_absent(metric)
-        if not (control == "positive_control" and metric == STEP_TIME)
     ]
 
 

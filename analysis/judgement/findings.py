@@ -10,7 +10,6 @@ import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, with_actual_ratios
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, Study
@@ -206,7 +205,7 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
     rungs = {name: study.label(name) for name in names}
     differences = Differences(study, evidence)
     metrics = {}
-    for metric in [*dict.fromkeys(evidence.metrics["metric"]), STEP_TIME]:
+    for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
         if study.baseline not in values or values[study.baseline].count() < 2:
             continue

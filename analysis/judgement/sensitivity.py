@@ -15,7 +15,6 @@ import pydantic.dataclasses
 from pydantic import Field, NonNegativeFloat, TypeAdapter, ValidationError
 
 from aimv2.ablations.claims import Kind
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import (
     BETTER,
     IMAGE_ONLY,
@@ -46,7 +45,6 @@ FILE = "sensitivity.json"
 COMMITTED = PACKAGE / "reports" / PUBLISHED
 
 NOT_MEASURED = "the sensitivity was not measured on this base run"
-HALF_DEPTH = "depth_050"  # of which the time of a step must show that it is faster
 MAX_SEEDS = 999
 # Of a run's identity, what changes single numbers but not what a metric can see.
 NOT_BASE = frozenset({"seed", "threads", "ranks", "evaluation.metrics"})
@@ -215,8 +213,7 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
     A metric decides claims if it gets worse with every cut in samples, and if it orders the untrained encoder, training
     without words and the base, each by more than the margin; a pixel loss, or any metric of a base that reads no
     captions, training without own pixels instead. It decides claims of a kind if it also sees each rung of that kind
-    (``RUNGS``): the 95 % interval excludes zero on the right side. The time of a step must tell half the encoder's
-    depth from all of it, and nothing else.
+    (``RUNGS``): the 95 % interval excludes zero on the right side.
     """
     return {
         metric: replace(_judged(metric, seen, ladder), noise=Noise(seen.paired_sd, seen.items_error or 0.0))
@@ -310,8 +307,6 @@ def sees(metric: str, rung: str, seen: Seen) -> bool:
 
 def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
     scale = str(ladder.base["scale"])
-    if metric == STEP_TIME:
-        return _judged_time(seen, scale)
     harms = {ratio: harm(metric, seen.effects[rung]).mean for rung, ratio in SAMPLES.items() if rung in seen.effects}
     curve = SampleCurve(harms)
     start = f"not testable at scale {scale} with this metric: {metric}"
@@ -325,14 +320,6 @@ def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
     shown = [rung for rung in seen.effects if sees(metric, rung, seen)]
     text = f"{metric} sees at scale {scale}: {_labels(shown, ladder)}"
     return MetricSensitivity(metric, text, unseen=unseen, curve=curve)
-
-
-def _judged_time(seen: Seen, scale: str) -> MetricSensitivity:
-    step = "half the depth of the encoder from all of it"
-    if HALF_DEPTH in seen.effects and seen.effects[HALF_DEPTH].high < 0:
-        return MetricSensitivity(STEP_TIME, f"{STEP_TIME} tells {step} ({_shown(HALF_DEPTH, seen)}) at scale {scale}")
-    why = f"not testable at scale {scale} with this metric: {STEP_TIME} does not tell {step}"
-    return MetricSensitivity(STEP_TIME, f"{why} ({_shown(HALF_DEPTH, seen)})", is_blind=True)
 
 
 def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> str:

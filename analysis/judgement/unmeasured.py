@@ -4,10 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import OTHER_SIZES, RUNGS, SAMPLES, STUDY
 from aimv2.ablations.study import Study
-from aimv2.analysis.judgement.sensitivity import HALF_DEPTH, Ladder, applies, base_of, differences, floor_of
+from aimv2.analysis.judgement.sensitivity import Ladder, applies, base_of, differences, floor_of
 from aimv2.config.paths import value_at
 from aimv2.config.program import Program
 
@@ -30,8 +29,6 @@ def needs(study: Study, config: Program, absent: Collection[str] = ()) -> dict[s
         rungs = {rung for kind in CLAIMS[claim].kinds for rung in RUNGS[kind]}
         for metric in {name for one in expectations for name in one.metrics}:
             found[metric] |= {rung for rung in rungs if applies(metric, rung)}
-    if STEP_TIME in found:
-        found[STEP_TIME] = {HALF_DEPTH}
     other_sizes = OTHER_SIZES if value_at(config, "start.weights") else ()
     return {metric: rungs.difference(other_sizes) for metric, rungs in found.items() if metric not in absent}
 

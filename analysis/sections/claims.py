@@ -54,7 +54,7 @@ def margin_reason(study: Study, metric: str) -> str:
         return "set for this study"
     if metric in study.margins:
         return f"what {100 * MARGIN_SHARE:.0f} % of the samples are worth"
-    return "by convention" if study.margin(metric) else "any difference counts"
+    return "by convention"
 
 
 def controls_section(findings: Findings) -> Section:

@@ -2,7 +2,6 @@
 
 import math
 
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
@@ -65,7 +64,7 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
 def _decided(metric: str, own: MetricSensitivity) -> str:
     if own.is_blind:
         return "none"
-    return "time" if metric == STEP_TIME else ", ".join(kind for kind in RUNGS if kind not in own.unseen) or "none"
+    return ", ".join(kind for kind in RUNGS if kind not in own.unseen) or "none"
 
 
 def _rungs(ladder: Ladder) -> Table:

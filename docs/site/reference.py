@@ -25,7 +25,7 @@ from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
 from aimv2.config.serialization import to_dict
 from aimv2.run.options import TrainOptions
-from aimv2.spec.metrics import DEFINITIONS, PARAMETERS
+from aimv2.spec.metrics import FINAL, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS
 from aimv2.sweeps.parse import LaunchOptions
 from aimv2.sweeps.search.config import SearchConfig
@@ -287,7 +287,7 @@ def metrics_page() -> str:
             one.report or "",
             ", ".join(decided.get(one.name, [])),
         ]
-        for one in DEFINITIONS
+        for one in FINAL
     ]
     return (
         "# Metrics\n\n"
@@ -300,7 +300,7 @@ def metrics_page() -> str:
 
 
 def _family(metric: str) -> str:
-    for one in DEFINITIONS:
+    for one in FINAL:
         pattern = one.name
         for parameter, (values, _) in PARAMETERS.items():
             pattern = pattern.replace(parameter, f"({values})")

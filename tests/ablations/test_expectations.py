@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from aimv2.ablations.expectations import (
     PROBE,
     READER,
-    STEP_TIME,
     Combination,
     Ranges,
     default_margin,
@@ -58,7 +57,6 @@ def test_claimed_effect_and_margin_are_positive_sizes():
         (READER, 0.1),
         (PROBE, 0.01),
         ("image_to_text_recall_1", 0.01),
-        (STEP_TIME, 0),
     ],
 )
 def test_default_margin_depends_on_the_kind_of_metric(metric, margin):

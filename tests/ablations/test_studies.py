@@ -13,7 +13,7 @@ from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expand import expand
-from aimv2.ablations.expectations import DIGITS, READER, STEP_TIME
+from aimv2.ablations.expectations import DIGITS, READER
 from aimv2.ablations.studies.sensitivity import PIXELS_ONLY
 from aimv2.config.data_config import SCENE_SOURCES
 from aimv2.config.paths import differences, replaced, value_at
@@ -92,7 +92,7 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
 
 @studies
 def test_metrics_of_claims_exist_on_scenes(study, tiny):
-    known = {*metric_names(tiny), STEP_TIME} - set(not_applicable(objective("aimv2"), tiny))
+    known = {*metric_names(tiny)} - set(not_applicable(objective("aimv2"), tiny))
     expected = [expectation for expectations in study.claims.values() for expectation in expectations]
     assert {study.primary_metric, *(m for e in expected for m in e.metrics)} <= known
 

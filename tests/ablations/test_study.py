@@ -4,18 +4,18 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.design import Arm
-from aimv2.ablations.expectations import PROBE, STEP_TIME, expect
+from aimv2.ablations.expectations import PROBE, expect
 from aimv2.ablations.study import UNTRAINED, WINNER, confirmation, is_untrained, untrained_of
 from aimv2.base.errors import UsageError
 from tests.helpers.other_model import STUDY as NUMBERS
 
-METRICS = ("content_loss", "pixel_loss_0.5", PROBE, STEP_TIME)
+METRICS = ("content_loss", "pixel_loss_0.5", PROBE)
 
 
 def test_margins_are_measured_ones_and_else_conventions(study):
-    assert [study.margin(metric) for metric in METRICS] == [0.1, 0.1, 0.01, 0.0]
+    assert [study.margin(metric) for metric in METRICS] == [0.1, 0.1, 0.01]
     measured = study.with_margins({"content_loss": 0.07, PROBE: 0.02})
-    assert [measured.margin(metric) for metric in METRICS] == [0.07, 0.1, 0.02, 0.0]
+    assert [measured.margin(metric) for metric in METRICS] == [0.07, 0.1, 0.02]
     assert (measured.primary_metric, measured.primary_margin) == ("content_loss", 0.07)
     (one,), (other,) = (expect("a", "equal", than="b", metric=PROBE, margin=margin) for margin in (None, 0.3))
     assert (measured.margin_of(one), measured.margin_of(other)) == (0.02, 0.3)
@@ -23,7 +23,7 @@ def test_margins_are_measured_ones_and_else_conventions(study):
 
 def test_the_margin_that_a_launch_sets_is_that_of_the_primary_metric(study):
     chosen = replace(study, equivalence_margin=0.5).with_margins({"content_loss": 0.07, PROBE: 0.02})
-    assert [chosen.margin(metric) for metric in METRICS] == [0.5, 0.1, 0.02, 0.0]
+    assert [chosen.margin(metric) for metric in METRICS] == [0.5, 0.1, 0.02]
     assert replace(study, equivalence_margin=0.0).primary_margin == 0, "a margin of 0 is a margin"
 
 

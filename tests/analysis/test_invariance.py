@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expectations import PROBE, READER, STEP_TIME, Relation
+from aimv2.ablations.expectations import PROBE, READER, Relation
 from aimv2.analysis.inference.agreement import agreement, association
 from aimv2.analysis.inference.contrasts import SharedError, spreads
 from aimv2.analysis.inference.factors import analyse
@@ -272,7 +272,7 @@ def test_scaling_law_and_its_warnings_stay_the_same(needs_n, how):
     assert vars(other_misfit) == pytest.approx(vars(misfit), rel=1e-4, abs=1e-9)
 
 
-METRICS = (READER, "content_loss", "causal_content_loss", PROBE, f"causal_{PROBE}", STEP_TIME)
+METRICS = (READER, "content_loss", "causal_content_loss", PROBE, f"causal_{PROBE}")
 
 
 @pytest.mark.exhaustive

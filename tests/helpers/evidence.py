@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.evidence.load import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
 from aimv2.analysis.judgement.controls import ControlOutcome
@@ -39,8 +38,7 @@ def evidence_of(
                 metric: 3 + effects.get((arm, metric), effects.get(arm, 0)) + seed_effects[seed] + rng.normal(0, noise)
                 for metric in metrics
             }
-            milliseconds = values.pop(STEP_TIME, 3)
-            runs.append({"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": milliseconds / 2})
+            runs.append({"arm": arm, "seed": seed, "run": "", "samples": 500, "train_cpu_seconds": 1.5})
             rows += [(arm, seed, metric, value, "nats/token", "", "") for metric, value in values.items()]
     return evidence_from(runs, rows)
 

@@ -44,7 +44,6 @@ from tests.helpers.own_data import write
         ("choice_accuracy_counts", "accuracy", False),
         ("blind_choice_accuracy", "accuracy", False),
         ("causal_probe_object", "accuracy", False),
-        ("train_cpu_ms_per_sample", "ms/sample", True),
     ],
 )
 def test_metric_has_one_unit_and_direction(metric, unit, is_lower_better):
@@ -77,7 +76,6 @@ def test_every_final_metric_is_defined(tiny):
     assert all(unit_of(name) for name in names)
     causal = {name for name in names if name.startswith("causal_probe")}
     assert causal == {f"causal_probe_{task}" for task in SCENE_TASKS}
-    assert "train_cpu_ms_per_sample" not in names
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.analysis.figures.ladder import draw_ladder
 from aimv2.analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 from aimv2.config.recipes.scales import demo
@@ -24,7 +23,7 @@ def ladder():
         LOSS: seen(0.05, [effect(0.4), effect(-0.3)]),
         BLIND: seen(0.05, [effect(0.01), effect(-0.002)]),
         ACCURACY: seen(0.1, [effect(-2)]),
-        STEP_TIME: seen(0, []),
+        "without_noise": seen(0, []),
     }
     return Ladder(base=base_of(demo()), rungs=RUNGS, metrics=metrics)
 

@@ -4,8 +4,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aimv2.ablations.expectations import STEP_TIME
-from aimv2.ablations.studies.decoder_sharing import STUDY as SHARING
 from aimv2.ablations.study import WINNER, confirmation
 from aimv2.analysis.evidence.load import MISSING_COLUMNS
 from aimv2.analysis.judgement.controls import check_controls, withholding
@@ -50,13 +48,6 @@ def test_controls_are_checked_in_every_metric_that_decides():
     assert results["positive_control", MASKED] == "failed"
     assert withholding(outcomes, [LOSS]) == []
     assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
-
-
-def test_time_of_a_step_has_no_positive_control():
-    metrics = SHARING.deciding_metrics
-    outcomes = check_controls(SHARING, evidence_from([], []))
-    expected = {(control, metric) for control in SHARING.controls for metric in metrics}
-    assert {(one.control, one.metric) for one in outcomes} == expected - {("positive_control", STEP_TIME)}
 
 
 def test_absent_controls_and_controls_without_runs_are_inconclusive():

@@ -7,7 +7,6 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.inference.items import ItemMoments
@@ -72,14 +71,12 @@ def test_a_search_that_the_baseline_won_compares_and_withholds_nothing(tiny):
 LADDER = STUDIES["sensitivity"]
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
 SEEN = HARMS | {rung: -HARMS[rung] for rung in ("width_050", "depth_200", "hidden_050")}  # three on the wrong side
-EFFECTS = {
-    (rung, metric): harm * sign for rung, harm in SEEN.items() for metric, sign in ((LOSS, 1), (ACCURACY, -1))
-} | {("depth_050", STEP_TIME): -1}
+EFFECTS = {(rung, metric): harm * sign for rung, harm in SEEN.items() for metric, sign in ((LOSS, 1), (ACCURACY, -1))}
 
 
 @pytest.fixture(scope="module")
 def ladder():
-    evidence = evidence_of(LADDER, EFFECTS, spread=0.03, metrics=(LOSS, BLIND, ACCURACY, STEP_TIME))
+    evidence = evidence_of(LADDER, EFFECTS, spread=0.03, metrics=(LOSS, BLIND, ACCURACY))
     return climb(LADDER, evidence, demo())
 
 
@@ -129,7 +126,6 @@ def test_metrics_that_order_what_is_certain_decide_the_kinds_that_they_see(ladde
         LOSS: False,
         BLIND: True,
         ACCURACY: False,
-        STEP_TIME: False,
     }
     for metric in (LOSS, ACCURACY):
         assert set(judged[metric].unseen) == {"width", "larger", "attention"}

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.judgement.sensitivity import (
@@ -100,11 +99,6 @@ def test_where_no_captions_are_read_metrics_must_see_own_pixels():
     base = replaced(demo(), {"objective": {"name": "image_only"}})
     assert not judged("probe_object", base, positive_control=None, pixels_only=None).is_blind
     assert judged("probe_object", base, pixels_shuffled=0.1).is_blind
-
-
-@pytest.mark.parametrize(("rungs", "is_blind"), [({}, True), ({"depth_050": -0.4}, False), ({"depth_050": 0.4}, True)])
-def test_the_time_of_a_step_must_tell_half_the_depth(rungs, is_blind):
-    assert sensitivity_of(ladder_of({STEP_TIME: rungs}, demo()))[STEP_TIME].is_blind == is_blind
 
 
 def test_texts_name_what_is_seen_and_what_is_not():

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
@@ -35,11 +34,10 @@ def test_pixel_losses_and_bases_without_captions_need_own_pixels():
     assert needs(STUDIES["eos"], base) == {"reader_loss": {"untrained", "pixels_shuffled"}}
 
 
-def test_time_needs_half_the_depth_and_weights_allow_no_other_size():
+def test_weights_allow_no_other_size():
     study = STUDIES["decoder_sharing"]
-    assert needs(study, demo())[STEP_TIME] == {"depth_050"}
-    found = needs(study, replaced(demo(), {"start.weights": "/a/run"}))
-    assert found == {"reader_loss": WORDS, STEP_TIME: set()}
+    assert needs(study, demo()) == {"reader_loss": WORDS | {"width_050"}}
+    assert needs(study, replaced(demo(), {"start.weights": "/a/run"})) == {"reader_loss": WORDS}
 
 
 def test_all_metrics_are_named_at_once_where_nothing_was_measured():

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.ablations.expectations import STEP_TIME
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.intervals import Estimate, detectable_difference
 from aimv2.analysis.judgement.sensitivity import margins, sensitivity_of
@@ -26,8 +25,7 @@ def ladder():
     units = {"reader_loss": "nats/token", "content_loss": "nats/token", "probe_object": "accuracy"}
     metrics = {name: replace(seen, unit=units[name]) for name, seen in found.metrics.items()}
     metrics["probe_object"] = replace(metrics["probe_object"], paired_sd=0.0)
-    time = ladder_of({STEP_TIME: {"depth_050": -0.4}}, demo()).metrics
-    return replace(found, metrics=metrics | time)
+    return replace(found, metrics=metrics)
 
 
 @pytest.fixture
@@ -46,7 +44,6 @@ def test_kinds_of_claims_are_named_that_a_metric_decides(section):
     assert decides[LOSS] == ", ".join(kind for kind in RUNGS if kind != "width")
     assert decides[ACCURACY] == ", ".join(RUNGS)
     assert decides[BLIND] == "none"
-    assert decides[f"{STEP_TIME} []"] == "time"
 
 
 def test_margins_are_what_a_tenth_of_the_samples_is_worth_in_units_of_noise(section):
@@ -56,8 +53,6 @@ def test_margins_are_what_a_tenth_of_the_samples_is_worth_in_units_of_noise(sect
     assert row["SD of paired differences"] == ("0.1",)
     exact = by_row(tables(section)["decisions"])[ACCURACY]
     assert exact["in units of noise"] == ("∞",)
-    time = by_row(tables(section)["decisions"])[f"{STEP_TIME} []"]
-    assert time["seeds to show a difference of the margin (80 % power)"] == ("",), "any difference counts"
 
 
 def test_seeds_and_the_smallest_difference_follow_from_the_noise(section):
