@@ -59,7 +59,8 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     """
     answers = all_answers(findings)
     words = {name: overall(own) for name, own in answers.items()}
-    table = Table(COLUMNS, name="claims", is_filterable=True)
+    price_of_all = _price_of_undecided(answers, words)
+    table = Table(COLUMNS, name="claims", caption=price_of_all, is_filterable=True)
     beyond = Table(["claim", "source", "what is missing"], name="beyond_reach")
     for name, own in answers.items():
         if words[name] == OUT_OF_REACH:
@@ -71,7 +72,7 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     return Document(
         title="Which claims of the papers hold here?",
         subtitle="[Reports](../index.md) · claims",
-        answer=summary_of(words) + _price_of_undecided(answers, words),
+        answer=summary_of(words),
         sections=[Section("Verdicts", [table])],
         details=[
             Section("How to read this page", blocks_of("claims_reading")),
@@ -174,7 +175,7 @@ def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[
     fewest, most = min(one.num_seeds for one in cheapest), max(one.num_seeds for one in cheapest)
     seeds = f"{fewest:g} to {most:g} seeds each" if fewest < most else f"{most:g} seeds"
     return (
-        f" To decide {len(cheapest)} of the undecided ones takes {seeds}, and at most"
+        f"To decide {len(cheapest)} of the undecided claims takes {seeds}, and at most"
         f" {sum(one.num_runs for one in cheapest):,.0f} more runs of {sum(one.hours for one in cheapest):,.0f} hours."
     )
 

@@ -137,8 +137,8 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     undecided = [own["answers"] for own in page.numbers["claims"].values() if own["verdict"] == "undecided"]
     priced = [seeds for own in undecided if math.isfinite(seeds := min(one["seeds_to_decide"] for one in own))]
     num_runs = sum((seeds - 4) * arms for seeds in priced)
-    assert page.answer.endswith(
-        f" To decide {len(priced)} of the undecided ones takes {shown_seeds(priced)}, and at most {num_runs:,.0f} more"
+    assert table_of(page).caption == (
+        f"To decide {len(priced)} of the undecided claims takes {shown_seeds(priced)}, and at most {num_runs:,.0f} more"
         f" runs of {num_runs * 90 / 3600:,.0f} hours."
     )
 
