@@ -96,7 +96,7 @@ def test_every_study_expands_on_own_data_and_has_its_primary_metric(study, sets,
     if set(study.deciding_metrics) & used:
         assert ("probe_flowers_102" if sets else DIGITS) in fitted.deciding_metrics
     claimed = {m for seen in fitted.claims.values() for one in seen for m in one.metrics}
-    assert claimed <= {*metric_names(base)}
+    assert claimed <= set(metric_names(base))
 
 
 @pytest.mark.parametrize("arm", ["base", "pixels_shuffled", "hidden_050", "depth_050", "positive_control"])

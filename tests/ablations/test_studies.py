@@ -92,7 +92,7 @@ def test_study_states_question_source_margin_and_claims_about_its_arms(study):
 
 @studies
 def test_metrics_of_claims_exist_on_scenes(study, tiny):
-    known = {*metric_names(tiny)} - set(not_applicable(objective("aimv2"), tiny))
+    known = set(metric_names(tiny)) - set(not_applicable(objective("aimv2"), tiny))
     expected = [expectation for expectations in study.claims.values() for expectation in expectations]
     assert {study.primary_metric, *(m for e in expected for m in e.metrics)} <= known
 

@@ -125,7 +125,8 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     evidence = replace(evidence, runs=evidence.runs.assign(seconds=90.0))
     sensitivity = sensitive(*study.deciding_metrics, noise=Noise(0.1))
     judged = verdicts(study, evidence, controls=passed_controls(study), sensitivity=sensitivity, config=findings.config)
-    page = document({"own": replace(findings, evidence=evidence, sensitivity=sensitivity, verdicts=judged)})
+    own = replace(findings, evidence=evidence, sensitivity=sensitivity, verdicts=judged)
+    page = document({"own": own})
     claim = next(iter(judged))
     seeds = page.numbers["claims"][claim]["answers"][0]["seeds_to_decide"]
     arms = len(study.conditions) + 1  # the untrained encoder
@@ -141,6 +142,9 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
         f"To decide {len(priced)} of the undecided claims takes {shown_seeds(priced)}, and at most {num_runs:,.0f} more"
         f" runs of {num_runs * 90 / 3600:,.0f} hours."
     )
+    dearer = replace(own, evidence=replace(evidence, runs=evidence.runs.assign(seconds=180.0)))
+    both = table_of(document({"dearer": dearer, "own": own}))
+    assert both.caption == table_of(page).caption, "of two studies, the cheaper one counts"
 
 
 @pytest.mark.exhaustive
