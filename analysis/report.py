@@ -40,7 +40,6 @@ from aimv2.base.files import user
 from aimv2.base.processes import in_processes
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
-from aimv2.config.data_config import DataConfig
 from aimv2.memory.machine import num_cores
 from aimv2.run.pricing.rates import Rates, read_rates
 
@@ -238,8 +237,7 @@ def _rates_of(request: Request) -> Rates | None:
 
 def portable(request: Request) -> Request:
     """Return a request without the places of this machine, which change no result."""
-    cache_dir = DataConfig().cache_dir
-    cells = [replace(cell, config=cell.config.with_cache_dir(cache_dir)) for cell in request.cells]
+    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
     return replace(
         request, cells=cells, arguments=tuple(word for word in request.arguments if not word.startswith(PLACES))
     )

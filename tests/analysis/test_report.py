@@ -66,6 +66,15 @@ def test_a_record_has_no_place_of_this_machine(request_of, cache_dir):
     assert [cell.name for cell in found.cells] == [cell.name for cell in request_of.cells], "the same runs"
 
 
+def test_a_record_names_the_run_that_its_runs_start_from_without_its_folder(request_of):
+    cell = request_of.cells[0]
+    start = replace(cell.config.start, weights="/scratch/runs/v2-0123", fingerprint="v2-0123")
+    started = replace(cell, config=replace(cell.config, start=start))
+    (found,) = report.portable(replace(request_of, cells=(started,))).cells
+    assert found.config.start.weights == "v2-0123"
+    assert found.name == started.name
+
+
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
