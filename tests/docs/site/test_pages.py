@@ -17,9 +17,9 @@ PAGE = PurePosixPath("docs/claims.md")
         ("docs/cost.md", "cost.md"),
         ("docs/reference/keys.md", "reference/keys.md"),
         ("docs/notebooks/own_analysis.ipynb", "notebooks/own_analysis.ipynb"),
-        ("reports/published/eos/report.md", "reports/published/eos/report.md"),
-        ("reports/published/eos/details.md", "reports/html/eos/report.html"),
-        ("reports/published/eos/report.html", "reports/html/eos/report.html"),
+        ("reports/published/prefix_ratio/report.md", "reports/published/prefix_ratio/report.md"),
+        ("reports/published/prefix_ratio/details.md", "reports/html/prefix_ratio/report.html"),
+        ("reports/published/prefix_ratio/report.html", "reports/html/prefix_ratio/report.html"),
         ("reports/published/figures/claims.svg", "reports/published/figures/claims.svg"),
         ("aimv2/config/prefix.py", "source/aimv2/config/prefix.py.md"),
         ("aimv2/config", "source/aimv2/config/index.md"),
@@ -42,8 +42,8 @@ def test_place_of_a_file(path, uri):
         ("[a](/ablations/claims.yaml)", "[a](source/ablations/claims.yaml.md)"),
         ("![a](../reports/published/figures/claims.svg)", "![a](reports/published/figures/claims.svg)"),
         (
-            "[a](../reports/published/eos/details.md#how-to-read-the-table)",
-            "[a](reports/html/eos/report.html#how-to-read-the-table)",
+            "[a](../reports/published/prefix_ratio/details.md#how-to-read-the-table)",
+            "[a](reports/html/prefix_ratio/report.html#how-to-read-the-table)",
         ),
         ("`[a](../nowhere.md)`", "`[a](../nowhere.md)`"),
         ("```\n[a](../nowhere.md)\n```\n", "```\n[a](../nowhere.md)\n```\n"),
@@ -54,7 +54,7 @@ def test_links_are_rewritten_outside_code(text, expected):
 
 
 @pytest.mark.parametrize(
-    "link", ["../nowhere.md", "../aimv2/nothing.py", "../reports/published/eos/details.md#nothing"]
+    "link", ["../nowhere.md", "../aimv2/nothing.py", "../reports/published/prefix_ratio/details.md#nothing"]
 )
 def test_a_link_that_leads_nowhere_is_named(link):
     with pytest.raises(BrokenLinkError, match=r"docs/claims.md: .*no"):
