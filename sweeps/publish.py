@@ -151,16 +151,15 @@ def publish_study(runs_dir: Path, name: str, options: PublishOptions, say: Calla
 
 
 def _shareable(records: Records) -> Records:
-    """Return records without places: paths become names of files, and reasons of failures their causes."""
+    """Return records whose arguments and metrics name files without folders, and whose failures have causes alone."""
     request = records.request
-    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
     words = shareable_arguments(request.arguments)
     metrics = tuple(replace(metric, typed=FOLDERS.sub("", metric.typed)) for metric in request.metrics)
     missing = records.evidence.missing
     if len(missing):
         missing = missing.assign(reason=[_placeless_reason(str(reason)) for reason in missing["reason"]])
     evidence = replace(records.evidence, missing=missing)
-    return replace(records, request=replace(request, cells=cells, arguments=words, metrics=metrics), evidence=evidence)
+    return replace(records, request=replace(request, arguments=words, metrics=metrics), evidence=evidence)
 
 
 def _placeless_reason(reason: str) -> str:
