@@ -28,7 +28,6 @@ from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
-MAX_SHOWN = 3  # comparisons of a claim
 
 
 def claims_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
@@ -125,17 +124,15 @@ def _row(
 
 
 def _intervals(answer: Answer) -> str | Cell:
-    """Return the differences that decide, with their intervals; their basis is a note."""
+    """Return the first difference that decides, with its interval, and how many others do; a note has all of them."""
     if answer.findings is None or answer.verdict is None:
         return ""
-    deciding = answer.verdict.deciding
-    shown = [f"{one.expected.metric}: {one.difference.text()}" for one in deciding[:MAX_SHOWN]]
-    more = [f"and {len(deciding) - MAX_SHOWN} more"] if len(deciding) > MAX_SHOWN else []
-    study = answer.findings.study
-    note = "; ".join(
-        f"{compared_in_words(study, one.expected)} ({one.difference.basis})" for one in deciding[:MAX_SHOWN]
-    )
-    return Cell((*shown, *more), note=note)
+    each = [
+        (f"{compared_in_words(answer.findings.study, one.expected)}: {one.difference.text()}", one.difference.basis)
+        for one in answer.verdict.deciding
+    ]
+    more = [f"and {len(each) - 1} more"] if len(each) > 1 else []
+    return Cell((*(text for text, _ in each[:1]), *more), note="; ".join(f"{text} ({basis})" for text, basis in each))
 
 
 def _reasons(answer: Answer) -> tuple[str, ...]:
@@ -143,7 +140,7 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     if answer.verdict is None:
         return ()
     more = _price_of_more(answer)
-    shown = f"All arms: {more.num_runs:.0f} more runs, {more.hours:.1f} hours." if more else ""
+    shown = f"All arms: {more.num_runs:,.0f} more runs, {more.hours:.1f} hours." if more else ""
     return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide), shown)))
 
 

@@ -4,6 +4,7 @@ Functions return a figure and its data, and are called in the context ``style``.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -23,6 +24,8 @@ from aimv2.analysis.judgement.controls import NULL_LEVEL
 
 OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
+NOTE = r" \(here [^)]*\)"  # what a label says of this scale
+LONG = 60  # characters of a label, of which a row of a legend has room for two
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
 
 CURVE_TITLES = {
@@ -46,19 +49,20 @@ def differences_to_baseline(
     alone = {arm: controls.separately(metric, arm, LEVELS[arm], covers_items=True) for arm in study.controls}
     differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
     figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(differences) + 0.9), layout="constrained")
-    rows = []
+    rows, of_arm = [], {}
     for row, (arm, difference) in enumerate(differences.items()):
         seeds, look = _by_seed(study, evidence, arm), looks(study)[arm]
         axis.plot(seeds, np.full(len(seeds), row + 0.2), "o", ms=3.5, alpha=0.5, color=look.color)
         draw_estimate(axis, difference, row, look, f"{study.label(arm)}: {difference.text()}, {difference.basis}")
         axis.text(0.01, row - 0.24, study.label(arm), transform=axis.get_yaxis_transform(), va="center", bbox=BEHIND)
+        of_arm[arm] = seeds.tolist()
         of_seeds = {f"seed {seed}": value for seed, value in seeds.items()}
         rows.append({"arm": arm, "label": study.label(arm), **estimate_row(difference), **of_seeds})
     mark_zero(axis, margin)
     axis.set_yticks([])
     axis.set_ylim(len(differences) - 0.5, -0.6)
     axis.spines["left"].set_visible(False)
-    _leave_room_for_arms(axis, study, differences)
+    _leave_room_for_arms(axis, study, differences, of_arm)
     better = "left" if study.lower_is_better else "right"
     axis.set_xlabel(f"{metric} minus baseline [{evidence.unit(metric)}], {better} is better")
     return figure, pd.DataFrame(rows)
@@ -67,17 +71,21 @@ def differences_to_baseline(
 def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
     """Draw a held-out value over samples: whole runs, and the second half of the baseline's run without the controls.
 
-    Lines are means over seeds with 95 % intervals. Arms without the value are left out.
+    Lines are means over seeds with 95 % intervals. Arms without the value are left out, and so are values before
+    training, which would take most of the height.
     """
     column = evidence.curve
     points = evidence.curves.dropna(subset=[column])
     limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
     data = _over_seeds(study, points, column, limits)
     arms = list(dict.fromkeys(data["arm"]))
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
+    labels = {arm: re.sub(NOTE, "", study.label(arm)) for arm in arms}
+    columns = 2 if max(map(len, labels.values()), default=0) <= LONG else 1
+    height = 3 + 0.2 * math.ceil(len(arms) / columns)
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, height), layout="constrained")
     budget = data.loc[data["arm"] == study.baseline, "samples"].max()
     late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
-    for axis, (chosen, (start, end)) in zip(axes, ((arms, (0.0, math.inf)), late), strict=True):
+    for axis, (chosen, (start, end)) in zip(axes, ((arms, (1.0, math.inf)), late), strict=True):
         part = points[points["arm"].isin(chosen) & points["samples"].between(start, end)]
         shown = [arm for arm in chosen if arm in set(part["arm"])]  # shorter runs are not in the second half
         sns.lineplot(
@@ -94,7 +102,7 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
         )
         for line, arm in zip(axis.lines, shown, strict=True):
             end_of = data[data["arm"] == arm].iloc[-1]
-            line.set(linestyle=looks(study)[arm].linestyle, label=study.label(arm))
+            line.set(linestyle=looks(study)[arm].linestyle, label=labels[arm])
             show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
     axes[0].set(
         title="whole run",
@@ -102,7 +110,7 @@ def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFr
         ylabel=CURVE_TITLES.get(column, column.replace("held_out_", "held-out ").replace("_", " ")),
     )
     axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
-    figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
+    figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=columns)
     return figure, data
 
 
@@ -144,15 +152,21 @@ def _by_seed(study: Study, evidence: Evidence, arm: str) -> "pd.Series[float]":
     return (own - (baseline if are_paired(arm, study.baseline) else baseline.mean())).dropna()
 
 
-def _leave_room_for_arms(axis: Axes, study: Study, differences: Mapping[str, Estimate]) -> None:
-    """Cut the axis before a control that is far off the scale of the arms, and write the control's value there."""
+def _leave_room_for_arms(
+    axis: Axes, study: Study, differences: Mapping[str, Estimate], seeds: Mapping[str, list[float]]
+) -> None:
+    """Cut the axis before a control that is far off the scale of the arms, and write the control's value there.
+
+    Args:
+        seeds: values of single seeds, by arm and control.
+    """
     ends = {arm: [end for end in (one.mean, one.low, one.high) if np.isfinite(end)] for arm, one in differences.items()}
     of_arms = [end for arm, some in ends.items() if arm in study.arms for end in some]
     reach = OFF_SCALE * max(map(abs, [*of_arms, study.primary_margin]))
     cut = {arm: one for arm, one in differences.items() if arm in study.controls and abs(one.mean) > reach}
     if not cut or not of_arms:
         return
-    shown = [0.0, *(end for arm, some in ends.items() if arm not in cut for end in some)]
+    shown = [0.0, *(end for arm, some in ends.items() if arm not in cut for end in [*some, *seeds[arm]])]
     room = 0.3 * (max(shown) - min(shown))
     axis.set_xlim(min(shown) - room, max(shown) + room)
     for row, arm in enumerate(differences):

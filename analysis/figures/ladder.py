@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.analysis.document.style import COLOURS, INK, MARKERS, SOFT, show_on_hover
@@ -27,7 +28,8 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     metrics = [metric for metric in used if metric in set(data["metric"])]
     figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
     handles = []
-    for number, (rung, label) in enumerate(ladder.rungs.items()):
+    measured = {rung: label for rung, label in ladder.rungs.items() if rung in set(data["rung"])}
+    for number, (rung, label) in enumerate(measured.items()):
         options: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[number // len(COLOURS) + number % len(COLOURS)],
@@ -47,10 +49,11 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     axis.set_xscale("symlog", linthresh=1)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, -2) * 1.5, max(high, 2) * 1.5)
+    axis.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(metrics)), metrics)
     axis.set_ylim(max(1, len(metrics)) - 0.5, -0.5)
-    axis.set_xlabel("effect in units of noise (SD of paired differences), right is worse")
+    axis.set_xlabel("effect in units of noise (SD of paired differences), right is worse; logarithmic beyond 1")
     axis.grid(visible=False, axis="y")
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure, data

@@ -18,6 +18,7 @@ from aimv2.analysis.inference.scaling.assess import ScalingLaw
 from aimv2.analysis.inference.scaling.frontier import Cost, Frontier
 
 NUM_POINTS = 60  # of a curve
+ON_THE_LOSS = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)  # labels of a logarithmic axis, in each power of ten
 MAX_NAMED = 7  # sizes with a curve and a colour of their own
 Labels = Mapping[str, str]
 
@@ -64,8 +65,9 @@ def draw_scaling(
         data.append(_draw_frontier(left, frontier))
     label = labels[variable] if cost is None else "training FLOPs"
     left.set(xscale="log", yscale="log", xlabel=label, ylabel=labels["loss"], title=law.law.form.text)
-    for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
-        axis(FormatStrFormatter("%g"))
+    left.yaxis.set_major_locator(LogLocator(subs=ON_THE_LOSS))
+    left.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    left.yaxis.set_minor_formatter(NullFormatter())
     left.legend()
     data[0] = data[0].assign(error_percent=_draw_errors(right, law, series, label))
     for panel in (left, right):
@@ -82,10 +84,10 @@ def _mark_powers(axis: Axes, values: "pd.Series[float]") -> None:
 
 
 def in_plain_words(number: float) -> str:
-    """Return a count: below 10,000 as it is, and above with three digits in words, such as 463 thousand."""
+    """Return a count: below a million as it is, and above with three digits in words, such as 463 million."""
     rounded = float(f"{number:.3g}")
-    for name, unit in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
-        if rounded >= (1e4 if name == "thousand" else unit):
+    for name, unit in (("billion", 1e9), ("million", 1e6)):
+        if rounded >= unit:
             return f"{rounded / unit:.3g} {name}"
     return f"{number:,.0f}"
 

@@ -12,6 +12,7 @@ from scipy import optimize, special, stats
 
 LEVEL = 0.95
 POWER = 0.8
+NOT_MEASURED: Literal["not measured"] = "not measured"
 MIN_SEEDS = 3  # of an arm's mean with an interval: from 2 seeds it is 25.4 standard errors wide
 UNLIMITED = (-math.inf, math.inf)
 # A spread is none if it is smaller than this share of the values. Processors agree on a metric to about 1e-13, and the
@@ -99,9 +100,9 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def text(self, form: str = "+.3f") -> str:
-        """Return mean and interval, or why there is none."""
+        """Return mean and interval; of a difference, a metric may not have been measured on both with one seed."""
         if not self.n:
-            return "no shared seed"
+            return NOT_MEASURED
         return with_interval(self.mean, self.low, self.high, form)
 
     def bounds(self, form: str = "+.3f") -> str:
@@ -121,6 +122,7 @@ NO_ESTIMATE = Estimate(math.nan, 0.0, 0, 0)
 
 def with_interval(value: float, low: float, high: float, form: str) -> str:
     """Return a value with its interval, or, if the ends are NaN, that there is none."""
+    form = form.replace("+", "+z") if "+" in form else f"z{form}"  # no negative zero
     return f"{value:{form}} " + ("(no interval)" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]")
 
 

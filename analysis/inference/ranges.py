@@ -17,7 +17,15 @@ from itertools import permutations
 from typing import ClassVar
 
 from aimv2.analysis.inference.contrasts import SharedError
-from aimv2.analysis.inference.intervals import LEVEL, Covers, ErrorSource, bonferroni, percent, with_interval
+from aimv2.analysis.inference.intervals import (
+    LEVEL,
+    NOT_MEASURED,
+    Covers,
+    ErrorSource,
+    bonferroni,
+    percent,
+    with_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Bracket:
     def text(self, form: str = "+.3f") -> str:
         """Return the observed difference and the bounds, or why there are none."""
         if not self.n:
-            return "no shared seed"
+            return NOT_MEASURED
         return with_interval(self.mean, self.low, self.high, form)
 
     @property

@@ -9,7 +9,15 @@ from aimv2.ablations.expand import Cell
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.contrasts import SharedError
-from aimv2.analysis.inference.intervals import LEVEL, NO_ESTIMATE, Estimate, mean_interval, size_of, unpaired_difference
+from aimv2.analysis.inference.intervals import (
+    LEVEL,
+    NO_ESTIMATE,
+    NOT_MEASURED,
+    Estimate,
+    mean_interval,
+    size_of,
+    unpaired_difference,
+)
 from aimv2.analysis.inference.items import with_items
 from aimv2.analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from aimv2.analysis.inference.relations import Finding, Outcome, finding, outcome
@@ -35,6 +43,11 @@ class Comparison:
     outcome: Outcome | None = None
     withheld: str = ""
     parts: Parts | None = None
+
+    @property
+    def shows(self) -> str:
+        """What is observed, in a word or two."""
+        return self.observed.text if self.difference.n else NOT_MEASURED
 
 
 class Differences:

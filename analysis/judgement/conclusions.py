@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.load import Evidence
-from aimv2.analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
+from aimv2.analysis.inference.intervals import (
+    NOT_MEASURED,
+    POWER,
+    Estimate,
+    bonferroni,
+    detectable_difference,
+    percent,
+)
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.compare import Comparison, Differences, reasons_to_withhold
 from aimv2.base.markdown import escape
@@ -37,19 +44,19 @@ def conclusion(
     context = f"the baseline ({study.label(study.baseline)}) in {study.primary_metric} over {seeds} seeds"
     margin = f"±{study.primary_margin:.3g} {unit}"
     effects, of_classes = [], []
-    arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": []}
+    arms: dict[str, list[str]] = {"equivalent": [], "inconclusive": [], "too few": [], NOT_MEASURED: []}
     notes_on_failures: dict[str, None] = {}
     for arm, one in comparisons.items():
-        estimate, observed, label = one.difference, one.observed, study.label(arm)
+        estimate, label = one.difference, study.label(arm)
         if one.withheld:
             notes_on_failures[one.withheld] = None
-        elif observed.direction != "unclear":
-            small = ", within the margin" * observed.is_small
+        elif one.observed.direction != "unclear":
+            small = ", within the margin" * one.observed.is_small
             amount = f"{abs(estimate.mean):.3f} {unit} (simultaneous {absolute_bounds(estimate)}{small})"
             told = f", {one.parts.text_with_rest}" if one.parts else ""
-            effects.append(f"{label} is {observed.direction} by {amount}{told}")
+            effects.append(f"{label} is {one.observed.direction} by {amount}{told}")
         else:
-            arms[observed.text if estimate.has_interval else "too few"].append(label)
+            arms[one.shows if estimate.has_interval or not estimate.n else "too few"].append(label)
             of_classes += [
                 f"{label}, {name} words: {seen.text()} {unit} ({percent(seen.level, 2)} %, covers {seen.covers})"
                 for name, seen in (one.parts.seen if one.parts else {}).items()
@@ -71,6 +78,8 @@ def conclusion(
         sentences.append(f"Seen in single classes of words all the same: {'; '.join(of_classes)}.")
     if arms["too few"]:
         sentences.append(f"Too few seeds: {'; '.join(arms['too few'])}.")
+    if arms[NOT_MEASURED]:
+        sentences.append(f"Not measured with the baseline's seeds: {'; '.join(arms[NOT_MEASURED])}.")
     if notes_on_failures:
         sentences.append(f"Not judged: {'; '.join(notes_on_failures)}.")
     return " ".join(sentences)
@@ -93,14 +102,16 @@ def code_note(study: Study, evidence: Evidence) -> str:
 
 def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
     """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
-    known = [one.difference for one in comparisons.values() if one.difference.has_interval and not one.withheld]
-    detectable = [detectable_difference(estimate) for estimate in known]
+    known = [one for one in comparisons.values() if one.difference.has_interval and not one.withheld]
+    detectable = [detectable_difference(one.difference) for one in known]
     if not detectable:
         return ""
     low, high = (f"{value:.2g}" for value in (min(detectable), max(detectable)))
     amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
     if max(detectable) <= study.primary_margin:
         rest = f"These seeds suffice to detect differences of the equivalence margin, {study.primary_margin:.3g}."
+    elif all(one.shows != "inconclusive" for one in known):
+        rest = "Every arm was seen to differ or to be equivalent."
     else:
         rest = (
             f"The equivalence margin is {study.primary_margin:.3g}, so differences larger than the margin may have"

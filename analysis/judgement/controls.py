@@ -7,11 +7,12 @@ from typing import Literal
 from aimv2.ablations.expectations import Expectation, Expected
 from aimv2.ablations.study import UNTRAINED, Control, Study
 from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.intervals import NOT_MEASURED
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.compare import Differences, reasons_to_withhold
 from aimv2.spec.metrics import lower_is_better
 
-Result = Literal["passed", "failed", "inconclusive"]
+Result = Literal["passed", "failed", "inconclusive", "not measured"]
 
 NULL_LEVEL = 0.99
 REQUIRED: tuple[Control, ...] = ("null_control", "positive_control")
@@ -35,8 +36,8 @@ class ControlOutcome:
     @property
     def note(self) -> str:
         """The result in a few words."""
-        is_open = "is " * (self.result == "inconclusive")
-        return f"{self.control.replace('_', ' ')} {is_open}{self.result} in {self.metric}"
+        verb = {"inconclusive": "is ", "not measured": "was "}.get(self.result, "")
+        return f"{self.control.replace('_', ' ')} {verb}{self.result} in {self.metric}"
 
 
 def check_controls(study: Study, evidence: Evidence) -> list[ControlOutcome]:
@@ -99,6 +100,8 @@ def _check(study: Study, evidence: Evidence, differences: Differences, control: 
         return ControlOutcome(control, metric, "inconclusive", "The sweep was launched without it.")
     if notes := reasons_to_withhold(study, evidence, [control, study.baseline]):
         return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
+    if not differences.separately(metric, control).n:
+        return ControlOutcome(control, metric, NOT_MEASURED, "It was not measured.")
     found = _null(differences, metric) if control == "null_control" else _positive(differences, study, metric)
     return ControlOutcome(control, metric, *found)
 

@@ -47,15 +47,18 @@ class SampleCurve:
         return float(2 ** np.interp(-harm, -harm_S, log_S))
 
     def worth(self, mean: float, low: float, high: float) -> str:
-        """Return in words what harms a metric as much as a difference does; empty if the curve is not monotone.
+        """Return in words what harms a metric as much as a difference does.
+
+        It is empty if the curve is not monotone, or if the interval reaches beyond both of its ends.
 
         Args:
             mean, low, high: how much worse one side is, with its interval; below 0 if it is better.
         """
-        if not self.is_monotone:
+        harm_S = self._points[1]
+        if not self.is_monotone or low < harm_S[-1] <= harm_S[0] < high:
             return ""
-        least, most = self._in_words(low), self._in_words(high)
-        return f"worth {self._in_words(mean)} samples, between {least} and {most}"
+        between, least, most = map(self._in_words, (mean, low, high))
+        return f"worth {between} samples" + (f", between {least} and {most}" if least != most else "")
 
     @property
     def _points(self) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def _of_law(findings: Findings, law: Fitted) -> str:
     gain = parameters["B"] * samples ** -parameters["b"] * (1 - 4 ** -parameters["b"])
     first = f"From {samples:,.0f} samples, four times as many lower the loss by {gain:.2g} {escape(findings.unit)}"
     if law.law.misfit.is_shown:
-        return f"{first}; a power law misses settings by {100 * law.law.misfit.misfit_sd:.2g} %."
+        return f"{first}; the power law does not fit: it misses settings by {100 * law.law.misfit.misfit_sd:.2g} %."
     return f"{first}; a power law fits."
 
 

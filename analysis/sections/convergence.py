@@ -98,4 +98,4 @@ def _lead(findings: Findings, arm: str, one: Convergence, cost: Cost) -> str | C
 
 
 def _form(cost: Cost) -> str:
-    return {"samples": ",.0f", "flops": ".3g", "seconds": ".2f"}[cost]
+    return {"samples": ",.0f", "flops": ".2e", "seconds": ".2f"}[cost]

@@ -12,7 +12,7 @@ INTRODUCTION = (
     " one seed decide nothing."
 )
 CUT = (
-    " The end of text is not a training target, as in the released configuration, so captions are cut to the"
+    " The end of text is not a training target{of}, as in the released configuration, so captions are cut to the"
     " reference's number of tokens."
 )
 
@@ -30,5 +30,7 @@ def section(findings: Findings) -> tuple[Section | None, dict[str, bytes]]:
         table.rows.append([f"![image {number}]({path})", escape(examples[0]["reference"]), *written])
     if not table.rows:
         return None, {}
-    introduction = INTRODUCTION + CUT * (not value_at(findings.config, "objective.supervise_eos"))
-    return Section("Examples", [Paragraph(introduction), table]), images
+    has_end = {cell.arm: value_at(cell.config, "objective.supervise_eos") for cell in findings.cells}
+    cut = [study.label(arm) for arm in arms if not has_end[arm]]
+    told = CUT.format(of=f" of {'; '.join(cut)}" if len(cut) < len(arms) else "") if cut else ""
+    return Section("Examples", [Paragraph(INTRODUCTION + told), table]), images

@@ -41,7 +41,7 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
                 **estimate(one.difference, findings.unit),
                 "minimum_detectable_difference": detectable_difference(one.difference),
                 "expected": one.expected,
-                "observed": one.observed.text,
+                "observed": one.shows,
                 "outcome": one.outcome.word if one.outcome else None,
                 "withheld": one.withheld,
                 **({"classes": _classes(one.parts, findings.unit)} if one.parts else {}),

@@ -120,11 +120,11 @@ def _observed(comparison: Comparison, why_not: str) -> str | Cell:
     if comparison.withheld:
         return Cell(("not judged", comparison.withheld))
     if comparison.outcome is None:
-        return comparison.observed.text
+        return comparison.shows
     if why_not:
-        return Cell((comparison.observed.text, f"not judged: {why_not}"))
+        return Cell((comparison.shows, f"not judged: {why_not}"))
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
-    return Cell((comparison.observed.text, judged))
+    return Cell((comparison.shows, judged))
 
 
 def _interval(comparison: Comparison) -> str | Cell:

@@ -171,9 +171,12 @@ def _learning_curves(findings: Findings) -> list[Block]:
         return []
     what = "pairs" if findings.study.base is None else "data"
     caption = (
-        f"Learning curves on held-out {what}. Lines are means over seeds, bands are 95 % intervals. The right half"
-        " leaves out the controls."
+        f"Learning curves on held-out {what}. Lines are means over seeds, bands are 95 % intervals. The left half"
+        " leaves out the value before training, the right half the controls."
     )
+    own = set(findings.evidence.curves.dropna(subset=[findings.evidence.curve])["arm"])
+    if lacking := [findings.study.label(arm) for arm in findings.study.arms if arm not in own]:
+        caption += f" Without these losses: {'; '.join(lacking)}."
     if findings.study.base is None:
         caption += " The curves use fewer pairs than the table."
     drawn = arms.learning_curves(findings.study, findings.evidence)

@@ -130,14 +130,15 @@ def _arms(findings: Findings) -> Section | None:
     table, limits = Table(["arm", "difference [interval]", "observed"], name="arms"), []
     for arm, one in findings.comparisons.items():
         text = one.withheld or one.difference.text("+.3f")
-        observed = "" if one.withheld else "no verdict" if findings.withheld else one.observed.text
+        observed = "" if one.withheld else "no verdict" if findings.withheld else one.shows
         value = math.nan if one.withheld else one.difference.mean
         table.rows.append([study.label(arm), Cell((text,), one.difference.basis, value), observed])
         limits.append(arm_notes(findings, arm, findings.metric))
     about = (
         f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
         f" (`{findings.metric}`){in_unit(findings)}; {better} is better. Intervals hold for all arms together at"
-        f" {percent(findings.look.level)} %. Differences below {study.primary_margin:.2g} are too small to matter"
+        f" {percent(findings.look.level)} %, each alone at a higher level. Differences below"
+        f" {study.primary_margin:.2g} are too small to matter"
         " ([how to read the table](details.md#how-to-read-the-table))."
     )
     return Section("Arms", [Paragraph(about), with_limits(table, limits)])
@@ -150,7 +151,7 @@ def _controls(findings: Findings) -> Section | None:
     if not by_result:
         return None
     items = [
-        f"{findings.study.label(control)}: **{result}** in {_listed([one.metric for one in found])}."
+        f"{findings.study.label(control)}: **{result}** in {_listed([one.metric for one in found], ', ')}."
         for (control, result), found in by_result.items()
     ]
     return Section("Controls", [Bullets(items)])
@@ -165,12 +166,14 @@ def _unseen(findings: Findings) -> Section:
     open_arms = {
         study.label(arm): detectable_difference(one.difference)
         for arm, one in findings.comparisons.items()
-        if one.difference.has_interval and one.observed.text == "inconclusive" and not one.withheld
+        if one.difference.has_interval and one.shows == "inconclusive" and not one.withheld
     }
     if open_arms and not findings.withheld:
+        small, large = (f"{end:.2g}" for end in (min(open_arms.values()), max(open_arms.values())))
+        sizes = small if small == large else f"{small} to {large}, by arm,"
         items.append(
-            f"whether these arms differ: {_listed(list(open_arms))}; differences of {max(open_arms.values()):.2g} would"
-            f" be detected in {100 * POWER:.0f} % of cases"
+            f"whether these arms differ: {_listed(list(open_arms))}. Differences of {sizes} would be detected in"
+            f" {100 * POWER:.0f} % of cases"
         )
     blind = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
     items += [one.text for one in blind if one.is_blind and one.text not in items]
@@ -181,10 +184,10 @@ def _unseen(findings: Findings) -> Section:
     return Section("What was not seen", [Bullets([f"{one[0].upper()}{one[1:]}." for one in items])])
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return names with commas, at most MAX_SHOWN of them."""
+def _listed(names: Sequence[str], between: str = "; ") -> str:
+    """Return at most MAX_SHOWN names; labels of arms may have commas themselves."""
     more = [f"{len(names) - MAX_SHOWN} more"] if len(names) > MAX_SHOWN else []
-    return ", ".join([*names[:MAX_SHOWN], *more])
+    return between.join([*names[:MAX_SHOWN], *more])
 
 
 def _run(findings: Findings) -> Section:

@@ -14,6 +14,7 @@ from aimv2.analysis.inference.scaling.comparison import why_no_blocks
 from aimv2.analysis.inference.scaling.frontier import RANGE, Cost, Frontier
 from aimv2.base.markdown import escape
 
+MISFIT = "The form does not fit the runs."
 NUM_BUDGETS = 5  # of the frontier's table
 
 
@@ -48,14 +49,15 @@ def conclusion(fitted: Fitted) -> str:
     tested = f"Held-out error: {_error(law.chosen.error)}." if law.chosen.error.n else "Its form is not tested."
     doubtful = ", ".join(law.bootstrap.unidentified)
     text = f"L = {law.law.form.text} with {values}. {tested}" + (f" Not identified: {doubtful}." if doubtful else "")
-    text += " The form does not fit the runs." if law.misfit.is_shown else ""
+    text += f" {MISFIT}" if law.misfit.is_shown else ""
     return f"{text} Here {_meanings(fitted)}."
 
 
 def law_figure(fitted: Fitted) -> Figure:
     """Draw the law beside its runs, and its errors. Called in the context ``style``."""
     bootstrap = fitted.law.bootstrap
-    caption = f"Fitted: {fitted.law.law.form.text}."
+    caption = f"Fitted: {fitted.law.law.form.text}. {_meanings(fitted)}."
+    caption += f" {MISFIT}" if fitted.law.misfit.is_shown else ""
     if fitted.frontier is not None:
         caption += (
             f" The dashed line is the smallest predicted loss for given FLOPs; the band is its"

@@ -34,7 +34,10 @@ def test_differences_are_those_of_the_estimates_and_seeds():
 def test_controls_off_the_scale_are_cut_off_with_their_value():
     evidence = evidence_of(STUDY, {"positive_control": 5.0, "causal": 0.1}, spread=0.01, shared=0)
     _, axis, _ = differences(evidence)
-    assert axis.get_xlim()[1] < 1
+    low, high = axis.get_xlim()
+    assert high < 1
+    seeds = evidence.values("content_loss")["causal"] - evidence.values("content_loss")[STUDY.baseline]
+    assert low < seeds.min() <= seeds.max() < high, "no seed of an arm is cut off"
     value = axis.texts[-1].get_text()
     assert value.endswith("→")
     assert float(value.split()[0]) == pytest.approx(5, abs=0.1)
@@ -51,6 +54,7 @@ def test_learning_curves_are_means_with_intervals_over_seeds(evidence):
     whole, late = figure.axes
     assert len(whole.lines) == len(STUDY.conditions)
     assert len(late.lines) == len(STUDY.arms), "the second half leaves out controls"
+    assert whole.lines[0].get_xdata().min() == curves.loc[curves["samples"] > 0, "samples"].min()
     assert late.lines[0].get_xdata().min() >= curves["samples"].max() / 2
 
 

@@ -8,6 +8,7 @@ from aimv2.config.recipes.scales import demo
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"
 RUNGS = {"samples_050": "half the samples", "samples_200": "twice the samples"}
+NOT_RUN = {"untrained": "untrained"}
 
 
 def effect(mean, half_width=0.1):
@@ -25,7 +26,7 @@ def ladder():
         ACCURACY: seen(0.1, [effect(-2)]),
         "without_noise": seen(0, []),
     }
-    return Ladder(base=base_of(demo()), rungs=RUNGS, metrics=metrics)
+    return Ladder(base=base_of(demo()), rungs={**NOT_RUN, **RUNGS}, metrics=metrics)
 
 
 def test_effects_are_in_units_of_noise_and_harm_is_positive(ladder):
@@ -38,6 +39,7 @@ def test_ladder_has_a_row_per_deciding_metric_with_noise(ladder):
     axis = figure.axes[0]
     assert {label.get_text() for label in axis.get_yticklabels()} == {LOSS, ACCURACY}
     assert set(data["metric"]) == {LOSS, ACCURACY}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(RUNGS.values())
     low, high = axis.get_xlim()
     assert low < -6
     assert high > 20

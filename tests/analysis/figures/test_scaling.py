@@ -39,8 +39,8 @@ def test_the_data_are_the_runs_the_law_and_the_frontier(law):
     ("number", "words"),
     [
         (1708, "1,708"),
-        (16_048, "16 thousand"),
-        (463_210, "463 thousand"),
+        (16_048, "16,048"),
+        (463_210, "463,210"),
         (999_700, "1 million"),
         (2.72e9, "2.72 billion"),
         (1.6e10, "16 billion"),

@@ -17,6 +17,7 @@ from aimv2.analysis.inference.intervals import (
     merged,
     percent,
     unpaired_difference,
+    with_interval,
 )
 
 ABSENT = pd.Series(dtype=float)
@@ -36,6 +37,11 @@ def test_values_of_a_row_that_differ_by_rounding_are_merged(rows):
     for row, found in zip(rows, merged(np.array(rows)), strict=True):
         smallest = [min([one for one in row if abs(one - value) < 1e-12], default=math.nan) for value in row]
         np.testing.assert_array_equal(found, smallest)
+
+
+@pytest.mark.parametrize(("form", "text"), [("+.3f", "+0.000 [-0.500, +0.000]"), (".2f", "0.00 [-0.50, 0.00]")])
+def test_no_zero_is_negative(form, text):
+    assert with_interval(-0.0001, -0.5, -0.0002, form) == text
 
 
 @pytest.mark.parametrize("spread", [1, 5])

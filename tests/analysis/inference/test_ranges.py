@@ -69,7 +69,7 @@ def test_a_range_needs_all_its_arms_and_two_seeds():
     one = range_difference(SharedError(values.iloc[:1]), WIDTHS, DEPTHS)
     assert (one.n, one.has_interval, math.isnan(one.low)) == (1, False, True)
     assert one.text().endswith("(no interval)")
-    assert NO_BRACKET.text() == "no shared seed"
+    assert NO_BRACKET.text() == "not measured"
 
 
 def test_an_end_of_the_bounds_holds_alone_too():

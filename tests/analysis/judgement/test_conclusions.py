@@ -65,7 +65,9 @@ def test_arms_with_too_few_seeds_are_named_after_the_others(cells, evidence):
     }
     text = concluded(some)
     assert "fixed at 75 % is worse by 0." in text
-    assert text.endswith("Too few seeds: fixed at 25 %; causal (prefix of 1 patch).")
+    assert text.endswith(
+        "Too few seeds: fixed at 25 %. Not measured with the baseline's seeds: causal (prefix of 1 patch)."
+    )
 
 
 def test_arm_with_a_failed_run_is_not_judged():
@@ -104,6 +106,8 @@ def test_power_gives_the_range_of_minimum_detectable_differences():
     sentence = power(STUDY, {"causal": compared(0, 0.005, df=1e6)}, "nats/token")
     assert sentence.endswith("These seeds suffice to detect differences of the equivalence margin, 0.02.")
     assert power(STUDY, {"fixed_75": compared(0, 0, n=1)}, "nats/token") == ""
+    decided = power(STUDY, {"causal": compared(1, 0.1)}, "nats/token")
+    assert decided.endswith("Every arm was seen to differ or to be equivalent."), "nothing has been missed"
 
 
 def test_findings_name_metric_arm_and_side(evidence):

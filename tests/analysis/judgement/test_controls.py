@@ -50,8 +50,10 @@ def test_controls_are_checked_in_every_metric_that_decides():
     assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
 
 
-def test_absent_controls_and_controls_without_runs_are_inconclusive():
-    assert {one.result for one in check_controls(STUDY, evidence_from([], []))} == {"inconclusive"}
+def test_absent_controls_are_inconclusive_and_those_without_values_not_measured():
+    unmeasured = check_controls(STUDY, evidence_from([], []))
+    assert {one.result for one in unmeasured} == {"not measured"}
+    assert withholding(unmeasured, [LOSS])[0] == f"null control was not measured in {LOSS}"
     outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
     assert [one.result for one in outcomes] == ["passed", "inconclusive"]
     assert withholding(outcomes, [LOSS]) == ["positive control is inconclusive in content_loss"]

@@ -54,6 +54,8 @@ def test_a_curve_is_monotone_if_every_cut_in_samples_harms(harms):
 def test_worth_in_words_names_both_sides_and_what_lies_beyond_the_curve():
     curve = logarithmic(1.0)
     assert curve.worth(1.0, 0.0, 2.5) == "worth 50 % fewer samples, between as many and more than 75 % fewer"
+    assert curve.worth(-2.0, -3.0, -1.5) == "worth more than 100 % more samples", "one bound says it all"
+    assert curve.worth(0.0, -2.0, 2.5) == "", "an interval beyond both ends says nothing"
     assert curve.worth(-0.5, -2.0, 0.1) == "worth 41 % more samples, between more than 100 % more and 7 % fewer"
     few = SampleCurve({0.5: 0.1})  # nothing beyond all samples was measured
     assert few.worth(-0.2, -0.3, 0.0) == "worth more samples, between more and as many"

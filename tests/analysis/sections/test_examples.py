@@ -39,10 +39,15 @@ def test_an_arm_that_wrote_nothing_has_no_column(findings):
 
 
 def test_captions_that_are_cut_are_said_to_be(findings):
-    def introduction(*, supervise_eos):
+    def introduction(*, supervise_eos, arms=STUDY.arms):
         changed = {"objective.supervise_eos": supervise_eos}
-        cells = [replace(cell, config=replaced(cell.config, changed)) for cell in findings.cells]
+        cells = [
+            replace(cell, config=replaced(cell.config, changed)) if cell.arm in arms else cell
+            for cell in findings.cells
+        ]
         return text_of(section(replace(findings, request=replace(findings.request, cells=cells)))[0])
 
     assert "captions are cut" not in introduction(supervise_eos=True)
-    assert "captions are cut" in introduction(supervise_eos=False)
+    assert "The end of text is not a training target, as" in introduction(supervise_eos=False)
+    others = "; ".join(STUDY.label(arm) for arm in STUDY.arms if arm != "causal")
+    assert f"is not a training target of {others}, as" in introduction(supervise_eos=True, arms=["causal"])
