@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expectations import Expected
 from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
@@ -20,6 +21,7 @@ from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
 from aimv2.analysis.sections.scaling.section import law_of
+from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
@@ -92,7 +94,7 @@ def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
 
 
 def _rows(answers: Sequence[Answer]) -> list[Row]:
-    """Return the first differences behind the verdicts on a claim, in units of their margins."""
+    """Return the first differences behind the verdicts on a claim, in units of margins; above 0 as the claim says."""
     rows = []
     for one in answers:
         if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
@@ -101,11 +103,21 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
         for judged in one.verdict.deciding[:PER_CLAIM]:
             margin, found = study.margin_of(judged.expected), judged.difference
             if found.has_interval and margin:
-                values = (value / margin for value in (found.mean, found.low, found.high))
+                sign = claimed_sign(judged.expected)
+                low, high = sorted((sign * found.low, sign * found.high))
+                values = (value / margin for value in (sign * found.mean, low, high))
                 text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
                 paper = re.split("[,;]", one.claim.claimed)[0] if one.claim.published else ""
                 rows.append(Row(one.claim.id, str(one.verdict.word), paper, text, *values))
     return rows
+
+
+def claimed_sign(expected: Expected) -> int:
+    """Return 1 if a difference that is as expected is above 0, or near it, and -1 if it is below."""
+    if expected.relation in ("equal", "wider"):
+        return 1
+    is_above = expected.relation in ("better", "not worse")
+    return 1 if is_above != lower_is_better(expected.metric) else -1
 
 
 def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
@@ -118,10 +130,11 @@ def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
 
 def _forest(rows: Sequence[Row]) -> Figure:
     caption = (
-        "The differences behind verdicts, in units of the margin below which a difference does not matter (grey), and"
-        " what single runs of the paper showed, mostly in points of its benchmarks. A"
-        " claim that has parts has its own verdict here. Bars are the intervals that decide; ends beyond the scale are"
-        " cut off."
+        "The first differences behind verdicts, at most two of a claim in a study, in units of the margin below which a"
+        " difference does not matter (grey): on the right is what the claim says, and a claim of equality says grey."
+        " Beside the claims stands what single runs of the paper showed, mostly in points of its benchmarks. A claim"
+        " that has parts has its own verdict here. Bars are the intervals that decide; ends beyond the scale are cut"
+        " off."
     )
     return Figure("forest", "Differences behind verdicts in units of their margins", caption, *forest(rows))
 

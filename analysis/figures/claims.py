@@ -5,7 +5,7 @@ Functions return a figure and its data, and are called in the context ``style``.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -14,11 +14,13 @@ from matplotlib.patches import Rectangle
 
 from aimv2.analysis.document.model import VERDICTS
 from aimv2.analysis.document.style import INK, SOFT, show_on_hover
+from aimv2.analysis.figures.arms import BEHIND
 
 COLUMNS = 3
 COLUMN, ROW = 3.2, 0.3  # inches
 BAR = 0.08  # of a column
 CHARACTER = 0.023  # about, of a column
+HEADER = 0.8  # of a row, the name of a claim above its differences
 FAR = 6.0  # margins, where a difference is cut off
 HOLLOW = ("not run yet",)
 
@@ -32,10 +34,11 @@ class ClaimCell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A difference in units of its margin, with its interval.
+    """A difference in units of its margin, with its interval; above 0 if it is as the claim says.
 
     Attributes:
         paper: what the paper's own numbers show; empty if it has none.
+        text: what is compared, and the difference in its own unit.
     """
 
     claim: str
@@ -93,11 +96,15 @@ def _patch(x: float, y: float, height: float, word: str) -> Rectangle:
 
 
 def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
-    """Draw differences in units of their margins; those that are larger than FAR are cut off there."""
-    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(rows) + 0.9), layout="constrained")
+    """Draw differences in units of their margins below the names of claims; those beyond FAR are cut off there."""
+    is_first = [number == 0 or rows[number - 1].claim != row.claim for number, row in enumerate(rows)]
+    places = [number + HEADER * sum(is_first[: number + 1]) for number in range(len(rows))]
+    height = len(rows) + HEADER * sum(is_first)
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * height + 0.9), layout="constrained")
     axis.axvspan(-1, 1, color=SOFT, alpha=0.15, lw=0)
     axis.axvline(0, color=INK, lw=1)
-    for place, row in enumerate(rows):
+    words: dict[str, Any] = {"x": 0.01, "transform": axis.get_yaxis_transform(), "va": "center", "color": INK, "bbox": BEHIND}
+    for place, row, has_header in zip(places, rows, is_first, strict=True):
         mean, low, high = (min(max(value, -FAR), FAR) for value in (row.mean, row.low, row.high))
         color = VERDICTS[row.word].color
         (line,) = axis.plot([low, high], [place, place], color=color, lw=2)
@@ -107,14 +114,14 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
         for end in (low, high):
             if abs(end) == FAR:
                 axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
-        is_first = place == 0 or rows[place - 1].claim != row.claim
-        label = row.text.partition(":")[0]
-        if is_first:
-            label = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
-        axis.text(0.01, place - 0.36, label, transform=axis.get_yaxis_transform(), va="center", color=INK)
+        axis.text(y=place - 0.38, s=row.text, **words)
+        if has_header:
+            header = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
+            axis.text(y=place - 0.38 - HEADER, s=header, weight="bold", **words)
     axis.set_yticks([])
-    axis.set_ylim(len(rows) - 0.5, -0.9)
+    axis.tick_params(labeltop=True)
+    axis.set_ylim(height - 0.5, -0.6)
     axis.set_xlim(-1.04 * FAR, 1.04 * FAR)
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel("difference in units of its equivalence margin")
+    axis.set_xlabel("difference in units of its equivalence margin, on the right as the claim says")
     return figure, pd.DataFrame(rows)

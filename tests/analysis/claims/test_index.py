@@ -3,10 +3,15 @@
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from aimv2.ablations.claims import CLAIMS
-from aimv2.analysis.claims.index import document
+from aimv2.ablations.expectations import expect
+from aimv2.analysis.claims.index import claimed_sign, document
 from aimv2.analysis.document.model import lines_of
+from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.relations import Word, outcome
+from aimv2.spec.metrics import lower_is_better
 from tests.helpers.documents import tables
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]
@@ -39,6 +44,18 @@ def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     (table,) = tables(page.sections[1]).values()
     ((link, question, *_),) = [[" ".join(lines_of(cell)) for cell in row] for row in table.rows]
     assert (link, question) == ("[prefix_ratio](prefix_ratio/report.md)", findings.study.question)
+
+
+@pytest.mark.parametrize("metric", ["content_loss", "probe_object"])
+@pytest.mark.parametrize("relation", ["better", "worse", "far worse", "not better", "not worse"])
+def test_a_large_difference_on_the_side_of_the_claim_supports_it(relation, metric):
+    (expected,) = expect("one", relation, than="other", metric=metric, why="")
+
+    def judged(mean):
+        return outcome(relation, Estimate(mean, 0.01, 30, 16), 0.1, lower_is_better=lower_is_better(metric)).word
+
+    sign = claimed_sign(expected)
+    assert (judged(sign), judged(-sign)) == (Word.SUPPORTED, Word.CONTRADICTED)
 
 
 def test_runs_that_studies_share_cost_once_and_failed_ones_are_counted(findings):
