@@ -103,7 +103,13 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
     figure, axis = plt.subplots(figsize=(8.5, 0.42 * height + 0.9), layout="constrained")
     axis.axvspan(-1, 1, color=SOFT, alpha=0.15, lw=0)
     axis.axvline(0, color=INK, lw=1)
-    words: dict[str, Any] = {"x": 0.01, "transform": axis.get_yaxis_transform(), "va": "center", "color": INK, "bbox": BEHIND}
+    words: dict[str, Any] = {
+        "x": 0.01,
+        "transform": axis.get_yaxis_transform(),
+        "va": "center",
+        "color": INK,
+        "bbox": BEHIND,
+    }
     for place, row, has_header in zip(places, rows, is_first, strict=True):
         mean, low, high = (min(max(value, -FAR), FAR) for value in (row.mean, row.low, row.high))
         color = VERDICTS[row.word].color

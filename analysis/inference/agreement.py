@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -63,14 +63,15 @@ class Agreement:
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
-    """Return the agreement of each scale with the next.
+    """Return the agreement of each scale with the largest, which is what small scales are run to predict.
 
     Args:
         scales: from small to large, a metric with a row per seed and a column per arm.
     """
+    names = list(scales)
     return [
         agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws)
-        for small, large in pairwise(scales)
+        for small, large in zip(names[:-1], names[-1:] * len(names), strict=False)
     ]
 
 

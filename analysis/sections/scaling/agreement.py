@@ -18,7 +18,7 @@ MIN_ARMS = 3
 
 
 def scales_section(findings: Iterable[Findings]) -> Section | None:
-    """Return how often the arms of a study have the same order at a scale and at the next, by study.
+    """Return how often the arms of a study have the same order at a scale and at its largest, by study.
 
     Args:
         findings: of several studies, each at one or several scales; scales are in the order of training FLOPs.
@@ -37,26 +37,34 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         scales = {
             one.config.label: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
         }
-        about = f"The order of arms in {metric_title(study.primary_metric)} at a scale and at the next."
-        parts += agreement_sections(name, about, scales, f"decision_accuracy_{name}")
+        about = "The order of arms at a scale and at the largest."
+        parts += agreement_sections(name, about, {study.primary_metric: scales}, f"decision_accuracy_{name}")
     return Section("Decision accuracy", parts, is_folded=True) if parts else None
 
 
-def agreement_sections(title: str, about: str, scales: Mapping[str, pd.DataFrame], name: str) -> list[Section]:
-    """Return the decision accuracy of each scale for the next as a section; none if no two scales share two arms."""
-    found = [one for one in agreements(scales) if one.accuracy.n]
+def agreement_sections(
+    title: str, about: str, by_metric: Mapping[str, Mapping[str, pd.DataFrame]], name: str
+) -> list[Section]:
+    """Return the decision accuracy of each scale for the largest as a section; none if no two scales share two arms.
+
+    Args:
+        by_metric: each metric with its scales, as in ``agreements``.
+    """
+    rows: list[list[str | Cell]] = [
+        [metric_title(metric), one.small, one.large, *map(_counted, (one.accuracy, one.distinguishable, one.rank))]
+        for metric, scales in by_metric.items()
+        for one in agreements(scales)
+        if one.accuracy.n
+    ]
     table = Table(
-        ["from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
-        [
-            [one.small, one.large, _counted(one.accuracy), _counted(one.distinguishable), _counted(one.rank)]
-            for one in found
-        ],
+        ["metric", "from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
+        rows,
         name,
         "Decision accuracy is the share of pairs with the same order (Magnusson et al. 2025); chance is 0.5, ties count"
         " half. A pair is distinguishable if the 95 % interval of its paired difference at the larger scale excludes"
         " zero. Intervals resample seeds and lie lower than the value where pairs are close.",
     )
-    return [Section(title, [Paragraph(about), table])] if found else []
+    return [Section(title, [Paragraph(about), table])] if rows else []
 
 
 def association_section(study: Study, evidence: Evidence) -> Section | None:

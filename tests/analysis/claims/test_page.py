@@ -156,8 +156,8 @@ def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     page = document({"small": findings, "large": other})
     found = page.details[titles(page).index("Decision accuracy")]
     (row,) = next(iter(tables(found).values())).rows
-    assert row[:2] == [findings.config.scale, "demo"]
-    assert row[2].value == 1  # the same runs
+    assert row[1:3] == [findings.config.scale, "demo"]
+    assert row[3].value == 1  # the same runs
     assert "Decision accuracy" not in titles(document({"small": findings}))
 
 

@@ -101,11 +101,12 @@ def test_only_arms_of_both_scales_count_and_a_missing_run_costs_its_arm_a_seed()
     assert found.accuracy.n == 3
 
 
-def test_each_scale_is_compared_with_the_next():
+def test_each_scale_is_compared_with_the_largest():
     scales = {name: scale_of(means) for name, means in (("s", [1, 2, 3]), ("m", [1, 3, 2]), ("l", [1, 3, 2]))}
     found = agreements(scales, num_draws=10)
-    assert [(one.small, one.large) for one in found] == [("s", "m"), ("m", "l")]
+    assert [(one.small, one.large) for one in found] == [("s", "l"), ("m", "l")]
     assert [one.accuracy.value for one in found] == pytest.approx([2 / 3, 1])
+    assert agreements({}) == []
 
 
 def table_of(across, within, num_seeds=4, rng=0):

@@ -24,15 +24,16 @@ def test_scales_that_rank_arms_alike_agree_and_others_do_not(findings):
     scales = [
         at(findings, "small", 4000, falling, 2),
         at(findings, "tiny", 1000, rising),
-        at(findings, "demo", 2000, rising, 1),
+        at(findings, "demo", 2000, falling, 1),
     ]
     found = scales_section(scales)
     (rows,) = (table.rows for table in tables(found).values())
     pairs = len(arms) * (len(arms) - 1) // 2
-    assert [row[:2] for row in rows] == [["tiny", "demo"], ["demo", "small"]]
-    assert [row[2].value for row in rows] == [1, 0]
-    assert rows[0][2].lines == ("1.00 [1.00, 1.00]", f"n = {pairs}")
-    assert rows[1][4].value == pytest.approx(-1)
+    loss = "held-out loss of content words"
+    assert [row[:3] for row in rows] == [[loss, "tiny", "small"], [loss, "demo", "small"]]
+    assert [row[3].value for row in rows] == [0, 1]
+    assert rows[1][3].lines == ("1.00 [1.00, 1.00]", f"n = {pairs}")
+    assert rows[0][5].value == pytest.approx(-1)
     (part,) = found.blocks
     assert part.title == findings.study.folder
 

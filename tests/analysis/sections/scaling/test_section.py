@@ -47,11 +47,11 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
     np.testing.assert_allclose(loss_of(estimates, runs["n"], runs["d"]), loss_of(LAW, runs["n"], runs["d"]), rtol=0.01)
     assert "FLOPs = (2e+06 + 6 n) d, fitted to the FLOPs of the runs within 0.0 %" in parts["scaling_frontier"].caption
     agreement = parts["decision_accuracy"].rows
-    assert [row[:2] for row in agreement] == [
-        ["5,120 samples", "10,240 samples"], ["10,240 samples", "20,480 samples"], ["20,480 samples", "40,960 samples"],
-        ["40,960 samples", "81,920 samples"]
-    ]  # fmt: skip
-    assert all(row[2].value == 1 for row in agreement)
+    assert [row[:3] for row in agreement] == [
+        ["held-out loss of content words", f"{samples:,} samples", "81,920 samples"]
+        for samples in (5_120, 10_240, 20_480, 40_960)
+    ]
+    assert all(row[3].value == 1 for row in agreement)
     meaning = "n is the number of encoder parameters; d is the number of samples."
     assert meaning in parts["scaling_parameters"].caption
     text = text_of(found)
