@@ -1,8 +1,10 @@
 """The report on a study: its sections, in the order of reading."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import fields
 
-from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section
+from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section, code_span
 from aimv2.analysis.document.style import style
 from aimv2.analysis.figures import arms
 from aimv2.analysis.figures.ladder import draw_ladder
@@ -128,11 +130,13 @@ def _results(findings: Findings) -> dict[str, bytes]:
 
 
 def _subtitle(findings: Findings) -> str:
-    """Return the way back to the index, the report's name, its scale and seeds."""
+    """Return the way back to the index, the report's name, its scale and seeds, and what changes the base run."""
     seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
     number = f"{seeds} seed{'s' * (seeds != 1)}"
     parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.label}", number]
-    return " · ".join(parts)
+    roots = {"start", *(one.name for one in fields(findings.config))} - {"scale"}
+    own = [word for word in findings.request.arguments if re.split("[.=]", word)[0] in roots]
+    return " · ".join(parts + [code_span(" ".join(own))] * bool(own))
 
 
 def _in_words(findings: Findings, law: Fitted | str | None) -> list[Block]:

@@ -71,6 +71,12 @@ def test_question_answer_and_figure_come_first(report, findings):
     assert {figure.name for figure in report.figures()} >= {"differences", "learning_curves"}
 
 
+def test_the_subtitle_says_what_changes_the_base_run(findings):
+    words = ["sweep=prefix_ratio", "scale=test", "sweep.seeds=4", "start.weights=runs/v2-1", "data.dense_fraction=0.33"]
+    changed = document(replace(findings, request=replace(findings.request, arguments=words)), {})
+    assert changed.subtitle.endswith("4 seeds · `start.weights=runs/v2-1 data.dense_fraction=0.33`")
+
+
 def test_names_of_tables_and_figures_are_unique(report):
     blocks = [block for block in report.blocks() if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]
