@@ -24,7 +24,7 @@ from aimv2.ablations.expand import Cell
 from aimv2.ablations.measured import FOLDER as FOLDER
 from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
 from aimv2.ablations.overrides import overrides_from, study_overrides
-from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, is_untrained
+from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, fits_all, is_untrained
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.base.plugins import check_loaded, load_from_snapshots
@@ -35,6 +35,7 @@ from aimv2.runs.provenance import snapshots
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
 DEFAULT_SCALE = "demo"
 JUDGED = ("claims", "equivalence_margin")  # keys of how runs are judged
+PROSE = ("question", "source")
 OF_ONE_LAUNCH = ("dry_run", "price", "probe", "debug", "detach")  # that a launch of the same request does not repeat
 LATER = ("suffix", "is_search")  # keys that are left out while they are empty, so that older records stay as they are
 
@@ -215,7 +216,7 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
     """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
 
     How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data: claims and
-    margins of a later version hold for earlier runs too.
+    margins of a later version hold for earlier runs too, and so do its words.
 
     Args:
         name: where the values are from, for the message of an error.
@@ -227,13 +228,13 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
     try:
         study = _as_adapted(known := studies[recorded["sweep"]["slug"]], recorded)
         is_adapted = bool(study.stand_ins) or not set(study.arms) <= set(known.arms)
+        of_today = () if is_adapted else JUDGED + PROSE * (known.fit is fits_all)
         values = dataclasses.asdict(study_overrides(study))
         arguments, owner = tuple(recorded["arguments"]), str(recorded.get("owner", ""))
         values |= {
             key: value
             for key, value in recorded["sweep"].items()
-            if key in values
-            and (key not in JUDGED or is_adapted or any(word.startswith(f"sweep.{key}") for word in arguments))
+            if key in values and (key not in of_today or any(word.startswith(f"sweep.{key}") for word in arguments))
         }
         overrides = overrides_from(values)
         configs = {arm: program_of(config) for arm, config in recorded["configs"].items()}

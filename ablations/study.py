@@ -81,6 +81,11 @@ class StudyValues:
     is_search: bool = False
 
 
+def fits_all(study: "Study", base: Any) -> "Study":
+    """Return a study that is the same for all data."""
+    return study
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study(StudyValues):
     """A study with its arms.
@@ -102,7 +107,7 @@ class Study(StudyValues):
 
     design: Design
     expected: Mapping[str, Literal["better", "worse", "equal"]] = field(default_factory=dict)
-    fit: Callable[["Study", Any], "Study"] = lambda study, base: study
+    fit: Callable[["Study", Any], "Study"] = fits_all
     notes: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     scale: str = "laptop"

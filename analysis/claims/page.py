@@ -97,11 +97,15 @@ def summary_of(words: Mapping[str, str]) -> str:
 def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
+    A study that could not test it has none beside one that could.
+
     Args:
         word: the verdict of all studies together.
     """
     pending = tuple(line for one in answers if one.verdict is None for line in _study(one))
     decided = [one for one in answers if one.verdict is not None]
+    tested = {one.claim.id for one in decided if one.word != Word.NOT_TESTABLE}
+    decided = [one for one in decided if one.word != Word.NOT_TESTABLE or one.claim.id not in tested]
     if not decided:
         return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
     return [_row(one, word, _study(one), _reasons(one), is_first=not number) for number, one in enumerate(decided)]
@@ -140,7 +144,7 @@ def _reasons(answer: Answer) -> tuple[str, ...]:
     if answer.verdict is None:
         return ()
     more = _price_of_more(answer)
-    shown = f"All arms: {more.num_runs:,.0f} more runs, {more.hours:.1f} hours." if more else ""
+    shown = f"{more.num_runs:,.0f} more runs, {more.hours:.1f} hours." if more else ""
     return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide), shown)))
 
 
@@ -199,13 +203,14 @@ def _base(slug: str) -> Program:
 
 
 def _scale(answer: Answer) -> str:
-    """Return scale and seeds of a verdict, and how arms were made comparable."""
+    """Return scale and seeds of a verdict, and what is unusual: arms at equal FLOPs, another look than the first."""
     if answer.findings is None or answer.verdict is None:
         return ""
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
-    shown = f"n = {min(seeds)}" if seeds else f"{answer.findings.evidence.runs['seed'].nunique()} seeds"
-    look = answer.findings.look.number
-    return f"{answer.findings.config.label}, {shown}, equal {answer.findings.study.equal}, look {look}"
+    number = min(seeds) if seeds else answer.findings.evidence.runs["seed"].nunique()
+    equal, look = answer.findings.study.equal, answer.findings.look.number
+    unusual = [f"equal {equal}"] * (equal != "samples") + [f"look {look}"] * (look > 1)
+    return ", ".join([answer.findings.config.label, f"{number} seed{'s' * (number != 1)}", *unusual])
 
 
 def _study(answer: Answer) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ def launched(study, tiny, tmp_path, monkeypatch):
         monkeypatch.setenv("LOGNAME", owner)
         changed = replace(study_overrides(study), **values).apply(study)
         cells = expand(changed, replaced(tiny, run or {}), arms=arms, seeds=seeds)
-        request = Request(study=changed, cells=cells, arguments=(owner, *map(str, seeds)))
+        words = (owner, *map(str, seeds), *(f"sweep.{key}={value}" for key, value in values.items()))
+        request = Request(study=changed, cells=cells, arguments=words)
         write_request(tmp_path, request)
         return request
 
@@ -251,6 +252,20 @@ def test_runs_are_judged_as_the_study_is_today_unless_the_launch_chose_otherwise
     path.write_text(json.dumps(record))
     chosen = union_in(tmp_path).study
     assert (chosen.equivalence_margin, chosen.claims) == (0.1, {})
+
+
+def test_words_are_todays_unless_the_launch_chose_them_or_the_study_fits_its_data(recorded, tmp_path):
+    request, path = recorded
+    record = json.loads(path.read_text())
+    record["sweep"] |= {"question": "Of old?", "source": "an old source"}
+    path.write_text(json.dumps(record))
+    assert union_in(tmp_path) == request
+    fitted = {**STUDIES, "prefix_ratio": replace(STUDIES["prefix_ratio"], fit=lambda study, base: study)}
+    assert request_from_json(record, fitted, path.name).study.source == "an old source"
+    record["arguments"] = ["sweep.source=an old source"]
+    path.write_text(json.dumps(record))
+    chosen = union_in(tmp_path).study
+    assert (chosen.question, chosen.source) == (request.study.question, "an old source")
 
 
 @pytest.mark.parametrize("broken", ["[]", '{"cells": []}', "{"])

@@ -15,8 +15,9 @@ from aimv2.analysis.evidence.recorded import FILE as RECORDS
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise
+from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import findings_in
-from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdicts
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.price import max_train_flops
@@ -103,8 +104,11 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     row = row_of(page, claim)
     assert row["verdict"].startswith(f"**{verdict.word}")
     first = verdict.deciding[0]
-    assert row["what decides"].startswith(f"content_loss: {first.difference.text()}")
-    assert row["scale"] == f"{findings.config.scale}, n = 4, equal samples, look 1"
+    compared = compared_in_words(findings.study, first.expected)
+    assert row["what decides"].startswith(f"{compared}: {first.difference.text()}")
+    assert row["scale"] == f"{findings.config.scale}, 4 seeds"
+    later = replace(findings, look=Look(2), study=replace(findings.study, equal="flops"))
+    assert row_of(document({name: later}), claim)["scale"] == f"{findings.config.scale}, 4 seeds, equal flops, look 2"
     assert f"[{name}](../{name}/report.md)" in row["study"]
     values = page.numbers["claims"][claim]
     answer = next(one for one in values["answers"] if one["report"] == name)
@@ -112,6 +116,17 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert set(answer["runs"]) <= set(findings.evidence.runs["run"])
     assert answer["comparisons"][0]["mean"] == first.difference.mean
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
+
+
+def test_a_study_that_could_not_test_a_claim_has_no_row_beside_one_that_could(findings):
+    claim = next(iter(findings.verdicts))
+    untested = Verdict(Word.NOT_TESTABLE, ("not measured",), (), ())
+    blind = replace(findings, verdicts={**findings.verdicts, claim: untested})
+    both = {"able": findings, "blind": blind}
+    assert "able" in row_of(document(both), claim)["study"]
+    with pytest.raises(IndexError):
+        row_of(document(both), claim, 1)
+    assert "not measured" in row_of(document({"blind": blind}), claim)["verdict"]
 
 
 def shown_seeds(seeds):
@@ -132,8 +147,7 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
     arms = len(study.conditions) + 1  # the untrained encoder
     hours = (seeds - 4) * arms * 90 / 3600
     assert row_of(page, claim)["verdict"] == (
-        f"**undecided** / About {seeds:g} seeds decide it."
-        f" / All arms: {(seeds - 4) * arms:.0f} more runs, {hours:.1f} hours."
+        f"**undecided** / About {seeds:g} seeds decide it. / {(seeds - 4) * arms:,.0f} more runs, {hours:.1f} hours."
     )
     undecided = [own["answers"] for own in page.numbers["claims"].values() if own["verdict"] == "undecided"]
     priced = [seeds for own in undecided if math.isfinite(seeds := min(one["seeds_to_decide"] for one in own))]
