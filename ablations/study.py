@@ -102,6 +102,8 @@ class Study(StudyValues):
             to type; empty if nothing is.
         base: the run that arms change, of another program than AIMv2, whose base run is that of a scale.
         adapts: True if its arms start from trained weights, which a launch gives as ``start.weights``.
+        compares_curves: False if losses along training are not comparable between arms, because their decoders have
+            other tasks: no arm reaches the loss of another sooner.
         margins: the measured equivalence margins by metric, once a sensitivity study is known.
     """
 
@@ -114,6 +116,7 @@ class Study(StudyValues):
     needs: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
     base: Program | None = None
     adapts: bool = False
+    compares_curves: bool = True
     margins: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -44,14 +44,14 @@ STUDY = Study(
     claims={
         "no-large-batch": (
             Combination(
-                name="gain of CLIP per doubling of the batch minus that of AIMv2",
+                name="slope over doublings of the batch, CLIP minus AIMv2",
                 metric=READER,
                 weights=minus(gain("clip", DOUBLINGS), gain("aimv2", DOUBLINGS)),
                 relation="better",
                 why="Table 9b, IN-1k: 84.6 to 85.2 for CLIP; the paper expects no gain of AIMv2",
             ),
             Combination(
-                name="gain of AIMv2 per doubling of the batch",
+                name="slope over doublings of the batch, AIMv2",
                 metric=READER,
                 weights=gain("aimv2", DOUBLINGS),
                 relation="not better",

@@ -13,6 +13,7 @@ STUDY = Study(
     ),
     baseline="image_first",
     primary_metric=READER,
+    compares_curves=False,
     expected={"text_first": "worse"},
     claims={
         "image-first-order": expect(

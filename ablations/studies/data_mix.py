@@ -159,6 +159,7 @@ STUDY = Study(
     ),
     baseline="paper",
     primary_metric=READER,
+    compares_curves=False,
     scale="laptop_mix",
     fit=fit,
     expected={"material": "worse", "fontawesome": "worse", "openmoji": "worse"},

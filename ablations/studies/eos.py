@@ -13,5 +13,6 @@ STUDY = Study(
     ),
     baseline="ignored",
     primary_metric=READER,
+    compares_curves=False,
     expected={"supervised": "equal"},
 )

@@ -41,7 +41,7 @@ STUDY = Study(
         "aimv2-vs-cap-at-every-scale": (
             *(one for name in RATIOS for one in lead(name)),
             Combination(
-                name="growth of the lead of AIMv2 over captioning per doubling of the samples",
+                name="slope over doublings of the samples, AIMv2 minus captioning",
                 metric=READER,
                 weights=minus(gain("aimv2", DOUBLINGS), gain("caption", DOUBLINGS)),
                 relation="better",

@@ -64,6 +64,7 @@ STUDY = Study(
     ),
     baseline="synthetic_033",
     primary_metric=DIGITS,
+    compares_curves=False,
     fit=fit,
     expected={"synthetic_000": "worse", "synthetic_100": "worse"},
     claims={

@@ -17,7 +17,7 @@ UNITS: Mapping[Cost, str] = {"samples": "samples", "flops": "FLOPs", "seconds": 
 
 
 def section(findings: Findings) -> Section | None:
-    """Return the tables of convergence, that of samples first; None without a curve of a loss."""
+    """Return the tables of convergence, that of samples first; None without a curve of a loss that arms share."""
     curves = Curves(findings.study, findings.evidence)
     tables = {cost: _table(findings, curves, cost) for cost in COSTS}
     tables = {cost: table for cost, table in tables.items() if table.rows}
@@ -56,7 +56,8 @@ def _values(one: Convergence, unit: str) -> dict[str, Any]:
 
 
 def _arms(findings: Findings) -> list[str]:
-    present = set(findings.evidence.runs["arm"])
+    """Return the arms with runs; none if their losses are not comparable."""
+    present = set(findings.evidence.runs["arm"]) if findings.study.compares_curves else ()
     return [arm for arm in findings.study.conditions if arm in present]
 
 

@@ -178,6 +178,8 @@ def _learning_curves(findings: Findings) -> list[Block]:
         f"Learning curves on held-out {what}. Lines are means over seeds, bands are 95 % intervals. The left half"
         " leaves out the value before training, the right half the controls."
     )
+    if not findings.study.compares_curves:
+        caption += " Arms are not comparable in this loss, because their decoders have other tasks."
     own = set(findings.evidence.curves.dropna(subset=[findings.evidence.curve])["arm"])
     if lacking := [findings.study.label(arm) for arm in findings.study.arms if arm not in own]:
         caption += f" Without these losses: {'; '.join(lacking)}."

@@ -320,7 +320,7 @@ def test_evidence_lists_the_deciding_comparisons():
 
 def test_evidence_of_slopes_and_ranges_is_in_words():
     (text, own) = verdict_on("no-large-batch", "batch_size", gains(clip=0.2)).evidence
-    assert text.startswith(f"{READER}, gain of CLIP per doubling of the batch minus that of AIMv2: -0.")
+    assert text.startswith(f"{READER}, slope over doublings of the batch, CLIP minus AIMv2: -0.")
     assert "error, covers seeds; margin 0.1); expected better, observed better" in text
     assert own.endswith("expected not better, observed equivalent: supported")
     found = verdict_on("width-matters-more-than-depth", "decoder_size", WIDTHS)

@@ -7,6 +7,7 @@ import pytest
 from aimv2.analysis.evidence.load import MISSING_COLUMNS
 from aimv2.analysis.judgement.convergence import Curves
 from aimv2.analysis.sections import convergence
+from aimv2.analysis.sections.study import document
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.specimen import STUDY
 
@@ -30,6 +31,14 @@ def test_table_gives_restricted_means_reached_seeds_and_leads(findings):
     assert rows[BASELINE][LEAD] == ("baseline",)
     assert rows["the baseline with other seeds"][LEAD] == ("other seeds",)
     assert rows["the baseline with other seeds"][HALF][0].startswith("≥ "), "some of its seeds do not get there"
+
+
+def test_arms_with_other_tasks_are_not_compared(findings):
+    other = replace(findings, study=replace(findings.study, compares_curves=False))
+    assert convergence.section(other) is None
+    assert convergence.numbers(other) == {}
+    captions = {figure.name: figure.caption for figure in document(other, {}).figures()}
+    assert "not comparable in this loss" in captions["learning_curves"]
 
 
 def test_other_costs_are_folded(findings):
