@@ -330,7 +330,7 @@ def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> st
         points = ", ".join(f"{share:g} x {harm:+.3g}" for share, harm in sorted(curve.harms.items()))
         return f"does not get worse with every cut in samples (samples, and how much worse: {points})"
     for rung in floor_of(metric, str(ladder.base["objective.name"])):
-        label = ladder.rungs.get(rung, rung)
+        label = label_of(rung, ladder)
         if rung not in seen.effects:
             return f"was not measured on: {label}"
         if not harm(metric, seen.effects[rung]).low > curve.margin:
@@ -341,8 +341,13 @@ def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> st
     return ""
 
 
+def label_of(rung: str, ladder: Ladder) -> str:
+    """Return the label of a rung, which the ladder may lack."""
+    return ladder.rungs.get(rung) or STUDY.label(rung)
+
+
 def _labels(rungs: Sequence[str], ladder: Ladder) -> str:
-    return ", ".join(ladder.rungs.get(rung, rung.replace("_", " ")) for rung in rungs)
+    return ", ".join(label_of(rung, ladder) for rung in rungs)
 
 
 def _shown(rung: str, seen: Seen) -> str:

@@ -8,7 +8,7 @@ from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
 from aimv2.analysis.inference.power import Aim, Noise
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, seeds_needed
+from aimv2.analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, label_of, seeds_needed
 
 MANY_SEEDS = 32  # more than most can afford
 
@@ -18,7 +18,7 @@ def section(findings: Findings) -> Section | None:
     ladder = findings.ladder
     if ladder is None:
         return None
-    kinds = {kind: ", ".join(ladder.rungs.get(rung, rung) for rung in rungs) for kind, rungs in RUNGS.items()}
+    kinds = {kind: ", ".join(label_of(rung, ladder) for rung in rungs) for kind, rungs in RUNGS.items()}
     unseen = [
         f"{metric}: {why}"
         for metric, one in findings.sensitivity.items()

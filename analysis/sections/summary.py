@@ -115,7 +115,10 @@ def _kinds(findings: Findings) -> Section | None:
             seen_kinds = [] if own.is_blind else [kind for kind in RUNGS if kind not in own.unseen]
             unseen = [kind for kind in RUNGS if kind not in seen_kinds and kind not in unmeasured]
             table.rows.append([metric, ", ".join(seen_kinds) or "nothing", ", ".join(unseen)])
-    about = "By kind of effect, what the metrics that claims compare see ([all metrics](details.md#sensitivity))."
+    about = (
+        "By kind of effect, what the metrics that claims compare see, by 95 % intervals of single rungs"
+        " ([all metrics, and the rungs of each kind](details.md#sensitivity))."
+    )
     if unmeasured:
         about += f" Not all rungs were run on: {', '.join(unmeasured)}."
     return Section("What claims can rest on", [Paragraph(about), table])

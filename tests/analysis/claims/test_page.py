@@ -84,7 +84,7 @@ def test_studies_that_have_not_run_say_what_the_planner_knows(tmp_path):
     assert shown("uniform-prefix-length") == (f"**not run yet** / prefix_distribution: About {seeds} seeds decide it.")
     blind = shown("uniform-prefix-length", hidden_050=0.0)
     assert blind.startswith("**not run yet** / prefix_distribution: not testable at scale demo with this metric:")
-    assert "content_loss does not see hidden 050" in blind
+    assert "content_loss does not see half of the patches hidden" in blind
 
 
 def test_price_is_that_of_all_runs():

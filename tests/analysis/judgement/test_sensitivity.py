@@ -111,7 +111,7 @@ def test_texts_name_what_is_seen_and_what_is_not():
         " (samples, and how much worse: 0.25 x +2, 0.5 x +1, 0.75 x +0.4, 2 x +0.1)"
     )
     text = judged("reader_loss").text
-    assert "reader_loss sees at scale demo: samples 025, " in text
+    assert "reader_loss sees at scale demo: 0.25 x the samples, " in text
     assert ", untrained, shuffled captions, pixels only, pixels shuffled, half as wide, " in text
 
 
