@@ -97,7 +97,8 @@ def summary_of(words: Mapping[str, str]) -> str:
 def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
-    A study that could not test it has none beside one that could.
+    A study that could not test it has none beside one that could, and those with the verdict of all come first. Only
+    the study that decides an undecided claim in the fewest hours has its seeds and its price.
 
     Args:
         word: the verdict of all studies together.
@@ -108,7 +109,18 @@ def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[
     decided = [one for one in decided if one.word != Word.NOT_TESTABLE or one.claim.id not in tested]
     if not decided:
         return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
-    return [_row(one, word, _study(one), _reasons(one), is_first=not number) for number, one in enumerate(decided)]
+    decided.sort(key=lambda one: (bool(one.claim.part_of), one.word != word))
+    priced = _priced(decided) if word == Word.UNDECIDED else []
+    return [
+        _row(one, word, _study(one), _reasons(one, is_priced=one in priced), is_first=not number)
+        for number, one in enumerate(decided)
+    ]
+
+
+def _priced(answers: Sequence[Answer]) -> list[Answer]:
+    """Return the answer that decides a claim in the fewest hours; all if none does, to say why."""
+    known = [(more, number) for number, one in enumerate(answers) if (more := _price_of_more(one))]
+    return [answers[min(known)[1]]] if known else list(answers)
 
 
 def _row(
@@ -139,13 +151,14 @@ def _intervals(answer: Answer) -> str | Cell:
     return Cell((*(text for text, _ in each[:1]), *more), note="; ".join(f"{text} ({basis})" for text, basis in each))
 
 
-def _reasons(answer: Answer) -> tuple[str, ...]:
+def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:
     """Return what qualifies a verdict first, how many seeds decide it and their price; its report has the rest."""
     if answer.verdict is None:
         return ()
-    more = _price_of_more(answer)
+    more = _price_of_more(answer) if is_priced else None
+    seeds = in_words(answer.seeds_to_decide) if is_priced else ""
     shown = f"{more.num_runs:,.0f} more runs, {more.hours:.1f} hours." if more else ""
-    return tuple(filter(None, (*answer.verdict.qualifications[:1], in_words(answer.seeds_to_decide), shown)))
+    return tuple(filter(None, (*answer.verdict.qualifications[:1], seeds, shown)))
 
 
 class More(NamedTuple):

@@ -157,8 +157,10 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
         f" runs of {num_runs * 90 / 3600:,.0f} hours."
     )
     dearer = replace(own, evidence=replace(evidence, runs=evidence.runs.assign(seconds=180.0)))
-    both = table_of(document({"dearer": dearer, "own": own}))
-    assert both.caption == table_of(page).caption, "of two studies, the cheaper one counts"
+    both = document({"dearer": dearer, "own": own})
+    assert table_of(both).caption == table_of(page).caption, "of two studies, the cheaper one counts"
+    assert row_of(both, claim)["verdict"] == "**undecided**"
+    assert row_of(both, claim, 1)["verdict"] == row_of(page, claim)["verdict"]
 
 
 @pytest.mark.exhaustive

@@ -82,7 +82,7 @@ def test_the_items_part_of_the_error_counts_if_it_was_measured(tmp_path):
 
 def test_a_blind_metric_is_named_before_anything_runs(tmp_path):
     blind = plan_of(CLAIM, tmp_path, changed={"hidden_050": 0.0}).blind
-    assert "content_loss does not see hidden 050 (+0.000 [-0.100, +0.100], 4 seeds)" in blind
+    assert "content_loss does not see half of the patches hidden (+0.000 [-0.100, +0.100], 4 seeds)" in blind
     assert f"Checks read sensitivity studies in {tmp_path / 'checks'}" in blind
     assert not plan_of(CLAIM, tmp_path, changed={"width_050": 0.0}).blind, "the claim is not about width"
 

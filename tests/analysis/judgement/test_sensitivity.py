@@ -112,7 +112,7 @@ def test_texts_name_what_is_seen_and_what_is_not():
     )
     text = judged("reader_loss").text
     assert "reader_loss sees at scale demo: 0.25 x the samples, " in text
-    assert ", untrained, shuffled captions, pixels only, pixels shuffled, half as wide, " in text
+    assert ", pixels only, pixels of other images, half as wide, " in text
 
 
 @given(size=st.floats(0.05, 3), paired_sd=st.floats(0.01, 2))
