@@ -115,7 +115,8 @@ def off_ratios(study: Study, cells: Iterable[Cell]) -> dict[str, str]:
                 continue  # the arm does not run, or matching has changed its samples
             value, other = value_at(configs[name], path), value_at(baseline, path)
             if abs(value / other / (ratio / own_ratios.get(path, 1)) - 1) > OFF_RATIO:
-                text = f"{path.rpartition('.')[2]} {value} for {other}, {value / other:.3g} x"
+                key = path.rpartition(".")[2]
+                text = f"{key} stays {value}" if value == other else f"{key} {value} for {other}, {value / other:.3g} x"
                 found.setdefault(name, []).append(text)
     return {name: "; ".join(texts) for name, texts in found.items()}
 

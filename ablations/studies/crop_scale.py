@@ -50,7 +50,7 @@ STUDY = Study(
     source="AIM v1 Table 3c: at least 8 %, 40 % or all of the image, without captions, on ImageNet-1k. AIMv2 keeps 40 %"
     " and never varies it",
     design=ladder(
-        recipe=Arm(label="crops of the recipe"),
+        recipe=Arm(label="crops of the recipe (on scenes at least 90 %)"),
         **{
             name: setting(f"crops of at least {100 * bound:g} %", {"augment.min_scale": bound})
             for name, bound in BOUNDS.items()

@@ -249,18 +249,18 @@ LEVELS = {
     # Levels that whole layers, whole heads and multiples of 256 do not allow, worked out from the recipes' sizes.
     ("demo", "decoder_depth"): {"depth_067": "depth 1 for 2, 0.5 x", "depth_133": "depth 3 for 2, 1.5 x"},
     ("demo", "decoder_width"): {
-        "width_050": "ffn_hidden 256 for 256, 1 x",
+        "width_050": "ffn_hidden stays 256",
         "width_150": "ffn_hidden 512 for 256, 2 x",
     },
     ("laptop", "scaling"): ladder({"025": "ffn_hidden 12 for 44, 0.273 x", "050": "ffn_hidden 24 for 44, 0.545 x"}),
     ("demo", "scaling"): ladder(
         {
-            "025": "width 32 for 96, 0.333 x; num_heads 2 for 6, 0.333 x; ffn_hidden 256 for 256, 1 x",
-            "050": "ffn_hidden 256 for 256, 1 x",
+            "025": "width 32 for 96, 0.333 x; num_heads 2 for 6, 0.333 x; ffn_hidden stays 256",
+            "050": "ffn_hidden stays 256",
         }
     ),
     ("demo", "resolution"): {},
-    ("demo", "sensitivity"): {"width_050": "ffn_hidden 256 for 256, 1 x"},
+    ("demo", "sensitivity"): {"width_050": "ffn_hidden stays 256"},
     ("tiny", "decoder_depth"): {},
     # Half of three heads of the probe's width are none: the width is a multiple of theirs.
     ("tiny", "sensitivity"): {
