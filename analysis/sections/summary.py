@@ -130,6 +130,8 @@ def _arms(findings: Findings) -> Section | None:
     if not findings.comparisons:
         return None
     better = "lower" if study.lower_is_better else "higher"
+    is_one = len(findings.comparisons) == 1
+    hold = "The interval holds" if is_one else "Each interval has its own, higher level, and all hold together"
     table, limits = Table(["arm", "difference [interval]", "observed"], name="arms"), []
     for arm, one in findings.comparisons.items():
         text = one.withheld or one.difference.text("+.3f")
@@ -139,8 +141,8 @@ def _arms(findings: Findings) -> Section | None:
         limits.append(arm_notes(findings, arm, findings.metric))
     about = (
         f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
-        f" (`{findings.metric}`){in_unit(findings)}; {better} is better. Intervals hold for all arms together at"
-        f" {percent(findings.look.level)} %, each alone at a higher level. Differences below"
+        f" (`{findings.metric}`){in_unit(findings)}; {better} is better. {hold} at"
+        f" {percent(findings.look.level)} %. Differences below"
         f" {study.primary_margin:.2g} are too small to matter"
         " ([how to read the table](details.md#how-to-read-the-table))."
     )
