@@ -216,7 +216,8 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
     """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
 
     How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data: claims and
-    margins of a later version hold for earlier runs too, and so do its words.
+    margins of a later version hold for earlier runs too. So do its question, source and labels, unless the study fits
+    itself to its data.
 
     Args:
         name: where the values are from, for the message of an error.
@@ -259,10 +260,9 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
     Its arms are those of the record; the runs, not these arms, say what they change.
     """
     adapted, sweep = recorded["adapted"], recorded["sweep"]
-    arms = {
-        name: dataclasses.replace(study.arms[name], label=label) if name in study.arms else Arm(label=label)
-        for name, label in dict(adapted["arms"]).items()
-    }
+    arms = {name: study.arms.get(name, Arm(label=label)) for name, label in dict(adapted["arms"]).items()}
+    if study.fit is not fits_all:
+        arms = {name: dataclasses.replace(arm, label=adapted["arms"][name]) for name, arm in arms.items()}
     found = dataclasses.replace(
         study,
         design=dataclasses.replace(study.design, arms=arms),

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure as Picture
 
 from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.show import show
-from aimv2.analysis.document.style import COLOURS, INK, ArmLook, style
+from aimv2.analysis.document.style import BEHIND, COLOURS, INK, ArmLook, style
 from aimv2.analysis.document.write import check_replaceable
-from aimv2.analysis.figures.arms import BEHIND, draw_estimate, estimate_row, mark_zero
+from aimv2.analysis.figures.arms import draw_estimate, estimate_row, mark_zero
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
     LEVEL,

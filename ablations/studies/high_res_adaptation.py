@@ -35,6 +35,7 @@ STUDY = Study(
         same_size=adapted("images as large as before", "model.image_px", "data.render_px"),
     ),
     baseline="adapted",
+    compares_curves=False,
     primary_metric=READER,
     adapts=True,
     expected={"weight_decay": "worse", "same_size": "worse"},

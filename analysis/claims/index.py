@@ -113,7 +113,7 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
 
 
 def claimed_sign(expected: Expected) -> int:
-    """Return 1 if a difference that is as expected is above 0, or near it, and -1 if it is below."""
+    """Return the sign of a difference on the side of a claim; 1 for claims of equality and of ranges."""
     if expected.relation in ("equal", "wider"):
         return 1
     is_above = expected.relation in ("better", "not worse")
@@ -131,10 +131,10 @@ def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
 def _forest(rows: Sequence[Row]) -> Figure:
     caption = (
         "The first differences behind verdicts, at most two of a claim in a study, in units of the margin below which a"
-        " difference does not matter (grey): on the right is what the claim says, and a claim of equality says grey."
-        " Beside the claims stands what single runs of the paper showed, mostly in points of its benchmarks. A claim"
-        " that has parts has its own verdict here. Bars are the intervals that decide; ends beyond the scale are cut"
-        " off."
+        " difference does not matter (grey). On the right is what the claim says; a claim that there is no difference,"
+        " or none in one direction, holds in the grey band too. Texts have the difference in its own unit and with its"
+        " sign. Beside the claims stands what single runs of the paper showed, mostly in points of its benchmarks."
+        " A claim that has parts has its own verdict here. Bars are the intervals that decide, cut off beyond the scale."
     )
     return Figure("forest", "Differences behind verdicts in units of their margins", caption, *forest(rows))
 

@@ -97,8 +97,9 @@ def summary_of(words: Mapping[str, str]) -> str:
 def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
-    A study that could not test it has none beside one that could, and those with the verdict of all come first. Only
-    the study that decides an undecided claim in the fewest hours has its seeds and its price.
+    A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
+    and price stand at the study that decides an undecided claim, or a part of it, in the fewest hours, or at all of
+    them, with the reason, if none does.
 
     Args:
         word: the verdict of all studies together.
@@ -110,15 +111,24 @@ def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[
     if not decided:
         return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
     decided.sort(key=lambda one: (bool(one.claim.part_of), one.word != word))
-    priced = _priced(decided) if word == Word.UNDECIDED else []
+    by_claim = _by_claim(decided).values() if word == Word.UNDECIDED else ()
+    priced = [one for own in by_claim for one in _cheapest(own)]
     return [
         _row(one, word, _study(one), _reasons(one, is_priced=one in priced), is_first=not number)
         for number, one in enumerate(decided)
     ]
 
 
-def _priced(answers: Sequence[Answer]) -> list[Answer]:
-    """Return the answer that decides a claim in the fewest hours; all if none does, to say why."""
+def _by_claim(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Return the answers on a claim and on each of its parts."""
+    found: dict[str, list[Answer]] = {}
+    for one in answers:
+        found.setdefault(one.claim.id, []).append(one)
+    return found
+
+
+def _cheapest(answers: Sequence[Answer]) -> list[Answer]:
+    """Return the answer that decides a claim in the fewest hours; all if none does."""
     known = [(more, number) for number, one in enumerate(answers) if (more := _price_of_more(one))]
     return [answers[min(known)[1]]] if known else list(answers)
 
@@ -181,16 +191,24 @@ def _price_of_more(answer: Answer) -> More | None:
 
 
 def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[str, str]) -> str:
-    """Return what decides the claims that are undecided, each by the study that takes the fewest hours."""
-    priced = [[more for one in own if (more := _price_of_more(one))] for own in answers.values()]
-    cheapest = [min(own) for own, word in zip(priced, words.values(), strict=True) if own and word == Word.UNDECIDED]
-    if not cheapest:
+    """Return what decides the claims that are undecided, each by the studies that take the fewest hours.
+
+    A claim with parts takes all those that are undecided.
+    """
+    undecided = [_by_claim(own) for name, own in answers.items() if words[name] == Word.UNDECIDED]
+    priced = [
+        [_price_of_more(_cheapest(own)[0]) for own in parts.values() if overall(own) == Word.UNDECIDED]
+        for parts in undecided
+    ]
+    known = [[one for one in prices if one] for prices in priced if prices and all(prices)]
+    if not known:
         return ""
-    fewest, most = min(one.num_seeds for one in cheapest), max(one.num_seeds for one in cheapest)
+    every = [one for prices in known for one in prices]
+    fewest, most = min(one.num_seeds for one in every), max(one.num_seeds for one in every)
     seeds = f"{fewest:g} to {most:g} seeds each" if fewest < most else f"{most:g} seeds"
     return (
-        f"To decide {len(cheapest)} of the undecided claims takes {seeds}, and at most"
-        f" {sum(one.num_runs for one in cheapest):,.0f} more runs of {sum(one.hours for one in cheapest):,.0f} hours."
+        f"To decide {len(known)} of the undecided claims takes {seeds}, and at most"
+        f" {sum(one.num_runs for one in every):,.0f} more runs of {sum(one.hours for one in every):,.0f} hours."
     )
 
 

@@ -38,7 +38,7 @@ def _table(table: PaperTable, own: Findings | None) -> Table:
     for row in table.rows:
         is_reference = row.condition == table.reference
         published = [
-            Cell((f"{value:g}" if is_reference else f"{value:g} ({difference:+.1f})",), value=value)
+            Cell((f"{value:g}" if is_reference else f"{value:g} ({difference:+z.1f})",), value=value)
             for value, difference in zip(row.values, table.differences[row.condition], strict=True)
         ]
         ours = [_ours(row, table, own)] if table.study else []

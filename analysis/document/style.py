@@ -29,6 +29,7 @@ from aimv2.ablations.study import Study
 
 # Pages replace these four by their own, light or dark.
 INK, SOFT, GRID, PAPER = "#1b1e23", "#6a727b", "#d8dee4", "#ffffff"
+BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
 # Colours that people with any colour vision tell apart (after Okabe and Ito 2008), without those that are hard to see
 # on white, and the grey, which controls have.
 LEFT_OUT = {"#fbafe4", "#ece133", "#949494"}

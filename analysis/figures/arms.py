@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.style import INK, PAPER, SOFT, ArmLook, looks, show_on_hover
+from aimv2.analysis.document.style import BEHIND, INK, SOFT, ArmLook, looks, show_on_hover
 from aimv2.analysis.evidence.load import LIMITS, Evidence
 from aimv2.analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
 from aimv2.analysis.judgement.compare import Differences, are_paired
@@ -26,7 +26,6 @@ OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a co
 LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
 NOTE = r" \(here [^)]*\)"  # what a label says of this scale
 LONG = 60  # characters of a label, of which a row of a legend has room for two
-BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # a text, which lines do not cross
 
 CURVE_TITLES = {
     "held_out_caption_loss": "held-out caption loss [nats/token]",
@@ -71,8 +70,8 @@ def differences_to_baseline(
 def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
     """Draw a held-out value over samples: whole runs, and the second half of the baseline's run without the controls.
 
-    Lines are means over seeds with 95 % intervals. Arms without the value are left out, and so are values before
-    training, which would take most of the height.
+    Lines are means over seeds with 95 % intervals. Arms without the value are left out. So are, but in the
+    data, values before training, which would take most of the height.
     """
     column = evidence.curve
     points = evidence.curves.dropna(subset=[column])

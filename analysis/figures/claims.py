@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from aimv2.analysis.document.model import VERDICTS
-from aimv2.analysis.document.style import INK, SOFT, show_on_hover
-from aimv2.analysis.figures.arms import BEHIND
+from aimv2.analysis.document.style import BEHIND, INK, SOFT, show_on_hover
 
 COLUMNS = 3
 COLUMN, ROW = 3.2, 0.3  # inches
@@ -103,7 +102,7 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
     figure, axis = plt.subplots(figsize=(8.5, 0.42 * height + 0.9), layout="constrained")
     axis.axvspan(-1, 1, color=SOFT, alpha=0.15, lw=0)
     axis.axvline(0, color=INK, lw=1)
-    words: dict[str, Any] = {
+    text_style: dict[str, Any] = {
         "x": 0.01,
         "transform": axis.get_yaxis_transform(),
         "va": "center",
@@ -120,10 +119,10 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
         for end in (low, high):
             if abs(end) == FAR:
                 axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
-        axis.text(y=place - 0.38, s=row.text, **words)
+        axis.text(y=place - 0.38, s=row.text, **text_style)
         if has_header:
             header = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
-            axis.text(y=place - 0.38 - HEADER, s=header, weight="bold", **words)
+            axis.text(y=place - 0.38 - HEADER, s=header, weight="bold", **text_style)
     axis.set_yticks([])
     axis.tick_params(labeltop=True)
     axis.set_ylim(height - 0.5, -0.6)

@@ -28,7 +28,8 @@ def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
     metrics = [metric for metric in used if metric in set(data["metric"])]
     figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
     handles = []
-    measured = {rung: label for rung, label in ladder.rungs.items() if rung in set(data["rung"])}
+    rungs = set(data["rung"])
+    measured = {rung: label for rung, label in ladder.rungs.items() if rung in rungs}
     for number, (rung, label) in enumerate(measured.items()):
         options: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],

@@ -63,15 +63,15 @@ class Agreement:
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
-    """Return the agreement of each scale with the largest, which is what small scales are run to predict.
+    """Return the agreement of each scale with the largest of two arms or more, which small scales are run to predict.
 
     Args:
         scales: from small to large, a metric with a row per seed and a column per arm.
     """
-    names = list(scales)
+    names = [name for name, values in scales.items() if values.notna().any().sum() > 1]
     return [
-        agreement(scales[small], scales[large], names=(small, large), num_draws=num_draws)
-        for small, large in zip(names[:-1], names[-1:] * len(names), strict=False)
+        agreement(scales[small], scales[names[-1]], names=(small, names[-1]), num_draws=num_draws)
+        for small in names[:-1]
     ]
 
 

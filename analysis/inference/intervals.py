@@ -100,7 +100,7 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def text(self, form: str = "+.3f") -> str:
-        """Return mean and interval; of a difference, a metric may not have been measured on both with one seed."""
+        """Return mean and interval, or *not measured* if no seed has a value; of a difference, on both sides."""
         if not self.n:
             return NOT_MEASURED
         return with_interval(self.mean, self.low, self.high, form)

@@ -100,8 +100,12 @@ def code_note(study: Study, evidence: Evidence) -> str:
     )
 
 
-def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str:
-    """Compare the minimum detectable difference with the margin; empty if there are too few seeds."""
+def power(study: Study, comparisons: Mapping[str, Comparison], unit: str, withheld: Sequence[str] = ()) -> str:
+    """Compare the minimum detectable difference with the margin; empty if there are too few seeds.
+
+    Args:
+        withheld: why nothing is concluded.
+    """
     known = [one for one in comparisons.values() if one.difference.has_interval and not one.withheld]
     detectable = [detectable_difference(one.difference) for one in known]
     if not detectable:
@@ -110,7 +114,7 @@ def power(study: Study, comparisons: Mapping[str, Comparison], unit: str) -> str
     amount = f"{low} {unit}" if low == high else f"{low} to {high} {unit}, depending on the arm"
     if max(detectable) <= study.primary_margin:
         rest = f"These seeds suffice to detect differences of the equivalence margin, {study.primary_margin:.3g}."
-    elif all(one.shows != "inconclusive" for one in known):
+    elif not withheld and len(known) == len(comparisons) and all(one.shows != "inconclusive" for one in known):
         rest = "Every arm was seen to differ or to be equivalent."
     else:
         rest = (

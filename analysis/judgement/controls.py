@@ -101,7 +101,7 @@ def _check(study: Study, evidence: Evidence, differences: Differences, control: 
     if notes := reasons_to_withhold(study, evidence, [control, study.baseline]):
         return ControlOutcome(control, metric, "inconclusive", f"{'; '.join(notes)}.")
     if not differences.separately(metric, control).n:
-        return ControlOutcome(control, metric, NOT_MEASURED, "It was not measured.")
+        return ControlOutcome(control, metric, NOT_MEASURED, "It was not measured with seeds of the baseline.")
     found = _null(differences, metric) if control == "null_control" else _positive(differences, study, metric)
     return ControlOutcome(control, metric, *found)
 

@@ -55,10 +55,10 @@ class SampleCurve:
             mean, low, high: how much worse one side is, with its interval; below 0 if it is better.
         """
         harm_S = self._points[1]
-        if not self.is_monotone or low < harm_S[-1] <= harm_S[0] < high:
+        if not self.is_monotone or (low < harm_S[-1] and high > harm_S[0]):
             return ""
-        between, least, most = map(self._in_words, (mean, low, high))
-        return f"worth {between} samples" + (f", between {least} and {most}" if least != most else "")
+        middle, least, most = map(self._in_words, (mean, low, high))
+        return f"worth {middle} samples" + (f", between {least} and {most}" if least != most else "")
 
     @property
     def _points(self) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ SLUG = STUDY.slug
 FILE = "sensitivity.json"
 COMMITTED = PACKAGE / "reports" / PUBLISHED
 
-NOT_MEASURED = "the sensitivity was not measured on this base run"
+NO_SENSITIVITY = "the sensitivity was not measured on this base run"
 MAX_SEEDS = 999
 # Of a run's identity, what changes single numbers but not what a metric can see.
 NOT_BASE = frozenset({"seed", "threads", "ranks", "evaluation.metrics"})
@@ -195,7 +195,7 @@ def differences(ladder: Ladder, config: Program) -> list[str]:
 def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
     """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
     if metric not in sensitivity:
-        return NOT_MEASURED
+        return NO_SENSITIVITY
     own = sensitivity[metric]
     if own.is_blind:
         return own.text

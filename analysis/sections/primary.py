@@ -25,7 +25,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
         figures: shown below the table.
     """
     blocks: list[Block] = [_table(findings), *_of_classes(findings)]
-    if note := power(findings.study, findings.comparisons, escape(findings.unit)):
+    if note := power(findings.study, findings.comparisons, escape(findings.unit), findings.withheld):
         blocks.append(Paragraph(note))
     pairing = (
         PAIRING if findings.study.base is None else "Arms with the same seed share what their program draws by it."
@@ -96,7 +96,7 @@ def _of_classes(findings: Findings) -> list[Block]:
         rest: str | Cell = ""
         if one.rest.n:
             rest = Cell((f"{one.rest.text('+.4f')} without {words(one.most)}",), one.rest.basis, one.rest.mean)
-        rows.append([findings.study.label(arm), f"{one.whole.mean:+.4f}", *contributed, rest])
+        rows.append([findings.study.label(arm), f"{one.whole.mean:+z.4f}", *contributed, rest])
     caption = (
         "Differences from the baseline by class of word: a class contributes its share of the tokens times its own"
         f" difference, so a row adds up. Intervals hold together at {percent(findings.look.level)} % and cover"

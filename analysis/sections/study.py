@@ -1,6 +1,5 @@
 """The report on a study: its sections, in the order of reading."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -36,6 +35,7 @@ from aimv2.analysis.sections.scaling.agreement import association_section
 from aimv2.analysis.sections.scaling.law import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.scaling.law import conclusion as law_conclusion
 from aimv2.base.markdown import escape
+from aimv2.config.signature import NOT_IDENTITY
 
 
 def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
@@ -134,9 +134,15 @@ def _subtitle(findings: Findings) -> str:
     seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
     number = f"{seeds} seed{'s' * (seeds != 1)}"
     parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.label}", number]
-    roots = {"start", *(one.name for one in fields(findings.config))} - {"scale"}
-    own = [word for word in findings.request.arguments if re.split("[.=]", word)[0] in roots]
+    own = [word for word in findings.request.arguments if _changes_runs(findings, word.partition("=")[0])]
     return " · ".join(parts + [code_span(" ".join(own))] * bool(own))
+
+
+def _changes_runs(findings: Findings, key: str) -> bool:
+    """True if a key of the command line changes what runs compute."""
+    root = key.partition(".")[0]
+    is_of_run = root in {one.name for one in fields(findings.config)}
+    return root == "start" or (is_of_run and NOT_IDENTITY.isdisjoint((key, root)))
 
 
 def _in_words(findings: Findings, law: Fitted | str | None) -> list[Block]:
@@ -180,9 +186,10 @@ def _learning_curves(findings: Findings) -> list[Block]:
     )
     if not findings.study.compares_curves:
         caption += " Arms are not comparable in this loss, because their decoders have other tasks."
-    own = set(findings.evidence.curves.dropna(subset=[findings.evidence.curve])["arm"])
-    if lacking := [findings.study.label(arm) for arm in findings.study.arms if arm not in own]:
-        caption += f" Without these losses: {'; '.join(lacking)}."
+    points = findings.evidence.curves.dropna(subset=[findings.evidence.curve])
+    lacking = set(findings.evidence.runs["arm"]) - set(points.loc[points["samples"] > 0, "arm"])
+    if labels := [findings.study.label(arm) for arm in findings.study.conditions if arm in lacking]:
+        caption += f" No curve: {'; '.join(labels)}."
     if findings.study.base is None:
         caption += " The curves use fewer pairs than the table."
     drawn = arms.learning_curves(findings.study, findings.evidence)

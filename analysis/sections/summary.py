@@ -15,7 +15,7 @@ from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
 from aimv2.analysis.judgement.controls import ControlOutcome
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import arm_notes
-from aimv2.analysis.judgement.sensitivity import NOT_MEASURED
+from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
 from aimv2.analysis.judgement.unmeasured import AUTO
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
 from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits
@@ -165,7 +165,7 @@ def _controls(findings: Findings) -> Section | None:
 def _unseen(findings: Findings) -> Section:
     """Return what the study cannot say."""
     study, evidence = findings.study, findings.evidence
-    items = [one for one in findings.withheld if one != NOT_MEASURED]  # "What is missing" says what and how to get it
+    items = [one for one in findings.withheld if one != NO_SENSITIVITY]  # "What is missing" says what and how to get it
     if len(evidence.missing):
         items.append(f"{len(evidence.missing)} runs have no result")
     open_arms = {

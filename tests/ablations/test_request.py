@@ -258,10 +258,12 @@ def test_words_are_todays_unless_the_launch_chose_them_or_the_study_fits_its_dat
     request, path = recorded
     record = json.loads(path.read_text())
     record["sweep"] |= {"question": "Of old?", "source": "an old source"}
+    record["adapted"]["arms"]["causal"] = "an old label"
     path.write_text(json.dumps(record))
     assert union_in(tmp_path) == request
     fitted = {**STUDIES, "prefix_ratio": replace(STUDIES["prefix_ratio"], fit=lambda study, base: study)}
-    assert request_from_json(record, fitted, path.name).study.source == "an old source"
+    old = request_from_json(record, fitted, path.name).study
+    assert (old.source, old.label("causal")) == ("an old source", "an old label")
     record["arguments"] = ["sweep.source=an old source"]
     path.write_text(json.dumps(record))
     chosen = union_in(tmp_path).study

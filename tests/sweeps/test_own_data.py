@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aimv2.analysis.judgement.sensitivity import NOT_MEASURED
+from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
 from aimv2.run.pricing.price import price
 from aimv2.sweeps import launch
 from aimv2.sweeps.parse import parse
@@ -95,7 +95,7 @@ def test_verdict_on_own_data_takes_one_launch(command, tmp_path, capsys):
     assert launch.main(words) == 0
     capsys.readouterr()
     text = pages(reports / "caption_order")
-    assert NOT_MEASURED in text
+    assert NO_SENSITIVITY in text
     assert text.count("sensitivity=auto") == 1, "what is missing is said once"
     assert "The sensitivity of reader_loss at scale demo was " in text
 
@@ -115,7 +115,7 @@ def test_verdict_on_own_data_takes_one_launch(command, tmp_path, capsys):
     assert {path.parent.name for path in tmp_path.glob("runs/*/result.json")} == names
     assert len(list(tmp_path.glob("runs/*/attempts/*"))) == len(names), "each was done once"
     text = pages(reports / "caption_order")
-    assert NOT_MEASURED not in text
+    assert NO_SENSITIVITY not in text
     assert "**image-first-order**" in text
 
     assert launch.main([*words, "sensitivity=auto"]) == 0

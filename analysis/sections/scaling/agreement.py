@@ -24,7 +24,7 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         findings: of several studies, each at one or several scales; scales are in the order of training FLOPs.
 
     Returns:
-        None if no study has two scales that share two arms with values of its primary metric.
+        None if no study has a scale that shares two arms with its largest, with values of a metric that decides.
     """
     by_study: dict[str, list[Findings]] = {}
     for one in findings:
@@ -34,18 +34,19 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
     for name, own in by_study.items():
         own.sort(key=lambda one: one.config.price(lambda run: None).flops)
         study = own[-1].study
-        scales = {
-            one.config.label: one.evidence.values(study.primary_metric).filter(items=list(study.arms)) for one in own
+        by_metric = {
+            metric: {one.config.label: one.evidence.values(metric).filter(items=list(study.arms)) for one in own}
+            for metric in study.deciding_metrics
         }
         about = "The order of arms at a scale and at the largest."
-        parts += agreement_sections(name, about, {study.primary_metric: scales}, f"decision_accuracy_{name}")
+        parts += agreement_sections(name, about, by_metric, f"decision_accuracy_{name}")
     return Section("Decision accuracy", parts, is_folded=True) if parts else None
 
 
 def agreement_sections(
     title: str, about: str, by_metric: Mapping[str, Mapping[str, pd.DataFrame]], name: str
 ) -> list[Section]:
-    """Return the decision accuracy of each scale for the largest as a section; none if no two scales share two arms.
+    """Return the decision accuracy of each scale for the largest as a section; none if none shares two arms with it.
 
     Args:
         by_metric: each metric with its scales, as in ``agreements``.

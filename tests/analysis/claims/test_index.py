@@ -36,11 +36,18 @@ def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     (row,) = (row for row in found["claims"].to_dict("records") if row["claim"] == "prefix-beats-causal")
     assert row["verdict"] == page.numbers["claims"]["prefix-beats-causal"]
     assert "prefix_ratio: 4 seeds at test" in row["note"]
-    verdict = findings.verdicts["prefix-beats-causal"]
+    verdict_of = "prefix-beats-causal"
+    verdict = findings.verdicts[verdict_of]
     first = found["forest"].to_dict("records")[0]
     margin = findings.study.margin_of(verdict.deciding[0].expected)
     assert first["mean"] == verdict.deciding[0].difference.mean / margin
     assert first["low"] == verdict.deciding[0].difference.low / margin
+    judged = verdict.deciding[0]
+    flipped = judged._replace(expected=replace(judged.expected, relation="better"))
+    other = replace(verdict, deciding=(flipped,))
+    shown = document({"prefix_ratio": replace(findings, verdicts={**findings.verdicts, verdict_of: other})})
+    turned = figures_of(shown)["forest"].to_dict("records")[0]
+    assert (turned["mean"], turned["low"], turned["high"]) == (-first["mean"], -first["high"], -first["low"])
     (table,) = tables(page.sections[1]).values()
     ((link, question, *_),) = [[" ".join(lines_of(cell)) for cell in row] for row in table.rows]
     assert (link, question) == ("[prefix_ratio](prefix_ratio/report.md)", findings.study.question)

@@ -16,6 +16,7 @@ from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise
 from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import DECIDED
 from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdicts
 from aimv2.config.recipes.scales import SCALES
@@ -127,6 +128,15 @@ def test_a_study_that_could_not_test_a_claim_has_no_row_beside_one_that_could(fi
     with pytest.raises(IndexError):
         row_of(document(both), claim, 1)
     assert "not measured" in row_of(document({"blind": blind}), claim)["verdict"]
+
+
+def test_studies_with_the_verdict_of_all_come_first(findings):
+    claim, verdict = next((name, one) for name, one in findings.verdicts.items() if one.word in DECIDED)
+    undecided = replace(verdict, word=Word.UNDECIDED)
+    other = replace(findings, verdicts={**findings.verdicts, claim: undecided})
+    page = document({"first": other, "second": findings})
+    assert "second" in row_of(page, claim)["study"]
+    assert "first" in row_of(page, claim, 1)["study"]
 
 
 def shown_seeds(seeds):

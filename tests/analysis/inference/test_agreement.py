@@ -107,6 +107,8 @@ def test_each_scale_is_compared_with_the_largest():
     assert [(one.small, one.large) for one in found] == [("s", "l"), ("m", "l")]
     assert [one.accuracy.value for one in found] == pytest.approx([2 / 3, 1])
     assert agreements({}) == []
+    unfinished = {**scales, "xl": scale_of([1])}
+    assert [one.large for one in agreements(unfinished, num_draws=10)] == ["l", "l"], "one arm has no order"
 
 
 def table_of(across, within, num_seeds=4, rng=0):

@@ -108,6 +108,10 @@ def test_power_gives_the_range_of_minimum_detectable_differences():
     assert power(STUDY, {"fixed_75": compared(0, 0, n=1)}, "nats/token") == ""
     decided = power(STUDY, {"causal": compared(1, 0.1)}, "nats/token")
     assert decided.endswith("Every arm was seen to differ or to be equivalent."), "nothing has been missed"
+    unmeasured = Comparison(NO_ESTIMATE, finding(NO_ESTIMATE, 0.02, lower_is_better=True), "open")
+    for other in (unmeasured, compared(1, 0.1, withheld="a run failed")):
+        assert "may have been missed" in power(STUDY, {"causal": compared(1, 0.1), "fixed_75": other}, "nats/token")
+    assert "may have been missed" in power(STUDY, {"causal": compared(1, 0.1)}, "nats/token", ["a control failed"])
 
 
 def test_findings_name_metric_arm_and_side(evidence):

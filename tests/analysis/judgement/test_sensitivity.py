@@ -12,7 +12,7 @@ from scipy import stats
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.judgement.sensitivity import (
-    NOT_MEASURED,
+    NO_SENSITIVITY,
     insensitive,
     nearest_ladder,
     read_ladder,
@@ -166,7 +166,7 @@ def test_sensitivity_holds_for_the_same_run_with_another_seed_and_place(tmp_path
 def test_any_other_value_of_the_base_is_not_measured(tmp_path, values):
     reports = write_ladder(tmp_path, ladder_of(seeing("content_loss"), demo()))
     assert read_sensitivity(reports, replaced(demo(), values)) == {}
-    assert insensitive("content_loss", {}) == NOT_MEASURED
+    assert insensitive("content_loss", {}) == NO_SENSITIVITY
 
 
 def test_own_data_are_told_apart_by_their_content_wherever_they_are(tmp_path):

@@ -13,7 +13,7 @@ from aimv2.analysis.evidence.load import MISSING_COLUMNS
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.controls import check_controls
 from aimv2.analysis.judgement.samples import SampleCurve
-from aimv2.analysis.judgement.sensitivity import NOT_MEASURED, MetricSensitivity
+from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity
 from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
@@ -393,7 +393,7 @@ def test_metric_that_is_not_sensitive_decides_no_claim():
     assert found["prefix-beats-causal"].word is NOT_TESTABLE
     assert found["prefix-beats-causal"].qualifications == ("it does not get worse with fewer samples",)
     unknown = judged(study, evidence, sensitivity={})["prefix-beats-causal"]
-    assert (unknown.word, unknown.qualifications) == (NOT_TESTABLE, (NOT_MEASURED,)), "once, not by metric"
+    assert (unknown.word, unknown.qualifications) == (NOT_TESTABLE, (NO_SENSITIVITY,)), "once, not by metric"
 
 
 def test_metric_decides_claims_of_the_kinds_whose_rungs_it_sees():

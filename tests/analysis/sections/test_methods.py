@@ -99,10 +99,10 @@ def test_failed_runs_are_counted(findings):
 
 def test_what_withholds_the_conclusion_is_said(findings):
     blind = text_of(section(judged_again(findings, findings.evidence, seen={})))
-    assert "It did not for" in blind
+    assert "This was not shown for" in blind
     assert "Nothing is concluded in the primary metric: the sensitivity was not measured on this base run" in blind
     partly = text_of(section(judged_again(findings, findings.evidence, seen=sensitive("content_loss"))))
-    assert r"It did for content\_loss, and did not for causal\_content\_loss." in partly
+    assert r"This was shown for content\_loss, and not shown for causal\_content\_loss." in partly
 
 
 def test_search_behind_an_arm_is_described(tiny):

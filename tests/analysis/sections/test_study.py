@@ -72,9 +72,18 @@ def test_question_answer_and_figure_come_first(report, findings):
 
 
 def test_the_subtitle_says_what_changes_the_base_run(findings):
-    words = ["sweep=prefix_ratio", "scale=test", "sweep.seeds=4", "start.weights=runs/v2-1", "data.dense_fraction=0.33"]
+    unchanging = ["sweep=prefix_ratio", "scale=test", "sweep.seeds=4", "loader.num_workers=4", "device=cpu"]
+    words = [*unchanging, "start.weights=runs/v2-1", "data.dense_fraction=0.33"]
     changed = document(replace(findings, request=replace(findings.request, arguments=words)), {})
     assert changed.subtitle.endswith("4 seeds · `start.weights=runs/v2-1 data.dense_fraction=0.33`")
+
+
+def test_arms_without_a_curve_are_named(findings):
+    curves = findings.evidence.curves
+    kept = curves[(curves["arm"] != "causal") | (curves["samples"] == 0)]
+    report = document(replace(findings, evidence=replace(findings.evidence, curves=kept)), {})
+    (caption,) = [figure.caption for figure in report.figures() if figure.name == "learning_curves"]
+    assert f" No curve: {findings.study.label('causal')}. " in caption
 
 
 def test_names_of_tables_and_figures_are_unique(report):
