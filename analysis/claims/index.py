@@ -16,7 +16,7 @@ from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import PUBLISHED
 from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, overall
+from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, by_claim, overall
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
@@ -95,8 +95,9 @@ def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
 
 def _rows(answers: Sequence[Answer]) -> list[Row]:
     """Return the first differences behind the verdicts on a claim, in units of margins; above 0 as the claim says."""
-    rows = []
-    for one in answers:
+    rows, groups = [], by_claim(answers)
+    words = {claim: overall(own) for claim, own in groups.items()}
+    for one in (one for own in groups.values() for one in sorted(own, key=lambda one: one.word != words[one.claim.id])):
         if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
             continue
         study = one.findings.study
@@ -108,7 +109,7 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
                 values = (value / margin for value in (sign * found.mean, low, high))
                 text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
                 paper = re.split("[,;]", one.claim.claimed)[0] if one.claim.published else ""
-                rows.append(Row(one.claim.id, str(one.verdict.word), paper, text, *values))
+                rows.append(Row(one.claim.id, words[one.claim.id], str(one.verdict.word), paper, text, *values))
     return rows
 
 
@@ -134,7 +135,7 @@ def _forest(rows: Sequence[Row]) -> Figure:
         " difference does not matter (grey). On the right is what the claim says; a claim that there is no difference,"
         " or none in one direction, holds in the grey band too. Texts have the difference in its own unit and with its"
         " sign. Beside the claims stands what single runs of the paper showed, mostly in points of its benchmarks."
-        " A claim that has parts has its own verdict here. Bars are the intervals that decide, cut off beyond the scale."
+        " A claim that has parts has its own verdict here. Bars are the deciding intervals, cut off beyond the scale."
     )
     return Figure("forest", "Differences behind verdicts in units of their margins", caption, *forest(rows))
 

@@ -16,7 +16,16 @@ from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import recorded_names
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import DECIDED, NOT_RUN, OUT_OF_REACH, WORDS, Answer, all_answers, overall
+from aimv2.analysis.judgement.claims import (
+    DECIDED,
+    NOT_RUN,
+    OUT_OF_REACH,
+    WORDS,
+    Answer,
+    all_answers,
+    by_claim,
+    overall,
+)
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
 from aimv2.analysis.judgement.sensitivity import COMMITTED, MAX_SEEDS, read_sensitivity
@@ -111,20 +120,12 @@ def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[
     if not decided:
         return [_row(answers[0], word, pending, _outlook(answers, reports_dir), is_first=True)]
     decided.sort(key=lambda one: (bool(one.claim.part_of), one.word != word))
-    by_claim = _by_claim(decided).values() if word == Word.UNDECIDED else ()
-    priced = [one for own in by_claim for one in _cheapest(own)]
+    parts = by_claim(decided).values() if word == Word.UNDECIDED else ()
+    priced = [one for own in parts for one in _cheapest(own)]
     return [
         _row(one, word, _study(one), _reasons(one, is_priced=one in priced), is_first=not number)
         for number, one in enumerate(decided)
     ]
-
-
-def _by_claim(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    """Return the answers on a claim and on each of its parts."""
-    found: dict[str, list[Answer]] = {}
-    for one in answers:
-        found.setdefault(one.claim.id, []).append(one)
-    return found
 
 
 def _cheapest(answers: Sequence[Answer]) -> list[Answer]:
@@ -195,7 +196,7 @@ def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[
 
     A claim with parts takes all those that are undecided.
     """
-    undecided = [_by_claim(own) for name, own in answers.items() if words[name] == Word.UNDECIDED]
+    undecided = [by_claim(own) for name, own in answers.items() if words[name] == Word.UNDECIDED]
     priced = [
         [_price_of_more(_cheapest(own)[0]) for own in parts.values() if overall(own) == Word.UNDECIDED]
         for parts in undecided

@@ -36,11 +36,14 @@ class Row(NamedTuple):
     """A difference in units of its margin, with its interval; above 0 if it is as the claim says.
 
     Attributes:
+        verdict: that on the claim, of all studies.
+        word: that of the study.
         paper: what the paper's own numbers show; empty if it has none.
         text: what is compared, and the difference in its own unit.
     """
 
     claim: str
+    verdict: str
     word: str
     paper: str
     text: str
@@ -121,7 +124,7 @@ def forest(rows: Sequence[Row]) -> tuple[Figure, pd.DataFrame]:
                 axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
         axis.text(y=place - 0.38, s=row.text, **text_style)
         if has_header:
-            header = f"{row.claim}: {row.word}" + (f"; paper: {row.paper}" if row.paper else "")
+            header = f"{row.claim}: {row.verdict}" + (f"; paper: {row.paper}" if row.paper else "")
             axis.text(y=place - 0.38 - HEADER, s=header, weight="bold", **text_style)
     axis.set_yticks([])
     axis.tick_params(labeltop=True)

@@ -1,7 +1,7 @@
 """What all reports together say about each claim of the paper."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aimv2.ablations.claims import CLAIMS, Claim
@@ -103,6 +103,14 @@ def all_answers(findings: Mapping[str, Findings]) -> dict[str, list[Answer]]:
         name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
         for name, parts in whole_claims().items()
     }
+
+
+def by_claim(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """Return the answers on a claim and on each of its parts, by the id of each."""
+    found: dict[str, list[Answer]] = {}
+    for one in answers:
+        found.setdefault(one.claim.id, []).append(one)
+    return found
 
 
 def overall(answers: Sequence[Answer]) -> str:

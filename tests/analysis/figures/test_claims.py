@@ -45,8 +45,8 @@ def test_each_claim_is_a_cell_in_the_colour_of_its_verdict():
 
 def test_differences_beyond_the_scale_end_at_its_edge():
     rows = [
-        Row("near", "supported", "0.3 points", "a minus b: 0.1", 2.0, 1.0, 3.0),
-        Row("far", "undecided", "", "c minus d: 0.2", 9.0, -50.0, math.inf),
+        Row("near", "undecided", "supported", "0.3 points", "a minus b: 0.1", 2.0, 1.0, 3.0),
+        Row("far", "undecided", "undecided", "", "c minus d: 0.2", 9.0, -50.0, math.inf),
     ]
     figure, data = forest(rows)
     (axis,) = figure.axes
@@ -54,5 +54,5 @@ def test_differences_beyond_the_scale_end_at_its_edge():
     assert [1.0, 3.0] in ends
     assert [-FAR, FAR] in ends
     texts = [text.get_text() for text in axis.texts]
-    assert texts == ["a minus b: 0.1", "near: supported; paper: 0.3 points", "c minus d: 0.2", "far: undecided"]
+    assert texts == ["a minus b: 0.1", "near: undecided; paper: 0.3 points", "c minus d: 0.2", "far: undecided"]
     assert [row["mean"] for row in data.to_dict("records")] == [2.0, 9.0]
