@@ -106,8 +106,8 @@ def laptop() -> RunConfig:
 def laptop_mix() -> RunConfig:
     """``laptop`` on scenes of three sources, for studies of data mixtures.
 
-    Source: ours; a third of the objects of ``laptop`` a source. With the paper's proportions, ``reader_loss`` sees words
-        here, and half the samples, but not a quarter fewer.
+    Source: ours; a third of the objects of ``laptop`` a source. With the paper's proportions, ``reader_loss`` sees
+        words here, and half the samples, but not a quarter fewer.
     Command: ``python sweeps/launch.py sweep=data_mix``.
     Number to expect: reader_loss 0.88 nats/token, 0.847 to 0.903 over 4 seeds, with the paper's proportions
         (reports/published/sensitivity_46b28d62f77f_laptop_mix).
