@@ -87,9 +87,9 @@ def test_records_have_a_folder_that_is_named_by_their_content_and_nothing_of_oth
     assert len(found.records.evidence.runs) == len(found.records.request.cells)
 
 
-def relabelled(text):
+def labelled(text, arm="of_their_own"):
     def about(values):
-        values["request"]["adapted"]["arms"]["causal"] = text
+        values["request"]["adapted"]["arms"][arm] = text
         return values
 
     return about
@@ -100,12 +100,17 @@ def relabelled(text):
 )
 def test_markup_in_what_pages_show_is_refused(packed, text):
     with pytest.raises(UsageError, match="is not plain text, and would be shown as markup"):
-        check_others(changed(packed, about=relabelled(text)), STUDIES, "a")
+        check_others(changed(packed, about=labelled(text)), STUDIES, "a")
 
 
 def test_other_labels_are_read(packed):
-    found = check_others(changed(packed, about=relabelled("causal, M = 1 [all] (seen)")), STUDIES, "a")
-    assert found.request.study.label("causal") == "causal, M = 1 [all] (seen)"
+    found = check_others(changed(packed, about=labelled("causal, M = 1 [all] (seen)")), STUDIES, "a")
+    assert found.request.study.label("of_their_own") == "causal, M = 1 [all] (seen)"
+
+
+def test_labels_of_known_arms_are_those_of_the_catalogue(packed):
+    found = check_others(changed(packed, about=labelled("better than all", "causal")), STUDIES, "a")
+    assert found.request.study.label("causal") == STUDIES["prefix_ratio"].label("causal")
 
 
 def test_the_same_records_are_not_added_twice(added, archive, packed):
