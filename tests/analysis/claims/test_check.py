@@ -272,4 +272,4 @@ def test_seeds_that_are_committed_count_and_are_not_run_again(launcher, tmp_path
         check(alone, launch, published)
         assert launcher.calls[-1][1].startswith("sweep.seeds=")
         assert "[" not in launcher.calls[-1][1]
-        assert "are committed" not in capsys.readouterr().out
+        assert "seeds are committed" not in capsys.readouterr().out

@@ -19,6 +19,7 @@ from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED
 from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdicts
+from aimv2.analysis.sections.words import metric_title
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.price import max_train_flops
@@ -181,9 +182,10 @@ def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
     other = at_scale(findings, findings.evidence, scale="demo", samples=10 * findings.config.budget.samples)
     page = document({"small": findings, "large": other})
     found = page.details[titles(page).index("Decision accuracy")]
-    (row,) = next(iter(tables(found).values())).rows
+    row, other_metric = next(iter(tables(found).values())).rows
     assert row[1:3] == [findings.config.scale, "demo"]
-    assert row[3].value == 1  # the same runs
+    assert row[3].value == other_metric[3].value == 1  # the same runs
+    assert [row[0], other_metric[0]] == [metric_title(one) for one in findings.study.deciding_metrics]
     assert "Decision accuracy" not in titles(document({"small": findings}))
 
 
