@@ -18,7 +18,7 @@ from aimv2.analysis.inference.scaling.assess import ScalingLaw
 from aimv2.analysis.inference.scaling.frontier import Cost, Frontier
 
 NUM_POINTS = 60  # of a curve
-ON_THE_LOSS = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0)  # labels of a logarithmic axis, in each power of ten
+ON_THE_LOSS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)  # labels of a logarithmic axis, in each power of ten
 MAX_NAMED = 7  # sizes with a curve and a colour of their own
 Labels = Mapping[str, str]
 

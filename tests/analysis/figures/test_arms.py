@@ -63,6 +63,14 @@ def test_learning_curves_are_means_with_intervals_over_seeds(evidence):
     assert late.lines[0].get_xdata().min() >= curves["samples"].max() / 2
 
 
+def test_the_legend_leaves_out_notes_on_the_scale(evidence):
+    arms = {name: replace(arm, label=f"{arm.label} (here depth 1 for 2, 0.5 x)") for name, arm in STUDY.arms.items()}
+    noted = replace(STUDY, design=replace(STUDY.design, arms=arms))
+    figure, _ = learning_curves(noted, evidence)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [STUDY.label(arm) for arm in STUDY.conditions]
+
+
 def test_arms_with_shorter_runs_are_not_in_the_second_half(evidence):
     curves = evidence.curves
     short = curves[(curves["arm"] != "causal") | (curves["samples"] <= curves["samples"].max() / 4)]

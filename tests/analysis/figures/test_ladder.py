@@ -41,6 +41,7 @@ def test_ladder_has_a_row_per_deciding_metric_with_noise(ladder):
     assert set(data["metric"]) == {LOSS, ACCURACY}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(RUNGS.values())
     low, high = axis.get_xlim()
+    assert {-5, -2, 2, 5, 10, 20} <= {round(place) for place in axis.get_xticks()}, "effects can be read off"
     assert low < -6
     assert high > 20
 

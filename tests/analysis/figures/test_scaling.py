@@ -33,6 +33,8 @@ def test_the_data_are_the_runs_the_law_and_the_frontier(law):
         "compute-optimal, 95 % interval",
     ]
     assert right.get_title(loc="left") == "errors of a fit without the open points"
+    low, high = left.get_ylim()
+    assert len([place for place in left.get_yticks() if low <= place <= high]) >= 3, "the loss can be read off"
 
 
 @pytest.mark.parametrize(

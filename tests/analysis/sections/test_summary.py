@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from aimv2.ablations.studies.sensitivity import RUNGS
+from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.sensitivity import COMMITTED, sensitivity_of
 from aimv2.analysis.sections import summary
@@ -57,7 +58,12 @@ def _by_result(findings):
 
 
 def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings):
-    text = text_of(sections_of(with_effects(findings, {"positive_control": 3.0}, 0.3))["What was not seen"])
+    found = with_effects(findings, {"positive_control": 3.0}, 0.3)
+    text = text_of(sections_of(found)["What was not seen"])
+    shown = [one.difference for one in found.comparisons.values() if one.shows == "inconclusive"]
+    least, most = min(map(detectable_difference, shown)), max(map(detectable_difference, shown))
+    sizes = f"{least:.2g}" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g} to {most:.2g}, by arm,"
+    assert f"Differences of {sizes} would be detected in" in text
     assert "Whether these arms differ: " in text
     assert "causal" in text
     assert "in 80 % of cases." in text
