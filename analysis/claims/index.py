@@ -14,6 +14,7 @@ from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure
 from aimv2.analysis.document.style import style
 from aimv2.analysis.evidence.others import PAGES
 from aimv2.analysis.evidence.recorded import PUBLISHED
+from aimv2.analysis.evidence.searches import Trial
 from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, by_claim, overall
@@ -21,6 +22,7 @@ from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
 from aimv2.analysis.sections.scaling.section import law_of
+from aimv2.analysis.sections.search import cost_of
 from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
@@ -160,7 +162,12 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
 
 
 def _cost(findings: Mapping[str, Findings]) -> list[Paragraph]:
-    """Return what the runs of all studies took; runs that studies share count once."""
+    """Return what the runs of all studies and the trials of all searches took; what studies share counts once."""
+    trials = {trial.run: trial for one in findings.values() if one.search for trial in one.search.trials if trial.run}
+    return [*_cost_of_runs(findings), *([_cost_of_trials(list(trials.values()))] if trials else [])]
+
+
+def _cost_of_runs(findings: Mapping[str, Findings]) -> list[Paragraph]:
     runs = [one.evidence.runs for one in findings.values() if len(one.evidence.runs)]
     if not runs:
         return []
@@ -174,3 +181,12 @@ def _cost(findings: Mapping[str, Findings]) -> list[Paragraph]:
             f" {done['train_flops'].sum():.2g} training FLOPs; {failed or 'none'} failed."
         )
     ]
+
+
+def _cost_of_trials(trials: Sequence[Trial]) -> Paragraph:
+    cost, failed = cost_of(trials), sum(one.state == "failed" for one in trials)
+    hours = "unknown" if cost["seconds"] is None else f"{cost['seconds'] / 3600:.1f}"
+    return Paragraph(
+        f"Searches took {len(trials):,} trials more, of {hours} hours and {cost['flops']:.2g} training FLOPs;"
+        f" {failed or 'none'} failed."
+    )

@@ -53,7 +53,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         "best_value": search.winning.value if search.winning else None,
         "front": list(search.front),
         "importances": dict(search.importances),
-        "cost": {state: _spent(search.in_state(state)) for state in STATES},
+        "cost": {state: cost_of(search.in_state(state)) for state in STATES},
         "saved_samples": _saved(search),
     }
     return {"search": found}
@@ -157,7 +157,7 @@ def _saved(search: Search) -> int:
     return sum(max(0, one.budget - one.samples) for one in search.in_state("pruned") if not one.note)
 
 
-def _spent(trials: Sequence[Trial]) -> dict[str, float | None]:
+def cost_of(trials: Sequence[Trial]) -> dict[str, float | None]:
     """Return the cost of trials; seconds are None if they were not measured in one of them."""
     seconds = [one.seconds for one in trials]
     known = [one for one in seconds if one is not None]
@@ -169,7 +169,7 @@ def _spent(trials: Sequence[Trial]) -> dict[str, float | None]:
 
 
 def _cost_row(name: str, trials: Sequence[Trial]) -> list[str | Cell]:
-    spent = _spent(trials)
+    spent = cost_of(trials)
     hours = "not measured" if spent["seconds"] is None else f"{spent['seconds'] / 3600:.3f}"
     return [name, str(len(trials)), f"{spent['samples']:,}", f"{spent['flops']:.3g}", hours]
 

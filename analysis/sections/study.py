@@ -12,7 +12,7 @@ from aimv2.analysis.judgement import confirmation
 from aimv2.analysis.judgement.conclusions import code_note, conclusion
 from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.guards import notes
+from aimv2.analysis.judgement.guards import COSTS, notes
 from aimv2.analysis.judgement.sensitivity import FILE, Ladder, ladder_text
 from aimv2.analysis.sections import (
     checklist,
@@ -130,10 +130,13 @@ def _results(findings: Findings) -> dict[str, bytes]:
 
 
 def _subtitle(findings: Findings) -> str:
-    """Return the way back to the index, the report's name, its scale and seeds, and what changes the base run."""
+    """Return the way back to the index, the report's name, its scale and seeds, what is equal in arms if it is not
+    samples, and what changes the base run."""
     seeds = findings.evidence.runs["seed"].nunique() if len(findings.evidence.runs) else 0
     number = f"{seeds} seed{'s' * (seeds != 1)}"
     parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.label}", number]
+    if findings.study.equal != "samples":
+        parts.append(f"arms at equal {COSTS[findings.study.equal][0]}")
     own = [word for word in findings.request.arguments if _changes_runs(findings, word.partition("=")[0])]
     return " · ".join(parts + [code_span(" ".join(own))] * bool(own))
 

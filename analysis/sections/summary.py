@@ -18,6 +18,7 @@ from aimv2.analysis.judgement.guards import arm_notes
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
 from aimv2.analysis.judgement.unmeasured import AUTO
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
+from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits
 from aimv2.base.markdown import escape
 from aimv2.run.pricing.price import duration
@@ -208,11 +209,21 @@ def _run(findings: Findings) -> Section:
         ran = (
             f"{len(runs)} runs at scale {config.label} with seeds {seeds}; the baseline sees {config.num_samples:,}"
             f" samples. Together they took {duration(float(runs['seconds'].sum()))} on"
-            f" {seen(findings.evidence, 'hardware')}. Code: {seen(findings.evidence, 'code')}."
+            f" {seen(findings.evidence, 'hardware')}.{_trials(findings)} Code: {seen(findings.evidence, 'code')}."
             f" `python analysis/report.py {name} --from-records export=true` adds tables."
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])
+
+
+def _trials(findings: Findings) -> str:
+    """Return what the trials of a search took before its winner was run again."""
+    if findings.search is None or not findings.search.trials:
+        return ""
+    trials = findings.search.trials
+    seconds = cost_of(trials)["seconds"]
+    took = "an unknown time" if seconds is None else duration(seconds)
+    return f" The search took {took} before, for {len(trials)} trials."
 
 
 def _seeds(seeds: Sequence[int]) -> str:

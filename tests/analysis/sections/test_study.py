@@ -78,6 +78,12 @@ def test_the_subtitle_says_what_changes_the_base_run(findings):
     assert changed.subtitle.endswith("4 seeds · `start.weights=runs/v2-1 data.dense_fraction=0.33`")
 
 
+@pytest.mark.parametrize(("equal", "told"), [("samples", ""), ("flops", " · arms at equal FLOPs")])
+def test_the_subtitle_says_what_arms_have_in_common_besides_samples(findings, equal, told):
+    judged = judged_again(findings, findings.evidence, study=replace(findings.study, equal=equal))
+    assert document(judged, {}).subtitle.endswith(f"4 seeds{told}")
+
+
 def test_arms_without_a_curve_are_named(findings):
     curves = findings.evidence.curves
     kept = curves[(curves["arm"] != "causal") | (curves["samples"] == 0)]

@@ -13,6 +13,7 @@ from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_of
 from tests.helpers.ladders import ladder_of, seeing
+from tests.helpers.searches import parsed, search_of, trial
 from tests.helpers.specimen import STUDY
 
 
@@ -84,6 +85,16 @@ def test_a_study_without_runs_says_how_it_would_be_run(findings):
     found = sections_of(judged_again(findings, evidence))
     assert "Command: `python sweeps/launch.py" in text_of(found["How it was run"])
     assert "hours" not in text_of(found["How it was run"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [((40, 50), "The search took 1.5 min before, for 2 trials."), ((40, None), "an unknown time before")],
+)
+def test_what_the_search_took_stands_beside_the_runs_of_its_winner(findings, seconds, told):
+    found = parsed(search_of([trial(number, seconds=own) for number, own in enumerate(seconds)]))
+    assert told in text_of(sections_of(replace(findings, search=found))["How it was run"])
+    assert "search" not in text_of(sections_of(findings)["How it was run"])
 
 
 @pytest.mark.exhaustive
