@@ -309,7 +309,7 @@ def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
     scale = str(ladder.base["scale"])
     harms = {ratio: harm(metric, seen.effects[rung]).mean for rung, ratio in SAMPLES.items() if rung in seen.effects}
     curve = SampleCurve(harms)
-    start = f"not testable at scale {scale} with this metric: {metric}"
+    start = f"at scale {scale} {metric}"
     if why := _disorder(metric, seen, curve, ladder):
         return MetricSensitivity(metric, f"{start} {why}", is_blind=True)
     unseen = {

@@ -20,8 +20,8 @@ def section(findings: Findings) -> Section | None:
         return None
     kinds = {kind: ", ".join(label_of(rung, ladder) for rung in rungs) for kind, rungs in RUNGS.items()}
     unseen = [
-        f"{metric}: {why}"
-        for metric, one in findings.sensitivity.items()
+        f"{why[0].upper()}{why[1:]}."
+        for one in findings.sensitivity.values()
         for why in ([one.text] if one.is_blind else one.unseen.values())
     ]
     return Section(
@@ -30,7 +30,7 @@ def section(findings: Findings) -> Section | None:
             *blocks_of("sensitivity", kinds=kinds),
             _decisions(findings, ladder),
             Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)], True),
-            Section("What is not seen", [Paragraph(f"{one}.") for one in unseen], True),
+            Section("What is not seen", [Paragraph(one) for one in unseen], True),
         ],
     )
 
