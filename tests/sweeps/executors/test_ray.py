@@ -7,12 +7,14 @@ import tempfile
 from dataclasses import replace
 
 import pytest
+import ray
 
 from aimv2.base.errors import UsageError
 from aimv2.sweeps import manage
 from aimv2.sweeps.executors.ray import RayExecutor
+from aimv2.sweeps.executors.workers import Launched
 from tests.helpers.kill_drill import ARGUMENTS, drill
-from tests.helpers.sweeps import training, wait_for
+from tests.helpers.sweeps import board_of, training, wait_for
 
 LOCAL = ("executor=ray", "executor.address=local")
 LONG = ("sweep.arms=[uniform]", "sweep.seeds=1", "budget.samples=1000000")
@@ -46,12 +48,28 @@ def test_only_runs_of_one_rank_share_a_gpu(tiny):
         RayExecutor(gpus=0.25).check([tiny, replace(tiny, ranks=2)])
 
 
+def test_no_ray_is_one_sentence(launched, small, monkeypatch):
+    """Where ``auto`` finds none. It finds any Ray of the machine, another test's too, so none is looked for here."""
+
+    def init(*args, **kwargs):
+        raise ConnectionError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(ray, "init", init)
+    plan = small[1]
+    about = Launched(plan.work(plan.runs), launched, len(plan.runs), board_of(plan))
+    with (
+        pytest.raises(UsageError, match=r"^no Ray at executor\.address=auto, which may be local: Could not find any"),
+        RayExecutor().starting(about),
+    ):
+        pass
+
+
 @pytest.mark.exhaustive
-def test_no_ray_is_one_sentence(started, tmp_path):
-    process = started(*LONG, "executor=ray")
+def test_a_wrong_address_is_one_sentence_and_leaves_no_launch(started, tmp_path):
+    process = started(*LONG, "executor=ray", "executor.address=nowhere")
     output = process.communicate()[0]
     assert process.returncode == 2, output
-    assert "error: no Ray at executor.address=auto, which may be local: Could not find any running Ray" in output
+    assert "error: no Ray at executor.address=nowhere, which may be local: Invalid address format" in output
     assert "Traceback" not in output
     assert not list((tmp_path / "runs/launches").iterdir())
 
