@@ -23,6 +23,7 @@ from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
 from aimv2.analysis.sections.scaling.section import law_of
 from aimv2.analysis.sections.search import cost_of
+from aimv2.analysis.sections.words import number_of_seeds
 from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
@@ -88,7 +89,7 @@ def document(
 def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
     """Return the statement of a claim, and the scale and seeds of each study that judges it."""
     where = [
-        f"{one.report}: {one.findings.evidence.runs['seed'].nunique()} seeds at {one.findings.config.label}"
+        f"{one.report}: {number_of_seeds(one.findings.evidence)} seeds at {one.findings.config.label}"
         for one in answers
         if one.findings is not None
     ]
@@ -148,13 +149,13 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
         runs = one.evidence.runs
         law = law_of(one.study, one.evidence) if one.compares else None
         hours = float(runs["seconds"].sum()) / 3600 if len(runs) else 0.0
-        seeds = int(runs["seed"].nunique()) if len(runs) else 0
+        seeds = number_of_seeds(one.evidence)
         table.rows.append(
             [
                 f"[{name}]({name}/report.md)",
                 one.study.question,
                 answer(one, law),
-                Cell((str(seeds),), value=float(seeds)),
+                Cell((seeds,), value=float(seeds.split()[-1])),
                 Cell((f"{hours:.1f}",), value=hours),
             ]
         )

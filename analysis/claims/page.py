@@ -32,6 +32,7 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED, MAX_SEEDS, read_sens
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.numbers import estimate, verdict_values
 from aimv2.analysis.sections.scaling.agreement import scales_section
+from aimv2.analysis.sections.words import number_of_seeds
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
@@ -181,14 +182,14 @@ class More(NamedTuple):
 
 
 def _price_of_more(answer: Answer) -> More | None:
-    """Return what decides a claim, at its study's mean cost of a seed; None if it is decided or nothing decides it."""
+    """Return what decides a claim, at the mean cost of a seed of each arm; None if it is decided or nothing does it."""
     if answer.findings is None or not answer.seeds_to_decide <= MAX_SEEDS:
         return None
-    runs = answer.findings.evidence.runs
-    factor = answer.seeds_to_decide / runs["seed"].nunique() - 1
-    if factor <= 0:
+    seconds = answer.findings.evidence.runs.groupby("arm")["seconds"]
+    lacking = (answer.seeds_to_decide - seconds.size()).clip(lower=0)
+    if not lacking.any():
         return None
-    return More(runs["seconds"].sum() * factor / 3600, len(runs) * factor, answer.seeds_to_decide)
+    return More((lacking * seconds.mean()).sum() / 3600, lacking.sum(), answer.seeds_to_decide)
 
 
 def _price_of_undecided(answers: Mapping[str, Sequence[Answer]], words: Mapping[str, str]) -> str:
@@ -239,10 +240,10 @@ def _scale(answer: Answer) -> str:
     if answer.findings is None or answer.verdict is None:
         return ""
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
-    number = min(seeds) if seeds else answer.findings.evidence.runs["seed"].nunique()
+    number = str(min(seeds)) if seeds else number_of_seeds(answer.findings.evidence)
     equal, look = answer.findings.study.equal, answer.findings.look.number
     unusual = [f"equal {equal}"] * (equal != "samples") + [f"look {look}"] * (look > 1)
-    return ", ".join([answer.findings.config.label, f"{number} seed{'s' * (number != 1)}", *unusual])
+    return ", ".join([answer.findings.config.label, f"{number} seed{'s' * (number != '1')}", *unusual])
 
 
 def _study(answer: Answer) -> tuple[str, ...]:

@@ -51,8 +51,8 @@ def metric_notes(findings: Findings, metric: str) -> tuple[str, ...]:
 
 
 def arm_notes(findings: Findings, arm: str, metric: str = "") -> tuple[str, ...]:
-    """Return what limits the numbers of an arm: failed runs, missing seeds, a single seed, budget, epochs, and in
-    metrics of the encoder a difference from the baseline that was there before training."""
+    """Return what limits the numbers of an arm: failed runs, missing or few seeds, budget, epochs, and in metrics of
+    the encoder a difference from the baseline that was there before training."""
     study, evidence = findings.study, findings.evidence
     has_one_code = not mixed_code(study, evidence)
     failed = reasons_to_withhold(study, evidence, [arm, study.baseline]) if has_one_code else []
@@ -106,10 +106,12 @@ def _sensitivity(findings: Findings, metric: str) -> str:
 
 
 def _seeds(findings: Findings, arm: str, metric: str) -> list[str]:
-    """Say which seeds have no result yet; those of failed runs are named elsewhere."""
+    """Say which seeds have no result yet, and which were not requested; those of failed runs are named elsewhere."""
     evidence = findings.evidence
-    unfinished = evidence.num_runs(arm) - evidence.num_failed(arm) - int((evidence.runs["arm"] == arm).sum())
-    found = [f"{unfinished} of {evidence.num_runs(arm)} seeds missing"] if unfinished else []
+    requested, of_baseline = evidence.num_runs(arm), evidence.num_runs(findings.study.baseline)
+    unfinished = requested - evidence.num_failed(arm) - int((evidence.runs["arm"] == arm).sum())
+    found = [f"{unfinished} of {requested} seeds missing"] if unfinished else []
+    found += [f"{requested} of the baseline's {of_baseline} seeds"] if 0 < requested < of_baseline else []
     num_seeds = len(evidence.value(metric, arm).dropna()) if metric else int((evidence.runs["arm"] == arm).sum())
     return [*found, "one seed, so no interval"] if num_seeds == 1 else found
 

@@ -37,6 +37,12 @@ def seen(evidence: Evidence, column: str) -> str:
     return ", ".join(shown) or "not recorded"
 
 
+def number_of_seeds(evidence: Evidence) -> str:
+    """Return how many seeds an arm has results of, as ``"4"``, or ``"4 to 32"`` if not all arms have as many."""
+    numbers = evidence.runs.groupby("arm").size() if len(evidence.runs) else [0]
+    return " to ".join(dict.fromkeys([str(min(numbers)), str(max(numbers))]))
+
+
 def withheld(findings: Findings, arm: str) -> str:
     """Return why no difference of an arm from the baseline is shown, in a few words; empty if it is."""
     study, evidence = findings.study, findings.evidence

@@ -145,7 +145,7 @@ def shown_seeds(seeds):
 
 
 def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
-    """Four seeds of all arms and controls took 90 s a run."""
+    """Four seeds of all arms and controls took 90 s a run; then one arm has two, which took ten times as long."""
     study = findings.study
     evidence = evidence_of(study, {"positive_control": 1.0}, spread=0.1, metrics=study.deciding_metrics)
     evidence = replace(evidence, runs=evidence.runs.assign(seconds=90.0))
@@ -167,6 +167,11 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
         f"To decide {len(priced)} of the undecided claims takes {shown_seeds(priced)}, and at most {num_runs:,.0f} more"
         f" runs of {num_runs * 90 / 3600:,.0f} hours."
     )
+    short = evidence.runs.drop(evidence.runs.index[evidence.runs["arm"] == "causal"][:2])
+    short.loc[short["arm"] == "causal", "seconds"] = 900.0
+    row = row_of(document({"own": replace(own, evidence=replace(evidence, runs=short))}), claim)
+    hours = ((seeds - 4) * (arms - 1) * 90 + (seeds - 2) * 900) / 3600
+    assert f"{(seeds - 4) * arms + 2:,.0f} more runs, {hours:.1f} hours." in row["verdict"]
     dearer = replace(own, evidence=replace(evidence, runs=evidence.runs.assign(seconds=180.0)))
     both = document({"dearer": dearer, "own": own})
     assert table_of(both).caption == table_of(page).caption, "of two studies, the cheaper one counts"

@@ -80,7 +80,18 @@ def test_single_seed_is_said_of_the_metric_that_has_one(findings):
     assert arm_notes(found, "causal", "causal_content_loss") == ()
     runs = findings.evidence.runs
     found = changed(findings, runs=runs[(runs["arm"] != "causal") | (runs["seed"] == 2)])
-    assert arm_notes(found, "causal") == ("one seed, so no interval",)
+    assert arm_notes(found, "causal") == ("1 of the baseline's 4 seeds", "one seed, so no interval")
+
+
+def test_arms_with_fewer_seeds_than_the_baseline_say_so(findings):
+    runs = findings.evidence.runs
+    found = changed(findings, runs=runs[(runs["arm"] != "causal") | (runs["seed"] < 2)])
+    assert arm_notes(found, "causal") == ("2 of the baseline's 4 seeds",)
+    assert arm_notes(found, "fixed_25") == ()
+    found = changed(findings, runs=runs[(runs["arm"] != "uniform") | (runs["seed"] < 2)])
+    assert arm_notes(found, "causal") == (), "it has more"
+    found = changed(findings, runs=runs[runs["arm"] != "causal"])
+    assert arm_notes(found, "causal") == (), "it was not requested"
 
 
 def test_budget_is_noted_in_the_cost_that_the_study_holds_equal(findings):

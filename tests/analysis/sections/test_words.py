@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from aimv2.analysis.document.model import Table
-from aimv2.analysis.sections.words import seen, with_limits
+from aimv2.analysis.sections.words import number_of_seeds, seen, with_limits
 
 
 def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
@@ -11,6 +11,14 @@ def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
     assert seen(recorded, "pairs") == "1,000"
     assert seen(recorded, "colour") == "not recorded"
     assert seen(replace(evidence, runs=runs.iloc[:0]), "hardware") == "not recorded"
+
+
+def test_seeds_are_counted_by_arm(evidence):
+    runs = evidence.runs
+    assert number_of_seeds(evidence) == "4"
+    assert number_of_seeds(replace(evidence, runs=runs[(runs["arm"] != "causal") | (runs["seed"] < 2)])) == "2 to 4"
+    assert number_of_seeds(replace(evidence, runs=runs[runs["seed"] == 3])) == "1"
+    assert number_of_seeds(replace(evidence, runs=runs.iloc[:0])) == "0"
 
 
 def test_limits_are_a_column_only_if_something_is_limited():
