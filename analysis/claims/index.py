@@ -104,7 +104,7 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
         if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
             continue
         study = one.findings.study
-        for judged in one.verdict.deciding[:PER_CLAIM]:
+        for judged in one.verdict.comparisons[:PER_CLAIM]:
             margin, found = study.margin_of(judged.expected), judged.difference
             if found.has_interval and margin:
                 sign = claimed_sign(judged.expected)

@@ -152,12 +152,12 @@ def _row(
 
 
 def _intervals(answer: Answer) -> str | Cell:
-    """Return the first difference that decides, with its interval, and how many others do; a note has all of them."""
+    """Return the first difference that decides, with its interval, and the number of others; a note has all of them."""
     if answer.findings is None or answer.verdict is None:
         return ""
     each = [
         (f"{compared_in_words(answer.findings.study, one.expected)}: {one.difference.text()}", one.difference.basis)
-        for one in answer.verdict.deciding
+        for one in answer.verdict.comparisons
     ]
     more = [f"and {len(each) - 1} more"] if len(each) > 1 else []
     return Cell((*(text for text, _ in each[:1]), *more), note="; ".join(f"{text} ({basis})" for text, basis in each))
@@ -297,5 +297,5 @@ def _comparisons(answer: Answer) -> list[dict[str, Any]]:
             "outcome": one.outcome.word,
             **estimate(one.difference, evidence.unit(one.expected.metric)),
         }
-        for one in answer.verdict.deciding
+        for one in answer.verdict.comparisons
     ]

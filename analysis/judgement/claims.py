@@ -53,7 +53,7 @@ class Answer:
         """The finished runs behind the verdict."""
         if self.findings is None or self.verdict is None:
             return ()
-        arms = {arm for one in self.verdict.deciding for arm in one.expected.arms}
+        arms = {arm for one in self.verdict.comparisons for arm in one.expected.arms}
         table = self.findings.evidence.runs
         return tuple(dict.fromkeys(table.loc[table["arm"].isin(arms), "run"]))
 
@@ -71,7 +71,7 @@ class Answer:
         planner = planner_of(found.study, self.claim.id, level, found.sensitivity)
         known = [
             seeds_for(Noise.of(one.difference), planner.aim(one.expected))
-            for one in self.verdict.deciding
+            for one in self.verdict.comparisons
             if isinstance(one.difference, Estimate) and one.difference.has_interval
         ]
         return max((seeds for seeds in (planner.seeds, *known) if not math.isnan(seeds)), default=math.nan)

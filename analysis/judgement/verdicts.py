@@ -25,8 +25,8 @@ class Verdict:
 
     Attributes:
         qualifications: what qualifies the word, or why the claim is not testable.
-        evidence: the comparisons that decide, in words.
-        deciding: the same comparisons, as they were judged.
+        evidence: the comparisons of the claim in words, those first that decide.
+        comparisons: the same comparisons, as they were judged.
         sensitivity: what the metrics can tell apart at this scale.
     """
 
@@ -34,7 +34,14 @@ class Verdict:
     qualifications: tuple[str, ...]
     evidence: tuple[str, ...]
     sensitivity: tuple[str, ...]
-    deciding: "tuple[Judged, ...]" = ()
+    comparisons: "tuple[Judged, ...]" = ()
+
+    @property
+    def deciding(self) -> "tuple[Judged, ...]":
+        """The comparisons that decide: those against a claim that is contradicted or smaller than claimed, else all."""
+        if not self.word.is_against:
+            return self.comparisons
+        return tuple(one for one in self.comparisons if one.outcome.word.is_against)
 
 
 class Judged(NamedTuple):
@@ -139,20 +146,20 @@ def _verdict(
 ) -> Verdict:
     expectations = study.claims[claim]
     each = [_judged(study, one, differences, level) for one in expectations]
-    word, deciding = _decided(claim, each, study, differences, level)
+    word, comparisons = _decided(claim, each, study, differences, level)
     not_testable = [*reasons, *(one.outcome.qualification for one in each if one.outcome.word is Word.NOT_TESTABLE)]
-    evidence = tuple(_in_words(study, one, differences, sensitivity) for one in deciding)
+    evidence = tuple(_in_words(study, one, differences, sensitivity) for one in comparisons)
     if not_testable:
-        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, seen, tuple(deciding))
-    shared = {one.outcome.qualification for one in deciding}
-    qualifications = tuple(filter(None, shared)) if len(shared) == 1 else ()
-    return Verdict(word, qualifications, evidence, seen, tuple(deciding))
+        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, seen, tuple(comparisons))
+    verdict = Verdict(word, (), evidence, seen, tuple(comparisons))
+    shared = {one.outcome.qualification for one in verdict.deciding}
+    return replace(verdict, qualifications=tuple(filter(None, shared)) if len(shared) == 1 else ())
 
 
 def _decided(
     claim: str, each: Sequence[Judged], study: Study, differences: Differences, level: float
 ) -> tuple[Word, Sequence[Judged]]:
-    """Return the word for a claim, and the expectations that decide it.
+    """Return the word for a claim, and its expectations, those first that decide or block it.
 
     Support needs all expectations, and some claims are contradicted by all together only: intersection-union tests,
     where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
@@ -161,15 +168,16 @@ def _decided(
     if all(one.outcome.word is Word.SUPPORTED for one in each):
         return Word.SUPPORTED, each
     if CLAIMS[claim].contradicted_by == "all":
-        against = each if all(one.outcome.word.is_against for one in each) else []
+        strict, is_against = each, all(one.outcome.word.is_against for one in each)
     else:
         shared = bonferroni(len(each), level)
         strict = [_judged(study, one.expected, differences, shared) for one in each]
-        against = [one for one in strict if one.outcome.word.is_against]
-    if against:
-        contradicted = [one.outcome.word is Word.CONTRADICTED for one in against]
+        is_against = any(one.outcome.word.is_against for one in strict)
+    if is_against:
+        contradicted = [one.outcome.word is Word.CONTRADICTED for one in strict]
         enough = all if CLAIMS[claim].contradicted_by == "all" else any
-        return Word.CONTRADICTED if enough(contradicted) else Word.SMALLER, against
+        word = Word.CONTRADICTED if enough(contradicted) else Word.SMALLER
+        return word, sorted(strict, key=lambda one: not one.outcome.word.is_against)
     return Word.UNDECIDED, sorted(each, key=lambda one: one.outcome.word is Word.SUPPORTED)  # what blocks comes first
 
 

@@ -96,10 +96,10 @@ def _claims(findings: Findings) -> Section | None:
 
 def _why(findings: Findings, verdict: Verdict) -> str:
     """Return the first comparison behind a verdict, which is one that blocks it if it is undecided."""
-    if verdict.word is Word.NOT_TESTABLE or not verdict.deciding:
+    if verdict.word is Word.NOT_TESTABLE or not verdict.comparisons:
         return verdict.qualifications[0] if verdict.qualifications else ""
-    first = verdict.deciding[0]
-    more = f"; and {len(verdict.deciding) - 1} more" if len(verdict.deciding) > 1 else ""
+    first = verdict.comparisons[0]
+    more = f"; and {len(verdict.comparisons) - 1} more" if len(verdict.comparisons) > 1 else ""
     return f"{compared_in_words(findings.study, first.expected)}: {first.difference.text()}{more}"
 
 

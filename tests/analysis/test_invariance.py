@@ -324,7 +324,7 @@ def concluded(study, evidence):
     text = conclusion(study, comparisons, "nats")
     judged_by = [
         *(comparisons[arm] for arm in sorted(comparisons)),
-        *(judged for one in found.values() for judged in one.deciding),
+        *(judged for one in found.values() for judged in one.comparisons),
     ]
     return {
         "degrees of freedom": [getattr(one.difference, "df", math.nan) for one in judged_by],
@@ -340,7 +340,7 @@ def concluded(study, evidence):
             claim: (
                 one.word,
                 sorted(without_numbers(note) for note in one.qualifications),
-                [(words_of(judged.difference), judged.outcome) for judged in one.deciding],
+                [(words_of(judged.difference), judged.outcome) for judged in one.comparisons],
                 f"{planner_of(study, claim, 0.975, sensitivity).seeds:g}",
             )
             for claim, one in found.items()

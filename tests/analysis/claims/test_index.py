@@ -40,12 +40,12 @@ def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     verdict_of = "prefix-beats-causal"
     verdict = findings.verdicts[verdict_of]
     first = found["forest"].to_dict("records")[0]
-    margin = findings.study.margin_of(verdict.deciding[0].expected)
-    assert first["mean"] == verdict.deciding[0].difference.mean / margin
-    assert first["low"] == verdict.deciding[0].difference.low / margin
-    judged = verdict.deciding[0]
+    margin = findings.study.margin_of(verdict.comparisons[0].expected)
+    assert first["mean"] == verdict.comparisons[0].difference.mean / margin
+    assert first["low"] == verdict.comparisons[0].difference.low / margin
+    judged = verdict.comparisons[0]
     flipped = judged._replace(expected=replace(judged.expected, relation="better"))
-    other = replace(verdict, deciding=(flipped,))
+    other = replace(verdict, comparisons=(flipped,))
     shown = document({"prefix_ratio": replace(findings, verdicts={**findings.verdicts, verdict_of: other})})
     turned = figures_of(shown)["forest"].to_dict("records")[0]
     assert (turned["mean"], turned["low"], turned["high"]) == (-first["mean"], -first["high"], -first["low"])

@@ -105,7 +105,7 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert f"1 *{verdict.word}*" in page.answer
     row = row_of(page, claim)
     assert row["verdict"].startswith(f"**{verdict.word}")
-    first = verdict.deciding[0]
+    first = verdict.comparisons[0]
     compared = compared_in_words(findings.study, first.expected)
     assert row["what decides"].startswith(f"{compared}: {first.difference.text()}")
     assert row["scale"] == f"{findings.config.scale}, 4 seeds"

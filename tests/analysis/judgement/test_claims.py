@@ -99,7 +99,7 @@ def test_only_undecided_claims_ask_for_seeds():
     num_claims = sum(bool(claim.studies) for claim in CLAIMS.values())
     aim = aim_of("better", default_margin(READER), None, 1 - 0.05 / 4 / (3 * num_claims))
     assert undecided.seeds_to_decide == seeds_for(Noise(0.5), aim)
-    (judged,) = undecided_by_noise.verdict.deciding
+    (judged,) = undecided_by_noise.verdict.comparisons
     spread = math.sqrt(4) * judged.difference.error  # of four seeds
     assert spread == pytest.approx(0.1 * math.sqrt(2), rel=0.2)
     assert undecided_by_noise.seeds_to_decide == seeds_for(Noise(spread), aim)

@@ -306,9 +306,13 @@ def test_margin_of_the_expectation_comes_before_that_of_the_study():
     assert judged(study, evidence)["alpha-insensitive"].word is SUPPORTED
 
 
-def test_evidence_lists_the_deciding_comparisons():
+def test_evidence_lists_the_comparisons_that_decide_before_the_others():
     found = verdict_on("alpha-insensitive", "loss_weight", {("alpha_02", LOSS): 0.5})
-    assert len(found.evidence) == 2, "both differences to alpha = 0.2, and no other"
+    assert len(found.deciding) == 2, "both differences to alpha = 0.2, and no other"
+    assert len(found.evidence) == len(found.comparisons) == 6
+    assert [one.outcome.word.is_against for one in found.comparisons] == [True] * 2 + [False] * 4
+    assert all(text.endswith("supported") for text in found.evidence[2:])
+    assert {one.difference.level for one in found.comparisons} == {found.deciding[0].difference.level}
     first = found.evidence[0]
     assert first.startswith("content_loss, alpha = 0.2 minus alpha = 0.4: +0.")
     # The claim's share of 5 % is shared by its six comparisons, each of which contradicts it.
@@ -330,6 +334,7 @@ def test_evidence_of_slopes_and_ranges_is_in_words():
     assert f"{100 * level_of_a_claim():.2f} %, bounds of all contrasts, n = 4" in found.evidence[0]
     assert found.evidence[0].endswith("expected wider, observed wider: supported")
     assert [one.outcome.word for one in found.deciding] == [SUPPORTED, SUPPORTED]
+    assert found.deciding == found.comparisons
     narrower = verdict_on("width-matters-more-than-depth", "decoder_size", {"depth_067": 0.5})
     assert narrower.evidence[0].endswith("expected wider, observed narrower: contradicted")
 
@@ -366,7 +371,7 @@ def test_differences_are_told_in_samples():
     study = STUDIES["synthetic_fraction"]  # in an accuracy, where a fall is a harm
     seen = {DIGITS: MetricSensitivity(DIGITS, "sees all", curve=SampleCurve({0.5: 0.1, 2.0: -0.1}))}
     evidence = evidence_of(study, {"synthetic_000": 0.05}, spread=0.0002, metrics=METRICS)
-    (text,) = judged(study, evidence, sensitivity=seen)["synthetic-captions"].evidence
+    (text, _) = judged(study, evidence, sensitivity=seen)["synthetic-captions"].evidence
     assert ", worth 41 % more samples, between 4" in text
 
 

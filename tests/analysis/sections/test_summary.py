@@ -39,7 +39,7 @@ def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
     for name, verdict in findings.verdicts.items():
         row = rows[f"**{name}**"]
         assert row["verdict at this scale"][0] == f"**{verdict.word}**"
-        why = verdict.qualifications[0] if verdict.word == "not testable" else verdict.deciding[0].difference.text()
+        why = verdict.qualifications[0] if verdict.word == "not testable" else verdict.comparisons[0].difference.text()
         assert why in row["what decides"][0]
 
 
