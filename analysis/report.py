@@ -356,8 +356,9 @@ def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str])
             f" {as_typed('report')} {one}",
             file=sys.stderr,
         )
+    where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
     for path, sentences in wrong.items():
-        print(f"{path} is not what the records give; write it with {as_typed('report')} {name} --from-records")
+        print(f"{path} is not what the records give; write it with {as_typed('report')} {name} --from-records{where}")
         for sentence in sentences[:MAX_SHOWN]:
             print(f"  {sentence}")
         if len(sentences) > MAX_SHOWN:

@@ -97,7 +97,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
         times = {one: time_of_runs(COMMITTED, one) for one in recorded}
         shown = ", ".join(f"{one} (a run took {time})" if time else one for one, time in times.items())
         print(
-            f"There are committed records of {shown}. They judge it without runs:"
+            f"There are committed records of {shown}. They judge it at their own scales, without runs:"
             f" {as_typed('report')} check {name} --from-records",
             flush=True,
         )
@@ -210,7 +210,7 @@ def listed() -> str:
     for source, claims in itertools.groupby(CLAIMS.values(), lambda claim: claim.source):
         lines.append(source)
         for claim in claims:
-            judged = f"studies: {', '.join(claim.studies)}" if claim.studies else f"not testable here: {claim.why_not}"
+            judged = f"studies: {', '.join(claim.studies)}" if claim.studies else f"{OUT_OF_REACH}: {claim.why_not}"
             lines += [f"  {claim.id}", f"      {claim.statement}", f"      {judged}"]
     return "\n".join(lines) + "\n"
 

@@ -201,7 +201,7 @@ def _run(findings: Findings) -> Section:
     runs, config = findings.evidence.runs, findings.config
     blocks: list[Block] = [
         Paragraph(f"Source: {findings.study.source}."),
-        Paragraph(f"Command: {_command(findings.request.arguments)}."),
+        Paragraph(f"Command: {_command(findings.request.arguments)}.{_earlier(findings)}"),
     ]
     if len(runs):
         seeds = _seeds(sorted(runs["seed"].unique()))
@@ -214,6 +214,12 @@ def _run(findings: Findings) -> Section:
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])
+
+
+def _earlier(findings: Findings) -> str:
+    """Return that arms are of earlier launches, as some have fewer seeds than others; a launch gives all as many."""
+    numbers = {findings.evidence.num_runs(arm) for arm in findings.request.study.conditions} - {0}
+    return " Arms with fewer seeds are of an earlier launch." if len(numbers) > 1 else ""
 
 
 def _trials(findings: Findings) -> str:

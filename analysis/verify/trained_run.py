@@ -73,7 +73,8 @@ def find(run: str | None, runs_dir: Path) -> RunFolder:
     """Find a finished run.
 
     Args:
-        run: a path, or a name in ``runs_dir``; None is the newest finished trained run of ``runs_dir``.
+        run: a path, or a name in ``runs_dir``; None is the newest finished trained run of ``runs_dir`` whose captions
+            and pixels are its images' own: controls with others' must fail.
 
     Raises:
         UsageError: there is no such run, or it is not finished.
@@ -99,7 +100,8 @@ def _newest(runs_dir: Path) -> RunFolder:
     results = runs_dir.glob(f"v{SIGNATURE_VERSION}-*/result.json")
     for result in sorted(results, key=lambda path: (path.stat().st_mtime_ns, path), reverse=True):
         run = RunFolder(runs_dir, result.parent.name)
-        if _read_config(run).budget.samples:
+        config = _read_config(run)
+        if config.budget.samples and config.data.captions == config.data.pixels == "own":
             return run
     where = "" if runs_dir == Path("runs") else f" runs_dir={runs_dir}"
     raise UsageError(

@@ -110,7 +110,9 @@ def test_check_builds_a_report_again_and_names_what_differs(folder, tmp_path, ca
     assert report.main(arguments) == 0
     (copied / "extra.txt").write_text("")
     assert report.main(arguments) == 1
-    assert f"{copied / 'extra.txt'} is not what the records give" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{copied / 'extra.txt'} is not what the records give; write it with" in told
+    assert f" {copied.name} --from-records reports_dir={tmp_path}\n" in told
 
 
 @pytest.mark.exhaustive

@@ -229,6 +229,8 @@ def test_list_has_every_claim_below_its_source(capsys):
     assert [line.strip() for line in text.splitlines() if line.startswith("  ") and not line.startswith("   ")] == list(
         CLAIMS
     )
+    unreachable = [one.why_not for one in CLAIMS.values() if not one.studies]
+    assert [line.partition("beyond reach: ")[2] for line in text.splitlines() if "beyond reach: " in line] == unreachable
     headings = [line for line in text.splitlines() if not line.startswith(" ")]
     assert len(set(headings)) == len(headings)
     assert text.index("\nTable 9b\n") < text.index("  beats-clip-same-data") < text.index("\nTable 9c\n")

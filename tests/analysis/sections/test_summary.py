@@ -80,6 +80,15 @@ def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings)
     assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
 
 
+def test_a_launch_gives_all_arms_as_many_seeds_so_others_are_of_an_earlier_one(findings):
+    def told(arm):
+        runs = findings.evidence.runs
+        fewer = replace(findings.evidence, runs=runs[(runs["arm"] != arm) | (runs["seed"] < 2)])
+        return "of an earlier launch." in text_of(sections_of(replace(findings, evidence=fewer))["How it was run"])
+
+    assert [told(arm) for arm in ("", "causal", "untrained")] == [False, True, False]
+
+
 def test_a_study_without_runs_says_how_it_would_be_run(findings):
     evidence = replace(findings.evidence, runs=findings.evidence.runs[:0], metrics=findings.evidence.metrics[:0])
     found = sections_of(judged_again(findings, evidence))
