@@ -350,13 +350,13 @@ def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str])
             else:
                 wrong |= differences(reports_dir / page, Path(folder, page))
     unchecked = _without_records(reports_dir) if name == ALL else []
+    where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
     for one in unchecked:
         print(
             f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
-            f" {as_typed('report')} {one}",
+            f" {as_typed('report')} {one}{where}",
             file=sys.stderr,
         )
-    where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
     for path, sentences in wrong.items():
         print(f"{path} is not what the records give; write it with {as_typed('report')} {name} --from-records{where}")
         for sentence in sentences[:MAX_SHOWN]:

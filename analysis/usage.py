@@ -155,7 +155,7 @@ class VerifyOptions:
         None,
         examples=["runs/NAME"],
         description="the run's folder, or its name in runs_dir; run= may be left out if it comes first; the default is"
-        " the newest finished trained run of runs_dir that is no control with others' captions or pixels",
+        " the newest finished trained run of runs_dir but no control with shuffled captions or pixels",
     )
     runs_dir: str = Field("runs", description="the folder of runs")
     out: str = Field("reports/verify", description="the folder of the report, which is replaced")

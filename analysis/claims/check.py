@@ -18,7 +18,7 @@ from aimv2.analysis.evidence.joined import joined
 from aimv2.analysis.evidence.recorded import FILE, recorded_names, time_of_runs
 from aimv2.analysis.evidence.records import read_records
 from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import NOT_RUN, OUT_OF_REACH, Answer, answers_of, overall, whole_claims
+from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import findings_in, findings_of
 from aimv2.analysis.judgement.planner import in_words
 from aimv2.analysis.judgement.sensitivity import COMMITTED
@@ -87,7 +87,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
         return _from_records(name, [word for word in words if word != FROM_RECORDS])
     claim, own, others = CLAIMS[name], *_split(words)
     if claim.why_not:
-        print(f"{name} is {OUT_OF_REACH} here. {claim.why_not}")
+        print(f"{name} is {Answer(claim).word} here. {claim.why_not}")
         for slug, what in claim.measured_by.items():
             print(f"{as_typed('sweep')} sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
@@ -102,7 +102,7 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
             flush=True,
         )
     if plan.blind:
-        print(f"{name} is not testable at this scale: {plan.blind}.")
+        print(f"{name} is not testable: {plan.blind}.")
         return STATUS[Word.NOT_TESTABLE]
     path = plan.checks_dir / plan.folder / FILE
     before = _written(path)
@@ -210,13 +210,14 @@ def listed() -> str:
     for source, claims in itertools.groupby(CLAIMS.values(), lambda claim: claim.source):
         lines.append(source)
         for claim in claims:
-            judged = f"studies: {', '.join(claim.studies)}" if claim.studies else f"{OUT_OF_REACH}: {claim.why_not}"
+            why_not = f"{Answer(claim).word}: {claim.why_not}"
+            judged = f"studies: {', '.join(claim.studies)}" if claim.studies else why_not
             lines += [f"  {claim.id}", f"      {claim.statement}", f"      {judged}"]
     return "\n".join(lines) + "\n"
 
 
 def sentence(answer: Answer) -> str:
-    """Return the verdict of a report in a sentence, with the comparisons that decide below it."""
+    """Return the verdict of a report in a sentence, with the comparisons of the claim below it."""
     verdict = answer.verdict
     assert verdict is not None, f"{answer.report} has no verdict on {answer.claim.id}"
     why = f" ({'; '.join(verdict.qualifications)})" if verdict.qualifications else ""

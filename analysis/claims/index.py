@@ -23,7 +23,7 @@ from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
 from aimv2.analysis.sections.scaling.section import law_of
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.words import number_of_seeds
+from aimv2.analysis.sections.words import in_seeds, seeds_per_arm, span
 from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
@@ -89,7 +89,7 @@ def document(
 def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
     """Return the statement of a claim, and the scale and seeds of each study that judges it."""
     where = [
-        f"{one.report}: {number_of_seeds(one.findings.evidence)} seeds at {one.findings.config.label}"
+        f"{one.report}: {in_seeds(*seeds_per_arm(one.findings.evidence))} at {one.findings.config.label}"
         for one in answers
         if one.findings is not None
     ]
@@ -104,7 +104,7 @@ def _rows(answers: Sequence[Answer]) -> list[Row]:
         if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
             continue
         study = one.findings.study
-        for judged in one.verdict.comparisons[:PER_CLAIM]:
+        for judged in one.verdict.deciding[:PER_CLAIM]:
             margin, found = study.margin_of(judged.expected), judged.difference
             if found.has_interval and margin:
                 sign = claimed_sign(judged.expected)
@@ -149,13 +149,13 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
         runs = one.evidence.runs
         law = law_of(one.study, one.evidence) if one.compares else None
         hours = float(runs["seconds"].sum()) / 3600 if len(runs) else 0.0
-        seeds = number_of_seeds(one.evidence)
+        fewest, most = seeds_per_arm(one.evidence)
         table.rows.append(
             [
                 f"[{name}]({name}/report.md)",
                 one.study.question,
                 answer(one, law),
-                Cell((seeds,), value=float(seeds.split()[-1])),
+                Cell((span(fewest, most),), value=float(most)),
                 Cell((f"{hours:.1f}",), value=hours),
             ]
         )
@@ -188,6 +188,6 @@ def _cost_of_trials(trials: Sequence[Trial]) -> Paragraph:
     cost, failed = cost_of(trials), sum(one.state == "failed" for one in trials)
     hours = "unknown" if cost["seconds"] is None else f"{cost['seconds'] / 3600:.1f}"
     return Paragraph(
-        f"Searches took {len(trials):,} trials more, of {hours} hours and {cost['flops']:.2g} training FLOPs;"
+        f"Searches took {len(trials):,} more trials, of {hours} hours and {cost['flops']:.2g} training FLOPs;"
         f" {failed or 'none'} failed."
     )

@@ -9,7 +9,7 @@ from aimv2.analysis.document.model import Document, Paragraph, Section, Table
 from aimv2.analysis.evidence.others import OthersRecords, others_names, read_others
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.sections.study import document
-from aimv2.analysis.sections.words import number_of_seeds, seen
+from aimv2.analysis.sections.words import seeds_per_arm, seen, span
 from aimv2.base.markdown import escape
 
 APART = (
@@ -47,6 +47,6 @@ def others_section(every: Sequence[OthersRecords], reports_dir: Path, to_pages: 
         words = "; ".join(f"{claim}: {verdict.word}" for claim, verdict in found.verdicts.items())
         evidence = one.records.evidence
         link = f"[{one.name}]({to_pages}{one.name}/report.md)"
-        counted = (number_of_seeds(evidence), str(len(evidence.runs)))
+        counted = (span(*seeds_per_arm(evidence)), str(len(evidence.runs)))
         table.rows.append([link, escape(one.described), escape(words) or "none", *counted, seen(evidence, "hardware")])
     return [Section("Records of others", [Paragraph(APART), table])] if every else []

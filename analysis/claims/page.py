@@ -32,7 +32,7 @@ from aimv2.analysis.judgement.sensitivity import COMMITTED, MAX_SEEDS, read_sens
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.numbers import estimate, verdict_values
 from aimv2.analysis.sections.scaling.agreement import scales_section
-from aimv2.analysis.sections.words import number_of_seeds
+from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
@@ -152,14 +152,15 @@ def _row(
 
 
 def _intervals(answer: Answer) -> str | Cell:
-    """Return the first difference that decides, with its interval, and the number of others; a note has all of them."""
+    """Return the first difference that decides, with its interval, how many others do; a note has all comparisons."""
     if answer.findings is None or answer.verdict is None:
         return ""
     each = [
         (f"{compared_in_words(answer.findings.study, one.expected)}: {one.difference.text()}", one.difference.basis)
         for one in answer.verdict.comparisons
     ]
-    more = [f"and {len(each) - 1} more"] if len(each) > 1 else []
+    num_more = len(answer.verdict.deciding) - 1
+    more = [f"and {num_more} more"] if num_more > 0 else []
     return Cell((*(text for text, _ in each[:1]), *more), note="; ".join(f"{text} ({basis})" for text, basis in each))
 
 
@@ -240,10 +241,10 @@ def _scale(answer: Answer) -> str:
     if answer.findings is None or answer.verdict is None:
         return ""
     seeds = [one.difference.n for one in answer.verdict.deciding if one.difference.n]
-    number = str(min(seeds)) if seeds else number_of_seeds(answer.findings.evidence)
+    fewest, most = (min(seeds), min(seeds)) if seeds else seeds_per_arm(answer.findings.evidence)
     equal, look = answer.findings.study.equal, answer.findings.look.number
     unusual = [f"equal {equal}"] * (equal != "samples") + [f"look {look}"] * (look > 1)
-    return ", ".join([answer.findings.config.label, f"{number} seed{'s' * (number != '1')}", *unusual])
+    return ", ".join([answer.findings.config.label, in_seeds(fewest, most), *unusual])
 
 
 def _study(answer: Answer) -> tuple[str, ...]:

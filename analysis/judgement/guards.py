@@ -106,7 +106,7 @@ def _sensitivity(findings: Findings, metric: str) -> str:
 
 
 def _seeds(findings: Findings, arm: str, metric: str) -> list[str]:
-    """Say which seeds have no result yet, and which were not requested; those of failed runs are named elsewhere."""
+    """Say how many seeds have no result yet, or fewer were requested; those of failed runs are named elsewhere."""
     evidence = findings.evidence
     requested, of_baseline = evidence.num_runs(arm), evidence.num_runs(findings.study.baseline)
     unfinished = requested - evidence.num_failed(arm) - int((evidence.runs["arm"] == arm).sum())

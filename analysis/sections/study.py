@@ -34,7 +34,7 @@ from aimv2.analysis.sections.scaling import section as scaling
 from aimv2.analysis.sections.scaling.agreement import association_section
 from aimv2.analysis.sections.scaling.law import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.scaling.law import conclusion as law_conclusion
-from aimv2.analysis.sections.words import number_of_seeds
+from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.base.markdown import escape
 from aimv2.config.signature import NOT_IDENTITY
 
@@ -133,8 +133,7 @@ def _results(findings: Findings) -> dict[str, bytes]:
 def _subtitle(findings: Findings) -> str:
     """Return the way back to the index, the report's name, its scale and seeds, what is equal in arms if it is not
     samples, and what changes the base run."""
-    seeds = number_of_seeds(findings.evidence)
-    number = f"{seeds} seed{'s' * (seeds != '1')}"
+    number = in_seeds(*seeds_per_arm(findings.evidence))
     parts = ["[Reports](../index.md)", findings.request.folder, f"scale {findings.config.label}", number]
     if findings.study.equal != "samples":
         parts.append(f"arms at equal {COSTS[findings.study.equal][0]}")

@@ -96,10 +96,10 @@ def _claims(findings: Findings) -> Section | None:
 
 def _why(findings: Findings, verdict: Verdict) -> str:
     """Return the first comparison behind a verdict, which is one that blocks it if it is undecided."""
-    if verdict.word is Word.NOT_TESTABLE or not verdict.comparisons:
+    if verdict.word is Word.NOT_TESTABLE or not verdict.deciding:
         return verdict.qualifications[0] if verdict.qualifications else ""
-    first = verdict.comparisons[0]
-    more = f"; and {len(verdict.comparisons) - 1} more" if len(verdict.comparisons) > 1 else ""
+    first = verdict.deciding[0]
+    more = f"; and {len(verdict.deciding) - 1} more" if len(verdict.deciding) > 1 else ""
     return f"{compared_in_words(findings.study, first.expected)}: {first.difference.text()}{more}"
 
 
@@ -217,9 +217,9 @@ def _run(findings: Findings) -> Section:
 
 
 def _earlier(findings: Findings) -> str:
-    """Return that arms are of earlier launches, as some have fewer seeds than others; a launch gives all as many."""
+    """Return that there was another launch, as some arms have more seeds than others: a launch gives all as many."""
     numbers = {findings.evidence.num_runs(arm) for arm in findings.request.study.conditions} - {0}
-    return " Arms with fewer seeds are of an earlier launch." if len(numbers) > 1 else ""
+    return " Arms differ in seeds, so not all runs are of this launch." if len(numbers) > 1 else ""
 
 
 def _trials(findings: Findings) -> str:
@@ -229,7 +229,7 @@ def _trials(findings: Findings) -> str:
     trials = findings.search.trials
     seconds = cost_of(trials)["seconds"]
     took = "an unknown time" if seconds is None else duration(seconds)
-    return f" The search took {took} before, for {len(trials)} trials."
+    return f" The search before took {took} for {len(trials)} trials."
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -37,10 +37,20 @@ def seen(evidence: Evidence, column: str) -> str:
     return ", ".join(shown) or "not recorded"
 
 
-def number_of_seeds(evidence: Evidence) -> str:
-    """Return how many seeds an arm has results of, as ``"4"``, or ``"4 to 32"`` if not all arms have as many."""
+def seeds_per_arm(evidence: Evidence) -> tuple[int, int]:
+    """Return the fewest and the most seeds of which an arm has results."""
     numbers = evidence.runs.groupby("arm").size() if len(evidence.runs) else [0]
-    return " to ".join(dict.fromkeys([str(min(numbers)), str(max(numbers))]))
+    return min(numbers), max(numbers)
+
+
+def span(fewest: int, most: int) -> str:
+    """Return ``"4"``, or ``"4 to 32"``."""
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
+def in_seeds(fewest: int, most: int) -> str:
+    """Return ``"1 seed"``, ``"4 seeds"`` or ``"4 to 32 seeds"``."""
+    return f"{span(fewest, most)} seed{'s' * (most != 1)}"
 
 
 def withheld(findings: Findings, arm: str) -> str:

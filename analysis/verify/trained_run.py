@@ -74,7 +74,7 @@ def find(run: str | None, runs_dir: Path) -> RunFolder:
 
     Args:
         run: a path, or a name in ``runs_dir``; None is the newest finished trained run of ``runs_dir`` whose captions
-            and pixels are its images' own: controls with others' must fail.
+            and pixels are its images' own: a control with shuffled ones fails by design.
 
     Raises:
         UsageError: there is no such run, or it is not finished.
@@ -105,7 +105,8 @@ def _newest(runs_dir: Path) -> RunFolder:
             return run
     where = "" if runs_dir == Path("runs") else f" runs_dir={runs_dir}"
     raise UsageError(
-        f"runs_dir={str(runs_dir)!r} has no finished trained run; make one with: {as_typed('train')}{where}"
+        f"runs_dir={str(runs_dir)!r} has no finished trained run, controls apart;"
+        f" make one with: {as_typed('train')}{where}"
     )
 
 

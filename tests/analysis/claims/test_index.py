@@ -10,7 +10,7 @@ from aimv2.ablations.expectations import expect
 from aimv2.analysis.claims.index import claimed_sign, document
 from aimv2.analysis.document.model import lines_of
 from aimv2.analysis.inference.intervals import Estimate
-from aimv2.analysis.inference.relations import Word, outcome
+from aimv2.analysis.inference.relations import Outcome, Word, outcome
 from aimv2.spec.metrics import lower_is_better
 from tests.helpers.documents import tables
 from tests.helpers.searches import parsed, search_of, trial
@@ -20,6 +20,15 @@ WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]
 
 def figures_of(page):
     return {figure.name: figure.data for figure in page.figures()}
+
+
+def test_the_forest_draws_only_what_contradicts_a_claim(findings):
+    claim, verdict = next(iter(findings.verdicts.items()))
+    against = verdict.comparisons[0]._replace(outcome=Outcome(Word.CONTRADICTED))
+    both = (against, against._replace(outcome=Outcome(Word.SUPPORTED)))
+    for word, number in ((Word.CONTRADICTED, 1), (Word.UNDECIDED, 2)):
+        own = replace(findings, verdicts={claim: replace(verdict, word=word, comparisons=both)})
+        assert len(figures_of(document({"own": own}))["forest"]) == number
 
 
 def test_without_reports_every_claim_is_a_cell_and_nothing_is_judged():
@@ -90,7 +99,7 @@ def test_trials_of_searches_are_told_apart_from_runs_and_cost_once(findings):
     one, same = (replace(findings, search=parsed(search_of(own))) for own in (trials, trials[:50]))
     _, runs, cost = document({"one": one, "same": same}).sections[1].blocks
     assert runs == document({"one": findings}).sections[1].blocks[1]
-    assert cost.text == "Searches took 91 trials more, of 1.0 hours and 3.7e+11 training FLOPs; 1 failed."
+    assert cost.text == "Searches took 91 more trials, of 1.0 hours and 3.7e+11 training FLOPs; 1 failed."
     unmeasured = replace(findings, search=parsed(search_of([trial(0, seconds=None)])))
     assert (
         document({"one": unmeasured})

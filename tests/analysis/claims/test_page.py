@@ -15,7 +15,7 @@ from aimv2.analysis.evidence.recorded import FILE as RECORDS
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise
-from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.inference.relations import Outcome, Word
 from aimv2.analysis.judgement.claims import DECIDED
 from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdicts
@@ -118,6 +118,18 @@ def test_a_report_gives_verdict_interval_seeds_and_runs(findings):
     assert set(answer["runs"]) <= set(findings.evidence.runs["run"])
     assert answer["comparisons"][0]["mean"] == first.difference.mean
     assert (answer["comparisons"][0]["n"], answer["comparisons"][0]["unit"]) == (4, "nats/token")
+
+
+def test_what_decides_a_contradicted_claim_is_counted_and_the_rest_is_in_the_numbers(findings):
+    claim, verdict = next(iter(findings.verdicts.items()))
+    against = verdict.comparisons[0]._replace(outcome=Outcome(Word.CONTRADICTED))
+    both = (against, against._replace(outcome=Outcome(Word.SUPPORTED)))
+    for word, is_one in ((Word.CONTRADICTED, True), (Word.UNDECIDED, False)):
+        own = replace(findings, verdicts={claim: replace(verdict, word=word, comparisons=both)})
+        page = document({"own": own})
+        assert row_of(page, claim)["what decides"].endswith("and 1 more") != is_one
+        (answer,) = (one for one in page.numbers["claims"][claim]["answers"] if one["report"] == "own")
+        assert [one["outcome"] for one in answer["comparisons"]] == ["contradicted", "supported"]
 
 
 def test_a_study_that_could_not_test_a_claim_has_no_row_beside_one_that_could(findings):

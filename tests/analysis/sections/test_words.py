@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from aimv2.analysis.document.model import Table
-from aimv2.analysis.sections.words import number_of_seeds, seen, with_limits
+from aimv2.analysis.sections.words import in_seeds, seeds_per_arm, seen, with_limits
 
 
 def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
@@ -15,10 +15,11 @@ def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
 
 def test_seeds_are_counted_by_arm(evidence):
     runs = evidence.runs
-    assert number_of_seeds(evidence) == "4"
-    assert number_of_seeds(replace(evidence, runs=runs[(runs["arm"] != "causal") | (runs["seed"] < 2)])) == "2 to 4"
-    assert number_of_seeds(replace(evidence, runs=runs[runs["seed"] == 3])) == "1"
-    assert number_of_seeds(replace(evidence, runs=runs.iloc[:0])) == "0"
+    assert seeds_per_arm(evidence) == (4, 4)
+    assert seeds_per_arm(replace(evidence, runs=runs[(runs["arm"] != "causal") | (runs["seed"] < 2)])) == (2, 4)
+    assert seeds_per_arm(replace(evidence, runs=runs[runs["seed"] == 3])) == (1, 1)
+    assert seeds_per_arm(replace(evidence, runs=runs.iloc[:0])) == (0, 0)
+    assert [in_seeds(*one) for one in ((1, 1), (4, 4), (1, 4))] == ["1 seed", "4 seeds", "1 to 4 seeds"]
 
 
 def test_limits_are_a_column_only_if_something_is_limited():

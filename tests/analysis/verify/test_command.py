@@ -69,7 +69,7 @@ def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, cap
     [
         (["run=nowhere"], "run='nowhere' is not a run"),
         (["nowhere"], "run='nowhere' is not a run"),
-        ([], "runs_dir='runs' has no finished trained run; make one with: python -m aimv2 train"),
+        ([], "runs_dir='runs' has no finished trained run, controls apart; make one with: python -m aimv2 train"),
         (["runs_dir=mine"], "python -m aimv2 train runs_dir=mine"),
         (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: out, run, runs_dir."),
         (["x", "run=y"], "run= is given twice; once is allowed"),

@@ -33,8 +33,8 @@ def test_default_is_the_newest_finished_trained_run(copied, trained):
     (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
     assert find(None, runs_dir).name == copied.name
     for key in ("captions", "pixels"):
+        (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(trained)))
         with_value("data", key, "shuffled")(runs_dir / "v2-222222222222")
-        with_value("budget", "samples", 96)(runs_dir / "v2-222222222222")
         assert find(None, runs_dir).name == copied.name, "a control fails by design"
     os.utime(runs_dir / "v2-000000000000" / "result.json", (1001, 1001))
     assert find(None, runs_dir).name == "v2-000000000000"
