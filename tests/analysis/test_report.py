@@ -184,7 +184,7 @@ def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
     assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path / 'sensitivity'} has a report without records.parquet")
-    assert line.endswith("python analysis/report.py sensitivity")
+    assert line.endswith(f"python analysis/report.py sensitivity reports_dir={tmp_path}")
 
 
 def test_card_of_an_arm_is_printed_from_runs_and_from_records(request_of, runs_dir, tmp_path, capsys):
