@@ -7,6 +7,7 @@ import pytest
 
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.intervals import detectable_difference
+from aimv2.analysis.inference.relations import Outcome, Word
 from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.sensitivity import COMMITTED, sensitivity_of
 from aimv2.analysis.sections import summary
@@ -78,6 +79,21 @@ def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings)
         row = rows[STUDY.arms[arm].label]
         assert (row["difference [interval]"], row["observed"]) == ((one.difference.text("+.3f"),), ("no verdict",))
     assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
+
+
+def test_what_speaks_for_a_contradicted_claim_is_not_counted_under_what_decides(findings):
+    claim, verdict = next(iter(findings.verdicts.items()))
+    against = verdict.comparisons[0]._replace(outcome=Outcome(Word.CONTRADICTED))
+    both = (against, against._replace(outcome=Outcome(Word.SUPPORTED)))
+
+    def shown(word):
+        own = replace(findings, verdicts={claim: replace(verdict, word=word, comparisons=both)})
+        (row,) = tables(sections_of(own)["Claims of the paper"])["verdicts"].rows
+        return row[-1]
+
+    assert against.difference.text() in shown(Word.CONTRADICTED)
+    assert "and 1 more" not in shown(Word.CONTRADICTED)
+    assert shown(Word.UNDECIDED).endswith("; and 1 more")
 
 
 def test_arms_that_differ_in_seeds_are_of_several_launches(findings):
