@@ -4,6 +4,7 @@ from typing import Literal
 
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Run
+from aimv2.run.pricing.price import flops_per_sample
 
 Equal = Literal["samples", "flops"]  # what arms can share with the baseline
 Cost = Literal["samples", "flops", "seconds"]  # what reports compare
@@ -22,8 +23,8 @@ def matched(run: Run, baseline: Run, equal: Equal) -> Run:
     """
     if equal == "samples" or run == baseline:
         return run
-    own = run.flops_per_sample()
+    own = flops_per_sample(run)
     if not own:
         raise UsageError(f"sweep.equal=flops is not possible: runs of {run.kind} have no flops_per_sample()")
-    ratio = baseline.flops_per_sample() / own
+    ratio = flops_per_sample(baseline) / own
     return run.with_samples(baseline.num_samples * ratio)

@@ -10,6 +10,7 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.spec.metrics import recorded_metrics
+from aimv2.spec.programs import absent_metrics, check, metrics_of
 
 
 def check_arms(cells: Sequence[Cell]) -> None:
@@ -20,7 +21,7 @@ def check_arms(cells: Sequence[Cell]) -> None:
     """
     for arm, config in {cell.arm: cell.config for cell in cells}.items():
         try:
-            config.check()
+            check(config)
         except UsageError as error:
             raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
 
@@ -31,14 +32,14 @@ def check_metrics(study: Study, base: Program) -> None:
     Raises:
         UsageError: naming the metric.
     """
-    known = [*base.metric_names(), *recorded_metrics()]
+    known = [*metrics_of(base), *recorded_metrics()]
     if study.primary_metric not in known:
         raise unknown("sweep.primary_metric", study.primary_metric, known)
     for claim, expectations in study.claims.items():
         for metric in (name for one in expectations for name in one.metrics):
             if metric not in known:
                 raise unknown(f"metric of sweep.claims.{claim}", metric, known)
-    if reason := base.not_applicable().get(study.primary_metric):
+    if reason := absent_metrics(base).get(study.primary_metric):
         raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
 
 

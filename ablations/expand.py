@@ -12,6 +12,8 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.config.explain import explain
 from aimv2.config.paths import value_at
 from aimv2.config.program import PROGRAMS, Program
+from aimv2.spec.programs import with_metrics
+from aimv2.spec.used import with_plugins
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
@@ -51,7 +53,7 @@ def expand(
     names = list(study.arms) if arms is None else list(arms)
     chosen_seeds = list(study.seeds if seeds is None else seeds)
     _check_names(study, names, chosen_seeds)
-    base = base.with_metrics(study.deciding_metrics)
+    base = with_metrics(base, study.deciding_metrics)
     baseline = _changed(study, study.baseline, base)
     changed = {name: _changed(study, name, base) for name in names}
     changed |= {name: _changed(study, name, baseline) for name in study.controls}
@@ -158,7 +160,7 @@ def _check_distinct(runs: Mapping[str, Program], why: str) -> None:
 def _changed(study: Study, name: str, run: Program) -> Program:
     try:
         changed: Program = study.arm(name).change(run)
-        return changed.with_plugins()
+        return with_plugins(changed)
     except (ValidationError, UsageError) as error:
         cause = explain(error) if isinstance(error, ValidationError) else error
         hint = "; without base= the runs of a study are AIMv2's" if PROGRAMS and study.base is None else ""

@@ -29,7 +29,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.base.plugins import check_loaded, load_from_snapshots
 from aimv2.config.program import Program
-from aimv2.config.serialization import program_of
+from aimv2.config.run_config import program_of
 from aimv2.runs.provenance import snapshots
 
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests

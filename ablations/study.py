@@ -12,6 +12,7 @@ from aimv2.ablations.expectations import Expected, default_margin
 from aimv2.base.errors import UsageError, unknown
 from aimv2.config.program import Program
 from aimv2.spec.metrics import lower_is_better
+from aimv2.spec.programs import with_shuffled_targets
 
 SEARCH_SUFFIX = "_search"  # of the report on the winner of a search
 UNTRAINED = "untrained"  # the baseline's encoder before training
@@ -31,7 +32,7 @@ def is_untrained(name: str) -> bool:
 
 
 def _shuffled(run: Program) -> Program:
-    if (shuffled := run.with_shuffled_targets()) is None:
+    if (shuffled := with_shuffled_targets(run)) is None:
         raise UsageError(f"runs of {run.kind} have no shuffled targets; leave it out of the study's controls")
     return shuffled
 

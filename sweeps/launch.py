@@ -25,6 +25,7 @@ from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.request.override_file import with_file
 from aimv2.run.pricing.price import check_limits, price
+from aimv2.run.programs import missing_data, note_on_data
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
 from aimv2.sweeps.active_launches import active_launches, new_logs
@@ -89,7 +90,7 @@ def launch(
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
     notes = [report_note(parsed.request, parsed.reports_dir), parsed.note]
-    if missing := parsed.request.baseline.missing_data():  # of a dry run; others refuse it
+    if missing := missing_data(parsed.request.baseline):  # of a dry run; others refuse it
         notes.append(f"runs have other names than these, and count as missing: {missing}")
     for note in filter(None, notes):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
@@ -105,7 +106,7 @@ def launch(
     if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
     planned.show(console, executor, parsed.clock, parsed.rates)
-    if note := parsed.request.baseline.plan_note:
+    if note := note_on_data(parsed.request.baseline):
         console.print(note, soft_wrap=True, markup=False)
     check_cost(parsed, work)
     if parsed.options.dry_run:

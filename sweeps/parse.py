@@ -33,7 +33,8 @@ from aimv2.run.pricing.price import Clock, Limit
 from aimv2.run.pricing.probe import FOLDER as PROBES
 from aimv2.run.pricing.probe import ProbeClock
 from aimv2.run.pricing.rates import Rates, read_rates
-from aimv2.spec.programs import check_values
+from aimv2.run.programs import resolved as resolved_on
+from aimv2.spec.programs import check_values, with_metrics
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
@@ -243,7 +244,7 @@ def _requested(
         )
 
     def resolved(config: Program) -> Program:
-        return config.resolved(executor.device, needs_data=not values["dry_run"])
+        return resolved_on(config, executor.device, needs_data=not values["dry_run"])
 
     def cells_of(base: Program, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds)
@@ -300,7 +301,7 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
-    measured = base.with_metrics(config.metrics or (study.primary_metric,))
+    measured = with_metrics(base, config.metrics or (study.primary_metric,))
     search = Search.of(
         measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
     )

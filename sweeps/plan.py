@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.request import Request
-from aimv2.config.program import by_program
+from aimv2.run.programs import check_finished, prepare
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.index import Entry
 from aimv2.runs.provenance import code_of_lost_checkpoint
@@ -68,9 +68,7 @@ class Plan:
 
     def check_finished(self, remaining: Collection[str]) -> None:
         """Raise a UsageError if data of a run that is not among the remaining ones has been edited."""
-        finished = (cell.config for name, cell in self.cell_of.items() if name not in remaining)
-        for kind, runs in by_program(finished).items():
-            kind.check_data(runs)
+        check_finished(cell.config for name, cell in self.cell_of.items() if name not in remaining)
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
         """Return these runs as the work of a launch that begins now.
@@ -85,8 +83,7 @@ class Plan:
 
     def prepare_data(self) -> None:
         """Prepare what the runs share before workers start, so that no run waits for it or fails there."""
-        for kind, runs in by_program(cell.config for cell in self.cells).items():
-            kind.prepare(runs)
+        prepare(cell.config for cell in self.cells)
 
 
 def code_note(

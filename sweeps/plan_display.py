@@ -20,7 +20,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.typed import as_typed
 from aimv2.config.paths import differences
 from aimv2.config.program import Program
-from aimv2.run.pricing.price import Clock, duration, price
+from aimv2.run.pricing.price import Clock, duration, flops_per_sample, price
 from aimv2.run.pricing.rates import Rates
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
@@ -223,7 +223,7 @@ def _arms_table(
 
 def _compared(equal: Equal, config: Program) -> float:
     """Return the cost of a run that a study holds equal: samples or expected training FLOPs."""
-    return config.num_samples * (1 if equal == "samples" else config.flops_per_sample())
+    return config.num_samples * (1 if equal == "samples" else flops_per_sample(config))
 
 
 def _change(study: Study, arm: str, config: Program, baseline: Program) -> str:

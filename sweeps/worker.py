@@ -22,9 +22,9 @@ from typing import Any
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, writable_folder, write_json
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.program import by_program
 from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
+from aimv2.run.programs import execute, load
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
@@ -161,8 +161,7 @@ class Worker:
         Raises:
             UsageError: run after run finds the disk full.
         """
-        for kind in by_program(self.work_to_do.configs):
-            kind.load()  # before a run is acquired: a broken installation is not a run's failure
+        load(self.work_to_do.configs)  # before a run is acquired: a broken installation is not a run's failure
         left_out = skipped(self.launch_dir)
         for task in self.task_list.take():
             attempt = None if task.name in left_out else self._acquire(task)
@@ -173,7 +172,7 @@ class Worker:
             with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = partial(_read_all, (follower.on_rows, self.on_rows))
                 try:
-                    failure = task.config.execute(attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
+                    failure = execute(task.config, attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:

@@ -17,7 +17,6 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, print_error
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature, untrained
 from aimv2.data.described import check_finished, shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
@@ -73,7 +72,7 @@ def train_command(overrides: Sequence[str]) -> int:
         finally:
             if is_launched() and config.ranks > 1:
                 dismiss()
-    print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
+    print_results({title: RunFolder(runs_dir, part.name) for title, part in runs.items()})
     return 0
 
 
@@ -94,7 +93,7 @@ def folder_of_runs(values: Mapping[str, Any], config: RunConfig) -> Path:
 
 def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
     """Return a run and its untrained counterpart; of a run without samples, the counterpart only."""
-    runs = {"trained": config, "untrained": untrained(config)}
+    runs = {"trained": config, "untrained": config.untrained()}
     return runs if config.budget.samples else {"untrained": runs["untrained"]}
 
 
@@ -104,7 +103,7 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     Raises:
         UsageError: it does not fit the memory, or costs more than a limit, or than a CPU can compute.
     """
-    left = [part for part in runs.values() if not RunFolder(runs_dir, signature(part)).is_done]
+    left = [part for part in runs.values() if not RunFolder(runs_dir, part.name).is_done]
     left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
     if not left:
         return
@@ -131,7 +130,7 @@ def _samples_left(config: RunConfig, runs_dir: Path) -> int:
     """Return the samples to train on after the run's newest checkpoint; 0 if the weights of another run are reused."""
     if _reused(config, runs_dir):
         return 0
-    done = saved_step(runs_dir / signature(config))
+    done = saved_step(runs_dir / config.name)
     return config.budget.samples - done * config.budget.batch_size
 
 
@@ -165,7 +164,7 @@ def _described_setup(config: RunConfig) -> str:
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
     from aimv2.run.execute import execute
 
-    run = RunFolder(runs_dir, signature(config))
+    run = RunFolder(runs_dir, config.name)
     if run.is_done:
         check_finished([config])
         console.print(f"{title}: run {run.name} is already done", highlight=False)

@@ -17,7 +17,6 @@ from aimv2.base.hardware import missing_for_compile
 from aimv2.base.heap import keep_freed_memory
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.described import described
 from aimv2.data.prepare import Data, prepare
@@ -188,7 +187,7 @@ def _evaluate_on_all(
 
 
 def _prepare_process(config: RunConfig) -> None:
-    check_plugins(config, signature(config))
+    check_plugins(config, config.name)
     torch.set_num_threads(config.threads)
     set_float32_products(config)
     if config.device == "cpu":

@@ -6,18 +6,21 @@ from aimv2.base.errors import UsageError
 from aimv2.base.plugins import check_loaded
 from aimv2.config.data_config import GLYPHS, glyphs_of, is_described
 from aimv2.config.prefix import LAWS, Frozen
+from aimv2.config.program import Run
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.objectives import REGISTRY
 from aimv2.spec.plugin_metrics import METRICS
 
 
-def with_plugins(config: RunConfig) -> RunConfig:
+def with_plugins(config: Run) -> Run:
     """Return a run with the plug-in of each value that is one's (``RunConfig.plugins``), and with all parameters of its
-    prefix-length distribution.
+    prefix-length distribution. A run of another model has its plug-in already.
 
     Raises:
         UsageError: the distribution is unknown, or has other parameters.
     """
+    if not isinstance(config, RunConfig):
+        return config
     parameters = Frozen(config.prefix.all_parameters())
     if parameters != config.prefix.parameters:
         config = replace(config, prefix=replace(config.prefix, parameters=parameters))

@@ -13,8 +13,6 @@ from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import find_plugins
 from aimv2.spec.objectives import objective
@@ -58,7 +56,7 @@ class Origin:
     def fingerprint(self) -> str:
         """The name of the run, or a hash of the folder's sizes and tensors."""
         if self.run is not None:
-            return signature(self.run)
+            return self.run.name
         about = self.file.stat()
         return _fingerprint(json.dumps(self.sizes, sort_keys=True), self.file, about.st_mtime_ns, about.st_size)
 
@@ -88,7 +86,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
     values = read_object(where)
     if "budget" in values:
         try:
-            run = from_dict(values)
+            run = RunConfig.from_dict(values)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
         find_plugins(run, folder.parent)

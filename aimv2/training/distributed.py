@@ -32,7 +32,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
 from aimv2.training.world import ALONE, World, is_of_all_ranks
@@ -129,7 +128,7 @@ def leading(
         yield ALONE
         return
     _check_none_is_gone()
-    number = _call({"work": work, "config": to_dict(config), "start": start, "attempt": attempt})
+    number = _call({"work": work, "config": config.to_dict(), "start": start, "attempt": attempt})
     _wait_for_answers(number, config.ranks)
     with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
         yield world
@@ -171,7 +170,7 @@ def calls() -> Iterator[Call]:
             store.add(f"answers/{number}", 1)
         except dist.DistNetworkError:
             return
-        yield Call(number, call["work"], from_dict(call["config"]), call["start"], call["attempt"])
+        yield Call(number, call["work"], RunConfig.from_dict(call["config"]), call["start"], call["attempt"])
 
 
 def dismiss() -> None:

@@ -36,6 +36,7 @@ from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
+from aimv2.run.pricing.price import price_of
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 
@@ -264,7 +265,7 @@ def _study(answer: Answer) -> tuple[str, ...]:
 def price(slug: str) -> tuple[int, float]:
     """Return the runs of a study at its own scale, and an upper bound of their training FLOPs."""
     cells = expand(STUDIES[slug], _base(slug))
-    return len(cells), float(sum(cell.config.price(lambda run: None).flops for cell in cells))
+    return len(cells), float(sum(price_of(cell.config, lambda run: None).flops for cell in cells))
 
 
 def _numbers(answers: Sequence[Answer], word: str) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean
 from aimv2.analysis.inference.items import ItemMoments, Run
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
-from aimv2.config.program import by_program
+from aimv2.config.run_config import RunConfig
+from aimv2.data.sources.credits import credits_of
 from aimv2.run.pricing.rates import Rates
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.bill import billed
@@ -320,11 +321,7 @@ def _of_pairs(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _credits(cells: Sequence[Cell]) -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = {"sources": [], "sets": []}
-    for kind, runs in by_program(cell.config for cell in cells).items():
-        for part, lines in kind.credits(runs).items():
-            found[part] += lines
-    return found
+    return credits_of(cell.config for cell in cells if isinstance(cell.config, RunConfig))
 
 
 def _measured_later(metric: MeasuredMetric, cell_of: Mapping[Run, Cell], runs_dir: Path) -> dict[Run, _Alone]:

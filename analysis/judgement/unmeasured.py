@@ -9,6 +9,7 @@ from aimv2.ablations.study import Study
 from aimv2.analysis.judgement.sensitivity import Ladder, applies, base_of, differences, floor_of
 from aimv2.config.paths import value_at
 from aimv2.config.program import Program
+from aimv2.spec.programs import absent_metrics
 
 AUTO = "sensitivity=auto"  # the argument of a launch that measures it
 MAX_NAMED = 3  # differing values that a sentence names
@@ -57,7 +58,7 @@ def unmeasured(study: Study, config: Program, nearest: Ladder | None, absent: Co
 
 def impossible(config: Program) -> list[str]:
     """Return the metrics that runs like this one cannot have; a UsageError if their data cannot be read."""
-    return list(config.not_applicable())
+    return list(absent_metrics(config))
 
 
 def typed(value: object) -> str:

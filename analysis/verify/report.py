@@ -21,7 +21,6 @@ from aimv2.analysis.verify.prefix import PrefixLengths
 from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.serialization import to_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import unnormalise
 
@@ -104,7 +103,7 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
         [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
     ]
     yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")
-    values = to_dict(config)
+    values = config.to_dict()
     del values["data"]["cache_dir"]  # a place on this machine, of no use elsewhere
     yield "config", Code(json.dumps(values, indent=1, ensure_ascii=False), "json")
     if lengths.count_I.any():

@@ -13,7 +13,6 @@ from aimv2.base.files import read_json
 from aimv2.base.typed import as_typed
 from aimv2.config.program import SIGNATURE_VERSION
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
@@ -146,7 +145,7 @@ def load(folder: RunFolder) -> TrainedRun:
 
 def _read_config(run: RunFolder) -> RunConfig:
     try:
-        config = from_dict(read_json(run.path / "config.json"))
+        config = RunConfig.from_dict(read_json(run.path / "config.json"))
     except UsageError as error:
         raise UsageError(f"run {run.path} is broken: {error}; choose another with run=") from error
     find_plugins(config, run.path.parent)

@@ -23,7 +23,6 @@ from aimv2.config.paths import differences
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import FINAL, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS
@@ -121,7 +120,7 @@ def in_words(annotation: Any, metadata: Any = ()) -> str:
 def keys_page() -> str:
     """Return the page of all keys."""
     run = ["## Values of a run\n\nKeys of `train`, of `cost`, and of a launch, which sets them in every arm."]
-    at_demo = {path: _typed(value) for path, value in flattened(to_dict(demo())).items()}
+    at_demo = {path: _typed(value) for path, value in flattened(demo().to_dict()).items()}
     by_part: dict[str, list[Key]] = {}
     for key in keys(RunConfig):
         by_part.setdefault(key.path.rpartition(".")[0], []).append(key)

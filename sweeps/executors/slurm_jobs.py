@@ -19,6 +19,7 @@ from aimv2.base.files import share
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program
 from aimv2.memory.machine import rank_cores
+from aimv2.run.programs import follow
 from aimv2.sweeps.active_launches import LOGS, Jobs, cancelled, end, new_logs, skipped, write_jobs
 from aimv2.sweeps.executors import slurm_commands
 from aimv2.sweeps.finish import finish
@@ -70,7 +71,7 @@ class ArrayWorker(Checkpointable):
         # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
         if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
             with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
-                work.configs[0].follow(interrupts)
+                follow(work.configs[0], interrupts)
             return WorkerReport()
         try:
             return self._work(work)

@@ -9,9 +9,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from aimv2.config.program import Need, Program
+from aimv2.config.program import Program
+from aimv2.config.run_config import RunConfig
+from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, gpu_memory, num_cores, total_memory
 
 
@@ -91,13 +93,32 @@ def largest_bytes(runs: Sequence[Program], machine: Machine = HERE) -> int:
     return ranks * largest_run(runs, machine.total_memory() // ranks).needed
 
 
+class Need(NamedTuple):
+    """The bytes of memory that a run takes, and those that it may use."""
+
+    needed: int
+    usable: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needed <= self.usable
+
+
+def _need(run: Program, available: int) -> Need:
+    """Return the memory that a run takes of so many bytes."""
+    if not isinstance(run, RunConfig):
+        return Need(run.memory_bytes, available)
+    choice = choose(run, available)
+    return Need(choice.needed, choice.usable)
+
+
 def largest_run(runs: Iterable[Program], available: int) -> Need:
     """Return the memory of the run that takes the most.
 
     Args:
         available: bytes of memory of each rank.
     """
-    needs = (run.need(available) for run in {run.with_seed(0): None for run in runs})
+    needs = (_need(run, available) for run in {run.with_seed(0): None for run in runs})
     return max(needs, key=lambda one: one.needed)
 
 

@@ -20,10 +20,11 @@ from aimv2.config.explain import explain
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import identity
 from aimv2.run.pricing.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
+from aimv2.spec.programs import check
+from aimv2.spec.used import with_plugins
 from aimv2.sweeps.search.config import AUTO, NO_PRUNER, SearchConfig
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ class Search:
             baseline = self.study.arms[self.study.baseline].change(self.base)
             matching: RunConfig = matched(changed, baseline, self.study.equal)
             seed = self.config.seed if seed is None else seed
-            run = replaced(matching.with_seed(seed), {"evaluation.split": SPLIT}).with_plugins()
-            run.check()
+            run = replaced(matching.with_seed(seed), {"evaluation.split": SPLIT})
+            run = with_plugins(run)
+            check(run)
         except (ValidationError, UsageError) as error:
             cause = explain(error) if isinstance(error, ValidationError) else error
             raise UsageError(f"the point {described(point)} cannot exist: {cause}") from error
@@ -219,7 +221,7 @@ class Search:
         """The point of the study's baseline; None if the space does not have it."""
         run = self.study.arms[self.study.baseline].change(self.base)
         if self.points is not None:
-            wanted = replaced(run.with_seed(self.config.seed), {"evaluation.split": SPLIT}).with_plugins().name
+            wanted = with_plugins(replaced(run.with_seed(self.config.seed), {"evaluation.split": SPLIT})).name
             return self.points.get(wanted)
         ranges = {name: factor for name, factor in self.study.design.space.items() if isinstance(factor, Range)}
         point = {name: value_at(run, name) for name in ranges}
@@ -251,7 +253,7 @@ class Search:
         """Return what makes a search this one, as JSON has it; trials of another one cannot be continued."""
         arms = self.study.arms.items()
         return {
-            **{key: value for key, value in identity(self.base).items() if key != "seed"},
+            **{key: value for key, value in self.base.identity.items() if key != "seed"},
             "space": {name: _described(factor) for name, factor in self.study.design.space.items()},
             **{f"{ARM}{name}": arm.change(self.base).with_seed(0).name for name, arm in arms},
             "search.metrics": list(self.metrics),

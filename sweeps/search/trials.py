@@ -24,7 +24,7 @@ from aimv2.analysis.evidence.searches import State
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
-from aimv2.config.serialization import from_dict
+from aimv2.config.run_config import RunConfig
 from aimv2.runs.record import RUN_NAME
 from aimv2.sweeps.search.config import WINNERS, folder_of
 from aimv2.sweeps.tasks import Trials
@@ -135,7 +135,7 @@ def read_winners(folder: Path) -> list[str]:
 
 @lru_cache(maxsize=10_000)
 def _cell(path: Path, arm: str, number: int | None) -> Cell:
-    config = from_dict(read_json(path))
+    config = RunConfig.from_dict(read_json(path))
     return Cell(arm=arm, seed=config.seed if number is None else number, config=config)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import Cause
-from aimv2.run.pricing.left import EvaluationTimes
+from aimv2.run.pricing.left import EvaluationTimes, training_left
 from aimv2.run.pricing.price import duration
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
@@ -218,7 +218,7 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
         if run.samples >= run.budget:
             run.seconds_left = evaluation - silent if evaluation is not None and evaluation > silent else None
         elif run.images_per_second:
-            training = cell.config.seconds_left(run.samples, run.images_per_second)
+            training = training_left(cell.config, run.samples, run.images_per_second)
             run.seconds_left = training + (evaluation or 0.0)
         run.note = "; ".join(_notes(run, attempt, row, silent, cell.config.log.every_steps))
     elif entry.state == "running" and folder.is_done:  # since the index was read

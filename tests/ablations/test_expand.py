@@ -15,7 +15,6 @@ from aimv2.ablations.study import CONTROLS, UNTRAINED, Study, is_untrained, untr
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.signature import untrained
 from aimv2.data.batches.training import TrainBatches
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
@@ -104,7 +103,7 @@ def test_another_architecture_has_an_untrained_encoder_of_its_own(study, tiny):
     deeper = with_arms(study, {"deeper": setting("deeper", {"model.encoder.depth": 3})})
     assert config_of(deeper, UNTRAINED, tiny) == config_of(study, UNTRAINED, tiny), "the baseline's stays"
     own = config_of(deeper, "untrained_deeper", tiny, seed=7)
-    assert own == replace(untrained(config_of(deeper, "deeper", tiny)), seed=7)
+    assert own == replace(config_of(deeper, "deeper", tiny).untrained(), seed=7)
     cells = expand(deeper, tiny, seeds=[3, 4])
     assert [(cell.arm, cell.seed) for cell in cells[-4:]] == [
         (name, seed) for seed in (3, 4) for name in (UNTRAINED, "untrained_deeper")

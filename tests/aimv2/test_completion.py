@@ -14,7 +14,6 @@ from aimv2.commands import COMMANDS
 from aimv2.completion import SCRIPTS, completions
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.serialization import to_dict
 from aimv2.sweeps.manage import COMMANDS as OF_MANAGE
 from aimv2.sweeps.usage import KEYS
 from tests.helpers.programs import skip_without
@@ -67,7 +66,7 @@ def test_a_key_that_was_typed_is_not_offered_again(word):
 
 
 def test_every_value_of_a_run_is_completed_by_its_path():
-    paths = flattened(to_dict(SCALES["demo"]())).keys() - OPTIONAL
+    paths = flattened(SCALES["demo"]().to_dict()).keys() - OPTIONAL
     found = {word for name in {path[:2] for path in paths} for word in completions(["train", name])}
     assert {f"{path}=" for path in paths} <= found
 

@@ -19,7 +19,6 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, read_requests, write_request
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
@@ -500,7 +499,7 @@ def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypat
 
 
 def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):
-    with RunFolder(copied, signature(tiny)).acquire(tiny) as attempt:
+    with RunFolder(copied, tiny.name).acquire(tiny) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     single = "train: single runs, of no study 1 run, 1 failed; 0 of 16 samples"
     _, shown = command("status", f"runs_dir={copied}")

@@ -6,7 +6,6 @@ import pytest
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
-from aimv2.config.signature import signature
 from aimv2.request.resolve import resolve
 from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
@@ -42,7 +41,7 @@ def test_a_finished_run_is_not_among_the_remaining(plan):
 def test_a_result_of_another_layout_is_refused_when_planning(plan):
     short, long, _ = plan.cells
     for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
             attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     path = plan.runs_dir / long.name / "result.json"
     path.write_text(path.read_text().replace(f'"layout_version": {LAYOUT_VERSION}', '"layout_version": 1'))
@@ -56,7 +55,7 @@ def test_a_result_of_another_layout_is_refused_when_planning(plan):
 def test_a_result_that_is_garbage_is_neither_repeated_nor_refused_but_named(plan, content, has_index):
     short, long, _ = plan.cells
     for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
             attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     assert plan.broken_results() == []
     (path := plan.runs_dir / long.name / "result.json").write_text(content)
@@ -70,7 +69,7 @@ def test_a_result_that_is_garbage_is_neither_repeated_nor_refused_but_named(plan
 def test_a_run_whose_result_was_deleted_is_to_be_done_in_a_dry_run_too(plan, repair):
     short, long, _ = plan.cells
     for config in (short.config, long.config):
-        with RunFolder(plan.runs_dir, signature(config)).acquire(config) as attempt:
+        with RunFolder(plan.runs_dir, config.name).acquire(config) as attempt:
             attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     (plan.runs_dir / long.name / "result.json").unlink()
     assert plan.remaining(repair=repair) == [long.name]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.record import MAX_STALLED, RunFolder
@@ -15,7 +14,7 @@ from aimv2.sweeps.tasks import MAX_WATCHED, Task, TaskList, Work
 
 @pytest.fixture
 def task(tiny):
-    return Task(signature(tiny), tiny, after=0)
+    return Task(tiny.name, tiny, after=0)
 
 
 def is_free(task, runs_dir):
@@ -73,7 +72,7 @@ def test_a_run_is_held_until_its_holder_is_seen_to_be_dead(task, tmp_path):
 
 def test_any_number_of_dead_holders_is_found(tiny, tmp_path):
     """Each look watches a bounded number of them."""
-    tasks = [Task(signature(config), config, 0) for config in (replace(tiny, seed=seed) for seed in range(120))]
+    tasks = [Task(config.name, config, 0) for config in (replace(tiny, seed=seed) for seed in range(120))]
     for task in tasks:
         (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()
     task_list = TaskList(tasks, tmp_path)
@@ -83,7 +82,7 @@ def test_any_number_of_dead_holders_is_found(tiny, tmp_path):
 
 def test_runs_that_were_given_up_hide_no_other_run(tiny, tmp_path):
     configs = [replace(tiny, seed=seed) for seed in range(MAX_WATCHED + 1)]
-    tasks = [Task(signature(config), config, 0) for config in configs]
+    tasks = [Task(config.name, config, 0) for config in configs]
     for task in tasks:
         for _ in range(MAX_STALLED if task is not tasks[-1] else 1):
             (RunFolder(tmp_path, task.name).acquire(task.config).folder / "released").touch()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.config.signature import signature
 from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
@@ -36,7 +35,7 @@ from aimv2.sweeps.worker import (
 def tasks(tiny, pairs):
     """Two runs of two steps, whose data is rendered."""
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    return [Task(signature(config), config, after=0) for config in configs]
+    return [Task(config.name, config, after=0) for config in configs]
 
 
 @pytest.fixture
@@ -78,9 +77,9 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)
 
-    report = Worker(Work([Task(signature(config), config, after=0)]), launch_dir, stop).work()
+    report = Worker(Work([Task(config.name, config, after=0)]), launch_dir, stop).work()
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
 
@@ -139,7 +138,7 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     configs = [replace(tiny, seed=seed) for seed in range(4)]
-    report = Worker(Work([Task(signature(config), config, after=0) for config in configs]), launch_dir, no_space).work()
+    report = Worker(Work([Task(config.name, config, after=0) for config in configs]), launch_dir, no_space).work()
     assert "2 runs found no space: OSError: [Errno 28] No space left on device" in report.problem
     assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
@@ -174,7 +173,7 @@ def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_
 @pytest.mark.exhaustive
 def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
     endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
-    tasks = [Task(signature(config), config, after=0) for config in endless]
+    tasks = [Task(config.name, config, after=0) for config in endless]
     write_work(launch_dir, Work(tasks))
     runs = [RunFolder(tmp_path, task.name) for task in tasks]
 
@@ -209,8 +208,8 @@ def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
 @pytest.mark.exhaustive
 def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
-    write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))
-    run = RunFolder(tmp_path, signature(endless))
+    write_work(launch_dir, Work([Task(endless.name, endless, after=0)]))
+    run = RunFolder(tmp_path, endless.name)
     about = {"launch_dir": str(launch_dir), "name": "one", "log": "its.log"}
     process = subprocess.Popen(worker_command(about))
     try:

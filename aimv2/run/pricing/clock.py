@@ -14,7 +14,6 @@ from aimv2.base.hardware import hardware
 from aimv2.config.log_config import LogConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
 from aimv2.config.training_config import BudgetConfig, OptimizerConfig
 from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, total_memory
@@ -57,7 +56,7 @@ def calibrate(config: RunConfig, *, memory: Callable[[], float] = available_memo
             config = replace(config, data=replace(config.data, cache_dir=folder))
         # What a process does once, such as imports, is done by the first of the two.
         for short in (_short(config, 1, 0.0), _short(config, STEPS, MAX_EVALUATION_EFFORT)):
-            run = RunFolder(Path(folder), signature(short))
+            run = RunFolder(Path(folder), short.name)
             attempt = run.acquire(short)
             assert attempt is not None, "the folder is new"
             with Console(stderr=True).status(f"measuring the speed of this machine: {STEPS} training steps"):

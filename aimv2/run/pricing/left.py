@@ -51,8 +51,10 @@ class EvaluationTimes:
         return None if found is None else found[0]
 
 
-def training_left(config: RunConfig, samples: int, images_per_second: float) -> float:
+def training_left(config: Program, samples: int, images_per_second: float) -> float:
     """Return the seconds of training that are left after so many samples, with those of the held-out curve."""
+    if not isinstance(config, RunConfig):
+        return (config.num_samples - samples) / images_per_second
     left = config.budget.samples - samples
     pairs = config.evaluation.curve_points * config.evaluation.curve_pairs * left / max(config.budget.samples, 1)
     return (left + CURVE_SHARE * pairs) / images_per_second

@@ -132,12 +132,14 @@ def max_train_flops(run: RunConfig, samples: int) -> int:
     return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
 
 
-def flops_per_sample(run: RunConfig) -> float:
+def flops_per_sample(run: Program) -> float:
     """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
 
     Raises:
         UsageError: the training captions cannot be read.
     """
+    if not isinstance(run, RunConfig):
+        return run.flops_per_sample()
     parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
     if any(part.per_token for part in parts):
         from aimv2.data.expected import mean_supervised_tokens  # here, because other plans need no captions
@@ -154,7 +156,7 @@ def price(runs: Iterable[Program], clock: Clock, rates: Rates | None = None) -> 
         rates: prices of hardware; None are none.
     """
     runs = list(runs)
-    prices = [run.with_seed(0).price(clock) for run in runs]
+    prices = [price_of(run.with_seed(0), clock) for run in runs]
     seconds = [one.seconds for one in prices if one.seconds is not None]
     is_known = len(seconds) == len(prices)
     total = Price(
@@ -181,14 +183,11 @@ def _with_money(total: Price, runs: Sequence[Program], prices: Sequence[Price], 
     return replace(total, hours=hours, money=money, unrated=frozenset(unrated))
 
 
-def price_of_program(run: Program, clock: Clock) -> Price:
-    """Return the price of one run of another model than AIMv2, by what it says of itself."""
-    return _price(run.train_flops, clock(run), run.weights_bytes)
-
-
 @cache
-def price_of_run(run: RunConfig, clock: Clock) -> Price:
-    """Return the price of one run of AIMv2."""
+def price_of(run: Program, clock: Clock) -> Price:
+    """Return the price of one run; that of another model than AIMv2 is what it says of itself."""
+    if not isinstance(run, RunConfig):
+        return _price(run.train_flops, clock(run), run.weights_bytes)
     samples, time = run.budget.samples, clock(run)
     own = [part for part in objective(run.objective.name).cost(run) if part.is_in_network]
     saves_weights = run.evaluation.alone is None

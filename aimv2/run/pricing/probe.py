@@ -15,8 +15,6 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
-from aimv2.config.signature import signature
 from aimv2.run.pricing.clock import shortened
 from aimv2.run.pricing.effort import CURVE_SHARE, evaluation_effort
 from aimv2.run.pricing.price import RunSeconds
@@ -60,7 +58,7 @@ def shape_of(config: RunConfig) -> str:
 
 def _encoder(config: RunConfig) -> str:
     """Return a name for the network that is evaluated; attention in training does not count."""
-    values: dict[str, Any] = to_dict(config)["model"]
+    values: dict[str, Any] = config.to_dict()["model"]
     encoder = values["encoder"] | {"attention": None}
     place = (config.device, config.threads, config.precision)
     text = json.dumps([values | {"encoder": encoder}, config.objective.name, place], sort_keys=True)
@@ -86,7 +84,7 @@ class ProbeClock:
             run = RunFolder(self.folder, path.name)
             if RUN_NAME.fullmatch(path.name) and run.is_done:
                 with contextlib.suppress(UsageError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-                    config = from_dict(read_json(run.path / "config.json"))
+                    config = RunConfig.from_dict(read_json(run.path / "config.json"))
                     hardware = str(read_json(run.file("manifest.json"))["hardware"])
                     found = Probed(config, seconds_of(run.path), hardware)
                     self._probed[shape_of(config)] = found
@@ -108,7 +106,7 @@ class ProbeClock:
             if not is_known:
                 found.setdefault(shape_of(run), probe_of(run))
                 encoders.add(_encoder(run))
-        return list({signature(probe): probe for probe in found.values()}.values())
+        return list({probe.name: probe for probe in found.values()}.values())
 
     def __call__(self, config: Program) -> RunSeconds | None:
         """Return the time of a run, or None if its shape was not measured."""

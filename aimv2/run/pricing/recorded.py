@@ -18,7 +18,6 @@ from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 from aimv2.run.pricing.effort import evaluation_effort, training_effort
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import last_rows, rows_at
@@ -71,7 +70,7 @@ def shapes(config: Program, machine: str | None = None) -> dict[Part, str]:
     machine = machine_of(config) if machine is None else machine
     if not isinstance(config, RunConfig):
         return {"evaluation": _hash(config.with_seed(0).to_dict(), machine)}
-    run = to_dict(config)
+    run = config.to_dict()
     model, encoder, objective = run["model"], run["model"]["encoder"], run["objective"]["name"]
     # A run and its untrained encoder share the evaluation: attention in training and the held-out curve do not count.
     evaluation = {key: value for key, value in run["evaluation"].items() if not key.startswith(("curve_", "alone"))}

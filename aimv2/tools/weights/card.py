@@ -15,7 +15,6 @@ from aimv2.base.files import read_json
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import IMAGENET
 from aimv2.run.pricing.price import duration
@@ -37,7 +36,7 @@ def run_card(folder: Path, layout: str, **facts: Any) -> str:
     """
     run = RunFolder(folder.parent, folder.name)
     result = run.result()
-    config = from_dict(read_json(folder / "config.json"))
+    config = RunConfig.from_dict(read_json(folder / "config.json"))
     return render(
         config,
         layout,

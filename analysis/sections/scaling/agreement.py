@@ -11,6 +11,7 @@ from aimv2.analysis.inference.agreement import Association, Share, agreements, a
 from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import metric_title
+from aimv2.run.pricing.price import price_of
 from aimv2.spec.metrics import lower_is_better
 
 ACCURACIES = ("probe_", "knn_")
@@ -32,7 +33,7 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
             by_study.setdefault(one.study.folder, []).append(one)
     parts: list[Block] = []
     for name, own in by_study.items():
-        own.sort(key=lambda one: one.config.price(lambda run: None).flops)
+        own.sort(key=lambda one: price_of(one.config, lambda run: None).flops)
         study = own[-1].study
         by_metric = {
             metric: {one.config.label: one.evidence.values(metric).filter(items=list(study.arms)) for one in own}

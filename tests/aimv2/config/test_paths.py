@@ -11,9 +11,9 @@ from aimv2.config.paths import differences, replaced, value_at
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import demo, tiny
-from aimv2.config.serialization import from_dict, to_dict
+from aimv2.config.run_config import RunConfig
 
-VALUES = flattened(to_dict(demo()))
+VALUES = flattened(demo().to_dict())
 
 
 def test_replaced_sets_all_values_at_once():
@@ -30,19 +30,19 @@ def test_replaced_builds_a_whole_part_from_a_mapping():
 @given(st.sampled_from(sorted(VALUES)))
 def test_value_at_any_path_can_be_put_back(path):
     assert replaced(demo(), {path: value_at(demo(), path)}) == demo()
-    assert flattened(to_dict(demo()))[path] == VALUES[path]
+    assert flattened(demo().to_dict())[path] == VALUES[path]
 
 
 def test_differences_turn_the_other_run_into_the_first():
     assert differences(demo(), demo()) == {}
-    nested = to_dict(demo())
+    nested = demo().to_dict()
     for path, value in differences(tiny(), demo()).items():
         *groups, name = path.split(".")
         owner = nested
         for group in groups:
             owner = owner[group]
         owner[name] = value
-    assert from_dict(nested) == tiny()
+    assert RunConfig.from_dict(nested) == tiny()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.base.errors import UsageError
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.memory import setup_of
@@ -48,8 +47,8 @@ def test_the_sizes_and_the_name_of_the_teacher_are_in_the_config(tiny, config, t
     assert config.start.teacher_fingerprint == teacher.name
     assert config.model.encoder == replace(tiny.model.encoder, attention="bidirectional")
     other = replace(config, start=replace(config.start, teacher_fingerprint="another"))
-    assert signature(other) != signature(config)
-    assert signature(untrained(other)) == signature(untrained(config))
+    assert other.name != config.name
+    assert other.untrained().name == config.untrained().name
 
 
 def test_loss_is_one_minus_the_cosine_of_each_patch(config, teacher, batch):

@@ -16,7 +16,6 @@ from PIL import Image
 
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
 from aimv2.data.described import check_finished
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
@@ -99,7 +98,7 @@ def planned(tiny, tmp_path):
         prepare_location(read_source(path))
         data = replace(tiny.data, sources=(str(path),), dense_fraction=0.0)
         config = resolve(replace(tiny, data=data, budget=replace(tiny.budget, samples=32)))
-        return path, config, RunFolder(tmp_path / "runs", signature(config))
+        return path, config, RunFolder(tmp_path / "runs", config.name)
 
     return plan
 
@@ -129,9 +128,9 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
         cache.cache_clear()  # as in a new process
     if is_indexed:
         prepare_location(read_source(path))
-        assert signature(resolve(config)) != run.name
+        assert resolve(config).name != run.name
     elif is_in_place and kind in READ:
-        assert signature(resolve(config)) == run.name
+        assert resolve(config).name == run.name
     else:
         with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
             resolve(config)
@@ -152,7 +151,7 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
 def test_a_labelled_set_that_is_indexed_again_while_a_run_trains_gives_no_result(tiny, tmp_path):
     path = labelled_digits(tmp_path / "digits")
     config = resolve(replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),))))
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     (before,) = plugin.labelled_sets(config)
 
     def edited(*data):

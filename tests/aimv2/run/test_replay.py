@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 from aimv2.run.execute import execute
 from aimv2.run.replay import replay
 from aimv2.runs.failure import Failure
@@ -15,7 +14,7 @@ from aimv2.runs.record import RunFolder
 
 @pytest.fixture(scope="module")
 def done(tiny, pairs, tmp_path_factory):
-    run = RunFolder(tmp_path_factory.mktemp("runs"), signature(tiny))
+    run = RunFolder(tmp_path_factory.mktemp("runs"), tiny.name)
     assert execute(run.acquire(tiny), tiny) is None
     return run
 
@@ -71,7 +70,7 @@ def test_a_config_of_another_name_is_refused(copied):
 
 
 def test_an_unfinished_run_is_refused(tiny, tmp_path):
-    run = RunFolder(tmp_path, signature(tiny))
+    run = RunFolder(tmp_path, tiny.name)
     with run.acquire(tiny) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     with pytest.raises(UsageError, match="is not done yet; only a finished run can be replayed"):

@@ -8,7 +8,6 @@ import threading
 import pytest
 
 from aimv2.base.files import write_json
-from aimv2.config.serialization import to_dict
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.lease import LeaseLostError
 from aimv2.spec.metrics import Metric
@@ -39,7 +38,7 @@ def test_layout_is_pinned(run, tiny, finish):
         "caption_loss": {"value": 1.5, "unit": "nats/token", "evaluation": "four pairs", "warning": ""},
         "probe_digits": {"value": 0.9, "unit": "accuracy", "evaluation": "ten digits", "warning": "doubtful"},
     }
-    assert json.loads((run.path / "config.json").read_text()) == to_dict(tiny)
+    assert json.loads((run.path / "config.json").read_text()) == tiny.to_dict()
 
 
 def test_publish_refuses_an_attempt_that_was_taken_over(run, tiny, finish, rows):

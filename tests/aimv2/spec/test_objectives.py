@@ -9,7 +9,6 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.config.signature import signature
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
@@ -38,7 +37,7 @@ def seventh(tmp_path):
 def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tmp_path):
     config = with_plugins(with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh))))
     objective(seventh).check(config)
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     without_probes = partial(evaluate, transfer=lambda *data: [])
     assert execute(run.acquire(config), config, evaluate=without_probes) is None
     result = run.result()

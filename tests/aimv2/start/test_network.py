@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.network import build
 from aimv2.model.positions import reading_order
@@ -142,7 +141,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_has_no_moments(tiny, pairs, with
 def test_a_run_starts_from_a_finished_one_and_says_so(tiny, finished, tmp_path):
     values = {"start.weights": str(finished.path), "data.tokenizer": str(finished.file("tokenizer.json"))}
     config = resolve(replaced(tiny, {**values, "budget.samples": 0, "model.image_px": 24}))
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     assert execute(run.acquire(config), config, evaluate=lambda *data: {}) is None
     weights = load_file(run.file("weights.safetensors"))
     given = load_file(finished.file("weights.safetensors"))

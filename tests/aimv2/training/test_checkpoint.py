@@ -25,8 +25,7 @@ from safetensors.torch import load_file
 from aimv2.base.files import read_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.log_config import LogConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.model.network import build
@@ -139,7 +138,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     long, pairs, reference, tmp_path_factory, name, stops, every_steps, num_workers
 ):
     config = long(name, log=LogConfig(every_steps=every_steps))
-    run = RunFolder(tmp_path_factory.mktemp("runs"), signature(config))
+    run = RunFolder(tmp_path_factory.mktemp("runs"), config.name)
     for stop in stops:
         assert attempted(run, config, pairs, signal_in=stop)[1] is None
     rest = replace(config, loader=replace(config.loader, num_workers=num_workers))
@@ -157,7 +156,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
 def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_path):
     """Its steps have other areas, numbers of images and costs."""
     config = at_native(long())
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     for stop in (1, 3):
         assert attempted(run, config, pairs, signal_in=stop)[1] is None
     model, flops, folder = attempted(run, config, pairs)
@@ -173,7 +172,7 @@ def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_
 def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, reference, tmp_path, tracing):
     """Tests of the engine compare generated code."""
     config = long(compile=True)
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     assert attempted(run, config, pairs, signal_in=2)[1] is None
     model, flops, folder = attempted(run, config, pairs)
     weights, rows, expected_flops = reference("aimv2")
@@ -188,7 +187,7 @@ def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, refer
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])
 def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     config = long(name)
-    whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
+    whole, parted = (RunFolder(tmp_path / kind, config.name) for kind in ("whole", "parted"))
     assert execute(whole.acquire(config), config, evaluate=without_probes) is None
 
     def stop(rows):
@@ -235,7 +234,10 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
     assert again.returncode == 0, again.stdout + again.stderr
 
     name, folder = saved[0].parents[3].name, saved[0].parents[1]
-    parted, config = RunFolder(tmp_path / "runs", name), from_dict(read_json(saved[0].parents[3] / "config.json"))
+    parted, config = (
+        RunFolder(tmp_path / "runs", name),
+        RunConfig.from_dict(read_json(saved[0].parents[3] / "config.json")),
+    )
     step = read_json(parted.file("manifest.json"))["resumed"]["step"]
     assert 0 < step < config.budget.num_steps
     stopped_at = read_json(folder / "manifest.json")["resumed"]["step"]
@@ -252,7 +254,7 @@ def test_process_that_is_interrupted_and_then_killed_resumes_bitwise(tmp_path, c
 @pytest.mark.exhaustive
 def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pairs, tmp_path):
     config = with_samples(long(), 9 * long().budget.batch_size)
-    run, mapped = RunFolder(tmp_path, signature(config)), []
+    run, mapped = RunFolder(tmp_path, config.name), []
 
     def look(rows):
         mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line)
@@ -271,7 +273,7 @@ def test_eight_interrupted_attempts_leave_one_checkpoint(long, with_samples, pai
 @pytest.mark.parametrize(("name", "value"), [("torch", "2.0.0"), ("code", "0123456789ab")])
 def test_checkpoints_of_other_code_stay_until_the_run_is_done(long, pairs, tmp_path, name, value):
     config = long()
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     first = attempted(run, config, pairs, signal_in=0)[2]
     saved_by(first, name, value)
     second = attempted(run, config, pairs, signal_in=1)[2]
@@ -325,7 +327,7 @@ class Refusing:
 @pytest.mark.parametrize("refused", [1, 3, NUM_STEPS])
 def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, reference, tmp_path, capsys, refused):
     config = long()
-    attempt = RunFolder(tmp_path, signature(config)).acquire(config)
+    attempt = RunFolder(tmp_path, config.name).acquire(config)
     save, model, clock = Refusing(attempt, refused), build(config), Clock()
     is_last = refused == NUM_STEPS
     saver = Saver(save, SaveTimer(1, clock))
@@ -355,14 +357,14 @@ def test_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(lon
 
     config = long()
     with pytest.raises(OSError, match="No space"):
-        attempted(RunFolder(tmp_path, signature(config)), config, pairs, signal_in=1, save=save)
+        attempted(RunFolder(tmp_path, config.name), config, pairs, signal_in=1, save=save)
 
 
 @pytest.fixture
 def interrupted(long, pairs, tmp_path):
     """A run with two attempts, interrupted after steps 2 and 4; their folders, newest first."""
     config = long()
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     first = attempted(run, config, pairs, signal_in=1)[2]
     shutil.copytree(first / checkpoint.FOLDER, tmp_path / "kept")
     second = attempted(run, config, pairs, signal_in=3)[2]
@@ -548,12 +550,12 @@ def test_checkpoint_has_the_permissions_of_the_umask(tiny, assert_shared, tmp_pa
 
 def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
     config = long(log=LogConfig(every_steps=1))
-    run, clock, taken = RunFolder(tmp_path, signature(config)), Clock(), []
+    run, clock, taken = RunFolder(tmp_path, config.name), Clock(), []
 
     def take_over(rows):
         clock(rows)
         if rows[-1]["step"] == 2:
-            (tmp_path / signature(config) / "attempts/0001/released").touch()
+            (tmp_path / config.name / "attempts/0001/released").touch()
             saver.finish()
             taken.append((run.acquire(config), content_of(sleeper.folder)))
 

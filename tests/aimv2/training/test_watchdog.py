@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.files import read_json, write_json
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import signature
 from aimv2.config.training_config import CheckpointConfig
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -19,7 +17,7 @@ HANGING_RUN = """
 import functools, sys, threading
 from pathlib import Path
 from aimv2.run import execute
-from aimv2.config.serialization import from_dict
+from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
 from aimv2.base.files import read_json
@@ -35,8 +33,8 @@ def hanging(batches, step, images):
 
 TrainBatches.part = hanging
 execute.Watchdog = functools.partial(Watchdog, min_seconds=1.0)
-config = from_dict(read_json(Path("config.json")))
-execute.execute(RunFolder(Path("runs"), signature(config)).acquire(config), config)
+config = RunConfig.from_dict(read_json(Path("config.json")))
+execute.execute(RunFolder(Path("runs"), config.name).acquire(config), config)
 """
 
 
@@ -45,12 +43,12 @@ def test_run_that_hangs_is_ended_and_resumes(tiny, with_samples, tmp_path):
     """Only steps with a checkpoint before them are watched, so a stall of the machine changes nothing here."""
     checkpoints = CheckpointConfig(every_seconds=1e-9, watchdog_factor=2)
     config = replace(with_samples(tiny, 6 * tiny.budget.batch_size), checkpoint=checkpoints)
-    write_json(tmp_path / "config.json", to_dict(config))
+    write_json(tmp_path / "config.json", config.to_dict())
     hung = subprocess.run([sys.executable, "-c", HANGING_RUN], cwd=tmp_path, capture_output=True, text=True)
     assert hung.returncode == 1, hung.stderr
     assert "Timeout (0:00:0" in hung.stderr
     assert "Thread 0x" in hung.stderr
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     assert not run.is_done
     assert execute(run.acquire(config), config, evaluate=lambda *data: {}) is None
     assert read_json(run.file("manifest.json"))["resumed"]["step"] >= 1

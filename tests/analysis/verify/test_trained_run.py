@@ -12,8 +12,6 @@ from safetensors.torch import save_file
 
 from aimv2.analysis.verify.trained_run import find, load
 from aimv2.base.errors import UsageError
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 
 
@@ -30,10 +28,10 @@ def test_default_is_the_newest_finished_trained_run(copied, trained):
             shutil.copytree(copied, path)
         os.utime(path / "result.json", (when, when))
     (runs_dir / "v2-111111111111" / "result.json").unlink()
-    (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
+    (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(trained.untrained().to_dict()))
     assert find(None, runs_dir).name == copied.name
     for key in ("captions", "pixels"):
-        (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(trained)))
+        (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(trained.to_dict()))
         with_value("data", key, "shuffled")(runs_dir / "v2-222222222222")
         assert find(None, runs_dir).name == copied.name, "a control fails by design"
     os.utime(runs_dir / "v2-000000000000" / "result.json", (1001, 1001))

@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from aimv2.ablations.expand import Cell
-from aimv2.config.signature import untrained
 from aimv2.sweeps.executors.local import DebugExecutor, LocalExecutor
 from aimv2.sweeps.plan import Plan
 from tests.helpers.kill_drill import ARGUMENTS, drill
@@ -40,7 +39,7 @@ def test_a_run_whose_folder_cannot_be_written_does_not_end_the_launch(executor, 
 @pytest.mark.parametrize("executor", [LocalExecutor(workers=1), DEBUG], ids=["local", "debug"])
 def test_a_worker_starts_the_ranks_of_its_runs_and_does_all_runs(executor, tiny, tmp_path):
     """It ended after one run, as a SLURM job does."""
-    configs = [replace(tiny, ranks=2), replace(tiny, ranks=2, seed=1), untrained(tiny)]
+    configs = [replace(tiny, ranks=2), replace(tiny, ranks=2, seed=1), tiny.untrained()]
     plan = Plan(
         "a test", [Cell(arm=str(config.ranks), seed=config.seed, config=config) for config in configs], tmp_path
     )

@@ -5,7 +5,6 @@ import pytest
 
 from aimv2.ablations.design import factorial, latin_hypercube, setting
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 from aimv2.sweeps.search.draw import draw
 from tests.helpers.trials import search
 
@@ -22,20 +21,20 @@ def drawn(one, used, number=7):
 def test_the_first_point_is_the_baseline_and_it_is_drawn_again_only_if_it_has_failed(tiny):
     one = search(tiny)
     assert drawn(one, [], number=0) == (one.baseline, one.run(one.baseline))
-    assert drawn(one, [signature(one.run(one.baseline))], number=1)[0] != one.baseline
+    assert drawn(one, [one.run(one.baseline).name], number=1)[0] != one.baseline
     assert drawn(one, ["another"], number=5)[0] == one.baseline
 
 
 def test_the_only_point_that_is_left_is_drawn(tiny):
     one = search(tiny, design=SWITCH)
     on, off = one.points
-    assert signature(drawn(one, [on])[1]) == off
-    assert signature(drawn(one, [off])[1]) == on
+    assert drawn(one, [on])[1].name == off
+    assert drawn(one, [off])[1].name == on
 
 
 def test_a_draw_depends_on_the_number_and_on_nothing_else(tiny):
     one = search(tiny, sampler="random")
-    used = [signature(one.run(one.baseline)), "another"]
+    used = [one.run(one.baseline).name, "another"]
     assert drawn(one, used, 3) == drawn(one, used, 3)
     assert drawn(one, used, 3) != drawn(one, used, 4)
 

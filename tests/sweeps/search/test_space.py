@@ -10,7 +10,6 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.design import factorial, latin_hypercube, one_factor, setting
 from aimv2.ablations.expand import expand
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 from aimv2.sweeps.search.space import described
 from tests.helpers.trials import BOX, search
 
@@ -61,7 +60,7 @@ def test_the_baseline_has_a_point(tiny, sweep, point):
     assert point is None or one.baseline == point
     baseline = one.study.arms[one.study.baseline].change(tiny)
     expected = replace(baseline, seed=500, evaluation=replace(tiny.evaluation, split="validation"))
-    assert signature(one.run(one.baseline)) == signature(expected)
+    assert one.run(one.baseline).name == expected.name
 
 
 def test_a_baseline_outside_the_ranges_has_no_point(tiny):

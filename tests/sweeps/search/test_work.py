@@ -13,7 +13,6 @@ from rich.console import Console
 from aimv2.ablations.design import factorial, setting
 from aimv2.ablations.study import WINNER
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
@@ -282,7 +281,7 @@ def test_runs_of_a_study_beside_the_search_are_done_too_and_once(tiny, tmp_path)
     one = search(tiny, trials=1, seeds=(0,))
     work = PlannedSearch(one, requested(one), tmp_path).work
     shared, other = requested(one).cells[0], replace(tiny, seed=9)
-    more = [Task(shared.name, shared.config, 0), Task(signature(other), other, 0)]
+    more = [Task(shared.name, shared.config, 0), Task(other.name, other, 0)]
     together = replace(work, tasks=[*more[1:], *work.tasks])
     write_work(folder := new_launch(tmp_path, "a_search", together.runs), together)
     free = read_work(folder).task_list(tmp_path).open_tasks().free

@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import signature
-
 
 @pytest.fixture
 def tiny(tiny, tmp_path):
@@ -21,7 +18,7 @@ def record(tmp_path):
     s; its CPU time is half of that."""
 
     def write(config, *, speed=100.0, evaluation=10.0):
-        run = tmp_path / signature(config)
+        run = tmp_path / config.name
         attempt = run / "attempts" / "0002"
         attempt.mkdir(parents=True, exist_ok=True)
         samples, rows = config.budget.samples, []
@@ -32,7 +29,7 @@ def record(tmp_path):
         train_seconds = 1.0 + (samples / speed + 4.0 if samples else 0.0)
         seconds = {"seconds": train_seconds + evaluation, "train_seconds": train_seconds}
         seconds |= {"cpu_seconds": seconds["seconds"] / 2, "train_cpu_seconds": samples / speed / 2}  # of all steps
-        files = {run / "config.json": to_dict(config), run / "result.json": {"attempt": 2} | seconds}
+        files = {run / "config.json": config.to_dict(), run / "result.json": {"attempt": 2} | seconds}
         for path, values in files.items():
             path.write_text(json.dumps(values))
         (attempt / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -6,7 +6,6 @@ import pytest
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo, vit_3b
-from aimv2.config.signature import signature, untrained
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.clock import MachineClock, calibrate
 from aimv2.run.pricing.effort import CURVE_SHARE, training_effort
@@ -37,7 +36,7 @@ def test_time_is_steps_and_curve_and_evaluation(tiny, clock):
     pairs = tiny.evaluation.curve_points * tiny.evaluation.curve_pairs
     a_sample, evaluation = 0.5 / 512, (1 + 4 + 6) / 2  # CPU seconds of a short run
     assert here(tiny)[:2] == pytest.approx((16 * a_sample, CURVE_SHARE * pairs * a_sample + evaluation))
-    assert here(untrained(tiny))[:2] == (0.0, evaluation)
+    assert here(tiny.untrained())[:2] == (0.0, evaluation)
     double = replaced(tiny, {"budget.samples": 32})
     assert here(double).training == 2 * here(tiny).training
 
@@ -46,7 +45,7 @@ def test_all_runs_of_a_plan_follow_from_one_measurement(tiny, clock):
     here, measured = clock(speed=512.0)
     wider = replaced(tiny, {"model.decoder.depth": 3})
     short = frozenset(["a short run"])
-    assert here(tiny).estimated_from == here(untrained(tiny)).estimated_from == frozenset(), "it is of their shape"
+    assert here(tiny).estimated_from == here(tiny.untrained()).estimated_from == frozenset(), "it is of their shape"
     assert here(wider).estimated_from == short
     assert here(wider).training == pytest.approx(here(tiny).training * training_effort(wider) / training_effort(tiny))
     assert price([tiny, wider], here).basis == ", estimated from a short run"
@@ -61,13 +60,13 @@ def test_an_estimate_names_the_runs_that_it_follows_from(tiny, record):
     wider = replaced(tiny, {"model.decoder.depth": 3})
     here = MachineClock(measure=None)
     assert price([tiny], here).basis == ""
-    assert price([wider], here).basis == f", estimated from run {signature(tiny)}"
-    remember(untrained(wider), record(untrained(wider)))
-    assert price([wider], MachineClock(measure=None)).basis == f", estimated from run {signature(tiny)}"
+    assert price([wider], here).basis == f", estimated from run {tiny.name}"
+    remember(wider.untrained(), record(wider.untrained()))
+    assert price([wider], MachineClock(measure=None)).basis == f", estimated from run {tiny.name}"
     far = replaced(tiny, {"model.decoder.depth": 60})
     remember(far, record(far))
     both = price([replaced(far, {"model.decoder.depth": 50}), wider], MachineClock(measure=None)).basis
-    assert both in [f", estimated from run {one} and 1 more" for one in map(signature, (tiny, far))]
+    assert both in [f", estimated from run {one} and 1 more" for one in (run.name for run in (tiny, far))]
 
 
 def test_what_is_far_from_all_that_was_measured_is_measured_too(tiny, clock):
@@ -79,7 +78,7 @@ def test_what_is_far_from_all_that_was_measured_is_measured_too(tiny, clock):
 
 def test_an_unknown_time_is_none_and_is_not_measured_twice(tiny, clock):
     here, measured = clock()
-    assert (here(tiny), here(untrained(tiny)), here(replace(tiny, seed=1))) == (None,) * 3
+    assert (here(tiny), here(tiny.untrained()), here(replace(tiny, seed=1))) == (None,) * 3
     assert len(measured) == 1
 
 
@@ -115,7 +114,7 @@ def test_a_native_run_is_measured_in_whole_images_of_each_area(tiny):
 
 @pytest.mark.exhaustive
 def test_an_untrained_run_is_evaluated_only(tiny):
-    assert [one.part for one in calibrate(untrained(tiny))] == ["evaluation"]
+    assert [one.part for one in calibrate(tiny.untrained())] == ["evaluation"]
 
 
 def test_a_run_that_fails_has_no_times_and_says_why(tiny, capsys):

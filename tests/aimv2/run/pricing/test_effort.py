@@ -4,7 +4,6 @@ import pytest
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import laptop
-from aimv2.config.signature import untrained
 from aimv2.request.resolve import resolve
 from aimv2.run.pricing.effort import evaluation_effort, training_effort
 
@@ -41,7 +40,7 @@ def test_flops_alone_would_be_wrong_by_more(base):
 
 
 def test_evaluation_effort_grows_with_each_count_and_is_that_of_the_untrained_encoder(base):
-    assert evaluation_effort(untrained(base)) == evaluation_effort(base)
+    assert evaluation_effort(base.untrained()) == evaluation_effort(base)
     for key, more in {
         "num_items": 10_240,
         "num_pairs": 1024,

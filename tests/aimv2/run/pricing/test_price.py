@@ -6,7 +6,6 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
-from aimv2.config.signature import untrained
 from aimv2.cost.parts import train_flops
 from aimv2.model.network import build, parameters_by_part
 from aimv2.request.resolve import with_attention
@@ -43,14 +42,14 @@ def test_max_train_flops_are_those_of_all_parts_with_full_captions(base):
 
 
 def test_price_adds_up_the_runs(base):
-    runs = [base, replace(base, seed=1), untrained(base)]
+    runs = [base, replace(base, seed=1), base.untrained()]
     cost = price(runs, clock)
     weights = 4 * sum(parameters_by_part(base).values())
     assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
     assert (cost.seconds, cost.longest_seconds) == (210.0, 100.0)
     assert cost.weights_bytes == 3 * weights
     assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
-    assert price([untrained(base)], clock).disk_bytes(num_workers=1) == weights, "it saves no checkpoint"
+    assert price([base.untrained()], clock).disk_bytes(num_workers=1) == weights, "it saves no checkpoint"
 
 
 def test_price_of_a_checkpoint_is_its_size(tiny, tmp_path):
@@ -68,11 +67,11 @@ def test_price_of_a_checkpoint_is_its_size(tiny, tmp_path):
 
 @pytest.mark.parametrize(("num_workers", "wall"), [(1, 210.0), (2, 105.0), (3, 100.0), (100, 100.0)])
 def test_wall_time_is_at_least_the_longest_run(base, num_workers, wall):
-    assert price([base, replace(base, seed=1), untrained(base)], clock).wall_seconds(num_workers) == wall
+    assert price([base, replace(base, seed=1), base.untrained()], clock).wall_seconds(num_workers) == wall
 
 
 def test_price_has_no_time_if_one_run_has_none(base):
-    cost = price([untrained(base), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
+    cost = price([base.untrained(), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
     assert (cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 3
 
 

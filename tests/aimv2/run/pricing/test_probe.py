@@ -7,7 +7,6 @@ import pytest
 
 from aimv2.base.files import read_json, write_json
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.run.execute import execute
 from aimv2.run.pricing.effort import CURVE_SHARE, evaluation_effort
 from aimv2.run.pricing.probe import STEPS, ProbeClock, probe_of, shape_of
@@ -26,7 +25,7 @@ def probed(tiny, tmp_path):
     """A folder with the finished probe of the tiny run."""
     folder = tmp_path / "probed"
     config = probe_of(tiny)
-    assert execute(RunFolder(folder, signature(config)).acquire(config), config) is None
+    assert execute(RunFolder(folder, config.name).acquire(config), config) is None
     return folder
 
 
@@ -42,9 +41,9 @@ def test_a_probe_is_a_few_steps_of_the_same_shape(whole):
 def test_one_probe_is_needed_for_each_shape(whole, tmp_path):
     other = replaced(whole, {"model.encoder.depth": 3})
     alike = [replace(whole, seed=1), replaced(whole, {"optimizer.peak_lr": 0.5, "budget.samples": 1600})]
-    probes = ProbeClock(tmp_path / "none").missing([untrained(whole), whole, *alike, other, untrained(other)])
+    probes = ProbeClock(tmp_path / "none").missing([whole.untrained(), whole, *alike, other, other.untrained()])
     assert probes == [probe_of(whole), probe_of(other)]
-    assert ProbeClock(tmp_path).missing([untrained(whole)]) == [probe_of(untrained(whole))]
+    assert ProbeClock(tmp_path).missing([whole.untrained()]) == [probe_of(whole.untrained())]
     ranks = replace(whole, ranks=2)
     assert len(ProbeClock(tmp_path).missing([whole, ranks])) == 2
     assert len(ProbeClock(tmp_path).missing([whole, replace(whole, threads=2)])) == 2
@@ -52,14 +51,14 @@ def test_one_probe_is_needed_for_each_shape(whole, tmp_path):
 
 def test_times_are_those_of_the_probe_scaled(whole, probed, tiny):
     clock = ProbeClock(probed)
-    assert clock.missing([whole, untrained(whole)]) == []
-    found, measured = clock(whole), seconds_of(probed / signature(probe_of(tiny)))
+    assert clock.missing([whole, whole.untrained()]) == []
+    found, measured = clock(whole), seconds_of(probed / probe_of(tiny).name)
     assert found.training == pytest.approx(800 * measured["training"])
     ratio = evaluation_effort(whole) / evaluation_effort(probe_of(tiny))
     options = whole.evaluation
     curve = CURVE_SHARE * options.curve_points * options.curve_pairs * measured["training"]
     assert found.evaluation == pytest.approx(ratio * measured["evaluation"] + curve)
-    before = clock(untrained(whole))
+    before = clock(whole.untrained())
     assert before.training == 0
     assert before.evaluation > measured["evaluation"]
     assert found.hardware == before.hardware == clock.hardware[0]

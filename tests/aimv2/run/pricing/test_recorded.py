@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.run.pricing.recorded import EFFORTS, TIMES, nearest, recorded, remember, seconds_of
 
 
@@ -25,7 +24,7 @@ def table(record):
 
 def test_seconds_are_those_of_the_record(tiny, record):
     assert seconds_of(record(tiny)) == pytest.approx({"training": 1 / 100, "evaluation": 1 + 10})
-    assert seconds_of(record(untrained(tiny))) == pytest.approx({"evaluation": 11})
+    assert seconds_of(record(tiny.untrained())) == pytest.approx({"evaluation": 11})
 
 
 @pytest.mark.parametrize(
@@ -49,10 +48,10 @@ def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
     for seed, speed, evaluation in ((0, 100.0, 10.0), (1, 200.0, 20.0)):
         remember(replace(tiny, seed=seed), record(replace(tiny, seed=seed), speed=speed, evaluation=evaluation))
     table = recorded(Path(tiny.data.cache_dir))
-    assert {one.run for one in table} == {signature(replace(tiny, seed=1))}
+    assert {one.run for one in table} == {replace(tiny, seed=1).name}
     longer = replaced(tiny, {"budget.samples": 32, "seed": 9})
     assert nearest(longer, "training", table)[0] == pytest.approx(1 / 200)
-    assert nearest(untrained(longer), "evaluation", table)[0] == pytest.approx(1 + 20)
+    assert nearest(longer.untrained(), "evaluation", table)[0] == pytest.approx(1 + 20)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_a_run_of_the_same_shape_has_the_times_of_the_last_one(tiny, record):
 def test_a_run_of_another_shape_takes_the_nearest_times_the_ratio_of_efforts(tiny, table, change):
     other, far = replaced(tiny, change), replaced(tiny, {"model.encoder.depth": 12})
     seconds, source = nearest(other, "training", table(tiny, far))
-    assert source.run == signature(tiny)
+    assert source.run == tiny.name
     ratio = EFFORTS["training"](other) / EFFORTS["training"](tiny)
     assert ratio != 1
     assert seconds == pytest.approx(ratio / 100)
@@ -73,14 +72,14 @@ def test_a_run_of_another_shape_takes_the_nearest_times_the_ratio_of_efforts(tin
 def test_a_run_on_another_machine_or_with_another_order_of_effort_is_not_known(tiny, table, change):
     other = replaced(tiny, change)
     assert nearest(other, "training", table(tiny)) is None
-    assert nearest(other, "training", table(tiny, other))[1].run == signature(other)
+    assert nearest(other, "training", table(tiny, other))[1].run == other.name
 
 
 def test_causal_runs_take_the_time_of_prefix_runs(tiny, table):
     causal = replaced(tiny, {"model.encoder.attention": "causal"})
     seconds, source = nearest(causal, "training", table(tiny))
     assert seconds == pytest.approx(1 / 100)
-    assert source.run == signature(tiny)
+    assert source.run == tiny.name
 
 
 def test_a_record_without_times_and_a_broken_file_are_skipped(tiny, record, table):

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from transformers import Aimv2Model
 
 from aimv2.config.model_config import DecoderConfig
-from aimv2.config.signature import signature
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.runs.record import RunFolder
 from aimv2.tools.weights import (
@@ -201,7 +200,7 @@ def test_run_with_sincos_positions_becomes_a_native_model(initialised_run, tiny,
 
 
 def test_unfinished_or_incomplete_run_is_refused(initialised_run, tiny, edit_json, refusal, tmp_path):
-    unfinished = RunFolder(tmp_path / "runs", signature(tiny))
+    unfinished = RunFolder(tmp_path / "runs", tiny.name)
     with unfinished.acquire(tiny):
         pass
     assert "is not finished" in refusal(read_weights, unfinished.path)
