@@ -13,6 +13,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.ladder import PUBLISHED, SLUG
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
 from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
 from aimv2.analysis.document.differences import differences
@@ -27,12 +28,11 @@ from aimv2.analysis.evidence.others import (
     others_names,
     read_others,
 )
-from aimv2.analysis.evidence.recorded import FILE, PUBLISHED, recorded_names
+from aimv2.analysis.evidence.recorded import FILE, recorded_names
 from aimv2.analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
 from aimv2.analysis.evidence.searches import path_of, read_search
 from aimv2.analysis.inference.looks import look, looks_path
 from aimv2.analysis.judgement.findings import findings_of
-from aimv2.analysis.judgement.sensitivity import SLUG
 from aimv2.analysis.usage import report_usage
 from aimv2.base.archive import check_archive
 from aimv2.base.errors import UsageError, short, unknown

@@ -14,6 +14,7 @@ from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.checks import check_arms, check_effect, check_metrics
 from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, unmeasured
 from aimv2.ablations.measured import read_measured
 from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
@@ -34,12 +35,13 @@ from aimv2.run.pricing.probe import FOLDER as PROBES
 from aimv2.run.pricing.probe import ProbeClock
 from aimv2.run.pricing.rates import Rates, read_rates
 from aimv2.run.programs import resolved as resolved_on
-from aimv2.spec.programs import check_values, with_metrics
+from aimv2.spec.programs import absent_metrics, check_values, with_metrics
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.config import NONE, search_config, search_values
 from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.sensitivity import arguments_of
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -268,12 +270,8 @@ def _sensitivity(
         raise UsageError(f"sensitivity=auto is for runs of AIMv2, and this study has runs of {request.study.base.kind}")
     if request.study.slug == SENSITIVITY:
         raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
-    from aimv2.analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
-    from aimv2.analysis.judgement.unmeasured import impossible, unmeasured
-    from aimv2.sweeps.sensitivity import arguments_of
-
     ladder = nearest_ladder(reports_dir, request.baseline)
-    if not (lacking := unmeasured(request.study, request.baseline, ladder, impossible(request.baseline))):
+    if not (lacking := unmeasured(request.study, request.baseline, ladder, absent_metrics(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
         beside = parse(arguments_of(request, typed, base)).request
@@ -288,10 +286,7 @@ def _searched(
     request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-    from aimv2.analysis.judgement.sensitivity import (
-        measured_curves,  # here, since Optuna and scipy take a second to load
-    )
-    from aimv2.sweeps.search.draw import check_sampler
+    from aimv2.sweeps.search.draw import check_sampler  # here, since Optuna takes a second to load
 
     study = request.study
     if overrides.arms != tuple(study.arms):

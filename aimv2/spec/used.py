@@ -1,6 +1,7 @@
 """The plug-ins that a run uses: those of its values that no built-in code computes."""
 
 from dataclasses import replace
+from typing import cast
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import check_loaded
@@ -12,15 +13,17 @@ from aimv2.spec.objectives import REGISTRY
 from aimv2.spec.plugin_metrics import METRICS
 
 
-def with_plugins(config: Run) -> Run:
+def with_plugins(run: Run) -> Run:
     """Return a run with the plug-in of each value that is one's (``RunConfig.plugins``), and with all parameters of its
     prefix-length distribution. A run of another model has its plug-in already.
 
     Raises:
         UsageError: the distribution is unknown, or has other parameters.
     """
-    if not isinstance(config, RunConfig):
-        return config
+    return cast(Run, _with_plugins(run)) if isinstance(run, RunConfig) else run
+
+
+def _with_plugins(config: RunConfig) -> RunConfig:
     parameters = Frozen(config.prefix.all_parameters())
     if parameters != config.prefix.parameters:
         config = replace(config, prefix=replace(config.prefix, parameters=parameters))

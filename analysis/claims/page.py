@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.paper import paper_section
 from aimv2.analysis.document.model import Cell, Document, Section, Table
@@ -28,7 +29,7 @@ from aimv2.analysis.judgement.claims import (
 )
 from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
-from aimv2.analysis.judgement.sensitivity import COMMITTED, MAX_SEEDS, read_sensitivity
+from aimv2.analysis.judgement.sensitivity import MAX_SEEDS, read_sensitivity
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.numbers import estimate, verdict_values
 from aimv2.analysis.sections.scaling.agreement import scales_section

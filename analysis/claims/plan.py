@@ -11,20 +11,21 @@ from aimv2.ablations.budget import Equal
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import Claim
 from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.ladder import AUTO, COMMITTED, nearest_ladder, unmeasured
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.planner import Planner, planner_of
-from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by
 from aimv2.analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
-from aimv2.analysis.judgement.unmeasured import AUTO, impossible, unmeasured
+from aimv2.analysis.judgement.sensitivity import sensitivity_by
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.typed import as_typed
 from aimv2.config.program import Program
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
+from aimv2.spec.programs import absent_metrics
 
 MAX_SEEDS = 16
 LIMIT = "2h"
@@ -124,7 +125,7 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     )
     why = planner.blind
     alone = replace(study, claims={claim.id: expectations})
-    if why and (lacking := unmeasured(alone, baseline, nearest, impossible(baseline))):
+    if why and (lacking := unmeasured(alone, baseline, nearest, absent_metrics(baseline))):
         why = "" if AUTO in others else f"{lacking}; {AUTO} measures it beside the study"
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
     blind = f"{why}. {where}" if why else ""

@@ -8,7 +8,6 @@ from aimv2.analysis.evidence.parquet import BrokenParquetError, read_table
 from aimv2.base.errors import UsageError
 
 FILE = "records.parquet"
-PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 
 
 def recorded_names(reports_dir: Path) -> list[str]:

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import SymmetricalLogLocator
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.ladder import Ladder, harm
 from aimv2.analysis.document.style import COLOURS, INK, MARKERS, SOFT, show_on_hover
 from aimv2.analysis.inference.intervals import Estimate, detectable_difference
-from aimv2.analysis.judgement.sensitivity import Ladder, harm, sensitivity_of
+from aimv2.analysis.judgement.sensitivity import sensitivity_of
 from aimv2.spec.metrics import set_name
 
 

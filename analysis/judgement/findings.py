@@ -10,6 +10,7 @@ import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, with_actual_ratios
+from aimv2.ablations.ladder import SLUG, Ladder, Seen, base_of, nearest_ladder, unmeasured
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, Study
@@ -31,19 +32,13 @@ from aimv2.analysis.judgement.compare import (
 from aimv2.analysis.judgement.controls import ControlOutcome, check_controls, withholding
 from aimv2.analysis.judgement.lacking import Lacking, lacking
 from aimv2.analysis.judgement.sensitivity import (
-    SLUG,
-    KnownEffect,
-    Ladder,
     MetricSensitivity,
-    Seen,
-    base_of,
     insensitive,
+    known_effect,
     margins,
-    nearest_ladder,
     sensitivity_by,
     sensitivity_of,
 )
-from aimv2.analysis.judgement.unmeasured import unmeasured
 from aimv2.analysis.judgement.verdicts import Verdict, verdicts
 from aimv2.config.program import Program
 from aimv2.spec.metrics import unit_of
@@ -217,7 +212,7 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
             if estimate.covers == "seeds and items":
                 items.append(estimate.items_error)
             if estimate.has_interval:
-                effects[rung] = KnownEffect.of(estimate)
+                effects[rung] = known_effect(estimate)
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),
@@ -225,7 +220,7 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
             effects=effects,
             items_error=math.hypot(*items) / math.sqrt(len(items)) if items else None,
             above={
-                rung: KnownEffect.of(above)
+                rung: known_effect(above)
                 for rung in FLOOR
                 if rung in effects and (above := differences.of(UNTRAINED, metric, rung, metric)).has_interval
             },

@@ -1,13 +1,13 @@
 """The answer of a study in at most MAX_WORDS plain words, with one number."""
 
 from aimv2.ablations.expectations import CONTENT, READER
+from aimv2.ablations.ladder import Ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.judgement import confirmation
 from aimv2.analysis.judgement.classes import words
 from aimv2.analysis.judgement.conclusions import NO_TWO_SEEDS
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.sensitivity import Ladder
 from aimv2.analysis.sections.scaling.law import Fitted
 from aimv2.analysis.sections.words import metric_title
 from aimv2.base.markdown import escape

@@ -2,13 +2,14 @@
 
 import math
 
+from aimv2.ablations.ladder import Ladder, Seen, label_of
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
 from aimv2.analysis.inference.power import Aim, Noise
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.sensitivity import Ladder, MetricSensitivity, Seen, label_of, seeds_needed
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, seeds_needed
 
 MANY_SEEDS = 32  # more than most can afford
 

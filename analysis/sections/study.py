@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields
 
+from aimv2.ablations.ladder import FILE, Ladder
 from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section, code_span
 from aimv2.analysis.document.style import style
 from aimv2.analysis.figures import arms
@@ -13,7 +14,7 @@ from aimv2.analysis.judgement.conclusions import code_note, conclusion
 from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import COSTS, notes
-from aimv2.analysis.judgement.sensitivity import FILE, Ladder, ladder_text
+from aimv2.analysis.judgement.sensitivity import ladder_text
 from aimv2.analysis.sections import (
     checklist,
     claims,

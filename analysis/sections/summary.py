@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.ladder import AUTO
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span
 from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
@@ -16,7 +17,6 @@ from aimv2.analysis.judgement.controls import ControlOutcome
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import arm_notes
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
-from aimv2.analysis.judgement.unmeasured import AUTO
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits

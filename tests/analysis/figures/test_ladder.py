@@ -2,8 +2,8 @@
 
 import pytest
 
+from aimv2.ablations.ladder import KnownEffect, Ladder, Seen, base_of
 from aimv2.analysis.figures.ladder import draw_ladder
-from aimv2.analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of
 from aimv2.config.recipes.scales import demo
 
 LOSS, BLIND, ACCURACY = "content_loss", "content_loss_ink", "probe_object"

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from aimv2.ablations.ladder import nearest_ladder, read_ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.judgement.sensitivity import (
     NO_SENSITIVITY,
     insensitive,
-    nearest_ladder,
-    read_ladder,
     read_sensitivity,
     seeds_needed,
     sensitivity_of,

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.inference.relations import Outcome, Word
 from aimv2.analysis.judgement.findings import findings_in
-from aimv2.analysis.judgement.sensitivity import COMMITTED, sensitivity_of
+from aimv2.analysis.judgement.sensitivity import sensitivity_of
 from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_of

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.analysis.judgement.unmeasured import impossible, needs, typed, unmeasured
+from aimv2.ablations.ladder import needs, typed, unmeasured
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
+from aimv2.spec.programs import absent_metrics
 from tests.helpers.ladders import ladder_of, seeing
 
 WORDS = {"untrained", "positive_control", "pixels_only"}
@@ -90,8 +91,8 @@ def test_metrics_that_the_findings_lack_are_named():
 
 def test_metrics_that_runs_cannot_have_are_known_before_they_run():
     own = replaced(demo(), {"data.sources": ("openmoji",)})
-    assert {"probe_object", "choice_accuracy"} <= set(impossible(own))
-    assert not {"probe_object", "content_loss", "probe_digits"} & set(impossible(demo()))
+    assert {"probe_object", "choice_accuracy"} <= set(absent_metrics(own))
+    assert not {"probe_object", "content_loss", "probe_digits"} & set(absent_metrics(demo()))
 
 
 @pytest.mark.parametrize(
