@@ -4,7 +4,7 @@ from typing import Literal
 
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Run
-from aimv2.run.pricing.price import flops_per_sample
+from aimv2.run.price import flops_per_sample
 
 Equal = Literal["samples", "flops"]  # what arms can share with the baseline
 Cost = Literal["samples", "flops", "seconds"]  # what reports compare

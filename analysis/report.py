@@ -41,15 +41,13 @@ from aimv2.base.processes import in_processes
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
-from aimv2.run.pricing.rates import Rates, read_rates
 
 OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
 Rebuilt = Callable[..., Path]  # _from_records with its places, but for ``out``
-RATES = "rates="
-PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=", "probe=", RATES)  # arguments that do not say what
+PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -218,21 +216,12 @@ def records_of(request: Request, runs_dir: Path) -> Records:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
     search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, request.metrics, _rates_of(request))
+    evidence = load(request.cells, runs_dir, request.metrics)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     if request.study.is_search and compared["arm"].nunique() < 2:
         compared = compared[:0]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     return Records(portable(request), evidence, this_look, search)
-
-
-def _rates_of(request: Request) -> Rates | None:
-    """Return the rates that a launch named; None if it named none, or their file is gone, which is printed."""
-    path = next((word.partition("=")[2] for word in reversed(request.arguments) if word.startswith(RATES)), "")
-    if path and not Path(path).exists():
-        print(f"note: the bill has no money, since rates={path} is not there any more", file=sys.stderr)
-        return None
-    return read_rates(Path(path)) if path else None
 
 
 def portable(request: Request) -> Request:

@@ -125,7 +125,7 @@ def _launch(parsed: LaunchRequest, found: Evaluation) -> int:
     for reason, number in found.left_out.items():
         console.print(f"note: {count(number, 'other run')} of the study: {reason}", soft_wrap=True, markup=False)
     if work.tasks:
-        console.print(price_of(work.priced, parsed.clock, parsed.executor, parsed.rates), soft_wrap=True)
+        console.print(price_of(work.priced, parsed.clock, parsed.executor), soft_wrap=True)
     check_cost(parsed, work)
     if is_dry_run:
         return 0

@@ -24,7 +24,7 @@ from aimv2.base.processes import imports_from
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.request.override_file import with_file
-from aimv2.run.pricing.price import check_limits, price
+from aimv2.run.price import check_limits, price
 from aimv2.run.programs import missing_data, note_on_data
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
@@ -35,7 +35,6 @@ from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
-from aimv2.sweeps.probe import probe
 from aimv2.sweeps.status.board import Board
 from aimv2.sweeps.tasks import Work
 from aimv2.sweeps.usage import launch_usage
@@ -101,11 +100,9 @@ def launch(
         writable_folder(str(plan.cells[0].config.cache_dir), "data.cache_dir")
     planned = _planned(parsed, only, measured)
     work = planned.work
-    if parsed.options.probe:
-        probe(parsed.clock, work.priced, executor, console)
     if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    planned.show(console, executor, parsed.clock, parsed.rates)
+    planned.show(console, executor, parsed.clock)
     if note := note_on_data(parsed.request.baseline):
         console.print(note, soft_wrap=True, markup=False)
     check_cost(parsed, work)
@@ -126,7 +123,7 @@ def check_cost(parsed: LaunchRequest, work: Work) -> None:
     """
     if work.tasks and parsed.limits:
         num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
-        check_limits(parsed.limits, price(work.priced, parsed.clock, parsed.rates), num_workers)
+        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:

@@ -29,12 +29,9 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import KIND, Program
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
-from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import Clock, Limit
-from aimv2.run.pricing.probe import FOLDER as PROBES
-from aimv2.run.pricing.probe import ProbeClock
-from aimv2.run.pricing.rates import Rates, read_rates
+from aimv2.run.price import Clock, Limit
 from aimv2.run.programs import resolved as resolved_on
+from aimv2.run.times import RecordedClock, calibrate
 from aimv2.spec.programs import absent_metrics, check_values, with_metrics
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
@@ -74,8 +71,6 @@ class LaunchOptions:
 
     dry_run: bool = False
     price: bool = True
-    probe: bool = False
-    rates: str | None = None
     detach: bool = False
     sensitivity: Literal["auto"] | None = None
     runs_dir: str = "runs"
@@ -102,7 +97,6 @@ class LaunchRequest:
     executor: Executor
     limits: list[Limit]
     clock: Clock
-    rates: Rates | None
     reports_dir: Path
     options: LaunchOptions
 
@@ -155,7 +149,6 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         executor=executor,
         limits=limits,
         clock=_clock(executor, options, is_limited=bool(limits)),
-        rates=None if options.rates is None else read_rates(Path(options.rates)),
         reports_dir=reports_dir,
         options=options,
     )
@@ -213,14 +206,14 @@ def _run_on(words: tuple[str, ...], scale: str) -> Program:
 
 
 def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> Clock:
-    """Return the clock of this machine, or of probes where workers run elsewhere or probes are requested.
+    """Return the clock of this machine, or of those where workers run, which nothing measures from here.
 
     A calibration run takes seconds, so only where the time is requested.
     """
-    if executor.speed_unknown or options.probe:
-        return ProbeClock(Path(options.runs_dir) / PROBES / executor.place)
+    if executor.speed_unknown:
+        return RecordedClock(measure=None, is_here=False)
     is_measured = options.price and (options.dry_run or is_limited) and find_spec("torch") is not None
-    return MachineClock(measure=calibrate if is_measured else None)
+    return RecordedClock(measure=calibrate if is_measured else None)
 
 
 def _requested(

@@ -7,7 +7,7 @@ from aimv2.base.typed import as_typed
 from aimv2.sweeps.executors.names import BUILT_IN
 
 OURS: Mapping[str, str] = {}
-PLACE = ("executor", "executor.", "limit", "rates")  # another executor, any of its keys, and what it may cost
+PLACE = ("executor", "executor.", "limit")  # another executor, any of its keys, and what it may cost
 # What the commands of manage.py take beside runs_dir; a key that ends in "." is any that begins so.
 KEYS: dict[str, tuple[str, ...]] = {
     "status": ("--json", "--watch"),
@@ -53,11 +53,8 @@ sweeps:
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
                                search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
                                seed=
-  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
-                               space (MB to TB), or money in the currency of rates= (500EUR)
-  rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)
-  probe=true                   first train a few steps of each shape by workers of the executor, which takes minutes;
-                               the price is then that of the machines where they run
+  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
+                               space (MB to TB)
   executor={executors}
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
@@ -86,7 +83,7 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
-                               Executor keys, such as executor.minutes=90, and limit= and rates= can be overridden,
+                               Executor keys, such as executor.minutes=90, and limit= can be overridden,
                                here and in extend, measure and evaluate
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's

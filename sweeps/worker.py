@@ -23,8 +23,8 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, writable_folder, write_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.memory.machine import CORES
-from aimv2.run.pricing.recorded import remember
 from aimv2.run.programs import execute, load
+from aimv2.run.times import remember
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch

@@ -23,10 +23,9 @@ from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import compose, run_config
 from aimv2.request.override_file import with_file
 from aimv2.run.options import TrainOptions, train_usage
-from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
-from aimv2.run.pricing.recorded import remember
+from aimv2.run.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.reuse import Training, reusable
+from aimv2.run.times import RecordedClock, calibrate, remember
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint, saved_step
 from aimv2.runs.record import RunFolder
@@ -114,7 +113,7 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
         loading_of(one, setup_of(one))  # this and the next refuse a run that cannot fit the memory
         check_evaluation(one)
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
-    clock = MachineClock(measure=calibrate if is_timed else None)
+    clock = RecordedClock(measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
     console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
     if config.budget.samples:

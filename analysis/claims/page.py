@@ -37,7 +37,7 @@ from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import resolve
-from aimv2.run.pricing.price import price_of
+from aimv2.run.price import price_of
 
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 

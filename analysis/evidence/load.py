@@ -1,6 +1,5 @@
 """Runs as tidy tables."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.credits import credits_of
-from aimv2.run.pricing.rates import Rates
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
@@ -33,7 +31,7 @@ ROWS = "metrics.parquet"
 METRIC_COLUMNS = ["arm", "seed", "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = ["arm", "seed", "source", "samples", "dense", "epochs", *REASONS]
 LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
-BILL_COLUMNS = ["arm", "outcome", "hardware", "attempts", "seconds", "gpu_hours", "core_hours", "money", "currency"]
+BILL_COLUMNS = ["arm", "outcome", "hardware", "attempts", "seconds", "gpu_hours", "core_hours"]
 MISSING_COLUMNS = ["arm", "seed", "run", "reason", "has_failed"]
 
 
@@ -55,8 +53,8 @@ class Evidence:
         credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
             of each, as their descriptions stated it when the runs were loaded.
         bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.bill``) and
-            hardware, with hours of GPUs and cores, and with money if the rates were known, else empty. A run of several
-            arms is in the first one's. Older records have none.
+            hardware, with hours of GPUs and cores. A run of several arms is in the first one's. Older records have
+            none.
         items: what evaluation items contribute to errors.
         rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
             is read. Committed records have none.
@@ -189,15 +187,12 @@ class _Alone(NamedTuple):
     folder: Path
 
 
-def load(
-    cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = (), rates: Rates | None = None
-) -> Evidence:
+def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = ()) -> Evidence:
     """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
 
     Args:
         metrics: those that runs of their own measure of finished ones. A run that has one itself keeps its value, if
             it is of the same plug-in.
-        rates: prices of hardware for the bill; None are none.
 
     Raises:
         UsageError: a result has another layout, or a table is broken that looked whole.
@@ -232,7 +227,7 @@ def load(
             for arm in dict.fromkeys(arm for arm, _ in done)
             if (path := firsts[arm] / "examples.json").exists()
         },
-        bill=_bill([*cells, *(own for metric in metrics for own in metric.cells(cells))], runs_dir, rates),
+        bill=_bill([*cells, *(own for metric in metrics for own in metric.cells(cells))], runs_dir),
         items=ItemMoments(lambda metric: read_items(item_files | _item_files(later.get(metric, {})), metric)),
         mixture=pd.DataFrame([row for one in done.values() for row in one.mixture], columns=MIXTURE_COLUMNS),
         credits=_credits(cells),
@@ -240,22 +235,17 @@ def load(
     )
 
 
-def _bill(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None) -> pd.DataFrame:
+def _bill(cells: Sequence[Cell], runs_dir: Path) -> pd.DataFrame:
     """Return the bill of these runs, each once, summed over runs and attempts."""
     firsts = list({cell.name: cell for cell in reversed(cells)}.values())[::-1]
     found = in_threads(lambda cell: list(billed(RunFolder(runs_dir, cell.name).path, cell.config)), firsts)
     rows = [
-        (
-            *(cell.arm, one.outcome, one.hardware, 1, one.seconds, one.hours.gpu, one.hours.core),
-            *(math.nan if (money := rates and rates.cost(one.hardware, one.hours)) is None else money, currency),
-        )
-        for currency in ["" if rates is None else rates.currency]
+        (cell.arm, one.outcome, one.hardware, 1, one.seconds, one.hours.gpu, one.hours.core)
         for cell, attempts in zip(firsts, found, strict=True)
         for one in attempts
     ]
     table = pd.DataFrame(rows, columns=BILL_COLUMNS)
-    by = ["arm", "outcome", "hardware", "currency"]
-    return table.groupby(by, sort=False, as_index=False).sum(min_count=1)[BILL_COLUMNS]  # NaN where nothing has a rate
+    return table.groupby(["arm", "outcome", "hardware"], sort=False, as_index=False).sum()[BILL_COLUMNS]
 
 
 def _read(runs_dir: Path, cell: Cell) -> "_Finished | dict[str, Any]":

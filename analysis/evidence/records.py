@@ -42,7 +42,7 @@ TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if
     "mixture": MIXTURE_COLUMNS,
 }
 MISSING = ["reason", "has_failed"]
-BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours", "money"), float)}
+BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours"), float)}
 ITEMS = "item_covariances"
 
 

@@ -8,7 +8,7 @@ from aimv2.analysis.sections.card import verdict_lines
 from aimv2.analysis.sections.words import seen
 from aimv2.base.errors import count
 from aimv2.base.markdown import escape
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 from aimv2.tools.weights.card import licence_metadata
 
 

@@ -18,7 +18,6 @@ from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
-from aimv2.run.pricing.price import money_text
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -97,35 +96,17 @@ def _bill(bill: pd.DataFrame) -> list[Paragraph | Table]:
     """Return what all attempts took by their outcome; none if the records have no bill."""
     if bill.empty:
         return []
-    table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours", "money"], name="bill")
+    table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours"], name="bill")
     for title, outcomes in {**{title: [name] for name, title in OUTCOMES.items()}, "all": list(OUTCOMES)}.items():
         own = bill[bill["outcome"].isin(outcomes)]
         hours = [f"{own[column].sum():.3g}" for column in ("gpu_hours", "core_hours")]
         number, seconds = int(own["attempts"].sum()), float(own["seconds"].sum())
-        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours, _money(own)])
-    unrated = bill[bill["money"].isna()]
-    why = ""
-    if len(unrated) and not any(bill["currency"]):
-        why = " Money is unknown, because the launch named no rates (`rates=FILE.yaml`)."
-    elif len(unrated):
-        names = (escape(str(name or "hardware that was not recorded")) for name in unrated["hardware"].unique())
-        why = f" The rates have none for {', '.join(names)}, which is left out of the money."
+        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours])
     note = (
         "The bill of all attempts at these runs, from the first to the last sign of each. Superseded attempts were"
-        f" interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it.{why}"
+        " interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it."
     )
     return [Paragraph(note), table]
-
-
-def _money(bill: pd.DataFrame) -> str:
-    """Return the sum of what has a rate."""
-    known = bill[bill["money"].notna()]
-    if bill.empty:
-        return ""
-    if known.empty:
-        return "unknown"
-    text = money_text(float(known["money"].sum()), str(known["currency"].iloc[0]))
-    return text if len(known) == len(bill) else f"at least {text}"
 
 
 def _costs(findings: Findings) -> Table:

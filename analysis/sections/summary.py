@@ -21,7 +21,7 @@ from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits
 from aimv2.base.markdown import escape
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 
 MAX_SHOWN = 6  # items of a list
 

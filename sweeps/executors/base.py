@@ -15,7 +15,7 @@ from pydantic import Field
 from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 from aimv2.sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
 from aimv2.sweeps.executors.workers import Launched, Start, keep_workers
 from aimv2.sweeps.plan import Plan

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from aimv2.ablations.design import Factor, Range
 from aimv2.ablations.request import Request
-from aimv2.run.pricing.price import Clock
-from aimv2.run.pricing.rates import Rates
+from aimv2.run.price import Clock
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.plan import Plan
@@ -51,7 +50,7 @@ class PlannedSearch:
         now = tasks.open_tasks()
         return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)
 
-    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the space, how it is searched, and the price of what is left of it."""
         search, study, config = self.search, self.search.study, self.search.config
         print_study(console, search.name, study)
@@ -76,7 +75,7 @@ class PlannedSearch:
         if search.num_trials < config.trials:
             console.print(f"note: the space has {search.num_trials} points, and each is tried once", soft_wrap=True)
         left = self.work.priced
-        console.print(price_of(left, clock, executor, rates) if left else "nothing is left to do", soft_wrap=True)
+        console.print(price_of(left, clock, executor) if left else "nothing is left to do", soft_wrap=True)
 
 
 def _noise(search: Search) -> str:

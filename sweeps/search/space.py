@@ -20,7 +20,7 @@ from aimv2.config.explain import explain
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.run.pricing.price import max_train_flops
+from aimv2.run.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
 from aimv2.spec.programs import check

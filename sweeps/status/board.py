@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aimv2.base.errors import Cause, UsageError
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import ROWS
 from aimv2.sweeps.status.board import ADVICE, by_arm, by_cause, headline

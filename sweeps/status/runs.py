@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import Cause
-from aimv2.run.pricing.left import EvaluationTimes, training_left
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
+from aimv2.run.times import EvaluationTimes, training_left
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries

@@ -152,19 +152,6 @@ def test_bad_requests_are_one_sentence(copied, tmp_path, command, words, message
 
 
 @pytest.mark.exhaustive
-def test_money_is_limited_by_the_rates(copied, tmp_path, command):
-    metric_file(tmp_path, "spread")
-    (tmp_path / "rates.yaml").write_text("rates: {cpu core: 3 EUR/h}")
-    words = ("evaluate", "prefix_ratio", "metric=spread.py:spread", "rates=rates.yaml")
-    assert " EUR" in command(*words, "dry_run=true", "limit=500EUR")[1]
-    status, shown = command(*words, "limit=0.000001EUR")
-    assert status == 2
-    assert "limit=0.000001EUR; nothing was started" in shown
-    assert measuring(copied) == {}
-    assert not (copied / "code").exists(), "nothing was frozen"
-
-
-@pytest.mark.exhaustive
 def test_runs_that_cannot_be_measured_are_counted(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
     trained, untrained = (RunFolder(copied, cell.name) for cell in request_of(copied).cells)

@@ -17,7 +17,7 @@ from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import IMAGENET
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 from aimv2.runs.bill import billed
 from aimv2.runs.record import RunFolder
 

@@ -11,7 +11,7 @@ from aimv2.analysis.inference.agreement import Association, Share, agreements, a
 from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import metric_title
-from aimv2.run.pricing.price import price_of
+from aimv2.run.price import price_of
 from aimv2.spec.metrics import lower_is_better
 
 ACCURACIES = ("probe_", "knn_")

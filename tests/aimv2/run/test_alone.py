@@ -18,7 +18,7 @@ from aimv2.model.network import build
 from aimv2.request.resolve import resolve
 from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute
-from aimv2.run.pricing.price import price
+from aimv2.run.price import price
 from aimv2.run.replay import replay
 from aimv2.run.reuse import WEIGHTS, reusable
 from aimv2.runs.attempt import ITEMS

@@ -22,7 +22,7 @@ from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdic
 from aimv2.analysis.sections.words import metric_title
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
-from aimv2.run.pricing.price import max_train_flops
+from aimv2.run.price import max_train_flops
 from tests.helpers.documents import at_scale, tables
 from tests.helpers.evidence import evidence_of, passed_controls, sensitive
 from tests.helpers.ladders import ladder_of, seeing, write_ladder

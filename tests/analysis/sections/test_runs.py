@@ -173,39 +173,27 @@ def billed(*rows):
 
 
 def bill_of(findings, bill):
-    """Return the rows of the bill by their first cell, and the note above it."""
+    """Return the rows of the bill by their first cell."""
     found = replace(findings, evidence=replace(findings.evidence, bill=bill))
-    note, table = cost_section(found).blocks[-2:]
-    return {row[0]: row[1:] for row in table.rows}, note.text
+    table = cost_section(found).blocks[-1]
+    return {row[0]: row[1:] for row in table.rows}
 
 
 def test_bill_has_all_attempts_by_their_outcome(findings):
-    rows, note = bill_of(
+    rows = bill_of(
         findings,
         billed(
-            ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0, 20.0, "EUR"),
-            ("a", "failed", "NVIDIA H100", 1, 1800.0, 2.0, 0.0, 5.0, "EUR"),
-            ("b", "superseded", "NVIDIA H100", 2, 3600.0, 4.0, 0.0, 10.0, "EUR"),
+            ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0),
+            ("a", "failed", "NVIDIA H100", 1, 1800.0, 2.0, 0.0),
+            ("b", "superseded", "NVIDIA H100", 2, 3600.0, 4.0, 0.0),
         ),
     )
     assert rows == {
-        "with a result": ["3", "2", "8", "0", "20.00 EUR"],
-        "failed": ["1", "0.5", "2", "0", "5.00 EUR"],
-        "superseded": ["2", "1", "4", "0", "10.00 EUR"],
-        "all": ["6", "3.5", "14", "0", "35.00 EUR"],
+        "with a result": ["3", "2", "8", "0"],
+        "failed": ["1", "0.5", "2", "0"],
+        "superseded": ["2", "1", "4", "0"],
+        "all": ["6", "3.5", "14", "0"],
     }
-    assert "unknown" not in note
-
-
-def test_bill_says_what_money_is_not_known(findings):
-    nan = float("nan")
-    known = ("a", "result", "NVIDIA H100", 3, 7200.0, 8.0, 0.0, 20.0, "EUR")
-    rows, note = bill_of(findings, billed(known, ("a", "failed", "NVIDIA A100", 1, 1.0, 1.0, 0.0, nan, "EUR")))
-    assert (rows["failed"][-1], rows["all"][-1], rows["superseded"][-1]) == ("unknown", "at least 20.00 EUR", "")
-    assert "The rates have none for NVIDIA A100, which is left out" in note
-    rows, note = bill_of(findings, billed(("a", "result", "a CPU", 3, 7200.0, 0.0, 8.0, nan, "")))
-    assert rows["all"] == ["3", "2", "0", "8", "unknown"]
-    assert "because the launch named no rates" in note
 
 
 def test_records_of_before_there_was_a_bill_have_none(findings):

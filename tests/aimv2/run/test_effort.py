@@ -5,7 +5,7 @@ import pytest
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import laptop
 from aimv2.request.resolve import resolve
-from aimv2.run.pricing.effort import evaluation_effort, training_effort
+from aimv2.run.effort import evaluation_effort, training_effort
 
 # CPU milliseconds of a training sample, the fastest of 55 steps, on one core of an AMD EPYC.
 MEASURED = {

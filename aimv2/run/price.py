@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,6 @@ from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.run.options import MAX_CPU_FLOPS
-from aimv2.run.pricing.rates import Rates
 from aimv2.runs.bill import Hours, hours_of
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
@@ -20,8 +19,7 @@ from aimv2.spec.optimizers import optimizer_spec
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
 
-Quantity = Literal["flops", "seconds", "disk_bytes", "money"]
-CURRENCY = re.compile("[A-Z]{3}")
+Quantity = Literal["flops", "seconds", "disk_bytes"]
 
 
 class RunSeconds(NamedTuple):
@@ -31,18 +29,16 @@ class RunSeconds(NamedTuple):
         training: steps of training.
         evaluation: everything else: start, held-out curve, evaluation at the end.
         estimated_from: the measured runs of other shapes that it follows from, in words.
-        hardware: on which; empty if it is not known.
     """
 
     training: float
     evaluation: float
     estimated_from: frozenset[str] = frozenset()
-    hardware: str = ""
 
 
 Clock = Callable[[Program], RunSeconds | None]
 
-# Units of a limit as they are typed, and how much of the quantity one unit is. Money has the currency of the rates.
+# Units of a limit as they are typed, and how much of the quantity one unit is.
 UNITS: dict[Quantity, dict[str, float]] = {
     "seconds": {"s": 1, "min": 60, "h": 3600, "d": 86400},
     "disk_bytes": {"MB": 1e6, "GB": 1e9, "TB": 1e12},
@@ -61,11 +57,7 @@ class Price:
         weights_bytes: disk that the finished runs take; other run outputs are small beside the weights.
         checkpoint_bytes: disk that checkpoints of the largest run take while it trains, an upper bound.
         estimated_from: as in ``RunSeconds``, of all runs.
-        hardware: on which a run was measured; of several runs empty.
         hours: of GPUs and cores, of all runs; None if the time is not known, or of one run alone.
-        money: by the rates; None if there are none, the time is not known, or there is no rate for some hardware.
-        currency: of the rates; empty if there are none.
-        unrated: the hardware without a rate.
     """
 
     flops: int
@@ -74,11 +66,7 @@ class Price:
     weights_bytes: int
     checkpoint_bytes: int
     estimated_from: frozenset[str] = frozenset()
-    hardware: str = ""
     hours: Hours | None = None
-    money: float | None = None
-    currency: str = ""
-    unrated: frozenset[str] = frozenset()
 
     def wall_seconds(self, num_workers: int) -> float | None:
         """Return the time until all runs are done by so many workers; each run has one worker."""
@@ -98,26 +86,16 @@ class Price:
         return f", estimated from {first}{more}" if first else ""
 
     @property
-    def of_hardware(self) -> str:
-        """Return GPU-hours, core-hours and money in words, as far as they are known; empty if none is."""
+    def hours_text(self) -> str:
+        """GPU-hours and core-hours in words; empty if they are not known."""
         hours = {} if self.hours is None else {"GPU-hours": self.hours.gpu, "core-hours": self.hours.core}
-        parts = [f"{number:.3g} {name}" for name, number in hours.items() if number]
-        if self.money is not None:
-            parts.append(money_text(self.money, self.currency))
-        if self.unrated:
-            parts.append(f"no rate for {', '.join(sorted(self.unrated))}")
-        return ", ".join(parts)
+        return ", ".join(f"{number:.3g} {name}" for name, number in hours.items() if number)
 
     def described(self, num_workers: int) -> str:
         """Return FLOPs and disk in words."""
         weights, checkpoints = self.weights_bytes / 1e6, num_workers * self.checkpoint_bytes / 1e6
         saved = f" and up to {checkpoints:,.1f} MB of checkpoints" if checkpoints else ""
         return f"at most {self.flops:.2e} training FLOPs; {weights:,.1f} MB of weights{saved}"
-
-
-def money_text(money: float, currency: str) -> str:
-    """Format an amount with two decimals, or small ones with two digits."""
-    return f"{money:,.2f} {currency}" if money >= 0.1 or not money else f"{money:.2g} {currency}"
 
 
 def duration(seconds: float) -> str:
@@ -148,39 +126,24 @@ def flops_per_sample(run: Program) -> float:
     return train_flops(parts, num_samples, num_tokens) / num_samples
 
 
-def price(runs: Iterable[Program], clock: Clock, rates: Rates | None = None) -> Price:
-    """Return the price of these runs together.
-
-    Args:
-        clock: gives the time of a run, or None if it is not known.
-        rates: prices of hardware; None are none.
-    """
+def price(runs: Iterable[Program], clock: Clock) -> Price:
+    """Return the price of these runs together; the clock gives the time of a run, or None if it is not known."""
     runs = list(runs)
     prices = [price_of(run.with_seed(0), clock) for run in runs]
-    seconds = [one.seconds for one in prices if one.seconds is not None]
-    is_known = len(seconds) == len(prices)
-    total = Price(
-        flops=sum(one.flops for one in prices),
+    seconds = [price.seconds for price in prices if price.seconds is not None]
+    is_known, hours = len(seconds) == len(prices), None
+    if is_known:
+        each = list(map(hours_of, runs, seconds))
+        hours = Hours(sum(used.gpu for used in each), sum(used.core for used in each))
+    return Price(
+        flops=sum(price.flops for price in prices),
         seconds=sum(seconds) if is_known else None,
         longest_seconds=max(seconds, default=0.0) if is_known else None,
-        weights_bytes=sum(one.weights_bytes for one in prices),
-        checkpoint_bytes=max((one.checkpoint_bytes for one in prices), default=0),
-        estimated_from=frozenset[str]().union(*(one.estimated_from for one in prices)),
-        currency="" if rates is None else rates.currency,
+        weights_bytes=sum(price.weights_bytes for price in prices),
+        checkpoint_bytes=max((price.checkpoint_bytes for price in prices), default=0),
+        estimated_from=frozenset[str]().union(*(price.estimated_from for price in prices)),
+        hours=hours,
     )
-    return _with_money(total, runs, prices, rates) if is_known else total
-
-
-def _with_money(total: Price, runs: Sequence[Program], prices: Sequence[Price], rates: Rates | None) -> Price:
-    """Return a total with the hours and the money of these runs, whose time is known."""
-    used = [hours_of(run, one.seconds or 0.0) for run, one in zip(runs, prices, strict=True)]
-    hours = Hours(sum(one.gpu for one in used), sum(one.core for one in used))
-    if rates is None:
-        return replace(total, hours=hours)
-    costs = {number: rates.cost(one.hardware, used[number]) for number, one in enumerate(prices)}
-    unrated = {rates.lacking(prices[number].hardware, used[number]) for number, cost in costs.items() if cost is None}
-    money = None if unrated else sum(cost for cost in costs.values() if cost is not None)
-    return replace(total, hours=hours, money=money, unrated=frozenset(unrated))
 
 
 @cache
@@ -201,7 +164,7 @@ def _price(flops: int, time: RunSeconds | None, weights: int, checkpoints: int =
     if time is None:
         return Price(flops, None, None, weights, checkpoints)
     seconds = time.training + time.evaluation
-    return Price(flops, seconds, seconds, weights, checkpoints, time.estimated_from, time.hardware)
+    return Price(flops, seconds, seconds, weights, checkpoints, time.estimated_from)
 
 
 @dataclass(frozen=True)
@@ -216,11 +179,11 @@ class Limit:
     @property
     def unit_size(self) -> float:
         """How much of the quantity one unit is."""
-        return UNITS.get(self.quantity, {}).get(self.unit, 1.0)
+        return UNITS[self.quantity][self.unit]
 
 
 def read_limits(text: str) -> list[Limit]:
-    """Read limits such as ``2h``, ``500PFLOPs``, ``500EUR`` or ``20min,5GB``.
+    """Read limits such as ``2h``, ``500PFLOPs`` or ``20min,5GB``.
 
     Raises:
         UsageError: a limit cannot be read, or is not above 0 and finite.
@@ -229,10 +192,9 @@ def read_limits(text: str) -> list[Limit]:
     limits = []
     for part in text.strip("[]").split(","):
         match = re.fullmatch(r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]+)", part.strip())
-        if match is None or not (match[2] in units or CURRENCY.fullmatch(match[2])):
-            allowed = f"{', '.join(units)}, or a currency such as EUR"
-            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {allowed}")
-        quantity, size = units.get(match[2], ("money", 1.0))
+        if match is None or match[2] not in units:
+            raise UsageError(f"limit={text}: cannot read {part!r}; a number and one of {', '.join(units)}")
+        quantity, size = units[match[2]]
         if not 0 < (amount := float(match[1]) * size) < math.inf:
             raise UsageError(f"limit={text}: {part.strip()!r} must be above 0 and finite")
         limits.append(Limit(part.strip(), quantity, match[2], amount))
@@ -247,15 +209,12 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
     """
     of_time = f"with {num_workers} workers" if num_workers > 1 else "of training and evaluation"
     costs: dict[Quantity, tuple[float | None, str]] = {
-        "money": (total.money, "for all workers"),
         "flops": (total.flops, "of training"),
         "seconds": (total.wall_seconds(num_workers), of_time),
         "disk_bytes": (total.disk_bytes(num_workers), "of disk space"),
     }
     for limit in limits:
         cost, what = costs[limit.quantity]
-        if limit.quantity == "money" and (problem := _no_money(limit, total)):
-            raise UsageError(f"limit={limit.text} cannot be checked: {problem}")
         if cost is None:
             raise UsageError(f"limit={limit.text} cannot be checked: the time of these runs is not known here")
         if cost > limit.amount:
@@ -266,22 +225,13 @@ def check_limits(limits: Iterable[Limit], total: Price, num_workers: int) -> Non
             )
 
 
-def _no_money(limit: Limit, total: Price) -> str:
-    """Return why it is not known what runs cost in a currency; empty if it is."""
-    if not total.currency:
-        return "prices of hardware are needed; type rates=FILE.yaml (docs/cost.md)"
-    if total.currency != limit.unit:
-        return f"the rates are in {total.currency}"
-    return f"the table of rates has none for {', '.join(sorted(total.unrated))}" if total.unrated else ""
-
-
 def check_cpu(flops: int, limits: Iterable[Limit]) -> None:
     """Refuse training on the CPU that takes more than MAX_CPU_FLOPS, unless there is a limit on its FLOPs or time.
 
     Raises:
         UsageError: naming the limit that would allow it.
     """
-    if flops <= MAX_CPU_FLOPS or any(limit.quantity not in ("disk_bytes", "money") for limit in limits):
+    if flops <= MAX_CPU_FLOPS or any(limit.quantity != "disk_bytes" for limit in limits):
         return
     unit, size = max(UNITS["flops"].items(), key=lambda one: one[1] * (one[1] <= flops))
     raise UsageError(
