@@ -30,8 +30,9 @@ from aimv2.config.data_config import CHECKED
 from aimv2.data.batches.batch import Batch, of_step
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import Setup, resolved, setup_of
 from aimv2.memory.machine import rank_memory
+from aimv2.memory.setup import resolved, setup_of
+from aimv2.memory.training import Setup
 from aimv2.training.loading import load_steps
 from aimv2.training.world import World
 from benchmarks.cards import card, peak_rate

@@ -20,7 +20,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective

@@ -128,7 +128,7 @@ class LoaderConfig:
 
     Attributes:
         num_workers: of each rank; 0 prepares batches in the training process. ``auto`` is 0 on the CPU, whose cores
-            compute, and one for each core that the training process leaves on a GPU (``aimv2.memory.loading``).
+            compute, and one for each core that the training process leaves on a GPU (``aimv2.memory.setup``).
     """
 
     num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"

@@ -26,8 +26,8 @@ from aimv2.evaluation.generation import examples
 from aimv2.evaluation.parts import MeasureParts, beside
 from aimv2.evaluation.pictures import drawn_predictions
 from aimv2.evaluation.trained import TrainedModel
-from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
 from aimv2.memory.machine import ranks_here
+from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network, build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.alone import check_finished_run, measured_by, metric_of

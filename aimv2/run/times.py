@@ -24,8 +24,8 @@ from aimv2.config.log_config import LogConfig
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, OptimizerConfig
-from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, total_memory
+from aimv2.memory.setup import choose
 from aimv2.run.effort import CURVE_SHARE, evaluation_effort, training_effort
 from aimv2.run.price import RunSeconds, max_train_flops
 from aimv2.runs.lease import attempt_folder

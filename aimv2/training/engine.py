@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import Setup
+from aimv2.memory.training import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block
 from aimv2.model.network import Network, build_empty

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.loader import loader
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import Setup, loading_of
+from aimv2.memory.setup import loading_of
+from aimv2.memory.training import Setup
 
 
 def load_steps(

@@ -15,7 +15,7 @@ from aimv2.cost.parts import train_flops_by_area
 from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.tally import Tally
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import Network
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.memory import Setup
+from aimv2.memory.training import Setup
 
 STATM = Path("/proc/self/statm")  # sizes of this process in pages
 MEASURED_SECONDS = 0.05  # the product is repeated for so long

@@ -7,7 +7,7 @@ import pandas as pd
 
 from aimv2.analysis.verify.check import Check
 from aimv2.analysis.verify.trained_run import TrainedRun
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.encoder_decoder import EncoderDecoder
 from aimv2.training.engine import Engine
 

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, gpu_memory, num_cores, total_memory
+from aimv2.memory.setup import choose
 
 
 def num_gpus() -> int:

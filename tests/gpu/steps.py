@@ -7,7 +7,8 @@ import torch
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import predict, setup_of
+from aimv2.memory.setup import setup_of
+from aimv2.memory.training import predict
 from aimv2.model.network import build_empty
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective

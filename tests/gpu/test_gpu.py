@@ -13,9 +13,9 @@ import torch
 
 from aimv2.config.paths import replaced
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.memory import setup_of
 from aimv2.memory.evaluation import predict_evaluation
-from aimv2.memory.loading import PROCESS_BYTES
+from aimv2.memory.setup import setup_of
+from aimv2.memory.training import PROCESS_BYTES
 from aimv2.model.network import build
 from aimv2.runs.record import RunFolder
 from aimv2.spec.objectives import PRE_TRAINING, objective

@@ -2,7 +2,7 @@
 
 import torch
 
-from aimv2.memory import Setup
+from aimv2.memory.training import Setup
 from aimv2.training.loading import load_steps
 
 

@@ -18,7 +18,7 @@ import torch
 
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.training.engine import Engine
 from benchmarks.cost_training import random_batch, step_of, with_objective
 from benchmarks.peak import peak_bytes

@@ -12,7 +12,7 @@ from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
 from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.initial import init_weights_
 from aimv2.model.network import build, build_empty
 from aimv2.model.positions import resample

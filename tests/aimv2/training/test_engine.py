@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective

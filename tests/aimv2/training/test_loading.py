@@ -3,10 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.base.errors import UsageError
 from aimv2.config.training_config import LoaderConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import Setup
+from aimv2.memory.training import Setup
 from aimv2.training.loading import load_steps
 
 SETUP = Setup(parallel="ddp", micro_batch=3, activation_checkpointing=False)
@@ -25,9 +24,3 @@ def test_steps_are_loaded_in_the_micro_batches_of_the_setup(tiny, pairs, with_sa
         for one, other in zip(parts, expected, strict=True):
             assert torch.equal(one.token_BT, other.token_BT)
             assert torch.equal(one.to(torch.device("cpu")).image, other.image)
-
-
-def test_what_the_host_cannot_hold_is_refused(tiny, pairs):
-    config = replace(tiny, device="cuda", loader=LoaderConfig(num_workers=10_000))
-    with pytest.raises(UsageError, match="with 10000 loader processes, more than 20 GB"):
-        load_steps(TrainBatches(config, pairs.train, pairs.tokenizer), SETUP)

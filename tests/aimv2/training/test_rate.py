@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.config.recipes.scales import demo, vit_l
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.request.resolve import with_attention
 from aimv2.runs.rows import OF_MACHINE
 from aimv2.training.rate import Rate, gemm_rate, product_shape, resident_bytes

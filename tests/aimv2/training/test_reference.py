@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import build
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine

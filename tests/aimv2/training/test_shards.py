@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import build
 from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint

@@ -13,7 +13,7 @@ from aimv2.data.batches.batch import of_step
 from aimv2.data.batches.loader import loaded, loader
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.memory import setup_of
+from aimv2.memory.setup import setup_of
 from aimv2.model.network import build
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine

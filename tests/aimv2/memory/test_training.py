@@ -12,7 +12,8 @@ from aimv2.config.recipes.scales import demo, vit_3b, vit_l_2b
 from aimv2.cost.parts import num_parameters
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.memory import Setup, predict, setup_of
+from aimv2.memory.setup import setup_of
+from aimv2.memory.training import Setup, predict
 from aimv2.model.network import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective

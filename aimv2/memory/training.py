@@ -5,23 +5,20 @@ part while gradients are added. On the CPU the prediction is checked against mea
 CUDA and FSDP2 against torch's allocator on a fake GPU (``tests/gpu``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from aimv2.config.native import micro_batch_at
+from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import MAX_LOGITS
 from aimv2.cost.parts import Blocks, Part, num_parameters
-from aimv2.memory.loading import FLOAT32, INT64, PROCESS_BYTES, image_bytes, prefetched
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 
-if TYPE_CHECKING:
-    from aimv2.config.run_config import RunConfig
-
-BFLOAT16 = 2  # bytes
+UINT8, BFLOAT16, FLOAT32, INT64 = 1, 2, 4, 8  # bytes
+PROCESS_BYTES = 600_000_000  # a process with torch, before it has a model; on a GPU, its CUDA context
+PREFETCHED = 2  # micro-batches that each loader process has ready, at least (torch's DataLoader)
 
 Parallel = Literal["ddp", "hsdp", "fsdp"]
 
@@ -51,8 +48,8 @@ class Memory:
         copies: weights in bfloat16 for autocast; with ``fsdp``, unsharded weights and gradients, and the buffers in
             which they are sent.
         activations: values saved for the backward pass, and those that it computes.
-        batch: the input: on the CPU all micro-batches of a step, with those that loader processes have ready. A GPU
-            holds one, and ``host_bytes`` has the others.
+        batch: the input: on the CPU all micro-batches of a step, with those that loader processes have ready; a GPU
+            holds one.
         process: the process without a run.
     """
 
@@ -290,3 +287,24 @@ def _batch_bytes(config: RunConfig, setup: Setup, num_patches: int) -> int:
     ahead = 0 if num_workers == "auto" else num_workers * prefetched(-(-share // setup.micro_batch), num_workers)
     normalised = setup.micro_batch * pixels if config.data.kind == "files" else 0
     return (share + setup.micro_batch * ahead) * image_bytes(config, num_patches) + normalised
+
+
+def image_bytes(config: RunConfig, num_patches: int) -> int:
+    """Return the bytes of an image with its caption and indices, as the loader prepares it.
+
+    Pictures of files are uint8, unless patches are hidden in them, and all others float32.
+    """
+    model, is_hidden = config.model, bool(config.augment.of(config.data).hidden_fraction)
+    picture = UINT8 if config.data.kind == "files" else FLOAT32
+    image = FLOAT32 if is_hidden else picture
+    target = picture if is_hidden or config.data.pixels == "shuffled" else 0
+    return num_patches * (model.patch_dim * (image + target) + INT64) + 2 * model.max_text_tokens * INT64
+
+
+def prefetched(num_parts: int, num_workers: int) -> int:
+    """Return the micro-batches that each loader process has ready: together those of a step, so that none waits.
+
+    Args:
+        num_parts: micro-batches of the rank in a step.
+    """
+    return max(PREFETCHED, -(-num_parts // num_workers)) if num_workers else 0
