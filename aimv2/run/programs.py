@@ -1,4 +1,4 @@
-"""What is done with a run, of AIMv2 or of another model (docs/another-model.md). Torch is imported when needed."""
+"""What is done with a run, of AIMv2 or of another model (docs/another-model.md). Torch and others are imported when needed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +10,6 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data import described
 from aimv2.data.described import shares_of_captions
 from aimv2.request import resolve
-from aimv2.run import other_model
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.failure import Failure
 
@@ -78,6 +77,8 @@ def execute(
         LeaseLostError: another process has taken over the run.
     """
     if not isinstance(run, RunConfig):
+        from aimv2.run import other_model
+
         return other_model.execute(run, attempt, on_rows, interrupts)
     from aimv2.run.execute import execute
 
