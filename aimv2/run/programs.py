@@ -1,4 +1,7 @@
-"""What is done with a run, of AIMv2 or of another model (docs/another-model.md). Torch and others are imported when needed."""
+"""What is done with a run, of AIMv2 or of another model (docs/another-model.md).
+
+Heavy packages, torch among them, are imported when they are needed.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
