@@ -28,8 +28,8 @@ from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, fits_a
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.base.plugins import check_loaded, load_from_snapshots
+from aimv2.config.paths import program_of
 from aimv2.config.program import Program
-from aimv2.config.serialization import program_of
 from aimv2.runs.provenance import snapshots
 
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests

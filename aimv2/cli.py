@@ -7,8 +7,7 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 
 from aimv2 import __version__
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.extras import missing, require
+from aimv2.base.errors import UsageError, missing, require, unknown
 from aimv2.base.plugins import GROUP, VARIABLE
 from aimv2.base.typed import as_typed
 from aimv2.commands import COMMANDS, usage, usage_of

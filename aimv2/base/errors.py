@@ -2,7 +2,8 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 Cause = Literal["out of memory", "no space", "not finite", "node", "time", "data", "bug", "lease lost"]
@@ -82,3 +83,38 @@ def some(texts: Sequence[str]) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 tensor``, ``2 tensors``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# By the name that is imported; pyproject.toml has the same (tests/test_pyproject.py).
+EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(("matplotlib", "seaborn", "fontTools", "polars", "pyarrow"), "report"),
+    **dict.fromkeys(
+        (
+            *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes"),
+        ),
+        "train",
+    ),
+}
+
+
+def missing(error: ModuleNotFoundError, command: str) -> UsageError:
+    """Return the sentence for a package that a command needs and that is not installed.
+
+    Raises:
+        ModuleNotFoundError: it is a package of no extra, whose absence is a bug.
+    """
+    name = str(error.name).partition(".")[0]
+    if name not in EXTRAS:
+        raise error
+    return UsageError(f"{command} needs {name}; run: pip install 'aimv2-ablations[{EXTRAS[name]}]'")
+
+
+def require(name: str, command: str) -> None:
+    """Refuse a command before it starts what needs a package.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    if find_spec(name) is None:
+        raise missing(ModuleNotFoundError(name=name), command)

@@ -5,6 +5,7 @@ import errno
 import getpass
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -14,7 +15,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import DTypeLike
 
 from aimv2.base.errors import UsageError, short
 
@@ -253,3 +256,27 @@ def digest_of(folder: Path, without: Collection[str] = ()) -> str:
             content = path.read_bytes()
             whole.update(f"{name}\0{len(content)}\0".encode() + content)
     return whole.hexdigest()[:12]
+
+
+IN_MEMORY = 2**30  # bytes, the most of an array that is not in a file
+
+
+def scratch(shape: tuple[int, ...], dtype: DTypeLike, in_memory: int = IN_MEMORY) -> np.ndarray:
+    """Return an array with undefined values: in memory, or mapped from a temporary file if it is large.
+
+    The kernel keeps the pages of a file in memory while there is room, and needs none of it. The file has no name, so
+    it is gone with the array or the process. ``TMPDIR`` says where it is.
+
+    Args:
+        in_memory: bytes above which an array is in a file.
+
+    Raises:
+        OSError: the disk has no room for the file.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= in_memory:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # without it, a disk that is full later ends the process (SIGBUS)
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "r+", shape=shape)

@@ -20,8 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from aimv2.base.errors import UsageError
-from aimv2.config.arguments import key_values
-from aimv2.config.explain import explain
+from aimv2.config.arguments import explain, key_values
 
 Options = TypeVar("Options")
 

@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
-from aimv2.base.errors import unknown
-from aimv2.config.program import Program, Run, flattened
+from pydantic import TypeAdapter, ValidationError
+
+from aimv2.base.errors import UsageError, short, unknown
+from aimv2.config.arguments import explain
+from aimv2.config.program import KIND, PROGRAMS, Program, Run, flattened
+from aimv2.config.run_config import RunConfig
 
 PARAMETERS = "prefix.parameters."  # paths of the parameters of a plug-in's distribution
 
@@ -49,3 +53,34 @@ def differences(config: Program, other: Program) -> dict[str, Any]:
     """Return the values of the first run, by path, that differ from the second's."""
     others = flattened(other.to_dict())
     return {path: value for path, value in flattened(config.to_dict()).items() if value != others.get(path)}
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the config as nested dicts of JSON values."""
+    values: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """Build and check a config from nested dicts, as read from YAML or JSON.
+
+    Raises:
+        UsageError: an unknown key or invalid value; the message names it and what is allowed.
+    """
+    try:
+        return TypeAdapter(RunConfig).validate_python(values)
+    except ValidationError as error:
+        raise explain(error, RunConfig) from error
+
+
+def program_of(values: Mapping[str, Any]) -> Program:
+    """Build and check the run of any program from the values of its ``to_dict``.
+
+    Raises:
+        UsageError: as ``from_dict``, or the program is of a plug-in that is not loaded.
+    """
+    if (kind := values.get(KIND)) is None:
+        return from_dict(values)
+    if kind not in PROGRAMS:
+        raise UsageError(f"runs of {short(kind)} are of a plug-in; pass the file that adds it: plugins=[FILE.py]")
+    return PROGRAMS[kind].from_dict(values)

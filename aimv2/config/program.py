@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.plugins import Registry
-from aimv2.config.log_config import LogConfig
+from aimv2.config.training_config import LogConfig
 
 if TYPE_CHECKING:  # layers above the config
     from aimv2.base.interrupt import Interrupts

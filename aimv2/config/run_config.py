@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
-from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.native import NativeConfig
 from aimv2.config.prefix import Frozen, PrefixDistribution
@@ -20,6 +19,7 @@ from aimv2.config.training_config import (
     BudgetConfig,
     CheckpointConfig,
     LoaderConfig,
+    LogConfig,
     ObjectiveConfig,
     OptimizerConfig,
     StartConfig,
@@ -171,13 +171,13 @@ class RunConfig(Program):
         return self.data.kind == "files"
 
     def to_dict(self) -> dict[str, Any]:
-        from aimv2.config.serialization import to_dict  # which imports this module
+        from aimv2.config.paths import to_dict  # which imports this module
 
         return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        from aimv2.config.serialization import from_dict  # which imports this module
+        from aimv2.config.paths import from_dict  # which imports this module
 
         run = from_dict(values)
         assert isinstance(run, cls), "RunConfig has no subclasses"
@@ -240,7 +240,7 @@ class RunConfig(Program):
 
     @property
     def plan_note(self) -> str:
-        return str(above("aimv2.data.described:shares_of_captions")(self.data))
+        return str(above("aimv2.data.provenance:shares_of_captions")(self.data))
 
     @property
     def title(self) -> str:
@@ -255,7 +255,7 @@ class RunConfig(Program):
 
     @classmethod
     def check_data(cls, finished: Iterable[Self]) -> None:
-        above("aimv2.data.described:check_finished")(finished)
+        above("aimv2.data.provenance:check_finished")(finished)
 
     @classmethod
     def load(cls) -> None:
@@ -322,7 +322,7 @@ class RunConfig(Program):
 
     @classmethod
     def credits(cls, runs: Iterable[Self]) -> Mapping[str, list[str]]:
-        found: Mapping[str, list[str]] = above("aimv2.data.sources.credits:credits_of")(runs)
+        found: Mapping[str, list[str]] = above("aimv2.data.provenance:credits_of")(runs)
         return found
 
     def untrained(self) -> "RunConfig":

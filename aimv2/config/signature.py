@@ -10,10 +10,9 @@ from aimv2.base.plugins import AT
 from aimv2.config.data_config import DataConfig, source_name
 from aimv2.config.evaluation_config import EvaluationConfig, ReaderConfig
 from aimv2.config.model_config import FFN_MULTIPLE
-from aimv2.config.paths import replaced
+from aimv2.config.paths import replaced, to_dict
 from aimv2.config.program import SIGNATURE_VERSION, flattened
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 
 # A label, and values and whole parts that set speed or place, or when a run fails, which change no result. The content
 # of a tokenizer, of sources in files and of labelled sets is in data.fingerprint, that of weights in start.fingerprint.

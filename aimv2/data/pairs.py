@@ -12,12 +12,11 @@ import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
+from aimv2.base.files import scratch
 from aimv2.base.order import equal_edges
 from aimv2.base.processes import in_threads
-from aimv2.base.scratch import scratch
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.sources.questions import Question, questions
-from aimv2.data.sources.scene import Caption, Scene
+from aimv2.data.sources.scene import Caption, Question, Scene, questions
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")

@@ -10,8 +10,7 @@ from aimv2.base import address
 from aimv2.base.errors import BadSampleError, Reason, RunFailedError
 from aimv2.config.native import size_within
 from aimv2.config.run_config import RunConfig
-from aimv2.data.crops import NUM_CROP_DRAWS
-from aimv2.data.decode import crop
+from aimv2.data.decode import NUM_CROP_DRAWS, crop
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import order_of
 

@@ -13,8 +13,8 @@ from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.files import read_json
 from aimv2.base.plugins import Plugin, load, load_installed
 from aimv2.config.evaluation_config import AloneConfig
+from aimv2.config.paths import from_dict
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder

@@ -18,7 +18,7 @@ from aimv2.config.arguments import HELP, print_error
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature, untrained
-from aimv2.data.described import check_finished, shares_of_captions
+from aimv2.data.provenance import check_finished, shares_of_captions
 from aimv2.memory import check_evaluation, loading_of, predict, setup_of
 from aimv2.memory.machine import rank_memory
 from aimv2.request.compose import compose, run_config

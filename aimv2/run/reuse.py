@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
+from aimv2.config.paths import from_dict
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.request.resolve import data_fingerprint
 from aimv2.runs.attempt import LAYOUT_VERSION

@@ -11,9 +11,8 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
-from aimv2.config.paths import replaced
+from aimv2.config.paths import from_dict, replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.config.signature import signature
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import find_plugins

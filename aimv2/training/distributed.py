@@ -31,8 +31,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from aimv2.base.errors import RunFailedError, UsageError
+from aimv2.config.paths import from_dict, to_dict
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
 from aimv2.training.world import ALONE, World, is_of_all_ranks

@@ -22,8 +22,9 @@ from aimv2.data.batches.batch import Batch
 from aimv2.memory import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block
-from aimv2.model.network import Network, build_empty
+from aimv2.model.network import Network
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
+from aimv2.objectives.build import build_empty
 from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World
 

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,23 +9,21 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.processes import Watchdog
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
-from aimv2.data.batches.batch import of_step
-from aimv2.data.batches.tally import Tally
-from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.data.batches.batch import Batch, Tally, of_step
+from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.memory import Setup, loading_of, setup_of
 from aimv2.model.network import Network
+from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
-from aimv2.training.checkpoint import Checkpoint, Progress
+from aimv2.training.checkpoint import Checkpoint, Progress, Saver
+from aimv2.training.device import Rate
 from aimv2.training.engine import Engine
-from aimv2.training.loading import load_steps
 from aimv2.training.optimizer import build_optimizer, learning_rate
-from aimv2.training.rate import Rate
-from aimv2.training.saving import Saver
-from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import ALONE, World
 
 Row = dict[str, Any]
@@ -101,7 +99,7 @@ def train(
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
         pictures(model, 0)
-    engine = Engine(goal.load()(model, config), config, setup, world)
+    engine = Engine(implementation_of(goal)(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
         start.restore(model, optimizer)
@@ -194,3 +192,28 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
             if name.endswith(("_loss", "gradient_norm")) and not math.isfinite(row[name]):
                 attempt.write_rows(rows[:number])
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
+
+
+def load_steps(
+    batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
+) -> Iterator[list[Batch]]:
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked.
+
+    Args:
+        batches: whole batches, or a rank's shares of them.
+        has_padding: as in ``Batch.split``.
+
+    Raises:
+        UsageError: as in ``loading_of``.
+        RunFailedError: the data is broken (cause ``data``).
+    """
+    loading = loading_of(batches.config, setup)
+    return loader(
+        batches,
+        micro_batch=setup.micro_batch,
+        has_padding=has_padding,
+        first_step=first_step,
+        num_workers=loading.num_workers,
+        prefetched=loading.prefetched,
+        pin_memory=batches.config.device == "cuda",
+    )

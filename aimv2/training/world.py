@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aimv2.base.errors import RunFailedError
-from aimv2.data.batches.tally import Tally
+from aimv2.data.batches.batch import Tally
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,15 +11,16 @@ from torch import Tensor
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.base.typed import as_typed
+from aimv2.config.paths import from_dict
 from aimv2.config.program import SIGNATURE_VERSION
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, prepare_pairs
-from aimv2.model.network import Network, build
+from aimv2.model.network import Network
+from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder

@@ -19,11 +19,10 @@ from aimv2.ablations.names import NAMES
 from aimv2.ablations.overrides import StudyOverrides
 from aimv2.ablations.study import CONTROLS, Study
 from aimv2.config.options import typed
-from aimv2.config.paths import differences
+from aimv2.config.paths import differences, to_dict
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import FINAL, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS

@@ -24,7 +24,7 @@ from aimv2.analysis.evidence.searches import State
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
-from aimv2.config.serialization import from_dict
+from aimv2.config.paths import from_dict
 from aimv2.runs.record import RUN_NAME
 from aimv2.sweeps.search.config import WINNERS, folder_of
 from aimv2.sweeps.tasks import Trials

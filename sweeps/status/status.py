@@ -11,7 +11,7 @@ from pathlib import Path
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.config.serialization import program_of
+from aimv2.config.paths import program_of
 from aimv2.runs.record import entries
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from aimv2.sweeps.machine.slots import in_use

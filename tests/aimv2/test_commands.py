@@ -39,7 +39,7 @@ def test_helps_and_completions_load_nothing_that_takes_long():
 def test_reading_and_planning_need_no_package_of_an_extra(tmp_path):
     """The wheel is tested in an environment without them (tests/test_wheel.py, exhaustive)."""
     code = (
-        "import sys; from importlib.machinery import PathFinder; from aimv2.base.extras import EXTRAS\n"
+        "import sys; from importlib.machinery import PathFinder; from aimv2.base.errors import EXTRAS\n"
         "class Installed(PathFinder):\n"
         "    @classmethod\n"
         "    def find_spec(cls, name, path=None, target=None):\n"

@@ -12,9 +12,9 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.commands import COMMANDS
 from aimv2.completion import SCRIPTS, completions
+from aimv2.config.paths import to_dict
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES
-from aimv2.config.serialization import to_dict
 from aimv2.sweeps.manage import COMMANDS as OF_MANAGE
 from aimv2.sweeps.usage import KEYS
 from tests.helpers.programs import skip_without

@@ -1,7 +1,7 @@
 """Values of the demo recipe."""
 
+from aimv2.config.paths import to_dict
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import to_dict
 
 
 def changed(key, value):

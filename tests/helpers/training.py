@@ -1,9 +1,9 @@
 """Training without a record, and runs with other values."""
 
-from aimv2.config.serialization import from_dict, to_dict
+from aimv2.config.paths import from_dict, to_dict
 from aimv2.data.batches.training import TrainBatches
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import AIMv2
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
@@ -30,7 +30,7 @@ def small_run(cache_dir, *arguments):
 
 def losses_of(model, batch, config):
     """Return the losses of the objective that the config names."""
-    return objective(config.objective.name).load()(model, config)(batch)
+    return implementation_of(objective(config.objective.name))(model, config)(batch)
 
 
 class Rows:

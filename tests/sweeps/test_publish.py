@@ -19,8 +19,8 @@ from aimv2.analysis.evidence.recorded import FILE
 from aimv2.base.archive import check_archive, files_of
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
+from aimv2.config.paths import to_dict
 from aimv2.config.run_config import LogConfig
-from aimv2.config.serialization import to_dict
 from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest

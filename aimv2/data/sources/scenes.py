@@ -18,8 +18,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
-from aimv2.data.sources.glyphs import Glyph
-from aimv2.data.sources.likeness import RENDER_PX, are_near, shape
+from aimv2.data.sources.glyphs import RENDER_PX, Glyph, are_near, shape
 from aimv2.data.sources.scene import (
     INKS,
     NOISE,
@@ -140,7 +139,7 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     smaller one.
     """
     found: dict[str, Glyph] = {}
-    for glyph in glyphs.glyphs_in(source):
+    for glyph in glyphs.SOURCES[source]():
         is_usable = glyph.name.isalpha() and glyph.name.islower() and glyph.subcategory not in glyphs.BRANDS
         if is_usable and glyph.name not in RESERVED:
             found.setdefault(glyph.name, glyph)

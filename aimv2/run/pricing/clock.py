@@ -11,11 +11,10 @@ from rich.console import Console
 from aimv2.base.errors import UsageError
 from aimv2.base.files import writable_folder
 from aimv2.base.hardware import hardware
-from aimv2.config.log_config import LogConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.config.signature import signature
-from aimv2.config.training_config import BudgetConfig, OptimizerConfig
+from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfig
 from aimv2.memory import choose
 from aimv2.memory.machine import available_memory, total_memory
 from aimv2.run.pricing.effort import CURVE_SHARE, evaluation_effort

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
+from aimv2.config.paths import from_dict, to_dict
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.config.signature import signature
 from aimv2.run.pricing.clock import shortened
 from aimv2.run.pricing.effort import CURVE_SHARE, evaluation_effort

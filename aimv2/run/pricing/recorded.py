@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
 from aimv2.base.hardware import hardware
+from aimv2.config.paths import to_dict
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 from aimv2.run.pricing.effort import evaluation_effort, training_effort
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.rows import last_rows, rows_at

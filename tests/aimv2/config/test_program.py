@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.budget import matched
 from aimv2.base.errors import UsageError
+from aimv2.config.paths import program_of
 from aimv2.config.program import Need, Program, by_program, flattened
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import program_of
 from aimv2.config.signature import signature
 from tests.helpers.other_model import Mean
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.paths import replaced
+from aimv2.config.paths import from_dict, replaced, to_dict
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.config.signature import ADDED, identity, initial_encoder, signature, untrained
 from aimv2.request.resolve import with_attention
 from tests.helpers.config import changed

@@ -10,8 +10,7 @@ import yaml
 from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
 from aimv2.data.batches.training import TrainBatches
-from aimv2.data.expected import mean_supervised_tokens
-from aimv2.data.prepare import prepare
+from aimv2.data.prepare import mean_supervised_tokens, prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location

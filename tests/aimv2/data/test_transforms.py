@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aimv2.config.data_config import AugmentConfig, DataConfig
-from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
+from aimv2.data.decode import NUM_CROP_DRAWS, random_crops
 from aimv2.data.transforms import (
     IMAGENET,
     centred_images,

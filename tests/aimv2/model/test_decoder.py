@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from transformers import Aimv2VisionConfig, Aimv2VisionModel
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.model import positions
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import build
 from aimv2.model.positions import reading_order
+from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify
 from tests.helpers.public_encoders import blocks_of_transformers
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
+from aimv2.objectives.build import build, implementation_of
 from aimv2.objectives.losses import patchify, standardise
 from aimv2.spec.objectives import objective
 from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
@@ -40,7 +40,7 @@ def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
 @pytest.mark.parametrize(("sharing", "is_shared"), [("joint", True), ("separate", False)])
 def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
     model = build(changed(tiny, {"model.decoder.sharing": sharing}))
-    shared = {id(parameter) for parameter in objective("aimv2").load()(model, tiny).shared_parameters()}
+    shared = {id(parameter) for parameter in implementation_of(objective("aimv2"))(model, tiny).shared_parameters()}
     blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
     assert shared == (blocks if is_shared else set())
     assert bool(blocks) == is_shared
@@ -58,7 +58,7 @@ def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
     total, terms = losses_of(model, batch, config)
     assert terms == {term: total}
     torch.testing.assert_close(total, losses_of(whole, batch, tiny).terms[term])
-    assert objective(name).load()(model, config).shared_parameters() == []
+    assert implementation_of(objective(name))(model, config).shared_parameters() == []
 
 
 def test_image_only_reads_no_text(tiny, batch):

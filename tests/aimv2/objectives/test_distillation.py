@@ -15,8 +15,8 @@ from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
 from aimv2.memory import setup_of
 from aimv2.model.initial import init_weights_
-from aimv2.model.network import build, build_empty
 from aimv2.model.positions import resample
+from aimv2.objectives.build import build, build_empty, implementation_of
 from aimv2.objectives.distillation import Student
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
@@ -79,7 +79,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(config, batch, size):
     model = build(config)
     losses_of(model, batch, config).total.backward()
     small = replace(config, micro_batch=size)
-    engine = Engine(objective("distill").load()(build(small), small), small, setup_of(small))
+    engine = Engine(implementation_of(objective("distill"))(build(small), small), small, setup_of(small))
     engine.backward(engine.micro_batches(batch))
     for name, parameter in engine.objective.model.named_parameters():
         torch.testing.assert_close(parameter.grad, dict(model.named_parameters())[name].grad, rtol=1e-4, atol=1e-6)

@@ -17,7 +17,7 @@ from PIL import Image
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.signature import signature
-from aimv2.data.described import check_finished
+from aimv2.data.provenance import check_finished
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location

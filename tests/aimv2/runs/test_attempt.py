@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from aimv2.base.files import write_json
-from aimv2.config.serialization import to_dict
+from aimv2.config.paths import to_dict
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.lease import LeaseLostError
 from aimv2.spec.metrics import Metric

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.files import digest_of, write_json
-from aimv2.config.serialization import to_dict
+from aimv2.config.paths import to_dict
 from aimv2.request.resolve import resolve
 from aimv2.runs.provenance import (
     NO_NUMBERS,
@@ -58,7 +58,7 @@ def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
     script = """
 import sys
 from pathlib import Path
-from aimv2.config.serialization import from_dict
+from aimv2.config.paths import from_dict
 from aimv2.config.signature import signature
 from aimv2.run.execute import execute
 from aimv2.base.files import read_json

@@ -4,7 +4,7 @@ import torch
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.signature import signature
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.spec.optimizers import REGISTRY
 from aimv2.training.optimizer import build_optimizer

@@ -7,8 +7,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.config.paths import replaced
-from aimv2.config.serialization import from_dict, to_dict
+from aimv2.config.paths import from_dict, replaced, to_dict
 from aimv2.config.signature import signature, untrained
 from aimv2.spec.used import check_plugins, with_plugins
 

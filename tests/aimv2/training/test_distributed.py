@@ -32,7 +32,7 @@ from aimv2.config.training_config import BudgetConfig, CheckpointConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.run.execute import execute as execute_and_evaluate
 from aimv2.run.execute import follow as follow_and_evaluate
 from aimv2.runs.lease import LeaseLostError

@@ -15,7 +15,7 @@ from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
 from aimv2.memory import setup_of
-from aimv2.model.network import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.start.origin import with_start
@@ -41,7 +41,7 @@ VARIANTS = [
 
 def engine_of(config, world=ALONE):
     """Return the engine of a network in float64, in which rounding is far below the tolerance."""
-    module = objective(config.objective.name).load()(build(config).double(), config)
+    module = implementation_of(objective(config.objective.name))(build(config).double(), config)
     return Engine(module, config, setup_of(config), world)
 
 
@@ -327,7 +327,7 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
     values = {"model.decoder.sharing": "separate", "micro_batch": 2, "activation_checkpointing": saves_inputs}
     config = at_native(tiny, compile=True, **values, **{"budget.samples": 192})
     model = build(config)
-    engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(objective("aimv2"))(model, config), config, setup_of(config))
     before = counters["stats"]["unique_graphs"]
     sizes = set()
     for step in range(24):

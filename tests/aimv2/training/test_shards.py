@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from aimv2.memory import setup_of
-from aimv2.model.network import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.spec.objectives import objective
 from aimv2.training import checkpoint
 from aimv2.training.engine import Engine
@@ -66,7 +66,7 @@ def network_of(config, ranks, parallel, world):
     """Return a network and its optimizer as the training loop has them."""
     config = changed(config, {"ranks": ranks, "parallel": parallel, "ranks_per_node": 2})
     model = build(replace(config, seed=5))
-    engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config), world)
+    engine = Engine(implementation_of(objective(config.objective.name))(model, config), config, setup_of(config), world)
     return engine, model, build_optimizer(model, config.optimizer)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from aimv2.analysis.verify.trained_run import find, load
 from aimv2.base.errors import UsageError
-from aimv2.config.serialization import to_dict
+from aimv2.config.paths import to_dict
 from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 

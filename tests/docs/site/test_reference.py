@@ -12,10 +12,9 @@ from pydantic.dataclasses import dataclass
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.names import NAMES
-from aimv2.config.paths import replaced
+from aimv2.config.paths import replaced, to_dict
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.serialization import to_dict
 from aimv2.request.compose import compose, run_config
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import FINAL, metric_names

@@ -4,10 +4,9 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced
-from aimv2.config.recipes.mixtures import PRESETS
 from aimv2.config.recipes.post_training import RECIPES, distill, high_res, lit, native, without_dense
-from aimv2.config.recipes.scales import SCALES, demo, vit_l
-from aimv2.model.network import build
+from aimv2.config.recipes.scales import PRESETS, SCALES, demo, vit_l
+from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve, with_attention
 from aimv2.spec.objectives import objective

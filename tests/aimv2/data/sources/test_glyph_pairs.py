@@ -9,7 +9,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.data.sources import glyphs
 from aimv2.data.sources.glyph_pairs import LABELS, PICTURES, _read, concept_position, open_glyphs
-from aimv2.data.text import clean
+from aimv2.data.tokenizer import clean
 
 
 @pytest.fixture(scope="module")

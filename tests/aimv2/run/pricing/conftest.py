@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.serialization import to_dict
+from aimv2.config.paths import to_dict
 from aimv2.config.signature import signature
 
 
