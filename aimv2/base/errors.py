@@ -99,11 +99,7 @@ EXTRAS: Mapping[str, str] = {
 
 
 def missing(error: ModuleNotFoundError, command: str) -> UsageError:
-    """Return the sentence for a package that a command needs and that is not installed.
-
-    Raises:
-        ModuleNotFoundError: it is a package of no extra, whose absence is a bug.
-    """
+    """Return the sentence for a package that a command needs and that is not installed."""
     name = str(error.name).partition(".")[0]
     if name not in EXTRAS:
         raise error
@@ -111,10 +107,6 @@ def missing(error: ModuleNotFoundError, command: str) -> UsageError:
 
 
 def require(name: str, command: str) -> None:
-    """Refuse a command before it starts what needs a package.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
+    """Refuse a command before it starts what needs a package."""
     if find_spec(name) is None:
         raise missing(ModuleNotFoundError(name=name), command)

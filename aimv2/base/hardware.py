@@ -66,9 +66,6 @@ def keep_freed_memory() -> bool:
     Every training step allocates the same large tensors. By default glibc's malloc maps each of them anew, and the
     kernel clears its pages, which takes longer than most operations on them other than matrix products
     (docs/benchmarks.md). The process then keeps its peak of memory.
-
-    Returns:
-        True if malloc is glibc's and has accepted the settings.
     """
     if sys.platform != "linux":
         return False

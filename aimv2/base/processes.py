@@ -33,16 +33,7 @@ def imports_from(folder: Path) -> dict[str, str]:
 
 
 def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers: int, purpose: str) -> Iterator[Found]:
-    """Yield the results of tasks, in order.
-
-    Args:
-        call: sent to each process once, by pickle.
-        workers: processes; with one, this process does all.
-        purpose: what the processes do, for the error.
-
-    Raises:
-        RunFailedError: a process was killed.
-    """
+    """Yield the results of tasks, in order."""
     if workers <= 1:
         yield from map(call, tasks)
         return
@@ -57,11 +48,7 @@ def in_processes(call: Callable[[Given], Found], tasks: Iterable[Given], workers
 
 
 def in_threads(call: Callable[[Given], Found], tasks: Iterable[Given], threads: int) -> Iterator[Found]:
-    """Yield the results of tasks that wait for others, in order.
-
-    Args:
-        threads: tasks at a time; with one, the caller's thread does all.
-    """
+    """Yield the results of tasks that wait for others, in order."""
     if threads <= 1:
         yield from map(call, tasks)
         return
@@ -122,11 +109,6 @@ class Watchdog:
 
     The timer of ``faulthandler`` needs no GIL, so it also fires while a collective or a system call hangs. As a
     context, it watches until the context is left.
-
-    Args:
-        factor: times the longest step so far; None watches nothing.
-        warm_up_steps: first steps, which are not watched. They must include one that waits for the device.
-        min_seconds: time that every step has.
     """
 
     def __init__(

@@ -21,11 +21,7 @@ NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output no
 
 
 def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
-    """Parse arguments of the form ``key=value``, for commands that take no config.
-
-    Raises:
-        UsageError: an argument has another form or no value, or a key is not allowed or given twice.
-    """
+    """Parse arguments of the form ``key=value``, for commands that take no config."""
     values: dict[str, str] = {}
     for text in arguments:
         key, separator, value = text.partition("=")
@@ -42,11 +38,7 @@ def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "
 
 
 def checked(key: str, kind: Any, value: Any) -> Any:
-    """Convert a value to a type.
-
-    Raises:
-        UsageError: the value does not fit the type; the message starts with the key.
-    """
+    """Convert a value to a type."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
@@ -75,9 +67,6 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name:
 
     Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
     too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
-
-    Args:
-        name: how the command is typed, for the sentence on a package that it needs and that is not installed.
     """
     common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False
@@ -120,11 +109,7 @@ def print_error(error: Exception, *, status: int = 2) -> int:
 
 
 def explain(error: ValidationError, kind: Any = None) -> UsageError:
-    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion.
-
-    Args:
-        kind: the dataclass that was to be built; needed if its keys are typed.
-    """
+    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
     first, *others = error.errors()
     where = [str(part) for part in first["loc"]]
     if kind is not None and first["type"] == "unexpected_keyword_argument":

@@ -35,11 +35,7 @@ def glyphs_of(source: str) -> str:
 
 
 def kind_of(source: str) -> Kind:
-    """Return the kind of a source.
-
-    Raises:
-        ValueError: it is neither a name that exists nor the path of a description.
-    """
+    """Return the kind of a source."""
     if is_described(source):
         return "files"
     if source in SCENE_SOURCES:

@@ -16,15 +16,7 @@ PARAMETERS = "prefix.parameters."  # paths of the parameters of a plug-in's dist
 
 
 def replaced(config: Run, values: Mapping[str, Any]) -> Run:
-    """Return the run with some of its values replaced together, because single ones may contradict the others.
-
-    Args:
-        values: new values by path. A mapping at the path of a whole part replaces that part; keys that it leaves out
-            have their defaults.
-
-    Raises:
-        UsageError: an unknown path or an invalid value.
-    """
+    """Return the run with some of its values replaced together, because single ones may contradict the others."""
     changed = dict(vars(config))
     for path, value in values.items():
         *groups, name = path.split(".")
@@ -62,11 +54,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """Build and check a config from nested dicts, as read from YAML or JSON.
-
-    Raises:
-        UsageError: an unknown key or invalid value; the message names it and what is allowed.
-    """
+    """Build and check a config from nested dicts, as read from YAML or JSON."""
     try:
         return TypeAdapter(RunConfig).validate_python(values)
     except ValidationError as error:
@@ -74,11 +62,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def program_of(values: Mapping[str, Any]) -> Program:
-    """Build and check the run of any program from the values of its ``to_dict``.
-
-    Raises:
-        UsageError: as ``from_dict``, or the program is of a plug-in that is not loaded.
-    """
+    """Build and check the run of any program from the values of its ``to_dict``."""
     if (kind := values.get(KIND)) is None:
         return from_dict(values)
     if kind not in PROGRAMS:

@@ -72,11 +72,7 @@ def decoder_cost(
     is_parallel: bool = False,
     area: int | None = None,
 ) -> Part:
-    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
-
-    Args:
-        is_parallel: in ``objective.parallel_fraction`` of the captions all positions attend to each other.
-    """
+    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens."""
     model = config.model
     patches, D, E = area or model.num_patches, model.encoder.width, model.decoder.width
     length = patches + (1 + model.max_text_tokens if reads_text else 0)
@@ -162,11 +158,7 @@ def text_tower_cost(config: RunConfig) -> Part:
 
 def visible_share(config: RunConfig, area: int | None = None) -> float:
     """Return the share of the encoder's query-key pairs that the training mask lets through, averaged over prefix
-    lengths.
-
-    Args:
-        area: patches of an image at native resolution. Padding counts as patches.
-    """
+    lengths."""
     patches = area or config.model.num_patches
     attention = config.model.encoder.attention
     assert attention != "auto", "resolve() replaces it by the objective's own"
@@ -224,14 +216,7 @@ def encoder_decoder_cost(
     is_parallel: bool = False,
     area: int | None = None,
 ) -> list[Part]:
-    """Return the parts of an encoder with one or two decoders and their heads.
-
-    Args:
-        predicts: the heads that the network has.
-        is_parallel: the decoder can predict captions in parallel.
-        area: patches of an image at native resolution, padding included. None is the mean over areas of as many patches
-            as an image of ``image_px`` has, which is what budgets count.
-    """
+    """Return the parts of an encoder with one or two decoders and their heads."""
     if config.native.areas and area is None:
         return _mean_over_areas(config, partial(encoder_decoder_cost, config, predicts, is_parallel=is_parallel))
     parts = [encoder_cost(config, area)]

@@ -78,17 +78,10 @@ def crop(
     """Decode an image file and return a random crop of it for training, bicubic with antialiasing, maybe flipped.
 
     Args:
-        content: the file.
         uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crop`` computes box and flip.
-        augment: scale, ratio and flip, without None.
-        out_px: P; or the function from height and width of a crop at native resolution to those of the picture.
-        max_pixels: largest width x height to decode.
 
     Returns:
         uint8 [P, P, 3], or [height, width, 3].
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
     """
     image, orientation = _opened(content, max_pixels)
     width, height = _upright_size(image, orientation)
@@ -106,16 +99,8 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
 
     The result is that of torchvision's ``Resize`` and ``CenterCrop``, but for rounding and drafting.
 
-    Args:
-        content: the file.
-        side: P, in pixels.
-        max_pixels: largest width x height to decode.
-
     Returns:
         uint8 [P, P, 3].
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
     """
     image, orientation = _opened(content, max_pixels)
     width, height = _upright_size(image, orientation)
@@ -126,16 +111,7 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
 
 
 def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
-    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3].
-
-    Args:
-        content: the file.
-        size: maps height and width of the image to those of the result.
-        max_pixels: largest width x height to decode.
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
-    """
+    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3]."""
     image, orientation = _opened(content, max_pixels)
     width, height = _upright_size(image, orientation)
     out_height, out_width = size(height, width)
@@ -169,11 +145,7 @@ def _bad_if_undecodable() -> Iterator[None]:
 
 
 def _opened(content: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, Orientation]:
-    """Return an image of which, if it is a JPEG, only the header is decoded, and its orientation.
-
-    Raises:
-        BadSampleError: as ``crop``.
-    """
+    """Return an image of which, if it is a JPEG, only the header is decoded, and its orientation."""
     with _bad_if_undecodable():
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > max_pixels:
@@ -194,12 +166,7 @@ def _orientation(image: Image.Image) -> Orientation:
 
 
 def _resized(image: ImageFile.ImageFile, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
-    """Decode and resize a box of a stored image: uint8 [height, width, 3].
-
-    Args:
-        size: width and height of the result.
-        is_cut: True if the pixels around the box must not reach into the result.
-    """
+    """Decode and resize a box of a stored image: uint8 [height, width, 3]."""
     with _bad_if_undecodable():
         scale = _draft(image, (box[2] - box[0], box[3] - box[1]), size)
         left, top, right, bottom = (edge / scale for edge in box)
@@ -213,12 +180,7 @@ def _resized(image: ImageFile.ImageFile, box: Box, size: tuple[int, int], *, is_
 
 
 def _draft(image: ImageFile.ImageFile, box_px: tuple[float, float], size: tuple[int, int]) -> int:
-    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are.
-
-    Args:
-        box_px: width and height of the box.
-        size: those of the result.
-    """
+    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are."""
     sides = list(zip(box_px, size, strict=True))
     scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
     if not isinstance(image, JpegImageFile) or not image.draft(None, (image.width // scale, image.height // scale)):
@@ -268,7 +230,6 @@ def random_crop(uniform_U: np.ndarray, height: int, width: int, config: AugmentC
 
     Args:
         uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1).
-        height, width: size of the image in pixels.
 
     Source: ``RandomResizedCrop.get_params`` of torchvision.
     """

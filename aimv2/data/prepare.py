@@ -22,17 +22,11 @@ TOKENIZER_PAIRS = 3000  # of each source; all if it has fewer
 
 
 class Data(NamedTuple):
-    """The data of a run.
+    """The data of a run."""
 
-    Attributes:
-        train: the pairs of all sources.
-        held_out: pairs whose compositions or concepts training does not show.
-        unseen: held-out pairs with objects that training does not show; None if no source has them.
-    """
-
-    train: Joined
-    held_out: Joined
-    unseen: Joined | None
+    train: Joined  # the pairs of all sources
+    held_out: Joined  # pairs whose compositions or concepts training does not show
+    unseen: Joined | None  # held-out pairs with objects that training does not show; None if no source has them
     tokenizer: CaptionTokenizer
 
 
@@ -47,10 +41,6 @@ def prepare(config: DataConfig, vocab_size: int, *, show_progress: bool = False)
     """Return the data of a run, with a tokenizer of at most ``vocab_size`` tokens.
 
     Glyphs are rendered and tokenizers trained first if the cache lacks them.
-
-    Raises:
-        UsageError: a package is missing, the config leaves a side without pairs, the tokenizer is broken or too large,
-            or the cache cannot be read or written.
     """
     sides = {source_name(source): open_source(source, config, show_progress=show_progress) for source in config.sources}
     train = Joined({source: side.train for source, side in sides.items()})
@@ -80,9 +70,6 @@ def order_of(config: DataConfig, train: Joined) -> Order:
 
     Without weights every pair is shown once an epoch: by one permutation of all pairs if they fit a block, else by
     turns. Built-in sources above a block have equally many scenes, and so equal shares.
-
-    Raises:
-        UsageError: a source that is shown has fewer pairs than ``canonical_nodes``.
     """
     nodes, shares = config.canonical_nodes, quotas_of(config, train)
     for number, (name, part) in enumerate(train.parts.items()):
@@ -112,12 +99,7 @@ def quotas_of(config: DataConfig, train: Joined) -> tuple[int, ...] | None:
 
 
 def load_tokenizer(config: DataConfig, vocab_size: int, train: Joined) -> CaptionTokenizer:
-    """Return the configured tokenizer, or the cached one that was trained on the training captions.
-
-    Raises:
-        UsageError: the tokenizer is missing or broken, or has more tokens than ``vocab_size``; or the cache
-            cannot be written.
-    """
+    """Return the configured tokenizer, or the cached one that was trained on the training captions."""
     if config.tokenizer is not None:
         tokenizer = CaptionTokenizer.load(Path(config.tokenizer))
     else:
@@ -161,9 +143,6 @@ def mean_supervised_tokens(config: RunConfig) -> float:
 
     It is the mean of a fixed sample of the training captions. Pictures are rendered and the tokenizer is trained first
     if the cache lacks them.
-
-    Raises:
-        UsageError: as ``prepare``.
     """
     model, objective = config.model, config.objective
     return _mean_supervised_tokens(config.data, model.vocab_size, model.max_text_tokens, objective.supervise_eos)

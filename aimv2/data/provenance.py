@@ -16,11 +16,7 @@ UNKNOWN = "licence unknown, because the description cannot be read any more"
 
 
 def version(source: str) -> str:
-    """Return the versions that a source's pictures and captions depend on; of a source in files, its fingerprint.
-
-    Raises:
-        UsageError: a package is not installed, or a source in files has no valid index.
-    """
+    """Return the versions that a source's pictures and captions depend on; of a source in files, its fingerprint."""
     kind = kind_of(source)
     if kind == "files":
         from aimv2.datasets import plugin
@@ -71,11 +67,7 @@ def descriptions_of(config: RunConfig) -> list[str]:
 
 
 def check_finished(configs: Iterable[RunConfig]) -> None:
-    """Compare every file of the data of finished runs with what was indexed, since these runs read it no more.
-
-    Raises:
-        UsageError: a file is missing, new, or has another size or time.
-    """
+    """Compare every file of the data of finished runs with what was indexed, since these runs read it no more."""
     for path in dict.fromkeys(path for config in configs for path in descriptions_of(config)):
         from aimv2.datasets import plugin
 

@@ -69,11 +69,7 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "CaptionTokenizer":
-        """Read a ``tokenizer.json``, such as one of ``train`` or the public SigLIP one.
-
-        Raises:
-            UsageError: the file is missing or is not a tokenizer.
-        """
+        """Read a ``tokenizer.json``, such as one of ``train`` or the public SigLIP one."""
         try:
             return cls(Tokenizer.from_file(str(path)))
         except UsageError:
@@ -118,9 +114,6 @@ class CaptionTokenizer:
         """Return the index of the word that each token of ``encode`` belongs to: int64 [B, max_tokens].
 
         End-of-text and padding have -1. A token that is only the space before a word belongs to that word.
-
-        Args:
-            captions: the words of each caption, which ``clean`` leaves as they are.
         """
         texts = [" ".join(words) for words in captions]
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)

@@ -36,16 +36,14 @@ class TransferSet(NamedTuple):
 
     Attributes:
         train, validation, test: uint8 [N, S, S, 3].
-        item_N: int64, the number of each test image as an evaluation item (``Pairs.items``).
-        is_whole: True if what matters reaches to the border, so that images are resized without a crop.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    item_N: np.ndarray
+    item_N: np.ndarray  # int64, the number of each test image as an evaluation item (``Pairs.items``)
     tasks: tuple[Task, ...]
-    is_whole: bool = False
+    is_whole: bool = False  # True if what matters reaches to the border, so that images are resized without a crop
 
 
 EMOJI_LABELS = ("subcategory", "category")
@@ -59,15 +57,7 @@ class Tested(NamedTuple):
 
 
 def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
-    """Return the tasks on scenes: the object and the ink in each cell, and the number of objects.
-
-    Args:
-        train: scenes for training and validation, whose compositions no test scene has.
-        tested: held-out pairs, of which the scenes are the test split.
-
-    Returns:
-        None if no test pair is a scene.
-    """
+    """Return the tasks on scenes: the object and the ink in each cell, and the number of objects."""
     is_scene_N = np.array([tested.pairs.scene(row) is not None for row in range(len(tested.pairs))], dtype=bool)
     if not is_scene_N.any():
         return None
@@ -150,12 +140,7 @@ def digits() -> TransferSet:
 
 
 def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferSet]:
-    """Return the tasks of the run's data, and the digits.
-
-    Args:
-        tested: held-out pairs, for tasks on scenes.
-        num_scenes: scenes for training and validation of the probes.
-    """
+    """Return the tasks of the run's data, and the digits."""
     sets: list[TransferSet | None] = []
     drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source.endswith(SCENES)}
     if drawn:

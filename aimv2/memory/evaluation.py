@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from aimv2.base.files import IN_MEMORY
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
 from aimv2.cost.parts import num_parameters
+from aimv2.data.pairs import IN_MEMORY
 from aimv2.data.transfer import VALIDATION_SHARE
 from aimv2.memory.loading import FLOAT32, PROCESS_BYTES
 from aimv2.memory.prediction import BFLOAT16

@@ -49,22 +49,17 @@ class Checkpoint:
     Attributes:
         path: its folder. The tensors are ``model/NAME`` for each tensor of the model, and ``KEY/NAME`` for each tensor
             of the optimizer's state of a parameter, such as ``exp_avg/encoder.norm.weight``.
-        attempt: the number of the attempt that saved it.
-        rows: that attempt's metric rows up to the checkpoint's step.
     """
 
     path: Path
-    attempt: int
+    attempt: int  # the number of the attempt that saved it
     progress: Progress
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # that attempt's metric rows up to the checkpoint's step
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Load the state into the model and optimizer that the run's config describes.
 
         With several ranks each calls it, and reads its shards only.
-
-        Raises:
-            OSError, SafetensorError: the checkpoint cannot be read.
         """
         _make_state(model, optimizer, tensors_in(self.path))
         load_shards(_tensors(model, optimizer), self.path)
@@ -84,14 +79,6 @@ def save(
 
     The previous checkpoint is deleted once the new one is complete. It is a thread of our own, because the future of
     torch's ``async_save`` reports an error before partial files can be deleted, and it copies each shard twice.
-
-    Args:
-        check: called by rank 0 when the shards are written. If it raises an error, the previous checkpoint stays.
-        then: called by rank 0 when the checkpoint is complete.
-
-    Returns:
-        the end of the writing. Its error is an OSError if a rank cannot write. The caller waits for it before it calls
-        this again.
     """
     mine = _share(_tensors(model, optimizer), world)
     copied = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in mine.items()}
@@ -124,12 +111,6 @@ def save_attempt(
 
     The attempt's first one replaces those that earlier attempts made with the same code and torch. Others stay until
     the run is done, because a later attempt may use that code again.
-
-    Args:
-        shown: counts of the steps done.
-
-    Raises:
-        LeaseLostError: another process has taken over the run.
     """
     unsynced: OSError | None = None
     try:
@@ -185,12 +166,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Return the checkpoint in a folder; its shards are not verified.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or another run or other code saved it.
-    """
+    """Return the checkpoint in a folder; its shards are not verified."""
     attempt = path.parents[1]
     values = without_origin(read_about(path).about, origin_of(attempt))
     progress = Progress(**values | {"counts": tuple(values["counts"])})
@@ -295,10 +271,6 @@ class Saver:
     the error only when the context has ended. ``wait`` is for later.
 
     A checkpoint that cannot be written is a warning, and the next one is tried at its time.
-
-    Args:
-        save: copies the state, and writes it in the background (``aimv2.training.checkpoint.save``); None saves
-            nothing. All ranks call it at the same steps.
     """
 
     def __init__(self, save: Save | None = None, timer: SaveTimer | None = None, world: World = ALONE) -> None:
@@ -338,11 +310,7 @@ class Saver:
             self._writing, self._step = self._save(model, optimizer, step, shown), step
 
     def finish(self) -> None:
-        """Wait until the checkpoint is written.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Wait until the checkpoint is written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()

@@ -75,10 +75,6 @@ class Rate:
 
     The GEMM rate is that of a matrix product (``gemm_rate``), measured on this rank when training starts, times the
     number of ranks.
-
-    Args:
-        flops: those of the steps before, by ``aimv2.cost.parts.train_flops``.
-        clock: seconds.
     """
 
     def __init__(
@@ -91,17 +87,7 @@ class Rate:
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def columns(self, flops: int, seconds: float) -> dict[str, float]:
-        """Return the values of the rows since the last call.
-
-        Args:
-            flops: of all steps so far; activations that are computed again do not count.
-            seconds: since the last call, without pauses such as a held-out point.
-
-        Returns:
-            ``gemm_share``, useful FLOPs per second divided by the GEMM rate, and ``memory_bytes`` of this rank: the
-            peak that torch has allocated on a GPU, or else the resident memory of the process, where the system tells
-            it.
-        """
+        """Return the values of the rows since the last call."""
         done, self._flops = flops - self._flops, flops
         found = {"gemm_share": done / seconds / self._limit}
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else resident_bytes()
@@ -119,9 +105,6 @@ def gemm_rate(config: RunConfig, num_images: int, clock: Callable[[], float] = t
 
     The fastest of the repeats in MEASURED_SECONDS counts, at least three. Where the product would exceed MAX_FLOPS, it
     is made smaller by halving the larger of rows and columns.
-
-    Args:
-        num_images: B, images that the network sees at once.
     """
     rows, width, columns = product_shape(config, num_images)
     while 2 * rows * width * columns > MAX_FLOPS[config.device]:

@@ -30,17 +30,11 @@ Row = dict[str, Any]
 
 
 class Trained(NamedTuple):
-    """What training has cost, shown and made.
+    """What training has cost, shown and made."""
 
-    Attributes:
-        flops: forward and backward.
-        shown: counts of its samples.
-        network: with whole weights; with several ranks, only rank 0 may use it.
-    """
-
-    flops: int
-    shown: Tally
-    network: Network
+    flops: int  # forward and backward
+    shown: Tally  # counts of its samples
+    network: Network  # with whole weights; with several ranks, only rank 0 may use it
 
 
 def train(
@@ -59,30 +53,7 @@ def train(
     saver: Saver | None = None,
     watchdog: Watchdog | None = None,
 ) -> Trained:
-    """Train the model for the whole budget, in place unless its weights are sharded.
-
-    Args:
-        goal: the objective that the config names.
-        batches: whole batches, or this rank's shares of them.
-        attempt: receives a metric row per step, and the bad samples; with several ranks, only rank 0 records.
-        held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
-        pictures: draws predictions; called with the step after each of these points.
-        on_rows: called with each group of new rows, for a progress display.
-        start: the checkpoint to resume from. Its rows are not written again.
-        interrupts: checked after each step.
-        world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
-            all stop after the same step.
-        saver: saves checkpoints when it is due, after the last step, and before an interrupt stops the run. None saves
-            nothing.
-        watchdog: watches the steps.
-
-    Raises:
-        RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
-            ``data.max_bad_rate`` of the samples are bad.
-        KeyboardInterrupt: the run was interrupted, and a checkpoint is saved.
-        OSError: a row, or the checkpoint of the last step or of an interrupt, cannot be written. Any other checkpoint
-            that cannot be written is a warning, and the next one is tried at its time.
-    """
+    """Train the model for the whole budget, in place unless its weights are sharded."""
     steps, setup = Steps(config), setup_of(config)
     parts = {area: goal.cost(config, area=area) for area in config.native.areas} or {steps.area(0): goal.cost(config)}
     rate = learning_rate(config.optimizer)
@@ -197,16 +168,7 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
 def load_steps(
     batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
 ) -> Iterator[list[Batch]]:
-    """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked.
-
-    Args:
-        batches: whole batches, or a rank's shares of them.
-        has_padding: as in ``Batch.split``.
-
-    Raises:
-        UsageError: as in ``loading_of``.
-        RunFailedError: the data is broken (cause ``data``).
-    """
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked."""
     loading = loading_of(batches.config, setup)
     return loader(
         batches,

@@ -31,7 +31,7 @@ API = {  # modules that extensions and analyses import
             "aimv2.config.native",
             "aimv2.config.recipes.scales",
         ),
-        *("aimv2.config.paths", "aimv2.config.signature", "aimv2.config.paths", "aimv2.config.options"),
+        *("aimv2.config.paths", "aimv2.config.signature", "aimv2.config.options"),
     ),
     "Metrics and objectives": (
         *("aimv2.spec.metrics", "aimv2.spec.plugin_metrics", "aimv2.spec.items"),

@@ -289,11 +289,7 @@ def have_roles(sources: Sequence[str]) -> bool:
 
 
 def check_mixture(choice: str, sources: Sequence[str]) -> None:
-    """Refuse a preset for other sources.
-
-    Raises:
-        UsageError: the presets say nothing about these sources.
-    """
+    """Refuse a preset for other sources."""
     if choice != OWN and not have_roles(sources):
         raise UsageError(
             f"mixture={choice} needs three sources, {', '.join(f'{name}.yaml' for name in NAMES)} in this order, or the"

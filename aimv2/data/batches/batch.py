@@ -20,23 +20,14 @@ MIN_SAMPLES = 1000  # a rate of bad samples is known only after some
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of a batch, of a rank's part of it, or of a whole run.
+    """Counts of a batch, of a rank's part of it, or of a whole run."""
 
-    Attributes:
-        num_supervised: supervised tokens.
-        num_scored: patches outside the prefixes.
-        num_scored_images: images whose prefix leaves a patch to predict.
-        num_retries: reads that were repeated after a transient error.
-        shown_SK: samples by source and by the kind of their caption.
-        bad_SR: bad samples, each replaced by another one, by source and reason.
-    """
-
-    num_supervised: int
-    num_scored: int
-    num_scored_images: int
-    num_retries: int
-    shown_SK: np.ndarray
-    bad_SR: np.ndarray
+    num_supervised: int  # supervised tokens
+    num_scored: int  # patches outside the prefixes
+    num_scored_images: int  # images whose prefix leaves a patch to predict
+    num_retries: int  # reads that were repeated after a transient error
+    shown_SK: np.ndarray  # samples by source and by the kind of their caption
+    bad_SR: np.ndarray  # bad samples, each replaced by another one, by source and reason
 
     @classmethod
     def empty(cls, num_sources: int) -> "Tally":
@@ -76,11 +67,7 @@ class Tally:
         return int(self.bad_SR.sum())
 
     def check(self, max_bad_rate: float, sources: Sequence[str]) -> None:
-        """Stop a run whose data is too bad.
-
-        Raises:
-            RunFailedError: the rate of bad samples exceeds the limit, which counts from MIN_SAMPLES on.
-        """
+        """Stop a run whose data is too bad."""
         num_shown = int(self.shown_SK.sum())
         if self.num_bad > max_bad_rate * max(num_shown, MIN_SAMPLES):
             counts = ", ".join(
@@ -96,11 +83,7 @@ class Tally:
             )
 
     def by_source(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-        """Return the realised mixture, for the record: the samples of each source by kind of caption, and bad ones.
-
-        Args:
-            sizes: training pairs of each source; ``epochs`` is how often each was shown on average.
-        """
+        """Return the realised mixture, for the record: the samples of each source by kind of caption, and bad ones."""
         rows = zip(sizes.items(), self.shown_SK.tolist(), self.bad_SR.tolist(), strict=True)
         return {
             source: {
@@ -139,34 +122,23 @@ class Batch(NamedTuple):
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
             resolution strips of patches, as many as the area has (``strips``). A loader gives pictures of files as
             uint8, a quarter of the bytes, and ``to`` normalises them.
-        token_BT: int64 [B, T].
-        prefix_len_B: int64 [B], in patches.
-        supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T], ascending.
-        scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending.
-        text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of the part alone, which ``of_step`` replaces.
-        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too.
-        share: the place of this part in the whole batch.
-        num_supervised_of_rank: supervised tokens in all micro-batches of this rank, likewise.
-        target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
-        grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
-        bad: the bad samples that were replaced.
     """
 
     image: Tensor
-    token_BT: Tensor
-    prefix_len_B: Tensor
-    supervised_N: Tensor
-    scored_K: Tensor
-    text_len_B: Tensor
+    token_BT: Tensor  # int64 [B, T]
+    prefix_len_B: Tensor  # int64 [B], in patches
+    supervised_N: Tensor  # int64 [N], indices of the supervised tokens in the flattened [B x T], ascending
+    scored_K: Tensor  # int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending
+    text_len_B: Tensor  # int64 [B], tokens up to and including end-of-text
     tally: Tally
-    num_scored_of_rank: int
-    num_supervised_of_rank: int
-    share: Share = Share()
-    target_image: Tensor | None = None
-    grid_B2: Tensor | None = None
-    bad: tuple[Bad, ...] = ()
+    num_scored_of_rank: int  # patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too
+    num_supervised_of_rank: int  # supervised tokens in all micro-batches of this rank, likewise
+    share: Share = Share()  # the place of this part in the whole batch
+    target_image: Tensor | None = None  # the image whose patches the pixel loss predicts, if it is not ``image``
+    grid_B2: Tensor | None = None  # int64 [B, 2], rows and columns of each image, if ``image`` has strips
+    bad: tuple[Bad, ...] = ()  # the bad samples that were replaced
 
     @classmethod
     def of(
@@ -226,11 +198,7 @@ class Batch(NamedTuple):
         return int(self.tally.shown_SK.sum())
 
     def split(self, size: int, *, has_padding: bool = False) -> list["Batch"]:
-        """Cut the batch into micro-batches of at most so many images, on the CPU.
-
-        Args:
-            has_padding: True keeps the width T; otherwise a micro-batch is as wide as its longest caption.
-        """
+        """Cut the batch into micro-batches of at most so many images, on the CPU."""
         starts = range(0, len(self.image), size)
         return [self._part(slice(start, start + size), has_padding) for start in starts]
 
@@ -261,12 +229,7 @@ class Batch(NamedTuple):
 
 
 def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
-    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided.
-
-    Args:
-        parts: each with its own counts.
-        tally: of the whole batch.
-    """
+    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided."""
     num_scored, num_supervised = (
         sum(getattr(part, name) for part in parts) for name in ("num_scored_of_rank", "num_supervised_of_rank")
     )
@@ -285,7 +248,6 @@ def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np
     """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K].
 
     Args:
-        num_patches: I.
         num_own: patches that are no padding, of all images or of each: int64 [B].
     """
     pos_I, end_B = np.arange(num_patches), np.broadcast_to(num_own, prefix_len_B.shape)

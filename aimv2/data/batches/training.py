@@ -34,11 +34,7 @@ from aimv2.data.transforms import (
 
 
 class TrainBatches:
-    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
-
-    Args:
-        rank: the rank whose share of each batch to read and return; None returns whole batches.
-    """
+    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses."""
 
     def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
         self.config = config
@@ -58,11 +54,7 @@ class TrainBatches:
         return self.part(step, range(self._num_images(step))).to(torch.device("cpu"))
 
     def micro_batches(self, step: int, size: int) -> list[range]:
-        """Return the images of each micro-batch of a step, as ``part`` takes them.
-
-        Args:
-            size: images of ``model.image_px`` in a micro-batch; at native resolution, of as many patches together.
-        """
+        """Return the images of each micro-batch of a step, as ``part`` takes them."""
         number = self._num_images(step)
         size = micro_batch_at(self._steps.area(step), self.config, size)
         return [range(start, min(start + size, number)) for start in range(0, number, size)]
@@ -118,11 +110,7 @@ class TrainBatches:
     def _images(
         self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips.
-
-        Args:
-            uniforms: draws numbers for each sample.
-        """
+        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips."""
         config, boxes = self.config, None
         if config.data.kind != "files":  # of which the pictures are cropped already
             crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS)
@@ -176,14 +164,7 @@ class _Guarded(Dataset[Any]):
 def loaded(
     items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
 ) -> Iterator[T]:
-    """Load items by their keys, in order, with processes that ignore a scheduler's signals.
-
-    Args:
-        prefetched: items that each process has ready or is preparing; by default 2.
-
-    Raises:
-        RunFailedError: as the items, in any process.
-    """
+    """Load items by their keys, in order, with processes that ignore a scheduler's signals."""
     found: DataLoader[T | RunFailedError] = DataLoader(
         _Guarded(items),
         sampler=keys,
@@ -200,11 +181,7 @@ def loaded(
 
 
 class MicroBatches(Dataset[Batch]):
-    """The micro-batches of a run, by step and images (``TrainBatches.part``).
-
-    Args:
-        has_padding: as in ``Batch.split``.
-    """
+    """The micro-batches of a run, by step and images (``TrainBatches.part``)."""
 
     def __init__(self, batches: TrainBatches, *, has_padding: bool) -> None:
         self._batches, self._has_padding = batches, has_padding
@@ -228,13 +205,6 @@ def loader(
     """Load the micro-batches of each step from ``first_step`` on, each with its own counts.
 
     A process prepares a micro-batch at a time, because all images of a step take seconds and gigabytes.
-
-    Args:
-        micro_batch, has_padding: as in ``TrainBatches.micro_batches`` and ``Batch.split``.
-        num_workers, prefetched: as in ``loaded``.
-
-    Raises:
-        RunFailedError: the data is broken (cause ``data``).
     """
     steps = range(first_step, len(batches))
     keys = ((step, images) for step in steps for images in batches.micro_batches(step, micro_batch))

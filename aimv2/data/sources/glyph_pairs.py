@@ -91,11 +91,7 @@ _COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
 
 
 def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
-    """Return a source's training and held-out pairs; render them first if the cache lacks them.
-
-    Raises:
-        UsageError: a package of the source is not installed, the cache cannot be written or read, or a side is empty.
-    """
+    """Return a source's training and held-out pairs; render them first if the cache lacks them."""
     pairs = _read(_rendered(source, config, show_progress))
     table = pairs.table
     held_out = table["concept"].map(concept_position) < config.held_out_fraction
@@ -109,11 +105,7 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
 
 
 def _read(folder: Path) -> GlyphPairs:
-    """Open rendered glyphs.
-
-    Raises:
-        UsageError: a file is missing or broken.
-    """
+    """Open rendered glyphs."""
     import pandas as pd  # here, because a run on scenes needs none to start
 
     try:

@@ -38,26 +38,21 @@ class Glyph:
     """One picture with its captions and labels.
 
     Attributes:
-        key: unique name, such as ``openmoji-1F34E``.
         concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
             whose name starts with the same word. ``likeness`` joins concepts to groups.
-        name: the short caption, like alt-text.
-        description: the longer caption.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
-        is_variant: True for a skin-tone variant of another glyph.
-        render: function from the side in px to uint8 RGB [side, side, 3].
         mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
     """
 
-    key: str
+    key: str  # unique name, such as ``openmoji-1F34E``
     source: str
     concept: str
-    name: str
-    description: str
+    name: str  # the short caption, like alt-text
+    description: str  # the longer caption
     category: str
     subcategory: str
-    is_variant: bool
-    render: Callable[[int], np.ndarray]
+    is_variant: bool  # True for a skin-tone variant of another glyph
+    render: Callable[[int], np.ndarray]  # function from the side in px to uint8 RGB [side, side, 3]
     mask: Callable[[int], np.ndarray]
 
     @property
@@ -131,20 +126,13 @@ def version(source: str) -> str:
     """Return the versions that a source's pairs depend on, for cache names and manifests.
 
     They end in a hash of the versions of all sources, because groups of like glyphs are formed over all of them.
-
-    Raises:
-        UsageError: a package of any source is not installed. Sources are listed only after this check.
     """
     everything = " ".join(map(own_version, SOURCES))
     return f"{own_version(source)}_groups-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
 
 def own_version(source: str) -> str:
-    """Return the versions that a source's pictures and captions depend on.
-
-    Raises:
-        UsageError: a package is not installed.
-    """
+    """Return the versions that a source's pictures and captions depend on."""
     try:
         packages = [f"{name}-{metadata.version(name)}" for name in PACKAGES[source]]
     except metadata.PackageNotFoundError as error:

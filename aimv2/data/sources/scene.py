@@ -63,42 +63,34 @@ class Thing(NamedTuple):
 
     Attributes:
         name, ink: words of the caption.
-        cell: place in the grid, in reading order.
         side, top, left: size and corner of its square in px.
-        size: number of its size, from 0, whatever the resolution.
     """
 
     name: str
     ink: str
-    cell: int
+    cell: int  # place in the grid, in reading order
     side: int
     top: int
     left: int
-    size: int = 0
+    size: int = 0  # number of its size, from 0, whatever the resolution
 
 
 class Scene(NamedTuple):
     """A picture of one or more objects on a paper.
 
     Attributes:
-        source: of its objects' pictures.
-        grid: cells along a side.
-        things: the objects in reading order, at most one in a cell.
-        order: the order in which the relations form names them.
         form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
             with the next instead, and exists for two objects or more.
-        alt_text: the short caption.
-        composition: what its composition is (``SceneConfig.composition``).
     """
 
-    source: str
+    source: str  # of its objects' pictures
     paper: str
-    grid: int
-    things: tuple[Thing, ...]
-    order: tuple[int, ...]
+    grid: int  # cells along a side
+    things: tuple[Thing, ...]  # the objects in reading order, at most one in a cell
+    order: tuple[int, ...]  # the order in which the relations form names them
     form: Literal["places", "relations"]
-    alt_text: Caption
-    composition: Literal["inks", "looks"] = "inks"
+    alt_text: Caption  # the short caption
+    composition: Literal["inks", "looks"] = "inks"  # what its composition is (``SceneConfig.composition``)
 
 
 def largest(things: Sequence[Thing]) -> Thing:

@@ -110,11 +110,7 @@ class Scenes(Pairs):
 
 
 def open_scenes(source: str, config: DataConfig) -> Sides:
-    """Return the scenes of a glyph source's objects.
-
-    Raises:
-        UsageError: the source has fewer objects than the config asks for.
-    """
+    """Return the scenes of a glyph source's objects."""
     scenes = config.scenes
     seen, unseen = vocabulary(source, scenes)
 
@@ -180,11 +176,7 @@ def is_held_out(composed: str, held_out_fraction: float) -> bool:
 
 @lru_cache(maxsize=2**14)  # a picture and its captions are read one after the other, and evaluation reads them again
 def draw_scene(objects: Objects, row: int) -> Scene:
-    """Draw the scene of a number: the first attempt whose composition belongs to the side.
-
-    Raises:
-        UsageError: no composition with the scene's number of objects belongs to the side.
-    """
+    """Draw the scene of a number: the first attempt whose composition belongs to the side."""
     config, attempt = objects.config, 0
     draw = address.generator(seed=config.seed, purpose=f"count {objects.source} {objects.side}", sample_id=row).random()
     count = 1 + int(config.max_objects * draw)  # once, as a side may hold more of one number's compositions

@@ -161,7 +161,6 @@ def test_what_needs_a_plugin_says_which(tmp_path):
         check_loaded(both, "run 1")
     plugin = load(path)
     check_loaded([plugin.id], "run 1")
-    check_loaded([f"a.py@{'0' * 12}"], "run 1", any_content=True)
     with pytest.raises(UsageError, match=rf"with the content 0{{12}}, and {path} has {plugin.digest}: it was edited"):
         check_loaded([f"a.py@{'0' * 12}"], "run 1")
 
