@@ -215,7 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def digest_of(folder: Path, without: Collection[str] = ()) -> str:
-    """Hash the paths and content of a folder's files to 12 hex digits, but for Python's caches and paths ``without``."""
+    """Hash the paths and content of a folder's files to 12 hex digits, but for Python's caches and ``without``."""
     whole = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and not name.startswith(tuple(without)):

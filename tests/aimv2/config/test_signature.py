@@ -1,5 +1,3 @@
-import hashlib
-import json
 from dataclasses import replace
 
 import pytest
@@ -188,13 +186,3 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
 )
 def test_initial_encoder_depends_on_the_encoder_and_what_is_measured_of_it(path, value, is_same):
     assert (initial_encoder(replaced(demo(), {path: value})) == initial_encoder(demo())) is is_same
-
-
-def test_a_name_is_the_plain_hash_of_the_identity(tiny):
-    """Though seeds of a config share most of the hashed text, whatever was named before."""
-    other = replace(tiny, budget=replace(tiny.budget, samples=24))
-    for config in (
-        replace(one, seed=seed) for seed in (0, 1, 10**9) for one in (tiny, other, replace(tiny, threads=2))
-    ):
-        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
-        assert signature(config) == f"v2-{digest[:12]}"

@@ -39,10 +39,6 @@ def test_shares_of_captions_are_told_of_sources_that_have_both_kinds(sources, wh
     assert shares_of_captions(config) == expected
 
 
-def test_built_in_sources_have_no_shares_to_tell():
-    assert shares_of_captions(DataConfig()) == ""
-
-
 def test_built_in_sources_are_credited_once(tiny):
     glyphs = replaced(tiny, {"data.sources": ("material", "openmoji")})
     openmoji, font_awesome = "OpenMoji (CC BY-SA 4.0)", "Font Awesome Free (CC BY 4.0)"

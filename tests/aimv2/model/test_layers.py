@@ -36,13 +36,6 @@ def test_remembered_positions_are_those_of_a_whole_pass(stack):
         torch.testing.assert_close(found, expected)
 
 
-def test_cache_takes_several_positions_after_the_first_call_only_with_a_mask(stack):
-    caches = [[] for _ in stack]
-    stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
-    with pytest.raises(AssertionError, match="need a mask"):
-        stack(torch.randn(1, 2, 24), is_causal=True, caches=caches)
-
-
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_a_stack_that_saves_inputs_has_the_same_gradients_and_saves_less(stack, is_causal):
     x = torch.randn(3, 7, 24)

@@ -61,27 +61,6 @@ def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
     assert implementation_of(objective(name))(model, config).shared_parameters() == []
 
 
-def test_image_only_reads_no_text(tiny, batch):
-    config = with_objective(tiny, "image_only")
-    model = build(config)
-    other_text = batch._replace(token_BT=batch.token_BT.flip(0))
-    assert torch.equal(losses_of(model, other_text, config).total, losses_of(model, batch, config).total)
-
-
-def test_text_loss_covers_supervised_tokens_only(tiny, batch):
-    model = build(tiny)
-    tally = replace(batch.tally, num_supervised=4)
-    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]), tally=tally)  # places in the flattened [6 x 12]
-    text = losses_of(model, some, tiny).terms["text_loss"]
-    _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
-    terms = []
-    for place in some.supervised_N.tolist():
-        b, t = divmod(place, 12)
-        logits = model.decoder.text_head(hidden[b, t])
-        terms.append(-F.log_softmax(logits, dim=-1)[batch.token_BT[b, t]])
-    torch.testing.assert_close(text, torch.stack(terms).mean())
-
-
 @pytest.mark.parametrize("name", ["aimv2", "caption"])
 def test_text_loss_by_caption_is_the_mean_of_their_means(tiny, batch, name):
     """Oracle: a loop over captions and tokens."""

@@ -1,7 +1,6 @@
 """A run that is interrupted and resumed, however often, ends bitwise like one that is not."""
 
 import contextlib
-import errno
 import functools
 import json
 import shutil
@@ -172,21 +171,6 @@ def test_interrupted_native_run_ends_like_an_uninterrupted_one(long, pairs, tmp_
 
 
 @pytest.mark.exhaustive
-def test_compiled_run_resumes_with_the_losses_of_an_eager_one(long, pairs, reference, tmp_path, tracing):
-    """Tests of the engine compare generated code."""
-    config = long(compile=True)
-    run = RunFolder(tmp_path, signature(config))
-    assert attempted(run, config, pairs, signal_in=2)[1] is None
-    model, flops, folder = attempted(run, config, pairs)
-    weights, rows, expected_flops = reference("aimv2")
-    for row, expected in zip(computed(read_rows(folder)), computed(rows), strict=True):
-        assert row == pytest.approx(expected, rel=1e-5)
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, weights[name], rtol=1e-5, atol=1e-6)
-    assert flops == expected_flops
-
-
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["aimv2", "siglip"])
 def test_interrupted_run_reports_the_same_result(long, tmp_path, name):
     config = long(name)
@@ -349,17 +333,6 @@ def test_periodic_checkpoint_that_cannot_be_written_is_a_warning(long, pairs, re
     assert is_last or printed.startswith(f"no checkpoint at step {refused}, training goes on: ")
 
 
-def test_checkpoint_before_an_interrupt_that_cannot_be_written_fails_the_run(long, pairs, tmp_path):
-    def save(model, optimizer, step, shown):
-        writing = Future()
-        writing.set_exception(OSError(errno.ENOSPC, "No space left on device"))
-        return writing
-
-    config = long()
-    with pytest.raises(OSError, match="No space"):
-        attempted(RunFolder(tmp_path, signature(config)), config, pairs, signal_in=1, save=save)
-
-
 @pytest.fixture
 def interrupted(long, pairs, tmp_path):
     """A run with two attempts, interrupted after steps 2 and 4; their folders, newest first."""
@@ -480,22 +453,6 @@ def test_full_disk_keeps_the_previous_checkpoint(interrupted):
     ):
         refused(folder, config)
     assert str(caught.value).startswith(f"{folder / checkpoint.FOLDER / '000000005'} cannot be written: ")
-    assert content_of(folder) == before
-    assert not (folder / checkpoint.PARTIAL).exists()
-
-
-def test_run_that_was_taken_over_while_a_checkpoint_is_written_keeps_the_previous_one(interrupted):
-    _, config, (folder, _) = interrupted
-    model, before = build(config), content_of(folder)
-
-    def check():
-        raise LeaseLostError("lease lost", "taken over")
-
-    saved = checkpoint.save(
-        folder, model, build_optimizer(model, config.optimizer), checkpoint.Progress(step=5), check=check
-    )
-    with pytest.raises(LeaseLostError):
-        saved.result()
     assert content_of(folder) == before
     assert not (folder / checkpoint.PARTIAL).exists()
 
@@ -666,18 +623,6 @@ def test_training_is_stalled_for_at_most_a_hundredth_of_the_time(every_seconds, 
     assert saves.most == 1, "one is written at a time"
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_warning_unless_it_is_the_last(trained, capsys):
-    clock = Clock()
-    saves = Saves(clock, errors={2: OSError("full"), 3: OSError("still full")})
-    trained(Saver(saves, SaveTimer(1, clock)), clock)
-    assert saves.steps == [1, 2, 3, 4, 5, 6]
-    assert capsys.readouterr().err == (
-        "no checkpoint at step 2, training goes on: full\nno checkpoint at step 3, training goes on: still full\n"
-    )
-    with pytest.raises(OSError, match="full"):
-        trained(Saver(Saves(clock, errors={6: OSError("full")}), SaveTimer(1, clock)), clock)
-
-
 def test_a_failure_waits_for_the_checkpoint_that_is_written(trained):
     clock = Clock()
     saves = Saves(clock, write_seconds=1000.0, errors={1: OSError("full")})
@@ -735,11 +680,3 @@ def test_only_rank_0_decides_by_its_clock(trained):
     assert len(world.asked) >= NUM_STEPS
     assert not any(world.asked)
     assert saves.steps == [NUM_STEPS]
-
-
-def test_nothing_is_due_without_a_save(trained):
-    """Not even with a timer that is due at every step."""
-    clock = Clock()
-    saver = Saver(timer=SaveTimer(0.0, clock))
-    trained(saver, clock)
-    assert not saver.is_due

@@ -227,22 +227,6 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
         assert torch.equal(model.state_dict()[name], start[name]) == torch.equal(weight, start[name]), name
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
-    config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
-    whole = TrainBatches(config, pairs.train, pairs.tokenizer)[3]
-    parts = [TrainBatches(config, pairs.train, pairs.tokenizer, rank)[3] for rank in range(ranks)]
-    for name in ("image", "token_BT", "prefix_len_B", "text_len_B"):
-        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
-    places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]
-    assert torch.equal(torch.cat(places), whole.supervised_N)
-    for part in parts:
-        assert part.num_supervised == len(part.supervised_N)
-    assert whole.num_supervised == len(whole.supervised_N)
-    np.testing.assert_array_equal(sum(part.tally.counts for part in parts), whole.tally.counts)
-    assert whole.tally.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
-
-
 def computed(run):
     """Return the run's rows without what a clock measured, as text, in which nan equals nan."""
     rows = run.metrics().drop(columns=list(OF_MACHINE))

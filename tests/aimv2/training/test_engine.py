@@ -1,6 +1,5 @@
 """Micro-batches, ranks and shards against one backward pass of the whole batch."""
 
-import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -194,21 +193,6 @@ def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objec
     assert strides == {name: parameter.stride() for name, parameter in parameters.items()}
 
 
-def test_ddp_does_not_warn(tiny, large_batch, tmp_path):
-    """Of strides that differ from those of its buckets, which cost a copy."""
-    config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
-    assert on_ranks(2, tmp_path, warnings_of_a_batch, config, large_batch) == []
-
-
-def warnings_of_a_batch(world, config, batch):
-    """Return the warnings of the forward and backward passes of a batch."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        engine = engine_of(config, world)
-        engine.backward(engine.micro_batches(share_of(batch, world.rank, world.size)))
-    return [str(warning.message) for warning in found]
-
-
 def averages_by_bucket(world, config, batch):
     """Return how often DDP averages each bucket of gradients in the backward passes of a batch."""
     found = Counter()
@@ -301,23 +285,6 @@ def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large
     gradients = gradients_of(compiled)
     for name, gradient in gradients_of(eager).items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=name)
-
-
-@pytest.mark.exhaustive
-def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch):
-    """Captions are as wide as the longest of their micro-batch, and the last micro-batch is smaller."""
-    engine, counts = engine_of(replace(tiny, compile=True, micro_batch=4)), []
-    for length in range(2, 13):
-        tokens = batch.token_BT[:, :length].contiguous()
-        lengths = torch.full((6,), length)
-        supervised = torch.arange(6 * length)
-        part = batch.of(batch.image.double(), tokens, batch.prefix_len_B, supervised, lengths, tiny)
-        before = counters["stats"]["unique_graphs"]
-        engine.backward(engine.micro_batches(part))
-        counts.append(counters["stats"]["unique_graphs"] - before)
-    assert counts[0] > 0
-    assert sum(counts) <= 6, counts  # encoder and decoder, for one size and for any, and what torch makes of both
-    assert sum(counts[2:]) == 0, counts
 
 
 @pytest.mark.exhaustive

@@ -54,16 +54,7 @@ def test_without_a_preset_the_recipe_stays():
     assert composed() == composed("mixture=own") == demo()
 
 
-def test_a_typed_value_overrides_the_preset():
-    assert composed("mixture=paper", "data.weights=[1,1,1]").data.weights == (1, 1, 1)
-
-
 @pytest.mark.parametrize("sources", ["openmoji", "a.yaml,b.yaml,c.yaml", "coyo.yaml,dfn.yaml,hqitp.yaml"])
 def test_other_sources_are_refused(sources):
     with pytest.raises(UsageError, match=r"mixture=paper needs three sources, dfn\.yaml, coyo\.yaml, hqitp\.yaml in"):
         composed("mixture=paper", f"data.sources=[{sources}]")
-
-
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(UsageError, match=r"unknown mixture 'papr'\. Did you mean 'paper'\?"):
-        composed("mixture=papr")

@@ -60,12 +60,6 @@ def test_prefixes_of_a_curriculum_follow_the_step_in_any_process(longer, pairs, 
     assert set(batches(config, pairs)[7].prefix_len_B.tolist()) == {8}, "a resumed run reads what it would have read"
 
 
-def test_seed_changes_the_samples(longer, pairs):
-    one, other = batches(longer, pairs)[0], batches(replace(longer, seed=1), pairs)[0]
-    assert not torch.equal(one.token_BT, other.token_BT)
-    assert not torch.equal(one.image, other.image)
-
-
 @pytest.mark.parametrize(("fraction", "kind"), [(0.0, "short"), (1.0, "dense")])
 def test_dense_fraction_selects_the_caption(longer, pairs, fraction, kind):
     config = replace(longer, data=replace(longer.data, dense_fraction=fraction))
@@ -77,12 +71,6 @@ def all_tokens(pairs, kind, rows=None):
     rows = np.arange(len(pairs.train)) if rows is None else rows
     token_NT = pairs.tokenizer.encode(usable_captions(pairs.train, rows, kind), 12)
     return {tuple(row): number for number, row in enumerate(token_NT.tolist())}
-
-
-def test_supervised_tokens_are_not_padding(longer, pairs):
-    batch = batches(longer, pairs)[0]
-    expected = [i for i, token in enumerate(batch.token_BT.flatten().tolist()) if token != 1]
-    assert batch.supervised_N.tolist() == expected
 
 
 def test_batch_counts_its_tokens_and_scored_patches(longer, pairs):
@@ -142,15 +130,6 @@ def test_shuffled_captions_change_only_the_tokens(longer, pairs):
         assert torch.equal(one.image, other.image)
         assert torch.equal(one.prefix_len_B, other.prefix_len_B)
         assert not torch.equal(one.token_BT, other.token_BT)
-
-
-def test_shuffled_captions_keep_the_shares_of_a_mixture(longer, few, with_samples):
-    config = with_samples(longer, 1000)
-    data = replace(config.data, weights=(1, 3), captions="shuffled", dense_fraction=1)
-    is_icon = np.isin(np.arange(40), few.train.rows["fontawesome_scenes"])
-    assert is_icon[shown_captions(replace(config, data=data), few)].sum() == 750
-    data = replace(data, weights=(0, 1))
-    assert is_icon[shown_captions(replace(config, data=data), few)].all(), "a source with weight 0 provides no caption"
 
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
@@ -214,18 +193,6 @@ def test_native_batches_have_grids_within_their_area_and_as_many_patches(native,
     assert len({tuple(grid) for batch in found for grid in batch.grid_B2.tolist()}) > 6
 
 
-@pytest.mark.exhaustive
-def test_native_batches_show_the_samples_of_the_run_in_their_order(native, pairs):
-    """Those of a run of squares, whose batches have other sizes, of scenes that are drawn as large."""
-    squares = replaced(native, {"native.areas": (), "data.render_px": 32})
-    large = pairs._replace(train=prepare(squares.data, squares.model.vocab_size).train)
-    shown = torch.cat([batch.token_BT for batch in loader_of(native, pairs)])
-    others = torch.cat([batch.token_BT for batch in loader_of(squares, large)])
-    shared = min(len(shown), len(others))
-    assert shared > 50
-    assert torch.equal(shown[:shared], others[:shared])
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_native_batches_are_the_shares_of_their_ranks(native, pairs, num_workers):
     config = replace(native, ranks=2, loader=replace(native.loader, num_workers=num_workers))
@@ -268,16 +235,6 @@ def test_batches_of_canonical_nodes_are_the_same_on_any_ranks(longer, pairs, nod
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
 
 
-def test_each_canonical_node_fills_its_part_of_a_batch(longer, few):
-    """Forty pairs of two sources on four nodes: each has ten in a row, and shows them in every epoch."""
-    config = replaced(longer, {"data.canonical_nodes": 4, "data.dense_fraction": 1, "budget.samples": 160})
-    row_of = all_tokens(few, "dense")
-    shown = np.array([[row_of[tuple(row)] for row in batch.token_BT.tolist()] for batch in loader_of(config, few)])
-    for node in range(4):
-        of_node = shown[:, 2 * node : 2 * node + 2].reshape(4, 10)
-        assert all(sorted(epoch) == list(range(10 * node, 10 * node + 10)) for epoch in of_node)
-
-
 def load(config, pairs, first_step=0):
     batches = TrainBatches(config, pairs.train, pairs.tokenizer)
     return list(whole_batches(batches, first_step))
@@ -303,13 +260,6 @@ def test_batches_do_not_depend_on_the_number_of_loader_workers(longer, pairs, nu
         assert_same(one, other)
     prefixes = torch.stack([batch.prefix_len_B for batch in alone])
     assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches have the same prefix lengths"
-
-
-def test_loader_starts_at_any_step(longer, pairs):
-    whole, rest = load(longer, pairs), load(longer, pairs, first_step=7)
-    assert len(rest) == 3
-    for one, other in zip(whole[7:], rest, strict=True):
-        assert_same(one, other)
 
 
 KINDS = ["scenes", "native scenes", "files", "native files", "hidden files", "shuffled files"]

@@ -8,7 +8,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig
 from aimv2.data.sources import glyphs
-from aimv2.data.sources.glyph_pairs import concept_position, open_glyphs
+from aimv2.data.sources.glyph_pairs import concept_position
 from aimv2.data.sources.glyphs import NEAR_COPY, group_names, groups, near_copies, shape
 from aimv2.data.tokenizer import clean
 
@@ -117,14 +117,6 @@ def printed(glyph, ink, paper):
 
 
 @pytest.mark.exhaustive
-def test_every_glyph_has_a_group_named_by_a_concept_in_it(found):
-    named = groups()
-    assert named.keys() == {glyph.key for glyph in found}
-    assert set(named.values()) <= {glyph.concept for glyph in found}
-    assert all(named[glyph.key] <= glyph.concept for glyph in found)
-
-
-@pytest.mark.exhaustive
 def test_no_held_out_name_or_concept_occurs_in_training(sides):
     train, held_out = sides
     assert 0.1 < len(held_out) / (len(train) + len(held_out)) < 0.3
@@ -185,9 +177,3 @@ def test_groups_join_concepts_names_and_pictures_in_chains(icons):
     ]
     assert group_names(chain) == {"1": "b", "2": "b", "3": "b", "4": "b", "5": "a"}
     assert group_names(chain[::-1]) == group_names(chain)
-
-
-@pytest.mark.exhaustive
-def test_pairs_have_the_groups_of_their_glyphs_as_concepts(tiny):
-    for side in open_glyphs("fontawesome", tiny.data)[:2]:
-        assert (side.table["concept"] == side.table["key"].map(groups())).all()
