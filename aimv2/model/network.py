@@ -14,11 +14,7 @@ class Network(nn.Module):
 
 
 class EncoderDecoder(Network):
-    """An encoder and a decoder that reads its features; with both heads this is AIMv2's network.
-
-    Args:
-        predicts, is_parallel: those of ``Decoder``.
-    """
+    """An encoder and a decoder that reads its features; with both heads this is AIMv2's network."""
 
     def __init__(
         self, config: ModelConfig, predicts: tuple[Target, ...] = ("pixels", "tokens"), *, is_parallel: bool = False
@@ -54,12 +50,7 @@ class EncoderDecoder(Network):
 
 
 class CaptionReader(nn.Module):
-    """A decoder that predicts captions from standardised features, so that those of all encoders have one scale.
-
-    Args:
-        config: the sizes of the decoder and of the features (``encoder.width``).
-        mean_D, std_D: of the features over all patches.
-    """
+    """A decoder that predicts captions from standardised features, so that those of all encoders have one scale."""
 
     def __init__(self, config: ModelConfig, mean_D: Tensor, std_D: Tensor) -> None:
         super().__init__()
