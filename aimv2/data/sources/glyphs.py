@@ -20,9 +20,8 @@ import numpy as np
 from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.data.sources.scene import INKS, PAPERS
-from aimv2.data.tokenizer import clean
 
-# Pillow is imported where pictures are rendered: versions and licences are read without it.
+# What renders pictures and cleans names is imported where it is used: versions and licences are read without it.
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 
 LICENCES = {  # of the pictures; fonts are OFL 1.1
@@ -239,8 +238,10 @@ def groups() -> dict[str, str]:
 
 def group_names(found: Sequence[Glyph]) -> dict[str, str]:
     """Return the group of each glyph by its key: the first, in alphabetical order, of the concepts in the group."""
-    from scipy.sparse import coo_array  # here, because rendered pairs load without it
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
+
+    from aimv2.data.tokenizer import clean
 
     links = np.concatenate(
         [
