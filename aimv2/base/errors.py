@@ -61,7 +61,7 @@ class BadSampleError(ValueError):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
     """Return the error for a name that is not allowed, with the closest allowed name as a suggestion."""
     names = sorted(set(allowed))
-    return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names)}.")
+    return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names) or 'none'}.")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -218,11 +218,12 @@ def loaded() -> list[Plugin]:
     return list(_loaded)
 
 
-def check_loaded(ids: Iterable[str], user: str) -> None:
+def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) -> None:
     """Refuse what needs a plug-in (``Plugin.id``) that this process lacks, or has with other content.
 
     Args:
         user: what needs them, at the beginning of the sentence.
+        any_content: a plug-in of the same name will do.
     """
     known = {plugin.name: plugin for plugin in loaded()}
     needed = [plugin_id.rpartition(AT)[::2] for plugin_id in dict.fromkeys(ids)]
@@ -230,7 +231,7 @@ def check_loaded(ids: Iterable[str], user: str) -> None:
         named = " and ".join(f"{name} ({digest})" for name, digest in missing)
         paths = ",".join(f"PATH/{name}" for name, _ in missing)
         raise UsageError(f"{user} needs the plug-in{'s' * (len(missing) > 1)} {named}; type plugins=[{paths}]")
-    for name, digest in needed:
+    for name, digest in [] if any_content else needed:
         if known[name].digest != digest:
             raise UsageError(
                 f"{user} needs the plug-in {name} with the content {digest}, and {known[name].path} has"

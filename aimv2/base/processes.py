@@ -1,4 +1,4 @@
-"""Tasks in parallel processes, which end with this one, and in threads."""
+"""Tasks in parallel processes, which end with this one, and in threads; and a watchdog of a process that hangs."""
 
 import faulthandler
 import multiprocessing
@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 from aimv2.base.errors import RunFailedError
 
 IN_FLIGHT = 4  # tasks per process that are submitted at a time
+MIN_SECONDS = 60.0  # a shorter stall is not worth a restart
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -99,9 +100,6 @@ def end_with_parent() -> None:
 def _call_here(task: Any) -> Any:
     assert _here is not None, "the pool sets up its processes"
     return _here(task)
-
-
-MIN_SECONDS = 60.0  # a shorter stall is not worth a restart
 
 
 class Watchdog:

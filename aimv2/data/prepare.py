@@ -1,4 +1,4 @@
-"""The data of a run: training pairs, held-out pairs and the tokenizer."""
+"""The data of a run: training pairs, held-out pairs, the tokenizer, and the length of captions to expect."""
 
 import hashlib
 from functools import lru_cache, partial
@@ -19,6 +19,7 @@ from aimv2.data.sources.scenes import open_scenes
 from aimv2.data.tokenizer import CaptionTokenizer
 
 TOKENIZER_PAIRS = 3000  # of each source; all if it has fewer
+NUM_CAPTIONS = 4096  # of each source and kind; the standard error of a mean length of 6 is then about half a percent
 
 
 class Data(NamedTuple):
@@ -133,9 +134,6 @@ def _tokenizer_captions(train: Joined) -> list[str]:
         for name, part in train.parts.items()
         for text in texts[name, kind if kind in part.kinds else part.kinds[0]]
     ]
-
-
-NUM_CAPTIONS = 4096  # of each source and kind; the standard error of a mean length of 6 is then about half a percent
 
 
 def mean_supervised_tokens(config: RunConfig) -> float:

@@ -14,6 +14,7 @@ from aimv2.data.sources.scene import INKS, Scene
 
 NO_LABEL = -1
 VALIDATION_SHARE = 0.2  # of the images of a task that are not for the test
+EMOJI_LABELS = ("subcategory", "category")
 
 
 class Task(NamedTuple):
@@ -46,9 +47,6 @@ class TransferSet(NamedTuple):
     is_whole: bool = False  # True if what matters reaches to the border, so that images are resized without a crop
 
 
-EMOJI_LABELS = ("subcategory", "category")
-
-
 class Tested(NamedTuple):
     """Held-out pairs with their images, uint8 [N, S, S, 3]."""
 
@@ -65,10 +63,7 @@ def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
     test, images = (
         (tested.pairs, tested.images)
         if is_scene_N.all()
-        else (
-            Selected(tested.pairs, np.flatnonzero(is_scene_N)),
-            tested.images[is_scene_N],
-        )
+        else (Selected(tested.pairs, np.flatnonzero(is_scene_N)), tested.images[is_scene_N])
     )
     fit, validation = _split(np.arange(len(train)))
     parts = (Selected(train, fit), Selected(train, validation), test)

@@ -1,4 +1,4 @@
-"""Checkpoints, from which a run resumes bitwise.
+"""Checkpoints, from which a run resumes bitwise, and when they are saved.
 
 Batches and learning rates are functions of the step, and no random stream is consumed. So weights, the state of the
 optimizer and the number of steps are all there is. A checkpoint is a folder of shards (``aimv2.training.shards``),
@@ -30,6 +30,9 @@ from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, without_origin
 from aimv2.training.shards import load_shards, read_about, tensors_in, verify_shards, write_shards
 from aimv2.training.world import ALONE, World, is_of_all_ranks
+
+Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]
+SAVE_INTERVAL = 99  # times the seconds for which the last save stalled training
 
 
 @dataclass(frozen=True)
@@ -235,10 +238,6 @@ def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
         if owner == world.rank:
             share[name] = value
     return share
-
-
-Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]
-SAVE_INTERVAL = 99  # times the seconds for which the last save stalled training
 
 
 class SaveTimer:

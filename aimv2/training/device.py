@@ -1,4 +1,4 @@
-"""How a device computes a run: its precision, and whether blocks are compiled."""
+"""How a device computes a run: its precision, compiled blocks, and the share of its speed that training reaches."""
 
 import math
 import resource
@@ -14,6 +14,11 @@ from aimv2.base.hardware import missing_for_compile
 from aimv2.config.run_config import RunConfig
 from aimv2.memory import Setup
 from aimv2.model.layers import Stack
+
+STATM = Path("/proc/self/statm")  # sizes of this process in pages
+MEASURED_SECONDS = 0.05  # the product is repeated for so long
+# Of one product: about 2 ms, so that the fastest repeat is seldom interrupted. Larger ones are not faster.
+MAX_FLOPS = {"cpu": 2e8, "cuda": 1e12}
 
 
 class Computation(Protocol):
@@ -62,12 +67,6 @@ def compiles(config: RunConfig) -> bool:
         return config.compile
     is_needed = config.attention_kernel == "flex"
     return is_needed or (config.device == "cuda" and missing_for_compile("cuda") is None)
-
-
-STATM = Path("/proc/self/statm")  # sizes of this process in pages
-MEASURED_SECONDS = 0.05  # the product is repeated for so long
-# Of one product: about 2 ms, so that the fastest repeat is seldom interrupted. Larger ones are not faster.
-MAX_FLOPS = {"cpu": 2e8, "cuda": 1e12}
 
 
 class Rate:

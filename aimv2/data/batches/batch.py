@@ -1,4 +1,4 @@
-"""A batch as tensors, and its parts: the shares of ranks, and micro-batches."""
+"""A batch as tensors, its counts, and its parts: the shares of ranks, and micro-batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from aimv2.data.transforms import normalised
 
 NUM_SCALARS = 4
 MIN_SAMPLES = 1000  # a rate of bad samples is known only after some
+IMAGES = ("image", "target_image")
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,6 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally.of(self.counts + other.counts, self.num_sources)
-
-
-IMAGES = ("image", "target_image")
 
 
 class Share(NamedTuple):

@@ -1,4 +1,4 @@
-"""Training batches, each a pure function of the config and its number, whatever process prepares it and when."""
+"""Training batches, each a pure function of the config and its number, and the processes that prepare them."""
 
 import atexit
 import math
@@ -24,13 +24,9 @@ from aimv2.data.decode import NUM_CROP_DRAWS, random_crops
 from aimv2.data.pairs import Joined
 from aimv2.data.reading import Reader, Samples
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import (
-    crop_and_resize,
-    hide_patches,
-    normalised,
-    resized_within,
-    strips,
-)
+from aimv2.data.transforms import crop_and_resize, hide_patches, normalised, resized_within, strips
+
+T = TypeVar("T")
 
 
 class TrainBatches:
@@ -143,9 +139,6 @@ def _squares(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | 
     """Return pictures as uint8 [B, 3, P, P], or cropped, flipped and resized as float32, normalised."""
     image_BSSC = torch.from_numpy(np.stack(pictures))
     return image_BSSC.permute(0, 3, 1, 2) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
-
-
-T = TypeVar("T")
 
 
 class _Guarded(Dataset[Any]):

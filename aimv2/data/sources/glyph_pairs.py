@@ -21,8 +21,8 @@ from aimv2.data.tokenizer import clean
 if TYPE_CHECKING:
     import pandas as pd
 
-
 LABELS, PICTURES = "labels.parquet", "pictures.npy"
+_COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
 
 
 class GlyphPictures:
@@ -85,9 +85,6 @@ class GlyphPairs(Pairs):
     def where(self, chosen: "pd.Series | np.ndarray") -> "GlyphPairs":
         """Return the pairs for which ``chosen`` (bool, a value per row) is True."""
         return GlyphPairs(self.table[np.asarray(chosen)], self._pictures)
-
-
-_COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
 
 
 def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:

@@ -3,6 +3,8 @@
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
 description names them. It names no source, style or category, because probes predict these from the picture.
+
+Glyphs of one concept or name, or with nearly equal pictures, form a group, which is held out or trained on as a whole.
 """
 
 import hashlib
@@ -30,6 +32,11 @@ LICENCES = {  # of the pictures; fonts are OFL 1.1
     "openmoji": "OpenMoji (CC BY-SA 4.0)",
 }
 BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
+RENDER_PX = 32
+# Squared distance of two shapes over their mean square. Pairs below it differ in a few pixels: a letter on the same
+# disc, a face with another mouth. Above it, groups of a hundred icons start to join through chains of small steps.
+NEAR_COPY = 0.015
+CHUNK = 1024  # rows of the distance matrix at a time
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Glyph:
 
     Attributes:
         concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
-            whose name starts with the same word. ``likeness`` joins concepts to groups.
+            whose name starts with the same word. ``group_names`` joins concepts to groups.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
         mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
     """
@@ -80,15 +87,14 @@ def openmoji() -> Iterator[Glyph]:
             continue
         key = f"openmoji-{path.stem}"
         paper = _choose(PAPERS, "paper", key)
-        category, subcategory = emoji.category.replace("-", " "), emoji.subcategory.replace("-", " ")
         yield Glyph(
             key=key,
             source="openmoji",
             concept=emoji_concept(emoji.cldr_name),
             name=emoji.cldr_name,
             description=f"{emoji.cldr_name} on {paper}",
-            category=category,
-            subcategory=subcategory,
+            category=emoji.category.replace("-", " "),
+            subcategory=emoji.subcategory.replace("-", " "),
             is_variant="skin tone" in emoji.cldr_name,
             render=partial(_render_svg, path, PAPERS[paper]),
             mask=partial(_svg_mask, path),
@@ -153,6 +159,7 @@ def emoji_concept(name: str) -> str:
 
 
 def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
+    """Yield the characters of the fonts of each style as glyphs, in an ink and on a paper that their key decides."""
     for style, font in fonts.items():
         for attribute, character in vars(font).items():
             name = attribute.strip("_").replace("_", " ")
@@ -160,24 +167,19 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 continue
             character = character[-1]  # Font Awesome puts the name of the class first
             key = "-".join(filter(None, [source, style, attribute]))
-            yield _icon(source, key, name, font.__font_file__, character, style)
-
-
-def _icon(source: str, key: str, name: str, font_file: str, character: str, subcategory: str) -> Glyph:
-    """Return a character of a font as a glyph, in an ink and on a paper that its key decides."""
-    ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
-    return Glyph(
-        key=key,
-        source=source,
-        concept=name.split()[0],
-        name=name,
-        description=f"{name} in {ink} on {paper}",
-        category=source,
-        subcategory=subcategory or source,
-        is_variant=False,
-        render=partial(_render_icon, font_file, character, INKS[ink], PAPERS[paper]),
-        mask=partial(_icon_mask, font_file, character),
-    )
+            ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
+            yield Glyph(
+                key=key,
+                source=source,
+                concept=name.split()[0],
+                name=name,
+                description=f"{name} in {ink} on {paper}",
+                category=source,
+                subcategory=style or source,
+                is_variant=False,
+                render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
+                mask=partial(_icon_mask, font.__font_file__, character),
+            )
 
 
 def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) -> str:
@@ -221,13 +223,6 @@ def _render_icon(
         font = ImageFont.truetype(font_file, round(0.85 * side * 0.9 * side / longest))
     ImageDraw.Draw(canvas).text((side / 2, side / 2), character, fill=ink, font=font, anchor="mm")
     return np.asarray(canvas)
-
-
-RENDER_PX = 32
-# Squared distance of two shapes over their mean square. Pairs below it differ in a few pixels: a letter on the same
-# disc, a face with another mouth. Above it, groups of a hundred icons start to join through chains of small steps.
-NEAR_COPY = 0.015
-CHUNK = 1024  # rows of the distance matrix at a time
 
 
 @lru_cache(maxsize=1)

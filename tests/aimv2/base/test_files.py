@@ -16,7 +16,6 @@ from aimv2.base.files import (
     replacing,
     share,
     to_yaml,
-    user,
     writable_folder,
 )
 from tests.helpers.files import files_limited_to
@@ -163,15 +162,6 @@ def test_writable_folder_links_across_folders_and_leaves_nothing(tmp_path, monke
     ((source, target),) = linked
     assert Path(source).parent != Path(target).parent
     assert not os.listdir(tmp_path / "runs")
-
-
-def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
-    assert user() == "4000000"
-    monkeypatch.setenv("LOGNAME", "ada")
-    assert user() == "ada"
 
 
 @given(values=st.recursive(st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))

@@ -113,13 +113,6 @@ def test_quotas_of_known_weights(weights, expected):
     assert quotas(weights) == expected
 
 
-@given(case=weights_and_sizes, seed=st.integers(0, 1000), block=st.integers(0, 3))
-def test_mixture_has_its_quotas_in_every_block(case, seed, block):
-    weights, sizes = case
-    _, rows = mixed(weights, sizes, 1000 * (block + 1), start=1000 * block, seed=seed)
-    assert tuple(np.isin(rows, own).sum() for own in rows_of(sizes)) == quotas(weights)
-
-
 @given(case=weights_and_sizes, seed=st.integers(0, 1000))
 def test_mixture_shows_every_row_of_a_source_once_per_epoch_of_the_source(case, seed):
     weights, sizes = case
@@ -150,30 +143,8 @@ def test_mixture_matches_the_obvious_loop():
     assert list(zip(*mixed(weights, sizes, 2500, seed=seed), strict=True)) == expected
 
 
-sizes_of_sources = st.lists(st.integers(1, 2500), min_size=2, max_size=3)
-
-
 def in_turn(sizes, stop, *, start=0, seed=0, purpose="order"):
     return of_sources(sizes, None).at(np.arange(start, stop), seed=seed, purpose=purpose)
-
-
-@given(sizes=sizes_of_sources, seed=st.integers(0, 1000), epoch=st.integers(0, 3))
-def test_sources_in_turn_show_every_row_once_per_epoch(sizes, seed, epoch):
-    total = sum(sizes)
-    epochs, rows = in_turn(sizes, total * (epoch + 1), start=total * epoch, seed=seed)
-    assert set(epochs) == {epoch}
-    assert sorted(rows) == list(range(total))
-
-
-@pytest.mark.exhaustive
-@given(sizes=sizes_of_sources, seed=st.integers(0, 1000))
-def test_sources_in_turn_have_their_shares_of_every_block(sizes, seed):
-    total = sum(sizes)
-    _, rows = in_turn(sizes, total, seed=seed)
-    for own in rows_of(sizes):
-        for first in range(0, total, 1000):
-            shown = np.isin(rows[first : first + 1000], own)
-            assert abs(shown.sum() - len(shown) * len(own) / total) < len(sizes)
 
 
 def test_sources_in_turn_match_the_obvious_loop():

@@ -69,11 +69,7 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        (
-            "model.encoder.widht",
-            3,
-            r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? Allowed: ",
-        ),
+        ("model.encoder.widht", 3, r"unknown key 'model.encoder.widht'. Did you mean 'model.encoder.width'\? "),
         ("model.encoder.width", "wide", r"model.encoder.width: .*integer.*'wide'"),
         ("model.encoder.width", 97, "model.encoder: width=97 is not divisible by num_heads=6"),
         ("model.patch_px", 5, "model: image_px=32 is not a multiple of patch_px=5"),
@@ -83,16 +79,8 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
         ("prefix.per", "imge", r"\(got 'imge'\). Did you mean 'image'\?$"),
         ("data.sources", "own.yaml", r"^data.sources is a list: write data.sources=\[own.yaml\]$"),
         ("data.sources", [], r"data: sources=\[\] must name at least one"),
-        (
-            "data.sources",
-            ["imagenet"],
-            "unknown source 'imagenet'. Allowed: material_scenes, .*, openmoji, or the path of a .yaml file",
-        ),
-        (
-            "data.sources",
-            ["material", "openmojis"],
-            r"unknown source 'openmojis'. Did you mean 'openmoji'\?",
-        ),
+        ("data.sources", ["imagenet"], "unknown source 'imagenet'. Allowed: .*, or the path of a .yaml file"),
+        ("data.sources", ["material", "openmojis"], r"unknown source 'openmojis'. Did you mean 'openmoji'\?"),
         ("augment.min_ratio", 2.0, "min_ratio must not exceed max_ratio"),
         ("budget.samples", 100, "samples=100 is not a multiple of batch_size=16; the nearest are 96 and 112"),
         ("optimizer.peak_lr", float("nan"), "optimizer.peak_lr: Input should be a finite number"),

@@ -398,35 +398,22 @@ def test_checkpoint_of_another_run_or_other_code_is_not_used(interrupted, capsys
     assert f"it was saved with {name}={value}, not " in capsys.readouterr().err
 
 
-def empty_shard(path):
-    next(path.glob("*.safetensors")).write_bytes(b"")
+DAMAGES = {
+    "empty shard": lambda folder: shard_in(folder).write_bytes(b""),
+    "no shard": lambda folder: shard_in(folder).unlink(),
+    "another shard": lambda folder: shutil.copyfile(
+        shard_in(folder), saved_in(folder) / "shard-00002-model-00001-of-00001.safetensors"
+    ),
+    "empty json": lambda folder: (saved_in(folder) / "about.json").write_bytes(b""),
+    "json of another kind": lambda folder: (saved_in(folder) / "about.json").write_text("[1, 2]"),
+    "no files": lambda folder: [path.unlink() for path in saved_in(folder).iterdir()],
+}
 
 
-def no_shard(path):
-    next(path.glob("*.safetensors")).unlink()
-
-
-def another_shard(path):
-    shutil.copyfile(next(path.glob("*.safetensors")), path / "shard-00002-model-00001-of-00001.safetensors")
-
-
-def empty_json(path):
-    (path / "about.json").write_bytes(b"")
-
-
-def json_of_another_kind(path):
-    (path / "about.json").write_text("[1, 2]")
-
-
-def no_files(path):
-    shutil.rmtree(path)
-    path.mkdir()
-
-
-@pytest.mark.parametrize("damage", [empty_shard, no_shard, another_shard, empty_json, json_of_another_kind, no_files])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_incomplete_checkpoint_is_not_used(interrupted, capsys, damage):
     _, _, (folder, _) = interrupted
-    damage(saved_in(folder))
+    damage(folder)
     assert checkpoint.find([folder]) is None
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -529,9 +516,6 @@ def test_attempt_that_lost_its_lease_saves_no_checkpoint(long, pairs, tmp_path):
             saver=saver,
         )
     assert content_of(sleeper.folder) == taken[0][1]
-
-
-NUM_STEPS = 6
 
 
 class Writing(Future):

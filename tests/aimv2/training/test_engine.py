@@ -67,11 +67,16 @@ def large_batch(tiny, batch):
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, changes, size):
     config = changed(tiny, changes)
+    config = replace(config, micro_batch=size, activation_checkpointing=size == 3)
+    assert_as_one_pass(engine_of(config), config, large_batch)
+
+
+def assert_as_one_pass(engine, config, batch):
+    """Check losses and gradients of an engine against one backward pass of the whole batch, of eager blocks."""
     model = build(config).double()
-    total, terms = losses_of(model, large_batch, config)
+    total, terms = losses_of(model, batch, config)
     total.backward()
-    engine = engine_of(replace(config, micro_batch=size, activation_checkpointing=size == 3))
-    found = engine.backward(engine.micro_batches(large_batch))
+    found = engine.backward(engine.micro_batches(batch))
     assert found.keys() == terms.keys()
     for name, term in terms.items():
         torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
@@ -224,17 +229,9 @@ def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_pat
     """Two images of 16 patches, or one of more."""
     batch = batch_of_area(native, pairs, area)
     batch = batch._replace(image=batch.image.double())
-    model = build(native).double()
-    total, terms = losses_of(model, batch, native)
-    total.backward()
     engine = engine_of(replace(native, micro_batch=2))
     assert len(engine.micro_batches(batch)) == num_parts
-    found = engine.backward(engine.micro_batches(batch))
-    for name, term in terms.items():
-        torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
-    gradients = gradients_of(engine)
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(gradients[f"model.{name}"], weight.grad, rtol=1e-6, atol=1e-7, msg=name)
+    assert_as_one_pass(engine, native, batch)
 
 
 def assert_ranks_match(cases, batch, ranks, folder):
@@ -277,14 +274,7 @@ def computed_by(world, cases, batch):
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large_batch, changes, saves_inputs):
     config = changed(tiny, changes | {"activation_checkpointing": saves_inputs})
-    eager, compiled = (engine_of(replace(config, compile=value)) for value in (False, True))
-    expected, found = (engine.backward(engine.micro_batches(large_batch)) for engine in (eager, compiled))
-    assert found.keys() == expected.keys()
-    for name, term in expected.items():
-        torch.testing.assert_close(found[name], term, rtol=1e-6, atol=1e-7)
-    gradients = gradients_of(compiled)
-    for name, gradient in gradients_of(eager).items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=name)
+    assert_as_one_pass(engine_of(replace(config, compile=True)), config, large_batch)
 
 
 @pytest.mark.exhaustive
