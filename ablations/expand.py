@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from aimv2.ablations.budget import matched
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.explain import explain
+from aimv2.config.arguments import explain
 from aimv2.config.paths import value_at
 from aimv2.config.program import PROGRAMS, Program
 from aimv2.spec.programs import with_metrics

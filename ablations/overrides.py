@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, NonNegativeInt, StringConstraints, TypeAda
 from aimv2.ablations.expectations import Expectation
 from aimv2.ablations.study import CONTROLS, Study, StudyValues
 from aimv2.base.errors import UsageError, unknown
+from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED
-from aimv2.config.explain import explain
 
 SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
 

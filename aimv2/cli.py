@@ -9,8 +9,7 @@ from pkgutil import resolve_name
 from typing import NamedTuple
 
 from aimv2 import __version__
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.extras import missing, require
+from aimv2.base.errors import UsageError, missing, require, unknown
 from aimv2.base.plugins import GROUP, VARIABLE
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, print_error, script_of

@@ -21,9 +21,8 @@ from aimv2.config.data_config import CHECKED, AugmentConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches.loader import loader
-from aimv2.data.batches.training import TrainBatches
-from aimv2.data.crops import NUM_CROP_DRAWS, random_crop
+from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.data.decode import NUM_CROP_DRAWS, random_crop
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import read_source

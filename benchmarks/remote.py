@@ -23,8 +23,7 @@ from aimv2.config.data_config import CHECKED
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches.loader import loader
-from aimv2.data.batches.training import TrainBatches
+from aimv2.data.batches.training import TrainBatches, loader
 from aimv2.data.prepare import Data, prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.description import read_source

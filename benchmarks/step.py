@@ -24,16 +24,14 @@ from pydantic.dataclasses import dataclass
 
 from aimv2.analysis.costs.ratios import relative
 from aimv2.base.errors import UsageError
-from aimv2.base.hardware import missing_for_compile
-from aimv2.base.heap import keep_freed_memory
+from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.config.data_config import CHECKED
-from aimv2.data.batches.batch import Batch, of_step
-from aimv2.data.batches.tally import Tally
+from aimv2.data.batches.batch import Batch, Tally, of_step
 from aimv2.data.batches.training import TrainBatches
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import resolved, setup_of
 from aimv2.memory.training import Setup
-from aimv2.training.loading import load_steps
+from aimv2.training.loop import load_steps
 from aimv2.training.world import World
 from benchmarks.cards import card, peak_rate
 from benchmarks.options import Precision, TimedOnDevice

@@ -21,12 +21,12 @@ from aimv2.data.prepare import prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.setup import setup_of
-from aimv2.model.network import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
+from aimv2.training.device import product_shape
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
-from aimv2.training.rate import product_shape
 from aimv2.training.world import ALONE, World
 from benchmarks.options import Precision
 from benchmarks.synthetic import PHOTOGRAPHS, SCENES, Pictures, describe, write_shards
@@ -151,7 +151,7 @@ class TrainingStep:
         world: World = ALONE,
     ) -> None:
         model = build(config).to(config.device)
-        self.objective = objective(config.objective.name).load()(model, config).train()
+        self.objective = implementation_of(objective(config.objective.name))(model, config).train()
         self._load, self._now = load, now
         self._engine = Engine(self.objective, config, setup_of(config), world)
         self._optimizer = still_optimizer(model, config)

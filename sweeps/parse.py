@@ -20,8 +20,7 @@ from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_over
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import Study, confirmation
 from aimv2.base import plugins
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.extras import require
+from aimv2.base.errors import UsageError, require, unknown
 from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of

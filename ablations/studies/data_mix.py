@@ -3,7 +3,7 @@
 On sources of one's own the baseline is the run's own mixture (``data.weights``), and the arms are each source alone,
 and with three or more all without each. Sources that are named ``dfn``, ``coyo`` and ``hqitp`` have the paper's mixture
 and its public part as arms too, with the paper's shares of synthetic captions
-(``aimv2/config/recipes/mixtures.py``); with ``mixture=paper`` the paper's is the baseline.
+(``aimv2/config/recipes/scales.py``); with ``mixture=paper`` the paper's is the baseline.
 
 Of the built-in sources, scenes of Material icons stand for DFN-2B (the largest), of Font Awesome icons for COYO, of
 OpenMoji for HQITP (the curated one). The study can decide whether a mixture in these proportions is better than its
@@ -26,7 +26,7 @@ from aimv2.base.errors import UsageError
 from aimv2.base.order import quotas
 from aimv2.config.data_config import DataConfig
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.mixtures import PRESETS, Preset, have_roles
+from aimv2.config.recipes.scales import PRESETS, Preset, have_roles
 from aimv2.config.run_config import RunConfig
 
 # Table 2, alt-text and synthetic captions together

@@ -52,17 +52,11 @@ def write_zip(folder: Path, path: Path, top: str) -> None:
 
 @dataclass(frozen=True)
 class Archive:
-    """A folder or a zip file whose files are those of its checksums; what is read is compared with them again.
+    """A folder or a zip file whose files are those of its checksums; what is read is compared with them again."""
 
-    Attributes:
-        path: the folder or the zip file.
-        top: the folder in it that has the files, with a slash; empty if there is none.
-        sums: of each file but ``SHA256SUMS``, by its name.
-    """
-
-    path: Path
-    top: str
-    sums: Mapping[str, str]
+    path: Path  # the folder or the zip file
+    top: str  # the folder in it that has the files, with a slash; empty if there is none
+    sums: Mapping[str, str]  # of each file but ``SHA256SUMS``, by its name
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return the content of a file.

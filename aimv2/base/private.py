@@ -19,15 +19,13 @@ class PrivateNames:
     """Names that must not be in what is published.
 
     Attributes:
-        home: a folder; below it are the paths of a user.
         others: names of hosts and users. Those that are words of ``common`` say nothing, such as root, and a text
             would have them anyway.
-        common: a text, such as the source code.
     """
 
-    home: str
+    home: str  # a folder; below it are the paths of a user
     others: tuple[str, ...]
-    common: str = ""
+    common: str = ""  # a text, such as the source code
 
     @classmethod
     def here(cls, hosts: Collection[str] = (), common: str = "") -> Self:

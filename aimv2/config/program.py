@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.plugins import Registry
-from aimv2.config.log_config import LogConfig
+from aimv2.config.training_config import LogConfig
 
 KIND = "program"  # the key of a stored config that names its program; AIMv2's has none
 SIGNATURE_VERSION = 2  # of names

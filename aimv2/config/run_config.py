@@ -10,10 +10,9 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError, short
+from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
-from aimv2.config.explain import explain
-from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.native import NativeConfig
 from aimv2.config.paths import replaced
@@ -24,6 +23,7 @@ from aimv2.config.training_config import (
     BudgetConfig,
     CheckpointConfig,
     LoaderConfig,
+    LogConfig,
     ObjectiveConfig,
     OptimizerConfig,
     StartConfig,

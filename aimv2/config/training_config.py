@@ -148,3 +148,33 @@ class CheckpointConfig:
 
     every_seconds: float = Field(default=60.0, gt=0)
     watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LogConfig:
+    """What is recorded while a run trains.
+
+    Attributes:
+        every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
+        tensorboard: write metrics and pictures as TensorBoard events, too.
+        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
+            if there are fewer. 1 is the last alone, 0 none.
+        wandb: send metrics to Weights & Biases too, while the run trains.
+        mlflow: the tracking URI of an MLflow that gets them, such as ``sqlite:///mlflow.db`` or that of a server.
+        trackio: send them to Trackio.
+    """
+
+    every_steps: int = Field(default=10, gt=0)
+    tensorboard: bool = True
+    picture_points: int = Field(default=3, ge=0)
+    wandb: bool = False
+    mlflow: str | None = None
+    trackio: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mlflow is not None and "://" not in self.mlflow:
+            raise ValueError(
+                f"mlflow={self.mlflow!r} is not a tracking URI, such as sqlite:///mlflow.db or https://HOST"
+            )
+        if self.mlflow is not None and "@" in self.mlflow.partition("://")[2].partition("/")[0]:
+            raise ValueError("mlflow has a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")

@@ -23,9 +23,8 @@ from aimv2.base.processes import in_threads
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
-from aimv2.data.sources.questions import Question
-from aimv2.data.sources.scene import Caption, WordClass
-from aimv2.data.text import clean
+from aimv2.data.sources.scene import Caption, Question, WordClass
+from aimv2.data.tokenizer import clean
 from aimv2.datasets.description import Fields, SourceDescription
 from aimv2.datasets.open import Opened
 from aimv2.datasets.records import Records, json_of

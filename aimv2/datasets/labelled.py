@@ -13,45 +13,51 @@ import numpy as np
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.processes import in_threads
 from aimv2.config.run_config import RunConfig
-from aimv2.data.tasks import Task, TransferSet
+from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.datasets.description import read_labelled
 from aimv2.datasets.images import Shape, Unusable, check_rate, pictures
 from aimv2.datasets.open import open_location
+from aimv2.datasets.plugin import set_version
 from aimv2.datasets.records import Records
-from aimv2.spec.metrics import set_name, set_names
 
 VALIDATION_PARTS = 5  # one of five training images is for validation
 NAMED = 3  # examples in an error
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 
 
-def labelled_sets(config: RunConfig, versions: Sequence[str]) -> list[TransferSet]:
+def labelled_sets(config: RunConfig, names: Sequence[str]) -> list[TransferSet]:
     """Return the sets that ``evaluation.sets`` names, each with one task of the set's name.
 
     Args:
-        versions: of the sets (``plugin.set_version``): another one is read again.
+        names: of the sets, in names of metrics.
 
     Of each set at most ``evaluation.set_images`` images are read: those with the smallest hashes of their keys, a
     quarter of them for the test. Images are squares as of ``python -m aimv2 evaluate``.
 
     Raises:
-        UsageError: a description is wrong, a set has no training split or no index, or its name is taken.
+        UsageError: a description is wrong, a set has no training split or no index.
         RunFailedError: too many images cannot be used.
     """
-    set_names(config)  # refuses names that are taken
     evaluation, data = config.evaluation, config.data
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
     cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
     return [
-        _labelled_set(Path(path), version, shape, evaluation.set_images, data.max_bad_rate, *cache)
-        for path, version in zip(evaluation.sets, versions, strict=True)
+        _labelled_set(Path(path), name, set_version(path), shape, evaluation.set_images, data.max_bad_rate, *cache)
+        for path, name in zip(evaluation.sets, names, strict=True)
     ]
 
 
-@lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets
+@lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets; one of another version is read again
 def _labelled_set(
-    path: Path, version: str, shape: Shape, max_images: int, max_bad_rate: float, cache_dir: str, cache_bytes: int
+    path: Path,
+    name: str,
+    version: str,
+    shape: Shape,
+    max_images: int,
+    max_bad_rate: float,
+    cache_dir: str,
+    cache_bytes: int,
 ) -> TransferSet:
     described = read_labelled(path)
     if not described.train:
@@ -70,7 +76,7 @@ def _labelled_set(
         raise UsageError(f"{path}: each of train, validation and test needs a usable image")
     number = class_numbers(train.text_M, [*validation.text_M, *test.text_M])
     class_M1 = [np.array([[number[text]] for text in part.text_M]) for part in (train, validation, test)]
-    task = Task(set_name(str(path)), len(number), *class_M1)
+    task = Task(name, len(number), *class_M1)
     return TransferSet(train.images, validation.images, test.images, test.item_M, (task,), is_whole=True)
 
 

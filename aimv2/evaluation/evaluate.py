@@ -8,10 +8,8 @@ from types import ModuleType
 import torch
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import described
 from aimv2.data.prepare import Data
-from aimv2.data.tasks import TransferSet
-from aimv2.data.transfer import Tested, transfer_sets
+from aimv2.data.transfer import Tested, TransferSet, transfer_sets
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
@@ -19,7 +17,7 @@ from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
 from aimv2.evaluation.probes import measure as probes
 from aimv2.evaluation.trained import TrainedModel
 from aimv2.model.network import Network
-from aimv2.spec.metrics import MEASURED_BY, Metric, not_applicable, reports_of, unit_of
+from aimv2.spec.metrics import MEASURED_BY, Metric, not_applicable, reports_of, set_names, unit_of
 from aimv2.spec.objectives import Objective
 from aimv2.spec.plugin_metrics import METRICS
 from aimv2.training.world import ALONE, World
@@ -56,7 +54,11 @@ def evaluate(
     measured: dict[str, Measured] = {}
     for report in reports_of(goal):
         measured |= part([report], partial(_report, _module(report), model, encoded, prepared))
-    sets = described().labelled_sets(config) if config.evaluation.sets else []
+    sets: list[TransferSet] = []
+    if config.evaluation.sets:
+        from aimv2.datasets.labelled import labelled_sets  # here, because it takes long to import
+
+        sets = labelled_sets(config, set_names(config))
     measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
     trained = TrainedModel(model, config, prepared.held_out, encoded, lambda: prepared.transfer)
     for name in config.evaluation.metrics:

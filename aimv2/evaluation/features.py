@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
-from aimv2.base.scratch import scratch
 from aimv2.config.run_config import RunConfig
+from aimv2.data.pairs import scratch
 from aimv2.evaluation.held_out import chunks, network_inputs
 from aimv2.memory.evaluation import images_at_once, saves_half
 from aimv2.model.encoder import Encoder

@@ -19,8 +19,7 @@ from aimv2.data.sources.scene import Caption
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, read_pairs
-from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.network import Network
+from aimv2.model.network import EncoderDecoder, Network
 
 
 @torch.no_grad()

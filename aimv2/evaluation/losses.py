@@ -12,8 +12,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import on_device
 from aimv2.evaluation.held_out import Captions, HeldOutPairs, chunks, network_inputs
 from aimv2.memory.evaluation import images_at_once
-from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.reader import CaptionReader
+from aimv2.model.network import CaptionReader, EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World

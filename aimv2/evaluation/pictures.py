@@ -20,8 +20,7 @@ from aimv2.evaluation.held_out import Words, network_inputs, prepare_captions, r
 from aimv2.evaluation.losses import predicted_patches
 from aimv2.evaluation.prepare import of_split
 from aimv2.evaluation.sheet import Shown, Word, comparison, sheet
-from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.network import Network
+from aimv2.model.network import EncoderDecoder, Network
 from aimv2.model.positions import in_reading_order, reading_order
 from aimv2.objectives.losses import PIXEL_EPS, patchify
 from aimv2.spec.objectives import Objective

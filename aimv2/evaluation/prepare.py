@@ -12,8 +12,7 @@ from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
-from aimv2.data.tasks import TransferSet
-from aimv2.data.transfer import Tested, transfer_sets
+from aimv2.data.transfer import Tested, TransferSet, transfer_sets
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.evaluation.questions import Asked, prepare_questions
 from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices

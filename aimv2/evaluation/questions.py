@@ -8,8 +8,7 @@ import torch
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
 from aimv2.data.pairs import Pairs
-from aimv2.data.sources.questions import SCENE_QUESTIONS, Question
-from aimv2.data.sources.scene import Caption, WordClass, caption
+from aimv2.data.sources.scene import SCENE_QUESTIONS, Caption, Question, WordClass, caption
 from aimv2.evaluation.held_out import Captions, Words, prepare_captions
 
 

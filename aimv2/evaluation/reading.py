@@ -11,7 +11,7 @@ from aimv2.config.training_config import OptimizerConfig
 from aimv2.evaluation.features import on_device
 from aimv2.evaluation.held_out import Captions
 from aimv2.memory.evaluation import texts_at_once
-from aimv2.model.reader import CaptionReader
+from aimv2.model.network import CaptionReader
 from aimv2.objectives.losses import text_loss
 from aimv2.training.device import autocast
 from aimv2.training.optimizer import build_optimizer, learning_rate

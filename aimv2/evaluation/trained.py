@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
-from aimv2.data.tasks import TransferSet
+from aimv2.data.transfer import TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import HeldOutPairs
 from aimv2.evaluation.prepare import prepare_held_out, prepare_labelled

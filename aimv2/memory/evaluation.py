@@ -1,6 +1,6 @@
 """The memory of a rank in the final evaluation, in closed form, and how much is computed at once to bound it.
 
-Images and features of all images are on the host or in files (``aimv2.base.scratch``); the device has the network, and
+Images and features of all images are on the host or in files (``aimv2.base.files``); the device has the network, and
 batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
 for the CPU are what they were when all was computed at once. Nothing here imports torch. The prediction is an upper
 bound, which is checked against measured peaks on the CPU, and on a fake GPU (``tests/gpu``).
@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
 
-from aimv2.base.scratch import IN_MEMORY
 from aimv2.config.evaluation_config import ProbeConfig
 from aimv2.config.model_config import TransformerConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
 from aimv2.cost.parts import Part, num_parameters
-from aimv2.data.tasks import VALIDATION_SHARE
+from aimv2.data.pairs import IN_MEMORY
+from aimv2.data.transfer import VALIDATION_SHARE
 from aimv2.memory.training import BFLOAT16, FLOAT32, PROCESS_BYTES
 from aimv2.spec.objectives import objective
 

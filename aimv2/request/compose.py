@@ -25,10 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
 from aimv2.config.paths import PARAMETERS
 from aimv2.config.program import flattened
-from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
-from aimv2.config.recipes.scales import SCALES
+from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec

@@ -17,7 +17,7 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, print_error
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import check_finished, shares_of_captions
+from aimv2.data.provenance import check_finished, shares_of_captions
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import check_evaluation, loading_of, setup_of
 from aimv2.memory.training import predict

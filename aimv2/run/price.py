@@ -120,7 +120,7 @@ def flops_per_sample(run: Program) -> float:
         return run.flops_per_sample()
     parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
     if any(part.per_token for part in parts):
-        from aimv2.data.expected import mean_supervised_tokens  # here, because other plans need no captions
+        from aimv2.data.prepare import mean_supervised_tokens  # here, because other plans need no captions
 
         num_tokens = round(num_samples * mean_supervised_tokens(run))
     return train_flops(parts, num_samples, num_tokens) / num_samples

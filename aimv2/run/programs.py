@@ -10,8 +10,8 @@ from typing import Any, Literal
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program, Run
 from aimv2.config.run_config import RunConfig
-from aimv2.data import described
-from aimv2.data.described import shares_of_captions
+from aimv2.data import provenance
+from aimv2.data.provenance import shares_of_captions
 from aimv2.request import resolve
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.failure import Failure
@@ -47,7 +47,7 @@ def prepare(runs: Iterable[Program]) -> None:
 
 def check_finished(runs: Iterable[Program]) -> None:
     """Raise a UsageError if the data that these finished runs have read are others now."""
-    described.check_finished(run for run in runs if isinstance(run, RunConfig))
+    provenance.check_finished(run for run in runs if isinstance(run, RunConfig))
 
 
 def load(runs: Iterable[Program]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
-from aimv2.config.log_config import LogConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
+from aimv2.config.training_config import LogConfig
 from aimv2.run.programs import execute
 from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder

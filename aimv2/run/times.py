@@ -20,10 +20,9 @@ from rich.console import Console
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, writable_folder, write_json
 from aimv2.base.hardware import hardware
-from aimv2.config.log_config import LogConfig
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.training_config import BudgetConfig, OptimizerConfig
+from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfig
 from aimv2.memory.machine import available_memory, total_memory
 from aimv2.memory.setup import choose
 from aimv2.run.effort import CURVE_SHARE, evaluation_effort, training_effort

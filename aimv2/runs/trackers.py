@@ -18,8 +18,8 @@ from typing import Any
 
 from aimv2.base.files import read_json
 from aimv2.base.processes import imports_from
-from aimv2.config.log_config import LogConfig
 from aimv2.config.program import flattened
+from aimv2.config.training_config import LogConfig
 from aimv2.runs.events import Row, scalars_of
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.rows import ROWS

@@ -5,7 +5,6 @@ from typing import cast
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import check_loaded
-from aimv2.config.data_config import GLYPHS, glyphs_of, is_described
 from aimv2.config.prefix import LAWS, Frozen
 from aimv2.config.program import Run
 from aimv2.config.run_config import RunConfig
@@ -27,10 +26,8 @@ def _with_plugins(config: RunConfig) -> RunConfig:
     parameters = Frozen(config.prefix.all_parameters())
     if parameters != config.prefix.parameters:
         config = replace(config, prefix=replace(config.prefix, parameters=parameters))
-    sources = [name for name in config.data.sources if not is_described(name)]
     owners = {
         "prefix.law": LAWS.plugin_of(config.prefix.law),
-        **{f"data.sources.{name}": GLYPHS.plugin_of(glyphs_of(name)) for name in sources},
         "objective.name": REGISTRY.plugin_of(config.objective.name),
         **{f"evaluation.metrics.{name}": METRICS.plugin_of(name) for name in config.evaluation.metrics},
     }

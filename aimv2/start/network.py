@@ -12,25 +12,25 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import Network, build
+from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order, resample
 from aimv2.runs.tensor_file import check_finite, read_tensors
 from aimv2.start.origin import Origin, parts_of, read_origin
 
 
-def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
-    """Build the run's network with the weights that it starts from: random ones, or those of ``start.weights``.
+def start_network(model: Network, config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
+    """Give the run's network the weights of ``start.weights``, if there are any, and return it.
 
-    Parts that ``start.weights`` lacks start from random weights; parts that the run lacks are left out. Learned
+    Parts that ``start.weights`` lacks keep their initial weights; parts that the run lacks are left out. Learned
     positions of patches are resampled to the run's image size.
 
     Args:
+        model: with its initial weights.
         tokenizer: of the run.
 
     Raises:
         UsageError: the weights are missing or broken, do not fit, or were trained with another tokenizer.
     """
-    model = build(config)
     if config.start.weights is None:
         return model
     origin = read_origin(config.start.weights)

@@ -53,11 +53,7 @@ def is_launched() -> bool:
 
 
 def place(config: RunConfig) -> int:
-    """Select this process's GPU, join the store, and return its rank.
-
-    Raises:
-        UsageError: the launcher started another number of processes, or did not set the variables in GIVEN.
-    """
+    """Select this process's GPU, join the store, and return its rank."""
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(config.ranks):
         raise UsageError(
@@ -89,20 +85,13 @@ def _store_at(address: str, port: str) -> Store:
 
 
 class Call(NamedTuple):
-    """A run to which rank 0 calls the other ranks.
+    """A run to which rank 0 calls the other ranks."""
 
-    Attributes:
-        number: of the call.
-        work: what they do.
-        start: the folder of the checkpoint from which the run resumes.
-        attempt: the folder of the attempt, where all ranks save checkpoints; None saves none.
-    """
-
-    number: int
-    work: Work
+    number: int  # of the call
+    work: Work  # what they do
     config: RunConfig
-    start: str | None
-    attempt: str | None
+    start: str | None  # the folder of the checkpoint from which the run resumes
+    attempt: str | None  # the folder of the attempt, where all ranks save checkpoints; None saves none
 
 
 @contextmanager
@@ -114,16 +103,7 @@ def leading(
     work: Work = "train",
     ending_seconds: float = ENDING_SECONDS,
 ) -> Iterator[World]:
-    """Call the other ranks to a run, as rank 0, and work with them within the context.
-
-    Args:
-        start, attempt, work: as in ``Call``.
-        ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
-
-    Raises:
-        RunFailedError: another rank failed; the message says which and why.
-        KeyboardInterrupt: another rank was interrupted.
-    """
+    """Call the other ranks to a run, as rank 0, and work with them within the context."""
     if config.ranks == 1:
         yield ALONE
         return

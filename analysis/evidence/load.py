@@ -18,7 +18,7 @@ from aimv2.analysis.inference.items import ItemMoments, Run
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder

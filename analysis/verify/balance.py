@@ -8,7 +8,8 @@ import pandas as pd
 from aimv2.analysis.verify.check import Check
 from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.memory.setup import setup_of
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
+from aimv2.objectives.build import implementation_of
 from aimv2.training.engine import Engine
 
 PIXEL, TEXT, COSINE = "pixel_loss_gradient", "text_loss_gradient", "gradient_cosine"
@@ -46,7 +47,7 @@ def _why_not(run: TrainedRun) -> str:
     if set(run.objective.reports) != {"captions", "pixels"}:
         return f"objective {config.objective.name} does not have both losses"
     assert isinstance(run.model, EncoderDecoder)
-    if not run.objective.load()(run.model, config).shared_parameters():
+    if not implementation_of(run.objective)(run.model, config).shared_parameters():
         return "separate decoders share no parameters"
     return "" if config.objective.pixel_weight else "the pixel loss has weight 0"
 
@@ -63,7 +64,7 @@ def _recorded(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _gradients(run: TrainedRun) -> pd.DataFrame:
     config, model, batches = run.config, run.model, run.batches
-    engine = Engine(run.objective.load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(run.objective)(model, config), config, setup_of(config))
     rows = []
     for step in range(max(0, len(batches) - NUM_BATCHES), len(batches)):
         measured = engine.gradient_balance(engine.micro_batches(batches[step]))

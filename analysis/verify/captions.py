@@ -18,7 +18,7 @@ from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Captions as Prepared
 from aimv2.evaluation.held_out import chunks
 from aimv2.memory.evaluation import images_at_once
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 
 MAX_TRAIN_PAIRS = 10_000  # whose tokens are counted
 MIN_GAIN = 0.05  # nats/token; with random weights, 12 seeds have intervals between -0.04 and +0.03

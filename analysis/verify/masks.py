@@ -16,7 +16,7 @@ from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base import address
 from aimv2.data.batches.batch import Batch
 from aimv2.model.decoder import Decoder
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.base import visible_prefix
 

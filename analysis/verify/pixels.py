@@ -18,7 +18,7 @@ from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.held_out import chunks
 from aimv2.evaluation.pictures import completed, unseen, with_contrast
 from aimv2.memory.evaluation import images_at_once
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 
 FRACTIONS = (0.25, 0.5, 0.75)

@@ -21,7 +21,7 @@ from aimv2.analysis.verify.prefix import PrefixLengths
 from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base.markdown import escape
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.data.transforms import unnormalise
 
 

@@ -18,7 +18,8 @@ from aimv2.data.pairs import Joined, Pairs
 from aimv2.data.prepare import prepare
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.evaluation.held_out import HeldOutPairs, Words, network_inputs, prepare_pairs
-from aimv2.model.network import Network, build
+from aimv2.model.network import Network
+from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint, with_attention
 from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder

@@ -16,7 +16,7 @@ from aimv2.ablations.budget import matched
 from aimv2.ablations.design import Factor, Range
 from aimv2.ablations.study import Study
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.explain import explain
+from aimv2.config.arguments import explain
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig

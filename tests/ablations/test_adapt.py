@@ -14,11 +14,10 @@ from aimv2.ablations.overrides import study_overrides
 from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.config.recipes.mixtures import PRESETS
-from aimv2.config.recipes.scales import demo
+from aimv2.config.recipes.scales import PRESETS, demo
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.spec.objectives import objective

@@ -21,7 +21,7 @@ from aimv2.config.recipes.post_training import high_res
 from aimv2.config.recipes.scales import SCALES, demo, vit_l_2b
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.spec.objectives import objective

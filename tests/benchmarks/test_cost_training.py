@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.config.recipes.scales import demo, vit_l
-from aimv2.model.network import parameters_by_part
+from aimv2.objectives.build import parameters_by_part
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from benchmarks.cost_training import (
     Scale,

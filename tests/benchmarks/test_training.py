@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from aimv2.cost.parts import train_flops
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.spec.objectives import objective
 from benchmarks.synthetic import SCENES
 from benchmarks.training import Case, TrainingStep, batches_of, useful_flops

@@ -16,7 +16,7 @@ from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import PROCESS_BYTES
-from aimv2.model.network import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.runs.record import RunFolder
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
@@ -40,7 +40,7 @@ COMPUTED = {
 
 def losses_and_gradients(config, batch):
     model = build(config).to(config.device)
-    engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(objective(config.objective.name))(model, config), config, setup_of(config))
     terms = engine.backward(engine.micro_batches(batch))
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {name: value.detach().cpu() for name, value in (terms | gradients).items()}

@@ -2,8 +2,8 @@
 
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import AIMv2
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
@@ -30,7 +30,7 @@ def small_run(cache_dir, *arguments):
 
 def losses_of(model, batch, config):
     """Return the losses of the objective that the config names."""
-    return objective(config.objective.name).load()(model, config)(batch)
+    return implementation_of(objective(config.objective.name))(model, config)(batch)
 
 
 class Rows:

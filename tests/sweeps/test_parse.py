@@ -4,7 +4,7 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.base.errors import UsageError
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.sweeps import small_sweep

@@ -13,7 +13,7 @@ from rich.console import Console
 from aimv2.ablations.expand import expand
 from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.base.files import write_json
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.index import Entry

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from aimv2.base import address
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.data.tasks import NO_LABEL
+from aimv2.data.transfer import NO_LABEL
 from aimv2.evaluation.probes.splits import Chosen, Splits, Standardised, at_edge, moments, scored
 from aimv2.memory.evaluation import ProbeSize
 

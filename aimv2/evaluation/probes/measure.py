@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.data.tasks import Task, TransferSet
+from aimv2.data.transfer import Task, TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.parts import Measured, MeasureParts, finite
 from aimv2.evaluation.probes.attentive import attentive_probe

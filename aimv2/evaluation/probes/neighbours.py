@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimv2.data.tasks import NO_LABEL
+from aimv2.data.transfer import NO_LABEL
 from aimv2.evaluation.probes.splits import Chosen, Features, Score, Splits, chunks, scored
 from aimv2.memory.evaluation import NEIGHBOURS
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimv2.data.tasks import NO_LABEL
+from aimv2.data.transfer import NO_LABEL
 from aimv2.memory.evaluation import features_at_once
 
 FEATURE_EPS = 1e-6  # ml-aim AttentionPoolingClassifier

@@ -16,12 +16,12 @@ from torch import Tensor
 from aimv2.base import address
 from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.questions import ANSWERED
+from aimv2.data.sources.scene import ANSWERED
 from aimv2.evaluation.losses import misses, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.questions import Asked
 from aimv2.evaluation.reading import fit
-from aimv2.model.reader import CaptionReader
+from aimv2.model.network import CaptionReader
 from aimv2.spec.items import Items
 
 

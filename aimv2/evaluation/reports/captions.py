@@ -18,7 +18,7 @@ from aimv2.evaluation.losses import nats_of_all, token_nats
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
 from aimv2.evaluation.reports.choices import Choices, choice_items, outcomes
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.spec.items import Items
 
 

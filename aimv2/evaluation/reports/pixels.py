@@ -6,7 +6,7 @@ from aimv2.evaluation.held_out import HeldOutPairs
 from aimv2.evaluation.losses import pixel_errors
 from aimv2.evaluation.parts import Measured
 from aimv2.evaluation.prepare import Prepared
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import pixel_losses
 

@@ -27,8 +27,7 @@ from aimv2.evaluation.reports import answers
 from aimv2.evaluation.reports.captions import by_class
 from aimv2.evaluation.reports.choices import choice_items, outcomes
 from aimv2.model.initial import init_weights_
-from aimv2.model.network import Network
-from aimv2.model.reader import CaptionReader
+from aimv2.model.network import CaptionReader, Network
 
 
 def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, Measured]:

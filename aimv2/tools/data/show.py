@@ -12,8 +12,7 @@ from aimv2.config.data_config import is_described
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import CAPTION_KINDS
-from aimv2.data.text import clean
-from aimv2.data.tokenizer import CaptionTokenizer
+from aimv2.data.tokenizer import CaptionTokenizer, clean
 from aimv2.datasets.plugin import caption_kinds
 from aimv2.evaluation.sheet import Shown, Word, sheet
 from aimv2.request.compose import compose, run_config

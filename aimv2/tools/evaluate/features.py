@@ -28,7 +28,7 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json
-from aimv2.data.batches.loader import loaded
+from aimv2.data.batches.training import loaded
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
 from aimv2.datasets.images import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate

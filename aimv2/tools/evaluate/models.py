@@ -16,7 +16,8 @@ from aimv2.config.paths import replaced
 from aimv2.data.tokenizer import END_OF_TEXT, CaptionTokenizer
 from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import Network, build_empty
+from aimv2.model.network import Network
+from aimv2.objectives.build import build_empty
 from aimv2.start.origin import TOKENIZER, read_origin
 from aimv2.tools.weights.contents import Weights, WeightsConfig, empty_network, resampled
 from aimv2.tools.weights.files import read_tensors

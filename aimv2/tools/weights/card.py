@@ -15,7 +15,7 @@ from aimv2.base.files import read_json
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.data.transforms import IMAGENET
 from aimv2.run.price import duration
 from aimv2.runs.bill import billed

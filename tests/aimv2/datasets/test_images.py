@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aimv2.data.batches.loader import loaded
+from aimv2.data.batches.training import loaded
 from aimv2.data.decode import square
 from aimv2.datasets.images import PictureBatches, Shape, Unusable, counts, pictures
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures

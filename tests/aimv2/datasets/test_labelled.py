@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets import plugin
-from aimv2.datasets.labelled import class_numbers, is_validation, read_labels
+from aimv2.datasets.labelled import class_numbers, is_validation, labelled_sets, read_labels
+from aimv2.spec.metrics import set_names
 from tests.helpers.labelled_digits import changed, labelled_digits
 from tests.helpers.memory_records import with_field
 
@@ -22,8 +22,12 @@ def with_sets(config, *paths, images=20_000):
     return replace(config, evaluation=evaluation)
 
 
+def labelled(config):
+    return labelled_sets(config, set_names(config))
+
+
 def test_a_set_becomes_a_task_of_its_name(tiny, digits):
-    (found,) = plugin.labelled_sets(with_sets(tiny, digits))
+    (found,) = labelled(with_sets(tiny, digits))
     (task,) = found.tasks
     assert (task.name, task.num_classes, found.is_whole) == ("written", 10, True)
     assert len(found.train) + len(found.validation) == 120
@@ -40,20 +44,20 @@ def test_a_set_becomes_a_task_of_its_name(tiny, digits):
 
 
 def test_a_limit_takes_a_fixed_part_of_every_split(tiny, digits):
-    (found,) = plugin.labelled_sets(with_sets(tiny, digits, images=48))
-    (whole,) = plugin.labelled_sets(with_sets(tiny, digits))
+    (found,) = labelled(with_sets(tiny, digits, images=48))
+    (whole,) = labelled(with_sets(tiny, digits))
     assert (len(found.train) + len(found.validation), len(found.test)) == (36, 12)
     assert set(found.item_N.tolist()) < set(whole.item_N.tolist())
-    (smaller,) = plugin.labelled_sets(with_sets(tiny, digits, images=40))
+    (smaller,) = labelled(with_sets(tiny, digits, images=40))
     assert set(smaller.item_N.tolist()) < set(found.item_N.tolist())
 
 
 def test_validation_of_its_own_is_used(tiny, digits):
     path = changed(digits, "with-validation", validation={"folder": "train"}, name=None)
-    (found,) = plugin.labelled_sets(with_sets(tiny, path))
+    (found,) = labelled(with_sets(tiny, path))
     assert (len(found.train), len(found.validation), len(found.test)) == (120, 120, 40)
     assert found.tasks[0].name == "with_validation"
-    (found,) = plugin.labelled_sets(with_sets(tiny, path, images=80))
+    (found,) = labelled(with_sets(tiny, path, images=80))
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 12, 20)
 
 
@@ -65,8 +69,8 @@ def test_sets_without_training_images_or_with_a_name_that_is_taken_are_refused(t
     }
     for message, paths in cases.items():
         with pytest.raises(UsageError, match=message):
-            plugin.labelled_sets(with_sets(tiny, *paths))
-    assert plugin.labelled_sets(tiny) == []
+            labelled(with_sets(tiny, *paths))
+    assert labelled(tiny) == []
 
 
 def test_labels_are_text_whatever_their_type():

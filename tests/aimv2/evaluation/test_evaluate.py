@@ -16,7 +16,7 @@ from aimv2.evaluation.evaluate import evaluate, held_out_curve
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.spec.metrics import MEASURED_BY, metric_names, unit_of
 from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE

@@ -7,7 +7,7 @@ import torch
 
 from aimv2.evaluation.features import Encoded, encode, on_device
 from aimv2.evaluation.held_out import network_inputs
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 def test_features_are_the_encoders(tiny, pairs):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aimv2.evaluation.generation import examples, greedy
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 VARIANTS = {
     "joint": {},

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
 from aimv2.evaluation.losses import misses, pixel_errors, token_nats
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify, standardise
 
 NUM_PAIRS = 21

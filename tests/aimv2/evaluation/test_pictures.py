@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from aimv2.config.log_config import LogConfig
+from aimv2.config.training_config import LogConfig
 from aimv2.data.transforms import unnormalise
 from aimv2.evaluation.pictures import completed, drawn_predictions, unpatchify, unseen, with_contrast
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
+from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify, standardise
 from aimv2.spec.objectives import objective
 from tests.helpers.training import changed

@@ -7,7 +7,7 @@ import pytest
 
 from aimv2.base.errors import BadSampleError
 from aimv2.data.pairs import Selected
-from aimv2.data.sources.questions import SCENE_QUESTIONS, Question
+from aimv2.data.sources.scene import SCENE_QUESTIONS, Question
 from aimv2.evaluation.held_out import Words
 from aimv2.evaluation.questions import prepare_questions
 

@@ -5,7 +5,7 @@ import torch
 from aimv2.evaluation.features import Encoded, encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.trained import TrainedModel
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 def test_features_are_those_of_the_frozen_encoder(tiny, pairs):

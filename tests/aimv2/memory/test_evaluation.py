@@ -31,7 +31,7 @@ from aimv2.memory.evaluation import (
     predict_evaluation,
     texts_at_once,
 )
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from benchmarks.peak import peak_bytes

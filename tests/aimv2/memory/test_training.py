@@ -14,7 +14,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.memory.setup import setup_of
 from aimv2.memory.training import Setup, predict
-from aimv2.model.network import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
@@ -165,7 +165,7 @@ def test_prediction_at_native_resolution_matches_the_allocations_of_the_largest_
     config = replaced(config, values | {"model.max_text_tokens": 4, "objective.supervise_eos": True})
     data = prepare(config.data, config.model.vocab_size)
     batches, model = TrainBatches(config, data.train, data.tokenizer), build(config)
-    engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(objective("aimv2"))(model, config), config, setup_of(config))
     optimizer = build_optimizer(model, config.optimizer)
 
     def step(batch):

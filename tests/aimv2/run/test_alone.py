@@ -14,7 +14,7 @@ from aimv2.config.paths import replaced
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.prepare import of_split, prepare_held_out
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute

@@ -16,13 +16,15 @@ from PIL import Image
 
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
-from aimv2.data.described import check_finished
+from aimv2.data.provenance import check_finished
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
+from aimv2.datasets.labelled import labelled_sets
 from aimv2.datasets.open import prepare_location
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import set_names
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.marks import everyday
 from tests.helpers.own_data import settle, write
@@ -152,13 +154,13 @@ def test_a_labelled_set_that_is_indexed_again_while_a_run_trains_gives_no_result
     path = labelled_digits(tmp_path / "digits")
     config = resolve(replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),))))
     run = RunFolder(tmp_path / "runs", config.name)
-    (before,) = plugin.labelled_sets(config)
+    (before,) = labelled_sets(config, set_names(config))
 
     def edited(*data):
         image = next((tmp_path / "digits/train/3").iterdir())
         image.rename(tmp_path / "digits/train/5" / image.name)
         indexed(path)
-        (now,) = plugin.labelled_sets(config)
+        (now,) = labelled_sets(config, set_names(config))
         assert now is not before, "it is read again"
         return {}
 

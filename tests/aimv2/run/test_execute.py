@@ -21,7 +21,7 @@ from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute
 from aimv2.runs.attempt import ITEMS, pictures_of

@@ -7,7 +7,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.recipes.scales import demo
 from aimv2.cost.parts import train_flops
-from aimv2.model.network import build, parameters_by_part
+from aimv2.objectives.build import build, parameters_by_part
 from aimv2.request.resolve import with_attention
 from aimv2.run.price import (
     MAX_CPU_FLOPS,

@@ -12,6 +12,7 @@ from aimv2.base.plugins import using
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
+from aimv2.objectives.build import implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -50,7 +51,7 @@ def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tm
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_specification_is_complete(name):
     goal = objective(name)
-    assert issubclass(goal.load(), Implementation)
+    assert issubclass(implementation_of(goal), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
     assert goal.reports or goal.has_teacher
     assert set(goal.reports) <= MEASURED_BY.keys()

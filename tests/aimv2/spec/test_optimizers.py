@@ -3,7 +3,7 @@ import torch
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.spec.optimizers import REGISTRY
 from aimv2.training.optimizer import build_optimizer

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.model.network import build
 from aimv2.model.positions import reading_order
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -38,7 +38,7 @@ def finished(source, pairs, tmp_path_factory):
 
 def started(config, path, pairs, **values):
     config = with_start(replaced(config, {"start.weights": str(path), **values}))
-    return start_network(config, pairs.tokenizer).state_dict()
+    return start_network(build(config), config, pairs.tokenizer).state_dict()
 
 
 def assert_equal(one, other, names):
@@ -106,8 +106,9 @@ def test_text_parts_need_their_tokenizer(tiny, finished, pairs):
     other = CaptionTokenizer.train(["something else"], 300)
     config = with_start(replaced(tiny, {"start.weights": str(finished.path)}))
     with pytest.raises(UsageError, match=r"another tokenizer; type data.tokenizer=.*tokenizer.json"):
-        start_network(config, other)
-    start_network(replaced(config, {"objective": {"name": "clip"}}), other)  # its text tower is random
+        start_network(build(config), config, other)
+    clip = replaced(config, {"objective": {"name": "clip"}})
+    start_network(build(clip), clip, other)  # its text tower is random
 
 
 def test_broken_tensors_are_refused(tiny, source, pairs, tmp_path):

@@ -31,7 +31,7 @@ from aimv2.config.training_config import BudgetConfig, CheckpointConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.run.execute import execute as execute_and_evaluate
 from aimv2.run.execute import follow as follow_and_evaluate
 from aimv2.runs.lease import LeaseLostError
@@ -224,22 +224,6 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
             model.state_dict()[name], weight, rtol=0, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
         )
         assert torch.equal(model.state_dict()[name], start[name]) == torch.equal(weight, start[name]), name
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
-    config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
-    whole = TrainBatches(config, pairs.train, pairs.tokenizer)[3]
-    parts = [TrainBatches(config, pairs.train, pairs.tokenizer, rank)[3] for rank in range(ranks)]
-    for name in ("image", "token_BT", "prefix_len_B", "text_len_B"):
-        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
-    places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]
-    assert torch.equal(torch.cat(places), whole.supervised_N)
-    for part in parts:
-        assert part.num_supervised == len(part.supervised_N)
-    assert whole.num_supervised == len(whole.supervised_N)
-    np.testing.assert_array_equal(sum(part.tally.counts for part in parts), whole.tally.counts)
-    assert whole.tally.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
 
 
 def computed(run):

@@ -10,7 +10,7 @@ from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.checklist import section
 from aimv2.config.paths import replaced
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from tests.helpers.documents import judged_again, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source

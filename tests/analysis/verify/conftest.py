@@ -10,7 +10,7 @@ import pytest
 from aimv2.analysis.verify.command import check
 from aimv2.analysis.verify.trained_run import load
 from aimv2.config.run_config import RunConfig
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_runs import finished_run

@@ -19,7 +19,7 @@ from aimv2.analysis.verify.captions import (
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.generation import greedy
 from aimv2.evaluation.losses import token_nats
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 ROWS = np.arange(3)
 

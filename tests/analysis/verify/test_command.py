@@ -17,7 +17,7 @@ from aimv2.analysis.verify.prefix import NAME as PREFIX
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import guarded
 from aimv2.config.recipes.scales import SCALES
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 CHECKS = [PREFIX, ENCODER, DECODER, TRAINING, END, PIXELS, UNIGRAM, IMAGE]
 PICTURES = {

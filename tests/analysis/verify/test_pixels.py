@@ -7,8 +7,8 @@ import pytest
 
 from aimv2.analysis.verify.pixels import FRACTIONS, pixels, predict, render
 from aimv2.evaluation.losses import pixel_errors
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
+from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify, standardise
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from aimv2.ablations.expand import expand
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.config.log_config import LogConfig
+from aimv2.config.training_config import LogConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder

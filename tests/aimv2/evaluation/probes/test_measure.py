@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from aimv2.config.evaluation_config import ProbeConfig
-from aimv2.data.tasks import Task, TransferSet
+from aimv2.data.transfer import Task, TransferSet
 from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.probes.measure import measure
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 @pytest.mark.parametrize(

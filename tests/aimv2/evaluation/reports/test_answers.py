@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from aimv2.config.evaluation_config import ReaderConfig
 from aimv2.config.paths import replaced
 from aimv2.data.pairs import Selected
-from aimv2.data.sources.questions import questions
-from aimv2.data.sources.scene import Caption, Scene, Thing
+from aimv2.data.sources.scene import Caption, Scene, Thing, questions
 from aimv2.evaluation.held_out import Words
 from aimv2.evaluation.questions import prepare_questions
 from aimv2.evaluation.reports.answers import batches_by_image, exact, exact_blind, measure, most_frequent, tuned

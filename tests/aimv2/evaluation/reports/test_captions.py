@@ -8,7 +8,7 @@ from aimv2.evaluation.held_out import CLASSES, other_images
 from aimv2.evaluation.losses import token_nats
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.reports.captions import measure
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 CONTENT = ("object", "ink", "place", "relation", "count")
 

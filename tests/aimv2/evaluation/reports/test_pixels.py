@@ -6,7 +6,7 @@ from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.losses import pixel_errors
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.reports import pixels
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 def test_pixels_are_measured_on_the_first_pairs_after_each_prefix(tiny, pairs):

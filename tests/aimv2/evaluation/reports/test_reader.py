@@ -15,7 +15,7 @@ from aimv2.evaluation.held_out import other_images
 from aimv2.evaluation.losses import token_nats
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.reports.reader import batches_of, initial, measure, trained
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.spec.metrics import metric_names
 from aimv2.spec.objectives import objective
 

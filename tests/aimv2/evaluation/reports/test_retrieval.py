@@ -6,7 +6,7 @@ from aimv2.evaluation.features import Encoded
 from aimv2.evaluation.held_out import Words, network_inputs, prepare_pairs
 from aimv2.evaluation.prepare import prepare_evaluation
 from aimv2.evaluation.reports.retrieval import caption_labels, curve, embeddings, hits, measure
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 
 
 def test_hits_match_a_loop_over_queries():

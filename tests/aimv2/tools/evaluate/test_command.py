@@ -14,7 +14,7 @@ from aimv2.cli import main
 from aimv2.data.decode import square
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import Colours, network_input
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.tools.weights.preprocessing import Preprocessing
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.labelled_digits import indexed, labelled_digits

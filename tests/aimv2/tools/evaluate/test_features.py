@@ -13,7 +13,7 @@ from aimv2.data.transforms import IMAGENET, Colours, network_input
 from aimv2.datasets.description import Filter, Location
 from aimv2.datasets.images import OwnShape, Shape
 from aimv2.evaluation.features import encode
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.tools.evaluate.features import Split, check_room, saved
 from aimv2.tools.evaluate.models import load_model
 from aimv2.tools.weights.preprocessing import Preprocessing

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from aimv2.base.errors import UsageError
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.tools.evaluate.models import load_model
 from aimv2.tools.weights import read_published, write_weights
 from tests.helpers.finished_runs import finished_run

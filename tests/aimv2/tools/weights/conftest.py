@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from tests.helpers.finished_runs import finished_run
 
 IMAGE_PX = 56

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from aimv2.config.paths import replaced
 from aimv2.config.training_config import ObjectiveConfig
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.tools.weights.card import render
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
