@@ -15,7 +15,7 @@ from aimv2.data.prepare import prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.shards.remote import Patience
+from aimv2.datasets.remote import Patience
 from tests.helpers.loading import whole_batches
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source, pictured_source, write

@@ -3,7 +3,7 @@ import pytest
 
 from aimv2.data.batches.loader import loaded
 from aimv2.data.decode import square
-from aimv2.datasets.images import PictureBatches, Shape, Unusable, counts, pictures
+from aimv2.datasets.labelled import PictureBatches, Shape, Unusable, counts, pictures
 from tests.helpers.memory_records import MemoryRecords, png, random_pictures
 from tests.helpers.public_encoders import IMAGE_PX
 

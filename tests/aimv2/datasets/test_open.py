@@ -11,7 +11,7 @@ import pytest
 from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled, read_source
-from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.index import read_parts, write_parts
 from aimv2.datasets.open import (
     difference,
     fingerprint,
@@ -19,7 +19,7 @@ from aimv2.datasets.open import (
     open_source,
     prepare_location,
 )
-from aimv2.datasets.records import DataPart
+from aimv2.datasets.index import DataPart
 from tests.helpers.own_data import picture, pictured_source, source, write
 
 NUM = 40

@@ -15,7 +15,7 @@ from aimv2.base.processes import in_threads
 from aimv2.datasets.description import Location
 from aimv2.datasets.shards.files import MAX_OPEN
 from aimv2.datasets.shards.records import ShardRecords
-from aimv2.datasets.shards.remote import WAITS
+from aimv2.datasets.remote import WAITS
 from tests.helpers.shards import indexed, location, sample, samples_of, write_shards, write_tar
 from tests.helpers.web_server import serving
 

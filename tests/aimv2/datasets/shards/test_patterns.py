@@ -2,7 +2,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.patterns import base_of, expand
+from aimv2.datasets.remote import base_of, expand
 
 
 @pytest.fixture

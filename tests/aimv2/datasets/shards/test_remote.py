@@ -7,7 +7,7 @@ from aiohttp import ClientTimeout
 from fsspec.implementations.memory import MemoryFileSystem
 
 from aimv2.base.errors import UsageError
-from aimv2.datasets.shards.remote import WAITS, Patience, describe_url, open_url, read_url
+from aimv2.datasets.remote import WAITS, Patience, describe_url, open_url, read_url
 from tests.helpers.shards import SIZE
 from tests.helpers.web_server import serving
 
