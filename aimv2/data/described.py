@@ -23,13 +23,8 @@ class DescribedData(Protocol):
     def open_source(self, source: str, config: DataConfig) -> Sides:
         """Return the training and held-out pairs of a source."""
 
-    def check(self, path: str, *, every_file: bool = False) -> None:
+    def check(self, path: str) -> None:
         """Compare the files of a source or a labelled set with those that were indexed, without reading them.
-
-        Args:
-            every_file: also those that a run compares when it reads them.
-
-        A file that is edited in place, without a change of the names in its folder, may be found only when it is read.
 
         Raises:
             UsageError: a file is missing, new, or has another size or time.
@@ -86,13 +81,13 @@ def described() -> DescribedData:
 
 
 def check_finished(configs: Iterable[RunConfig]) -> None:
-    """Compare the data of finished runs with what was indexed, since these runs read it no more; every file.
+    """Compare the data of finished runs with what was indexed, since these runs read it no more.
 
     Raises:
         UsageError: a file is missing, new, or has another size or time.
     """
     for path in dict.fromkeys(path for config in configs for path in descriptions_of(config)):
-        described().check(path, every_file=True)
+        described().check(path)
 
 
 def descriptions_of(config: RunConfig) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -105,7 +104,7 @@ class Records:
                 raise UsageError(f"the shards have no member {wanted}; set image to one of their members: {names}")
             self.block_rows = tar_shards.block_rows_of(np.diff(self._index.first_row))
         self._patience = Patience(sleep)
-        self._open = lru_cache(MAX_OPEN)(self._open_file)
+        self._opened: dict[int, _OpenFile] = {}  # the last used is the last
         self._last_json: tuple[int, str, Any] = (-1, "", None)
         self._expected: dict[int, None] = {}  # remote files that are read next, in this order
         self._gives_parts = True  # the server of remote files
@@ -142,7 +141,7 @@ class Records:
         expected = dict.fromkeys(shard - 1 for first, last in edges for shard in range(first, last + 1))
         if list(expected) != list(self._expected):
             self._expected = expected
-            self._open.cache_clear()  # so that copies that are not needed take no space once they are deleted
+            self._opened.clear()  # so that copies that are not needed take no space once they are deleted
             self._copies.fetch_ahead([self._remote(shard) for shard in expected if is_url(self._index.path(shard))])
 
     def key(self, row: int) -> str:
@@ -262,15 +261,18 @@ class Records:
     def _read(self, content: Content) -> bytes:
         file, offset, length, _ = content
         try:
-            opened = self._open(file)
+            opened = self._opened.pop(file, None) or self._open_file(file)
         except _NoCopy:
             return self._read_part(self._remote(file), offset, length)
+        self._opened[file] = opened
+        for oldest in list(self._opened)[:-MAX_OPEN]:
+            self._opened.pop(oldest, None)
         data = b""
         while len(data) < length:
             try:
                 more = os.pread(opened.descriptor, length - len(data), offset + len(data))
             except OSError:
-                self._open.cache_clear()  # after an error files are opened again
+                self._opened.clear()  # after an error files are opened again
                 raise
             if not more:
                 break
@@ -312,7 +314,7 @@ class Records:
 
     def _forget(self, file: int) -> bool:
         """Delete the copy of a remote file, which may be damaged; return whether there was one."""
-        self._open.cache_clear()
+        self._opened.clear()
         if self._copies is None or not (copy := self._copies.path(self._remote(file))).exists():
             return False
         copy.unlink(missing_ok=True)

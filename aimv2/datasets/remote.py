@@ -90,12 +90,13 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def expand(patterns: Sequence[str], key: str = "shards", options: Options = MappingProxyType({})) -> list[str]:
+def expand(patterns: Iterable[str], key: str = "shards", options: Options = MappingProxyType({})) -> list[str]:
     """Return the names of files in the order given, without repetitions.
 
     Patterns are paths and URLs, with brace ranges (``{00000..00331}``) and globs (``*``), whose matches are sorted. The
     key is that of the description, for messages.
     """
+    patterns = list(patterns)
     for pattern in patterns:
         if pattern.startswith("pipe:") or "|" in pattern:
             raise UsageError(f"{key}: {pattern!r} is a pipe, which would run a command; paths and URLs are allowed")
@@ -231,8 +232,9 @@ def translated(action: Callable[[], Value]) -> Value:
         raise
     except Exception as error:
         # fsspec says of each error of a web server that there is no file, whatever it was.
-        cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-        raise _os_error(cause) from error
+        cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+        is_of_web = isinstance(cause, TimeoutError) or type(cause).__module__.startswith("aiohttp")
+        raise _os_error(cause if cause is not None and is_of_web else error) from error
 
 
 def _os_error(error: BaseException) -> OSError:

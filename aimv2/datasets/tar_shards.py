@@ -50,6 +50,7 @@ UNSAFE = re.compile(r"/|(.*/)?\.\.(/|$)", re.DOTALL)
 BUFFER = 1 << 16  # bytes; tarfile copies what is left of its buffer with each header
 WINDOW = 1 << 22
 MAX_EXTENDED = 1 << 20  # bytes of the content of an extended header
+MAX_EMPTY = 1000  # reads beyond the end of a shard
 MAX_EXTENSIONS = 64
 MAX_ERRORS = 10  # broken shards after which a scan stops
 EXTENDED = (b"x", b"g", b"X", b"L", b"K")  # types of headers that have content
@@ -225,11 +226,15 @@ class _Stream:
 
     def __init__(self, file: RawIOBase | BufferedIOBase) -> None:
         self._file = file
+        self._num_empty = 0
         self.start = b""
         self.size = self.checksum = self.content_end = 0
 
     def read(self, num_bytes: int) -> bytes:
         content = translated(lambda: self._file.read(num_bytes)) or b""
+        self._num_empty += not content
+        if self._num_empty > MAX_EMPTY:  # tarfile looks for what a header promises without an end
+            raise ShardError(f"is cut short: it ends at byte {self.size:,} within a member")
         self.start = self.start or content[:8]
         self.checksum = zlib.crc32(content, self.checksum)
         if filled := content.rstrip(b"\0"):
@@ -282,7 +287,7 @@ def _why_unreadable(stream: _Stream, error: Exception) -> str:
         return f"is compressed ({kind}); decompress it, because samples are read in place"
     if not stream.size:
         return "is empty"
-    if "unexpected end of data" in str(error):
+    if stream.size > tarfile.BLOCKSIZE and str(error) in ("unexpected end of data", "truncated header"):
         return f"is cut short: it ends at byte {stream.size:,} within a member"
     return f"is not a tar archive, or broken ({error})"
 

@@ -133,7 +133,7 @@ class Evaluation:
         places = {name: place for name in names if (place := getattr(self.description, name))}
         splits = {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
         for split in splits.values():
-            split.records.check(every_file=True)  # saved features and labels of folders need no file
+            split.records.check()  # saved features and labels of folders need no file
         return splits
 
     def _kinds(self, split: str) -> list[FeatureKind]:

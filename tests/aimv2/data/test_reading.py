@@ -160,7 +160,7 @@ def test_repeated_reads_are_counted(own, monkeypatch):
         return real(path, *arguments, **keys)
 
     records._patience = Patience(lambda seconds: None)
-    monkeypatch.setattr("builtins.open", sometimes)
+    monkeypatch.setattr("os.open", sometimes)
     samples = read(config, data, range(16))
     assert (samples.num_retries, samples.bad) == (3, [])
 
