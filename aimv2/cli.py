@@ -81,7 +81,7 @@ COMMANDS = {
     ),
     "data": Command(
         "aimv2.tools.data.command:data_command",
-        "aimv2.tools.data.options:data_usage",
+        "aimv2.tools.data.command:data_usage",
         "describe, index, check, write and draw image-text pairs",
         needs="PIL",
     ),

@@ -18,13 +18,12 @@ from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
 from aimv2.data.provenance import descriptions_of
 from aimv2.datasets.description import SPLITS, LabelledDescription, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.index_folder import FACTS, index_path, read_parts, write_parts
+from aimv2.datasets.files import Stamp, stamp_of
+from aimv2.datasets.index import FACTS, DataPart, index_path, read_parts, write_parts
 from aimv2.datasets.open import difference, open_location
 from aimv2.datasets.open import fingerprint as fingerprint_of
 from aimv2.datasets.open import open_source as opened
-from aimv2.datasets.records import DataPart
 from aimv2.datasets.selection import RULES, excluded_digest
-from aimv2.datasets.stamps import Stamp, stamp_of
 
 RECORDED = "data.parquet"
 CHECKED_SECONDS = 60  # for which files that were compared are not compared again
@@ -36,18 +35,8 @@ def open_source(source: str, config: DataConfig) -> Sides:
     return open_pairs(opened(read_source(Path(source)), cache_dir, cache_bytes), config, source_name(source))
 
 
-def check(path: str, *, every_file: bool = False) -> None:
-    """Compare the files of a source or a labelled set with those that were indexed, without reading them.
-
-    A file that is edited in place, without a change of the names in its folder, may be found only when it is read.
-
-    Args:
-        every_file: also those that a run compares when it reads them.
-
-    Raises:
-        UsageError: a file is missing, new, or has another size or time.
-    """
-    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS), every_file)
+def check(path: str) -> None:
+    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS))
 
 
 def source_version(source: str) -> str:
@@ -75,9 +64,9 @@ def _places(path: str) -> list[Location]:
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
-def _check(path: str, state: tuple[Stamp | None, ...], minute: int, every_file: bool) -> None:
+def _check(path: str, state: tuple[Stamp | None, ...], minute: int) -> None:
     for place in _places(path):
-        open_location(place).check(every_file=every_file)
+        open_location(place).check()
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options
 from aimv2.datasets.description import read_labelled
-from aimv2.datasets.images import OwnShape, Shape, counts
+from aimv2.datasets.labelled import OwnShape, Shape, counts
 from aimv2.datasets.plugin import set_version
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.measure import Evaluation, Outcome, chosen_methods

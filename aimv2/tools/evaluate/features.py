@@ -31,7 +31,7 @@ from aimv2.base.files import write_json
 from aimv2.data.batches.training import loaded
 from aimv2.data.transforms import network_input
 from aimv2.datasets.description import Location
-from aimv2.datasets.images import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
+from aimv2.datasets.labelled import OwnShape, PictureBatch, PictureBatches, Shape, Unusable, check_rate
 from aimv2.datasets.records import Records
 from aimv2.datasets.selection import excluded_digest
 from aimv2.evaluation.features import encode_batch

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from aimv2.base.errors import UsageError, count
 from aimv2.datasets.description import LabelledDescription
-from aimv2.datasets.images import Unusable, check_rate
-from aimv2.datasets.labelled import Labels, class_numbers, is_validation, read_labels
+from aimv2.datasets.labelled import Labels, Unusable, check_rate, class_numbers, is_validation, read_labels
 from aimv2.datasets.open import open_location
 from aimv2.evaluation.probes.attentive import attentive_probe, num_steps
 from aimv2.evaluation.probes.neighbours import knn
@@ -134,7 +133,7 @@ class Evaluation:
         places = {name: place for name in names if (place := getattr(self.description, name))}
         splits = {name: Split(name, place, open_location(place, *cache)) for name, place in places.items()}
         for split in splits.values():
-            split.records.check(every_file=True)  # saved features and labels of folders need no file
+            split.records.check()  # saved features and labels of folders need no file
         return splits
 
     def _kinds(self, split: str) -> list[FeatureKind]:

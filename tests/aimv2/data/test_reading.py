@@ -14,7 +14,7 @@ from aimv2.data.prepare import mean_supervised_tokens, prepare
 from aimv2.data.reading import Reader
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
-from aimv2.datasets.shards.remote import Patience
+from aimv2.datasets.remote import Patience
 from tests.helpers.loading import whole_batches
 from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source, pictured_source, write
@@ -131,7 +131,7 @@ def test_repeated_reads_are_counted(own, monkeypatch):
         return real(path, *arguments, **keys)
 
     records._patience = Patience(lambda seconds: None)
-    monkeypatch.setattr("builtins.open", sometimes)
+    monkeypatch.setattr("os.open", sometimes)
     samples = read(config, data, range(16))
     assert (samples.num_retries, samples.bad) == (3, [])
 

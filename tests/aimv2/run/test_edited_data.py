@@ -1,7 +1,4 @@
-"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name.
-
-An edit in place leaves the time of its folder, so the run that reads the file refuses it. The plan refuses all others.
-"""
+"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name."""
 
 import io
 import json
@@ -41,7 +38,6 @@ KINDS = {
     "side": {"folder": "pictures", "short": "txt", "held_out": {"field": "json.side", "values": ["test"]}},
     "shard": {"shards": "one.tar", "short": "txt"},
 }
-READ = ("txt", "json", "image")  # kinds whose edited file is in a folder, and is read by the run
 
 
 def image(number, is_edited):
@@ -131,8 +127,6 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
     if is_indexed:
         prepare_location(read_source(path))
         assert resolve(config).name != run.name
-    elif is_in_place and kind in READ:
-        assert resolve(config).name == run.name
     else:
         with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
             resolve(config)

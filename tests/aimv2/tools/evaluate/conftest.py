@@ -10,7 +10,7 @@ from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2Vision
 
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.datasets.images import Shape
+from aimv2.datasets.labelled import Shape
 from aimv2.objectives.build import build
 from aimv2.tools.evaluate.features import Extraction
 from aimv2.tools.evaluate.models import load_model

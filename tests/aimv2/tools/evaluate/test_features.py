@@ -11,7 +11,7 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.paths import replaced
 from aimv2.data.transforms import IMAGENET, Colours, network_input
 from aimv2.datasets.description import Filter, Location
-from aimv2.datasets.images import OwnShape, Shape
+from aimv2.datasets.labelled import OwnShape, Shape
 from aimv2.evaluation.features import encode
 from aimv2.objectives.build import build
 from aimv2.tools.evaluate.features import Split, check_room, saved

@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor
 
 from aimv2.base.errors import UsageError
 from aimv2.data.transforms import Colours, network_input
-from aimv2.datasets.images import Shape
+from aimv2.datasets.labelled import Shape
 from aimv2.tools.weights.command import weights_command
 from aimv2.tools.weights.preprocessing import AS_TRAINED, FILE, UNCHANGED, Preprocessing, read_preprocessing
 
