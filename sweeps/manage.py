@@ -1,6 +1,5 @@
 """python sweeps/manage.py status: inspect and manage sweeps, from any host that sees the runs folder."""
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -36,13 +35,10 @@ from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
-from aimv2.sweeps.status.board import pause, reasons, rendered
-from aimv2.sweeps.status.logs import named_run, print_logs
+from aimv2.sweeps.status.board import named_run, pause, print_logs, reasons, rendered
 from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
 from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
 from aimv2.sweeps.usage import KEYS, manage_usage
-
-REFRESH_SECONDS = 5  # of the page
 
 console = Console(highlight=False)
 
@@ -110,21 +106,6 @@ def status_command(arguments: Arguments) -> int:
                 live.update(rendered(sweeps))
     else:
         console.print(rendered(sweeps))
-    return 0
-
-
-def serve_command(arguments: Arguments) -> int:
-    from aimv2.sweeps.status.page import Page  # here, because status loads faster without it
-    from aimv2.sweeps.status.server import PageServer
-
-    host, port = arguments.value("host", "127.0.0.1"), arguments.value("port", 8000)
-    page, read = Page(arguments.runs_dir, REFRESH_SECONDS), partial(_progress, arguments, defaultdict(RunReader))
-    read()  # refuses an unknown name
-    with PageServer(host, port, lambda: page.rendered(read()), page.policy, refresh_seconds=REFRESH_SECONDS) as server:
-        shown = f"[{host}]" if ":" in host else host
-        console.print(f"http://{shown}:{server.server_port}/ shows the progress; Ctrl-C ends it", soft_wrap=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
     return 0
 
 
@@ -302,7 +283,6 @@ def prune_command(arguments: Arguments) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a command needs the name of
     "status": (status_command, ""),
-    "serve": (serve_command, ""),
     "logs": (logs_command, "run"),
     "retry": (retry_command, "sweep"),
     "cancel": (cancel_command, "sweep"),

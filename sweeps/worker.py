@@ -23,15 +23,13 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, writable_folder, write_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import by_program
-from aimv2.memory.machine import CORES
 from aimv2.run.pricing.recorded import remember
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
-from aimv2.sweeps.machine.room import largest_bytes
-from aimv2.sweeps.machine.slots import in_use, run_slots
+from aimv2.sweeps.machine import in_use, largest_bytes, run_slots
 from aimv2.sweeps.tasks import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
@@ -256,36 +254,6 @@ def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
             return False
         time.sleep(STOP_POLL_SECONDS)
     return True
-
-
-def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str, cores: int) -> WorkerReport:
-    """Do the tasks in several processes that share a GPU, and wait for all of them.
-
-    A signal is passed on, so that each process saves a checkpoint and releases its run.
-
-    Args:
-        start: as in ``Work.of_worker``.
-        log: path of this process's output, which is theirs too.
-        cores: of each process.
-
-    Returns:
-        The signal, and a problem if a process died. The runs' folders record the rest.
-    """
-    processes, environment = list[Process](), os.environ | {CORES: str(cores)}
-    about = {"launch_dir": str(launch_dir), "start": start, "runs_per_gpu": None, "log": log}
-    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
-        try:
-            for _ in range(num_processes):
-                command = worker_command(about)
-                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment))
-            for process in processes:
-                process.wait()
-        finally:
-            stop(processes)
-    dead = sum(process.returncode != 0 for process in processes)
-    has_died = dead and not interrupts.was_signalled
-    problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
-    return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
 
 
 def _read_all(readers: Sequence[OnRows], rows: list[dict[str, Any]]) -> None:

@@ -1,20 +1,108 @@
-"""Slots of this machine: a core per thread, a GPU or a share of one, and memory.
+"""How many runs fit this machine, and its slots: a core per thread, a GPU or a share of one, and memory.
 
-However many launches there are, no more threads compute at once than there are cores, no GPU has more runs than
-requested, and no run starts without the memory that it needs. A slot is a file lock: the kernel releases it when its
-process ends, however it ends.
+Room counts all resources, those in use included: workers wait for busy memory as they wait for busy cores. Only what
+can never fit is refused. However many launches there are, no more threads compute at once than there are cores, no GPU
+has more runs than requested, and no run starts without the memory that it needs. A slot is a file lock: the kernel
+releases it when its process ends, however it ends.
 """
 
+import contextlib
 import fcntl
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from aimv2.config.program import Program
-from aimv2.sweeps.machine.room import HERE, Machine
+from aimv2.config.program import Need, Program
+from aimv2.memory.machine import available_memory, gpu_memory, num_cores, total_memory
+
+
+def num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def resident_memory(pid: int) -> int:
+    """Return the bytes of memory that a process holds; 0 if it has ended or belongs to another container."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine's resources. Each is a function, since most are read again at every use; GPUs load torch."""
+
+    num_cores: Callable[[], int] = num_cores
+    total_memory: Callable[[], int] = total_memory
+    available_memory: Callable[[], int] = available_memory
+    resident_memory: Callable[[int], int] = resident_memory
+    num_gpus: Callable[[], int] = num_gpus
+    gpu_memory: Callable[[], int] = gpu_memory
+
+
+HERE = Machine()
+
+
+@dataclass(frozen=True)
+class Room:
+    """The number of workers that fit, and a phrase that names the resource that limits it."""
+
+    workers: int
+    limit: str
+
+
+def room(runs: Sequence[Program], runs_per_gpu: int = 1, machine: Machine = HERE) -> Room:
+    """Return how many workers fit this machine if each does the largest of these runs, with all of its ranks."""
+    ranks, threads, cores = max_ranks(runs), max(run.threads for run in runs), machine.num_cores()
+    each_rank = f"ranks={ranks}, " if ranks > 1 else ""
+    needed = f"and a run needs {ranks * threads} ({each_rank}threads={threads})"
+    found = [Room(cores // (ranks * threads), f"has {cores} cores, {needed}")]
+    if any(run.device == "cuda" for run in runs):
+        gpus, memory = machine.num_gpus(), machine.gpu_memory() // runs_per_gpu
+        each = f", for {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
+        needed = f", and a run needs {ranks} (ranks={ranks})" if ranks > 1 else ""
+        found.append(Room(gpus * runs_per_gpu // ranks, f"has {gpus} GPUs{each}{needed}"))
+        if gpus and memory and not (largest := largest_run(runs, memory)).fits:
+            found.append(Room(0, f"has {_described(memory, largest)}{' on a GPU' + each}"))
+    else:
+        memory = machine.total_memory() // ranks
+        largest = largest_run(runs, memory)
+        workers = memory // largest.needed if largest.fits else 0
+        found.append(Room(workers, f"has {_described(memory, largest)}{' for each rank' * (ranks > 1)}"))
+    return min(found, key=lambda one: one.workers)
+
+
+def max_ranks(runs: Iterable[Program]) -> int:
+    """Return the number of processes of a worker that does these runs; untrained encoders need one."""
+    return max(run.ranks for run in runs)
+
+
+def largest_bytes(runs: Sequence[Program], machine: Machine = HERE) -> int:
+    """Return the bytes that the largest of these runs, on the CPU, takes on this machine, with all of its ranks."""
+    ranks = max_ranks(runs)
+    return ranks * largest_run(runs, machine.total_memory() // ranks).needed
+
+
+def largest_run(runs: Iterable[Program], available: int) -> Need:
+    """Return the memory of the run that takes the most.
+
+    Args:
+        available: bytes of memory of each rank.
+    """
+    needs = (run.need(available) for run in {run.with_seed(0): None for run in runs})
+    return max(needs, key=lambda one: one.needed)
+
+
+def _described(memory: int, largest: Need) -> str:
+    return (
+        f"{memory / 1e9:.1f} GB of memory ({largest.usable / 1e9:.1f} usable), and a run needs"
+        f" {largest.needed / 1e9:,.1f} GB"
+    )
 
 
 @contextmanager
