@@ -35,7 +35,7 @@ def resident_memory(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine's resources. Each is a function, since most are read again at every use; GPUs load torch."""
+    """This machine's resources, as functions, since most are read again at every use; those of GPUs load torch."""
 
     num_cores: Callable[[], int] = num_cores
     total_memory: Callable[[], int] = total_memory
@@ -61,24 +61,23 @@ def room(runs: Sequence[Program], runs_per_gpu: int = 1, machine: Machine = HERE
     ranks, threads, cores = max_ranks(runs), max(run.threads for run in runs), machine.num_cores()
     each_rank = f"ranks={ranks}, " if ranks > 1 else ""
     needed = f"and a run needs {ranks * threads} ({each_rank}threads={threads})"
-    found = [Room(cores // (ranks * threads), f"has {cores} cores, {needed}")]
+    rooms = [Room(cores // (ranks * threads), f"has {cores} cores, {needed}")]
     if any(run.device == "cuda" for run in runs):
         gpus, memory = machine.num_gpus(), machine.gpu_memory() // runs_per_gpu
         each = f", for {runs_per_gpu} runs each" if runs_per_gpu > 1 else ""
         needed = f", and a run needs {ranks} (ranks={ranks})" if ranks > 1 else ""
-        found.append(Room(gpus * runs_per_gpu // ranks, f"has {gpus} GPUs{each}{needed}"))
+        rooms.append(Room(gpus * runs_per_gpu // ranks, f"has {gpus} GPUs{each}{needed}"))
         if gpus and memory and not (largest := largest_run(runs, memory)).fits:
-            found.append(Room(0, f"has {_described(memory, largest)}{' on a GPU' + each}"))
+            rooms.append(Room(0, f"has {_described(memory, largest)}{' on a GPU' + each}"))
     else:
         memory = machine.total_memory() // ranks
         largest = largest_run(runs, memory)
         workers = memory // largest.needed if largest.fits else 0
-        found.append(Room(workers, f"has {_described(memory, largest)}{' for each rank' * (ranks > 1)}"))
-    return min(found, key=lambda one: one.workers)
+        rooms.append(Room(workers, f"has {_described(memory, largest)}{' for each rank' * (ranks > 1)}"))
+    return min(rooms, key=lambda room: room.workers)
 
 
 def max_ranks(runs: Iterable[Program]) -> int:
-    """Return the number of processes of a worker that does these runs; untrained encoders need one."""
     return max(run.ranks for run in runs)
 
 
@@ -89,20 +88,14 @@ def largest_bytes(runs: Sequence[Program], machine: Machine = HERE) -> int:
 
 
 def largest_run(runs: Iterable[Program], available: int) -> Need:
-    """Return the memory of the run that takes the most.
-
-    Args:
-        available: bytes of memory of each rank.
-    """
+    """Return the memory of the run that takes the most, given the bytes that each rank has."""
     needs = (run.need(available) for run in {run.with_seed(0): None for run in runs})
-    return max(needs, key=lambda one: one.needed)
+    return max(needs, key=lambda need: need.needed)
 
 
 def _described(memory: int, largest: Need) -> str:
-    return (
-        f"{memory / 1e9:.1f} GB of memory ({largest.usable / 1e9:.1f} usable), and a run needs"
-        f" {largest.needed / 1e9:,.1f} GB"
-    )
+    usable, needed = largest.usable / 1e9, largest.needed / 1e9
+    return f"{memory / 1e9:.1f} GB of memory ({usable:.1f} usable), and a run needs {needed:,.1f} GB"
 
 
 @contextmanager
@@ -116,12 +109,8 @@ def run_slots(
     """Try to hold the slots of a worker for the length of the context: for each rank a core per thread, and memory, or
     with CUDA a GPU, of which the first becomes this process's device.
 
-    Yields the numbers of the GPUs, empty without CUDA; None when too little is free.
-
-    Args:
-        memory_needed: returns the bytes that the largest run takes, with all of its ranks; called once there are cores.
-        runs_per_gpu: processes that may share the GPU; None where a scheduler assigns resources, and no slot is needed.
-        work: what this process works on, for those that wait for its slots.
+    Yields the numbers of the GPUs, empty without CUDA; None when too little is free. ``memory_needed`` returns bytes for
+    all ranks; ``runs_per_gpu`` is None where a scheduler assigns resources, and no slot is needed.
     """
     if runs_per_gpu is None:
         yield ()
@@ -131,8 +120,8 @@ def run_slots(
         if is_free and run.device == "cuda":
             import torch
 
-            found = [held.enter_context(gpu_slot(runs_per_gpu, machine, work)) for _ in range(run.ranks)]
-            gpus = [gpu for gpu in found if gpu is not None]
+            slots = [held.enter_context(gpu_slot(runs_per_gpu, machine, work)) for _ in range(run.ranks)]
+            gpus = [gpu for gpu in slots if gpu is not None]
             is_free = len(gpus) == run.ranks
             if is_free:
                 torch.cuda.set_device(gpus[0])
@@ -147,20 +136,19 @@ def run_slots(
 def core_slots(wanted: int, machine: Machine = HERE, work: str = "") -> Iterator[bool]:
     """Try to hold this many cores. Yields False, and holds none, when too few are free."""
     with ExitStack() as held:
-        found = 0
+        num_held = 0
         for number in range(machine.num_cores()):
-            found += found < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX, work)
-        if found < wanted:
+            num_held += num_held < wanted and _lock(held, f"core-{number}", fcntl.LOCK_EX, work)
+        if num_held < wanted:
             held.close()  # leave them to others
-        yield found == wanted
+        yield num_held == wanted
 
 
 @contextmanager
 def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> Iterator[int | None]:
     """Try to hold a GPU, or one of its ``runs_per_gpu`` shares. Yields its number, or None when all are taken.
 
-    A whole GPU and shares of it exclude each other. Launches that request different shares have at most the larger
-    number of processes on a GPU.
+    A whole GPU and shares of it exclude each other; of different shares, at most the larger number is held.
     """
     for share in range(runs_per_gpu):  # share by share, so that processes spread over the GPUs
         for gpu in range(machine.num_gpus()):
@@ -174,11 +162,8 @@ def gpu_slot(runs_per_gpu: int = 1, machine: Machine = HERE, work: str = "") -> 
 
 @contextmanager
 def memory_slot(needed: int, machine: Machine = HERE) -> Iterator[bool]:
-    """Try to reserve this many bytes for this process. Yields False when they are not free.
-
-    Memory that other processes reserved and have not allocated yet is not free. A reservation is a locked file that
-    holds its size, so it ends with its process. What the other ranks of a run have allocated still counts as reserved.
-    """
+    """Try to reserve this many bytes for this process, in a locked file that holds their number. Yields False when they
+    are not free: what other processes reserved and have not allocated yet is not."""
     folder = _folder()
     with ExitStack() as held:
         with (folder / "memory").open("w") as mutex:
@@ -218,9 +203,8 @@ def in_use() -> str:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 held.setdefault(file.read(), []).append(path.name)
-    own = f"process {os.getpid()} "
-    found = (f"{', '.join(names)} by {holder}" for holder, names in held.items() if not holder.startswith(own))
-    return "; ".join(found)
+    here = f"process {os.getpid()} "
+    return "; ".join(f"{', '.join(names)} by {holder}" for holder, names in held.items() if not holder.startswith(here))
 
 
 def _lock(held: ExitStack, name: str, kind: int, work: str) -> bool:

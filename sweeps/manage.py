@@ -60,12 +60,7 @@ class Arguments:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command.
-
-    Returns:
-        0 on success, 1 if runs failed in ``retry`` or ``extend`` or a replay differs from the record, 2 if the command
-        is refused, 130 if interrupted. ``status`` and ``logs`` return 0 whether runs have failed or not.
-    """
+    """Run a command; return 0, 1 if runs failed or a replay differs, 2 if it is refused, 130 if interrupted."""
     if not arguments or HELP & set(arguments):
         print(manage_usage(), end="")
         return 0 if arguments else 2

@@ -44,14 +44,7 @@ class Plan:
         return {cell.name: cell for cell in self.cells}
 
     def remaining(self, *, repair: bool = False) -> list[str]:
-        """Return the names of the runs that are not done.
-
-        Args:
-            repair: complete the index of the runs folder.
-
-        Raises:
-            UsageError: a result has another layout.
-        """
+        """Return the names of the runs that are not done."""
         found = entries(self.runs_dir, repair=repair)
         done = {
             name for name, run in self.runs.items() if name in found and found[name].state == "done" and run.is_done
@@ -73,11 +66,7 @@ class Plan:
             kind.check_data(runs)
 
     def work(self, names: Iterable[str], trained: Mapping[str, Path] = NONE) -> Work:
-        """Return these runs as the work of a launch that begins now.
-
-        Args:
-            trained: folders of the finished runs whose training they reuse, by name; others train.
-        """
+        """Return these runs as the work of a launch that begins now."""
         return Work([self._task(name, trained.get(name)) for name in names])
 
     def _task(self, name: str, trained: Path | None) -> Task:
@@ -92,12 +81,7 @@ class Plan:
 def code_note(
     entries: Mapping[str, Entry], names: Iterable[str], new: Collection[str] = (), *, is_allowed: bool = False
 ) -> str:
-    """Say which code the done runs among these are of, if one report would mix code; empty if it would not.
-
-    Args:
-        new: code that the results of other runs of the same report are about to have; empty if none are.
-        is_allowed: True if the report draws verdicts from a mixture (``sweep.allow_mixed_code``).
-    """
+    """Say which code the done runs among these are of, if one report would mix code; empty if it would not."""
     found = [one for name in names if (one := entries.get(name)) is not None and one.state == "done"]
     codes = Counter(one.code or "not recorded" for one in found)
     if len({*codes, *new}) < 2:

@@ -125,11 +125,7 @@ class TaskList:
         """Record that no worker can do a task."""
 
     def follow(self, task: Task, stop: Callable[[], None]) -> AbstractContextManager[Follower]:
-        """Return a context for the length of an attempt at a task.
-
-        Args:
-            stop: requests that the run ends after its step.
-        """
+        """Return a context for the length of an attempt at a task."""
         return nullcontext(Follower())
 
     def _add_if_open(self, task: Task, entry: Entry, now: OpenTasks) -> None:

@@ -151,14 +151,7 @@ class Worker:
             time.sleep(pause)
 
     def _do_one(self, gpus: Sequence[int]) -> bool:
-        """Do the first task that can be acquired. Return False if there is none.
-
-        Args:
-            gpus: of the ranks, as in ``run_slots``.
-
-        Raises:
-            UsageError: run after run finds the disk full.
-        """
+        """Do the first task that can be acquired. Return False if there is none."""
         for kind in by_program(self.work_to_do.configs):
             kind.load()  # before a run is acquired: a broken installation is not a run's failure
         left_out = skipped(self.launch_dir)
@@ -189,11 +182,7 @@ class Worker:
         return False
 
     def _acquire(self, task: Task) -> Attempt | None:
-        """Acquire the run of a task; None if another worker may hold it. It is skipped if its folder cannot be written.
-
-        Raises:
-            UsageError: the runs folder cannot be written either, or another one that all runs need.
-        """
+        """Acquire the run of a task; None if another worker may hold it. It is skipped if its folder cannot be written."""
         run = RunFolder(self.runs_dir, task.name)
         with contextlib.suppress(UsageError):
             return run.acquire(task.config, log=self.log, watch=self.task_list.watch)
@@ -213,12 +202,7 @@ def worker_command(about: Mapping[str, Any]) -> list[str]:
 
 
 def worker_about(about: Mapping[str, Any]) -> Worker:
-    """Return the worker that these values describe.
-
-    Args:
-        about: the path ``launch_dir``, other values of the ``Worker``, and ``start`` as in ``Work.of_worker``; without
-            it, the worker takes any task.
-    """
+    """Return the worker that these values describe: ``launch_dir``, fields of ``Worker``, and ``start`` of its work."""
     values = dict(about)
     launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
     work = read_work(launch_dir)
@@ -226,12 +210,7 @@ def worker_about(about: Mapping[str, Any]) -> Worker:
 
 
 def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
-    """Work in this process, which another program has started.
-
-    Args:
-        folder: the launcher's working directory.
-        about: as in ``worker_about``; the process's output goes to its ``log``.
-    """
+    """Work in this process, which another program has started."""
     os.chdir(folder)
     output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):

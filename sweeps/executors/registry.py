@@ -29,11 +29,7 @@ EXECUTORS: Registry[type[Executor]] = Registry("executor", BUILT_IN, _check)
 
 
 def executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
-    """Add the class below as an executor, ``executor=name``; its fields are keys.
-
-    Raises:
-        UsageError: the name is taken, or the class is no executor.
-    """
+    """Add the class below as an executor, ``executor=name``; its fields are keys."""
     return lambda kind: EXECUTORS.add(name, kind)
 
 

@@ -133,12 +133,7 @@ class RunReader:
         looks: Looks | None = None,
         launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
     ) -> list[RunStatus]:
-        """Return the progress of each run, given its entry; the next reading changes it in place.
-
-        Args:
-            launches: the active ones that do a run, by its name. They repeat runs that lost their workers or failed
-                before: these wait.
-        """
+        """Return the progress of each run, given its entry; the next reading changes it in place."""
         looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - found.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):

@@ -57,10 +57,6 @@ def plan_status(
 ) -> SweepStatus:
     """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
     listed with one of them. Question and report are those of the last of its requests.
-
-    Args:
-        reader: one that is used again remembers what it has read of this sweep.
-        looks: limit what is looked at; None looks at everything.
     """
     reader, looks, requested = reader or RunReader(), looks or Looks(), plan.cell_of
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
@@ -100,9 +96,6 @@ def single_status(
     """Return the progress of runs of ``python -m aimv2 train``; None if there are none.
 
     MAX_SINGLE are shown; active ones come first, and done ones last.
-
-    Args:
-        others: names of the runs that belong to a study or a search.
     """
     found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
     order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))
