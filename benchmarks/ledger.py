@@ -41,9 +41,8 @@ from aimv2.sweeps.active_launches import WORKERS, new_launch
 from aimv2.sweeps.executors.registry import queue_of
 from aimv2.sweeps.manage import manage
 from aimv2.sweeps.parse import parse
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Task, Work
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import Task, Work
 from aimv2.sweeps.worker import Worker
 from benchmarks.results import Cell, Table
 

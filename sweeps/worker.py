@@ -30,7 +30,7 @@ from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
 from aimv2.sweeps.machine import in_use, largest_bytes, run_slots
-from aimv2.sweeps.tasks import Task, TaskList, Work, read_work
+from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
@@ -182,7 +182,7 @@ class Worker:
         return False
 
     def _acquire(self, task: Task) -> Attempt | None:
-        """Acquire the run of a task; None if another worker may hold it. It is skipped if its folder cannot be written."""
+        """Acquire the run of a task, or skip it if its folder cannot be written; None if another worker may hold it."""
         run = RunFolder(self.runs_dir, task.name)
         with contextlib.suppress(UsageError):
             return run.acquire(task.config, log=self.log, watch=self.task_list.watch)
@@ -210,7 +210,7 @@ def worker_about(about: Mapping[str, Any]) -> Worker:
 
 
 def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
-    """Work in this process, which another program has started."""
+    """Work in this process of another program, in the launcher's folder; its output goes to its ``log``."""
     os.chdir(folder)
     output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):

@@ -45,9 +45,8 @@ from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import FOLDER as CODE
 from aimv2.sweeps.freeze import freeze, worker_environment
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import OpenTasks, Task, Work, read_work, write_work
 from aimv2.sweeps.worker import Worker, WorkerReport
 
 POLL_SECONDS = 5.0
@@ -291,7 +290,7 @@ class FinalizerJob(Checkpointable):
     plan: Plan  # whose reports it writes
     executor: SlurmExecutor  # with which lost runs are submitted again
     reports_dir: Path | None  # where the reports are written; None for runs of no study
-    num_attempts: int = 0  # at the launch's runs when the array was submitted (sweeps.tasks.OpenTasks)
+    num_attempts: int = 0  # at the launch's runs when the array was submitted (sweeps.plan.OpenTasks)
     poll_seconds: float = POLL_SECONDS  # between two checks of runs that others hold
 
     def __call__(self) -> None:

@@ -21,10 +21,9 @@ from aimv2.run.pricing.price import duration
 from aimv2.runs.failure import read_failure
 from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Trials
 from aimv2.sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
 from aimv2.sweeps.status.status import QueueOf, SweepStatus, plan_status
-from aimv2.sweeps.tasks import Trials
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes

@@ -24,8 +24,7 @@ from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, h
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import ActiveLaunch
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.tasks import Task
+from aimv2.sweeps.plan import Plan, Task
 
 MAX_OTHER_SEEDS = 5
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler

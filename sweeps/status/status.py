@@ -15,9 +15,8 @@ from aimv2.config.serialization import program_of
 from aimv2.runs.record import entries
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
 from aimv2.sweeps.machine import in_use
-from aimv2.sweeps.plan import Plan, code_note
+from aimv2.sweeps.plan import Plan, Trials, code_note
 from aimv2.sweeps.status.runs import Looks, RunReader, RunStatus
-from aimv2.sweeps.tasks import Trials
 
 NO_TRIALS = Trials()
 SINGLE = "train"  # the name of single runs; their launches on SLURM have it too
