@@ -151,8 +151,8 @@ def measure_command(arguments: Arguments) -> int:
     if lacking := {name: config for name, config in missing.items() if name not in trainings}:
         num_gone = sum(map(bool, trained_alike(lacking, arguments.runs_dir).values()))
         untrained = f"no finished run has their training, to which {', '.join(CURVE)} belong"
-        why = {"their weights are gone": num_gone, untrained: len(lacking) - num_gone}
-        each = "; ".join(f"{reason} ({count})" for reason, count in why.items() if count)
+        counts = {"their weights are gone": num_gone, untrained: len(lacking) - num_gone}
+        each = "; ".join(f"{reason} ({number})" for reason, number in counts.items() if number)
         text = f"{len(lacking)} of {len(parsed.plan.runs)} runs cannot be measured without training: {each}"
         if not trainings:
             raise UsageError(text)
@@ -174,10 +174,10 @@ def evaluate_command(arguments: Arguments) -> int:
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
-    own = next((request for request in requests if request.owner == user()), None)
-    if own is None:
-        console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
-    return own or requests[0]
+    if mine := [request for request in requests if request.owner == user()]:
+        return mine[0]
+    console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
+    return requests[0]
 
 
 def cancel_command(arguments: Arguments) -> int:
@@ -190,27 +190,28 @@ def cancel_command(arguments: Arguments) -> int:
         read_requests(runs_dir, name, STUDIES)  # refuses an unknown name
         console.print(f"{name} has no active launch")
         return 0
-    start = arguments.values.get("launch")
-    chosen = [one for one in launches if (start == "all" or one.id.startswith(start) if start else one.owner == user())]
-    for one in launches:
-        origin = f"{one.id} {one.owner} {one.host} {one.started}, {len(one.runs)} runs"
-        console.print(f"{origin}: {'to cancel' if one in chosen else 'stays'}", soft_wrap=True, markup=False)
+    start = arguments.values.get("launch", "")
+    candidates = [launch for launch in launches if start or launch.owner == user()]
+    chosen = [launch for launch in candidates if start == "all" or launch.id.startswith(start)]
+    for launch in launches:
+        origin = f"{launch.id} {launch.owner} {launch.host} {launch.started}, {len(launch.runs)} runs"
+        console.print(f"{origin}: {'to cancel' if launch in chosen else 'stays'}", soft_wrap=True, markup=False)
     if not chosen:
         whose = f"begins with {start}" if start else "is yours"
         raise UsageError(f"none of these launches {whose}; type launch= and an id, or launch=all")
-    others = frozenset[str]().union(*(one.runs for one in active_launches(runs_dir) if one not in chosen))
+    others = frozenset[str]().union(*(launch.runs for launch in active_launches(runs_dir) if launch not in chosen))
     released = frozenset[str]().union(*(launch.runs for launch in chosen)) - others
     states = Counter(RunFolder(runs_dir, run).state() for run in released)
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")
     if not _is_confirmed("cancel?", arguments):
         return 0
-    reached = [launch for launch in chosen if cancel(launch, released)]
-    for launch in chosen:
-        if launch not in reached:
+    is_cancelled = [cancel(launch, released) for launch in chosen]
+    for launch, is_reached in zip(chosen, is_cancelled, strict=True):
+        if not is_reached:
             console.print(f"{launch.id} has ended meanwhile", soft_wrap=True)
         elif left := withdraw(launch):
             console.print(f"still in the queue: {left}", soft_wrap=True)
-    if reached:
+    if any(is_cancelled):
         console.print("Cancelled; workers stop within half a minute. Launch the sweep again to resume.")
     return 0
 
