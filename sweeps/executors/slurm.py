@@ -51,7 +51,6 @@ from aimv2.sweeps.worker import Worker, WorkerReport
 
 POLL_SECONDS = 5.0
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
-PROBE_MINUTES, PROBE_SIGNAL_SECONDS = 15, 60
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
@@ -106,12 +105,11 @@ class SlurmExecutor(Executor):
                 " interrupted as they start"
             )
         for key in self.more:
-            if not KEY.fullmatch(key):
+            if not KEY.fullmatch(key) or key.partition("=")[0] in OWN_KEYS:
                 raise ValueError(
-                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x"
+                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x, that"
+                    " are not set by the launch and have no key of their own"
                 )
-            if (name := key.partition("=")[0]) in OWN_KEYS:
-                raise ValueError(f"more has {key!r}: {name} is set by the launch or has a key of its own")
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:
@@ -120,9 +118,7 @@ class SlurmExecutor(Executor):
         return "cuda" if self.gpus_per_node is not None or "gpu" in requested or "shard" in requested else "cpu"
 
     def for_probes(self) -> Self:
-        # A time limit that finds a gap in the queue.
-        minutes, seconds = min(self.minutes, PROBE_MINUTES), min(self.signal_seconds, PROBE_SIGNAL_SECONDS)
-        return replace(self, minutes=minutes, signal_seconds=seconds)
+        return replace(self, minutes=min(self.minutes, 15), signal_seconds=min(self.signal_seconds, 60))  # fits gaps
 
     def check(self, runs: Sequence[Program]) -> None:
         ranks = max(run.ranks for run in runs)  # untrained encoders have one

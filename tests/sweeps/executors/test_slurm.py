@@ -250,7 +250,7 @@ def test_there_are_no_more_workers_than_runs(tiny, workers, number):
 
 
 LONG_NAMES = "it takes long names without leading dashes"
-OF_LAUNCH = "is set by the launch or has a key"
+OF_LAUNCH = "that are not set by the launch"
 
 
 @pytest.mark.parametrize(
