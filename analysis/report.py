@@ -15,7 +15,6 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.ladder import PUBLISHED, SLUG
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
-from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
 from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.others import FOLDER as OTHERS_DIR
@@ -44,7 +43,7 @@ from aimv2.memory.machine import num_cores
 
 OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
 FLAGS = ("--from-records", "--check")
-ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
+ALL, CLAIMS, VERIFY, INDEX = "all", "claims", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
 Rebuilt = Callable[..., Path]  # _from_records with its places, but for ``out``
 PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
@@ -70,7 +69,7 @@ def script() -> int:
 def _rebuild(arguments: Sequence[str]) -> int:
     names, flags, values = _read(arguments, FLAGS, {"export": "false", "records_dir": OTHERS_DIR})
     if len(names) != 1:
-        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
+        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, INDEX, ALL])}.")
     reports_dir, export = Path(values["reports_dir"]), checked("export", bool, values["export"])
     records_dir = Path(values["records_dir"])
     if flags:
@@ -171,7 +170,7 @@ def _with_records(name: str, reports_dir: Path, arguments: Sequence[str]) -> Pat
     if any(word.startswith("reports_dir=") for word in arguments):
         return reports_dir
     for folder in (reports_dir, reports_dir / PUBLISHED):
-        names = [*recorded_names(folder), *([COSTS] if (folder / COSTS / MEASUREMENTS).exists() else [])]
+        names = recorded_names(folder)
         if name in names or (name in (ALL, CLAIMS, INDEX) and names):
             return folder
     return reports_dir
@@ -258,7 +257,7 @@ def _from_runs(
     Args:
         rebuilt: writes those that are made of records only.
     """
-    if name in (CLAIMS, COSTS, INDEX) or name.startswith(f"{PAGES}/"):
+    if name in (CLAIMS, INDEX) or name.startswith(f"{PAGES}/"):
         yield rebuilt(name, out=reports_dir)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
@@ -277,9 +276,7 @@ def _recorded(name: str, reports_dir: Path, records_dir: Path) -> list[str]:
     """Return the names of the requested reports, in the order in which they are written."""
     if name != ALL:
         return [name]
-    costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
     return [
-        *costs,
         *sorted(recorded_names(reports_dir), key=_order),
         *_pages_of_others(records_dir),
         CLAIMS,
@@ -296,12 +293,8 @@ def _from_records(name: str, *, reports_dir: Path, records_dir: Path, out: Path,
     from aimv2.analysis.claims.index import index_document
     from aimv2.analysis.claims.others import others_document
     from aimv2.analysis.claims.page import claims_document
-    from aimv2.analysis.costs.document import document as costs_document
-    from aimv2.analysis.costs.measurements import read_measurements
     from aimv2.analysis.document.write import write, write_index
 
-    if name == COSTS:
-        return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, export=export)
     if name == CLAIMS:
         return write(claims_document(reports_dir, records_dir), out / CLAIMS, export=export)
     if name == INDEX:
@@ -357,7 +350,7 @@ def _check(name: str, reports_dir: Path, rebuilt: Rebuilt, names: Sequence[str])
 
 def _without_records(reports_dir: Path) -> list[str]:
     found = {path.parent.name for path in reports_dir.glob("*/report.md")}
-    return sorted(found - {CLAIMS, COSTS, VERIFY} - set(recorded_names(reports_dir)))
+    return sorted(found - {CLAIMS, VERIFY} - set(recorded_names(reports_dir)))
 
 
 if __name__ == "__main__":

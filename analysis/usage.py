@@ -15,7 +15,7 @@ COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
 FORMS = "constant, n_no_offset, n, d_no_offset, d, additive_no_offset, additive, multiplicative"
 MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 
-REPORT = """usage: {report} STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
+REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
        {report} publish STUDY [reports_dir=…]
        {report} add ARCHIVE [records_dir=records] [reports_dir=reports]
@@ -28,8 +28,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
   index                        reports/index.md and index.html: every claim, every study, and the way to their reports
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
-  costs                        the measurements of python -m benchmarks costs
-  all                          all launched studies, then claims and index; with --from-records the costs too
+  all                          all launched studies, then claims and index
   export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too;
                                the next report without it deletes them
   --from-records               read reports_dir/STUDY/records.parquet in place of runs; without reports_dir= and records

@@ -16,7 +16,7 @@ from aimv2.base.files import read_json, user
 from aimv2.config.program import flattened
 from aimv2.runs.record import RunFolder
 from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
-from aimv2.sweeps.status.logs import named_run
+from aimv2.sweeps.status.board import named_run
 
 FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name

@@ -33,10 +33,9 @@ from aimv2.sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Work
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import Work
 from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set

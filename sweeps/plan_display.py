@@ -25,8 +25,7 @@ from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
 from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.plan import Plan, code_note, restart_note
-from aimv2.sweeps.tasks import Work
+from aimv2.sweeps.plan import Plan, Work, code_note, restart_note
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.names import questions
 from aimv2.base.typed import as_typed
-from aimv2.sweeps.executors.names import BUILT_IN
+from aimv2.sweeps.executors import BUILT_IN
 
 OURS: Mapping[str, str] = {}
 PLACE = ("executor", "executor.", "limit")  # another executor, any of its keys, and what it may cost
 # What the commands of manage.py take beside runs_dir; a key that ends in "." is any that begins so.
 KEYS: dict[str, tuple[str, ...]] = {
     "status": ("--json", "--watch"),
-    "serve": ("host", "port"),
     "logs": (),
     "retry": PLACE,
     "cancel": ("launch", "yes"),
@@ -59,7 +58,7 @@ sweeps:
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
-  executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
+  executor.runs_per_gpu=1      workers that share a GPU, of executor=local
   plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
@@ -80,7 +79,6 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
                                refreshes, --json prints everything. Without a name it also shows single runs, of
                                {train}; with the name train, only these
-  serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
                                Executor keys, such as executor.minutes=90, and limit= can be overridden,

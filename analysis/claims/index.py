@@ -30,7 +30,6 @@ JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
 OTHERS = {
     "claims/report.md": "every claim with its reasons, by `python analysis/report.py claims`.",
-    "costs/report.md": "time and memory beside other encoders, by `python -m benchmarks costs`.",
     f"{PUBLISHED}/index.md": "the reports that are committed with this code.",
     "verify/report.md": "one trained run against the definitions of the paper, by `python -m aimv2.analysis.verify`.",
 }

@@ -41,7 +41,7 @@ API = {  # modules that extensions and analyses import
         *("aimv2.ablations.study", "aimv2.ablations.design", "aimv2.ablations.expectations", "aimv2.ablations.claims"),
         *("aimv2.ablations.expand", "aimv2.ablations.request"),
     ),
-    "Executors": ("aimv2.sweeps.executors.base", "aimv2.sweeps.executors.workers"),
+    "Executors": ("aimv2.sweeps.executors.base",),
     "Records": ("aimv2.analysis.evidence.records", "aimv2.analysis.evidence.load"),
     "Statistics": (
         *("aimv2.analysis.inference.intervals", "aimv2.analysis.inference.contrasts", "aimv2.analysis.inference.items"),

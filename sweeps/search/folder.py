@@ -21,12 +21,12 @@ from aimv2.base.files import create_json, read_object, write_json
 from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.record import RunFolder
+from aimv2.sweeps.plan import Task
 from aimv2.sweeps.search.config import DEFINITION, MAX_FAILED, WINNERS, folder_of
 from aimv2.sweeps.search.draw import draw
 from aimv2.sweeps.search.optimizers import pruner_of
 from aimv2.sweeps.search.space import ARM, Search
 from aimv2.sweeps.search.trials import CURVE, DRAWN, ENDED, Trial, file_of, in_state, read_trials, read_winners
-from aimv2.sweeps.tasks import Task
 
 STATES = {
     "finished": TrialState.COMPLETE,

@@ -26,8 +26,8 @@ from aimv2.base.files import read_json, read_object
 from aimv2.config.arguments import checked
 from aimv2.config.run_config import RunConfig
 from aimv2.runs.record import RUN_NAME
+from aimv2.sweeps.plan import Trials
 from aimv2.sweeps.search.config import WINNERS, folder_of
-from aimv2.sweeps.tasks import Trials
 
 ARM = "trial"
 DRAWN, CURVE, ENDED = "", "-curve", "-end"

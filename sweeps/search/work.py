@@ -14,11 +14,11 @@ from aimv2.ablations.request import Request
 from aimv2.config.program import Program
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
+from aimv2.sweeps.plan import Follower, OpenTasks, Task, TaskList, Trials, Work
 from aimv2.sweeps.search.folder import SearchFolder
 from aimv2.sweeps.search.outcome import finish, is_complete, winner_cells
 from aimv2.sweeps.search.space import Search
 from aimv2.sweeps.search.trials import in_state, trials_of
-from aimv2.sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
 
 
 class TrialFollower(Follower):

@@ -24,8 +24,7 @@ from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, h
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import ActiveLaunch
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.tasks import Task
+from aimv2.sweeps.plan import Plan, Task
 
 MAX_OTHER_SEEDS = 5
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
@@ -133,12 +132,7 @@ class RunReader:
         looks: Looks | None = None,
         launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
     ) -> list[RunStatus]:
-        """Return the progress of each run, given its entry; the next reading changes it in place.
-
-        Args:
-            launches: the active ones that do a run, by its name. They repeat runs that lost their workers or failed
-                before: these wait.
-        """
+        """Return the progress of each run, given its entry; the next reading changes it in place."""
         looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - found.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):

@@ -17,7 +17,6 @@ from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, write_request
 from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
-from aimv2.analysis.costs.measurements import to_json
 from aimv2.analysis.document.markdown import DETAILS, to_details
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.recorded import FILE
@@ -33,7 +32,6 @@ from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
-from tests.helpers.costs import measurements
 from tests.helpers.evidence import write_run
 from tests.helpers.ladders import HARMS, ladder_of, seeing, write_ladder
 from tests.helpers.searches import request_of_search, typical, won_by_the_baseline, write_confirmation
@@ -163,20 +161,6 @@ def test_check_names_pages_that_differ_from_their_records(request_of, runs_dir, 
 
 
 @pytest.mark.exhaustive
-def test_costs_are_written_from_their_measurements(tmp_path, capsys):
-    (tmp_path / "costs").mkdir()
-    (tmp_path / "costs" / "measurements.json").write_text(to_json(measurements()))
-    assert report.main(["costs", f"reports_dir={tmp_path}"]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "costs" / "report.md")
-    assert report.main(["all", f"reports_dir={tmp_path}", "--from-records"]) == 0
-    assert report.main(["all", f"reports_dir={tmp_path}", "--check"]) == 0
-    assert not (tmp_path / "costs/tables").exists()
-    assert report.main(["costs", f"reports_dir={tmp_path}", "export=true"]) == 0
-    assert "tabularx" in (tmp_path / "costs/tables/flops.tex").read_text()
-    assert report.main(["costs", f"reports_dir={tmp_path}", "export=true", "--check"]) == 0
-
-
-@pytest.mark.exhaustive
 def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
     for name in ("sensitivity", "verify"):
         (tmp_path / name).mkdir()
@@ -235,7 +219,6 @@ def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys
         (["prefix_ratio", "--from-record"], "unknown option '--from-record'. Did you mean '--from-records'?"),
         (["prefix_ratio", "runs_dir=nowhere"], "was not launched into 'nowhere'"),
         (["prefix_ratio", "reports_dir=nowhere", "--from-records"], "nowhere/prefix_ratio/records.parquet"),
-        (["costs", "reports_dir=nowhere"], "there is no nowhere/costs/measurements.json"),
     ],
 )
 def test_command_refuses_wrong_arguments(arguments, message, capsys):

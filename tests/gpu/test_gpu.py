@@ -111,7 +111,7 @@ def test_evaluation_stays_within_its_prediction(tiny, pairs):
 
 
 def test_runs_share_the_gpu(tmp_path, cache_dir):
-    values = ["sweep=prefix_ratio", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "executor.runs_per_gpu=auto"]
+    values = ["sweep=prefix_ratio", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "executor.runs_per_gpu=2"]
     folders = [f"runs_dir={tmp_path / 'runs'}", f"reports_dir={tmp_path / 'reports'}"]
     small = [word for word in small_run(cache_dir) if not word.startswith("data.sources")]
     done = subprocess.run([sys.executable, "sweeps/launch.py", *values, *folders, *small, "device=cuda"], check=False)

@@ -19,7 +19,7 @@ from aimv2.sweeps.active_launches import (
     cancelled,
     new_launch,
 )
-from aimv2.sweeps.tasks import Task, Work
+from aimv2.sweeps.plan import Task, Work
 from aimv2.sweeps.worker import Worker
 
 

@@ -1,8 +1,6 @@
 """``manage.py evaluate``, as it is typed: a metric of a plug-in, of each finished run, once."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ from aimv2.analysis.evidence.load import load
 from aimv2.analysis.report import build
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
 from aimv2.sweeps.launch import launch
@@ -201,19 +198,3 @@ def test_a_study_may_compare_a_metric_that_was_measured_later(copied, cache_dir,
     answer = build(request, copied, tmp_path / "reports").read_text()
     assert "Nothing is compared yet, as 2 of 2 finished runs lack late." in answer
     assert "`python sweeps/manage.py evaluate prefix_ratio metric=late.py:late`" in answer
-
-
-@pytest.mark.exhaustive
-def test_two_launchers_measure_each_run_once(copied, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    metric_file(tmp_path, "spread")
-    typed = [manage.__file__, "evaluate", "prefix_ratio", "metric=spread.py:spread", "executor=local"]
-    both = [
-        subprocess.Popen([sys.executable, *typed], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    runs = measuring(copied)
-    assert [(run.is_done, run.num_attempts) for run in runs.values()] == [(True, 1), (True, 1)]
-    assert all(index.read(copied)[run.name].state == "done" for run in runs.values())

@@ -1,4 +1,4 @@
-"""Workers that are interrupted, and several on one GPU, which train on the CPU here."""
+"""Workers that are interrupted, run out of time or space, and take over runs."""
 
 import errno
 import json
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +18,13 @@ from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped
-from aimv2.sweeps.tasks import Task, Work, write_work
+from aimv2.sweeps.plan import Task, Work, write_work
 from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
     WorkerReport,
     read_report,
     stop,
-    work_in_processes,
     worker_command,
 )
 
@@ -158,51 +156,6 @@ def test_a_runs_folder_that_cannot_be_written_ends_the_worker(tasks, tmp_path, l
     report = Worker(Work(tasks), launch_dir).work()
     assert (report.done, skipped(launch_dir)) == ([], {})
     assert report.problem.startswith(f"runs_dir='{tmp_path / 'index'}' cannot be written: ")
-
-
-@pytest.mark.exhaustive
-def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
-    write_work(launch_dir, Work(tasks))
-    assert work_in_processes(2, launch_dir, 0, "", cores=1) == WorkerReport()
-    for task in tasks:
-        run = RunFolder(tmp_path, task.name)
-        assert run.is_done
-        assert run.num_attempts == 1
-
-
-@pytest.mark.exhaustive
-def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
-    endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
-    tasks = [Task(config.name, config, after=0) for config in endless]
-    write_work(launch_dir, Work(tasks))
-    runs = [RunFolder(tmp_path, task.name) for task in tasks]
-
-    def signal_when_both_train():
-        while not all((run.rows() or [{}])[-1].get("step") for run in runs):
-            if is_over.wait(0.1):
-                return
-        os.kill(os.getpid(), signal.SIGUSR2)
-
-    is_over = threading.Event()
-    watcher = threading.Thread(target=signal_when_both_train)
-    watcher.start()
-    try:
-        report = work_in_processes(2, launch_dir, 0, "", cores=1)
-    finally:
-        is_over.set()
-        watcher.join()
-    assert report == WorkerReport(signal=signal.SIGUSR2)
-    for run in runs:
-        assert (run.state(), run.num_stalled()) == ("new", 0)
-        assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-@pytest.mark.exhaustive
-def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
-    write_work(launch_dir, Work(tasks))
-    (tmp_path / "index").write_text("in the way")
-    report = work_in_processes(1, launch_dir, 0, "", cores=1)
-    assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
 
 
 @pytest.mark.exhaustive

@@ -34,7 +34,7 @@ from aimv2.memory.evaluation import (
 from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
-from benchmarks.peak import peak_bytes
+from tests.helpers.peak_memory import peak_bytes
 
 GB = 10**9
 LARGER = {"model.image_px": 448, "data.render_px": 512}

@@ -19,9 +19,8 @@ from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
 from aimv2.training.optimizer import build_optimizer
-from benchmarks.peak import peak_bytes
 from tests.helpers.marks import exhaustive
-from tests.helpers.peak_memory import Case, allocated, resident
+from tests.helpers.peak_memory import Case, allocated, peak_bytes, resident
 
 GB = 10**9
 

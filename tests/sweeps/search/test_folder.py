@@ -15,10 +15,10 @@ from aimv2.base.errors import UsageError
 from aimv2.config.training_config import BudgetConfig
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
+from aimv2.sweeps.plan import Task
 from aimv2.sweeps.search.config import MAX_FAILED, folder_of
 from aimv2.sweeps.search.folder import SearchFolder
 from aimv2.sweeps.search.outcome import to_json
-from aimv2.sweeps.tasks import Task
 from tests.helpers.files import files_limited_to
 from tests.helpers.trials import BOX, begin, do, end_trial, search, settle
 

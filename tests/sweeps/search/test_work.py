@@ -16,11 +16,11 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
+from aimv2.sweeps.plan import Task, read_work, write_work
 from aimv2.sweeps.search.config import folder_of
 from aimv2.sweeps.search.folder import SearchFolder
 from aimv2.sweeps.search.planned import PlannedSearch
 from aimv2.sweeps.search.work import SearchTasks, SearchWork
-from aimv2.sweeps.tasks import Task, read_work, write_work
 from aimv2.sweeps.worker import Worker
 from tests.helpers.trials import begin, do, end, requested, search, settle
 

@@ -18,8 +18,7 @@ from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.status.runs import STALLED_SECONDS, Looks, RunReader, board_looks
-from tests.helpers.many_runs import write_runs
-from tests.helpers.operations import counted
+from benchmarks.ledger import counted, write_runs
 from tests.helpers.sweeps import board_of
 
 MINUTE = 60.0

@@ -21,12 +21,11 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.executors.registry import queue_of
-from aimv2.sweeps.machine.slots import core_slots
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.machine import core_slots
+from aimv2.sweeps.plan import Plan, Task, TaskList
 from aimv2.sweeps.status import status
 from aimv2.sweeps.status.board import headline
 from aimv2.sweeps.status.runs import Looks, RunReader
-from aimv2.sweeps.tasks import Task, TaskList
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 
