@@ -29,7 +29,7 @@ from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import resolved, setup_of
-from aimv2.objectives.build import build
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
@@ -171,7 +171,7 @@ class TrainingStep:
 
     def __init__(self, config: RunConfig, batch: Batch) -> None:
         model = build(config).to(config.device)
-        self.objective = objective(config.objective.name).load()(model, config).train()
+        self.objective = implementation_of(objective(config.objective.name))(model, config).train()
         self._batch, self._engine = batch, Engine(self.objective, config, setup_of(config))
         self._optimizer = build_optimizer(model, config.optimizer)
         for group in self._optimizer.param_groups:

@@ -10,6 +10,7 @@ import pytest
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
+from aimv2.datasets import plugin
 from aimv2.request.resolve import resolve
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, read
@@ -166,6 +167,7 @@ def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, t
     with run.acquire(config) as attempt:
         attempt.publish({"caption_loss": Metric(1.0, "nats/token", "a test")})
     assert plan.remaining() == [], "as the end of a launch counts, whatever happens to the data"
+    plugin._check.cache_clear()  # as in a new process
     with pytest.raises(UsageError, match=r"mine is not as it was indexed \(03.txt is changed\)"):
         plan.check_finished(plan.remaining())
 
