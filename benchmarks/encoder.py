@@ -24,9 +24,7 @@ from aimv2.cost.modules import encoder_cost
 from aimv2.cost.parts import forward_flops
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.tools.weights.contents import Source, WeightsConfig
-from aimv2.tools.weights.layouts import PUBLISHED
-from aimv2.tools.weights.tensors import ML_AIM, TRANSFORMERS, to_theirs
+from aimv2.tools.weights.layouts import ML_AIM, PUBLISHED, TRANSFORMERS, Source, WeightsConfig, to_theirs
 from benchmarks.options import Precision, TimedOnDevice
 from benchmarks.results import Cell, Table
 from benchmarks.timing import CLOCKS, interleaved
