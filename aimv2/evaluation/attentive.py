@@ -129,7 +129,6 @@ def attentive_probe(
     Args:
         warmup_epochs: epochs in which the learning rate rises linearly from 0 (5 on ImageNet-1k, Table A2).
         is_refitted: True to train the best setting again on training and validation images before the test.
-        device: where probes are trained; None is the device of the features.
         size: what is computed at once; None is ``size_of``.
         on_step: called after each of ``num_steps``.
 

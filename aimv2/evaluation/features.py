@@ -52,9 +52,7 @@ def encode(
 ) -> Tensor:
     """Return the features of images uint8 [N, S, S, 3], on the host: float32 [N, I, D], or float16 if ``saves_half``.
 
-    Args:
-        is_whole: resize without a crop, whatever the data.
-        world: ranks that each encode some of the images; all get the features of all.
+    Ranks each encode some of the images, and all get the features of all. Whole images are resized without a crop.
 
     Raises:
         RunFailedError: a feature exceeds float16.

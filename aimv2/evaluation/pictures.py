@@ -92,10 +92,8 @@ def drawn_predictions(
     """Return a function that draws the predictions of a network after a step, if it is one of ``picture_steps``.
 
     A picture has, for the first held-out images, what the objective predicts: the patches after half of the image, and
-    the dense caption beside the true one. An objective that predicts neither is not drawn.
-
-    Args:
-        write: receives the picture as PNG, and the step.
+    the dense caption beside the true one. An objective that predicts neither is not drawn. ``write`` receives the
+    picture as PNG, and the step.
     """
     steps, predicts = set(config.picture_steps), {"pixels", "captions"} & set(goal.reports)
     if not steps or not predicts:
@@ -128,11 +126,10 @@ def drawn_predictions(
 
 
 def completed(image: Tensor, rest_BIP: Tensor, prefix_len: int, config: ModelConfig) -> list[np.ndarray]:
-    """Put other patches in place of those after a prefix, and return pictures, uint8 [P, P, 3] each.
+    """Put other patches, in reading order, in place of those after a prefix of network inputs [B, 3, P, P].
 
-    Args:
-        image: network input [B, 3, P, P].
-        rest_BIP: values of the patches after the prefix, in reading order; broadcast.
+    Returns:
+        pictures, uint8 [P, P, 3] each.
     """
     true_BIP = in_reading_order(patchify(image, config.patch_px), config.patch_order, config.grid)
     rest_BIP = rest_BIP.expand(len(image), config.num_patches - prefix_len, config.patch_dim)

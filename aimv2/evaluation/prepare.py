@@ -105,11 +105,7 @@ def _labelled(
 
 
 def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
-    """Return some of the held-out pairs, of the config's split.
-
-    Raises:
-        UsageError: there are too few pairs for both splits.
-    """
+    """Return some of the held-out pairs, of the config's split; a UsageError if there are too few for both splits."""
     is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
     if is_validation and 2 * most > len(held_out):
         raise UsageError(

@@ -31,10 +31,7 @@ def measure(encoded: Encoded, sets: Iterable[TransferSet], part: MeasureParts) -
     """Measure attentive probes and nearest neighbours on labelled sets.
 
     The encoder has full attention, and on scenes causal attention too. Features are computed with all ranks; each rank
-    then measures some of the probes alone.
-
-    Args:
-        part: called with the names of as many metrics as there are ranks.
+    then measures some of the probes alone. ``part`` is called with the names of as many metrics as there are ranks.
     """
     measured: dict[str, Measured] = {}
     for labelled in sets:
@@ -119,10 +116,7 @@ def knn_scores(
     neighbours: Sequence[int],
     device: torch.device | None = None,
 ) -> list[Score]:
-    """Score the votes for each label of the test images, for each number of neighbours.
-
-    They are counted on the device; None is that of the features.
-    """
+    """Score the votes for each label of the test images, for each number of neighbours."""
     device = device or train.feature_NID.device
     unit_train, unit_test = (F.normalize(_means(part, device).double(), dim=1) for part in (train, test))
     train_NK, test_NK = (part.label_NK.to(device) for part in (train, test))

@@ -141,12 +141,7 @@ def mirrored(scene: Scene, axis: int) -> Scene:
 
 
 def outcomes(dense_nats_NT: Tensor, dense: Captions, negative_nats_MT: Tensor, choices: Choices) -> np.ndarray:
-    """Return 1 where the true caption is likelier than the negative, 0 where it is not, 0.5 for ties: float64 [M].
-
-    Args:
-        dense_nats_NT: cross-entropy of the tokens of the true captions ``dense``, and ``negative_nats_MT`` of the
-            negatives (``token_nats``), each given the same image.
-    """
+    """Return 1 where the true caption is likelier than the negative, 0 where it is not, 0.5 for ties: float64 [M]."""
     true_nats_M = _compared(dense_nats_NT[choices.row_M], dense.rows(choices.row_M), choices.kind_M)
     false_nats_M = _compared(negative_nats_MT, choices.captions, choices.kind_M)
     outcome_M: np.ndarray = 0.5 * (1 + np.sign(false_nats_M - true_nats_M))
@@ -202,10 +197,8 @@ class Asked:
 def prepare_questions(pairs: Pairs, words: Words, most: int | None = None) -> Asked:
     """Return the questions about pairs: of a scene a fixed random one of each kind, of pairs in files all.
 
-    A question that does not fit ``words.max_tokens`` with its answer and end-of-text is left out.
-
-    Args:
-        most: the number of questions after which no further pair is asked about.
+    A question that does not fit ``words.max_tokens`` with its answer and end-of-text is left out. After ``most``
+    questions no further pair is asked about.
     """
     chosen: list[tuple[int, Question]] = []
     num_broken = 0

@@ -85,12 +85,7 @@ def measure(model: Network, encoded: Encoded, prepared: Prepared) -> dict[str, M
 
 
 def trained(features_NID: Tensor, captions: Captions, config: RunConfig) -> CaptionReader:
-    """Train a reader on captions, of which each is read several times.
-
-    Args:
-        features_NID: of the captions' images, from the frozen encoder.
-        config: ``evaluation.reader``, the seed, and how the device computes.
-    """
+    """Train a reader on captions, of which each is read several times, and features of their images."""
     seed = address.integer(seed=config.seed, purpose="reader")  # of no run
     reader = initial(features_NID, config, seed=seed).to(config.device)
     fit(reader, features_NID, captions, batches_of(config.evaluation.reader, len(captions), seed), config)
@@ -128,9 +123,8 @@ def fit(
     """Train a reader to predict the supervised tokens.
 
     Args:
-        features_NID: of the images, from the frozen encoder, in any place and precision.
+        features_NID: of the images, in any place and precision.
         batches: rows of the texts of each step.
-        config: the reader's learning rate, and how the device computes.
         image_of_M: int64, the row of each text's image; None is its own. An image is read once in a step, whatever the
             number of its texts there.
         at_once: texts whose gradients are computed at once and added to those of the step; None is ``texts_at_once``.
@@ -173,10 +167,7 @@ def answers(
 ) -> dict[str, Measured]:
     """Return the metrics of answers by name; none if training has no question.
 
-    Args:
-        reader: trained on captions; it stays as it is.
-        features_NID: of the images that ``tuning`` asks about.
-        held_out_NID: of those that ``asked`` asks about; the items of these pairs are ``item_N``.
+    Features are those of the images that ``tuning`` asks about, and of those that ``asked`` asks about (``item_N``).
     """
     if not len(tuning):
         return {}
@@ -224,10 +215,7 @@ def tuned(reader: CaptionReader, features_NID: Tensor, tuning: Asked, config: Ru
 def batches_by_image(options: ReaderConfig, image_M: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return the rows of each step's questions, all about an image one after the other, so that few images are read.
 
-    They are whole epochs of the images in random order, up to the number of questions.
-
-    Args:
-        image_M: int64, the image of each question, ascending.
+    They are whole epochs of the images in random order, up to the number of questions; ``image_M`` is ascending.
     """
     rows_of = np.split(np.arange(len(image_M)), np.flatnonzero(np.diff(image_M)) + 1)
     orders = [

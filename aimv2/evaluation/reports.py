@@ -159,11 +159,7 @@ def retrieval_curve(model: DualEncoder, held_out: HeldOutPairs, config: RunConfi
 def embeddings(
     model: DualEncoder, data: HeldOutPairs, config: RunConfig, world: World = ALONE
 ) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder.
-
-    Args:
-        world: ranks that each embed some of the pairs; all get all vectors.
-    """
+    """Return the unit vectors of images and dense captions, [N, S] each, with full attention in the encoder."""
     model.eval()
 
     def embedded(rows: np.ndarray) -> Tensor:

@@ -3,7 +3,6 @@
 Letters: N images, D width of the features, C classes, P prompts, S width of the space of images and texts.
 """
 
-import json
 import re
 import sys
 import warnings
@@ -20,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 from sklearn.exceptions import ConvergenceWarning
@@ -31,7 +29,7 @@ from torch import Tensor
 
 from aimv2.base import address
 from aimv2.base.errors import UsageError, count
-from aimv2.base.files import read_json, writable_folder, write_json
+from aimv2.base.files import writable_folder, write_json
 from aimv2.base.hardware import hardware, has_cuda
 from aimv2.config.arguments import HELP
 from aimv2.config.data_config import DataConfig
@@ -77,7 +75,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     options = read_options(EvaluateOptions, arguments, needs="evaluate needs")
     if options.device == "cuda" and not has_cuda():
         raise UsageError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
-    description, model = read_labelled(Path(options.data)), load_model(Path(options.weights), options.image_px)
+    description, model = read_labelled(Path(options.data)), load_model(Path(options.weights))
     device = options.device if options.device != "auto" else "cuda" if has_cuda() else "cpu"
     model.network.to(device)
     writable_folder(options.to, "to")
@@ -205,10 +203,8 @@ class Evaluation:
         return kinds
 
     def _labels(self, split: Split) -> Labels:
-        rows, console = range(len(split.records)), self.extraction.console
-        is_hidden = console.quiet or not console.is_terminal
-        shown = track(rows, f"reading labels of {split.name}", console=console, transient=True, disable=is_hidden)
-        labels = read_labels(split.records, self.description.label, split.name, shown)
+        rows = range(len(split.records))
+        labels = read_labels(split.records, self.description.label, split.name, rows)
         check_rate(labels.unusable, len(rows), self.options.max_bad_rate, split.name)
         return labels
 
@@ -279,15 +275,15 @@ class Evaluation:
     def _report(
         self, results: Results, splits: Mapping[str, Split], unusable: dict[str, list[Unusable]], num_classes: int
     ) -> None:
-        """Print the results, and write them beside those of other methods on the same weights, images and splits."""
+        """Print the results, and write them to a file named by set, weights and methods."""
         extraction, name = self.extraction, self.description.name
         model, console = extraction.model, extraction.console
         print_results(results, f"{model.name} on {name}", console)
-        file_name = "-".join([*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8]])
-        path = Path(self.options.to) / f"{file_name}.json"
+        parts = [*(re.sub(r"[^\w.-]+", "-", text) for text in (name, model.name)), model.digest[:8], *self.methods]
+        path = Path(self.options.to) / f"{'-'.join(parts)}.json"
         totals = {split: len(part.records) for split, part in splits.items()}
         record = self._record(totals, unusable, num_classes)
-        write_json(path, record | {"results": _earlier_results(path, record) | results})
+        write_json(path, record | {"results": results})
         notes = [
             f"{split}: {len(samples):,} of {totals[split]:,} images are left out ({counts(samples)})"
             for split, samples in unusable.items()
@@ -340,14 +336,6 @@ def _images(extraction: Extraction) -> str:
         shown = f"whole, in at most {shape.area} patches"
     numbers = (" ".join(f"{value:.4g}" for value in values) for values in (mean, std))
     return f"images: {shown}; normalised by mean {' and standard deviation '.join(numbers)}"
-
-
-def _earlier_results(path: Path, record: dict[str, Any]) -> Results:
-    if not path.exists():
-        return {}
-    earlier, now = read_json(path), json.loads(json.dumps(record))
-    is_same = all(earlier.get(key) == now[key] for key in ("set", "content", "weights", "images", "splits"))
-    return dict(earlier["results"]) if is_same else {}
 
 
 def linear_probe(splits: Splits, options: LinearOptions) -> Chosen:

@@ -81,12 +81,7 @@ class EvaluateOptions:
         description="default: all that the set and the weights have what it takes for",
         examples=[f"[{','.join(METHODS)}]"],
     )
-    to: str = Field(default="evaluations", description="the result is written to FOLDER/SET-WEIGHTS.json")
-    image_px: Positive | None = Field(
-        default=None,
-        description="resample learned positions for this image size; default: that of the weights",
-        examples=[336],
-    )
+    to: str = Field(default="evaluations", description="the result is written to FOLDER/SET-WEIGHTS-METHODS.json")
     area: Annotated[int, Field(ge=MIN_AREA, le=MAX_AREA)] | None = Field(
         default=None,
         description="show each image whole, in its own size and aspect ratio, in at most so many patches; for encoders"
@@ -119,8 +114,8 @@ class EvaluateOptions:
     seed: int = Field(default=0, ge=0, description="of the attentive probe's weights and batches")
 
     def __post_init__(self) -> None:
-        if self.area is not None and (self.image_px is not None or self.crop is not None):
-            raise ValueError("area= shows each image whole and in its own size; remove image_px= and crop=")
+        if self.area is not None and self.crop is not None:
+            raise ValueError("area= shows each image whole and in its own size; remove crop=")
 
 
 def evaluate_usage(arguments: Sequence[str] = ()) -> str:

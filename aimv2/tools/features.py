@@ -11,7 +11,6 @@ Letters: N rows, B images of a batch, I patches, D width, M texts, T tokens, S w
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,8 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from aimv2.base.errors import RunFailedError, UsageError
-from aimv2.base.files import read_object, write_json
-from aimv2.config.paths import replaced
+from aimv2.base.files import read_object, replacing, write_json
 from aimv2.data.batches.loader import loaded
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.data.transforms import network_input
@@ -50,7 +48,7 @@ from aimv2.tools.weights.folders import (
     read_weights,
     with_tensors,
 )
-from aimv2.tools.weights.layouts import Weights, WeightsConfig, empty_network, resampled
+from aimv2.tools.weights.layouts import Weights, WeightsConfig, empty_network
 from aimv2.training.device import autocast
 
 VERSION = 1  # of what is computed; another number makes other folders
@@ -64,7 +62,6 @@ class Model:
 
     Attributes:
         network: both encoders of a run or a pair, else only that of images.
-        config: sizes of the encoder; ``image_px`` is that of the evaluation.
         digest: of the tensors and of the sizes, equal for the same weights in any layout.
         tokenizer: of the text encoder of a run; else None, and no texts can be read.
     """
@@ -82,21 +79,17 @@ class Model:
         return self.network if isinstance(self.network, DualEncoder) else None
 
 
-def load_model(path: Path, image_px: int | None = None) -> Model:
+def load_model(path: Path) -> Model:
     """Load the network of a finished run, of a folder of ``weights import``, or of a public checkpoint.
 
-    Learned positions are resampled for images of ``image_px``.
-
     Raises:
-        UsageError: there is no such thing at the path, it is incomplete or unsafe, or the size does not fit.
+        UsageError: there is no such thing at the path, or it is incomplete or unsafe.
     """
     if not path.exists():
         raise UsageError(f"weights={str(path)!r}: there is no such file or folder")
     description = path / "config.json"
     is_ours = description.is_file() and bool({"budget", "layout_version"} & read_object(description).keys())
     weights = read_weights(path) if is_ours else read_published(path)
-    if image_px is not None:
-        weights = resampled(weights, image_px)
     network, tokenizer = (_run_pair(path, weights) if is_ours else None) or (
         with_tensors(empty_network(weights.config), weights.tensors),
         None,
@@ -107,17 +100,12 @@ def load_model(path: Path, image_px: int | None = None) -> Model:
 
 
 def _run_pair(path: Path, weights: Weights) -> tuple[Network, CaptionTokenizer] | None:
-    """Return both encoders and the tokenizer of a run that trained a text encoder.
-
-    The weights are those of its image encoder, which have been checked and may be resampled.
-    """
+    """Return both encoders and the tokenizer of a run that trained a text encoder; its weights have been checked."""
     origin = read_origin(str(path), "weights")
     if origin.run is None or "text_tower" not in origin.parts:
         return None
-    px = weights.config.image_px
-    config = replaced(origin.run, {"model.image_px": px, "data.render_px": max(px, origin.run.data.render_px)})
     try:
-        network = with_tensors(build_empty(config), read_tensors(origin.file) | weights.tensors)
+        network = with_tensors(build_empty(origin.run), read_tensors(origin.file) | weights.tensors)
     except RuntimeError as error:
         raise UsageError(f"{path}: the tensors are not those of the run's config: {error}") from error
     return network, CaptionTokenizer.load(origin.tokenizer)
@@ -171,11 +159,11 @@ class Extraction:
             task = shown.add_task(title, total=total)
             yield lambda number: shown.advance(task, number)
 
-    def folder(self, split: Split) -> Path:
-        """Return where the features of a split are: a folder named by weights, data and computation."""
+    def folder(self, split: Split, kinds: Sequence[FeatureKind]) -> Path:
+        """Return where features of a split are: a folder named by weights, data, computation and kinds."""
         location = {key: value for key, value in asdict(split.location).items() if key in ("image", "filters")}
         location["excluded"] = excluded_digest(split.location)
-        computation: dict[str, Any] = {"shape": self.shape, "colours": self.model.preprocessing.colours}
+        computation: dict[str, Any] = {"shape": self.shape, "colours": self.model.preprocessing.colours, "kinds": kinds}
         computation |= {"precision": self.precision, "device": self.device, "version": VERSION}
         identity = {"weights": self.model.digest, "parts": split.records.parts(), **location, **computation}
         return self.cache_dir / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
@@ -187,20 +175,17 @@ class Extraction:
             return num_rows, self.model.pair.text_tower.proj.out_features
         return (num_rows, width) if kind == "mean" else (num_rows, self.model.config.model.num_patches, width)
 
-    def missing(self, split: Split, kinds: Sequence[FeatureKind]) -> list[FeatureKind]:
-        """Return the kinds of features that are not saved."""
-        folder = self.folder(split)
-        is_read = (folder / UNUSABLE).is_file()
-        return [kind for kind in kinds if not (is_read and (folder / f"{kind}.npy").is_file())]
-
 
 def check_room(extraction: Extraction, wanted: Sequence[tuple[Split, Sequence[FeatureKind]]]) -> None:
     """Print the size of the features that are missing; a UsageError if the disk has less room."""
-    missing = [(split, kind) for split, kinds in wanted for kind in extraction.missing(split, kinds)]
+    missing = [(split, kinds) for split, kinds in wanted if not extraction.folder(split, kinds).exists()]
     folder, free = extraction.cache_dir, shutil.disk_usage(extraction.cache_dir).free
-    shapes = [(extraction.array_shape(split, kind), DTYPES[kind]) for split, kind in missing]
-    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in shapes)
-    num_images = sum(len(split.records) for split in {split.name: split for split, _ in missing}.values())
+    size = sum(
+        int(np.prod(extraction.array_shape(split, kind))) * np.dtype(DTYPES[kind]).itemsize
+        for split, kinds in missing
+        for kind in kinds
+    )
+    num_images = sum(len(split.records) for split, _ in missing)
     text = f"features of {num_images:,} images take {gigabytes(size)} in {folder} ({gigabytes(free)} free)"
     if size > free:
         raise UsageError(
@@ -220,9 +205,9 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
     Raises:
         RunFailedError: too many images cannot be used, or features are not finite.
     """
-    folder = extraction.folder(split)
-    if missing := extraction.missing(split, kinds):
-        _compute(extraction, split, missing)
+    folder = extraction.folder(split, kinds)
+    if not folder.exists():
+        _compute(extraction, split, kinds, folder)
     unusable = [Unusable(*row) for row in json.loads((folder / UNUSABLE).read_text())]
     check_rate(unusable, len(split.records), extraction.max_bad_rate, split.name)
     # Copy on write, because torch takes no read-only arrays; nothing writes.
@@ -230,20 +215,18 @@ def saved(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) ->
     return Saved(arrays, unusable)
 
 
-def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind]) -> None:
-    """Encode all rows, and give the files their names when they are complete."""
-    folder, num_rows = extraction.folder(split), len(split.records)
+def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind], folder: Path) -> None:
+    """Encode all rows, and give the folder its name when it is complete."""
+    num_rows = len(split.records)
     dataset = PictureBatches(split.records, range(num_rows), extraction.shape, extraction.batch_size)
-    folder.mkdir(parents=True, exist_ok=True)
     unusable, done = list[Unusable](), 0
-    with (
-        tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial,
-        extraction.progress(f"encoding {split.name}", num_rows) as advance,
-    ):
-        paths = {kind: Path(partial) / f"{kind}.npy" for kind in kinds}
+    with replacing(folder) as partial, extraction.progress(f"encoding {split.name}", num_rows) as advance:
+        partial.mkdir(parents=True)
         arrays = {
-            kind: open_memmap(path, mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind))
-            for kind, path in paths.items()
+            kind: open_memmap(
+                partial / f"{kind}.npy", mode="w+", dtype=DTYPES[kind], shape=extraction.array_shape(split, kind)
+            )
+            for kind in kinds
         }
         is_pinned = extraction.device == "cuda"
         for batch in loaded(dataset, range(len(dataset)), num_workers=extraction.workers, pin_memory=is_pinned):
@@ -257,10 +240,9 @@ def _compute(extraction: Extraction, split: Split, kinds: Sequence[FeatureKind])
                 arrays[kind][done : done + number] = array
             done += number
             advance(number)
-        for kind, path in paths.items():
-            arrays[kind].flush()
-            path.replace(folder / path.name)
-        write_json(folder / UNUSABLE, unusable)
+        for array in arrays.values():
+            array.flush()
+        write_json(partial / UNUSABLE, unusable)
 
 
 @torch.no_grad()

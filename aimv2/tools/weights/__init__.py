@@ -14,7 +14,7 @@ from aimv2.tools.weights.folders import (
     write_published,
     write_weights,
 )
-from aimv2.tools.weights.layouts import Weights, WeightsConfig, resampled
+from aimv2.tools.weights.layouts import Weights, WeightsConfig
 
 __all__ = [
     "Weights",
@@ -23,7 +23,6 @@ __all__ = [
     "load_encoder",
     "read_published",
     "read_weights",
-    "resampled",
     "write_published",
     "write_weights",
 ]

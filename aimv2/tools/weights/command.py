@@ -20,7 +20,7 @@ from aimv2.tools.weights.folders import (
     write_published,
     write_weights,
 )
-from aimv2.tools.weights.layouts import Weights, resampled
+from aimv2.tools.weights.layouts import Weights
 from aimv2.tools.weights_options import ACTIONS, ExportOptions, weights_usage
 
 
@@ -43,8 +43,7 @@ def weights_command(arguments: Sequence[str]) -> int:
     else:
         check_new(target)  # before reading, which may take minutes
         weights = read_published(source, options.layout)
-        weights = weights if options.image_px is None else resampled(weights, options.image_px)
-        write_weights(weights, target, preprocessing_of(source, options.image_px))
+        write_weights(weights, target, preprocessing_of(source))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
 
@@ -84,6 +83,4 @@ def _summary(weights: Weights, source: Path) -> list[str]:
     ]
     if tower := config.text_tower:
         lines.append(f"text tower: width {tower.width}, depth {tower.depth}, texts of {tower.max_text_tokens} tokens")
-    if origin.resampled_from_px is not None:
-        lines.append(f"resampled: positions of images of {origin.resampled_from_px} px")
     return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines

@@ -358,23 +358,18 @@ def read_preprocessing(weights: Path) -> Preprocessing | None:
     return Preprocessing(colours, _crop(values))
 
 
-def preprocessing_of(weights: Path, image_px: int | None = None) -> dict[str, str]:
-    """Return the publisher's file by its name, for images of another size if one is given; empty if there is none."""
-    file = (weights if weights.is_dir() else weights.parent) / PREPROCESSING
-    preprocessing = read_preprocessing(weights)
-    if preprocessing is None or (image_px is not None and preprocessing.crop is None):
+def preprocessing_of(weights: Path) -> dict[str, str]:
+    """Return the publisher's file by its name; empty if there is none."""
+    if read_preprocessing(weights) is None:
         return {}
-    return {PREPROCESSING: file.read_text() if image_px is None else preprocessing.to_json(image_px)}
+    return {PREPROCESSING: ((weights if weights.is_dir() else weights.parent) / PREPROCESSING).read_text()}
 
 
 def _crop(values: dict[str, Any]) -> float | None:
     """Return the share of the shorter side that is shown; None if images are not resized by it, or not cropped."""
     is_cropped = values.get("do_resize", True) and values.get("do_center_crop", True)
-    size, cropped = values.get("size"), values.get("crop_size")
-    edge = size.get("shortest_edge") if isinstance(size, dict) else size
-    height, width = (cropped.get(key) if isinstance(cropped, dict) else cropped for key in ("height", "width"))
-    if not is_cropped or values.get("resample", BICUBIC) != BICUBIC or width != height:
-        return None
-    if not isinstance(edge, int) or not isinstance(height, int) or not 0 < height <= edge:
-        return None
-    return height / edge
+    match values:
+        case {"size": {"shortest_edge": int(edge)}, "crop_size": {"height": int(height), "width": int(width)}}:
+            is_square = width == height and 0 < height <= edge and values.get("resample", BICUBIC) == BICUBIC
+            return height / edge if is_cropped and is_square else None
+    return None

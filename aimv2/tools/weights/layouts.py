@@ -6,7 +6,6 @@ block. If one of our tensors is several of theirs, stacked, braces list the diff
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,11 +22,9 @@ from aimv2.model.dual_encoder import DualEncoder
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import NORM_EPS
 from aimv2.model.network import Network
-from aimv2.model.positions import resample
 from aimv2.objectives.contrastive import MAX_SCALE
 from aimv2.runs.tensor_file import check_finite
 
-MAX_GRID = 256  # patches along a side after resampling
 # What transformers assumes where a config.json states nothing (Aimv2VisionConfig, Aimv2TextConfig, Aimv2Config).
 VISION_DEFAULTS = {
     "hidden_size": 1024,
@@ -113,7 +110,7 @@ class Source:
     layout: str
     file: str
     dtypes: tuple[str, ...]  # of the file's tensors; ours are float32
-    resampled_from_px: int | None = None  # image size of the original positions, if they were resampled
+    resampled_from_px: int | None = None  # of older folders: image size of the positions before they were resampled
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -178,22 +175,6 @@ def empty_network(config: WeightsConfig) -> Network:
         network = Network()
         network.encoder = Encoder(config.model)
         return network
-
-
-def resampled(weights: Weights, image_px: int) -> Weights:
-    """Return the weights for another image size: learned positions are resampled, bicubic with antialiasing."""
-    config = weights.config
-    grid, rest = divmod(image_px, config.patch_px)
-    if rest or not 2 <= grid <= MAX_GRID:
-        low, high = 2 * config.patch_px, MAX_GRID * config.patch_px
-        raise UsageError(f"image_px={image_px} must be a multiple of patch_px={config.patch_px} from {low} to {high}")
-    if image_px == config.image_px:
-        return weights
-    tensors, source = weights.tensors, config.source
-    if config.encoder.positions == "learned":
-        tensors = {**tensors, POSITIONS: resample(tensors[POSITIONS], grid, grid).contiguous()}
-        source = replace(source, resampled_from_px=config.image_px)
-    return weights._replace(config=replace(config, image_px=image_px, source=source), tensors=tensors)
 
 
 class Layout(NamedTuple):

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, compared, comparison, enlarged, fitted, font, sheet
+from aimv2.evaluation.sheet import Shown, Word, comparison, enlarged, fitted, font, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -64,7 +64,7 @@ def test_captions_take_a_column_of_their_own():
 
 
 def test_words_are_compared_in_order():
-    found = compared("a red heart left of a green leaf", "a red leaf left of a heart")
+    _, found = comparison("a red heart left of a green leaf", "a red leaf left of a heart").values()
     assert found == [
         Word("a", True), Word("red", True), Word("leaf", False), Word("left", True), Word("of", True),
         Word("a", True), Word("heart", False),
@@ -76,12 +76,11 @@ def test_fonts_are_matplotlibs():
         assert font(12, style).path.startswith(matplotlib.get_data_path())
 
 
-def test_text_that_is_too_long_loses_its_middle():
+def test_text_that_is_too_long_loses_its_end():
     assert fitted("short", 500, 12) == "short"
     text = fitted("the beginning " + "x" * 500 + " the end", 200, 12)
     assert text.startswith("the begin")
-    assert text.endswith("the end")
-    assert "…" in text
+    assert text.endswith("x…")
     assert font(12).getlength(text) <= 200
 
 

@@ -647,9 +647,9 @@ def test_images_that_are_shown_in_another_way_have_no_crop(tmp_path, values):
 
 
 def test_images_that_are_not_normalised_stay_as_they_are(tmp_path):
-    values = json.loads(AS_TRAINED.to_json(224)) | {"do_normalize": False, "size": 256, "crop_size": 224}
+    values = json.loads(AS_TRAINED.to_json(224)) | {"do_normalize": False}
     (tmp_path / PREPROCESSING).write_text(json.dumps(values))
-    assert read_preprocessing(tmp_path) == Preprocessing(UNCHANGED, 224 / 256)
+    assert read_preprocessing(tmp_path) == Preprocessing(UNCHANGED, AS_TRAINED.crop)
 
 
 def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initialised_run, tiny, tmp_path):
@@ -665,6 +665,3 @@ def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initi
     assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
     for folder in ("ours", "there"):
         assert json.loads((tmp_path / folder / PREPROCESSING).read_text()) == published
-    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'small'}", "image_px=28"]) == 0
-    resized = json.loads((tmp_path / "small" / PREPROCESSING).read_text())
-    assert (resized["crop_size"]["height"], resized["size"]["shortest_edge"]) == (28, 32)

@@ -5,10 +5,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers import resample_abs_pos_embed
 from transformers import Aimv2Config, Aimv2TextConfig, Aimv2VisionConfig
 
-from aimv2.tools.weights import load_encoder, read_published, read_weights, resampled, write_published, write_weights
+from aimv2.tools.weights import read_published
 from aimv2.tools.weights.layouts import DEFAULT_EMBED_DIM, TEXT_DEFAULTS, VISION_DEFAULTS, weights_config
 
 GATE, TABLE = "encoder.layers.0.ffn.gate_proj.weight", "embeddings.position_embedding.weight"
@@ -187,38 +186,6 @@ def test_tensors_of_another_encoder_are_refused(edit, message, foreign, refusal)
 def test_tensors_of_another_pair_are_refused(edit, message, pair, refusal):
     change(pair, edit)
     assert message in refusal(read_published, pair)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("image_px", [28, 84, 126])
-def test_resampled_positions_equal_timm(image_px, foreign, load, tmp_path):
-    table = load_file(foreign / "model.safetensors")[TABLE][None]
-    grid = image_px // 14
-    # No CLS token among the positions; bicubic and antialiased, timm's defaults.
-    expected = resample_abs_pos_embed(
-        table, (grid, grid), num_prefix_tokens=0, interpolation="bicubic", antialias=True, align_corners=None
-    )
-    write_weights(resampled(read_published(foreign), image_px), tmp_path / "ours")
-    ours = load_encoder(tmp_path / "ours")
-    torch.testing.assert_close(ours.pos_embed, expected, rtol=0, atol=0)
-    weights = read_weights(tmp_path / "ours")
-    assert (weights.config.image_px, weights.config.source.resampled_from_px) == (image_px, 56)
-    write_published(weights, tmp_path / "back")
-    image = torch.randn(1, 3, image_px, image_px)
-    torch.testing.assert_close(load["transformers"](tmp_path / "back")(image), ours(image), rtol=1e-4, atol=1e-4)
-
-
-def test_resampling_to_the_same_size_changes_nothing(foreign):
-    weights = read_published(foreign)
-    assert resampled(weights, 56) is weights
-
-
-@pytest.mark.parametrize(
-    ("image_px", "message"),
-    [(57, "multiple of patch_px=14"), (14, "from 28"), (-56, "from 28"), (14_000_000_000, "to 3584")],
-)
-def test_impossible_image_sizes_are_refused(image_px, message, foreign, refusal):
-    assert message in refusal(resampled, read_published(foreign), image_px)
 
 
 @pytest.mark.parametrize(
