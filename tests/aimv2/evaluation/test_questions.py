@@ -194,15 +194,6 @@ def test_outcome_compares_sums_over_the_tokens_of_its_kind(tokenizer, scenes, su
         assert items[f"_{kind}"].item_N.tolist() == rows
 
 
-def test_first_choices_are_those_of_the_first_images(tokenizer, scenes):
-    choices = prepare_choices(hard_negatives(scenes[:40], 3, FRACTION), Words(tokenizer, 30, False))
-    few = choices.first(7)
-    kept = [place for place, row in enumerate(choices.row_M) if row < 7]
-    assert 0 < len(few) == len(kept) < len(choices)
-    assert few.kind_M.tolist() == choices.kind_M[kept].tolist()
-    assert torch.equal(few.captions.token_NT, choices.captions.token_NT[kept])
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_captions_alone_do_not_tell_the_true_one(tiny, order):
@@ -292,8 +283,3 @@ def test_all_own_questions_are_asked_but_those_that_are_too_long_or_broken(pairs
     assert asked.answer_M.tolist() == ["no", "red", "no"]
     assert asked.num_left_out == 2
     assert asked.captions.text_len_N[1] == 24
-
-
-def test_pairs_may_have_no_questions(pairs, words):
-    asked = prepare_questions(Own(pairs.held_out, [[], []]), words)
-    assert len(asked) == asked.num_left_out == 0
