@@ -92,8 +92,8 @@ COMMANDS = {
         needs="torch",
     ),
     "evaluate": Command(
-        "aimv2.tools.evaluate.command:evaluate_command",
-        "aimv2.tools.evaluate.options:evaluate_usage",
+        "aimv2.tools.evaluate:evaluate_command",
+        "aimv2.tools.evaluate_options:evaluate_usage",
         "measure a run or public weights on a labelled set",
         needs="torch",
     ),

@@ -27,7 +27,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
 from aimv2.request.resolve import with_attention
-from aimv2.tools.weights.tensors import ML_AIM, to_theirs
+from aimv2.tools.weights.layouts import ML_AIM, to_theirs
 from benchmarks.results import Cell, Table, TimedOnDevice
 from benchmarks.timing import CLOCKS, PRECISIONS, PRODUCT, Precision, interleaved, product, relative
 

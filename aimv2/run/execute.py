@@ -20,11 +20,9 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import Data, prepare
 from aimv2.evaluation import parts
-from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.evaluation.generation import examples
+from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
-from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.evaluation.trained import TrainedModel
+from aimv2.evaluation.pictures import drawn_predictions, examples
 from aimv2.memory.machine import ranks_here
 from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
 from aimv2.model.network import Network

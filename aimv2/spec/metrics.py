@@ -50,7 +50,7 @@ class Definition(NamedTuple):
 
     Attributes:
         name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
-        report: the report that it belongs to, a key of ``MEASURED_BY``; None for probes.
+        report: the report that it belongs to, one of ``REPORTS``; None for probes.
         needs: what the run's data must have; empty if any data will do.
     """
 
@@ -98,13 +98,7 @@ FINAL = (
     Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
 )
-# The module of each report: ``measure`` at the end of a run, and, of an objective's first report, ``curve``.
-MEASURED_BY = {
-    "captions": "aimv2.evaluation.reports.captions",
-    "pixels": "aimv2.evaluation.reports.pixels",
-    "retrieval": "aimv2.evaluation.reports.retrieval",
-    "reader": "aimv2.evaluation.reports.reader",
-}
+REPORTS = ("captions", "pixels", "retrieval", "reader")  # groups of metrics that are measured together
 OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/spec/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
@@ -205,7 +199,7 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
 
 def reports_of(goal: Objective) -> list[str]:
     """Return the reports of a run: those of its objective, then those of every run, which no objective can name."""
-    return [*goal.reports, *(report for report in MEASURED_BY if report not in get_args(Report))]
+    return [*goal.reports, *(report for report in REPORTS if report not in get_args(Report))]
 
 
 def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:

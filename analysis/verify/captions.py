@@ -14,9 +14,9 @@ from aimv2.analysis.verify.check import Check, clustered_mean
 from aimv2.analysis.verify.trained_run import TrainedRun
 from aimv2.base import address
 from aimv2.data.pairs import usable_captions
-from aimv2.evaluation.generation import written_captions
 from aimv2.evaluation.held_out import Captions as Prepared
 from aimv2.evaluation.held_out import chunks
+from aimv2.evaluation.pictures import written_captions
 from aimv2.memory.evaluation import images_at_once
 from aimv2.model.network import EncoderDecoder
 

@@ -35,7 +35,7 @@ API = {  # modules that extensions and analyses import
     ),
     "Metrics and objectives": (
         *("aimv2.spec.metrics", "aimv2.spec.plugin_metrics", "aimv2.spec.items"),
-        *("aimv2.spec.objectives", "aimv2.spec.optimizers", "aimv2.evaluation.trained"),
+        *("aimv2.spec.objectives", "aimv2.spec.optimizers", "aimv2.evaluation.evaluate"),
     ),
     "Studies": (
         *("aimv2.ablations.study", "aimv2.ablations.design", "aimv2.ablations.expectations", "aimv2.ablations.claims"),

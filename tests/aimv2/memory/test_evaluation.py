@@ -12,15 +12,14 @@ from aimv2.config.recipes import scales
 from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import SCALES, demo, vit_1b, vit_3b, vit_l
 from aimv2.cost.parts import num_parameters
-from aimv2.evaluation.features import Encoded, encode
+from aimv2.evaluation.attentive import attentive_probe
+from aimv2.evaluation.features import Encoded, Features, Splits, encode, moments
 from aimv2.evaluation.held_out import Captions, HeldOutPairs
 from aimv2.evaluation.losses import pixel_errors, token_nats
 from aimv2.evaluation.prepare import prepare_evaluation
-from aimv2.evaluation.probes.attentive import attentive_probe
-from aimv2.evaluation.probes.neighbours import knn_scores
-from aimv2.evaluation.probes.splits import Features, Splits, moments
-from aimv2.evaluation.reports.reader import trained
-from aimv2.evaluation.reports.retrieval import embeddings
+from aimv2.evaluation.probes import knn_scores
+from aimv2.evaluation.reader import trained
+from aimv2.evaluation.reports import embeddings
 from aimv2.memory.evaluation import (
     MIN_CLASSES,
     ProbeSize,
