@@ -67,12 +67,15 @@ def test_one_run_has_its_metrics_and_no_interval(exported):
     manifest = {"code": "c" * 12, "commit": "abc", "versions": {"torch": "2.9"}, "hardware": "a | b"}
     _, text = exported(manifest=manifest)
     assert "| caption_loss | 1 | nats/token | none |" in text
-    assert "code not recorded (commit not recorded)" in exported("ml-aim")[1]
     assert "(n = 1), so there is no interval" in text
     assert f"code {'c' * 12} (commit abc)" in text
     assert r"PyTorch 2.9 on a \| b." in text
     assert "- Omitted: decoder." in text
     assert "Font Awesome Free (CC BY 4.0)" in text
+
+
+def test_a_run_without_a_manifest_says_what_is_not_recorded(exported):
+    assert "code not recorded (commit not recorded)" in exported("ml-aim")[1]
 
 
 def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):
