@@ -149,6 +149,11 @@ class VerifyOptions:
         " the newest finished trained run of runs_dir but no control with shuffled captions or pixels",
     )
     runs_dir: str = Field("runs", description="the folder of runs")
+    report: str = Field(
+        "reports/published/prefix_distribution",
+        examples=["FOLDER"],
+        description="a report with its records, whose means are computed again",
+    )
     out: str = Field("reports/verify", description="the folder of the report, which is replaced")
 
 
@@ -191,7 +196,7 @@ def scaling_usage(arguments: Sequence[str] = ()) -> str:
 def verify_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('verify')} [run=RUN] [key=value ...]",
-        "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print"
+        "Check a finished run: prefix lengths, masks, losses, predicted pixels, captions, a report's numbers. Print"
         " PASS or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
         VerifyOptions,
     )
