@@ -20,13 +20,12 @@ from hypothesis import strategies as st
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expectations import PROBE, READER, Relation
 from aimv2.analysis.inference.agreement import agreement, association
-from aimv2.analysis.inference.contrasts import SharedError, spreads
+from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
 from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
 from aimv2.analysis.inference.items import item_covariance, with_items
 from aimv2.analysis.inference.power import Aim, Noise, seeds_for
 from aimv2.analysis.inference.power_law import fit
-from aimv2.analysis.inference.ranges import range_difference
 from aimv2.analysis.inference.relations import finding, outcome
 from aimv2.analysis.inference.scaling import lack_of_fit
 from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
