@@ -11,9 +11,6 @@ from aimv2.config.options import usage
 
 COLUMN = ["COLUMN"]
 COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
-# Of the laws of two variables (analysis/inference/scaling/power_law.py).
-FORMS = "constant, n_no_offset, n, d_no_offset, d, additive_no_offset, additive, multiplicative"
-MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 
 REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
@@ -110,7 +107,7 @@ class FitOptions:
     d: str | None = Field(
         None, examples=COLUMN, description="data seen in training: samples or tokens; n or d may be left out"
     )
-    loss: str | None = Field(None, examples=COLUMN, description="what falls with both; positive")
+    loss: str = Field(examples=COLUMN, description="what falls with both; positive")
     seed: str | None = Field(
         None,
         examples=COLUMN,
@@ -121,18 +118,12 @@ class FitOptions:
         examples=COLUMN,
         description="training FLOPs; default: 6 n d, which needs n in parameters and d in tokens",
     )
-    form: str | None = Field(
-        None,
-        examples=["NAME"],
-        description=f"the form to report; default: additive, or n or d with one variable (with n and d: {FORMS})",
-    )
     huber: PositiveFloat | None = Field(
         None,
         examples=["SCALE"],
         description="relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001); default:"
         " 1.345 robust standard deviations of the residuals",
     )
-    bootstrap: int = Field(200, description=f"refits for the intervals, at least {MIN_DRAWS}")
     out: str | None = Field(
         None,
         examples=["FOLDER"],
@@ -157,6 +148,11 @@ class VerifyOptions:
         " the newest finished trained run of runs_dir but no control with shuffled captions or pixels",
     )
     runs_dir: str = Field("runs", description="the folder of runs")
+    report: str = Field(
+        "reports/published/prefix_distribution",
+        examples=["FOLDER"],
+        description="a report with its records, whose means are computed again",
+    )
     out: str = Field("reports/verify", description="the folder of the report, which is replaced")
 
 
@@ -189,9 +185,9 @@ def compare_usage() -> str:
 def scaling_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('scaling')} fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or a power law of"
-        " one variable. Print the test of several forms on the largest runs, the fit with intervals, what is not"
-        " identified, and the compute-optimal frontier.",
+        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or that of one"
+        " variable. Print the fit with intervals, its test on the largest runs, what is not identified, and the"
+        " compute-optimal frontier.",
         FitOptions,
     )
 
@@ -199,7 +195,7 @@ def scaling_usage(arguments: Sequence[str] = ()) -> str:
 def verify_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('verify')} [run=RUN] [key=value ...]",
-        "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print"
+        "Check a finished run: prefix lengths, masks, losses, predicted pixels, captions, a report's numbers. Print"
         " PASS or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
         VerifyOptions,
     )

@@ -21,7 +21,7 @@ from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, by_cla
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
 from aimv2.analysis.sections.answer import answer
-from aimv2.analysis.sections.scaling.section import law_of
+from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.search import cost_of
 from aimv2.analysis.sections.words import in_seeds, seeds_per_arm, span
 from aimv2.spec.metrics import lower_is_better

@@ -31,8 +31,8 @@ from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import Planner, in_words, planner_of
 from aimv2.analysis.judgement.sensitivity import MAX_SEEDS, read_sensitivity
 from aimv2.analysis.judgement.verdicts import compared_in_words
+from aimv2.analysis.sections.agreement import scales_section
 from aimv2.analysis.sections.numbers import estimate, verdict_values
-from aimv2.analysis.sections.scaling.agreement import scales_section
 from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.config.program import Program
 from aimv2.config.recipes.scales import SCALES

@@ -40,50 +40,36 @@ def run_names(packed: bytes, max_bytes: int, name: str) -> list[Any]:
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(packed))
-        _check_size(file.metadata, max_bytes, name)
-        _check_columns(file.schema_arrow, name)
-        names: list[Any] = file.read(columns=["run"])["run"].to_pylist()
+        about, schema = file.metadata, file.schema_arrow
+        groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
+        values = max((group.column(i).num_values for group in groups for i in range(group.num_columns)), default=0)
+        is_small = max(about.num_rows, about.num_row_groups) <= MAX_RUNS and values <= MAX_VALUES
+        is_small &= len((about.metadata or {}).get(KEY, b"")) <= max_bytes
+        if not is_small or sum(group.total_byte_size for group in groups) > MAX_UNPACKED:
+            raise UsageError(
+                f"{name} is too large for records: at most {MAX_RUNS:,} runs, {MAX_VALUES:,} values of a column and"
+                f" {MAX_UNPACKED:,} bytes are read"
+            )
+        if lacking := [column for column in (*COLUMNS, "metrics") if column not in (*schema.names, *OF_PAIRS)]:
+            raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
+        for column in schema:
+            if not _is_right(column):
+                raise UsageError(f"{name}: column {short(column.name)} is no column of records, or of another kind")
+        return list(file.read(columns=["run"])["run"].to_pylist())
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{name} is not a file of records") from error
-    return names
 
 
-def _check_size(about: pq.FileMetaData, max_bytes: int, name: str) -> None:
-    groups = [about.row_group(number) for number in range(min(about.num_row_groups, MAX_RUNS))]
-    values = max((group.column(one).num_values for group in groups for one in range(group.num_columns)), default=0)
-    unpacked = sum(group.total_byte_size for group in groups)
-    is_small = max(about.num_rows, about.num_row_groups) <= MAX_RUNS and values <= MAX_VALUES
-    if not is_small or unpacked > MAX_UNPACKED or len((about.metadata or {}).get(KEY, b"")) > max_bytes:
-        raise UsageError(
-            f"{name} is too large for records: at most {MAX_RUNS:,} runs, {MAX_VALUES:,} values of a column and"
-            f" {MAX_UNPACKED:,} bytes are read"
-        )
-
-
-def _check_columns(schema: pa.Schema, name: str) -> None:
-    """Refuse columns that records do not have, or of another kind; one without any value has no kind."""
-    if lacking := [one for one in (*COLUMNS, "metrics") if one not in (*schema.names, *OF_PAIRS)]:
-        raise UsageError(f"{name} lacks columns of records: {some(lacking)}")
-    for column in schema:
-        kind, expected = column.type, COLUMNS.get(column.name)
-        if expected is not None:
-            is_right = pa.types.is_null(kind) or KINDS[expected](kind)
-        else:
-            is_right = column.name in (*TABLES, ITEMS) and _is_table(kind)
-        if not is_right:
-            raise UsageError(f"{name}: column {short(column.name)} is no column of records, or of another kind")
-
-
-def _is_table(kind: pa.DataType) -> bool:
-    """True for lists of rows of plain values, or of lists of numbers."""
-    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+def _is_right(column: pa.Field) -> bool:
+    """True for a column of records of its kind, or without any value; tables are lists of rows of plain values, or of
+    lists of numbers."""
+    kind = column.type
+    if column.name in COLUMNS:
+        return pa.types.is_null(kind) or bool(KINDS[COLUMNS[column.name]](kind))
+    if column.name not in (*TABLES, ITEMS) or not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
         return False
-    row = kind.value_type
-    for number in range(row.num_fields):
-        one = row.field(number).type
-        inner = one.value_type if pa.types.is_list(one) else one
-        if not (pa.types.is_null(inner) or any(is_kind(inner) for is_kind in KINDS.values())):
-            return False
-    return True
+    fields = [kind.value_type.field(number).type for number in range(kind.value_type.num_fields)]
+    plain = [field.value_type if pa.types.is_list(field) else field for field in fields]
+    return all(pa.types.is_null(field) or any(is_kind(field) for is_kind in KINDS.values()) for field in plain)

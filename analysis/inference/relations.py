@@ -5,8 +5,8 @@ from enum import StrEnum
 from typing import Literal
 
 from aimv2.ablations.expectations import Relation
+from aimv2.analysis.inference.contrasts import Bracket
 from aimv2.analysis.inference.intervals import Estimate
-from aimv2.analysis.inference.ranges import Bracket
 
 Direction = Literal["better", "worse", "unclear"]
 

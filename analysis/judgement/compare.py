@@ -8,7 +8,7 @@ import pandas as pd
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.load import Evidence
-from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.contrasts import NO_BRACKET, Bracket, SharedError, range_difference
 from aimv2.analysis.inference.intervals import (
     LEVEL,
     NO_ESTIMATE,
@@ -19,7 +19,6 @@ from aimv2.analysis.inference.intervals import (
     unpaired_difference,
 )
 from aimv2.analysis.inference.items import with_items
-from aimv2.analysis.inference.ranges import NO_BRACKET, Bracket, range_difference
 from aimv2.analysis.inference.relations import Finding, Outcome, finding, outcome
 from aimv2.analysis.judgement.classes import Parts, parts, shares_of
 

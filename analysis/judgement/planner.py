@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
+from aimv2.analysis.inference.contrasts import num_contrasts
 from aimv2.analysis.inference.intervals import POWER, bonferroni
 from aimv2.analysis.inference.power import Aim, Noise, aim_of, seeds_for
-from aimv2.analysis.inference.ranges import num_contrasts
 from aimv2.analysis.judgement.sensitivity import MAX_SEEDS, MetricSensitivity, insensitive, margins
 from aimv2.analysis.judgement.verdicts import compared_in_words, level_of
 

@@ -8,7 +8,7 @@ from aimv2.analysis.judgement import confirmation
 from aimv2.analysis.judgement.classes import words
 from aimv2.analysis.judgement.conclusions import NO_TWO_SEEDS
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.scaling.law import Fitted
+from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.words import metric_title
 from aimv2.base.markdown import escape
 
@@ -110,7 +110,7 @@ def _of_ladder(findings: Findings, ladder: Ladder) -> str:
 
 def _of_law(findings: Findings, law: Fitted) -> str:
     """Return what the law says of four times the baseline's samples, and how far it is off."""
-    if {"B", "b"} & set(law.law.bootstrap.unidentified):
+    if {"B", "b"} & set(law.law.unidentified):
         return "These runs do not determine a power law in size and samples."
     runs, parameters = findings.evidence.runs, law.law.law.parameters
     samples = float(runs.loc[runs["arm"] == findings.study.baseline, "samples"].iloc[0])

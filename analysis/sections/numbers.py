@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.inference.contrasts import Bracket
 from aimv2.analysis.inference.intervals import Estimate, detectable_difference
-from aimv2.analysis.inference.ranges import Bracket
 from aimv2.analysis.judgement.classes import Parts
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import Verdict

@@ -24,17 +24,16 @@ from aimv2.analysis.sections import (
     methods,
     metrics,
     primary,
+    scaling,
     search,
     sensitivity,
     summary,
 )
+from aimv2.analysis.sections.agreement import association_section
 from aimv2.analysis.sections.answer import answer
 from aimv2.analysis.sections.numbers import numbers_of
 from aimv2.analysis.sections.runs import cost_section, runs_section, setup_section
-from aimv2.analysis.sections.scaling import section as scaling
-from aimv2.analysis.sections.scaling.agreement import association_section
-from aimv2.analysis.sections.scaling.law import Fitted, law_figure, law_numbers
-from aimv2.analysis.sections.scaling.law import conclusion as law_conclusion
+from aimv2.analysis.sections.scaling import Fitted, law_figure, law_numbers
 from aimv2.analysis.sections.words import in_seeds, seeds_per_arm
 from aimv2.base.markdown import escape
 from aimv2.config.signature import NOT_IDENTITY
@@ -155,7 +154,7 @@ def _in_words(findings: Findings, law: Fitted | str | None) -> list[Block]:
     if findings.search is not None:
         text = confirmation.conclusion(findings)
     elif isinstance(law, Fitted) and not findings.withheld:
-        text = law_conclusion(law)
+        text = scaling.conclusion(law)
     else:
         text = conclusion(
             study, findings.comparisons, escape(findings.unit), findings.withheld, escape(findings.lacks_primary)

@@ -20,15 +20,14 @@ from hypothesis import strategies as st
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expectations import PROBE, READER, Relation
 from aimv2.analysis.inference.agreement import agreement, association
-from aimv2.analysis.inference.contrasts import SharedError, spreads
+from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
 from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
 from aimv2.analysis.inference.items import item_covariance, with_items
 from aimv2.analysis.inference.power import Aim, Noise, seeds_for
-from aimv2.analysis.inference.ranges import range_difference
+from aimv2.analysis.inference.power_law import fit
 from aimv2.analysis.inference.relations import finding, outcome
-from aimv2.analysis.inference.scaling.comparison import lack_of_fit
-from aimv2.analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.inference.scaling import lack_of_fit
 from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
 from aimv2.analysis.judgement.compare import primary_comparisons
 from aimv2.analysis.judgement.conclusions import conclusion
@@ -176,7 +175,7 @@ def test_agreement_of_scales_stays_the_same(large, is_counted, how, rng, constan
         runs = small.stack().rename("loss").to_frame().join(large.stack().rename("accuracy"))
         runs = runs.rename_axis(["seed", "arm"]).reset_index()
         goes_with = association(runs, "loss", "accuracy", num_draws=30)
-        return [found.accuracy, found.distinguishable, found.rank, *vars(goes_with).values()]
+        return [found.accuracy, found.distinguishable, found.rank, *goes_with.values()]
 
     pairs = list(zip(shares(small, large), shares(small, other), strict=True))
     assert [(one.n, one.num_seeds) for one, _ in pairs] == [(two.n, two.num_seeds) for _, two in pairs]
@@ -264,7 +263,7 @@ def test_scaling_law_and_its_warnings_stay_the_same(needs_n, how):
     loss = 1.5 + of_n + 30 * runs["d"] ** -0.4
     runs["loss"] = loss * np.exp(rng.normal(0, 0.02, 3)[runs["seed"]] + rng.normal(0, 0.01, len(runs)))
     other = runs.assign(loss=runs["loss"] * (1 + rng.uniform(-NOISE, NOISE, len(runs))))
-    one, two = (fit(FORMS["additive"], table) for table in (runs, other if how == "noise" else runs[::-1]))
+    one, two = (fit(table, ("n", "d")) for table in (runs, other if how == "noise" else runs[::-1]))
     assert (one.parameters["A"] == 0) == (two.parameters["A"] == 0) == (not needs_n)
     names = ["E", "B", "b", *(["A", "a"] if needs_n else [])]
     assert [two.parameters[name] for name in names] == pytest.approx([one.parameters[name] for name in names], rel=1e-5)

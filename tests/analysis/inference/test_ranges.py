@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aimv2.analysis.inference.contrasts import SharedError
+from aimv2.analysis.inference.contrasts import NO_BRACKET, SharedError, range_difference
 from aimv2.analysis.inference.intervals import mean_interval
-from aimv2.analysis.inference.ranges import NO_BRACKET, range_difference
 
 WIDTHS, DEPTHS = ("half", "base", "more"), ("flat", "base", "deep")
 ARMS = list(dict.fromkeys((*WIDTHS, *DEPTHS)))

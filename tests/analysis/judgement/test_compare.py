@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
-from aimv2.analysis.inference.ranges import NO_BRACKET
+from aimv2.analysis.inference.contrasts import NO_BRACKET
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.compare import Differences, are_paired, primary_comparisons
 from tests.helpers.evidence import evidence_of, write_run

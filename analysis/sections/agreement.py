@@ -7,7 +7,7 @@ import pandas as pd
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
 from aimv2.analysis.evidence.load import Evidence
-from aimv2.analysis.inference.agreement import Association, Share, agreements, association
+from aimv2.analysis.inference.agreement import Share, agreements, association
 from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import metric_title
@@ -28,15 +28,17 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         None if no study has a scale that shares two arms with its largest, with values of a metric that decides.
     """
     by_study: dict[str, list[Findings]] = {}
-    for one in findings:
-        if not mixed_code(one.study, one.evidence) and len(one.evidence.runs):
-            by_study.setdefault(one.study.folder, []).append(one)
+    for judged in findings:
+        if not mixed_code(judged.study, judged.evidence) and len(judged.evidence.runs):
+            by_study.setdefault(judged.study.folder, []).append(judged)
     parts: list[Block] = []
-    for name, own in by_study.items():
-        own.sort(key=lambda one: price_of(one.config, lambda run: None).flops)
-        study = own[-1].study
+    for name, scales in by_study.items():
+        scales.sort(key=lambda scale: price_of(scale.config, lambda run: None).flops)
+        study = scales[-1].study
         by_metric = {
-            metric: {one.config.label: one.evidence.values(metric).filter(items=list(study.arms)) for one in own}
+            metric: {
+                scale.config.label: scale.evidence.values(metric).filter(items=list(study.arms)) for scale in scales
+            }
             for metric in study.deciding_metrics
         }
         about = "The order of arms at a scale and at the largest."
@@ -53,10 +55,10 @@ def agreement_sections(
         by_metric: each metric with its scales, as in ``agreements``.
     """
     rows: list[list[str | Cell]] = [
-        [metric_title(metric), one.small, one.large, *map(_counted, (one.accuracy, one.distinguishable, one.rank))]
+        [metric_title(metric), pair.small, pair.large, *map(_counted, (pair.accuracy, pair.distinguishable, pair.rank))]
         for metric, scales in by_metric.items()
-        for one in agreements(scales)
-        if one.accuracy.n
+        for pair in agreements(scales)
+        if pair.accuracy.n
     ]
     table = Table(
         ["metric", "from", "to", "decision accuracy", "of distinguishable pairs", "Spearman"],
@@ -76,14 +78,14 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
         None if the primary metric is no loss, without accuracies, with fewer than three arms, or with mixed code.
     """
     loss = study.primary_metric
-    own = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
-    names = [name for name in dict.fromkeys(own["metric"]) if name.startswith(ACCURACIES)]
-    if not lower_is_better(loss) or mixed_code(study, evidence) or own["arm"].nunique() < MIN_ARMS or not names:
+    values = evidence.metrics[evidence.metrics["arm"].isin(list(study.arms))]
+    names = [name for name in dict.fromkeys(values["metric"]) if name.startswith(ACCURACIES)]
+    if not lower_is_better(loss) or mixed_code(study, evidence) or values["arm"].nunique() < MIN_ARMS or not names:
         return None
-    wide = own.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
+    wide = values.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
     if loss not in wide:
         return None
-    rows = [[metric_title(name), *_correlations(association(wide, loss, name))] for name in names]
+    rows = [[metric_title(name), *map(_counted, association(wide, loss, name).values())] for name in names]
     table = Table(
         ["accuracy", "across arms: Pearson", "Spearman", "within arms: Pearson", "within: Spearman"],
         rows,
@@ -93,12 +95,6 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
         " so they are about these arms and not about others.",
     )
     return Section("Loss and accuracy", [table])
-
-
-def _correlations(one: Association) -> list[str | Cell]:
-    return [
-        _counted(share) for share in (one.across_pearson, one.across_spearman, one.within_pearson, one.within_spearman)
-    ]
 
 
 def _counted(share: Share) -> Cell:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.analysis.sections.scaling.agreement import association_section, scales_section
+from aimv2.analysis.sections.agreement import association_section, scales_section
 from tests.helpers.documents import at_scale, by_row, tables
 from tests.helpers.evidence import evidence_of
 from tests.helpers.scaling import scaling_evidence
