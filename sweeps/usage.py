@@ -20,7 +20,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
     "publish": ("to", "license", "study", "layout", "code", "weights", "reports_dir"),
-    "export": ("project", "mlflow", "reports_dir"),
+    "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
 
@@ -104,8 +104,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=records/NAME a run of others' records, which are then marked as replayed. Values
                                must be equal to the last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
-                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
+  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
+                               steps. project= is another one there
   publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm. license=SPDX
   publish study SWEEP to=FOLDER

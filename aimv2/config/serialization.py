@@ -10,6 +10,8 @@ from aimv2.config.explain import explain
 from aimv2.config.program import KIND, PROGRAMS, Program
 from aimv2.config.run_config import RunConfig
 
+REMOVED_LOG_KEYS = ("mlflow", "trackio")  # of trackers that older versions had; stored configs still name them
+
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
     """Return the config as nested dicts of JSON values."""
@@ -23,6 +25,8 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: an unknown key or invalid value; the message names it and what is allowed.
     """
+    if isinstance(log := values.get("log"), Mapping):
+        values = {**values, "log": {key: value for key, value in log.items() if key not in REMOVED_LOG_KEYS}}
     try:
         return TypeAdapter(RunConfig).validate_python(values)
     except ValidationError as error:

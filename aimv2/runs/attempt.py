@@ -14,12 +14,10 @@ from typing import Any, Self
 from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.program import Program
 from aimv2.runs import index
-from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
-from aimv2.runs.rows import read_rows
-from aimv2.runs.trackers import Trackers
+from aimv2.runs.rows import Trackers, read_rows
 from aimv2.spec.items import table
 from aimv2.spec.metrics import Metric
 
@@ -78,7 +76,6 @@ class Attempt(Timed):
         self._lease = lease
         self._config = config
         self._rows: Any = None
-        self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._trackers = Trackers(self.folder, config.log)
         self._flushed_at = float("-inf")
         self._num_bad = 0
@@ -97,7 +94,6 @@ class Attempt(Timed):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._events.close()
         try:
             if self._is_published:
                 self._entry = self._done
@@ -157,14 +153,13 @@ class Attempt(Timed):
             LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
         """
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
-        self._events.write_rows(rows)
+        self._trackers.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self._flush(is_quick=True)
 
     def _flush(self, *, is_quick: bool = False) -> None:
         self._lease.check(is_quick=is_quick)  # here, so that a run stops soon, not after hours
         self._rows.flush()
-        self._events.flush()
         self._trackers.flush()
         self._flushed_at = time.monotonic()
 
@@ -176,7 +171,7 @@ class Attempt(Timed):
             write_bytes(path, png)
         except OSError as error:
             print(f"no picture of step {step}: {error}", file=sys.stderr)
-        self._events.write_picture(png, step)
+        self._trackers.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""

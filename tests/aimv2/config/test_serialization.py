@@ -11,6 +11,15 @@ def test_dict_round_trip_keeps_every_recipe(recipe):
     assert from_dict(to_dict(recipe())) == recipe()
 
 
+def test_keys_of_trackers_that_are_gone_are_dropped_from_stored_configs_and_no_others():
+    """Older versions could send rows to MLflow and Trackio, and every stored config has their keys."""
+    recipe = SCALES["demo"]()
+    values = to_dict(recipe)
+    assert from_dict(values | {"log": values["log"] | {"mlflow": "http://host", "trackio": True}}) == recipe
+    with pytest.raises(UsageError, match=r"unknown key 'log.aim'"):
+        from_dict(changed("log.aim", "x"))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
