@@ -6,7 +6,7 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -224,3 +224,19 @@ def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: in
     space = {path: Range(low=low, high=high) for path, (low, high) in linear.items()}
     space |= {path: Range(low=low, high=high, log=True) for path, (low, high) in log.items()}
     return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points}, space=space)
+
+
+# Peak learning rates relative to the base's, by the ratio of widths, tuned at laptop only (docs/laptop.md). Table A1
+# has 0.8 for twice the width of ViT-L.
+RATES: Mapping[float, float] = {0.25: 1.28, 0.5: 1.28, 1: 1, 2: 0.7}
+
+
+def wide(ratio: float) -> Arm:
+    """Return an arm with an encoder of another width, in heads of one width, and with its learning rate."""
+    # The probe splits features into heads of one width for all arms.
+    arm, rate = widened(ratio, "model.encoder", multiple="evaluation.probe.head_dim"), RATES[ratio]
+
+    def change(run: Any) -> Any:
+        return replaced(arm.change(run), {"optimizer.peak_lr": run.optimizer.peak_lr * rate})
+
+    return replace(arm, label=f"encoder {ratio:g} x as wide", change=change)

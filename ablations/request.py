@@ -18,13 +18,20 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_metrics
 from aimv2.ablations.design import Arm
-from aimv2.ablations.expand import Cell
+from aimv2.ablations.expand import Cell, check_metrics
 from aimv2.ablations.measured import FOLDER as FOLDER
 from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
-from aimv2.ablations.overrides import overrides_from, study_overrides
-from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, fits_all, is_untrained
+from aimv2.ablations.study import (
+    CONTROLS,
+    Control,
+    Study,
+    confirmation,
+    fits_all,
+    is_untrained,
+    overrides_from,
+    study_overrides,
+)
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.base.plugins import check_loaded, load_from_snapshots
@@ -255,7 +262,7 @@ def _plugins_of(recorded: Any) -> list[str]:
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
-    """Return a study of the catalogue as it was adapted to its data (``ablations/adapt.py``), which may be gone.
+    """Return a study of the catalogue as it was adapted to its data (``ablations/expand.py``), which may be gone.
 
     Its arms are those of the record; the runs, not these arms, say what they change.
     """

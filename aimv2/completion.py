@@ -52,8 +52,8 @@ COMMAND = re.compile(r"[a-z]\w*")
 RUN_PATHS = "any other value"  # of a help: the command takes the values of a run by their paths
 # Values of keys, and names in the place of words like STUDY: functions that return them.
 VALUES = {
-    "sweep": "aimv2.ablations.names:questions",
-    "study": "aimv2.ablations.names:questions",
+    "sweep": "aimv2.ablations.catalogue:questions",
+    "study": "aimv2.ablations.catalogue:questions",
     "scale": "aimv2.config.recipes.scales:SCALES",
     "recipe": "aimv2.config.recipes.post_training:RECIPES",
     "objective.name": "aimv2.spec.objectives:REGISTRY",

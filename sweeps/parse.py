@@ -10,14 +10,11 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_arms, check_effect, check_metrics
-from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
 from aimv2.ablations.measured import read_measured
-from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
-from aimv2.ablations.study import Study, confirmation
+from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.extras import require
@@ -124,7 +121,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         groups={
             "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
-            "search": search_values(words),
+            "search": search_values(),
         },
     )
     executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
@@ -290,7 +287,6 @@ def _searched(
     from aimv2.analysis.judgement.sensitivity import (
         measured_curves,  # here, since Optuna and scipy take a second to load
     )
-    from aimv2.sweeps.search.draw import check_sampler
 
     study = request.study
     if overrides.arms != tuple(study.arms):
@@ -300,10 +296,9 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
-    measured = base.with_metrics(config.metrics or (study.primary_metric,))
+    measured = base.with_metrics((config.metric or study.primary_metric,))
     search = Search.of(
         measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
     )
     search.check()
-    check_sampler(search)
     return request, search

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aimv2.ablations.names import questions
+from aimv2.ablations.catalogue import questions
 from aimv2.base.typed import as_typed
 from aimv2.sweeps.executors.names import BUILT_IN
 
@@ -51,8 +51,7 @@ sweeps:
   config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=
+                               search.trials=24, sampler=, pruner=, metric=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
                                space (MB to TB), or money in the currency of rates= (500EUR)
   rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)

@@ -1,9 +1,8 @@
 from math import log2
 
-from aimv2.ablations.design import factorial, samples
+from aimv2.ablations.design import factorial, samples, wide
 from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, gain, slope
 from aimv2.ablations.study import Study
-from aimv2.ablations.widths import wide
 
 # Table 1's encoders, too, differ in width alone. At the scale vit_l_2b, size_200 is as wide as its 1B.
 SIZES = {"size_025": 0.25, "size_050": 0.5, "size_100": 1, "size_200": 2}

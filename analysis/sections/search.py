@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aimv2.ablations.searches import Dimension, Search, State, Trial
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
-from aimv2.analysis.evidence.searches import Dimension, Search, State, Trial
 from aimv2.analysis.judgement.confirmation import result
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate

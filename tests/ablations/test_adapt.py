@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.ablations.adapt import adapted, announcements
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expand import expand
+from aimv2.ablations.expand import adapted, announcements, expand
 from aimv2.ablations.expectations import CONTENT, DIGITS, PROBE, expect
-from aimv2.ablations.overrides import study_overrides
 from aimv2.ablations.request import Request, read_request, write_request
+from aimv2.ablations.study import study_overrides
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.mixtures import PRESETS

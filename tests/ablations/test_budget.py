@@ -5,9 +5,9 @@ from functools import cache
 
 import pytest
 
-from aimv2.ablations.budget import matched
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.study import matched
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.config.training_config import BudgetConfig, ObjectiveConfig

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_arms, check_effect, check_metrics
-from aimv2.ablations.expand import expand
+from aimv2.ablations.expand import check_arms, check_effect, check_metrics, expand
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 

@@ -1,5 +1,4 @@
-from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.names import NAMES, questions
+from aimv2.ablations.catalogue import NAMES, STUDIES, questions
 
 
 def test_the_questions_that_are_read_from_the_source_are_those_of_the_studies():

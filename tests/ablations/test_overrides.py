@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expectations import PROBE, Combination
-from aimv2.ablations.overrides import StudyOverrides, study_overrides
+from aimv2.ablations.study import StudyOverrides, study_overrides
 from aimv2.base.errors import UsageError
 
 

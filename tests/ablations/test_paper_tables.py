@@ -1,8 +1,7 @@
 import pytest
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.paper_tables import paper_tables, read_tables
+from aimv2.ablations.claims import CLAIMS, paper_tables, read_tables
 from aimv2.base.errors import UsageError
 
 ONE = """

@@ -7,7 +7,6 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.design import setting
 from aimv2.ablations.expand import expand
-from aimv2.ablations.overrides import study_overrides
 from aimv2.ablations.request import (
     Request,
     read_request,
@@ -18,7 +17,7 @@ from aimv2.ablations.request import (
     requested_runs,
     write_request,
 )
-from aimv2.ablations.study import WINNER, confirmation
+from aimv2.ablations.study import WINNER, confirmation, study_overrides
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.expand import expand
+from aimv2.ablations.expand import adapted, expand
 from aimv2.ablations.expectations import DIGITS, READER
 from aimv2.ablations.studies.sensitivity import PIXELS_ONLY
 from aimv2.config.data_config import SCENE_SOURCES

@@ -1,6 +1,6 @@
 import pytest
 
-from aimv2.ablations.widths import RATES, wide
+from aimv2.ablations.design import RATES, wide
 from aimv2.config.recipes.scales import SCALES
 
 
