@@ -63,8 +63,7 @@ class Trial:
         run: the name of its run; empty if it has none.
         curve: samples and value of ``Search.curve`` while the run trained.
         samples, budget: those it trained on, and those of a whole run.
-        flops, seconds: what it spent; the seconds of a finished trial include evaluation, and are None if they were not
-            measured.
+        flops, seconds: spent, of a finished trial with its evaluation; seconds are None if they were not measured.
     """
 
     number: NonNegativeInt
@@ -90,7 +89,7 @@ class Search:
     """A search: how it looked for points, what it found, and what it chose.
 
     Attributes:
-        metrics: the first decides.
+        metrics: the first decides; searches of older versions may have several.
         curve: name of what is measured while a run trains, by which trials are pruned; None if there is no such thing.
         seed: of the sampler.
         split: the pairs on which trials were measured.
@@ -144,10 +143,6 @@ class Search:
     def in_state(self, state: State) -> tuple[Trial, ...]:
         """Return the trials in a state, in the order of their numbers."""
         return tuple(sorted((one for one in self.trials if one.state == state), key=lambda trial: trial.number))
-
-    def cost(self, trial: Trial) -> list[float]:
-        """Return the values of a finished trial such that lower is better."""
-        return [metric.sign * value for metric, value in zip(self.metrics, trial.values or (), strict=True)]
 
 
 def path_of(runs_dir: Path, report: str) -> Path:

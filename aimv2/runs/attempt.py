@@ -64,15 +64,12 @@ class Unrecorded(Timed):
 
 
 class Attempt(Timed):
-    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
-
-    ``run`` is the run's folder.
-    """
+    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished."""
 
     def __init__(self, lease: Lease, config: Program) -> None:
         super().__init__()
         self.folder = lease.folder
-        self.run = self.folder.parents[1]
+        self.run = self.folder.parents[1]  # the run's folder
         self._lease = lease
         self._config = config
         self._rows: Any = None
@@ -117,11 +114,8 @@ class Attempt(Timed):
     def resume_from(
         self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, folder: Path | None = None
     ) -> None:
-        """Start with the rows of an earlier attempt, or of another run's, and with the time that they took.
-
-        Args:
-            folder: of that attempt, whose pictures of these rows' steps are copied; None copies none.
-        """
+        """Start with the rows of an earlier attempt, or of another run's, with the time that they took, and with the
+        pictures of their steps in the folder of that attempt."""
         self.write_rows(rows)
         if folder is not None:
             steps = {row["step"] for row in rows}
@@ -147,11 +141,8 @@ class Attempt(Timed):
         self.has_progress = True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
-
-        Raises:
-            LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
-        """
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values. Raises
+        LeaseLostError if another process has acquired the run, which is checked at most every FLUSH_SECONDS."""
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
         self._trackers.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
@@ -187,17 +178,13 @@ class Attempt(Timed):
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Publish the run's one and final result, and the items of its metrics if they have any.
-
-        Raises:
-            LeaseLostError: as ``write_rows``.
-        """
+        """Publish the run's one and final result, and the items of its metrics if they have any. Raises LeaseLostError
+        as ``write_rows``."""
         import pandas as pd
 
         self._flush()
         rows = read_rows(self.folder)
-        items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
-        if items:
+        if items := {name: metric.items for name, metric in metrics.items() if metric.items is not None}:
             table(items).to_parquet(self.folder / ITEMS, compression="zstd")
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(

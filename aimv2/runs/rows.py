@@ -6,9 +6,7 @@ import json
 import os
 import sys
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,28 +59,16 @@ def last_rows(folder: Path, num_bytes: int) -> Iterator[dict[str, Any]]:
         yield from _rows(reversed(stream.readlines()[1 if start else 0 :]))  # the first line may be cut
 
 
-def rows_at(folder: Path, steps: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Return an attempt's rows of these steps, by step, without those that it lacks.
-
-    Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
-    """
-    found = {}
+def rows_at(folder: Path, steps: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return an attempt's rows of these steps, by step, without those that it lacks."""
+    rows: dict[int, dict[str, Any]] = {}
     with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
-
-        @cache
-        def next_row(place: int) -> dict[str, Any]:
-            """Return the first row that begins at this byte or later; empty if there is none."""
-            stream.seek(max(place - 1, 0))
-            if place:
-                stream.readline()
-            return next(_rows(stream), {})
-
-        places = range(stream.seek(0, os.SEEK_END))
-        for step in steps:
-            place = bisect_left(places, step, key=lambda place: next_row(place).get("step", sys.maxsize))
-            if next_row(place).get("step") == step:
-                found[step] = next_row(place)
-    return found
+        for row in _rows(stream):
+            if row.get("step") in steps:
+                rows[row["step"]] = row
+            if row.get("step", -1) >= max(steps, default=-1):
+                break  # rows are in the order of their steps
+    return rows
 
 
 def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -21,9 +21,8 @@ from aimv2.base.files import read_json, read_object
 from aimv2.config.program import by_program
 from aimv2.run.pricing.rates import Rates
 from aimv2.runs.attempt import ITEMS
-from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, billed
 
 if TYPE_CHECKING:
     import polars as pl

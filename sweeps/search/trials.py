@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -50,12 +49,7 @@ MAX_FAILED = 5  # trials of a search, after which no other one is drawn
 # Draws of the sampler for a point that is possible and new. If points can be listed, the first is enough: one of those
 # that are left is then drawn at random.
 DRAWS, MAX_DRAWS = 20, 200
-OPTUNA_STATES: Mapping[State, str] = {
-    "finished": "COMPLETE",
-    "pruned": "PRUNED",
-    "failed": "FAIL",
-    "running": "RUNNING",
-}
+OPTUNA_STATES = {"finished": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -131,12 +125,12 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
     """Return the trials of the search with this name, which may not exist, for displays; raises UsageError if they
     cannot be read."""
     folder = folder_of(runs_dir, name)
-    trials, winners = read_trials(folder), read_winners(folder)
-    cells = []
-    for trial in in_state(trials, "finished", "running"):
-        cells += _cells(runs_dir / trial.run, ARM, trial.number)
-    for run in winners:
-        cells += _cells(runs_dir / run, WINNER)
+    trials, winners, cells = read_trials(folder), read_winners(folder), []
+    numbers = {trial.run: trial.number for trial in in_state(trials, "finished", "running")}
+    for run in [*numbers, *winners]:
+        with contextlib.suppress(UsageError):  # it has not started yet
+            config = from_dict(read_json(runs_dir / run / "config.json"))
+            cells.append(Cell(arm=ARM if run in numbers else WINNER, seed=numbers.get(run, config.seed), config=config))
     count = Counter(trial.state for trial in trials)
     each = ", ".join(f"{count[state]} {state}" for state in get_args(State) if count[state])
     return Trials(each, cells, count["failed"], frozenset([*(trial.run for trial in trials), *winners]))
@@ -149,32 +143,11 @@ def read_winners(folder: Path) -> list[str]:
     return runs
 
 
-@lru_cache(maxsize=10_000)
-def _cell(path: Path, arm: str, number: int | None) -> Cell:
-    config = from_dict(read_json(path))
-    return Cell(arm=arm, seed=config.seed if number is None else number, config=config)
-
-
-def _cells(run: Path, arm: str, number: int | None = None) -> list[Cell]:
-    """Return the cell of a run; none if it has not started yet."""
-    try:
-        return [_cell(run / "config.json", arm, number)]
-    except UsageError:
-        return []
-
-
 def draw(search: Search, study: "optuna.Study", used: Collection[str]) -> tuple[Point, Program]:
-    """Return the point of the next trial of a study, and its run: one that no other trial has, whatever the sampler
-    repeats.
+    """Return the point of the next trial of a study, and its run: none of those used, whatever the sampler repeats.
 
     The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
-    draws a few trials only.
-
-    Args:
-        used: names of the runs of other trials, without those that failed before this launch.
-
-    Raises:
-        UsageError: the sampler draws nothing but points that cannot exist.
+    draws a few trials only. Raises UsageError if the sampler draws nothing but points that cannot exist.
     """
     from optuna.trial import TrialState, create_trial
 
@@ -204,9 +177,6 @@ class SearchFolder:
         failed_before: numbers of the trials that had failed when the launch began. They do not end it, and their points
             can be drawn again.
         is_read_only: True writes nothing: how trials have ended is only remembered.
-
-    Raises:
-        UsageError: the folder is that of another search.
     """
 
     def __init__(
@@ -314,11 +284,8 @@ class SearchFolder:
             self._ended[trial.number] = trial
 
     def report(self, task: Task, row: Mapping[str, Any]) -> bool:
-        """Record a row of a trial's run if it has a point of the curve.
-
-        Returns:
-            True if the pruner ends the trial there, which is recorded too.
-        """
+        """Record a row of a trial's run if it has a point of the curve. Return True if the pruner ends the trial there,
+        which is recorded too."""
         if not (points := self._curve(task.config, [row])):
             return False
         trials, number, search = self.trials, task.trial or 0, self.search

@@ -60,12 +60,9 @@ class TrialFollower(Follower):
 class SearchTasks(TaskList):
     """The tasks of a search: its unfinished trials, trials to be drawn, and the runs that confirm the winner.
 
-    Args:
-        others: the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those of
-            a study that is done beside the search.
-
-    Attributes:
-        after: numbers of the latest attempts at the winner's runs before this launch, if they are not among the others.
+    ``others`` are the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those
+    of a study that is done beside the search. ``after`` has the numbers of the latest attempts at the winner's other
+    runs before this launch.
     """
 
     def __init__(self, folder: SearchFolder, others: Sequence[Task], watch: Watch | None = None) -> None:
@@ -114,13 +111,8 @@ class SearchTasks(TaskList):
 
 @dataclass(frozen=True)
 class SearchWork(Work):
-    """The work of a search's launch.
-
-    Attributes:
-        tasks: those that were open when it was launched.
-        failed_before: numbers of the trials that had failed by then.
-        request: the baseline's runs that confirm the winner.
-    """
+    """The work of a search's launch: the tasks that were open by then, the baseline's runs that confirm the winner, and
+    the numbers of the trials that had failed."""
 
     search: Search
     request: Request
@@ -264,12 +256,8 @@ def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Consol
 
 @dataclass(frozen=True)
 class PlannedSearch:
-    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner.
-
-    Attributes:
-        request: the baseline's runs that confirm the winner.
-        is_dry_run: write nothing.
-    """
+    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner, of which the
+    request has those of the baseline. A dry run writes nothing."""
 
     search: Search
     request: Request

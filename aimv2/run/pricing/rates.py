@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aimv2.base.errors import UsageError, short
 from aimv2.base.files import read_yaml
-from aimv2.runs.bill import Hours
+from aimv2.runs.record import Hours
 
 CORE = "cpu core"
 RATE = re.compile(r"(\d+\.?\d*|\.\d+) ?([A-Z]{3})/h")

@@ -19,8 +19,7 @@ from aimv2.config.serialization import from_dict
 from aimv2.data.sources.credits import credits_of
 from aimv2.data.transforms import IMAGENET
 from aimv2.run.pricing.price import duration
-from aimv2.runs.bill import billed
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, billed
 
 FILE = "README.md"
 ONE_RUN = (

@@ -58,14 +58,6 @@ def test_last_rows_are_the_end_of_all_rows(folder, lengths, num_bytes):
         assert found
 
 
-def test_rows_at_parses_few_bytes_of_a_long_run(folder, monkeypatch):
-    write(folder, [{"step": number, "text_loss": 1 / (1 + number)} for number in range(20_000)])
-    size, parsed, loads = (folder / "metrics.jsonl").stat().st_size, [], json.loads
-    monkeypatch.setattr(json, "loads", lambda text: parsed.append(len(text)) or loads(text))
-    assert rows_at(folder, [17_777])[17_777]["text_loss"] == 1 / 17_778
-    assert sum(parsed) < size / 20
-
-
 def test_losses_are_those_of_training():
     row = {"step": 3, "held_out_caption_loss": 9.0, "text_loss": 1.5, "pixel_loss": 0.25}
     assert losses_of(row) == "text 1.500  pixel 0.250"

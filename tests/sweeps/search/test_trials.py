@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import get_args
 
 import optuna
@@ -590,17 +589,6 @@ def test_failed_trials_are_counted_and_one_that_ended_without_an_end_is_one_sent
     assert "/0002-end.json has a trial that is running; restore the file, or move" in refusal(
         trials_of, tmp_path, "a_search"
     )
-
-
-def test_another_search_at_the_same_relative_path_is_another_one(tiny, tmp_path, monkeypatch):
-    one = search(tiny, trials=4)
-    for number in (2, 1):
-        (own := tmp_path / str(number)).mkdir()
-        monkeypatch.chdir(own)
-        for _ in range(number):
-            do(Path(), SearchFolder(one, Path()).ask(), content_loss=1.0)
-        settle(SearchFolder(one, Path()))
-        assert trials_of(Path(), one.name).described == f"{number} finished"
 
 
 def test_displays_load_no_optuna():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
 from aimv2.run.pricing.rates import CORE, Rates, read_rates
-from aimv2.runs.bill import Hours
+from aimv2.runs.record import Hours
 
 GPU, CORES = Hours(4.0, 0.0), Hours(0.0, 20.0)
 
