@@ -25,13 +25,7 @@ TABLES = Path(__file__).with_name("paper_tables.yaml")
 # "partly measured": some of the conditions, and "claimed" says which are missing. "uncontrolled": the compared models
 # differ in more than the claim is about. "numbers not found": measured in a source whose numbers we do not have.
 Basis = Literal[
-    "measured once",
-    "partly measured",
-    "uncontrolled",
-    "plotted only",
-    "numbers not found",
-    "asserted",
-    "not claimed",
+    "measured once", "partly measured", "uncontrolled", "plotted only", "numbers not found", "asserted", "not claimed"
 ]
 
 # What a claim is about. A metric decides it if it sees the certain effects of that kind (sweep=sensitivity): what words
@@ -170,13 +164,16 @@ class PaperTable:
 
 def read_tables(path: Path) -> list[PaperTable]:
     """Return the tables of a file, in its order; raises UsageError naming what is broken."""
-    tables: dict[str, list[PaperTable]] = checked(str(path), dict[str, list[PaperTable]], read_yaml(path))
-    if set(tables) != {"tables"}:
+    values = read_yaml(path)
+    if set(values) != {"tables"}:
         raise UsageError(f"{path} must have one key, tables")
-    for table in tables["tables"]:
+    tables: list[PaperTable] = []
+    for number, entry in enumerate(values["tables"], 1):
+        table: PaperTable = checked(f"{path}, table {number}", PaperTable, entry)
         if wrong := [claim for claim in table.claims if claim not in CLAIMS]:
             raise unknown(f"claim of {table.id}", wrong[0], CLAIMS)
-    return tables["tables"]
+        tables.append(table)
+    return tables
 
 
 @cache

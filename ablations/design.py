@@ -114,8 +114,7 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
     The number of heads is the divisor of the width that is nearest to the same ratio; of two equally near, the larger.
     The hidden width of SwiGLU follows, in multiples of 256 (``TransformerConfig.ffn_hidden``).
 
-    Args:
-        multiple: the path of a value of which the width must be a multiple; empty if any width will do.
+    ``multiple`` is the path of a value of which the width must be a multiple; empty if any width will do.
     """
 
     def change(run: Any) -> Any:
@@ -131,12 +130,8 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
 
 
 def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
-    """Return an arm with another objective; options of other objectives are reset.
-
-    Args:
-        attention: of the encoder; empty for that of the base run.
-        batch: the ratio of the batch size to that of the base run, at equal samples.
-    """
+    """Return an arm with another objective; options of other objectives are reset. The encoder's attention is that of
+    the base run if it is empty, and ``batch`` is the ratio of batch sizes, at equal samples."""
 
     def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
@@ -207,9 +202,7 @@ def _combined(one: Arm, other: Arm) -> Arm:
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:
     """Return a design of points that fill a box evenly: every range has one point in each of ``num_points`` strata.
 
-    Args:
-        base: the baseline, an arm beside the points.
-        linear, log: the low and high end of each range by path, on a linear and a logarithmic scale.
+    ``base`` is the baseline, an arm beside the points; ``linear`` and ``log`` have the ends of each range by path.
 
     Source: McKay, Beckman and Conover 1979. Not scipy's sampler, since studies must load fast.
     """

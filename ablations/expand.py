@@ -35,10 +35,7 @@ class Cell:
 
 
 def expand(
-    study: Study,
-    base: Program,
-    arms: Sequence[str] | None = None,
-    seeds: Iterable[int] | None = None,
+    study: Study, base: Program, arms: Sequence[str] | None = None, seeds: Iterable[int] | None = None
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
 

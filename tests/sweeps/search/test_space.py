@@ -133,10 +133,7 @@ def test_a_curve_is_compared_in_the_direction_of_the_metric(tiny):
 def test_another_space_is_another_search(tiny):
     one = search(tiny).definition()
     assert one == search(tiny, trials=99).definition(), "more trials continue a search"
-    for other in (
-        search(replace(tiny, seed=7)),
-        search(tiny, seeds=(0, 1, 2)),
-    ):
+    for other in (search(replace(tiny, seed=7)), search(tiny, seeds=(0, 1, 2))):
         assert other.definition() == one
     for other in (search(tiny, design=BOX), search(tiny, sampler="random"), search(tiny, metric="caption_loss")):
         assert other.definition() != one

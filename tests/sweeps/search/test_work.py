@@ -179,11 +179,7 @@ def train_until_pruned(one, runs_dir, launch_dir, on_rows=lambda rows: None):
 @pytest.fixture
 def long(tiny):
     """A run of eight steps with a curve of nine points."""
-    return replace(
-        tiny,
-        budget=replace(tiny.budget, samples=64),
-        evaluation=replace(tiny.evaluation, curve_points=9),
-    )
+    return replace(tiny, budget=replace(tiny.budget, samples=64), evaluation=replace(tiny.evaluation, curve_points=9))
 
 
 @pytest.mark.exhaustive
