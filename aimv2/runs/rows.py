@@ -194,9 +194,12 @@ class Trackers:
                 if getattr(self._log, name):
                     with self._or_warning(name):
                         self._writers[name] = writer_of(self._folder)
-        for row in rows:
-            time_of_row = self._started + row.get("seconds", 0.0)
-            self._each(lambda writer, row=row, at=time_of_row: writer.write_row(row, at))
+
+        def write(writer: TensorBoard | Wandb) -> None:
+            for row in rows:
+                writer.write_row(row, self._started + row.get("seconds", 0.0))
+
+        self._each(write)
 
     def write_picture(self, png: bytes, step: int) -> None:
         self._each(lambda writer: writer.write_picture(png, step))

@@ -5,7 +5,7 @@ import contextlib
 from rich.console import Console
 
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.trials import SearchFolder
 from aimv2.sweeps.status.logs import print_logs
 from tests.helpers.trials import begin, do, search
 
