@@ -52,9 +52,9 @@ class Evidence:
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
             of each, as their descriptions stated it when the runs were loaded.
-        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.record``) and
-            hardware, with hours of GPUs and cores, and with money if the rates were known, else empty. A run of several
-            arms is in the first one's. Older records have none.
+        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.record``)
+            and hardware, with hours of GPUs and cores, and with money if the rates were known, else empty. A run of
+            several arms is in the first one's. Older records have none.
         items: what evaluation items contribute to errors.
         rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that
             is read. Committed records have none.
