@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 import click
 from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
+from aimv2.ablations.catalogue import questions
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.names import questions
 from aimv2.config.recipes.post_training import RECIPES
 from aimv2.config.recipes.scales import SCALES
 from aimv2.spec.objectives import REGISTRY as OBJECTIVES

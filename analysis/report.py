@@ -15,6 +15,7 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.ladder import PUBLISHED, SLUG
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
+from aimv2.ablations.searches import path_of, read_search
 from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.others import FOLDER as OTHERS_DIR
@@ -29,7 +30,6 @@ from aimv2.analysis.evidence.others import (
 )
 from aimv2.analysis.evidence.recorded import FILE, recorded_names
 from aimv2.analysis.evidence.records import Records, check_publishable, pack, packed_records, unpack
-from aimv2.analysis.evidence.searches import path_of, read_search
 from aimv2.analysis.inference.looks import look, looks_path
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage

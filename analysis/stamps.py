@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aimv2.ablations.ladder import COMMITTED, FILE, SLUG
 from aimv2.ablations.request import FOLDER, Request, request_to_json
+from aimv2.ablations.searches import path_of
 from aimv2.analysis.document.write import missing_files
-from aimv2.analysis.evidence.searches import path_of
 from aimv2.analysis.inference.looks import looks_path
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json, write_json

@@ -134,7 +134,7 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
 
     own: Planned = sweep_of(parsed.request)
     if parsed.search is not None:
-        from aimv2.sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+        from aimv2.sweeps.search.work import PlannedSearch  # here, since Optuna takes a second to load
 
         own = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
     return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)

@@ -236,8 +236,8 @@ def export_command(arguments: Arguments) -> int:
     name = Path(arguments.names[0]).name
     typed = arguments.values.get("reports_dir")
     found = records(arguments.runs_dir, name, None if typed is None else Path(typed))
-    project, uri = arguments.values.get("project", ""), arguments.values.get("mlflow")
-    console.print(export(found, project, arguments.runs_dir, uri), soft_wrap=True, markup=False)
+    project = arguments.values.get("project", "")
+    console.print(export(found, project, arguments.runs_dir), soft_wrap=True, markup=False)
     return 0
 
 

@@ -10,15 +10,12 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_arms, check_effect, check_metrics
-from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
 from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, unmeasured
 from aimv2.ablations.measured import read_measured
-from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
-from aimv2.ablations.study import Study, confirmation
+from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
 from aimv2.base.errors import UsageError, require, unknown
 from aimv2.base.typed import as_typed
@@ -120,7 +117,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         groups={
             "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
-            "search": search_values(words),
+            "search": search_values(),
         },
     )
     executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
@@ -278,7 +275,6 @@ def _searched(
     request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-    from aimv2.sweeps.search.draw import check_sampler  # here, since Optuna takes a second to load
 
     study = request.study
     if overrides.arms != tuple(study.arms):
@@ -288,10 +284,9 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
-    measured = with_metrics(base, config.metrics or (study.primary_metric,))
+    measured = with_metrics(base, (config.metric or study.primary_metric,))
     search = Search.of(
         measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
     )
     search.check()
-    check_sampler(search)
     return request, search

@@ -10,11 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from aimv2.ablations.adapt import announcements
-from aimv2.ablations.budget import UNEQUAL, Equal
-from aimv2.ablations.expand import Cell, off_ratios
+from aimv2.ablations.expand import Cell, announcements, off_ratios
 from aimv2.ablations.request import Request
-from aimv2.ablations.study import UNTRAINED, Study, is_untrained
+from aimv2.ablations.study import UNEQUAL, UNTRAINED, Equal, Study, is_untrained
 from aimv2.analysis.evidence.recorded import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.typed import as_typed

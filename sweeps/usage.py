@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from aimv2.ablations.names import questions
+from aimv2.ablations.catalogue import questions
 from aimv2.base.typed import as_typed
 from aimv2.sweeps.executors import BUILT_IN
 
@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
     "publish": ("to", "license", "study", "layout", "code", "weights", "reports_dir"),
-    "export": ("project", "mlflow", "reports_dir"),
+    "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
 
@@ -50,8 +50,7 @@ sweeps:
   config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=
+                               search.trials=24, sampler=, pruner=, metric=, seed=
   limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
                                space (MB to TB)
   executor={executors}
@@ -99,8 +98,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=records/NAME a run of others' records, which are then marked as replayed. Values
                                must be equal to the last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
-                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
+  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
+                               steps. project= is another one there
   publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm. license=SPDX
   publish study SWEEP to=FOLDER

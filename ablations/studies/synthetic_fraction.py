@@ -75,6 +75,6 @@ STUDY = Study(
             than="synthetic_033",
             metric=DIGITS,
             why="section 2.3; no number is given",
-        ),
+        )
     },
 )

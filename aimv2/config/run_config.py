@@ -29,6 +29,7 @@ from aimv2.config.training_config import (
     StartConfig,
 )
 
+REMOVED_LOG_KEYS = ("mlflow", "trackio")  # of trackers that older versions had; stored configs still name them
 OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
 
 
@@ -134,6 +135,8 @@ class RunConfig(Program):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        if isinstance(log := values.get("log"), Mapping):
+            values = {**values, "log": {key: value for key, value in log.items() if key not in REMOVED_LOG_KEYS}}
         try:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:

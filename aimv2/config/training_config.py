@@ -160,21 +160,9 @@ class LogConfig:
         picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
             if there are fewer. 1 is the last alone, 0 none.
         wandb: send metrics to Weights & Biases too, while the run trains.
-        mlflow: the tracking URI of an MLflow that gets them, such as ``sqlite:///mlflow.db`` or that of a server.
-        trackio: send them to Trackio.
     """
 
     every_steps: int = Field(default=10, gt=0)
     tensorboard: bool = True
     picture_points: int = Field(default=3, ge=0)
     wandb: bool = False
-    mlflow: str | None = None
-    trackio: bool = False
-
-    def __post_init__(self) -> None:
-        if self.mlflow is not None and "://" not in self.mlflow:
-            raise ValueError(
-                f"mlflow={self.mlflow!r} is not a tracking URI, such as sqlite:///mlflow.db or https://HOST"
-            )
-        if self.mlflow is not None and "@" in self.mlflow.partition("://")[2].partition("/")[0]:
-            raise ValueError("mlflow has a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")

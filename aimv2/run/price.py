@@ -12,7 +12,7 @@ from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import num_parameters, train_flops
 from aimv2.run.options import MAX_CPU_FLOPS
-from aimv2.runs.bill import Hours, hours_of
+from aimv2.runs.record import Hours, hours_of
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 

@@ -9,12 +9,12 @@ import pandas as pd
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Expected
 from aimv2.ablations.ladder import PUBLISHED
+from aimv2.ablations.searches import Trial
 from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import style
 from aimv2.analysis.evidence.others import PAGES
-from aimv2.analysis.evidence.searches import Trial
 from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, by_claim, overall

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from aimv2.ablations.claims import PaperTable, Row, paper_tables
 from aimv2.ablations.expectations import PROBE
-from aimv2.ablations.paper_tables import PaperTable, Row, paper_tables
 from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
 from aimv2.analysis.inference.intervals import Estimate, with_interval
 from aimv2.analysis.judgement.findings import Findings

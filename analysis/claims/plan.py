@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from aimv2.ablations.adapt import adapted
-from aimv2.ablations.budget import Equal
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import Claim
-from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.expand import Cell, adapted, expand
 from aimv2.ablations.ladder import AUTO, COMMITTED, nearest_ladder, unmeasured
 from aimv2.ablations.request import DEFAULT_SCALE
-from aimv2.ablations.study import Study
+from aimv2.ablations.study import Equal, Study
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks

@@ -20,9 +20,8 @@ from aimv2.base.files import read_json, read_object
 from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import credits_of
 from aimv2.runs.attempt import ITEMS
-from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, billed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,8 +51,8 @@ class Evidence:
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
             of each, as their descriptions stated it when the runs were loaded.
-        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.bill``) and
-            hardware, with hours of GPUs and cores. A run of several arms is in the first one's. Older records have
+        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.record``)
+            and hardware, with hours of GPUs and cores. A run of several arms is in the first one's. Older records have
             none.
         items: what evaluation items contribute to errors.
         rows: a row per finished cell and training step, as a lazy table of polars: what is collected of it is all that

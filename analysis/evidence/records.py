@@ -19,12 +19,12 @@ import pandas as pd
 from arro3.core import Table
 
 from aimv2.ablations.request import Request, request_from_json, request_to_json
+from aimv2.ablations.searches import Search, search_from_json, search_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.load import BILL_COLUMNS, METRIC_COLUMNS, MISSING_COLUMNS, MIXTURE_COLUMNS, Evidence
 from aimv2.analysis.evidence.parquet import BrokenParquetError, frame, nested_frame, read_table
 from aimv2.analysis.evidence.recorded import FILE
-from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
 from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError

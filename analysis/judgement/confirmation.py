@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from aimv2.ablations.searches import Search
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.evidence.searches import Search
 from aimv2.analysis.judgement.compare import reasons_to_withhold
 from aimv2.analysis.judgement.conclusions import absolute_bounds
 from aimv2.analysis.judgement.findings import Findings

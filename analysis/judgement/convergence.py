@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aimv2.ablations.budget import Cost
-from aimv2.ablations.study import Study
+from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach

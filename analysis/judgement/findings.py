@@ -12,13 +12,13 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, with_actual_ratios
 from aimv2.ablations.ladder import SLUG, Ladder, Seen, base_of, nearest_ladder, unmeasured
 from aimv2.ablations.request import Request
+from aimv2.ablations.searches import Search
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, Study
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.evidence.run_files import HELD_OUT
-from aimv2.analysis.evidence.searches import Search
 from aimv2.analysis.inference.intervals import is_rounding, size_of
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement import before

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aimv2.ablations.budget import Cost
+from aimv2.ablations.study import Cost
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.judgement.convergence import FRACTIONS, Convergence, Curves

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from aimv2.ablations.budget import Cost
-from aimv2.ablations.study import Study
+from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE

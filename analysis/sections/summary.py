@@ -4,9 +4,9 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import announcements
 from aimv2.ablations.ladder import AUTO
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span

@@ -11,7 +11,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from aimv2.ablations.names import NAMES
+from aimv2.ablations.catalogue import NAMES
 from docs.site.pages import README, REPORTS, ROOT, closure, content, repository_path, rewritten, site_uri
 from docs.site.reference import pages as reference_pages
 

@@ -11,13 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from aimv2.ablations.adapt import adapted
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES
 from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.ablations.expand import adapted
 from aimv2.ablations.expectations import Combination, Expected, Ranges
-from aimv2.ablations.names import NAMES
-from aimv2.ablations.overrides import StudyOverrides
-from aimv2.ablations.study import CONTROLS, Study
+from aimv2.ablations.study import CONTROLS, Study, StudyOverrides
 from aimv2.config.options import typed
 from aimv2.config.paths import differences
 from aimv2.config.program import flattened

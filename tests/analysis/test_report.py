@@ -15,13 +15,13 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, write_request
+from aimv2.ablations.searches import path_of
 from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
 from aimv2.analysis.document.markdown import DETAILS, to_details
 from aimv2.analysis.evidence.load import load
 from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, pack
-from aimv2.analysis.evidence.searches import path_of
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.conclusions import look_note
 from aimv2.analysis.judgement.findings import findings_of

@@ -109,8 +109,10 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture
         if cell.config.budget.samples:
             losses = np.linspace(value + 2, value, 5)
             attempt.write_rows(
-                {"step": i, "samples": 4 * i, "train_flops": i, "seconds": float(i), "held_out_caption_loss": loss}
-                for i, loss in enumerate(losses)
+                [
+                    {"step": i, "samples": 4 * i, "train_flops": i, "seconds": float(i), "held_out_caption_loss": loss}
+                    for i, loss in enumerate(losses)
+                ]
             )
         write_json(
             attempt.folder / "examples.json", [{"key": "k", "reference": "apple", "written": caption, "png": PIXEL}]

@@ -19,7 +19,6 @@ from aimv2.analysis.evidence.recorded import FILE
 from aimv2.base.archive import check_archive, files_of
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
-from aimv2.config.run_config import LogConfig
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
@@ -63,7 +62,7 @@ def private(done, tmp_path, cache_dir, monkeypatch):
     runs_dir = shutil.copytree(done, home / "runs")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LOGNAME", USER)
-    more = ("executor=slurm", f"executor.account={USER}", f"log.mlflow=http://{HOST}:5000", "sweep.seeds=2")
+    more = ("executor=slurm", f"executor.account={USER}", "sweep.seeds=2")
     request = requested(runs_dir, cache_dir, f"runs_dir={runs_dir}", *more)
     failed = next(cell for cell in request.cells if not RunFolder(runs_dir, cell.name).is_done)
     with RunFolder(runs_dir, failed.name).acquire(failed.config) as attempt:
@@ -102,7 +101,7 @@ def test_the_command_of_an_archive_has_what_its_runs_are_and_no_place():
         *("plugins=[../mine/perceptron.py,b.py]", "sweep=perceptron_width", "epochs=30", "sweep.suffix=longer"),
         *("data.sources=[~/data/a.yaml,s3://bucket/b.yaml]", "start.weights=/home/me/w", "prefix.law=uniform"),
         *("executor=slurm", "executor.account=me", "runs_dir=/scratch/me", "rates=r.yaml", "limit=5EUR", "detach=true"),
-        *("data.cache_dir=/scratch", "log.mlflow=http://host"),
+        "data.cache_dir=/scratch",
     ]
     assert shareable_arguments(typed) == (
         *("plugins=[perceptron.py,b.py]", "sweep=perceptron_width", "epochs=30", "sweep.suffix=longer"),
@@ -147,7 +146,6 @@ def test_a_config_keeps_its_name_and_loses_its_places(tiny, folder, file):
     place = "/".join(["", *folder])
     config = replace(
         tiny,
-        log=LogConfig(mlflow=f"http://{folder[0]}"),
         data=replace(
             tiny.data,
             cache_dir=place,

@@ -18,8 +18,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.data.provenance import credits_of
 from aimv2.data.transforms import IMAGENET
 from aimv2.run.price import duration
-from aimv2.runs.bill import billed
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, billed
 
 FILE = "README.md"
 ONE_RUN = (

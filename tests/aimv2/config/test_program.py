@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.ablations.budget import matched
+from aimv2.ablations.study import matched
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program, flattened
 from aimv2.config.recipes.scales import demo

@@ -46,7 +46,7 @@ PLACE = {
         "attention_kernel",
     ),
     *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
-    *("log.wandb", "log.mlflow", "log.trackio"),
+    "log.wandb",
     *("checkpoint.every_seconds", "checkpoint.watchdog_factor", "start.weights", "start.teacher"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
@@ -62,7 +62,6 @@ OTHER = {
     "compile": True,
     "attention_kernel": "flex",
     "checkpoint.watchdog_factor": 10.0,
-    "log.mlflow": "sqlite:///mlflow.db",
     "model.encoder.norm": "layer",
     "model.encoder.ffn": "gelu",
     "model.encoder.attention": "causal",

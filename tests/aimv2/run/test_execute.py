@@ -1,5 +1,6 @@
 """A whole run: train, evaluate, record."""
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,9 +27,9 @@ from aimv2.model.network import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute
 from aimv2.runs.attempt import ITEMS, pictures_of
-from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import EVENTS
 from aimv2.spec.metrics import metric_names, unit_of
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to
@@ -76,7 +78,10 @@ def test_run_writes_events_and_pictures_at_points_of_its_curve(finished, tiny):
     assert scalars["train/text_loss"] == list(losses.items())
     pictures = pictures_of(finished.file(""))
     assert tuple(pictures) == tiny.picture_steps == (0, 2)
-    assert images["predictions"] == [(step, path.read_bytes()) for step, path in pictures.items()]
+    shown = [(step, np.asarray(Image.open(io.BytesIO(image)))) for step, image in images["predictions"]]
+    assert [step for step, _ in shown] == list(pictures)
+    for step, pixels in shown:
+        assert np.array_equal(pixels, np.asarray(Image.open(pictures[step]).convert("RGB")))
 
 
 def test_manifest_has_the_predicted_memory(finished, tiny):

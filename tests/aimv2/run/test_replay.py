@@ -57,10 +57,9 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
 
 def test_nothing_is_sent_to_the_trackers_of_the_run(copied):
     path = copied.path / "config.json"
-    log = json.loads(path.read_text())["log"] | {"mlflow": f"sqlite:///{copied.path / 'mlflow.db'}"}
-    changed(path, log=log)
+    changed(path, log=json.loads(path.read_text())["log"] | {"wandb": True})
     assert replay(copied)
-    assert not (copied.path / "mlflow.db").exists()
+    assert not list(copied.path.rglob("wandb"))
 
 
 def test_a_config_of_another_name_is_refused(copied):

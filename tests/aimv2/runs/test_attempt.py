@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import threading
 
 import pytest
@@ -16,7 +17,8 @@ from aimv2.spec.metrics import Metric
 def test_layout_is_pinned(run, tiny, finish):
     """Analysis reads stored runs by this layout. If it must change, raise LAYOUT_VERSION and read the old one too."""
     finish(run, tiny)
-    files = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    files = {re.sub(r"(events.out.tfevents).*", r"\1", name) for name in names}  # TensorBoard adds time and host
     attempt = {
         "holder.json",
         "heartbeat",

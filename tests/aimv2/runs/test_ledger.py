@@ -51,10 +51,7 @@ def work_through(runs_dir, notes, wanted, held_back, seed):
                 (notes / f"lost-{os.getpid()}-{name}").touch()
 
 
-@pytest.mark.parametrize(
-    ("num_processes", "num_runs", "num_each"),
-    [(4, 40, 3), exhaustive(8, 500, 15)],
-)
+@pytest.mark.parametrize(("num_processes", "num_runs", "num_each"), [(4, 40, 3), exhaustive(8, 500, 15)])
 def test_every_run_has_one_result_when_workers_are_killed_and_stopped(
     tiny, tmp_path, num_processes, num_runs, num_each
 ):

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import paper_tables
 from aimv2.ablations.expectations import PROBE
-from aimv2.ablations.paper_tables import paper_tables
 from aimv2.ablations.request import Request
 from aimv2.analysis.claims.paper import paper_section
 from aimv2.analysis.document.model import Table, lines_of

@@ -68,15 +68,6 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
     assert "has no controls of its own" in text
 
 
-def test_pareto_front_is_a_table_of_its_trials_best_first():
-    values = typical(metrics=(LOSS, FLOPS))
-    table = tables(section_of(values))["pareto_front"]
-    assert [row[0].value for row in table.rows] == sorted(
-        values["front"], key=lambda number: values["trials"][number]["values"][0]
-    )
-    assert table.rows[0][0].value == values["winner"]
-
-
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
     table = tables(section_of(typical()))["search_importances"]
     assert [(row[0].lines[0], row[1]) for row in table.rows] == [

@@ -9,9 +9,8 @@ import pytest
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.names import NAMES
 from aimv2.config.paths import replaced
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo

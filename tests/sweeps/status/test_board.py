@@ -14,7 +14,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.search.folder import SearchFolder
+from aimv2.sweeps.search.trials import SearchFolder
 from aimv2.sweeps.status.board import (
     LINE_SECONDS,
     MAX_SHOWN_RUNNING,

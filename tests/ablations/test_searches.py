@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from aimv2.analysis.evidence.searches import path_of, read_search, search_from_json, search_to_json
+from aimv2.ablations.searches import path_of, read_search, search_from_json, search_to_json
 from aimv2.base.errors import UsageError
 from tests.helpers.searches import FLOPS, LOSS, parsed, search_of, trial, typical
 
@@ -54,7 +54,7 @@ def with_first(**changed):
         ({"front": []}, "the winner 0 is not on the front"),
         ({"importances": {"a": 1.0}}, "'a' is not in the space"),
         ({"importances": {"attention": -1.0}}, "importances.attention: "),
-        ({"more": 1}, "more: "),
+        ({"more": 1}, "unknown key 'more'"),
     ],
 )
 def test_broken_searches_are_refused_in_one_sentence(change, message):

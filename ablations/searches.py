@@ -1,24 +1,25 @@
 """The record of a search over a study's factors: its trials, and the one that was confirmed.
 
-A search writes it to ``runs/searches/<report>.json`` when its trials are over. Optuna has found the front and the
-importances.
+A search writes it to ``runs/searches/<report>.json`` when its trials are over; reports read it.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
+from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
 
-FOLDER = "searches"
+FOLDER = "searches"  # of a runs folder
 VERSION = 1
 
 State = Literal["finished", "pruned", "failed", "running"]
+Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -26,7 +27,7 @@ class SearchMetric:
     """A metric that a search improves."""
 
     name: str = Field(min_length=1)
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     unit: str
 
     @property
@@ -39,8 +40,7 @@ class SearchMetric:
 class Dimension:
     """A factor that a search varies: a range of numbers, or levels with their labels.
 
-    Attributes:
-        name: the path of a value of a run, or the name of a factor.
+    Its name is the path of a value of a run, or the name of a factor.
     """
 
     name: str = Field(min_length=1)
@@ -51,9 +51,7 @@ class Dimension:
 
     def text(self, value: float | str) -> str:
         """Return a value as readers see it."""
-        if self.levels is not None:
-            return self.levels[str(value)]
-        return f"{value:.3g}"
+        return f"{value:.3g}" if self.levels is None else self.levels[str(value)]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -65,8 +63,7 @@ class Trial:
         run: the name of its run; empty if it has none.
         curve: samples and value of ``Search.curve`` while the run trained.
         samples, budget: those it trained on, and those of a whole run.
-        flops, seconds: what it spent; the seconds of a finished trial include evaluation, and are None if they were not
-            measured.
+        flops, seconds: spent, of a finished trial with its evaluation; seconds are None if they were not measured.
     """
 
     number: NonNegativeInt
@@ -92,7 +89,7 @@ class Search:
     """A search: how it looked for points, what it found, and what it chose.
 
     Attributes:
-        metrics: the first decides.
+        metrics: the first decides; searches of older versions may have several.
         curve: name of what is measured while a run trains, by which trials are pruned; None if there is no such thing.
         seed: of the sampler.
         split: the pairs on which trials were measured.
@@ -118,12 +115,13 @@ class Search:
     importances: dict[str, NonNegativeFloat]
 
     def __post_init__(self) -> None:
-        names, finished = {one.name for one in self.space}, {one.number for one in self.finished}
-        for one in self.trials:
-            if other := (set(one.params) | set(self.importances)) - names:
-                raise ValueError(f"{min(other)!r} is not in the space")
-            if one.state == "finished" and (len(one.values or ()) != len(self.metrics) or set(one.params) != names):
-                raise ValueError(f"trial {one.number} is finished and lacks the value of a metric or a dimension")
+        names, finished = {dimension.name for dimension in self.space}, {trial.number for trial in self.finished}
+        for trial in self.trials:
+            if unknown := (set(trial.params) | set(self.importances)) - names:
+                raise ValueError(f"{min(unknown)!r} is not in the space")
+            is_whole = len(trial.values or ()) == len(self.metrics) and set(trial.params) == names
+            if trial.state == "finished" and not is_whole:
+                raise ValueError(f"trial {trial.number} is finished and lacks the value of a metric or a dimension")
         if not finished.issuperset(self.front):
             raise ValueError("a trial of the front is not a finished trial")
         if self.winner is not None and self.winner not in self.front:
@@ -140,15 +138,11 @@ class Search:
 
     @property
     def winning(self) -> Trial | None:
-        return next((one for one in self.trials if one.number == self.winner), None)
+        return next((trial for trial in self.trials if trial.number == self.winner), None)
 
     def in_state(self, state: State) -> tuple[Trial, ...]:
         """Return the trials in a state, in the order of their numbers."""
-        return tuple(sorted((one for one in self.trials if one.state == state), key=lambda one: one.number))
-
-    def cost(self, trial: Trial) -> list[float]:
-        """Return the values of a finished trial such that lower is better."""
-        return [metric.sign * value for metric, value in zip(self.metrics, trial.values or (), strict=True)]
+        return tuple(sorted((one for one in self.trials if one.state == state), key=lambda trial: trial.number))
 
 
 def path_of(runs_dir: Path, report: str) -> Path:
@@ -157,42 +151,25 @@ def path_of(runs_dir: Path, report: str) -> Path:
 
 
 def read_search(path: Path) -> Search:
-    """Return the search of a file.
-
-    Raises:
-        UsageError: the file is missing, broken or of another version.
-    """
+    """Return the search of a file; raises UsageError if it is missing, broken or of another version."""
     return search_from_json(read_json(path), str(path))
 
 
 def search_from_json(values: Any, name: str) -> Search:
-    """Return the search with these values.
-
-    Args:
-        name: where they are from, for the message of an error.
-
-    Raises:
-        UsageError: they are broken or of another version.
-    """
+    """Return the search with these values, which are from ``name``; raises UsageError as ``read_search``."""
     version = values.get("version") if isinstance(values, dict) else None
     if isinstance(version, int) and version != VERSION:
         raise UsageError(f"{name} is a search of version {version}, and this code reads version {VERSION}")
-    try:
-        return TypeAdapter(Search).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{name} is not the record of a search: {': '.join(filter(None, (place, message)))}"
-        ) from error
+    search: Search = checked(f"{name} is not the record of a search", Search, values)
+    return search
 
 
 def search_to_json(search: Search) -> dict[str, Any]:
     """Return the values of a search as JSON has them."""
     space = [
-        {"name": one.name, "low": one.low, "high": one.high, "log": one.log}
-        if one.levels is None
-        else {"name": one.name, "levels": one.levels}
-        for one in search.space
+        {"name": factor.name, "low": factor.low, "high": factor.high, "log": factor.log}
+        if factor.levels is None
+        else {"name": factor.name, "levels": factor.levels}
+        for factor in search.space
     ]
     return dataclasses.asdict(search) | {"space": space}
