@@ -26,8 +26,7 @@ from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.report import records_of
-from aimv2.analysis.sections.card import card
-from aimv2.analysis.sections.dataset import dataset_card
+from aimv2.analysis.sections.card import card, dataset_card
 from aimv2.analysis.sections.study import document
 from aimv2.base.archive import files_of, write_sums, write_zip
 from aimv2.base.errors import UsageError, some

@@ -1,4 +1,4 @@
-"""The arms of a study in figures: differences from the baseline, and learning curves.
+"""The arms of a study in figures: differences from the baseline, learning curves, and known effects.
 
 Functions return a figure and its data, and are called in the context ``style``.
 """
@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +15,18 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
 
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.ladder import Ladder, harm
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.style import BEHIND, INK, SOFT, ArmLook, looks, show_on_hover
+from aimv2.analysis.document.style import BEHIND, COLOURS, INK, MARKERS, SOFT, ArmLook, looks, show_on_hover
 from aimv2.analysis.evidence.load import LIMITS, Evidence
-from aimv2.analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
-from aimv2.analysis.judgement.compare import Differences, are_paired
-from aimv2.analysis.judgement.controls import NULL_LEVEL
+from aimv2.analysis.inference.intervals import UNLIMITED, Estimate, arm_mean, detectable_difference
+from aimv2.analysis.judgement.sensitivity import sensitivity_of
+from aimv2.spec.metrics import set_name
 
-OFF_SCALE = 3  # times the largest end of the arms' intervals, beyond which a control is cut off
-LEVELS = {"null_control": NULL_LEVEL, "positive_control": LEVEL}
 NOTE = r" \(here [^)]*\)"  # what a label says of this scale
 LONG = 60  # characters of a label, of which a row of a legend has room for two
 
@@ -37,31 +40,25 @@ CURVE_TITLES = {
 def differences_to_baseline(
     study: Study, evidence: Evidence, differences: Mapping[str, Estimate]
 ) -> tuple[Figure, pd.DataFrame]:
-    """Draw each arm and control minus the baseline in the primary metric, with the equivalence margin in grey.
+    """Draw each arm minus the baseline in the primary metric, with the equivalence margin in grey.
 
-    Dots are seeds (minus the baseline's mean if unpaired), bars simultaneous intervals. Each control has an interval of
-    its own; one that would leave the arms no room is cut off, with its value in words. Labels are above the bars, so
-    that the figure can be read on a phone.
+    Dots are seeds, bars simultaneous intervals. Labels are above the bars, so that the figure can be read on a phone.
     """
-    metric, margin = study.primary_metric, study.primary_margin
-    controls = Differences(study, evidence)
-    alone = {arm: controls.separately(metric, arm, LEVELS[arm], covers_items=True) for arm in study.controls}
-    differences = {**differences, **{arm: estimate for arm, estimate in alone.items() if estimate.n}}
+    metric = study.primary_metric
     figure, axis = plt.subplots(figsize=(5.2, 0.46 * len(differences) + 0.9), layout="constrained")
-    rows, of_arm = [], {}
+    rows = []
     for row, (arm, difference) in enumerate(differences.items()):
-        seeds, look = _by_seed(study, evidence, arm), looks(study)[arm]
+        seeds = (evidence.value(metric, arm) - evidence.value(metric, study.baseline)).dropna()
+        label, look = study.label(arm), looks(study)[arm]
         axis.plot(seeds, np.full(len(seeds), row + 0.2), "o", ms=3.5, alpha=0.5, color=look.color)
-        draw_estimate(axis, difference, row, look, f"{study.label(arm)}: {difference.text()}, {difference.basis}")
-        axis.text(0.01, row - 0.24, study.label(arm), transform=axis.get_yaxis_transform(), va="center", bbox=BEHIND)
-        of_arm[arm] = seeds.tolist()
+        draw_estimate(axis, difference, row, look, f"{label}: {difference.text()}, {difference.basis}")
+        axis.text(0.01, row - 0.24, label, transform=axis.get_yaxis_transform(), va="center", bbox=BEHIND)
         of_seeds = {f"seed {seed}": value for seed, value in seeds.items()}
-        rows.append({"arm": arm, "label": study.label(arm), **estimate_row(difference), **of_seeds})
-    mark_zero(axis, margin)
+        rows.append({"arm": arm, "label": label, **estimate_row(difference), **of_seeds})
+    mark_zero(axis, study.primary_margin)
     axis.set_yticks([])
     axis.set_ylim(len(differences) - 0.5, -0.6)
     axis.spines["left"].set_visible(False)
-    _leave_room_for_arms(axis, study, differences, of_arm)
     better = "left" if study.lower_is_better else "right"
     axis.set_xlabel(f"{metric} minus baseline [{evidence.unit(metric)}], {better} is better")
     return figure, pd.DataFrame(rows)
@@ -145,37 +142,6 @@ def estimate_row(estimate: Estimate) -> dict[str, float]:
     }
 
 
-def _by_seed(study: Study, evidence: Evidence, arm: str) -> "pd.Series[float]":
-    """Return an arm minus the baseline by seed; minus the baseline's mean if they are not paired."""
-    baseline, own = evidence.value(study.primary_metric, study.baseline), evidence.value(study.primary_metric, arm)
-    return (own - (baseline if are_paired(arm, study.baseline) else baseline.mean())).dropna()
-
-
-def _leave_room_for_arms(
-    axis: Axes, study: Study, differences: Mapping[str, Estimate], seeds: Mapping[str, list[float]]
-) -> None:
-    """Cut the axis before a control that is far off the scale of the arms, and write the control's value there.
-
-    Args:
-        seeds: values of single seeds, by arm and control.
-    """
-    ends = {arm: [end for end in (one.mean, one.low, one.high) if np.isfinite(end)] for arm, one in differences.items()}
-    of_arms = [end for arm, some in ends.items() if arm in study.arms for end in some]
-    reach = OFF_SCALE * max(map(abs, [*of_arms, study.primary_margin]))
-    cut = {arm: one for arm, one in differences.items() if arm in study.controls and abs(one.mean) > reach}
-    if not cut or not of_arms:
-        return
-    shown = [0.0, *(end for arm, some in ends.items() if arm not in cut for end in [*some, *seeds[arm]])]
-    room = 0.3 * (max(shown) - min(shown))
-    axis.set_xlim(min(shown) - room, max(shown) + room)
-    for row, arm in enumerate(differences):
-        if arm in cut:
-            is_left = cut[arm].mean < 0
-            text = f"← {cut[arm].text()}" if is_left else f"{cut[arm].text()} →"
-            place, align = (0.02, "left") if is_left else (0.98, "right")
-            axis.text(place, row + 0.1, text, transform=axis.get_yaxis_transform(), ha=align, va="center", color=SOFT)
-
-
 def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[float, float]) -> pd.DataFrame:
     """Return mean and interval over seeds for every arm and number of samples."""
     rows = []
@@ -189,3 +155,62 @@ def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[f
 def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
     estimate = arm_mean(values, limits)
     return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
+
+
+def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
+    """Draw the effects on the metrics that decide claims, in units of noise; right is worse.
+
+    Between the dashed lines a difference of two arms is missed more often than once in five, with the ladder's seeds.
+    """
+    used = dict.fromkeys(metric for study in STUDIES.values() for metric in study.deciding_metrics)
+    used |= dict.fromkeys(f"probe_{set_name(name)}" for name in ladder.base.get("evaluation.sets", []))
+    data = _effects(ladder)
+    data = data[data["metric"].isin(list(used))].reset_index(drop=True)
+    metrics = [metric for metric in used if metric in set(data["metric"])]
+    figure, axis = plt.subplots(figsize=(7.5, 0.36 * len(metrics) + 1.9), layout="constrained")
+    handles = []
+    rungs = set(data["rung"])
+    measured = {rung: label for rung, label in ladder.rungs.items() if rung in rungs}
+    for number, (rung, label) in enumerate(measured.items()):
+        options: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number // len(COLOURS) + number % len(COLOURS)],
+            "ms": 6,
+        }
+        handles.append(Line2D([], [], ls="", label=label, **options))
+        for _, effect in data[data["rung"] == rung].iterrows():
+            row = metrics.index(effect["metric"])
+            (point,) = axis.plot(effect["worse"], row, ls="", alpha=0.85, **options)
+            show_on_hover(point, f"{effect['metric']}, {label}: {effect['worse']:+.2g} x noise")
+    if len(data):
+        n = int(data["n"].max())
+        detected = detectable_difference(Estimate(0.0, 1 / math.sqrt(n), n - 1, n))
+        for side in (-detected, detected):
+            axis.axvline(side, color=SOFT, lw=1, ls="--")
+    axis.axvline(0, color=INK, lw=0.8)
+    axis.set_xscale("symlog", linthresh=1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -2) * 1.5, max(high, 2) * 1.5)
+    axis.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 2, 5]))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.set_yticks(range(len(metrics)), metrics)
+    axis.set_ylim(max(1, len(metrics)) - 0.5, -0.5)
+    axis.set_xlabel("effect in units of noise (SD of paired differences), right is worse; logarithmic beyond 1")
+    axis.grid(visible=False, axis="y")
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure, data
+
+
+def _effects(ladder: Ladder) -> pd.DataFrame:
+    """Return a row per metric and rung; ``worse`` is the effect in units of noise, positive if it harms."""
+    judged = sensitivity_of(ladder)
+    rows = []
+    for metric, seen in ladder.metrics.items():
+        for rung, effect in seen.effects.items():
+            worse = harm(metric, effect)
+            sizes = [size / seen.paired_sd for size in (worse.mean, worse.low, worse.high)]
+            is_detected = worse.low > 0 or worse.high < 0
+            named = (metric, seen.unit, rung, ladder.rungs[rung])
+            rows.append((*named, *sizes, effect.num_seeds, is_detected, not judged[metric].is_blind))
+    columns = ["metric", "unit", "rung", "label", "worse", "low", "high", "n", "is_detected", "decides_claims"]
+    return pd.DataFrame(rows, columns=columns)

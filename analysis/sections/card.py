@@ -1,20 +1,23 @@
-"""Model cards of a study's arms: with intervals over seeds and the study's verdicts, which no single run knows."""
+"""Cards of what is published: of weights, with intervals over seeds and the study's verdicts, and of an archive."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from aimv2.ablations.claims import CLAIMS
 from aimv2.analysis.document.model import code_span
+from aimv2.analysis.document.template import ENVIRONMENT
 from aimv2.analysis.inference.intervals import LEVEL, MIN_SEEDS, Estimate, percent
-from aimv2.analysis.judgement.compare import reasons_to_withhold
-from aimv2.analysis.judgement.conclusions import conclusion
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.words import seen
-from aimv2.base.errors import UsageError, unknown
+from aimv2.analysis.sections.summary import answer
+from aimv2.analysis.sections.tables import seen
+from aimv2.base.errors import UsageError, count, unknown
 from aimv2.base.markdown import escape
 from aimv2.config.run_config import RunConfig
+from aimv2.run.pricing.price import duration
 from aimv2.runs.record import RunFolder
-from aimv2.tools.weights.card import record_of, render
+from aimv2.tools.weights.card import licence_metadata, record_of, render
 
 
 def card(
@@ -91,14 +94,14 @@ def _note(findings: Findings, arm: str) -> str:
     study, baseline = findings.study, findings.study.baseline
     if arm == baseline:
         return f"{note} This arm is the baseline of the study."
-    if reasons := reasons_to_withhold(study, findings.evidence, [arm, baseline]):
+    if reasons := findings.reasons.of_arm(arm):
         return f"{note} Differences from the baseline are withheld: {'; '.join(reasons)}."
     return f"{note} Δ is the difference from the baseline *{study.label(baseline)}*."
 
 
 def _rows(findings: Findings, arm: str) -> list[list[str]]:
     study, evidence = findings.study, findings.evidence
-    shows_difference = arm != study.baseline and not reasons_to_withhold(study, evidence, [arm, study.baseline])
+    shows_difference = arm != study.baseline and not findings.reasons.of_arm(arm)
     rows = []
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.value(metric, arm)
@@ -123,10 +126,44 @@ def _measured(findings: Findings, metric: str, arm: str) -> str:
 
 
 def verdict_lines(findings: Findings) -> list[str]:
-    """Return the study's conclusion, and its verdict on each claim with what qualifies it."""
-    unit, lacks_metric = escape(findings.unit), escape(findings.lacks_primary)
-    lines = [conclusion(findings.study, findings.comparisons, unit, findings.withheld, lacks_metric)]
+    """Return the study's answer, and its verdict on each claim with what qualifies it."""
+    lines = [answer(findings)]
     for name, verdict in findings.verdicts.items():
         word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
         lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.label}: {word}.")
     return lines
+
+
+def dataset_card(findings: Findings, licence: str = "") -> str:
+    """Return the card as Markdown with the metadata that hubs of data sets read.
+
+    Args:
+        licence: of the records, an SPDX identifier; empty is left open.
+    """
+    study, runs, name = findings.study, findings.evidence.runs, findings.request.folder
+    metadata = {
+        **licence_metadata(licence, "README.md#data"),
+        "pretty_name": f"{name}: records of a study on AIMv2",
+        "tags": ["aimv2", "ablation", "records"],
+        "configs": [{"config_name": "default", "data_files": "records.parquet"}],
+    }
+    time, flops = duration(float(runs["seconds"].sum())), float(runs["train_flops"].sum())
+    arms = [
+        f"{study.label(arm)}: {count(len(own), 'run')}, seeds {', '.join(map(str, sorted(own['seed'])))}"
+        for arm in findings.present(list(runs["arm"].unique()))
+        if len(own := runs[runs["arm"] == arm])
+    ]
+    return ENVIRONMENT.get_template("dataset_card.md.j2").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False),
+        name=name,
+        question=escape(study.question),
+        source=study.source,
+        verdicts=verdict_lines(findings),
+        num_cells=len(findings.cells),
+        num_runs=len(runs),
+        sources=list(findings.evidence.credits["sources"]),
+        sets=list(findings.evidence.credits["sets"]),
+        arms=arms,
+        cost=f"{flops:.3g} training FLOPs and {time} on {seen(findings.evidence, 'hardware')}.",
+        scale=findings.config.label,
+    )

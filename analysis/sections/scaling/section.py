@@ -11,10 +11,10 @@ from aimv2.analysis.inference.scaling.assess import assess
 from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
 from aimv2.analysis.inference.scaling.frontier import fit_cost, frontier
 from aimv2.analysis.inference.scaling.power_law import FitError
-from aimv2.analysis.judgement.compare import mixed_code
+from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.scaling.agreement import agreement_sections
 from aimv2.analysis.sections.scaling.law import Fitted, law_blocks, law_figure
-from aimv2.analysis.sections.words import metric_title
+from aimv2.analysis.sections.tables import metric_title
 
 KIND = "ladder of sizes x ladder of samples"
 FORM = "additive"

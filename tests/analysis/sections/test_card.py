@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from huggingface_hub import DatasetCard
 from scipy import stats
 
-from aimv2.analysis.sections.card import card
+from aimv2.analysis.sections.card import card, dataset_card, verdict_lines
 from aimv2.base.errors import UsageError
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from
@@ -80,3 +81,24 @@ def test_unknown_arm_is_refused(findings):
         card(findings, "casual")
     with pytest.raises(UsageError, match="unknown arm"):
         card(judged_again(findings, evidence_from([], []), study=STUDY), "causal")
+
+
+def test_metadata_are_those_that_the_hub_reads(findings):
+    data = DatasetCard(dataset_card(findings, "CC-BY-4.0")).data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["configs"] == [{"config_name": "default", "data_files": "records.parquet"}]
+    open_choice = DatasetCard(dataset_card(findings)).data.to_dict()
+    assert (open_choice["license"], open_choice["license_name"]) == ("other", "not-chosen-yet")
+
+
+def test_card_has_verdicts_licences_runs_and_cost(findings):
+    text = dataset_card(findings)
+    assert STUDY.question in text.replace("\\", "")
+    for line in verdict_lines(findings):
+        assert f"- {line}\n" in text
+    for line in findings.evidence.credits["sources"]:
+        assert f"- {line}\n" in text
+    number = len(findings.evidence.runs)
+    assert f"a row for each of {number} runs, {number} of them finished" in text
+    assert f"{100 * number:.3g} training FLOPs" in text
+    assert "4 runs, seeds 0, 1, 2, 3" in text
