@@ -14,7 +14,7 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
-from aimv2.ablations.request import Request, read_request, write_request
+from aimv2.ablations.request import Request, write_request
 from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
 from aimv2.analysis.costs.measurements import to_json
@@ -185,28 +185,6 @@ def test_check_of_all_refuses_reports_without_records(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{tmp_path / 'sensitivity'} has a report without records.parquet")
     assert line.endswith(f"python analysis/report.py sensitivity reports_dir={tmp_path}")
-
-
-def test_card_of_an_arm_is_printed_from_runs_and_from_records(request_of, runs_dir, tmp_path, capsys):
-    (tmp_path / request_of.folder).mkdir()
-    found = report.records_of(read_request(runs_dir, request_of.folder, STUDIES), runs_dir)
-    (tmp_path / request_of.folder / FILE).write_bytes(pack(found))
-    arguments = ["card", request_of.folder, "causal", f"reports_dir={tmp_path}"]
-    assert report.main([*arguments, f"runs_dir={runs_dir}"]) == 0
-    from_runs = capsys.readouterr().out
-    assert report.main([*arguments, "--from-records", "layout=ml-aim"]) == 0
-    from_records = capsys.readouterr().out
-    row = next(line for line in from_runs.splitlines() if line.startswith(r"| content\_loss"))
-    assert ", n = 4; Δ -" in row
-    assert row in from_records
-    assert "library_name" not in from_records
-    assert report.main([*arguments, "layout=ml-aims"]) == 2
-    assert report.main(["card", request_of.folder]) == 2
-    assert report.main(["card", request_of.folder, "casual", f"reports_dir={tmp_path}", "--from-records"]) == 2
-    layout, usage, arm = capsys.readouterr().err.splitlines()
-    assert "unknown layout 'ml-aims'. Did you mean 'ml-aim'" in layout
-    assert "Name a study and an arm" in usage
-    assert "Did you mean 'causal'" in arm
 
 
 def test_records_of_another_report_do_not_overwrite_it(records, tmp_path, capsys):
