@@ -6,12 +6,10 @@ Functions return a figure and its data, and are called in the context ``style``.
 import math
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -67,47 +65,43 @@ def differences_to_baseline(
 def learning_curves(study: Study, evidence: Evidence) -> tuple[Figure, pd.DataFrame]:
     """Draw a held-out value over samples: whole runs, and the second half of the baseline's run without the controls.
 
-    Lines are means over seeds with 95 % intervals. Arms without the value are left out. So are, but in the
-    data, values before training, which would take most of the height.
+    Lines are means over seeds with 95 % intervals. Values before training, which would take most of the height, are in
+    the data alone.
     """
     column = evidence.curve
+    data = _over_seeds(study, evidence, column)
+    labels = {arm: re.sub(NOTE, "", study.label(arm)) for arm in dict.fromkeys(data["arm"])}
+    columns = 2 if max(map(len, labels.values()), default=0) <= LONG else 1
+    height = 3 + 0.2 * math.ceil(len(labels) / columns)
+    figure, (whole, late) = plt.subplots(1, 2, figsize=(8.5, height), layout="constrained")
+    budget = data.loc[data["arm"] == study.baseline, "samples"].max()
+    for arm, label in labels.items():
+        look = looks(study)[arm]
+        for axis, start, end in ((whole, 1.0, math.inf), (late, 0.5 * budget, budget)):
+            points = data[(data["arm"] == arm) & data["samples"].between(start, end)]
+            if points.empty or (axis is late and arm not in study.arms):
+                continue  # shorter runs are not in the second half
+            (line,) = axis.plot(points["samples"], points["mean"], look.linestyle, color=look.color, label=label)
+            axis.fill_between(points["samples"], points["low"], points["high"], color=look.color, alpha=0.13, lw=0)
+            last = points.iloc[-1]
+            show_on_hover(line, f"{study.label(arm)}: {last['mean']:.4g} after {last['samples']:,} samples")
+    title = CURVE_TITLES.get(column, column.replace("held_out_", "held-out ").replace("_", " "))
+    whole.set(title="whole run", xlabel="samples seen", ylabel=title)
+    late.set(title="second half of the baseline's run, without controls", xlabel="samples seen")
+    figure.legend(handles=whole.get_legend_handles_labels()[0], loc="outside lower center", ncols=columns)
+    return figure, data
+
+
+def _over_seeds(study: Study, evidence: Evidence, column: str) -> pd.DataFrame:
+    """Return mean and interval over seeds for every arm and number of samples; arms without the value are left out."""
     points = evidence.curves.dropna(subset=[column])
     limits = LIMITS["accuracy"] if column == "held_out_recall" else UNLIMITED
-    data = _over_seeds(study, points, column, limits)
-    arms = list(dict.fromkeys(data["arm"]))
-    labels = {arm: re.sub(NOTE, "", study.label(arm)) for arm in arms}
-    columns = 2 if max(map(len, labels.values()), default=0) <= LONG else 1
-    height = 3 + 0.2 * math.ceil(len(arms) / columns)
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, height), layout="constrained")
-    budget = data.loc[data["arm"] == study.baseline, "samples"].max()
-    late = [arm for arm in arms if arm in study.arms], (0.5 * budget, budget)
-    for axis, (chosen, (start, end)) in zip(axes, ((arms, (1.0, math.inf)), late), strict=True):
-        part = points[points["arm"].isin(chosen) & points["samples"].between(start, end)]
-        shown = [arm for arm in chosen if arm in set(part["arm"])]  # shorter runs are not in the second half
-        sns.lineplot(
-            part,
-            x="samples",
-            y=column,
-            hue="arm",
-            hue_order=shown,
-            palette={arm: looks(study)[arm].color for arm in shown},
-            errorbar=partial(_interval, limits=limits),
-            err_kws={"alpha": 0.13, "lw": 0},
-            legend=False,
-            ax=axis,
-        )
-        for line, arm in zip(axis.lines, shown, strict=True):
-            end_of = data[data["arm"] == arm].iloc[-1]
-            line.set(linestyle=looks(study)[arm].linestyle, label=labels[arm])
-            show_on_hover(line, f"{study.label(arm)}: {end_of['mean']:.4g} after {end_of['samples']:,} samples")
-    axes[0].set(
-        title="whole run",
-        xlabel="samples seen",
-        ylabel=CURVE_TITLES.get(column, column.replace("held_out_", "held-out ").replace("_", " ")),
-    )
-    axes[1].set(title="second half of the baseline's run, without controls", xlabel="samples seen", ylabel="")
-    figure.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=columns)
-    return figure, data
+    rows = [
+        {"arm": arm, "label": study.label(arm), "samples": samples, **estimate_row(arm_mean(values, limits))}
+        for arm in study.conditions
+        for samples, values in points[points["arm"] == arm].groupby("samples")[column]
+    ]
+    return pd.DataFrame(rows, columns=["arm", "label", "samples", "mean", "low", "high", "level", "n"])
 
 
 def draw_estimate(axis: Axes, estimate: Estimate, row: float, look: ArmLook, text: str) -> None:
@@ -133,28 +127,7 @@ def mark_zero(axis: Axes, margin: float) -> None:
 
 def estimate_row(estimate: Estimate) -> dict[str, float]:
     """Return an estimate as a row of data; the ends are NaN if there is no interval."""
-    return {
-        "mean": estimate.mean,
-        "low": estimate.low,
-        "high": estimate.high,
-        "level": estimate.level,
-        "n": estimate.n,
-    }
-
-
-def _over_seeds(study: Study, points: pd.DataFrame, column: str, limits: tuple[float, float]) -> pd.DataFrame:
-    """Return mean and interval over seeds for every arm and number of samples."""
-    rows = []
-    for arm in study.conditions:
-        for samples, values in points[points["arm"] == arm].groupby("samples")[column]:
-            mean = arm_mean(values, limits)
-            rows.append({"arm": arm, "label": study.label(arm), "samples": samples, **estimate_row(mean)})
-    return pd.DataFrame(rows)
-
-
-def _interval(values: "pd.Series[float]", limits: tuple[float, float]) -> tuple[float, float]:
-    estimate = arm_mean(values, limits)
-    return (estimate.low, estimate.high) if estimate.has_interval else (estimate.mean, estimate.mean)
+    return {name: getattr(estimate, name) for name in ("mean", "low", "high", "level", "n")}
 
 
 def draw_ladder(ladder: Ladder) -> tuple[Figure, pd.DataFrame]:
