@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(report_usage(), end="")
         return 0 if arguments else 2
-    if arguments[0] in (commands := {"card": _card, "publish": _publish, "add": _add}):
+    if arguments[0] in (commands := {"publish": _publish, "add": _add}):
         return guarded(commands[arguments[0]], arguments[1:], as_typed("report"))
     return guarded(_rebuild, arguments, as_typed("report"))
 
@@ -129,25 +129,6 @@ def _add(arguments: Sequence[str]) -> int:
     print(records_dir / name)
     for one in (f"{PAGES}/{name}", CLAIMS, INDEX):
         print(_from_records(one, reports_dir=reports_dir, records_dir=records_dir, out=reports_dir, export=False))
-    return 0
-
-
-def _card(arguments: Sequence[str]) -> int:
-    from aimv2.analysis.sections.card import card
-    from aimv2.tools.weights_options import LAYOUTS
-
-    names, flags, values = _read(arguments, FLAGS[:1], {"layout": "transformers"})
-    if len(names) != 2:
-        raise UsageError(f"which card? Name a study and an arm: {as_typed('report')} card STUDY ARM (got {names})")
-    if values["layout"] not in LAYOUTS:
-        raise unknown("layout", values["layout"], LAYOUTS)
-    (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
-    if flags:
-        reports_dir = _with_records(name, reports_dir, arguments)
-        found = findings_of(unpack(packed_records(reports_dir, name), STUDIES), reports_dir)
-    else:
-        found = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
-    print(card(found, arm, values["layout"]), end="")
     return 0
 
 

@@ -17,7 +17,6 @@ REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=�
        {report} publish STUDY [reports_dir=…]
        {report} add ARCHIVE [records_dir=records] [reports_dir=reports]
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
-       {report} card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
 Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
 
@@ -38,7 +37,6 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   add ARCHIVE                  check an archive of others, a folder or zip file of: {manage} publish study; copy its
                                records to records_dir, apart from own ones, and write a report on them, claims and index
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
-  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error
 """
@@ -59,8 +57,6 @@ Execute the runs that a claim of the paper needs and that are missing, and print
                                your own are read from there
   dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
   price=false                  measure no time; a limit on the time is then an error
-  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
-                               are run
   sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
   scale=demo, data.sources=…   any other argument of {sweep}
 

@@ -26,8 +26,7 @@ from aimv2.analysis.evidence.recorded import FILE
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.report import records_of
-from aimv2.analysis.sections.card import card
-from aimv2.analysis.sections.dataset import dataset_card
+from aimv2.analysis.sections.card import dataset_card, verdict_lines
 from aimv2.analysis.sections.study import document
 from aimv2.base.archive import files_of, write_sums, write_zip
 from aimv2.base.errors import UsageError, some
@@ -72,7 +71,7 @@ class PublishOptions:
 
 
 def publish_run(run: RunFolder, options: PublishOptions, say: Callable[[str], None]) -> None:
-    """Write the weights of a finished run with the card of its arm, or with its own if no study has it.
+    """Write the weights of a finished run with its card, which has the verdicts of its study.
 
     Raises:
         UsageError: the run is not done, several studies have it and none is named, or the weights cannot be exported.
@@ -88,8 +87,7 @@ def publish_run(run: RunFolder, options: PublishOptions, say: Callable[[str], No
     if name:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         found = findings_of(records_of(request, runs_dir), options.reports_dir or request.reports_dir)
-        arm = next(cell.arm for cell in found.cells if cell.name == run.name)
-        text = partial(card, found, arm, options.layout, run=run, licence=options.licence)
+        text = partial(text, verdicts=verdict_lines(found))
     with _checked(options.to, _private(runs_dir, [run])) as folder:
         export(run.path, folder, options.layout, text)
     say(f"{options.to}: {', '.join(files_of(options.to))}")

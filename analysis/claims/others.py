@@ -9,7 +9,7 @@ from aimv2.analysis.document.model import Document, Paragraph, Section, Table
 from aimv2.analysis.evidence.others import OthersRecords, others_names, read_others
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.sections.study import document
-from aimv2.analysis.sections.words import seeds_per_arm, seen, span
+from aimv2.analysis.sections.tables import seeds_per_arm, seen, span
 from aimv2.base.markdown import escape
 
 APART = (

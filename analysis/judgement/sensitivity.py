@@ -4,11 +4,11 @@ Verdicts of all studies read it, if their baseline is the same run in all but it
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from aimv2.ablations.claims import Kind
@@ -26,13 +26,43 @@ from aimv2.ablations.ladder import (
 )
 from aimv2.ablations.studies.sensitivity import RUNGS, SAMPLES
 from aimv2.analysis.document.data import plain
-from aimv2.analysis.inference.intervals import LEVEL, Estimate, with_interval
-from aimv2.analysis.inference.power import Aim, Noise, seeds_for
-from aimv2.analysis.judgement.samples import SampleCurve
+from aimv2.analysis.inference.intervals import with_interval
+from aimv2.analysis.inference.power import Noise
 from aimv2.config.program import Program
 
 NO_SENSITIVITY = "the sensitivity was not measured on this base run"
-MAX_SEEDS = 999
+MARGIN_SHARE = 0.1  # of the samples: what they are worth is the equivalence margin of every metric
+
+
+@dataclass(frozen=True)
+class SampleCurve:
+    """How much worse a metric is after a share of the samples than after all of them.
+
+    Between the measured shares it is linear in the logarithm of the share.
+
+    Attributes:
+        harms: in the metric's unit, by share of the samples; below 0 where it is better. All samples have 0.
+    """
+
+    harms: Mapping[float, float] = field(default_factory=dict)
+
+    @property
+    def is_monotone(self) -> bool:
+        """True if fewer samples are worse at every measured share."""
+        _, harm_S = self._points
+        return len(harm_S) > 1 and bool((np.diff(harm_S) < 0).all())
+
+    @property
+    def margin(self) -> float:
+        """What ``MARGIN_SHARE`` of the samples is worth, in the metric's unit; NaN if the curve is not monotone."""
+        log_S, harm_S = self._points
+        return float(np.interp(np.log2(1 - MARGIN_SHARE), log_S, harm_S)) if self.is_monotone else float("nan")
+
+    @property
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        """The logarithms of the shares, from few to many samples, and the harms."""
+        points = sorted({**self.harms, 1.0: 0.0}.items())
+        return np.log2([share for share, _ in points]), np.array([harm for _, harm in points])
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,27 @@ class MetricSensitivity:
     unseen: Mapping[Kind, str] = field(default_factory=dict)
     curve: SampleCurve = field(default_factory=SampleCurve)
     noise: Noise | None = None
+
+    def why_undecided(self, kinds: Sequence[Kind] = ()) -> str:
+        """Return why the metric decides no claim of these kinds, or none at all; empty if it can decide."""
+        if self.is_blind:
+            return self.text
+        return next((self.unseen[kind] for kind in kinds if kind in self.unseen), "")
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of claims that the metric may decide."""
+        return [] if self.is_blind else [kind for kind in RUNGS if kind not in self.unseen]
+
+
+def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
+    """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
+    return sensitivity[metric].why_undecided(kinds) if metric in sensitivity else NO_SENSITIVITY
+
+
+def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
+    """Return the measured equivalence margin of each metric that sees samples."""
+    return {name: metric.curve.margin for name, metric in sensitivity.items() if metric.curve.is_monotone}
 
 
 def read_sensitivity(reports_dir: Path, config: Program) -> Mapping[str, MetricSensitivity]:
@@ -75,21 +126,6 @@ def sensitivity_by(nearest: Ladder | None, config: Program) -> Mapping[str, Metr
     return {} if nearest is None or not holds_for(nearest, config) else sensitivity_of(nearest)
 
 
-def insensitive(metric: str, sensitivity: Mapping[str, MetricSensitivity], kinds: Sequence[Kind] = ()) -> str:
-    """Return why a metric decides no claim of these kinds, or none at all; empty if it can decide."""
-    if metric not in sensitivity:
-        return NO_SENSITIVITY
-    own = sensitivity[metric]
-    if own.is_blind:
-        return own.text
-    return next((own.unseen[kind] for kind in kinds if kind in own.unseen), "")
-
-
-def margins(sensitivity: Mapping[str, MetricSensitivity]) -> dict[str, float]:
-    """Return the measured equivalence margin of each metric that sees samples (``samples.MARGIN_SHARE``)."""
-    return {metric: one.curve.margin for metric, one in sensitivity.items() if one.curve.is_monotone}
-
-
 def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
     """Judge every metric by the ladder, whose effects are certain because of how the rungs are made.
 
@@ -104,37 +140,6 @@ def sensitivity_of(ladder: Ladder) -> Mapping[str, MetricSensitivity]:
     }
 
 
-def ladder_text(ladder: Ladder) -> str:
-    """Return the findings as JSON, readable by eye."""
-    values = TypeAdapter(Ladder).dump_python(ladder, mode="json")
-    # The base is compared with configs, so its numbers keep their digits.
-    return json.dumps(plain(values) | {"base": values["base"]}, indent=1) + "\n"
-
-
-def seeds_needed(paired_sd: float, size: float) -> float:
-    """Return the seeds with which the 95 % interval of two arms by themselves shows a true difference, with 80 % power.
-
-    A study of more arms pools their error, and needs at most as many.
-
-    Args:
-        paired_sd: standard deviation of paired differences.
-        size: the true difference, in the same unit.
-
-    Returns:
-        2 or more; infinity if ``MAX_SEEDS`` are too few.
-    """
-    seeds = seeds_for(Noise(paired_sd), Aim(size, (1 - LEVEL) / 2))
-    return seeds if seeds <= MAX_SEEDS else math.inf
-
-
-def known_effect(estimate: Estimate) -> KnownEffect:
-    return KnownEffect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
-
-
-def effect_text(effect: KnownEffect) -> str:
-    return f"{with_interval(effect.mean, effect.low, effect.high, '+.3f')}, {effect.num_seeds} seeds"
-
-
 def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
     scale = str(ladder.base["scale"])
     harms = {ratio: harm(metric, seen.effects[rung]).mean for rung, ratio in SAMPLES.items() if rung in seen.effects}
@@ -143,7 +148,7 @@ def _judged(metric: str, seen: Seen, ladder: Ladder) -> MetricSensitivity:
     if why := _disorder(metric, seen, curve, ladder):
         return MetricSensitivity(metric, f"{start} {why}", is_blind=True)
     unseen = {
-        kind: f"{start} does not see {_labels(missed, ladder)} ({_shown(missed[0], seen)})"
+        kind: f"{start} does not see {_labels(missed, ladder)} ({_effect_of(missed[0], seen)})"
         for kind, rungs in RUNGS.items()
         if (missed := [rung for rung in rungs if applies(metric, rung) and not sees(metric, rung, seen)])
     }
@@ -164,9 +169,9 @@ def _disorder(metric: str, seen: Seen, curve: SampleCurve, ladder: Ladder) -> st
         if rung not in seen.effects:
             return f"was not measured on: {label}"
         if not harm(metric, seen.effects[rung]).low > curve.margin:
-            return f"does not tell the base from this by more than the margin: {label} ({_shown(rung, seen)})"
+            return f"does not tell the base from this by more than the margin: {label} ({_effect_of(rung, seen)})"
         if rung in seen.above and not harm(metric, seen.above[rung]).low > curve.margin:
-            shown = effect_text(seen.above[rung])
+            shown = _effect_text(seen.above[rung])
             return f"does not tell the untrained encoder from this by more than the margin: {label} ({shown})"
     return ""
 
@@ -175,5 +180,16 @@ def _labels(rungs: Sequence[str], ladder: Ladder) -> str:
     return ", ".join(label_of(rung, ladder) for rung in rungs)
 
 
-def _shown(rung: str, seen: Seen) -> str:
-    return effect_text(seen.effects[rung]) if rung in seen.effects else "not measured"
+def _effect_of(rung: str, seen: Seen) -> str:
+    return _effect_text(seen.effects[rung]) if rung in seen.effects else "not measured"
+
+
+def _effect_text(effect: KnownEffect) -> str:
+    return f"{with_interval(effect.mean, effect.low, effect.high, '+.3f')}, {effect.num_seeds} seeds"
+
+
+def ladder_text(ladder: Ladder) -> str:
+    """Return the findings as JSON, readable by eye."""
+    values = TypeAdapter(Ladder).dump_python(ladder, mode="json")
+    # The base is compared with configs, so its numbers keep their digits.
+    return json.dumps(plain(values) | {"base": values["base"]}, indent=1) + "\n"

@@ -8,9 +8,9 @@ from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
 from aimv2.analysis.evidence.load import Evidence
 from aimv2.analysis.inference.agreement import Share, agreements, association
-from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.sections.words import metric_title
+from aimv2.analysis.judgement.withheld import mixed_code
+from aimv2.analysis.sections.tables import metric_title
 from aimv2.run.price import price_of
 from aimv2.spec.metrics import lower_is_better
 

@@ -23,9 +23,9 @@ from aimv2.analysis.inference.scaling import (
     frontier,
     shares_seeds,
 )
-from aimv2.analysis.judgement.compare import mixed_code
+from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.analysis.sections.agreement import agreement_sections
-from aimv2.analysis.sections.words import metric_title
+from aimv2.analysis.sections.tables import metric_title
 from aimv2.base.markdown import escape
 
 KIND = "ladder of sizes x ladder of samples"

@@ -6,7 +6,6 @@ from typing import Any
 from aimv2.ablations.searches import Dimension, Search, State, Trial
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
-from aimv2.analysis.judgement.confirmation import result
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.numbers import estimate
 from aimv2.base.markdown import escape
@@ -40,7 +39,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         return {}
     confirmed = findings.comparisons.get(WINNER)
     values = {
-        "result": result(findings),
+        "result": findings.confirmation,
         "confirmation": estimate(confirmed.difference, findings.unit) if confirmed else None,
         "sampler": search.sampler,
         "pruner": search.pruner,

@@ -184,7 +184,7 @@ def test_transformers_loads_a_run_that_was_published(done, tmp_path, command, mo
     assert AutoImageProcessor.from_pretrained(to).crop_size["height"] == 32
     text = (to / "README.md").read_text()
     value = run.result()["metrics"]["content_loss"]["value"]
-    assert f"| {value:.4g} (" in text
+    assert f"| {value:.4g} |" in text
     assert "license: cc-by-4.0" in text
     assert "Font Awesome Free (CC BY 4.0)" in text
     assert "prefix-beats-causal: " in text

@@ -3,7 +3,7 @@
 Source: the format of huggingface.co/docs/hub/model-cards; the sections follow Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,18 @@ ONE_RUN = (
 )
 
 
-def run_card(folder: Path, layout: str, **facts: Any) -> str:
-    """Return the card of a finished run; ``omitted``, ``has_text_tower`` and ``licence`` are as in ``render``."""
+NO_VERDICTS = "None: an export knows one run, and not its study."
+
+
+def run_card(folder: Path, layout: str, verdicts: Sequence[str] = (NO_VERDICTS,), **facts: Any) -> str:
+    """Return the card of a finished run; ``omitted``, ``has_text_tower`` and ``licence`` are as in ``render``.
+
+    Args:
+        verdicts: those of its study, a line of Markdown each.
+
+    Raises:
+        UsageError: the run's files cannot be read.
+    """
     run = RunFolder(folder.parent, folder.name)
     result = run.result()
     config = RunConfig.from_dict(read_json(folder / "config.json"))
@@ -45,9 +55,7 @@ def run_card(folder: Path, layout: str, **facts: Any) -> str:
             if metric["value"] is not None
         ],
         record=record_of(run, config),
-        verdicts=[
-            "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
-        ],
+        verdicts=verdicts,
         **facts,
     )
 

@@ -21,7 +21,7 @@ from aimv2.analysis.evidence.records import (
     unpack,
 )
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.compare import Differences
+from aimv2.analysis.judgement.differences import Differences
 from aimv2.base.errors import UsageError
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder

@@ -4,7 +4,7 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.analysis.sections.agreement import association_section, scales_section
-from tests.helpers.documents import at_scale, by_row, tables
+from tests.helpers.documents import at_scale, by_row, changed, tables
 from tests.helpers.evidence import evidence_of
 from tests.helpers.scaling import scaling_evidence
 from tests.helpers.specimen import STUDY
@@ -44,7 +44,7 @@ def test_one_scale_and_mixed_code_have_no_agreement(findings):
     assert scales_section([tiny, demo]) is not None
     codes = tiny.evidence.runs.assign(run=range(len(tiny.evidence.runs)))
     codes["code"] = ["a" if seed else "b" for seed in codes["seed"]]
-    mixed = replace(tiny, evidence=replace(tiny.evidence, runs=codes))
+    mixed = changed(tiny, evidence=replace(tiny.evidence, runs=codes))
     assert scales_section([mixed, demo]) is None
 
 

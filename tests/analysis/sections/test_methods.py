@@ -67,11 +67,11 @@ def test_only_what_was_used_is_cited(findings):
 
 def test_intervals_that_cover_items_say_so(findings):
     def covering(arms):
-        changed = {
+        comparisons = {
             arm: replace(one, difference=replace(one.difference, covers="seeds and items")) if arm in arms else one
             for arm, one in findings.comparisons.items()
         }
-        return text_of(section(replace(findings, comparisons=changed)))
+        return text_of(section(replace(findings, comparisons=comparisons)))
 
     assert "All intervals treat evaluation items as random too" in covering(ARMS)
     assert "The intervals of fixed at 25 % treat evaluation items as random" in covering(["fixed_25"])

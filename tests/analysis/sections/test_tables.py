@@ -1,7 +1,10 @@
 from dataclasses import replace
 
-from aimv2.analysis.document.model import Table
-from aimv2.analysis.sections.words import in_seeds, seeds_per_arm, seen, with_limits
+import pandas as pd
+
+from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.sections.tables import arm_table, in_seeds, seeds_per_arm, seen
+from tests.helpers.documents import judged_again
 
 
 def test_what_runs_recorded_is_named_once_and_is_no_markup(evidence):
@@ -22,9 +25,12 @@ def test_seeds_are_counted_by_arm(evidence):
     assert [in_seeds(*one) for one in ((1, 1), (4, 4), (1, 4))] == ["1 seed", "4 seeds", "1 to 4 seeds"]
 
 
-def test_limits_are_a_column_only_if_something_is_limited():
-    table = Table(["arm"], [["one"], ["other"]], name="some")
-    assert with_limits(table, [(), ()]) is table
-    limited = with_limits(table, [("a_b", "c"), ()])
-    assert limited == Table(["arm", "limits"], [["one", "a\\_b; c"], ["other", ""]], name="some")
-    assert table.columns == ["arm"], "the table itself stays as it is"
+def test_limits_are_a_column_only_if_something_is_limited(findings):
+    def table(findings):
+        return arm_table(findings, "some", ["causal", "fixed_25"], {"name": lambda arm: arm})
+
+    assert table(findings).columns == ["arm", "name"]
+    missing = pd.DataFrame([("causal", 4, "", "still running", False)], columns=MISSING_COLUMNS)
+    limited = table(judged_again(findings, replace(findings.evidence, missing=missing)))
+    assert limited.columns == ["arm", "name", "limits"]
+    assert [row[1:] for row in limited.rows] == [["causal", "1 of 5 seeds missing"], ["fixed_25", ""]]

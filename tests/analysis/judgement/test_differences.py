@@ -1,31 +1,17 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.evidence.load import load
 from aimv2.analysis.inference.contrasts import NO_BRACKET
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.compare import Differences, are_paired, primary_comparisons
+from aimv2.analysis.judgement.differences import Differences, are_paired
+from aimv2.analysis.judgement.verdicts import primary_comparisons
+from aimv2.analysis.judgement.withheld import Reasons
 from tests.helpers.evidence import evidence_of, write_run
 from tests.helpers.specimen import STUDY
-
-
-def test_pairing_detects_effects_that_the_seeds_would_hide(cells, evidence):
-    comparisons = primary_comparisons(STUDY, cells, evidence)
-    assert comparisons.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
-    assert comparisons["fixed_75"].difference.excludes_zero
-    assert comparisons["fixed_75"].difference.mean == pytest.approx(0.5, abs=0.02)
-    assert not comparisons["fixed_25"].difference.excludes_zero
-    assert evidence.values("content_loss").std().min() > 0.5, "the seeds differ by more than any arm"
-
-
-def test_only_requested_arms_are_compared(cells, evidence):
-    some = [cell for cell in cells if cell.arm in ("uniform", "causal", "null_control")]
-    (comparison,) = primary_comparisons(STUDY, some, evidence).values()
-    assert comparison.difference.level == pytest.approx(0.95)
 
 
 def test_only_the_null_control_is_unpaired():
@@ -34,31 +20,6 @@ def test_only_the_null_control_is_unpaired():
     assert are_paired("null_control", "null_control")
     assert not are_paired("null_control", "uniform")
     assert not are_paired("uniform", "null_control")
-
-
-def test_expectation_is_judged_as_claims_are(cells):
-    study = replace(STUDY, expected={"causal": "worse", "fixed_25": "equal", "fixed_50": "better"})
-    effects = {"causal": 0.5, "fixed_25": 0.001, "fixed_50": 0.5}
-    comparisons = primary_comparisons(study, cells, evidence_of(study, effects, spread=0.001))
-    words = {arm: one.outcome and one.outcome.word for arm, one in comparisons.items()}
-    assert words == {
-        "causal": Word.SUPPORTED,
-        "fixed_25": Word.SUPPORTED,
-        "fixed_50": Word.CONTRADICTED,
-        "fixed_75": None,
-    }
-
-
-def test_arm_with_a_failed_run_is_withheld_and_an_unfinished_one_is_not(cells):
-    some = evidence_of(STUDY, {}, spread=0.01)
-    missing = pd.DataFrame(
-        [("causal", 4, "", "not finite", True), ("fixed_25", 4, "", "not run yet", False)], columns=MISSING_COLUMNS
-    )
-    comparisons = primary_comparisons(STUDY, cells, replace(some, missing=missing))
-    assert comparisons["causal"].withheld == "1 of 5 runs of causal (prefix of 1 patch) failed"
-    assert [arm for arm, one in comparisons.items() if one.withheld] == ["causal"]
-    baseline = pd.DataFrame([("uniform", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
-    assert all(one.withheld for one in primary_comparisons(STUDY, cells, replace(some, missing=baseline)).values())
 
 
 def test_controls_have_their_own_error(evidence):
@@ -88,7 +49,7 @@ def test_interval_covers_items_where_every_run_has_them(cells, tmp_path):
         loss = 3 + rng.normal(0, 0.1, 50) + (hard if cell.arm == "causal" else 0)
         items = [("content_loss", item, 2 * value, 2.0) for item, value in enumerate(loss)]
         write_run(cell, tmp_path, loss.mean(), items=items if cell.arm != "fixed_25" or cell.seed < 3 else None)
-    comparisons = primary_comparisons(STUDY, some, load(some, tmp_path))
+    comparisons = primary_comparisons(Reasons(STUDY, load(some, tmp_path)), some)
     causal, fixed = comparisons["causal"].difference, comparisons["fixed_25"].difference
     assert (causal.covers, fixed.covers) == ("seeds and items", "seeds")
     assert causal.error == pytest.approx(hard.std(ddof=1) / np.sqrt(50), rel=0.05)
@@ -111,3 +72,14 @@ def test_ranges_of_arms_without_runs_have_no_bounds():
     ladders = (("uniform", "fixed_25"), ("uniform", "causal"))
     assert Differences(study, evidence).ranges("content_loss", *ladders).has_interval
     assert Differences(study, lacking).ranges("content_loss", *ladders) is NO_BRACKET
+
+
+def test_wall_time_stands_in_for_cpu_time_that_was_not_measured(findings):
+    runs = findings.evidence.runs.assign(train_cpu_seconds=np.nan)
+    runs.loc[runs["arm"] == "causal", "train_seconds"] *= 3
+    assert Differences(STUDY, replace(findings.evidence, runs=runs)).relative_cost(
+        "causal", "seconds"
+    ) == pytest.approx(3)
+    assert np.isnan(Differences(STUDY, findings.evidence).relative_cost(UNTRAINED, "samples"))
+    without = replace(findings.evidence, runs=runs[["arm", "seed"]])
+    assert np.isnan(Differences(STUDY, without).relative_cost("causal", "flops"))
