@@ -173,11 +173,15 @@ def _attempt(task: tuple[str, Sequence[str], IndexedFile | None, Options]) -> Sh
 
 
 def scan(
-    name: str, images: Sequence[str] = IMAGES, known: IndexedFile | None = None, options: Options | None = None
+    name: str,
+    images: Sequence[str] = IMAGES,
+    known: IndexedFile | None = None,
+    options: Options | None = None,
+    patience: Patience | None = None,
 ) -> ShardRows | None:
     """Read a shard, from start to end; None if it has the size and times, or version, that are known."""
     try:
-        return Patience().read(lambda: _scan(name, images, known, options or {}))
+        return (patience or Patience()).read(lambda: _scan(name, images, known, options or {}))
     except ShardError as error:
         raise UsageError(f"{name} {error}") from error
     except OSError as error:

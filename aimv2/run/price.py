@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple
 from aimv2.base.errors import UsageError
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.parts import num_parameters, train_flops
+from aimv2.cost.parts import num_parameters
 from aimv2.run.options import MAX_CPU_FLOPS
 from aimv2.runs.record import Hours, hours_of
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
+from aimv2.spec.programs import max_train_flops
 
 BYTES_PER_PARAMETER = 4
 CHECKPOINTS = 2  # of a run at once: a new one is complete before it replaces the last
@@ -103,27 +104,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def max_train_flops(run: RunConfig, samples: int) -> int:
-    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
-    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
-
-
-def flops_per_sample(run: Program) -> float:
-    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
-
-    Raises:
-        UsageError: the training captions cannot be read.
-    """
-    if not isinstance(run, RunConfig):
-        return run.flops_per_sample()
-    parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
-    if any(part.per_token for part in parts):
-        from aimv2.data.prepare import mean_supervised_tokens  # here, because other plans need no captions
-
-        num_tokens = round(num_samples * mean_supervised_tokens(run))
-    return train_flops(parts, num_samples, num_tokens) / num_samples
 
 
 def price(runs: Iterable[Program], clock: Clock) -> Price:

@@ -26,10 +26,11 @@ from aimv2.config.training_config import BudgetConfig, LogConfig, OptimizerConfi
 from aimv2.memory.machine import available_memory, total_memory
 from aimv2.memory.setup import choose
 from aimv2.run.effort import CURVE_SHARE, evaluation_effort, training_effort
-from aimv2.run.price import RunSeconds, max_train_flops
+from aimv2.run.price import RunSeconds
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import last_rows, rows_at
+from aimv2.spec.programs import max_train_flops
 
 TIMES = "times"  # a folder of the cache: a file for each shape and hardware
 SPEED_BYTES = 65536  # of a run's metrics, about two hundred rows

@@ -12,6 +12,7 @@ from aimv2.base.errors import UsageError, short
 from aimv2.config.paths import replaced
 from aimv2.config.program import PROGRAMS, Program, Run
 from aimv2.config.run_config import RunConfig
+from aimv2.cost.parts import train_flops
 from aimv2.spec.metrics import FINAL as OURS
 from aimv2.spec.metrics import OTHERS, Definition, metric_names, not_applicable
 from aimv2.spec.objectives import objective
@@ -108,3 +109,24 @@ def absent_metrics(run: Program) -> Mapping[str, str]:
         return {}
     absent = not_applicable(objective(run.objective.name), run)
     return {name: metric.evaluation for name, metric in absent.items()}
+
+
+def max_train_flops(run: RunConfig, samples: int) -> int:
+    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
+    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
+
+
+def flops_per_sample(run: Program) -> float:
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
+
+    Raises:
+        UsageError: the training captions cannot be read.
+    """
+    if not isinstance(run, RunConfig):
+        return run.flops_per_sample()
+    parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
+    if any(part.per_token for part in parts):
+        from aimv2.data.prepare import mean_supervised_tokens  # here, because other plans need no captions
+
+        num_tokens = round(num_samples * mean_supervised_tokens(run))
+    return train_flops(parts, num_samples, num_tokens) / num_samples

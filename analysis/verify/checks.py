@@ -29,6 +29,7 @@ from aimv2.model.network import EncoderDecoder
 from aimv2.model.positions import reading_order
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.objectives.base import visible_prefix
+from aimv2.objectives.build import implementation_of
 
 MAX_DRAWS = 4096  # of prefix lengths, in the first training batches
 MIN_P = 1e-3  # a correct distribution fails at one seed in a thousand
@@ -219,7 +220,7 @@ def check_losses(run: TrainedRun) -> list[Check]:
     if goal.name not in AIMV2 or reductions != ("standardised", "mean", "batch", "batch"):
         return [Check(name, None, f"objective {goal.name} has other losses or reductions") for name in LOSSES.values()]
     assert isinstance(run.model, EncoderDecoder)
-    trained = run.objective.load()(run.model, run.config)(batch).terms
+    trained = implementation_of(run.objective)(run.model, run.config)(batch).terms
     prefix_len_B = visible_prefix(config, batch.prefix_len_B)
     image_BIE, text_BSE = run.model(batch.image, batch.token_BT, prefix_len_B, batch.text_len_B)
     defined: dict[str, list[float]] = {name: [] for name in LOSSES}

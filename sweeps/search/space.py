@@ -19,10 +19,9 @@ from aimv2.config.arguments import explain
 from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.run.price import max_train_flops
 from aimv2.spec.metrics import SCENE_TASKS, TASKS, lower_is_better, metric_names, not_applicable, set_names, unit_of
 from aimv2.spec.objectives import Report, objective
-from aimv2.spec.programs import check
+from aimv2.spec.programs import check, max_train_flops
 from aimv2.spec.used import with_plugins
 from aimv2.sweeps.search.config import NO_PRUNER, SearchConfig, sampler_of
 

@@ -35,8 +35,8 @@ from aimv2.tools.weights.layouts import (
     OURS,
     PATCHES,
     PUBLISHED,
-    Layout,
     Weights,
+    WeightsLayout,
     empty_network,
     their_names,
     to_ours,
@@ -178,7 +178,7 @@ def write_published(
     write_folder(Path(folder), target.file, tensors, description, texts)
 
 
-def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> Layout:
+def _detect(file: Path, tensors: Mapping[str, Tensor], layout: str) -> WeightsLayout:
     """Return the layout whose name the patch embedding has or, in case that is missing, the first FFN."""
     if PATCHES in tensors:
         raise UsageError(f"{file} has our names already; use weights export with its folder, or its run's")

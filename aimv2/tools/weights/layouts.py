@@ -177,7 +177,7 @@ def empty_network(config: WeightsConfig) -> Network:
         return network
 
 
-class Layout(NamedTuple):
+class WeightsLayout(NamedTuple):
     """A published layout, whose config.json has the keys of transformers.
 
     Attributes:
@@ -249,7 +249,7 @@ class Layout(NamedTuple):
 
 
 PUBLISHED = (
-    Layout(
+    WeightsLayout(
         name="transformers",
         names=TRANSFORMERS,
         file="model.safetensors",
@@ -261,10 +261,10 @@ PUBLISHED = (
             "use_head": False,
         },
     ),
-    Layout(  # its config.json is Apple's own or that of transformers
+    WeightsLayout(  # its config.json is Apple's own or that of transformers
         name="ml-aim", names=ML_AIM, file="weights.safetensors", types=("aimv2", "aimv2_vision_model"), header={}
     ),
-    Layout(
+    WeightsLayout(
         name="transformers",
         names=TRANSFORMERS_PAIR,
         file="model.safetensors",

@@ -1,4 +1,5 @@
 import errno
+import os
 from dataclasses import replace
 from itertools import islice
 
@@ -122,7 +123,7 @@ def test_the_samples_are_the_same_for_any_workers_ranks_and_resumes(own, ranks):
 def test_repeated_reads_are_counted(own, monkeypatch):
     config, data = own(bad={})
     records = data.train.parts["pictures"]._records
-    real, refused = open, []
+    real, refused = os.open, []
 
     def sometimes(path, *arguments, **keys):
         if str(path).endswith(".png") and path not in refused and len(refused) < 3:

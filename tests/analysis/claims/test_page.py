@@ -26,7 +26,7 @@ from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.analysis.sections.tables import metric_title
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
-from aimv2.run.price import max_train_flops
+from aimv2.spec.programs import max_train_flops
 from tests.helpers.documents import at_scale, changed, tables
 from tests.helpers.evidence import evidence_of, trusted
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
