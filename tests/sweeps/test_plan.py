@@ -7,6 +7,7 @@ from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import write_json
 from aimv2.config.signature import signature
+from aimv2.datasets import plugin
 from aimv2.request.resolve import resolve
 from aimv2.runs.index import Entry, read
 from aimv2.runs.provenance import digest
@@ -151,11 +152,11 @@ def test_runs_that_this_code_has_begun_are_not_announced(plan):
 
 
 def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, tmp_path):
-    """In place, so that the folder has its old time."""
     path = own_source(tmp_path, num_pairs=20)
     config = resolve(replace(tiny, data=replace(tiny.data, sources=(path,))))
     plan = Plan("a plan", [Cell(arm="a", seed=0, config=config)], tmp_path / "runs")
     (tmp_path / "mine/03.txt").write_text("another caption")
+    plugin._check.cache_clear()  # as in a new process
     plan.check_finished(plan.remaining())  # a run that is left reads the file
     (run,) = plan.runs.values()
     with run.acquire(config) as attempt:
