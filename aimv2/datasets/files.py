@@ -46,7 +46,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def stamp_at(path: str | Path) -> Stamp:
+def stamp_at(path: str | os.PathLike[str]) -> Stamp:
     """Return the stamp of a file, MISSING if there is none."""
     try:
         return stamp_of(os.stat(path))
@@ -106,9 +106,13 @@ def list_folder(root: str, extensions: Sequence[str] = IMAGES, named: Iterable[s
     wanted = None if named is None else set(named)
     suffixes = tuple(f".{extension.lower()}" for extension in extensions)
     stamps, images, num_outside, others = dict[str, Stamp](), set[str](), 0, Counter[str]()
-    for folder, names in _folders(root, wanted):
-        outside = {name for name in names if _leads_out(root, os.path.join(root, folder, name))}
-        files = sorted(name for name in names - outside if os.path.isfile(os.path.join(root, folder, name)))
+    for folder in _folders(root, wanted):
+        with os.scandir(os.path.join(root, folder)) as scan:
+            entries = {entry.name: entry for entry in scan if not entry.name.endswith("~")}
+        if wanted is None:
+            entries = {name: entry for name, entry in entries.items() if not name.startswith(".")}
+        outside = {name for name, entry in entries.items() if entry.is_symlink() and _leads_out(root, entry.path)}
+        files = sorted(name for name, entry in entries.items() if name not in outside and _is_file(entry))
         is_image = [name.lower().endswith(suffixes) if wanted is None else folder + name in wanted for name in files]
         stems = {name.rpartition(".")[0] for name, is_one in zip(files, is_image, strict=True) if is_one}
         for name, is_one in zip(files, is_image, strict=True):
@@ -119,8 +123,8 @@ def list_folder(root: str, extensions: Sequence[str] = IMAGES, named: Iterable[s
                 continue
             if not is_utf8(path):
                 raise UsageError(f"the name of {path!r} is not UTF-8; rename it")
-            stamps[path] = stamp_at(os.path.join(root, path))
-        others.update(end for name in names if (end := name.lower().rpartition(".")[2]) in OTHER_IMAGES)
+            stamps[path] = stamp_at(entries[name])
+        others.update(end for name in entries if (end := name.lower().rpartition(".")[2]) in OTHER_IMAGES)
         num_outside += len(outside)
     return FolderListing(stamps, images, num_outside, others)
 
@@ -132,27 +136,31 @@ def splits(name: str) -> Iterator[tuple[str, str]]:
             yield name[:place], name[place + 1 :]
 
 
-def _folders(root: str, wanted: set[str] | None) -> Iterator[tuple[str, set[str]]]:
-    """Yield folders, as paths within ``root`` with a slash at their end, and the names in them."""
+def _folders(root: str, wanted: set[str] | None) -> Iterator[str]:
+    """Yield folders, as paths within ``root`` with a slash at their end: those of the wanted files, or all."""
     if wanted is not None:
-        for folder in sorted({path[: path.rfind("/") + 1] for path in wanted}):
-            path = os.path.join(root, folder)
-            if os.path.isdir(path) and _holds(root, path):
-                yield folder, {name for name in os.listdir(path) if not name.endswith("~")}
+        folders_of = sorted({path[: path.rfind("/") + 1] for path in wanted})
+        paths = ((folder, os.path.join(root, folder)) for folder in folders_of)
+        yield from (folder for folder, path in paths if os.path.isdir(path) and _holds(root, path))
         return
 
     def refuse(error: OSError) -> None:
         raise UsageError(f"folder: {error.filename} cannot be read: {error.strerror}") from error
 
-    for path, folders, files in os.walk(root, onerror=refuse):
+    for path, folders, _ in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        folder = "" if path == root else f"{os.path.relpath(path, root)}/"
-        names = (name for name in (*files, *folders) if not name.startswith(".") and not name.endswith("~"))
-        yield folder, set(names)
+        yield "" if path == root else f"{os.path.relpath(path, root)}/"
 
 
-def _leads_out(root: str, path: str) -> bool:
-    return os.path.islink(path) and (os.path.isdir(path) or not is_within(root, path))
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _leads_out(root: str, link: str) -> bool:
+    return os.path.isdir(link) or not is_within(root, link)
 
 
 def is_within(root: str, file: str) -> bool:

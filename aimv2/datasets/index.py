@@ -73,9 +73,9 @@ class DataPart(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A range of a file, which is given by its number in the index; None is the shard that has the sample."""
+    """A range of a file, which is given by its number in the index; for a shard, the number is that of its part."""
 
-    file: int | None
+    file: int
     offset: int
     length: int
     checksum: int  # CRC-32 of the bytes
@@ -213,7 +213,7 @@ class Index:
 
     def __init__(self, location: Location, *, of_any_files: bool = False) -> None:
         """Open the index of a location; with ``of_any_files`` also one that was made for another list of shards."""
-        self._folder = index_path(location)
+        self._folder, self._has_shards = index_path(location), bool(location.shards)
         self.facts = read_facts(location, of_any_files=of_any_files)
         try:
             self.base = self.facts["base"] if of_any_files else base_path(location)
@@ -264,14 +264,11 @@ class Index:
 
     def contents(self, row: int) -> dict[str, Content]:
         """Return the contents of a sample by name."""
-        contents = {}
-        for values in self._value(row, "contents"):
-            name = values.pop("name")
-            contents[name] = Content(**values)
-            if contents[name].file is None:
-                shard = int(np.searchsorted(self.first_row, row, side="right")) - 1
-                contents[name] = contents[name]._replace(file=shard)
-        return contents
+        contents = {values.pop("name"): Content(**values) for values in self._value(row, "contents")}
+        if not self._has_shards:
+            return contents
+        shard = int(np.searchsorted(self.first_row, row, side="right")) - 1
+        return {name: content._replace(file=shard) for name, content in contents.items()}
 
     def fields_of(self, row: int) -> dict[str, Any]:
         """Return the other fields of a sample."""

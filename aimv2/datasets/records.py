@@ -95,7 +95,7 @@ class Records:
         self._arguments = location, cache_dir, cache_bytes, sleep
         self._location, self._index, self._kept_N = location, Index(location), kept_N
         self._require_tables()
-        self._images = (IMAGE, *IMAGES)
+        self._images: tuple[str, ...] = (IMAGE, *IMAGES)
         self.block_rows = min(len(self._index), MAX_BLOCK_ROWS)
         if location.shards:
             self._images = (location.image,) if location.image else IMAGES

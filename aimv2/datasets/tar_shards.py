@@ -251,7 +251,7 @@ class _Header(tarfile.TarInfo):
     """A header that is refused where it would take memory without limit, or lead backwards."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in EXTENDED and header.size > MAX_EXTENDED):
             raise ShardError(f"has a header of {header.size:,} bytes")
@@ -321,7 +321,7 @@ class _Samples:
         assert file is not None, "only files are read"
         while content := file.read(WINDOW):
             checksum = zlib.crc32(content, checksum)
-        self._runs[-1].contents[extension] = Content(None, member.offset_data, member.size, checksum)
+        self._runs[-1].contents[extension] = Content(0, member.offset_data, member.size, checksum)
 
     def records(self) -> list[Record]:
         """Return the samples, in the order of their first members.

@@ -82,7 +82,7 @@ def dataset():
 
 def as_saved_dataset(folder):
     datasets.DatasetDict({"train": dataset(), "test": dataset().select(range(2))}).save_to_disk(folder)
-    return folder
+    return folder / "train"
 
 
 def as_hub(folder):

@@ -157,11 +157,11 @@ def test_runs_that_this_code_has_begun_are_not_announced(plan):
 
 
 def test_a_finished_run_on_data_that_was_edited_is_refused_when_planning(tiny, tmp_path):
-    """In place, so that the folder has its old time."""
     path = own_source(tmp_path, num_pairs=20)
     config = resolve(replace(tiny, data=replace(tiny.data, sources=(path,))))
     plan = Plan("a plan", [Cell(arm="a", seed=0, config=config)], tmp_path / "runs")
     (tmp_path / "mine/03.txt").write_text("another caption")
+    plugin._check.cache_clear()  # as in a new process
     plan.check_finished(plan.remaining())  # a run that is left reads the file
     (run,) = plan.runs.values()
     with run.acquire(config) as attempt:

@@ -152,14 +152,9 @@ def _files(path: Path, suffix: str) -> list[Path]:
 
 
 def _dataset(path: Path) -> Seen | None:
-    if (splits := path / "dataset_dict.json").is_file():
-        names = json.loads(splits.read_text())["splits"]
-        chosen = next(name for name in (*SPLITS[:2], *names) if name in names)
-        seen = _dataset(path / chosen)
-        return seen and seen._replace(comments=[f"The split {chosen} of {', '.join(names)}.", *seen.comments])
-    if not (path / "state.json").is_file():
-        return None
-    return _table_of_images(dataset_files(path)[0], {"dataset": str(path)})
+    if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return _table_of_images(dataset_files(path)[0], {"dataset": str(path)})
+    return None
 
 
 def _parquet_folder(path: Path) -> Seen | None:
@@ -194,27 +189,27 @@ def _shard_folder(path: Path) -> Seen | None:
 
 
 def _shards(files: Sequence[Path], pattern: str | list[str]) -> Seen:
-    texts, images = Texts(), dict[str, list[str]]()
+    texts, has_image = Texts(), False
     try:
         with tarfile.open(files[0]) as tar:
             for number, member in enumerate(tar):
-                enough = images and texts and all(len(values) >= FIRST for values in texts.values())
+                enough = has_image and texts and all(len(values) >= FIRST for values in texts.values())
                 if number >= MEMBERS or (enough and number >= ROWS):
                     break
                 key, extension = split(member.name) or ("", "")
-                if extension in IMAGES:
-                    images.setdefault(key, []).append(extension)
-                elif key and member.isfile() and member.size < MAX_TEXT and len(texts.get(extension, ())) < FIRST:
+                has_image = has_image or extension in IMAGES
+                if (
+                    key
+                    and extension not in IMAGES
+                    and member.isfile()
+                    and member.size < MAX_TEXT
+                    and len(texts.get(extension, ())) < FIRST
+                ):
                     content = tar.extractfile(member)
                     _add(texts, _fields_of(extension, b"" if content is None else content.read()))
     except (OSError, tarfile.TarError) as error:
         raise UsageError(f"{files[0]} cannot be read as a tar archive") from error
-    comments = []
-    if several := [extensions for extensions in images.values() if len(extensions) > 1]:
-        read = next(each for each in IMAGES if each in several[0])
-        kinds = ", ".join(several[0])
-        comments.append(f"{len(several):,} of the first samples have several images ({kinds}); {read} is read.")
-    return Seen({"shards": pattern}, texts, comments)
+    return Seen({"shards": pattern}, texts, [])
 
 
 def _folder(path: Path) -> Seen | None:

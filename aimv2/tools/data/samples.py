@@ -3,7 +3,6 @@
 Letters: G patches a side, P pixels a side, T tokens.
 """
 
-import dataclasses
 import io
 import itertools
 import json
@@ -27,7 +26,7 @@ from aimv2.config.arguments import HELP
 from aimv2.config.data_config import SCENE_SOURCES, AugmentConfig, DataConfig, glyphs_of, is_described, source_name
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
-from aimv2.data.pairs import CAPTION_KINDS, Pairs, Selected
+from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Selected
 from aimv2.data.prepare import open_source
 from aimv2.data.sources.glyphs import LICENCES
 from aimv2.data.tokenizer import CaptionTokenizer, clean
@@ -169,31 +168,21 @@ def _members(side: SourceSide, row: int) -> dict[str, Any]:
         assert isinstance(picture, np.ndarray), "built-in sources draw their pictures"
         content = io.BytesIO()
         Image.fromarray(picture).save(content, format="PNG")
-        image, short = {"png": content.getvalue()}, side.pairs.caption(row, "short").text
-        values |= {"short": short, "dense": side.pairs.caption(row, "dense").text}
+        image = {"png": content.getvalue()}
+        captions = {kind: [side.pairs.caption(row, kind).text] for kind in CAPTION_KINDS}
     else:
         assert isinstance(picture, bytes), "pairs in files have the bytes of theirs"
         assert isinstance(side.pairs, FilePairs), "only described sources have pairs in files"
-        image, fields = {_extension(picture): picture}, _fields(side.pairs, row, side.description)
-        captions = (fields.get(_plain(name)) for name in (*side.description.short, *side.description.dense))
-        texts = [text for value in captions for text in (value if isinstance(value, list) else [value])]
-        short = next((text for text in texts if isinstance(text, str)), "")
-        if not short:
-            raise BadSampleError("missing caption", ", ".join((*side.description.short, *side.description.dense)))
-        values["fields"] = fields
-    # Values of columns that JSON does not know, such as dates, become text.
-    return {**image, "txt": short, "json": json.dumps(values, ensure_ascii=False, default=str).encode()}
-
-
-def _fields(pairs: FilePairs, row: int, description: SourceDescription) -> dict[str, Any]:
-    """Return the values of all fields that the description uses."""
-    rule = description.held_out
-    labels = (*description.filters, *([rule.field] if rule and rule.field else []))
-    names = dict.fromkeys((*description.short, *description.dense, *labels))
-    values = {_plain(name): pairs.field(row, name) for name in names}
-    if len(values) < len(names):
-        raise UsageError(f"the fields {', '.join(names)} cannot be written together: dots become underscores")
-    return {name: value for name, value in values.items() if value is not None}
+        image, captions = {_extension(picture): picture}, dict[CaptionKind, list[str]]()
+        for kind in side.pairs.kinds:
+            fields = (side.pairs.field(row, name) for name in getattr(side.description, kind))
+            values_of = (value if isinstance(value, list) else [value] for value in fields)
+            captions[kind] = [text for texts in values_of for text in texts if isinstance(text, str)]
+    first = next((text for texts in captions.values() for text in texts), "")
+    if not first:
+        raise BadSampleError("missing caption", "all fields")
+    values |= {kind: texts[0] if len(texts) == 1 else texts for kind, texts in captions.items()}
+    return {**image, "txt": first, "json": json.dumps(values, ensure_ascii=False).encode()}
 
 
 def _extension(content: bytes) -> str:
@@ -204,33 +193,20 @@ def _extension(content: bytes) -> str:
         raise BadSampleError("undecodable image", "the file is no JPEG, PNG or WebP") from error
 
 
-def _plain(name: str) -> str:
-    """Return the name of a field without dots, as a dot leads into an object of JSON."""
-    return name.replace(".", "_")
-
-
 def _described(sides: Sequence[SourceSide], written: Written) -> str:
     """Return a description of the shards, as YAML."""
-    last = written.num_shards - 1
+    last, description = written.num_shards - 1, sides[0].description
     values: dict[str, Any] = {"shards": f"{{{0:06d}..{last:06d}}}.tar" if last else f"{0:06d}.tar"}
-    description = sides[0].description
-    transforms: dict[str, Any] = {}
     if description is None:
         values |= {"short": "txt", "dense": "json.dense"}
         licence = "; ".join(dict.fromkeys(LICENCES[glyphs_of(side.source)] for side in sides))
+        transforms: dict[str, float] = {}
         if sides[0].pairs.scene(0) is not None:  # crops and flips would make captions false
             scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))
             transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
     else:
-        kinds = {"short": description.short, "dense": description.dense}
-        renamed = {
-            kind: {f"json.fields.{_plain(name)}": weight for name, weight in fields.items()}
-            for kind, fields in kinds.items()
-        }
-        values |= {kind: fields for kind, fields in renamed.items() if fields}
-        given = dataclasses.asdict(description.transforms)
-        transforms = {name: value for name, value in given.items() if value is not None}
-        licence = description.licence
+        values |= {kind: f"json.{kind}" for kind in CAPTION_KINDS if getattr(description, kind)}
+        licence, transforms = description.licence, description.transforms.given
     if len({side for _, side in written.samples}) == 2:
         values["held_out"] = {"field": "json.side", "values": ["held_out"]}
     values |= {key: value for key, value in (("transforms", transforms), ("licence", licence)) if value}
@@ -279,10 +255,7 @@ def show_command(arguments: Sequence[str]) -> int:
 
 
 def shown(config: RunConfig, step: int, num: int) -> tuple[int, list[Shown]]:
-    """Return the number of bad samples that were replaced, and what to draw of the samples from a step on.
-
-    Pixel targets are drawn if they are those of another image.
-    """
+    """Return the number of bad samples that were replaced, and what to draw of the samples from a step on."""
     from aimv2.data.batches.training import TrainBatches  # here, because it loads torch
     from aimv2.data.prepare import prepare
     from aimv2.data.reading import Reader
@@ -326,12 +299,7 @@ def dimmed(picture: np.ndarray, is_seen_GG: np.ndarray) -> np.ndarray:
 
 
 def divided(tokenizer: CaptionTokenizer, caption: str, token_T: np.ndarray) -> list[Word]:
-    """Return the words of a caption, divided into their tokens by ``·``; those without a token that is seen are wrong.
-
-    Args:
-        caption: as it is before the tokenizer cleans it.
-        token_T: int64 [T], the tokens that training sees.
-    """
+    """Return the words of a caption, divided into their tokens by ``·``; those without one of the tokens are wrong."""
     words = clean(caption).split()
     pieces: list[list[str]] = [[] for _ in words]
     for token, word in zip(token_T.tolist(), tokenizer.token_words([words], len(token_T))[0].tolist(), strict=True):
