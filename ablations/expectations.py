@@ -111,7 +111,7 @@ class Combination(_OfOneMetric):
 class Ranges(_OfOneMetric):
     """That some arms differ more in a metric than others do: the largest minus the smallest true mean.
 
-    ``analysis/inference/ranges.py`` says how noise is kept from widening a range.
+    ``analysis/inference/contrasts.py`` says how noise is kept from widening a range.
 
     Attributes:
         name, than_name: the two ranges in words.

@@ -63,11 +63,8 @@ class Agreement:
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
-    """Return the agreement of each scale with the largest of two arms or more, which small scales are run to predict.
-
-    Args:
-        scales: from small to large, a metric with a row per seed and a column per arm.
-    """
+    """Return the agreement of each scale with the largest of two arms or more; scales are from small to large, a metric
+    with a row per seed and a column per arm."""
     names = [name for name, values in scales.items() if values.notna().any().sum() > 1]
     return [
         agreement(scales[small], scales[names[-1]], names=(small, names[-1]), num_draws=num_draws)
@@ -113,7 +110,8 @@ def agreement(
         }
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
-    return Agreement(*names, **_over_seeds(statistics, small_SA, large_SA, counts, num_draws))
+    shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
+    return Agreement(*names, shares["accuracy"], shares["distinguishable"], shares["rank"])
 
 
 def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> dict[str, Share]:
@@ -197,11 +195,7 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each draw; NaN for too few values or values without spread. 0 if it is rounding.
-
-    Args:
-        first, second: float [N, values]; NaN where missing.
-    """
+    """Return Pearson's correlation of each row; NaN for too few values or without spread; 0 if it is rounding."""
     is_there = ~np.isnan(first + second)
     count = is_there.sum(axis=1, keepdims=True)
     has_correlation, unit = count[:, 0] >= MIN_ARMS, []

@@ -137,7 +137,7 @@ class _Model:
         # Values around their mean: rounding grows with them.
         self._data = pd.DataFrame({"seed": runs["seed"], "value": runs["value"] - runs["value"].mean()})
         for name, levels in factors.items():
-            self._data[self._column[name]] = pd.Categorical(runs[name], levels)
+            self._data[self._column[name]] = pd.Categorical(runs[name], pd.Index(levels))
         seeds = ["C(seed, Sum)"] * (runs["seed"].nunique() > 1)
         self._formula = " + ".join([*seeds, f"({' + '.join(self._term.values())}) ** {order}"])
         self._design = dmatrix(self._formula, self._data)
@@ -145,7 +145,7 @@ class _Model:
     @property
     def is_identified(self) -> bool:
         rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(self._design) else 0
-        return int(rank) == self._design.shape[1]
+        return int(rank) == int(self._design.shape[1])
 
     @cached_property
     def _fit(self) -> Any:

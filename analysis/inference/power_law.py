@@ -150,8 +150,19 @@ def fit(
 
     def refine(point_P: np.ndarray, scale: float) -> "optimize.OptimizeResult":
         ends = [np.repeat(pair, [num_linear, len(variables)]) for pair in ((0.0, BOUNDS[0]), (math.inf, BOUNDS[1]))]
-        options = {"x_scale": "jac", "ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-14, "max_nfev": max_evaluations}
-        return optimize.least_squares(residual, point_P, jacobian, ends, loss="huber", f_scale=scale, **options)
+        return optimize.least_squares(
+            residual,
+            point_P,
+            jacobian,
+            (ends[0], ends[1]),
+            x_scale="jac",
+            loss="huber",
+            f_scale=scale,
+            ftol=1e-10,
+            xtol=1e-10,
+            gtol=1e-14,
+            max_nfev=max_evaluations,
+        )
 
     if starts_KV is None:
         starts_KV = np.array(list(itertools.product(STARTS, repeat=len(variables))))
@@ -201,7 +212,7 @@ def check_design(runs: pd.DataFrame, variables: Sequence[Variable]) -> None:
     for name in variables:
         if (count := runs[name].nunique()) < MIN_LEVELS:
             raise FitError(f"{text} needs {MIN_LEVELS} values of {name} and the runs have {count}; run others")
-    means = np.log(runs[[*variables, "loss"]]).groupby(list(variables), as_index=False)["loss"].mean()
+    means = runs[[*variables, "loss"]].transform(np.log).groupby(list(variables), as_index=False).mean()
     if len(variables) > 1 and abs(correlation := float(means["n"].corr(means["d"]))) > MAX_CORRELATION:
         raise FitError(
             f"n and d vary together (the correlation of their logarithms is {correlation:.3f}), so their effects cannot"

@@ -103,7 +103,7 @@ class ScalingLaw:
     @cached_property
     def unidentified(self) -> Mapping[str, str]:
         """By parameter that the data do not determine, a sentence that says why."""
-        reasons = {}
+        reasons: dict[str, str] = {}
         for variable in self.law.variables:
             coefficient, exponent = COEFFICIENTS[variable], EXPONENTS[variable]
             (low, high), smallest = self.interval(exponent), self.interval(coefficient)[0]
@@ -321,7 +321,7 @@ def frontier(law: Law, runs: pd.DataFrame) -> pd.DataFrame:
         grid = pd.DataFrame({"flops": flops, "n": np.geomspace(runs["n"].min() / 10, runs["n"].max() * 10, 5000)})
         grid = grid.assign(d=flops / (fixed + per_size * grid["n"]))
         grid = grid.assign(loss=law.predict(grid))
-        rows.append(grid.loc[grid["loss"].idxmin()])
+        rows.append(grid.iloc[int(grid["loss"].to_numpy().argmin())])
     table = pd.DataFrame(rows).reset_index(drop=True)
     is_inside = [table[name].between(runs[name].min(), runs[name].max()) for name in ("n", "d")]
     return table.assign(is_inside=is_inside[0] & is_inside[1])

@@ -85,7 +85,9 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
     wide = values.pivot(index=["arm", "seed"], columns="metric", values="value").reset_index()
     if loss not in wide:
         return None
-    rows = [[metric_title(name), *map(_counted, association(wide, loss, name).values())] for name in names]
+    rows: list[list[str | Cell]] = [
+        [metric_title(name), *map(_counted, association(wide, loss, name).values())] for name in names
+    ]
     table = Table(
         ["accuracy", "across arms: Pearson", "Spearman", "within arms: Pearson", "within: Spearman"],
         rows,

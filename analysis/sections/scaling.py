@@ -225,7 +225,9 @@ def law_numbers(fitted: Fitted) -> dict[str, Any]:
     law, optima = fitted.law, fitted.optima
 
     def value(mean: float, low: float, high: float, unit: str) -> dict[str, Any]:
-        return {"mean": mean, "low": low, "high": high, "level": law.level, "n": len(law.runs), "unit": unit}
+        # An optimizer stops within 1e-7 of the minimum, elsewhere on another processor.
+        ends = {key: float(f"{end:.5g}") for key, end in (("mean", mean), ("low", low), ("high", high))}
+        return ends | {"level": law.level, "n": len(law.runs), "unit": unit}
 
     error = law.held_out.error
     return {

@@ -22,7 +22,7 @@ from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.data.provenance import credits_of
 from aimv2.evaluation.pictures import drawn_predictions
 
-STYLES = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
+STYLES: dict[str, str] = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
 
 def verify_command(arguments: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def verify_command(arguments: Sequence[str]) -> int:
 
 def summary(run: TrainedRun, checks: Sequence[Check]) -> str:
     """Return how many checks passed and failed, and whether the run is too short to have learned."""
-    config, counts = run.config, Counter(check.verdict for check in checks)
+    config, counts = run.config, Counter[str](check.verdict for check in checks)
     text = f"{len(checks)} checks: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES) + "."
     recipe = SCALES.get(config.scale, demo)()
     if counts["FAIL"] and config.budget.samples < recipe.budget.samples:
