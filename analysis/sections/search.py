@@ -116,7 +116,7 @@ def _importances(search: Search) -> list[Block]:
 def _cost(search: Search) -> list[Block]:
     """Return what trials spent by state, and what pruning saved."""
     table = Table(["trials", "number", "samples", "training FLOPs", "hours"], name="search_cost")
-    for name, trials in {**{state: search.in_state(state) for state in STATES}, "all": search.trials}.items():
+    for name, trials in [*((state, search.in_state(state)) for state in STATES), ("all", search.trials)]:
         if trials:
             spent = cost_of(trials)
             hours = "not measured" if spent["seconds"] is None else f"{spent['seconds'] / 3600:.3f}"
