@@ -40,13 +40,13 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     examples, images = _examples(findings)
     more = {FILE: ladder_text(findings.ladder).encode()} if findings.ladder else {}
     law = scaling.law_of(study, evidence) if findings.compares else None
-    is_law_shown = isinstance(law, Fitted) and not findings.withheld
+    shown_law = law if isinstance(law, Fitted) and not findings.withheld else None
     with style():
         details: list[Section | None]
         if findings.compares:
-            leads, curves = _leads(findings, law if is_law_shown else None), _learning_curves(findings)
+            leads, curves = _leads(findings, shown_law), _learning_curves(findings)
             details = [
-                _in_words(findings, law if is_law_shown else None),
+                _in_words(findings, shown_law),
                 claims.section(findings),
                 metrics.primary_section(findings, [*leads[1:], *curves]),
                 search.section(findings),
@@ -58,15 +58,11 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
+                methods.section(findings) if study.base is None else None,
             ]
         else:
             leads, details = [], [search.section(findings), metrics.section(findings)]
-        details += [
-            runs.cost_section(findings),
-            runs.setup_section(findings),
-            methods.section(findings) if study.base is None else None,
-            runs.runs_section(findings),
-        ]
+        details += [runs.cost_section(findings), runs.setup_section(findings), runs.runs_section(findings)]
     numbers = {**numbers_of(findings), **search.numbers(findings)}
     if findings.compares:
         numbers |= {

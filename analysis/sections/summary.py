@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
@@ -18,7 +18,7 @@ from aimv2.analysis.judgement.verdicts import Comparison
 from aimv2.analysis.sections import claims
 from aimv2.analysis.sections.scaling.law import Fitted
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.tables import arm_table, as_heading, in_unit, metric_title, seen
+from aimv2.analysis.sections.tables import Column, arm_table, as_heading, in_unit, metric_title, seen
 from aimv2.base.markdown import escape
 from aimv2.run.pricing.price import duration
 
@@ -157,25 +157,20 @@ def sections(findings: Findings) -> list[Section]:
 def _missing(findings: Findings) -> Section | None:
     """Return which metrics finished runs lack and what of the sensitivity was not measured, each with the command that
     measures it."""
-    blocks: list[Block] = [*_lacking(findings), *_unmeasured(findings)]
+    blocks: list[Block] = [
+        Paragraph(
+            f"{escape(metric.text)}. This command measures it of their weights, and writes this report again:"
+            f" {code_span(metric.command)}."
+        )
+        for metric in findings.lacking
+    ]
+    blocks += _unmeasured(findings)
     return Section("What is missing", blocks) if blocks else None
 
 
-def _lacking(findings: Findings) -> Iterator[Paragraph]:
-    for metric in findings.lacking:
-        each = (
-            f"{findings.study.label(arm)} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
-            for arm, seeds in metric.seeds.items()
-        )
-        yield Paragraph(
-            f"{escape(metric.text)}: {'; '.join(each)}. This command measures it of their weights, and writes this"
-            f" report again: {code_span(metric.command)}."
-        )
-
-
-def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
+def _unmeasured(findings: Findings) -> list[Paragraph]:
     if not findings.unmeasured or not findings.compares:
-        return
+        return []
     words, scale = list(findings.request.arguments), findings.config.label
     has_scale = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not has_scale and scale != STUDIES[findings.study.slug].scale:  # of today
@@ -183,10 +178,11 @@ def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
     if len({cell.seed for cell in findings.cells}) < 2:  # one has no interval
         words = [*(word for word in words if not word.startswith(SEEDS)), f"{SEEDS}2"]
     command = _command(dict.fromkeys([*words, AUTO]))
-    yield Paragraph(
+    text = (
         f"{as_heading(findings.unmeasured)}, so verdicts that need it are withheld. This command measures it beside the"
         f" study, and writes this report again: {command}."
     )
+    return [Paragraph(text)]
 
 
 def _arms(findings: Findings) -> Section | None:
@@ -204,7 +200,7 @@ def _arms(findings: Findings) -> Section | None:
     def observed(arm: str) -> str:
         return "" if comparisons[arm].withheld else "no verdict" if findings.withheld else comparisons[arm].shows
 
-    columns = {"difference [interval]": difference, "observed": observed}
+    columns: dict[str, Column] = {"difference [interval]": difference, "observed": observed}
     hold = "Each interval has its own, higher level, and all hold together"
     if len(comparisons) == 1:
         hold = "The interval holds"

@@ -24,11 +24,10 @@ from aimv2.analysis.judgement.findings import Findings, findings_in
 from aimv2.analysis.judgement.planner import price_of_study
 from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words, verdicts
 from aimv2.analysis.judgement.withheld import Reasons
-from aimv2.analysis.sections.tables import metric_title
 from aimv2.config.recipes.scales import SCALES
 from aimv2.request.resolve import with_attention
 from aimv2.run.pricing.price import max_train_flops
-from tests.helpers.documents import at_scale, changed, tables
+from tests.helpers.documents import changed
 from tests.helpers.evidence import evidence_of, trusted
 from tests.helpers.ladders import ladder_of, seeing, write_ladder
 from tests.helpers.searches import parsed, request_of_search, typical, write_confirmation
@@ -197,21 +196,6 @@ def test_an_undecided_claim_has_the_price_of_the_seeds_that_it_lacks(findings):
 
 
 @pytest.mark.exhaustive
-def test_two_scales_of_a_study_have_their_decision_accuracy(findings):
-    def titles(page):
-        return [section.title for section in page.details]
-
-    other = at_scale(findings, findings.evidence, scale="demo", samples=10 * findings.config.budget.samples)
-    page = document({"small": findings, "large": other})
-    found = page.details[titles(page).index("Decision accuracy")]
-    row, other_metric = next(iter(tables(found).values())).rows
-    assert row[1:3] == [findings.config.scale, "demo"]
-    assert row[3].value == other_metric[3].value == 1  # the same runs
-    assert [row[0], other_metric[0]] == [metric_title(one) for one in findings.study.deciding_metrics]
-    assert "Decision accuracy" not in titles(document({"small": findings}))
-
-
-@pytest.mark.exhaustive
 def test_claims_without_a_verdict_link_to_the_numbers_that_there_are(findings):
     """The scaling report has the exponent of the optimal size, and correlations of loss and accuracy."""
     page = document({})
@@ -234,19 +218,6 @@ def reports_dir(request_of, evidence, tmp_path):
     (tmp_path / "prefix_ratio" / RECORDS).write_bytes(pack(Records(request_of, evidence, Look(2))))
     (tmp_path / "verify").mkdir()
     return tmp_path
-
-
-def test_the_page_is_made_of_all_records(reports_dir):
-    """No sensitivity was measured at the scale of these runs, so no claim is decided, and the page says so."""
-    page = claims_document(reports_dir)
-    answers = page.numbers["claims"]["prefix-beats-causal"]["answers"]
-    reported = [one for one in answers if one["report"]]
-    assert [(one["study"], one["report"], str(one["verdict"])) for one in reported] == [
-        ("prefix_ratio", "prefix_ratio", "not testable"),
-        ("prefix_ratio", "prefix_ratio", "not testable"),  # a part of the claim
-    ]
-    assert "was not measured" in " ".join(reported[0]["qualifications"])
-    assert reported[0]["runs"]
 
 
 @pytest.mark.exhaustive

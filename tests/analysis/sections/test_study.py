@@ -119,7 +119,7 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
         write_confirmation(request, tmp_path)
     report = document(judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(values)), {})
     of_runs = ["All metrics", "Cost of the baseline's runs"] * has_runs
-    last = ["Setup", "Methods, to paste into a paper", "Runs"]
+    last = ["Setup", "Runs"]
     assert [section.title for section in report.details] == ["Search", *of_runs, *last]
     assert report.answer == "The search has no winner to confirm."
     assert report.lead is None

@@ -40,21 +40,6 @@ def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
         assert why in row["what decides"][0]
 
 
-def test_controls_stand_with_the_metrics_in_which_they_passed_or_did_not(findings):
-    text = text_of(sections_of(findings)["Controls"])
-    assert text.splitlines() == [
-        f"{findings.study.label(control)}: **{result}** in {', '.join(metrics)}."
-        for (control, result), metrics in _by_result(findings).items()
-    ]
-
-
-def _by_result(findings):
-    found = {}
-    for one in findings.controls:
-        found.setdefault((one.control, one.result), []).append(one.metric)
-    return found
-
-
 def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings):
     found = with_effects(findings, {"positive_control": 3.0}, 0.3)
     text = text_of(sections_of(found)["What was not seen"])
@@ -90,23 +75,6 @@ def test_what_speaks_for_a_contradicted_claim_is_not_counted_under_what_decides(
     assert against.difference.text() in shown(Word.CONTRADICTED)
     assert "and 1 more" not in shown(Word.CONTRADICTED)
     assert shown(Word.UNDECIDED).endswith("; and 1 more")
-
-
-def test_arms_that_differ_in_seeds_are_of_several_launches(findings):
-    def told(arm):
-        runs = findings.evidence.runs
-        fewer = replace(findings.evidence, runs=runs[(runs["arm"] != arm) | (runs["seed"] < 2)])
-        found = sections_of(changed(findings, evidence=fewer))
-        return "not all runs are of this launch." in text_of(found["How it was run"])
-
-    assert [told(arm) for arm in ("", "causal", "untrained")] == [False, True, False]
-
-
-def test_a_study_without_runs_says_how_it_would_be_run(findings):
-    evidence = replace(findings.evidence, runs=findings.evidence.runs[:0], metrics=findings.evidence.metrics[:0])
-    found = sections_of(judged_again(findings, evidence))
-    assert "Command: `python sweeps/launch.py" in text_of(found["How it was run"])
-    assert "hours" not in text_of(found["How it was run"])
 
 
 @pytest.mark.parametrize(
