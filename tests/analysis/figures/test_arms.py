@@ -99,8 +99,3 @@ def test_ladder_has_a_row_per_deciding_metric_with_noise(ladder):
     assert {-5, -2, 2, 5, 10, 20} <= {round(place) for place in axis.get_xticks()}, "effects can be read off"
     assert low < -6
     assert high > 20
-
-
-def test_a_ladder_without_effects_is_empty():
-    ladder = Ladder(base=base_of(demo()), rungs=RUNGS, metrics={})
-    assert draw_ladder(ladder)[1].empty

@@ -47,37 +47,27 @@ def test_whole_arm_of_equal_budget_has_no_notes(findings):
     assert [findings.reasons.limits(arm, METRIC) for arm in [*STUDY.conditions, UNTRAINED]] == [[]] * 8
 
 
-def test_mixed_code_is_said_once_and_alone(findings):
+def test_mixed_code_is_said_once_and_alone_unless_it_is_allowed(findings):
     runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
     found = judged_with(findings, runs=runs)
-    assert found.reasons.limits_of_metric(METRIC) == ["the runs are of 2 codes"]
-    assert found.reasons.limits("causal", METRIC) == ["the runs are of 2 codes"]
-
-
-def test_mixed_code_that_is_allowed_is_said_too(findings):
-    runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
+    assert found.reasons.limits("causal", METRIC) == found.reasons.limits_of_metric() == ["the runs are of 2 codes"]
     allowing = replace(STUDY, allow_mixed_code=True)
     found = judged_again(findings, replace(findings.evidence, runs=runs), study=allowing)
     assert found.reasons.limits_of_metric(METRIC) == ["the runs are of 2 codes, which the sweep allows"]
 
 
-def test_controls_that_did_not_pass_limit_their_metric_but_no_cost(findings):
+def test_controls_and_sensitivity_limit_their_metric_but_no_cost(findings):
     metrics = findings.evidence.metrics.copy()
     is_control = (metrics["arm"] == "positive_control") & (metrics["metric"] == METRIC)
     metrics.loc[is_control, "value"] -= 2  # it is better, which is the wrong side
-    found = judged_with(findings, metrics=metrics)
-    assert found.reasons.limits_of_metric(METRIC) == [f"positive control failed in {METRIC}"]
-    assert found.reasons.limits_of_metric("") == []
-
-
-def test_insensitive_and_unmeasured_metrics_differ(findings):
     blind = {METRIC: replace(findings.sensitivity[METRIC], is_blind=True)}
-    assert judged_again(findings, findings.evidence, seen=blind).reasons.limits_of_metric(METRIC) == [
-        f"{METRIC} is not sensitive at this scale",
-    ]
-    assert judged_again(findings, findings.evidence, seen={}).reasons.limits_of_metric(METRIC) == [
-        f"the sensitivity of {METRIC} was not measured",
-    ]
+    for found, note in (
+        (judged_with(findings, metrics=metrics), f"positive control failed in {METRIC}"),
+        (judged_again(findings, findings.evidence, seen=blind), f"{METRIC} is not sensitive at this scale"),
+        (judged_again(findings, findings.evidence, seen={}), f"the sensitivity of {METRIC} was not measured"),
+    ):
+        assert found.reasons.limits_of_metric(METRIC) == [note]
+        assert found.reasons.limits_of_metric() == []
 
 
 def test_failed_runs_of_arm_and_baseline_are_named(findings):

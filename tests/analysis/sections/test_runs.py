@@ -13,7 +13,7 @@ from aimv2.analysis.document.markdown import to_details
 from aimv2.analysis.evidence.load import BILL_COLUMNS, MISSING_COLUMNS, load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
-from aimv2.analysis.sections.runs import cost_section, credits_text, mixture_table, runs_section
+from aimv2.analysis.sections.runs import cost_section, mixture_table, runs_section
 from aimv2.analysis.sections.study import document
 from aimv2.config.paths import replaced
 from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
@@ -125,15 +125,6 @@ def test_arms_that_differ_have_rows_of_their_own(evidence_with):
     assert table.rows[1][4] == "", "no share of no samples"
     assert STUDY.label("causal") not in table.rows[0][0]
     assert evidence.dense_share("causal") == 0
-
-
-def test_credits_are_no_markup():
-    credits = {"sources": ["OpenMoji (CC BY-SA 4.0)", "my_birds (by *me*)"], "sets": []}
-    images = r"Images: OpenMoji (CC BY-SA 4.0), my\_birds (by \*me\*)."
-    assert credits_text(credits) == images
-    assert (
-        credits_text(credits | {"sets": ["pets (none)", "b (CC0)"]}) == f"{images} Labelled sets: pets (none), b (CC0)."
-    )
 
 
 @pytest.mark.exhaustive

@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
 from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.inference.relations import Outcome, Word
 from aimv2.analysis.sections import summary
-from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
+from tests.helpers.documents import by_row, judged_again, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of
-from tests.helpers.searches import parsed, search_of, trial
 from tests.helpers.specimen import STUDY
 
 
@@ -77,16 +75,6 @@ def test_what_speaks_for_a_contradicted_claim_is_not_counted_under_what_decides(
     assert shown(Word.UNDECIDED).endswith("; and 1 more")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [((40, 50), "The search before took 1.5 min for 2 trials."), ((40, None), "took an unknown time for 2 trials.")],
-)
-def test_what_the_search_took_stands_beside_the_runs_of_its_winner(findings, seconds, told):
-    found = parsed(search_of([trial(number, seconds=own) for number, own in enumerate(seconds)]))
-    assert told in text_of(sections_of(replace(findings, search=found))["How it was run"])
-    assert "search" not in text_of(sections_of(findings)["How it was run"])
-
-
 def test_what_is_missing_is_said_once_with_the_command_that_measures_it(findings):
     unknown = judged_again(findings, findings.evidence, seen={})
     found = sections_of(replace(unknown, unmeasured="the sensitivity of content_loss was not measured"))
@@ -111,17 +99,6 @@ def test_the_command_repeats_no_argument(findings, arguments, expected):
     request = replace(findings.request, arguments=("sweep=prefix_ratio", *arguments))
     found = sections_of(replace(findings, request=request, unmeasured="something is not known"))
     assert text_of(found["What is missing"]).endswith(f"`python sweeps/launch.py sweep=prefix_ratio {expected}")
-
-
-@pytest.mark.parametrize(
-    ("seeds", "told"),
-    [(range(4), "0 to 3"), ([0, 1], "0, 1"), ([3], "3"), ([0, 2, 3], "0, 2, 3"), ([1, 2, 3], "1 to 3")],
-)
-def test_seeds_are_a_range_unless_one_is_missing(findings, seeds, told):
-    run = findings.evidence.runs.iloc[:1]
-    runs = pd.concat([run.assign(seed=seed) for seed in reversed(seeds)])
-    found = sections_of(changed(findings, evidence=replace(findings.evidence, runs=runs)))
-    assert f" with seeds {told}; " in text_of(found["How it was run"])
 
 
 SHUFFLED = {"positive_control": 1.0}
