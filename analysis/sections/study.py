@@ -8,7 +8,7 @@ from aimv2.ablations.ladder import FILE
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section, Table, code_span
 from aimv2.analysis.document.style import style
-from aimv2.analysis.figures.arms import differences_to_baseline, draw_ladder, learning_curves
+from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import percent
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
@@ -125,12 +125,6 @@ def _in_words(findings: Findings, law: Fitted | None) -> Section | None:
 def _leads(findings: Findings, law: Fitted | None) -> list[Figure]:
     """Return the figure that answers the question, and then the differences if they are another one."""
     figures = []
-    if findings.ladder is not None:
-        caption = (
-            "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a"
-            " difference outside the dashed lines is detected in at least 4 of 5 cases."
-        )
-        figures.append(Figure("sensitivity", "Known effects in units of noise", caption, *draw_ladder(findings.ladder)))
     if law is not None:
         figures.append(law_figure(law))
     compared = findings.comparisons.items()

@@ -1,6 +1,5 @@
 """The summary of a study: its answer, what is missing, arms, what was not decided, and how it was run."""
 
-import math
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -10,15 +9,15 @@ from aimv2.ablations.expectations import CONTENT, READER
 from aimv2.ablations.ladder import AUTO, Ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, code_span
-from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, code_span
+from aimv2.analysis.inference.intervals import POWER, detectable_difference
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
 from aimv2.analysis.judgement.verdicts import Comparison
-from aimv2.analysis.sections import claims
+from aimv2.analysis.sections import claims, metrics
 from aimv2.analysis.sections.scaling.law import Fitted
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.tables import Column, arm_table, as_heading, in_unit, metric_title, seen
+from aimv2.analysis.sections.tables import as_heading, metric_title, seen
 from aimv2.base.markdown import escape
 from aimv2.run.pricing.price import duration
 
@@ -150,7 +149,7 @@ def _of_search(findings: Findings) -> str:
 
 def sections(findings: Findings) -> list[Section]:
     """Return the sections of the summary."""
-    parts = _missing, claims.summary, _arms, claims.controls_summary, _undecided, _run
+    parts = _missing, claims.summary, metrics.arms_section, claims.controls_summary, _undecided, _run
     return [section for part in parts if (section := part(findings)) is not None]
 
 
@@ -185,34 +184,6 @@ def _unmeasured(findings: Findings) -> list[Paragraph]:
     return [Paragraph(text)]
 
 
-def _arms(findings: Findings) -> Section | None:
-    """Return the difference of each arm from the baseline in the primary metric."""
-    study, comparisons = findings.study, findings.comparisons
-    if not comparisons:
-        return None
-
-    def difference(arm: str) -> Cell:
-        if why := comparisons[arm].withheld:
-            return Cell((why,), value=math.nan)
-        estimate = comparisons[arm].difference
-        return Cell((estimate.text("+.3f"),), estimate.basis, estimate.mean)
-
-    def observed(arm: str) -> str:
-        return "" if comparisons[arm].withheld else "no verdict" if findings.withheld else comparisons[arm].shows
-
-    columns: dict[str, Column] = {"difference [interval]": difference, "observed": observed}
-    hold = "Each interval has its own, higher level, and all hold together"
-    if len(comparisons) == 1:
-        hold = "The interval holds"
-    about = (
-        f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
-        f" (`{findings.metric}`){in_unit(findings)}; {'lower' if study.lower_is_better else 'higher'} is better. {hold}"
-        f" at {percent(findings.look.level)} %. Differences below {study.primary_margin:.2g} are too small to matter"
-        " ([how to read the table](details.md#how-to-read-the-table))."
-    )
-    return Section("Arms", [Paragraph(about), arm_table(findings, "arms", comparisons, columns, findings.metric)])
-
-
 def _undecided(findings: Findings) -> Section:
     """Return what the study cannot say."""
     study, evidence = findings.study, findings.evidence
@@ -232,8 +203,8 @@ def _undecided(findings: Findings) -> Section:
             f"whether these arms differ: {listed(list(undecided))}. Differences of {sizes} would be detected in"
             f" {100 * POWER:.0f} % of cases"
         )
-    metrics = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
-    items += [metric.text for metric in metrics if metric.is_blind and metric.text not in items]
+    deciding = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
+    items += [metric.text for metric in deciding if metric.is_blind and metric.text not in items]
     doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
     if number := int((doubtful["warning"] != "").sum()):
         items.append(f"{number} values of metrics that decide have warnings ([all metrics](details.md#all-metrics))")

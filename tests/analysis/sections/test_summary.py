@@ -25,11 +25,11 @@ def sections_of(found):
 def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
     found = sections_of(findings)
     arms = by_row(tables(found["Arms"])["arms"])
-    assert set(arms) == {STUDY.arms[arm].label for arm in findings.comparisons}
+    assert set(arms) == {STUDY.label(arm) for arm in STUDY.conditions}
     for arm, one in findings.comparisons.items():
         row = arms[STUDY.arms[arm].label]
-        assert row["difference [interval]"] == (one.difference.text("+.3f"),)
-        assert row["observed"] == (one.observed.text,)
+        assert row["difference [interval]"] == (one.difference.text("+.4f"),)
+        assert row["observed"][0] == one.observed.text
     rows = by_row(tables(found["Claims of the paper"])["verdicts"])
     for name, verdict in findings.verdicts.items():
         row = rows[f"**{name}**"]
@@ -56,7 +56,8 @@ def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings)
     rows = by_row(tables(found["Arms"])["arms"])
     for arm, one in judged.comparisons.items():
         row = rows[STUDY.arms[arm].label]
-        assert (row["difference [interval]"], row["observed"]) == ((one.difference.text("+.3f"),), ("no verdict",))
+        assert row["difference [interval]"] == (one.difference.text("+.4f"),)
+        assert row["observed"] == (one.shows, "not judged: a control did not pass")
     assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
 
 
