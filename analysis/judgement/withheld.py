@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
@@ -23,7 +23,6 @@ from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
 from aimv2.base.errors import count
 from aimv2.config.program import Program
 from aimv2.spec.metrics import is_of_encoder, is_ours, lower_is_better
-from aimv2.spec.plugin_metrics import METRICS
 
 # Muennighoff et al. (arXiv 2305.16264): in language models, up to 4 epochs of repeated text are nearly as good as new
 # text, and more repeats are worth less and less. We know of no such measurement for pairs of images and captions.
@@ -302,19 +301,11 @@ def _weights(expected: Expected, encoders: Mapping[str, str]) -> dict[str, float
     return {name: weight for name, weight in weights.items() if abs(weight) > ROUNDING * largest}
 
 
-@dataclass(frozen=True)
-class Lacking:
-    """A metric that finished runs lack though they could have it.
-
-    Attributes:
-        text: the fact as a clause.
-        seeds: those of these runs, by arm.
-        command: measures the metric.
-    """
+class Lacking(NamedTuple):
+    """A metric that finished runs lack though they could have it, the fact as a clause, and what measures it."""
 
     metric: str
     text: str
-    seeds: Mapping[str, Sequence[int]]
     command: str
 
 
@@ -333,21 +324,8 @@ def lacking(request: Request, evidence: Evidence) -> list[Lacking]:
         if runs and (answered or metric == primary):
             verb = "lacks" if len(finished) == 1 else "lack"
             text = f"{len(runs)} of {count(len(finished), 'finished run')} {verb} {metric}"
-            seeds = {arm: sorted(seed for name, seed in runs if name == arm) for arm, _ in runs}
-            metrics.append(Lacking(metric, text, seeds, _command(request, metric, as_typed.get(metric))))
+            words = ["evaluate", request.folder, f"metric={as_typed.get(metric, f'FILE.py:{metric}')}"]
+            if is_ours(metric):  # newer code has it
+                words = ["measure", request.folder, f"to={AGAIN}"]
+            metrics.append(Lacking(metric, text, shlex.join(["python", "sweeps/manage.py", *words])))
     return metrics
-
-
-def _command(request: Request, metric: str, typed: str | None) -> str:
-    """Return what measures a metric.
-
-    Args:
-        typed: how it was named when it was measured on other runs; None if it was not.
-    """
-    if is_ours(metric):  # newer code has it
-        words = ["measure", request.folder, f"to={AGAIN}"]
-    else:
-        plugin = METRICS.plugin_of(metric)
-        file = "FILE:" if plugin is None else "" if plugin.module else f"{plugin.name}:"
-        words = ["evaluate", request.folder, f"metric={typed or f'{file}{metric}'}"]
-    return shlex.join(["python", "sweeps/manage.py", *words])

@@ -13,7 +13,6 @@ from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import level_of
 from aimv2.analysis.sections.claims import margin_reason
-from aimv2.analysis.sections.search import range_of
 from aimv2.analysis.sections.tables import metric_title, seen
 from aimv2.base.errors import count
 from aimv2.base.markdown import escape
@@ -39,17 +38,14 @@ EQUAL = {
 
 def section(findings: Findings) -> Section:
     """Return paragraphs to paste, and the references that they cite."""
-    if findings.search is not None and not findings.compares:
-        blocks = blocks_of("search_alone", range_of=range_of, **_design(findings))
-    else:
-        blocks = blocks_of("methods", **_design(findings), **_inference(findings))
+    blocks = blocks_of("methods", **_design(findings), **_inference(findings))
     text = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     cited = [reference for name, reference in REFERENCES.items() if name in text]
     return Section("Methods, to paste into a paper", [*blocks, *([Bullets(cited)] if cited else [])], is_folded=True)
 
 
 def _design(findings: Findings) -> dict[str, Any]:
-    """Return what both templates read: the study, its runs, and what they ran on."""
+    """Return what the template reads of the study, its runs, and what they ran on."""
     study, evidence, config, cells = findings.study, findings.evidence, findings.config, findings.cells
     failed = {arm: evidence.num_failed(arm) for arm in dict.fromkeys(cell.arm for cell in cells)}
     present = findings.present([cell.arm for cell in cells])

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.inference.intervals import POWER, Estimate, bonferroni, detectable_difference, percent
+from aimv2.analysis.inference.intervals import LEVEL, POWER, Estimate, bonferroni, detectable_difference, percent
 from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import Comparison
 from aimv2.analysis.sections.tables import (
+    Column,
     arm_table,
     as_heading,
     estimate_cell,
@@ -22,63 +24,44 @@ EXPECTED_OF_CONTROLS = {"null_control": "no difference", "positive_control": "wo
 SAME = "see the same images in the same order, with the same crops, and start from the same weights"
 
 
-def primary_section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
-    """Return the table of the primary metric, and how to read it.
-
-    Args:
-        figures: shown below the table.
-    """
-    shared = SAME if findings.study.base is None else "share what their program draws by it"
-    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level), "shared": shared}
-    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
-    return Section(
-        as_heading(metric_title(findings.metric)),
-        [_about_primary(findings), _primary_table(findings), *figures, reading],
+def arms_section(findings: Findings) -> Section | None:
+    """Return the table of the primary metric: each arm and control, what was expected and what is observed; None if no
+    arm was requested."""
+    study, metric = findings.study, findings.metric
+    if not findings.comparisons:
+        return None
+    hold = "Each interval has its own, higher level, and all hold together"
+    if len(findings.comparisons) == 1:
+        hold = "The interval holds"
+    about = (
+        f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(metric)} (`{metric}`)"
+        f"{in_unit(findings)}; {'lower' if study.lower_is_better else 'higher'} is better. {hold} at"
+        f" {percent(findings.look.level)} %; those of controls have their own. Differences below"
+        f" {study.primary_margin:.2g} are too small to matter"
+        " ([how to read the table](details.md#how-to-read-the-table))."
     )
+    return Section("Arms", [Paragraph(about), _arms_table(findings)])
 
 
-def _about_primary(findings: Findings) -> Paragraph:
-    study, evaluation = findings.study, findings.evidence.evaluation(findings.metric)
-    better = "lower" if study.lower_is_better else "higher"
-    measured = f" It is measured on {escape(evaluation)}." if evaluation else ""
-    measured += " It was chosen after the runs." * findings.is_later
-    metric, known = findings.metric, findings.sensitivity
-    sees = known[metric].text if metric in known else "not measured on this base run"
-    sensitivity = f" Sensitivity: {sees}." if study.base is None else ""  # of others the positive control tells
-    return Paragraph(
-        f"The primary metric is {metric}{in_unit(findings)}; {better} is better.{measured} The equivalence margin is"
-        f" {study.primary_margin:.3g}.{sensitivity}"
-    )
-
-
-def _primary_table(findings: Findings) -> Table:
+def _arms_table(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
     expectations = {study.baseline: "", **EXPECTED_OF_CONTROLS, **study.expected}
-    of_controls = {control.control: control.result for control in findings.controls if control.metric == metric}
+    of_controls = {str(control.control): control.result for control in findings.controls if control.metric == metric}
 
     def observed(arm: str) -> str | Cell:
         if arm not in findings.comparisons:
-            return {str(control): result for control, result in of_controls.items()}.get(arm, "")
+            return of_controls.get(arm, "")
         return _observed(findings.comparisons[arm], why_not)
-
-    def mean(arm: str) -> Cell:
-        return estimate_cell(evidence.mean(metric, arm), ".4f")
 
     def difference(arm: str) -> str | Cell:
         if arm == study.baseline:
             return "baseline"
-        estimate = findings.differences.separately(metric, arm, covers_items=True)
         if hidden := withheld(findings, arm):
-            return Cell((hidden,), estimate.basis, estimate.mean)
-        return estimate_cell(estimate, "+.4f")
-
-    def simultaneous(arm: str) -> str | Cell:
-        if arm not in findings.comparisons or withheld(findings, arm):
-            return ""
-        estimate = findings.comparisons[arm].difference
-        if not estimate.has_interval:
-            return estimate.bounds()
-        return Cell((estimate.bounds("+.4f"), estimate.basis), value=estimate.mean)
+            return hidden
+        if arm in findings.comparisons:
+            return estimate_cell(findings.comparisons[arm].difference, "+.4f")
+        level = NULL_LEVEL if arm == "null_control" else LEVEL
+        return estimate_cell(findings.differences.separately(metric, arm, level, covers_items=True), "+.4f")
 
     def detectable(arm: str) -> str:
         if arm not in findings.comparisons or withheld(findings, arm):
@@ -86,18 +69,35 @@ def _primary_table(findings: Findings) -> Table:
         return f"{detectable_difference(findings.comparisons[arm].difference):.4f}"
 
     why_not = "the metric is not sensitive" * bool(findings.reasons.blind)
-    if set(of_controls.values()) != {"passed"}:
+    if findings.withheld and set(of_controls.values()) != {"passed"}:
         why_not = "a control did not pass"
-    columns = {
+    columns: dict[str, Column] = {
         "expected": lambda arm: expectations.get(arm, "open"),
         "observed": observed,
-        "mean [95 % interval]": mean,
-        "difference from baseline [95 % interval]": difference,
-        "simultaneous interval": simultaneous,
+        "difference [interval]": difference,
+        "mean [95 % interval]": lambda arm: estimate_cell(evidence.mean(metric, arm), ".4f"),
         f"minimum detectable difference ({100 * POWER:.0f} % power)": detectable,
     }
-    arms = [arm for arm in study.conditions if arm in evidence.values(metric)]
-    return arm_table(findings, "primary", arms, columns, metric)
+    measured = evidence.values(metric)
+    arms = [arm for arm in study.conditions if arm in measured or arm in findings.comparisons]
+    return arm_table(findings, "arms", arms, columns, metric)
+
+
+def primary_section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
+    """Return how the primary metric was measured, figures, and how to read its table."""
+    study, metric = findings.study, findings.metric
+    evaluation = findings.evidence.evaluation(metric)
+    about = f"The primary metric is {metric}{in_unit(findings)}."
+    about += f" It is measured on {escape(evaluation)}." * bool(evaluation)
+    about += " It was chosen after the runs." * findings.is_later
+    about += f" The equivalence margin is {study.primary_margin:.3g}."
+    if study.base is None:  # of others the positive control tells
+        known = findings.sensitivity
+        about += f" Sensitivity: {known[metric].text if metric in known else 'not measured on this base run'}."
+    shared = SAME if study.base is None else "share what their program draws by it"
+    values = {"look_note": look_note(findings.look), "level": percent(findings.look.level), "shared": shared}
+    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
+    return Section(as_heading(metric_title(metric)), [Paragraph(about), *figures, reading])
 
 
 def _observed(comparison: Comparison, why_not: str) -> str | Cell:
@@ -105,10 +105,10 @@ def _observed(comparison: Comparison, why_not: str) -> str | Cell:
     sensitive."""
     if comparison.withheld:
         return Cell(("not judged", comparison.withheld))
-    if comparison.outcome is None:
-        return comparison.shows
     if why_not:
         return Cell((comparison.shows, f"not judged: {why_not}"))
+    if comparison.outcome is None:
+        return comparison.shows
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
     return Cell((comparison.shows, judged))
 

@@ -8,7 +8,7 @@ from aimv2.ablations.ladder import FILE
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Block, Document, Figure, Paragraph, Section, Table, code_span
 from aimv2.analysis.document.style import style
-from aimv2.analysis.figures.arms import differences_to_baseline, draw_ladder, learning_curves
+from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import percent
 from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
@@ -49,13 +49,13 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
     examples, images = _examples(findings)
     more = {FILE: ladder_text(findings.ladder).encode()} if findings.ladder else {}
     law = scaling.law_of(study, evidence) if findings.compares else None
-    is_law_shown = isinstance(law, Fitted) and not findings.withheld
+    shown_law = law if isinstance(law, Fitted) and not findings.withheld else None
     with style():
         details: list[Section | None]
         if findings.compares:
-            leads, curves = _leads(findings, law if is_law_shown else None), _learning_curves(findings)
+            leads, curves = _leads(findings, shown_law), _learning_curves(findings)
             details = [
-                _in_words(findings, law if is_law_shown else None),
+                _in_words(findings, shown_law),
                 claims.section(findings),
                 metrics.primary_section(findings, [*leads[1:], *curves]),
                 search.section(findings),
@@ -67,15 +67,11 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
+                methods.section(findings) if study.base is None else None,
             ]
         else:
             leads, details = [], [search.section(findings), metrics.section(findings)]
-        details += [
-            runs.cost_section(findings),
-            runs.setup_section(findings),
-            methods.section(findings) if study.base is None else None,
-            runs.runs_section(findings),
-        ]
+        details += [runs.cost_section(findings), runs.setup_section(findings), runs.runs_section(findings)]
     numbers = {**numbers_of(findings), **search.numbers(findings)}
     if findings.compares:
         numbers |= {
@@ -138,12 +134,6 @@ def _in_words(findings: Findings, law: Fitted | None) -> Section | None:
 def _leads(findings: Findings, law: Fitted | None) -> list[Figure]:
     """Return the figure that answers the question, and then the differences if they are another one."""
     figures = []
-    if findings.ladder is not None:
-        caption = (
-            "Known effects on the metrics that decide claims, in units of noise. With the seeds of this study, a"
-            " difference outside the dashed lines is detected in at least 4 of 5 cases."
-        )
-        figures.append(Figure("sensitivity", "Known effects in units of noise", caption, *draw_ladder(findings.ladder)))
     if law is not None:
         figures.append(law_figure(law))
     compared = findings.comparisons.items()

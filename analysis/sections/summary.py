@@ -1,8 +1,7 @@
 """The summary of a study: its answer, what is missing, arms, what was not decided, and how it was run."""
 
-import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import announcements
@@ -10,15 +9,15 @@ from aimv2.ablations.expectations import CONTENT, READER
 from aimv2.ablations.ladder import AUTO, Ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, code_span
-from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, code_span
+from aimv2.analysis.inference.intervals import POWER, detectable_difference
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
 from aimv2.analysis.judgement.verdicts import Comparison
-from aimv2.analysis.sections import claims
+from aimv2.analysis.sections import claims, metrics
 from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.tables import arm_table, as_heading, in_unit, metric_title, seen
+from aimv2.analysis.sections.tables import as_heading, metric_title, seen
 from aimv2.base.markdown import escape
 from aimv2.run.price import duration
 
@@ -150,32 +149,27 @@ def _of_search(findings: Findings) -> str:
 
 def sections(findings: Findings) -> list[Section]:
     """Return the sections of the summary."""
-    parts = _missing, claims.summary, _arms, claims.controls_summary, _undecided, _run
+    parts = _missing, claims.summary, metrics.arms_section, claims.controls_summary, _undecided, _run
     return [section for part in parts if (section := part(findings)) is not None]
 
 
 def _missing(findings: Findings) -> Section | None:
     """Return which metrics finished runs lack and what of the sensitivity was not measured, each with the command that
     measures it."""
-    blocks: list[Block] = [*_lacking(findings), *_unmeasured(findings)]
+    blocks: list[Block] = [
+        Paragraph(
+            f"{escape(metric.text)}. This command measures it of their weights, and writes this report again:"
+            f" {code_span(metric.command)}."
+        )
+        for metric in findings.lacking
+    ]
+    blocks += _unmeasured(findings)
     return Section("What is missing", blocks) if blocks else None
 
 
-def _lacking(findings: Findings) -> Iterator[Paragraph]:
-    for metric in findings.lacking:
-        each = (
-            f"{findings.study.label(arm)} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
-            for arm, seeds in metric.seeds.items()
-        )
-        yield Paragraph(
-            f"{escape(metric.text)}: {'; '.join(each)}. This command measures it of their weights, and writes this"
-            f" report again: {code_span(metric.command)}."
-        )
-
-
-def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
+def _unmeasured(findings: Findings) -> list[Paragraph]:
     if not findings.unmeasured or not findings.compares:
-        return
+        return []
     words, scale = list(findings.request.arguments), findings.config.label
     has_scale = any(word.startswith(("scale=", "start.weights=")) for word in words)
     if not has_scale and scale != STUDIES[findings.study.slug].scale:  # of today
@@ -183,38 +177,11 @@ def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
     if len({cell.seed for cell in findings.cells}) < 2:  # one has no interval
         words = [*(word for word in words if not word.startswith(SEEDS)), f"{SEEDS}2"]
     command = _command(dict.fromkeys([*words, AUTO]))
-    yield Paragraph(
+    text = (
         f"{as_heading(findings.unmeasured)}, so verdicts that need it are withheld. This command measures it beside the"
         f" study, and writes this report again: {command}."
     )
-
-
-def _arms(findings: Findings) -> Section | None:
-    """Return the difference of each arm from the baseline in the primary metric."""
-    study, comparisons = findings.study, findings.comparisons
-    if not comparisons:
-        return None
-
-    def difference(arm: str) -> Cell:
-        if why := comparisons[arm].withheld:
-            return Cell((why,), value=math.nan)
-        estimate = comparisons[arm].difference
-        return Cell((estimate.text("+.3f"),), estimate.basis, estimate.mean)
-
-    def observed(arm: str) -> str:
-        return "" if comparisons[arm].withheld else "no verdict" if findings.withheld else comparisons[arm].shows
-
-    columns = {"difference [interval]": difference, "observed": observed}
-    hold = "Each interval has its own, higher level, and all hold together"
-    if len(comparisons) == 1:
-        hold = "The interval holds"
-    about = (
-        f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
-        f" (`{findings.metric}`){in_unit(findings)}; {'lower' if study.lower_is_better else 'higher'} is better. {hold}"
-        f" at {percent(findings.look.level)} %. Differences below {study.primary_margin:.2g} are too small to matter"
-        " ([how to read the table](details.md#how-to-read-the-table))."
-    )
-    return Section("Arms", [Paragraph(about), arm_table(findings, "arms", comparisons, columns, findings.metric)])
+    return [Paragraph(text)]
 
 
 def _undecided(findings: Findings) -> Section:
@@ -236,8 +203,8 @@ def _undecided(findings: Findings) -> Section:
             f"whether these arms differ: {listed(list(undecided))}. Differences of {sizes} would be detected in"
             f" {100 * POWER:.0f} % of cases"
         )
-    metrics = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
-    items += [metric.text for metric in metrics if metric.is_blind and metric.text not in items]
+    deciding = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
+    items += [metric.text for metric in deciding if metric.is_blind and metric.text not in items]
     doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
     if number := int((doubtful["warning"] != "").sum()):
         items.append(f"{number} values of metrics that decide have warnings ([all metrics](details.md#all-metrics))")

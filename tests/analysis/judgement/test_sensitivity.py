@@ -100,19 +100,6 @@ def test_where_no_captions_are_read_metrics_must_see_own_pixels():
     assert judged("probe_object", base, pixels_shuffled=0.1).is_blind
 
 
-def test_texts_name_what_is_seen_and_what_is_not():
-    assert judged("reader_loss", width_050=0.05).unseen["width"] == (
-        "at scale demo reader_loss does not see half as wide (+0.050 [-0.050, +0.150], 4 seeds)"
-    )
-    assert judged("reader_loss", samples_200=0.1).text == (
-        "at scale demo reader_loss does not get worse with every cut in samples (samples, and how much worse: 0.25 x"
-        " +2, 0.5 x +1, 0.75 x +0.4, 2 x +0.1)"
-    )
-    text = judged("reader_loss").text
-    assert "reader_loss sees at scale demo: 0.25 x the samples, " in text
-    assert ", pixels only, pixels of other images, half as wide, " in text
-
-
 SHARES = (0.25, 0.5, 0.75, 2.0)
 
 

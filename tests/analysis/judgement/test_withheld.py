@@ -47,37 +47,27 @@ def test_whole_arm_of_equal_budget_has_no_notes(findings):
     assert [findings.reasons.limits(arm, METRIC) for arm in [*STUDY.conditions, UNTRAINED]] == [[]] * 8
 
 
-def test_mixed_code_is_said_once_and_alone(findings):
+def test_mixed_code_is_said_once_and_alone_unless_it_is_allowed(findings):
     runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
     found = judged_with(findings, runs=runs)
-    assert found.reasons.limits_of_metric(METRIC) == ["the runs are of 2 codes"]
-    assert found.reasons.limits("causal", METRIC) == ["the runs are of 2 codes"]
-
-
-def test_mixed_code_that_is_allowed_is_said_too(findings):
-    runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
+    assert found.reasons.limits("causal", METRIC) == found.reasons.limits_of_metric() == ["the runs are of 2 codes"]
     allowing = replace(STUDY, allow_mixed_code=True)
     found = judged_again(findings, replace(findings.evidence, runs=runs), study=allowing)
     assert found.reasons.limits_of_metric(METRIC) == ["the runs are of 2 codes, which the sweep allows"]
 
 
-def test_controls_that_did_not_pass_limit_their_metric_but_no_cost(findings):
+def test_controls_and_sensitivity_limit_their_metric_but_no_cost(findings):
     metrics = findings.evidence.metrics.copy()
     is_control = (metrics["arm"] == "positive_control") & (metrics["metric"] == METRIC)
     metrics.loc[is_control, "value"] -= 2  # it is better, which is the wrong side
-    found = judged_with(findings, metrics=metrics)
-    assert found.reasons.limits_of_metric(METRIC) == [f"positive control failed in {METRIC}"]
-    assert found.reasons.limits_of_metric("") == []
-
-
-def test_insensitive_and_unmeasured_metrics_differ(findings):
     blind = {METRIC: replace(findings.sensitivity[METRIC], is_blind=True)}
-    assert judged_again(findings, findings.evidence, seen=blind).reasons.limits_of_metric(METRIC) == [
-        f"{METRIC} is not sensitive at this scale",
-    ]
-    assert judged_again(findings, findings.evidence, seen={}).reasons.limits_of_metric(METRIC) == [
-        f"the sensitivity of {METRIC} was not measured",
-    ]
+    for found, note in (
+        (judged_with(findings, metrics=metrics), f"positive control failed in {METRIC}"),
+        (judged_again(findings, findings.evidence, seen=blind), f"{METRIC} is not sensitive at this scale"),
+        (judged_again(findings, findings.evidence, seen={}), f"the sensitivity of {METRIC} was not measured"),
+    ):
+        assert found.reasons.limits_of_metric(METRIC) == [note]
+        assert found.reasons.limits_of_metric() == []
 
 
 def test_failed_runs_of_arm_and_baseline_are_named(findings):
@@ -299,30 +289,16 @@ def page_of(report):
     return "\n".join([to_markdown(report), *map(text_of, report.details)])
 
 
-def test_arms_are_paired_by_seed_over_seeds_or_over_items_too(request_of, cells, measured):
-    evidence = load(cells, measured, [SCALAR, RATIO])
-    assert evidence.values("own_rank").loc[2, "causal"] == pytest.approx(2.2, abs=0.01)
-    differences = with_metrics(request_of, evidence).differences
-    of_rank = differences.separately("own_rank", "causal", covers_items=True)
-    of_ratio = differences.separately("own_ratio", "causal", covers_items=True)
-    for estimate, covers in ((of_rank, "seeds"), (of_ratio, "seeds and items")):
-        assert (estimate.n, estimate.covers) == (3, covers)
-        assert estimate.mean == pytest.approx(0.2, abs=0.01)
-    assert UNTRAINED in evidence.values("own_rank")
-    assert "null_control" in evidence.values("own_ratio")
-
-
 @pytest.mark.exhaustive
 def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
     evidence = load(cells, measured, [SCALAR, RATIO])
     judged = with_metrics(request_of, evidence)
     rank, ratio = judged.lacking
     assert rank.text == "8 of 32 finished runs lack own_rank"
-    assert rank.seeds == {cell.arm: [3] for cell in cells}
     assert rank.command == COMMAND
     assert ratio.command.endswith(" metric=own_ratio"), "a plug-in of an installed package"
     page = page_of(document(judged, {}))
-    assert "8 of 32 finished runs lack own\\_rank: uniform on 1..I-1 (seed 3); " in page
+    assert "8 of 32 finished runs lack own\\_rank." in page
     assert f"`{COMMAND}`" in page
     assert "`own_rank`: 40 pairs, by my.py." in page
     again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
@@ -340,27 +316,11 @@ def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_
     assert f"`{COMMAND}`" in page
 
 
-def test_a_metric_chosen_after_the_runs_is_said_to_be(request_of, cells, measured):
-    evidence = load(cells, measured, [SCALAR, RATIO])
-    page = page_of(document(with_metrics(request_of, evidence, primary_metric="own_rank"), {}))
-    assert "The primary metric is own_rank in dimensions; higher is better." in page
-    assert "It was chosen after the runs." in page
-    assert "was chosen after the runs. The equivalence margin is" in page
-    assert "fixed before the runs" not in page.replace("by expectations that were fixed before the runs", "")
-
-
 def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cells, runs_dir):
     request = replace(request_of, study=replace(request_of.study, primary_metric="reader_loss"))
     (one,) = lacking(request, load(cells, runs_dir))
     assert one.text == "32 of 32 finished runs lack reader_loss"
     assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
-
-
-def test_a_metric_that_was_never_measured_is_typed_by_its_file_without_its_folder(request_of, cells, runs_dir, plugged):
-    plugged("from aimv2.extend import metric\n@metric('share', lower_is_better=True)\ndef spread(model): return 1.0\n")
-    request = replace(request_of, study=replace(request_of.study, primary_metric="spread"))
-    (one,) = lacking(request, load(cells, runs_dir))
-    assert one.command == "python sweeps/manage.py evaluate prefix_ratio_test metric=mine.py:spread"
 
 
 def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):

@@ -1,6 +1,5 @@
 """Convergence of the specimen's runs: straight curves that fall by 2 over 16 samples, shifted by their final loss."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from aimv2.analysis.evidence.load import MISSING_COLUMNS
 from aimv2.analysis.sections import convergence
 from aimv2.analysis.sections.study import document
-from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
+from tests.helpers.documents import by_row, changed, judged_again, tables
 from tests.helpers.specimen import STUDY
 
 CAUSAL, BASELINE = "causal (prefix of 1 patch)", "uniform on 1..I-1"
@@ -129,16 +128,6 @@ def test_arms_with_other_tasks_are_not_compared(findings):
     assert "not comparable in this loss" in captions["learning_curves"]
 
 
-def test_other_costs_are_folded(findings):
-    section = convergence.section(findings)
-    assert set(tables(section)) == {"convergence_samples", "convergence_flops", "convergence_seconds"}
-    assert [block.title for block in section.blocks if getattr(block, "is_folded", False)] == ["FLOPs and CPU time"]
-    runs = findings.evidence.runs.assign(train_cpu_seconds=None)
-    section = convergence.section(judged_again(findings, replace(findings.evidence, runs=runs)))
-    assert set(tables(section)) == {"convergence_samples", "convergence_flops"}
-    assert "CPU time is not compared" in text_of(section)
-
-
 def test_what_limits_an_arm_stands_in_its_row(findings):
     missing = pd.DataFrame([("causal", 4, "", "still running", False)], columns=MISSING_COLUMNS)
     rows = rows_of(judged_again(findings, replace(findings.evidence, missing=missing)))
@@ -158,13 +147,3 @@ def test_study_without_a_curve_of_a_loss_has_no_section(findings):
     evidence = replace(findings.evidence, curves=pd.DataFrame())
     assert convergence.section(judged_again(findings, evidence)) is None
     assert convergence.numbers(judged_again(findings, evidence)) == {}
-
-
-def test_numbers_are_those_of_the_table(findings):
-    shown = json.loads(json.dumps(convergence.numbers(findings)))
-    found = converged(findings.evidence, "causal", "flops", 0.5)
-    own = shown["causal"]["FLOPs"]["50 %"]
-    assert own["reached"]["mean"] == pytest.approx(found.reached.estimate.mean)
-    assert (own["lead"]["low"], own["lead"]["high"]) == pytest.approx((found.lead.low, found.lead.high))
-    assert own["num_reached"] == 4
-    assert "lead" not in shown["uniform"]["samples"]["100 %"]

@@ -53,12 +53,6 @@ def test_tables_have_tests_and_effects(judged, results):
     assert effect[2].lines[0].startswith(f"{norm:+.4f} [")
 
 
-def test_primary_metric_comes_first_and_others_are_folded(judged, results):
-    section = factors.section(judged(results))
-    folded = [block.title for block in section.blocks if getattr(block, "is_folded", False)]
-    assert folded == ["Held-out loss of content words"]
-
-
 def test_controls_and_single_seeds_are_said(judged, results):
     metrics = results.metrics[(results.metrics["arm"] != "layer_gelu") | (results.metrics["seed"] == 0)]
     section = factors.section(judged(replace(results, metrics=metrics)))

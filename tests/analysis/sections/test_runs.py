@@ -13,7 +13,7 @@ from aimv2.analysis.document.markdown import to_details
 from aimv2.analysis.evidence.load import BILL_COLUMNS, MISSING_COLUMNS, load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
-from aimv2.analysis.sections.runs import cost_section, credits_text, mixture_table, runs_section, setup_section
+from aimv2.analysis.sections.runs import cost_section, mixture_table, runs_section
 from aimv2.analysis.sections.study import document
 from aimv2.config.paths import replaced
 from tests.helpers.documents import by_row, changed, judged_again, tables, text_of
@@ -78,13 +78,6 @@ def test_a_ratio_of_times_has_an_interval_over_seeds(findings):
     assert rows["fixed at 25 %"]["training time relative to baseline"] == (shown,)
 
 
-def test_setup_counts_finished_runs_and_names_hardware_and_code(findings):
-    rows = by_row(tables(setup_section(findings))["setup"])
-    assert rows["runs"][""] == ("32 of 32 finished",)
-    assert rows["hardware"][""] == ("a test; threads per run: 1; float32",)
-    assert rows["software"][""] == ("torch 2; commit abc; code cccccccccccc",)
-
-
 def shown(samples, size, dense=0, **bad):
     """Return a source of a run's record."""
     reasons = {reason.replace("_", " "): count for reason, count in bad.items()}
@@ -132,23 +125,6 @@ def test_arms_that_differ_have_rows_of_their_own(evidence_with):
     assert table.rows[1][4] == "", "no share of no samples"
     assert STUDY.label("causal") not in table.rows[0][0]
     assert evidence.dense_share("causal") == 0
-
-
-@pytest.mark.exhaustive
-def test_report_shows_the_mixture_of_runs_that_have_one(evidence_with, request_of):
-    some, evidence = evidence_with(lambda cell: {"a": shown(50, 10)})
-    text = to_details(document(judge(replace(request_of, cells=some), evidence, Look(1), {}), {}))
-    assert "| all | a | 50 | 5 | 0 % | none |" in text
-    assert "5 epochs of a, more than 4" in text
-
-
-def test_credits_are_no_markup():
-    credits = {"sources": ["OpenMoji (CC BY-SA 4.0)", "my_birds (by *me*)"], "sets": []}
-    images = r"Images: OpenMoji (CC BY-SA 4.0), my\_birds (by \*me\*)."
-    assert credits_text(credits) == images
-    assert (
-        credits_text(credits | {"sets": ["pets (none)", "b (CC0)"]}) == f"{images} Labelled sets: pets (none), b (CC0)."
-    )
 
 
 @pytest.mark.exhaustive
