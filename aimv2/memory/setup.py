@@ -137,13 +137,13 @@ def loading_of(config: RunConfig, setup: Setup, cores: int | None = None, shared
         shared: bytes of shared memory for the rank, through which micro-batches come; None is its part here.
     """
     num_parts, part = max(_micro_batches(config, setup))
-    number = config.loader.num_workers
-    if number == "auto":
-        number = 0
-        if config.device == "cuda":
-            cores = rank_cores(config) if cores is None else cores
-            shared = rank_shared_memory(config) if shared is None else shared
-            number = max(min(cores - config.threads, MAX_LOADERS, shared // (PREFETCHED * part)), 0)
+    number = 0
+    if config.loader.num_workers != "auto":
+        number = config.loader.num_workers
+    elif config.device == "cuda":
+        cores = rank_cores(config) if cores is None else cores
+        shared = rank_shared_memory(config) if shared is None else shared
+        number = max(min(cores - config.threads, MAX_LOADERS, shared // (PREFETCHED * part)), 0)
     return Loading(number, prefetched(num_parts, number))
 
 

@@ -5,7 +5,7 @@ Heavy packages, torch among them, are imported when they are needed.
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program, Run
@@ -23,7 +23,7 @@ def resolved(run: Run, available: Literal["cuda", "cpu"] | None = None, *, needs
     """Return the run with the values that it has on a machine, before it is named; ``resolve`` has the arguments."""
     if not isinstance(run, RunConfig):
         return run
-    return resolve.resolve(run, available=available, needs_data=needs_data)
+    return cast(Run, resolve.resolve(run, available=available, needs_data=needs_data))
 
 
 def missing_data(run: Program) -> str:

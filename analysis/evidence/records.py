@@ -205,6 +205,7 @@ def _records(table: Table, about: Mapping[str, Any], studies: Mapping[str, Study
     is_missing = [reason is not None for reason in table["reason"].to_pylist()]
     is_run = [not missing for missing in is_missing]
     flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
+    bill = [row[: len(BILL_COLUMNS)] for row in about.get("bill", [])]  # older rows end with money and its currency
     images = about["images"]
     for image in images:
         base64.b64decode(image, validate=True)
@@ -220,7 +221,7 @@ def _records(table: Table, about: Mapping[str, Any], studies: Mapping[str, Study
         not_applicable=tables["not_applicable"],
         curves=tables["curves"],
         mixture=tables["mixture"],
-        bill=pd.DataFrame(about.get("bill", []), columns=BILL_COLUMNS).astype(BILL_TYPES),
+        bill=pd.DataFrame(bill, columns=BILL_COLUMNS).astype(BILL_TYPES),
         credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))

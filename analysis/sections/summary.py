@@ -124,7 +124,7 @@ def _of_ladder(findings: Findings, ladder: Ladder) -> str:
 
 def _of_law(findings: Findings, law: Fitted) -> str:
     """Return what the law says of four times the baseline's samples, and how far it is off."""
-    if {"B", "b"} & set(law.law.bootstrap.unidentified):
+    if {"B", "b"} & set(law.law.unidentified):
         return "These runs do not determine a power law in size and samples."
     runs, parameters = findings.evidence.runs, law.law.law.parameters
     samples = float(runs.loc[runs["arm"] == findings.study.baseline, "samples"].iloc[0])

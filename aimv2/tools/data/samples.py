@@ -203,7 +203,8 @@ def _described(sides: Sequence[SourceSide], written: Written) -> str:
         transforms: dict[str, float] = {}
         if sides[0].pairs.scene(0) is not None:  # crops and flips would make captions false
             scenes = AugmentConfig().of(DataConfig(sources=SCENE_SOURCES))
-            transforms = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
+            crops = {"min_scale": scenes.min_scale, "flip_probability": scenes.flip_probability}
+            transforms = {name: value for name, value in crops.items() if value is not None}
     else:
         values |= {kind: f"json.{kind}" for kind in CAPTION_KINDS if getattr(description, kind)}
         licence, transforms = description.licence, description.transforms.given
