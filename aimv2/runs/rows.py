@@ -1,7 +1,6 @@
 """Metric rows of an attempt: a JSON line per step, and what TensorBoard and Weights & Biases show of them."""
 
 import contextlib
-import io
 import json
 import os
 import sys
@@ -20,6 +19,8 @@ BLOCK = 4096  # bytes; at least twice the longest row
 OF_MACHINE = ("seconds", "images_per_second", "step_cpu_seconds", "gemm_share", "memory_bytes")
 
 EVENTS = "tensorboard"  # a folder of an attempt
+FLUSH_SECONDS = 30.0  # events reach the file at most this often, as TensorBoard looks for new ones
+EVENT_FILE = "events.out.tfevents"  # TensorBoard reads files with "tfevents" in their names
 PICTURES = "predictions"  # the tag of pictures
 PROJECT = "aimv2"  # of W&B, unless WANDB_PROJECT names another
 SERVER_SECONDS = 15.0  # that a run waits for W&B at most, at its start and at its end
@@ -92,31 +93,39 @@ def scalars_of(row: Row) -> dict[str, float]:
 
 
 class TensorBoard:
-    """The events of an attempt."""
+    """The events of an attempt, as TensorBoard's records. Its event writer has a thread that dies of a full disk."""
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # here, as most commands write no events
+        from tensorboard.summary.writer.record_writer import RecordWriter  # here, as most commands write no events
 
-        self._writer = SummaryWriter(str(folder / EVENTS), flush_secs=30)  # as often as TensorBoard looks for new ones
+        (folder / EVENTS).mkdir(exist_ok=True, parents=True)
+        self._records = RecordWriter((folder / EVENTS / EVENT_FILE).open("wb"))
+        self._flushed_at = float("-inf")
+        self._write(wall_time=time.time(), file_version="brain.Event:2")
 
     def write_row(self, row: Row, time_of_row: float) -> None:
         """Write a row, whose values were measured at this time, in seconds since 1970."""
-        for tag, value in scalars_of(row).items():
-            self._writer.add_scalar(tag, value, row["step"], walltime=time_of_row)
+        values = [{"tag": tag, "simple_value": value} for tag, value in scalars_of(row).items()]
+        self._write(wall_time=time_of_row, step=row["step"], summary={"value": values})
 
     def write_picture(self, png: bytes, step: int) -> None:
-        import numpy as np
-        from PIL import Image
+        width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))  # of PNG's first chunk
+        image = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": png}
+        self._write(wall_time=time.time(), step=step, summary={"value": [{"tag": PICTURES, "image": image}]})
 
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        self._writer.add_image(PICTURES, pixels, step, dataformats="HWC")
+    def _write(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(**fields).SerializeToString())
 
     def flush(self) -> None:
-        self._writer.flush()
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self._records.flush()
+            self._flushed_at = time.monotonic()
 
     def close(self, state: str) -> None:
         """Write what is left; the attempt has ended in this state."""
-        self._writer.close()
+        self._records.close()
 
 
 class Wandb:
@@ -220,8 +229,10 @@ class Trackers:
         try:
             yield
         except Exception as error:  # of any kind, from a full disk to a server that does not answer
-            if self._writers is not None:
-                self._writers.pop(name, None)
+            writer = (self._writers or {}).pop(name, None)
+            if isinstance(writer, TensorBoard):
+                with contextlib.suppress(OSError):  # what is left of it cannot be written either
+                    writer.close("failed")
             hint = f"; install it: {INSTALL}" if isinstance(error, ImportError) else ""
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             print(f"no more rows in {name} of {self._folder}: {reason}{hint}", file=sys.stderr)

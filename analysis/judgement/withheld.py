@@ -250,7 +250,7 @@ class Reasons:
         notes += self._seeds(arm, metric)
         if self.is_unequal(arm):
             ratio = self.differences.relative_cost(arm, self.study.equal)
-            notes.append(f"unequal: {ratio:.2f} x the baseline's {COSTS[self.study.equal][0]}")
+            notes.append(f"unequal: {ratio:.2f} x {COSTS[self.study.equal][0]}")
         of_arm = self.evidence.mixture[self.evidence.mixture["arm"] == arm]
         for source, times in of_arm.groupby("source", sort=False)["epochs"].mean().items():
             if times > MAX_EPOCHS:

@@ -80,7 +80,8 @@ def _of_arms(findings: Findings) -> str:
         amount = f"{abs(differ[most].difference.mean):.2g} {unit}".rstrip()
         start = f"*{as_heading(_short(study.label(most)))}* is {differ[most].observed.direction} than"
         rest = f"; {len(differ)} of {len(judged)} arms differ" if len(judged) > 1 else ""
-        return _shortest(f"{start} {than} by {amount}{rest}." for than in (baseline, "the baseline"))
+        ends = (f"{baseline} by {amount}{rest}", f"the baseline by {amount}{rest}", f"the baseline by {amount}")
+        return _shortest(f"{start} {end}." for end in ends)
     undecided = [comparison for comparison in judged.values() if not comparison.observed.is_small]
     amount = f"{max(map(_farthest, undecided or judged.values())):.2g} {unit}".rstrip()
     if not undecided:

@@ -7,7 +7,6 @@ import io
 import json
 import socket
 import sys
-import threading
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -18,9 +17,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aimv2.runs.attempt import pictures_of
-from aimv2.runs.rows import EVENTS, Trackers, last_row, last_rows, losses_of, read_rows, rows_at, scalars_of, tag_of
+from aimv2.runs.rows import (
+    EVENT_FILE,
+    EVENTS,
+    Trackers,
+    last_row,
+    last_rows,
+    losses_of,
+    read_rows,
+    rows_at,
+    scalars_of,
+    tag_of,
+)
 from tests.helpers.events import read_events
-from tests.helpers.files import files_limited_to
 from tests.helpers.programs import skip_without
 from tests.helpers.wandb_files import history, wandb_records
 
@@ -147,17 +156,16 @@ def test_folder_that_cannot_be_made_is_one_warning(run, tiny, capsys):
     assert capsys.readouterr().err.count(f"no more rows in tensorboard of {attempt.folder}: ") == 1
 
 
-def test_full_disk_is_one_warning(tmp_path, tiny, capsys, monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", lambda error: None)  # of the thread of TensorBoard's writer
+def test_full_disk_is_one_warning(tmp_path, tiny, capsys):
     trackers = Trackers(tmp_path, tiny.log)
-    trackers.write_rows([row(0)])
-    trackers.flush()
-    with files_limited_to(100):
-        for n in range(1, 4):
-            trackers.write_rows([row(n)])
-            trackers.flush()
+    (tmp_path / EVENTS).mkdir()
+    (tmp_path / EVENTS / EVENT_FILE).symlink_to("/dev/full")
+    for n in range(3):
+        trackers.write_rows([row(n)])
+        trackers.flush()
     trackers.close("done")
-    assert capsys.readouterr().err.count("no more rows in tensorboard") == 1
+    printed = capsys.readouterr().err
+    assert printed.count("no more rows in tensorboard") == printed.count("No space left on device") == 1
 
 
 def test_missing_package_is_one_warning_with_the_command(run, tiny, monkeypatch, capsys):

@@ -120,7 +120,7 @@ def test_budget_is_noted_in_the_cost_that_the_study_holds_equal(findings):
     evidence = replace(findings.evidence, runs=runs)
     assert judged_again(findings, evidence).reasons.limits_of_arm("causal") == []
     found = judged_again(findings, evidence, study=replace(STUDY, equal="flops"))
-    assert found.reasons.limits_of_arm("causal") == ["unequal: 1.50 x the baseline's FLOPs"]
+    assert found.reasons.limits_of_arm("causal") == ["unequal: 1.50 x FLOPs"]
     assert found.reasons.limits_of_arm("fixed_25") == found.reasons.limits_of_arm(UNTRAINED) == []
 
 
