@@ -150,7 +150,8 @@ class Reasons:
 
     def _without_mechanism(self, claim: str, config: Program) -> list[str]:
         """Return what the base run lacks of the claim's mechanism; then it speaks neither for nor against the claim."""
-        missing = self.study.needs[claim](config) if claim in self.study.needs else ""
+        needs = self.study.needs.get(claim)
+        missing = needs(config) if needs else ""
         return [missing] if missing else []
 
     def _offsets(self, expectations: Iterable[Expected]) -> list[str]:

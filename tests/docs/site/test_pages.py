@@ -20,7 +20,7 @@ PAGE = PurePosixPath("docs/claims.md")
         ("reports/published/prefix_ratio/report.md", "reports/published/prefix_ratio/report.md"),
         ("reports/published/prefix_ratio/details.md", "reports/html/prefix_ratio/report.html"),
         ("reports/published/prefix_ratio/report.html", "reports/html/prefix_ratio/report.html"),
-        ("reports/published/figures/claims.svg", "reports/published/figures/claims.svg"),
+        ("reports/published/figures/forest.svg", "reports/published/figures/forest.svg"),
         ("aimv2/config/prefix.py", "source/aimv2/config/prefix.py.md"),
         ("aimv2/config", "source/aimv2/config/index.md"),
         ("benchmarks/results.md", "benchmarks/results.md"),
@@ -40,7 +40,7 @@ def test_place_of_a_file(path, uri):
         ("[`a.py`](../aimv2/cli.py)", "[`a.py`](source/aimv2/cli.py.md)"),
         ("[a](../README.md#studies)", "[a](reference/studies/index.md)"),
         ("[a](/ablations/claims.yaml)", "[a](source/ablations/claims.yaml.md)"),
-        ("![a](../reports/published/figures/claims.svg)", "![a](reports/published/figures/claims.svg)"),
+        ("![a](../reports/published/figures/forest.svg)", "![a](reports/published/figures/forest.svg)"),
         (
             "[a](../reports/published/prefix_ratio/details.md#how-to-read-the-table)",
             "[a](reports/html/prefix_ratio/report.html#how-to-read-the-table)",
