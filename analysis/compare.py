@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Picture
 
-from aimv2.analysis.document.model import Cell, Document, Figure, Paragraph, Section, Table
-from aimv2.analysis.document.show import show
+from aimv2.analysis.document.model import Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import BEHIND, COLOURS, INK, ArmLook, style
-from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.document.write import check_replaceable, show
 from aimv2.analysis.figures.arms import draw_estimate, estimate_row, mark_zero
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
@@ -194,16 +193,16 @@ def _table(values: Mapping[str, "pd.Series[float]"], compared: Sequence[Compared
                 _cell(one.mean),
                 _cell(one.difference, "+.4g"),
                 one.shows,
-                Cell((f"{smallest:.2g}",), value=smallest) if one.difference.has_interval else "",
+                f"{smallest:.2g}" if one.difference.has_interval else "",
             ]
         )
     return table
 
 
-def _cell(estimate: Estimate, form: str = ".4g") -> Cell | str:
+def _cell(estimate: Estimate, form: str = ".4g") -> str:
     if not estimate.n:
         return ""
-    return Cell((estimate.text(form),), estimate.basis, estimate.mean)
+    return estimate.text(form)
 
 
 def _methods(options: CompareOptions, num_empty: Mapping[str, int]) -> list[str]:

@@ -10,9 +10,8 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 import pandas as pd
 
 from aimv2.analysis.document.model import Document, Section
-from aimv2.analysis.document.show import show
 from aimv2.analysis.document.style import style
-from aimv2.analysis.document.write import check_replaceable
+from aimv2.analysis.document.write import check_replaceable, show
 from aimv2.analysis.inference.scaling.assess import assess
 from aimv2.analysis.inference.scaling.frontier import SIX_N_D, fit_cost, frontier
 from aimv2.analysis.inference.scaling.power_law import FitError, Variable, forms_of

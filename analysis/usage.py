@@ -17,8 +17,7 @@ MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the 
 
 REPORT = """usage: {report} STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
-       {report} publish STUDY [reports_dir=…]
-       {report} add ARCHIVE [records_dir=records] [reports_dir=reports]
+       {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
        {report} card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
@@ -37,10 +36,8 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   --check                      write nothing; compare the pages with their records, and fail if one differs: say which
                                text, or which number by how much, apart from the last digit of a long number
   compare FILE                 compare the arms of any table of runs; compare --help lists its keys
-  publish STUDY                write the report from its records to reports/published/, which is committed, unless the
-                               one that is there has more seeds; write claims and index there again
-  add ARCHIVE                  check an archive of others, a folder or zip file of: {manage} publish study; copy its
-                               records to records_dir, apart from own ones, and write a report on them, claims and index
+  unpack FILE.zip              unpack what others have written by: {manage} publish study, after a check of names,
+                               sizes and checksums; read it with --from-records reports_dir=FOLDER
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
   card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)

@@ -14,9 +14,7 @@ from aimv2.ablations.claims import CLAIMS, Claim
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
-from aimv2.analysis.evidence.joined import joined
-from aimv2.analysis.evidence.recorded import FILE, recorded_names, time_of_runs
-from aimv2.analysis.evidence.records import read_records
+from aimv2.analysis.evidence.records import FILE, join, read_records, recorded_names, time_of_runs
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
 from aimv2.analysis.judgement.findings import findings_in, findings_of
@@ -144,7 +142,7 @@ def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
     own = read_records(plan.checks_dir / plan.folder / FILE, STUDIES)
     records = {"all": own}
     if plan.committed is not None:
-        records = {"all": joined(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
+        records = {"all": join(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
     return {
         whose: Answer(claim, plan.study.slug, plan.folder, findings_of(one, plan.checks_dir))
         for whose, one in records.items()

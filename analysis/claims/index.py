@@ -8,12 +8,10 @@ import pandas as pd
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Expected
-from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.page import studies_in, summary_of
-from aimv2.analysis.document.model import Block, Bullets, Cell, Document, Figure, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Bullets, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import style
-from aimv2.analysis.evidence.others import PAGES
-from aimv2.analysis.evidence.recorded import PUBLISHED
+from aimv2.analysis.evidence.records import PUBLISHED
 from aimv2.analysis.evidence.searches import Trial
 from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from aimv2.analysis.inference.relations import Word
@@ -35,32 +33,24 @@ OTHERS = {
     "verify/report.md": "one trained run against the definitions of the paper, by `python -m aimv2.analysis.verify`.",
 }
 FOLDERS = (
-    "The folder of a study has `report.md`, the rest in `details.md`, both in `report.html`, numbers for programs in"
+    "The folder of a study has `report.md`, the same as `report.html` (not in the repository), numbers for programs in"
     " `report.json`, and the records from which `python analysis/report.py NAME --from-records` builds it again; with"
     " `export=true` also the runs as `results.csv`, tables as LaTeX and figures as PDF."
 )
 
 
-def index_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
-    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``.
-
-    Args:
-        records_dir: has records of others; None leaves them out.
-    """
+def index_document(reports_dir: Path) -> Document:
+    """Return the index, from the records beside the reports of all studies; errors as in ``findings_in``."""
     others = [page for page in OTHERS if (reports_dir / page).exists()]
-    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"{PAGES}/")
-    return document(studies_in(reports_dir), others, of_others)
+    return document(studies_in(reports_dir), others)
 
 
-def document(
-    findings: Mapping[str, Findings], others: Sequence[str] = (), of_others: Sequence[Section] = ()
-) -> Document:
+def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Document:
     """Return the index.
 
     Args:
         findings: those of all reports, by folder.
         others: those of OTHERS that exist.
-        of_others: sections on records of others.
     """
     answers = all_answers({name: one for name, one in findings.items() if not one.study.is_search})
     words = {name: overall(own) for name, own in answers.items()}
@@ -79,7 +69,6 @@ def document(
         sections=[
             Section("Claims", drawn),
             Section("Studies", [_studies(findings), *_cost(findings)]),
-            *of_others,
             Section("Other pages", [*linked, Paragraph(FOLDERS)]),
         ],
         numbers={"claims": words},
@@ -155,8 +144,8 @@ def _studies(findings: Mapping[str, Findings]) -> Table:
                 f"[{name}]({name}/report.md)",
                 one.study.question,
                 answer(one, law),
-                Cell((span(fewest, most),), value=float(most)),
-                Cell((f"{hours:.1f}",), value=hours),
+                span(fewest, most),
+                f"{hours:.1f}",
             ]
         )
     return table

@@ -1,19 +1,16 @@
 """The page of all claims of the paper: a verdict on each, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
-from aimv2.analysis.claims.others import others_in, others_section
 from aimv2.analysis.claims.paper import paper_section
-from aimv2.analysis.document.model import Cell, Document, Section, Table
+from aimv2.analysis.document.model import Document, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.others import PAGES
-from aimv2.analysis.evidence.recorded import recorded_names
+from aimv2.analysis.evidence.records import recorded_names
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (
@@ -40,18 +37,13 @@ from aimv2.request.resolve import resolve
 COLUMNS = ["claim", "source", "verdict", "what decides", "scale", "study"]
 
 
-def claims_document(reports_dir: Path, records_dir: Path | None = None) -> Document:
+def claims_document(reports_dir: Path) -> Document:
     """Return the page, from the records beside the reports of all studies; errors as in ``findings_in``.
 
     A search is no evidence: it was not planned for claims, and another scale has another winner.
-
-    Args:
-        records_dir: has records of others, which have a section of their own; None leaves them out.
     """
     studies = {name: one for name, one in studies_in(reports_dir).items() if not one.study.is_search}
-    page = document(studies, reports_dir)
-    of_others = [] if records_dir is None else others_section(others_in(records_dir), reports_dir, f"../{PAGES}/")
-    return replace(page, sections=[*page.sections, *of_others])
+    return document(studies, reports_dir)
 
 
 def studies_in(reports_dir: Path) -> dict[str, Findings]:
@@ -69,12 +61,12 @@ def document(findings: Mapping[str, Findings], reports_dir: Path = COMMITTED) ->
     answers = all_answers(findings)
     words = {name: overall(own) for name, own in answers.items()}
     price_of_all = _price_of_undecided(answers, words)
-    table = Table(COLUMNS, name="claims", caption=price_of_all, is_filterable=True)
+    table = Table(COLUMNS, name="claims", caption=price_of_all)
     beyond = Table(["claim", "source", "what is missing"], name="beyond_reach")
     for name, own in answers.items():
         if words[name] == OUT_OF_REACH:
             claim = own[0].claim
-            beyond.rows.append([Cell((f"**{claim.id}**", claim.statement)), claim.source, claim.why_not])
+            beyond.rows.append([stacked(f"**{claim.id}**", claim.statement), claim.source, claim.why_not])
         else:
             table.rows.extend(_rows(own, words[name], reports_dir))
     scales = scales_section(findings.values())
@@ -104,7 +96,7 @@ def summary_of(words: Mapping[str, str]) -> str:
     return f"Of {len(words)} claims: {'; '.join(parts)}."
 
 
-def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str | Cell]]:
+def _rows(answers: Sequence[Answer], word: str, reports_dir: Path) -> list[list[str]]:
     """Return the rows of a claim: one for each study with a report, or one for all that have none.
 
     A study that could not test it has none beside one that could, and those with the verdict of all come first. Seeds
@@ -135,23 +127,21 @@ def _cheapest(answers: Sequence[Answer]) -> list[Answer]:
     return [answers[min(known)[1]]] if known else list(answers)
 
 
-def _row(
-    answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str, ...], *, is_first: bool
-) -> list[str | Cell]:
+def _row(answer: Answer, word: str, studies: tuple[str, ...], reasons: tuple[str, ...], *, is_first: bool) -> list[str]:
     claim = answer.claim
     name = f"**{claim.id}**" if is_first else f"{claim.id}{', a part of the claim' if claim.part_of else ''}"
     own = answer.word if answer.word == word or not is_first else f"{answer.word} (with all studies and parts: {word})"
     return [
-        Cell((name, claim.statement) if is_first or claim.part_of else (name,)),
+        stacked(*(name, claim.statement) if is_first or claim.part_of else (name,)),
         claim.source if is_first or claim.part_of else "",
-        Cell((f"**{own}**", *reasons), value=float(WORDS.index(answer.word))),
+        stacked(f"**{own}**", *reasons),
         _intervals(answer),
         _scale(answer),
-        Cell(studies),
+        stacked(*studies),
     ]
 
 
-def _intervals(answer: Answer) -> str | Cell:
+def _intervals(answer: Answer) -> str:
     """Return the first difference that decides, with its interval, how many others do; a note has all comparisons."""
     if answer.findings is None or answer.verdict is None:
         return ""
@@ -161,7 +151,7 @@ def _intervals(answer: Answer) -> str | Cell:
     ]
     num_more = len(answer.verdict.deciding) - 1
     more = [f"and {num_more} more"] if num_more > 0 else []
-    return Cell((*(text for text, _ in each[:1]), *more), note="; ".join(f"{text} ({basis})" for text, basis in each))
+    return stacked(*(text for text, _ in each[:1]), *more)
 
 
 def _reasons(answer: Answer, *, is_priced: bool) -> tuple[str, ...]:

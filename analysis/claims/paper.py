@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.paper_tables import PaperTable, Row, paper_tables
-from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
 from aimv2.analysis.inference.intervals import Estimate, with_interval
 from aimv2.analysis.judgement.findings import Findings
 
@@ -21,7 +21,7 @@ def paper_section(findings: Mapping[str, Findings]) -> Section:
         findings: those of all reports, by folder.
     """
     tables = [_table(table, _own(table, findings)) for table in paper_tables()]
-    return Section("The paper's tables beside ours", [Paragraph(INTRODUCTION), *tables], is_folded=True)
+    return Section("The paper's tables beside ours", [Paragraph(INTRODUCTION), *tables])
 
 
 def _own(table: PaperTable, findings: Mapping[str, Findings]) -> Findings | None:
@@ -38,7 +38,7 @@ def _table(table: PaperTable, own: Findings | None) -> Table:
     for row in table.rows:
         is_reference = row.condition == table.reference
         published = [
-            Cell((f"{value:g}" if is_reference else f"{value:g} ({difference:+z.1f})",), value=value)
+            f"{value:g}" if is_reference else f"{value:g} ({difference:+z.1f})"
             for value, difference in zip(row.values, table.differences[row.condition], strict=True)
         ]
         ours = [_ours(row, table, own)] if table.study else []
@@ -46,7 +46,7 @@ def _table(table: PaperTable, own: Findings | None) -> Table:
     return shown
 
 
-def _ours(row: Row, table: PaperTable, own: Findings | None) -> str | Cell:
+def _ours(row: Row, table: PaperTable, own: Findings | None) -> str:
     """Return our mean and difference from the arm of the reference row, in per cent and points."""
     if not row.arm:
         return "no such arm"
@@ -60,7 +60,7 @@ def _ours(row: Row, table: PaperTable, own: Findings | None) -> str | Cell:
     if reference and row.arm != reference:
         difference = own.differences.of(row.arm, PROBE, reference, PROBE)
         lines.append(f"Δ {_points(difference, '+.1f')}")
-    return Cell(tuple(lines), value=100 * mean.mean)
+    return stacked(*lines)
 
 
 def _points(one: Estimate, form: str) -> str:

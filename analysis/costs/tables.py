@@ -12,7 +12,7 @@ from aimv2.analysis.costs.measurements import (
     TrainingSetting,
 )
 from aimv2.analysis.costs.ratios import Median, percentile, relative
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table
 
 INTERVALS = (
     "Ratios are medians over rounds of the ratio of two timings in the same round; their intervals, of at least 95 %,"
@@ -42,7 +42,7 @@ def _rounds(settings: Sequence[EncoderSetting]) -> str:
     return f"p50 and p95 are percentiles of {text}; with few calls, the 95th percentile is close to the maximum."
 
 
-def _encoder_row(setting: EncoderSetting, one: EncoderCost) -> list[str | Cell]:
+def _encoder_row(setting: EncoderSetting, one: EncoderCost) -> list[str]:
     ours = next(other for other in setting.encoders if other.encoder == OURS)
     p50, p95 = (percentile(one.seconds, share) for share in (0.5, 0.95))
     time = "1" if one is ours else _ratio_cell(relative(one.seconds, ours.seconds))
@@ -70,7 +70,7 @@ def _rate_share(setting: EncoderSetting, one: EncoderCost) -> float:
 def flops_section(settings: Sequence[EncoderSetting]) -> Section:
     """Return parameters and FLOPs, counted and as a closed form."""
     columns = ["patches", "encoder", "positions", "parameters, M", "GFLOPs / image, counted", "closed form"]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str]] = []
     for setting in {one.patches: one for one in settings}.values():
         for one in setting.encoders:
             closed_form = "" if one.closed_form is None else _number(one.closed_form / 1e9, ".3f")
@@ -99,9 +99,9 @@ def training_section(measurements: Measurements) -> Section:
     return Section("Training", blocks)
 
 
-def _objective_row(setting: TrainingSetting, one: ObjectiveCost) -> list[str | Cell]:
+def _objective_row(setting: TrainingSetting, one: ObjectiveCost) -> list[str]:
     ours = next(other for other in setting.objectives if other.objective == OURS)
-    row: list[str | Cell] = [
+    row: list[str] = [
         f"`{one.objective}`",
         _number(one.parameters / 1e6, ".1f"),
         _number(one.flops / 1e9, ".4g"),
@@ -120,9 +120,9 @@ def _unit(measurements: Measurements) -> str:
     return "CPU ms" if measurements.clock == "cpu" else "ms"
 
 
-def _number(value: float, form: str) -> Cell:
-    return Cell((format(value, form),), value=value)
+def _number(value: float, form: str) -> str:
+    return format(value, form)
 
 
-def _ratio_cell(one: Median) -> Cell:
-    return Cell((one.text,), note=f"median of {one.n} rounds", value=one.median)
+def _ratio_cell(one: Median) -> str:
+    return one.text

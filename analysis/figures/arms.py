@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.style import BEHIND, INK, SOFT, ArmLook, looks, show_on_hover
-from aimv2.analysis.evidence.load import LIMITS, Evidence
+from aimv2.analysis.evidence.tables import LIMITS, Evidence
 from aimv2.analysis.inference.intervals import LEVEL, UNLIMITED, Estimate, arm_mean
 from aimv2.analysis.judgement.compare import Differences, are_paired
 from aimv2.analysis.judgement.controls import NULL_LEVEL

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aimv2.ablations.expand import Cell, untrained_names
 from aimv2.ablations.expectations import READER, Combination, Expectation, Expected, Ranges
 from aimv2.ablations.study import UNTRAINED, Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.compare import Differences

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, bonferroni, size_of
 from aimv2.data.sources.scene import SCENE_CLASSES

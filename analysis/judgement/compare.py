@@ -7,7 +7,7 @@ import pandas as pd
 
 from aimv2.ablations.expand import Cell
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.contrasts import SharedError
 from aimv2.analysis.inference.intervals import (
     LEVEL,

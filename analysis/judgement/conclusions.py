@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import (
     NOT_MEASURED,
     POWER,

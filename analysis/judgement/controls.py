@@ -6,7 +6,7 @@ from typing import Literal
 
 from aimv2.ablations.expectations import Expectation, Expected
 from aimv2.ablations.study import UNTRAINED, Control, Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NOT_MEASURED
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.compare import Differences, reasons_to_withhold

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aimv2.ablations.budget import Cost
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from aimv2.analysis.inference.survival import RestrictedMean, lead, loss_at, restricted_mean, time_to_reach
 from aimv2.analysis.judgement.compare import are_paired

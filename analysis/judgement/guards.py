@@ -8,7 +8,7 @@ import pandas as pd
 
 from aimv2.ablations.budget import UNEQUAL, Cost
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate, mean_interval
 from aimv2.analysis.judgement.compare import mixed_code, reasons_to_withhold
 from aimv2.analysis.judgement.controls import withholding

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aimv2.ablations.request import Request
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.items import Run
 from aimv2.base.errors import count
 from aimv2.spec.metrics import is_ours

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Combination, Expectation, Expected, Ranges
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import LEVEL, Estimate, bonferroni
 from aimv2.analysis.inference.ranges import Bracket
 from aimv2.analysis.inference.relations import Outcome, Word, finding, outcome

@@ -1,7 +1,7 @@
 """Architectures before training, beside what their arms differ by after it."""
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table
 from aimv2.analysis.judgement.before import Start
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.sections.words import withheld
@@ -45,15 +45,15 @@ def section(findings: Findings) -> Section | None:
     return Section("Before training", blocks)
 
 
-def _row(findings: Findings, one: Start) -> list[str | Cell]:
+def _row(findings: Findings, one: Start) -> list[str]:
     after = findings.differences.separately(one.metric, one.arm, covers_items=True)
     differences = [
-        withheld(findings, arm) or Cell((estimate.text("+.4f"),), estimate.basis, estimate.mean)
+        withheld(findings, arm) or estimate.text("+.4f")
         for arm, estimate in ((one.untrained, one.difference), (one.arm, after))
     ]
     return [findings.study.label(one.arm), one.metric, _mean(findings, one.metric, one.untrained), *differences]
 
 
-def _mean(findings: Findings, metric: str, untrained: str) -> Cell:
+def _mean(findings: Findings, metric: str, untrained: str) -> str:
     mean = findings.evidence.mean(metric, untrained)
-    return Cell((mean.text(".4f"),), mean.basis, mean.mean)
+    return mean.text(".4f")

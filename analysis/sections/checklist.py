@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from aimv2.analysis.document.model import Cell, Section, Table
+from aimv2.analysis.document.model import Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of, one_line
 from aimv2.analysis.inference.intervals import percent
 from aimv2.analysis.judgement.findings import Findings
@@ -23,7 +23,7 @@ def section(findings: Findings) -> Section:
 
     def item(question: str, source: str, answer: str, origin: str, caller: Callable[[], str]) -> str:
         """Add an item of the template: the checklists that have it, its answer, and where that comes from."""
-        table.rows.append([question, source, Cell((f"**{answer}**", one_line(caller()))), origin])
+        table.rows.append([question, source, stacked(f"**{answer}**", one_line(caller())), origin])
         return ""
 
     study, evidence, search = findings.study, findings.evidence, findings.search
@@ -51,4 +51,4 @@ def section(findings: Findings) -> Section:
         percent=percent,
         seen=partial(seen, evidence),
     )
-    return Section("Reproducibility checklist", [*introduction, table], is_folded=True)
+    return Section("Reproducibility checklist", [*introduction, table])

@@ -2,7 +2,7 @@
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.judgement.controls import NULL_NOTE
 from aimv2.analysis.judgement.findings import Findings
@@ -27,15 +27,15 @@ def section(findings: Findings) -> Section:
     evidence = Table(["claim", "contradicted if", "comparisons", "sensitivity"], name="evidence")
     for name, verdict in findings.verdicts.items():
         claim = CLAIMS[name]
-        word = Cell((f"**{verdict.word}**", *verdict.qualifications))
-        table.rows.append([Cell((f"**{name}**", claim.statement)), claim.source, word])
-        why = Cell(verdict.evidence), Cell(verdict.sensitivity)
+        word = stacked(f"**{verdict.word}**", *verdict.qualifications)
+        table.rows.append([stacked(f"**{name}**", claim.statement), claim.source, word])
+        why = stacked(*verdict.evidence), stacked(*verdict.sensitivity)
         evidence.rows.append([name, f"{claim.contradicted_if}.", *why])
     margins = (
         f"Margins: {margins_note(findings.study)}. They decide what is equal, not worse, not better or far worse. An"
         " effect that a claim states may be smaller than the margin: *smaller than claimed* tests the effect itself."
     )
-    reasons = Section("Evidence and rules", [evidence, Paragraph(RULES), Paragraph(margins)], is_folded=True)
+    reasons = Section("Evidence and rules", [evidence, Paragraph(RULES), Paragraph(margins)])
     return Section(title, [table, reasons])
 
 

@@ -1,15 +1,13 @@
 """Convergence: what arms spend until they reach the baseline's loss."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from aimv2.ablations.budget import Cost
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.judgement.convergence import FRACTIONS, Convergence, Curves
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import COSTS, arm_notes, metric_notes
-from aimv2.analysis.sections.numbers import estimate
 from aimv2.analysis.sections.words import with_limits, withheld
 from aimv2.base.markdown import escape
 
@@ -30,29 +28,8 @@ def section(findings: Findings) -> Section | None:
         blocks.append(Paragraph(f"Limits of all numbers: {escape('; '.join(limits))}."))
     first, *others = blocks
     curve = findings.evidence.curve.removeprefix("held_out_").replace("_", " ")
-    more = [Section("FLOPs and CPU time", others, is_folded=True)] if others else []
+    more = [Section("FLOPs and CPU time", others)] if others else []
     return Section("Convergence", [*blocks_of("convergence", curve=curve), first, *more])
-
-
-def numbers(findings: Findings) -> dict[str, Any]:
-    """Return convergence as JSON values, by arm, cost and fraction of the baseline's budget."""
-    curves, found = Curves(findings.study, findings.evidence), dict[str, Any]()
-    for arm in _arms(findings):
-        for cost, unit in UNITS.items():
-            for fraction in FRACTIONS:
-                one = curves.convergence(arm, cost, fraction)
-                if one is not None and not withheld(findings, arm):
-                    values = found.setdefault(arm, {}).setdefault(unit, {})
-                    values[f"{100 * fraction:g} %"] = _values(one, unit)
-    return found
-
-
-def _values(one: Convergence, unit: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "reached": estimate(one.reached.estimate, unit) | {"horizon": one.reached.horizon},
-        "num_reached": one.reached.num_reached,
-    }
-    return found | ({"lead": estimate(one.lead, unit)} if one.lead.n else {})
 
 
 def _arms(findings: Findings) -> list[str]:
@@ -81,21 +58,20 @@ def _table(findings: Findings, curves: Curves, cost: Cost) -> Table:
     return with_limits(table, limits)
 
 
-def _reached(one: Convergence, cost: Cost) -> Cell:
+def _reached(one: Convergence, cost: Cost) -> str:
     reached, form = one.reached, _form(cost)
     mean, count = reached.estimate, f"{reached.num_reached} of {reached.estimate.n} seeds"
-    note = f"restricted mean, horizon {reached.horizon:{form}}; {mean.basis}"
     if not reached.num_reached:
-        return Cell((f"> {mean.mean:{form}}", count), note, mean.mean)
-    return Cell(("≥ " * reached.is_lower_bound + mean.text(form), count), note, mean.mean)
+        return stacked(f"> {mean.mean:{form}}", count)
+    return stacked("≥ " * reached.is_lower_bound + mean.text(form), count)
 
 
-def _lead(findings: Findings, arm: str, one: Convergence, cost: Cost) -> str | Cell:
+def _lead(findings: Findings, arm: str, one: Convergence, cost: Cost) -> str:
     if arm == findings.study.baseline:
         return "baseline"
     if not one.lead.n:
         return "other seeds"
-    return Cell((one.lead.text(f"+{_form(cost)}"),), one.lead.basis, one.lead.mean)
+    return one.lead.text(f"+{_form(cost)}")
 
 
 def _form(cost: Cost) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Table
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
 from aimv2.analysis.inference.intervals import with_interval
@@ -26,7 +26,7 @@ def section(findings: Findings) -> Section | None:
     found = {metric: analysis_of(findings, metric) for metric in findings.study.deciding_metrics}
     parts = {metric: _blocks(findings, metric, one) for metric, one in found.items() if one.tests or one.notes}
     first = parts.pop(findings.metric, [])
-    others = [Section(_title(metric), blocks, is_folded=True) for metric, blocks in parts.items()]
+    others = [Section(_title(metric), blocks) for metric, blocks in parts.items()]
     return Section("Factors", [*blocks_of("factors"), *first, *others])
 
 
@@ -100,14 +100,14 @@ def _tests(metric: str, one: FactorAnalysis) -> Table:
     return Table(columns, rows, name=f"factor_tests_{metric}")
 
 
-def _test(test: TermTest) -> list[str | Cell]:
+def _test(test: TermTest) -> list[str]:
     if not test.has_test:
         return ["no test", f"{test.df}, {test.error_df}", "", ""]
     return [
-        Cell((f"{test.statistic:.2f}",), value=test.statistic),
+        f"{test.statistic:.2f}",
         f"{test.df}, {test.error_df}",
-        Cell((_p(test.p),), value=test.p),
-        Cell((_p(test.adjusted_p),), value=test.adjusted_p),
+        _p(test.p),
+        _p(test.adjusted_p),
     ]
 
 
@@ -121,9 +121,9 @@ def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
     table = Table(columns, name=f"factor_effects_{metric}")
     for effect in one.effects:
         known, sizes = effect.estimate, (effect.size, effect.size_low, effect.size_high)
-        difference = Cell((known.text("+.4f"),), known.basis, known.mean)
+        difference = known.text("+.4f")
         size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
-        table.rows.append([escape(effect.term), escape(effect.name), difference, Cell((size,), value=effect.size)])
+        table.rows.append([escape(effect.term), escape(effect.name), difference, size])
     return table
 
 

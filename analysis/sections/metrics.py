@@ -1,6 +1,6 @@
 """All metrics of all arms."""
 
-from aimv2.analysis.document.model import Block, Bullets, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Table, stacked
 from aimv2.analysis.judgement.conclusions import code_note, warnings
 from aimv2.analysis.judgement.conclusions import findings as detected
 from aimv2.analysis.judgement.findings import Findings
@@ -40,7 +40,7 @@ def section(findings: Findings) -> Section:
         + " The untrained encoder is a strong baseline at small scales."
         * (study.base is None)
     )
-    return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)], is_folded=True)])
+    return Section("All metrics", [*blocks, Section("Table", [explained, _table(findings)])])
 
 
 def of_baseline(findings: Findings) -> Section | None:
@@ -82,10 +82,10 @@ def _table(findings: Findings) -> Table:
     study, evidence = findings.study, findings.evidence
     arms, absent = findings.present(list(evidence.metrics["arm"].unique())), evidence.not_applicable
     not_applicable = set(zip(absent["metric"], absent["arm"], strict=True))
-    table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics", is_filterable=True)
+    table = Table(["metric", *(study.label(arm) for arm in arms)], name="metrics")
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
-        cells: list[str | Cell] = [Cell((escape(metric_title(metric)), f"[{escape(evidence.unit(metric))}]"))]
+        cells: list[str] = [stacked(escape(metric_title(metric)), f"[{escape(evidence.unit(metric))}]")]
         for arm in arms:
             if arm not in values:
                 cells.append("not applicable" if (metric, arm) in not_applicable else "not measured")
@@ -94,6 +94,6 @@ def _table(findings: Findings) -> Table:
             lines = [mean.text(".3f")]
             if arm != study.baseline:
                 lines.append(f"Δ {withheld(findings, arm) or findings.differences.separately(metric, arm).text()}")
-            cells.append(Cell(tuple(lines), mean.basis, mean.mean))
+            cells.append(stacked(*lines))
         table.rows.append(cells)
     return table

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import Estimate, detectable_difference
 from aimv2.analysis.inference.ranges import Bracket
 from aimv2.analysis.judgement.classes import Parts
@@ -15,8 +15,8 @@ from aimv2.analysis.judgement.verdicts import Verdict
 def numbers_of(findings: Findings) -> Mapping[str, Any]:
     """Return findings as JSON values: each estimate has mean, interval, level, seeds and unit.
 
-    The keys of ``means``, ``comparisons`` and ``verdicts`` are arms, or claims, as on the command line. Only studies of
-    several architectures have ``before_training``.
+    Means and runs are in the records. The keys of ``comparisons`` and ``verdicts`` are arms, or claims, as on the command
+    line. Only studies of several architectures have ``before_training``.
     """
     study, evidence, request = findings.study, findings.evidence, findings.request
     return {
@@ -35,7 +35,6 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
         "look": {"number": findings.look.number, "level": findings.look.level} if findings.compares else None,
         "codes": dict(evidence.codes),
         "withheld": findings.withheld,
-        "means": _means(findings),
         "comparisons": {
             arm: {
                 **estimate(one.difference, findings.unit),
@@ -52,7 +51,6 @@ def numbers_of(findings: Findings) -> Mapping[str, Any]:
         "controls": [asdict(one) for one in findings.controls],
         **({"before_training": before} if (before := _before(findings)) else {}),
         "verdicts": {claim: verdict_values(verdict) for claim, verdict in findings.verdicts.items()},
-        "runs": evidence.runs.to_dict("records"),
         "missing": evidence.missing.to_dict("records"),
     }
 
@@ -77,16 +75,6 @@ def verdict_values(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as JSON values, without its comparisons as objects, which ``evidence`` has in words."""
     names = ("word", "qualifications", "evidence", "sensitivity")
     return {name: getattr(verdict, name) for name in names}
-
-
-def _means(findings: Findings) -> dict[str, dict[str, Any]]:
-    evidence = findings.evidence
-    found: dict[str, dict[str, Any]] = {}
-    for metric in dict.fromkeys(evidence.metrics["metric"]):
-        values, unit = evidence.values(metric), evidence.unit(metric)
-        arms = findings.present([str(arm) for arm in values.columns])
-        found[metric] = {arm: estimate(evidence.mean(metric, arm), unit) for arm in arms}
-    return found
 
 
 def _before(findings: Findings) -> list[dict[str, Any]]:

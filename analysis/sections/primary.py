@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
 from aimv2.analysis.judgement.classes import words
@@ -31,7 +31,7 @@ def section(findings: Findings, figures: Sequence[Block] = ()) -> Section:
         PAIRING if findings.study.base is None else "Arms with the same seed share what their program draws by it."
     )
     values = {"look_note": look_note(findings.look), "level": percent(findings.look.level), "pairing": pairing}
-    reading = Section("How to read the table", blocks_of("primary_reading", **values), is_folded=True)
+    reading = Section("How to read the table", blocks_of("primary_reading", **values))
     title = metric_title(findings.metric)
     return Section(title[0].upper() + title[1:], [_metric(findings), *blocks, *figures, reading])
 
@@ -63,17 +63,17 @@ def _table(findings: Findings) -> Table:
             continue
         compared, hidden = findings.comparisons.get(arm), withheld(findings, arm)
         alone, mean = findings.differences.separately(metric, arm, covers_items=True), evidence.mean(metric, arm)
-        difference: str | Cell = "baseline"
+        difference: str = "baseline"
         if arm != study.baseline:
             told = compared.parts.text if compared and compared.parts and not hidden else ""
             lines = (hidden or alone.text("+.4f"), *filter(None, [told]))
-            difference = Cell(lines, alone.basis, alone.mean)
+            difference = stacked(*lines)
         table.rows.append(
             [
                 study.label(arm),
                 expected.get(arm, "open"),
                 observed.get(arm, ""),
-                Cell((mean.text(".4f"),), mean.basis, mean.mean),
+                mean.text(".4f"),
                 difference,
                 _interval(compared) if compared and not hidden else "",
                 f"{detectable_difference(compared.difference):.4f}" if compared and not hidden else "",
@@ -90,12 +90,12 @@ def _of_classes(findings: Findings) -> list[Block]:
         return []
     shares = next(iter(known.values())).shares
     columns = [f"{name} words ({100 * share:.1f} % of the tokens)" for name, share in shares.items()]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str]] = []
     for arm, one in known.items():
-        contributed = [Cell((each.text("+.4f"),), each.basis, each.mean) for each in one.contributions.values()]
-        rest: str | Cell = ""
+        contributed = [each.text("+.4f") for each in one.contributions.values()]
+        rest: str = ""
         if one.rest.n:
-            rest = Cell((f"{one.rest.text('+.4f')} without {words(one.most)}",), one.rest.basis, one.rest.mean)
+            rest = f"{one.rest.text('+.4f')} without {words(one.most)}"
         rows.append([findings.study.label(arm), f"{one.whole.mean:+z.4f}", *contributed, rest])
     caption = (
         "Differences from the baseline by class of word: a class contributes its share of the tokens times its own"
@@ -106,30 +106,30 @@ def _of_classes(findings: Findings) -> list[Block]:
     return [Table(headings, rows, name="classes", caption=caption)]
 
 
-def _observations(findings: Findings) -> dict[str, str | Cell]:
+def _observations(findings: Findings) -> dict[str, str]:
     """Return, by arm, what is observed; no expectation is judged unless controls passed and the metric is sensitive."""
     of_controls = {one.control: one.result for one in findings.controls if one.metric == findings.metric}
     have_passed = set(of_controls.values()) == {"passed"}
     why_not = "a control did not pass" if not have_passed else "the metric is not sensitive" * bool(findings.blind)
-    observed: dict[str, str | Cell] = {str(control): result for control, result in of_controls.items()}
+    observed: dict[str, str] = {str(control): result for control, result in of_controls.items()}
     return observed | {arm: _observed(one, why_not) for arm, one in findings.comparisons.items()}
 
 
-def _observed(comparison: Comparison, why_not: str) -> str | Cell:
+def _observed(comparison: Comparison, why_not: str) -> str:
     """Return what is observed, and the expectation judged, or why it is not."""
     if comparison.withheld:
-        return Cell(("not judged", comparison.withheld))
+        return stacked("not judged", comparison.withheld)
     if comparison.outcome is None:
         return comparison.shows
     if why_not:
-        return Cell((comparison.shows, f"not judged: {why_not}"))
+        return stacked(comparison.shows, f"not judged: {why_not}")
     judged = ", ".join(filter(None, (comparison.outcome.word, comparison.outcome.qualification)))
-    return Cell((comparison.shows, judged))
+    return stacked(comparison.shows, judged)
 
 
-def _interval(comparison: Comparison) -> str | Cell:
+def _interval(comparison: Comparison) -> str:
     """Return the simultaneous interval, and what it rests on."""
     estimate = comparison.difference
     if not estimate.has_interval:
         return estimate.bounds()
-    return Cell((estimate.bounds("+.4f"), estimate.basis), value=estimate.mean)
+    return stacked(estimate.bounds("+.4f"), estimate.basis)

@@ -7,8 +7,8 @@ import pandas as pd
 
 from aimv2.ablations.budget import Cost
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost, relative_time
@@ -31,17 +31,18 @@ COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "hours of all runs": lambda runs: f"{runs['seconds'].sum() / 3600:.3f}",
 }
 OUTCOMES = {"result": "with a result", "failed": "failed", "superseded": "superseded"}
-ORIGIN = ("code", "commit", "hardware")  # columns of the table of runs
+ORIGIN = ("code", "commit", "hardware")  # of the setup; columns of the table of runs where these differ
 
 
 def runs_section(findings: Findings) -> Section:
     """Return every run, and the cells without a result."""
     finished = [] if findings.evidence.runs.empty else [_finished(findings)]
-    return Section("Runs", [*finished, *_missing(findings)], is_folded=True)
+    return Section("Runs", [*finished, *_missing(findings)])
 
 
 def _finished(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
+    origin = [name for name in ORIGIN if name in evidence.runs and evidence.runs[name].nunique() > 1]
     columns = [
         "run",
         "arm",
@@ -50,9 +51,9 @@ def _finished(findings: Findings) -> Table:
         "samples",
         "training FLOPs",
         "minutes",
-        *ORIGIN,
+        *origin,
     ]
-    table = Table(columns, name="runs", is_filterable=True)
+    table = Table(columns, name="runs")
     for run in evidence.runs.to_dict("records"):
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
         table.rows.append(
@@ -60,11 +61,11 @@ def _finished(findings: Findings) -> Table:
                 code_span(run["run"]),
                 study.label(run["arm"]),
                 str(run["seed"]),
-                "" if math.isnan(value) else Cell((f"{value:.4f}",), value=value),
+                "" if math.isnan(value) else f"{value:.4f}",
                 f"{run['samples']:,}",
                 f"{run['train_flops']:.3g}",
                 f"{run['seconds'] / 60:.2f}",
-                *(escape(str(run.get(name, ""))) for name in ORIGIN),
+                *(escape(str(run.get(name, ""))) for name in origin),
             ]
         )
     return table
@@ -174,7 +175,7 @@ def setup_section(findings: Findings) -> Section:
         blocks += [Paragraph("What training showed, and the samples that it could not use and replaced:"), mixture]
     if any(findings.evidence.credits.values()):
         blocks.append(Paragraph(credits_text(findings.evidence.credits)))
-    return Section("Setup", blocks, is_folded=True)
+    return Section("Setup", blocks)
 
 
 def _setup(findings: Findings) -> Table:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table, code_span
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.evidence.searches import Dimension, Search, State, Trial
 from aimv2.analysis.judgement.confirmation import result
 from aimv2.analysis.judgement.findings import Findings
@@ -31,7 +31,7 @@ def section(findings: Findings) -> Section | None:
         return Section("Search", blocks)
     if search.finished:
         blocks += [*(_front(search) if len(search.metrics) > 1 else []), *_importances(search)]
-    return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)], is_folded=True)])
+    return Section("Search", [*blocks, *_cost(search), Section("All trials", [_trials(search)])])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -114,9 +114,7 @@ def _importances(search: Search) -> list[Block]:
     if not search.importances:
         return [Paragraph("Importances could not be computed from these trials.")]
     ordered = sorted(search.importances.items(), key=lambda one: -one[1])
-    rows: list[list[str | Cell]] = [
-        [Cell((f"{100 * share:.0f} %",), value=share), escape(key)] for key, share in ordered
-    ]
+    rows: list[list[str]] = [[f"{100 * share:.0f} %", escape(key)] for key, share in ordered]
     about = f"The share of the variance of {name} over finished trials that each value explains."
     return [Table(["importance", "of"], rows, "search_importances", about)]
 
@@ -168,7 +166,7 @@ def cost_of(trials: Sequence[Trial]) -> dict[str, float | None]:
     }
 
 
-def _cost_row(name: str, trials: Sequence[Trial]) -> list[str | Cell]:
+def _cost_row(name: str, trials: Sequence[Trial]) -> list[str]:
     spent = cost_of(trials)
     hours = "not measured" if spent["seconds"] is None else f"{spent['seconds'] / 3600:.3f}"
     return [name, str(len(trials)), f"{spent['samples']:,}", f"{spent['flops']:.3g}", hours]
@@ -176,7 +174,7 @@ def _cost_row(name: str, trials: Sequence[Trial]) -> list[str | Cell]:
 
 def _trials(search: Search) -> Table:
     columns = ["trial", "state", *_columns(search), "samples", "of its budget", "run", "note"]
-    table = Table(columns, name="search_trials", is_filterable=True)
+    table = Table(columns, name="search_trials")
     for one in sorted(search.trials, key=lambda one: one.number):
         state = f"{one.state}, winner" if one.number == search.winner else one.state
         number, *cells = _row(search, one)
@@ -191,16 +189,16 @@ def _columns(search: Search) -> list[str]:
     return [escape(one) for one in (*(dimension.name for dimension in search.space), *metrics)]
 
 
-def _row(search: Search, trial: Trial) -> list[str | Cell]:
+def _row(search: Search, trial: Trial) -> list[str]:
     """Return the number of a trial, its point and its values, which only finished trials have."""
-    point: list[str | Cell] = []
+    point: list[str] = []
     for one in search.space:
         value = trial.params.get(one.name)
         shown = "" if value is None else escape(one.text(value))
-        point.append(Cell((shown,), value=value if isinstance(value, float) else None))
+        point.append(shown)
     values = (trial.state == "finished" and trial.values) or [None] * len(search.metrics)
-    cells = [Cell((_number(value),), value=value) if value is not None else "" for value in values]
-    return [Cell((str(trial.number),), value=float(trial.number)), *point, *cells]
+    cells = [_number(value) if value is not None else "" for value in values]
+    return [str(trial.number), *point, *cells]
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from aimv2.ablations.studies.sensitivity import RUNGS
-from aimv2.analysis.document.model import Cell, Paragraph, Section, Table
+from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.intervals import LEVEL, POWER, with_interval
 from aimv2.analysis.inference.power import Aim, Noise
@@ -29,8 +29,8 @@ def section(findings: Findings) -> Section | None:
         [
             *blocks_of("sensitivity", kinds=kinds),
             _decisions(findings, ladder),
-            Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)], True),
-            Section("What is not seen", [Paragraph(one) for one in unseen], True),
+            Section("All rungs", [Paragraph("Every rung minus the base, with 95 % intervals:"), _rungs(ladder)]),
+            Section("What is not seen", [Paragraph(one) for one in unseen]),
         ],
     )
 
@@ -40,7 +40,7 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
     columns = ["metric", "decides claims on", "SD over seeds", "SD of paired differences", "equivalence margin"]
     columns += ["in units of noise", f"seeds to show a difference of the margin ({100 * POWER:.0f} % power)"]
     columns += ["smallest difference that 32 seeds show"]
-    table = Table(columns, name="decisions", is_filterable=True)
+    table = Table(columns, name="decisions")
     for metric, seen in ladder.metrics.items():
         own, margin = findings.sensitivity[metric], findings.study.margin(metric)
         detectable = Aim(0.0, (1 - LEVEL) / 2).detectable(Noise(seen.paired_sd), MANY_SEEDS)
@@ -50,12 +50,12 @@ def _decisions(findings: Findings, ladder: Ladder) -> Table:
             [
                 f"{metric} [{seen.unit}]",
                 _decided(metric, own),
-                Cell((f"{seen.seed_sd:.3g}",), value=seen.seed_sd),
-                Cell((f"{seen.paired_sd:.3g}",), value=seen.paired_sd),
-                Cell((f"{margin:.3g}",), value=margin),
+                f"{seen.seed_sd:.3g}",
+                f"{seen.paired_sd:.3g}",
+                f"{margin:.3g}",
                 _in_noise(margin, seen) if margin else "",
                 _seeds(seeds_needed(seen.paired_sd, margin)) if margin else "",
-                Cell(tuple(filter(None, (f"{detectable:.3g}", told))), value=detectable),
+                stacked(*filter(None, (f"{detectable:.3g}", told))),
             ]
         )
     return table
@@ -69,29 +69,29 @@ def _decided(metric: str, own: MetricSensitivity) -> str:
 
 def _rungs(ladder: Ladder) -> Table:
     """Return the size of each known effect on every metric, and in units of noise."""
-    table = Table(["metric", *ladder.rungs.values()], name="rungs", is_filterable=True)
+    table = Table(["metric", *ladder.rungs.values()], name="rungs")
     for metric, seen in ladder.metrics.items():
-        row: list[str | Cell] = [metric]
+        row: list[str] = [metric]
         for rung in ladder.rungs:
             effect = seen.effects.get(rung)
             if effect is None:
                 row.append("")
                 continue
-            noise = _in_noise(effect.mean, seen).lines[0]
+            noise = _in_noise(effect.mean, seen)
             shown = with_interval(effect.mean, effect.low, effect.high, "+.3f")
-            row.append(Cell((shown, f"{noise} x noise"), value=effect.mean))
+            row.append(stacked(shown, f"{noise} x noise"))
         table.rows.append(row)
     return table
 
 
-def _in_noise(mean: float, seen: Seen) -> Cell:
+def _in_noise(mean: float, seen: Seen) -> str:
     if not seen.paired_sd:
-        return Cell(("∞",))
+        return "∞"
     ratio = abs(mean) / seen.paired_sd
-    return Cell((f"{ratio:.2g}",), value=ratio)
+    return f"{ratio:.2g}"
 
 
-def _seeds(number: float) -> Cell:
+def _seeds(number: float) -> str:
     if math.isinf(number):
-        return Cell(("more than 999",))
-    return Cell((f"{number:.0f}",), value=number)
+        return "more than 999"
+    return f"{number:.0f}"

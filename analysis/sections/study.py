@@ -90,7 +90,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
         numbers={
             **numbers_of(findings),
             "factors": factors.numbers(findings),
-            "convergence": convergence.numbers(findings),
             "scaling": law_numbers(law) if isinstance(law, Fitted) else law,
             **search.numbers(findings),
             "limits": {arm: list(notes(findings, arm, findings.metric)) for arm in study.conditions},

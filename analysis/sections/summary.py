@@ -1,6 +1,5 @@
 """The summary of a study: verdicts, arms, controls, what was not seen, and how it was run."""
 
-import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,7 +7,7 @@ from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.studies.sensitivity import RUNGS
-from aimv2.analysis.document.model import Block, Bullets, Cell, Chip, Paragraph, Section, Table, code_span
+from aimv2.analysis.document.model import Block, Bullets, Chip, Paragraph, Section, Table, code_span, stacked
 from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
@@ -89,8 +88,8 @@ def _claims(findings: Findings) -> Section | None:
     for name, verdict in findings.verdicts.items():
         word = _with_parts(findings, name)
         words = [f"**{verdict.word}**", *([f"with its parts: **{word}**"] if word != verdict.word else [])]
-        statement = Cell((f"**{name}**", CLAIMS[name].statement))
-        table.rows.append([statement, Cell(tuple(words)), _why(findings, verdict)])
+        statement = stacked(f"**{name}**", CLAIMS[name].statement)
+        table.rows.append([statement, stacked(*words), _why(findings, verdict)])
     return Section("Claims of the paper", [table])
 
 
@@ -118,7 +117,7 @@ def _kinds(findings: Findings) -> Section | None:
             table.rows.append([metric, ", ".join(seen_kinds) or "nothing", ", ".join(unseen)])
     about = (
         "By kind of effect, what the metrics that claims compare see, by 95 % intervals of single rungs"
-        " ([all metrics, and the rungs of each kind](details.md#sensitivity))."
+        " ([all metrics, and the rungs of each kind](#sensitivity))."
     )
     if unmeasured:
         about += f" Not all rungs were run on: {', '.join(unmeasured)}."
@@ -137,15 +136,14 @@ def _arms(findings: Findings) -> Section | None:
     for arm, one in findings.comparisons.items():
         text = one.withheld or one.difference.text("+.3f")
         observed = "" if one.withheld else "no verdict" if findings.withheld else one.shows
-        value = math.nan if one.withheld else one.difference.mean
-        table.rows.append([study.label(arm), Cell((text,), one.difference.basis, value), observed])
+        table.rows.append([study.label(arm), text, observed])
         limits.append(arm_notes(findings, arm, findings.metric))
     about = (
         f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
         f" (`{findings.metric}`){in_unit(findings)}; {better} is better. {hold} at"
         f" {percent(findings.look.level)} %. Differences below"
         f" {study.primary_margin:.2g} are too small to matter"
-        " ([how to read the table](details.md#how-to-read-the-table))."
+        " ([how to read the table](#how-to-read-the-table))."
     )
     return Section("Arms", [Paragraph(about), with_limits(table, limits)])
 
@@ -185,7 +183,7 @@ def _unseen(findings: Findings) -> Section:
     items += [one.text for one in blind if one.is_blind and one.text not in items]
     doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
     if number := int((doubtful["warning"] != "").sum()):
-        items.append(f"{number} values of metrics that decide have warnings ([all metrics](details.md#all-metrics))")
+        items.append(f"{number} values of metrics that decide have warnings ([all metrics](#all-metrics))")
     items.append("other scales and other data")
     return Section("What was not seen", [Bullets([f"{one[0].upper()}{one[1:]}." for one in items])])
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aimv2.analysis.document.model import Table
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.judgement.compare import mixed_code, reasons_to_withhold
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.base.markdown import escape

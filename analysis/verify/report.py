@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aimv2.analysis.document.model import Block, Cell, Code, Document, Figure, Section, Table
+from aimv2.analysis.document.model import Block, Code, Document, Figure, Section, Table
 from aimv2.analysis.document.style import style
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.sections.runs import credits_text
@@ -100,7 +100,7 @@ def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
     """Yield the tables and figures by their names in the template; those that do not apply are left out."""
     config, lengths = run.config, findings.prefix_lengths
     unit = "steps" if config.prefix.per == "batch" else "samples"
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
     ]
     yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")

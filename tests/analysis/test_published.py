@@ -24,7 +24,7 @@ def test_a_report_has_few_words_and_a_short_answer(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_all_links_lead_somewhere(page):
-    for file in {page, page.with_name("details.md"), REPORTS / "index.md"}:
+    for file in {page, page.with_name("report.md"), REPORTS / "index.md"}:
         for target in re.findall(r"\]\(([^\s#)]+)", file.read_text()):
             assert target.startswith("http") or (file.parent / target).exists(), f"{file}: {target}"
 

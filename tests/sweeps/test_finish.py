@@ -54,7 +54,7 @@ def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied,
     is_complete, printed = ended()
     assert not is_complete
     assert f"{path} is not the result of a run; delete {path.parent} to repeat the run" in printed
-    report = (tmp_path / "reports" / "prefix_ratio" / "details.md").read_text()
+    report = (tmp_path / "reports" / "prefix_ratio" / "report.md").read_text()
     assert "result.json is not the result of a run" in report
 
 

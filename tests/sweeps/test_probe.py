@@ -68,7 +68,7 @@ def test_a_launch_probes_prices_limits_and_bills(here, rates, tmp_path):
     assert "1 probe" not in out, "it was done"
     status, out, err = here("probe=true", rates, ARMS, "sweep.seeds=1", "limit=10000EUR")
     assert status == 0, err
-    page = (tmp_path / "reports" / "prefix_ratio" / "details.md").read_text()
+    page = (tmp_path / "reports" / "prefix_ratio" / "report.md").read_text()
     bill = page.partition("| attempts | number | hours | GPU-hours | core-hours | money |")[2].partition("\n\n")[0]
     rows = {cells[1]: cells[2:-1] for line in bill.splitlines() if len(cells := re.split(r" *\| *", line)) > 2}
     number, _, gpu_hours, core_hours, money = rows["all"]

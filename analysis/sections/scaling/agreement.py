@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Block, Cell, Paragraph, Section, Table
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.document.model import Block, Paragraph, Section, Table, stacked
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.agreement import Association, Share, agreements, association
 from aimv2.analysis.judgement.compare import mixed_code
 from aimv2.analysis.judgement.findings import Findings
@@ -40,7 +40,7 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
         }
         about = "The order of arms at a scale and at the largest."
         parts += agreement_sections(name, about, by_metric, f"decision_accuracy_{name}")
-    return Section("Decision accuracy", parts, is_folded=True) if parts else None
+    return Section("Decision accuracy", parts) if parts else None
 
 
 def agreement_sections(
@@ -51,7 +51,7 @@ def agreement_sections(
     Args:
         by_metric: each metric with its scales, as in ``agreements``.
     """
-    rows: list[list[str | Cell]] = [
+    rows: list[list[str]] = [
         [metric_title(metric), one.small, one.large, *map(_counted, (one.accuracy, one.distinguishable, one.rank))]
         for metric, scales in by_metric.items()
         for one in agreements(scales)
@@ -94,12 +94,12 @@ def association_section(study: Study, evidence: Evidence) -> Section | None:
     return Section("Loss and accuracy", [table])
 
 
-def _correlations(one: Association) -> list[str | Cell]:
+def _correlations(one: Association) -> list[str]:
     return [
         _counted(share) for share in (one.across_pearson, one.across_spearman, one.within_pearson, one.within_spearman)
     ]
 
 
-def _counted(share: Share) -> Cell:
+def _counted(share: Share) -> str:
     """Return a share or correlation with its number."""
-    return Cell((share.text(), f"n = {share.n}"), value=None if pd.isna(share.value) else share.value)
+    return stacked(share.text(), f"n = {share.n}")

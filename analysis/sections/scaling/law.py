@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aimv2.analysis.document.model import Block, Bullets, Cell, Figure, Paragraph, Table
+from aimv2.analysis.document.model import Block, Bullets, Figure, Paragraph, Table
 from aimv2.analysis.figures.scaling import draw_scaling
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.scaling.assess import ScalingLaw
@@ -78,7 +78,7 @@ def _forms(law: ScalingLaw) -> Table:
             [
                 f"**{name}**" if trial is law.chosen else name,
                 str(len(trial.form.parameters)),
-                Cell((_error(trial.error),), value=trial.error.mean) if trial.error.n else "",
+                _error(trial.error) if trial.error.n else "",
                 trial.reason,
             ]
         )
@@ -120,7 +120,7 @@ def _parameters(fitted: Fitted) -> Table:
     for name, value in law.parameters.items():
         is_identified = "yes" if bootstrap.identified[name] else "no"
         interval = bounds(*bootstrap.interval(name))
-        table.rows.append([name, Cell((f"{value:.4g}",), value=value), interval, is_identified])
+        table.rows.append([name, f"{value:.4g}", interval, is_identified])
     return table
 
 
@@ -142,14 +142,11 @@ def _frontier(fitted: Fitted) -> list[Block]:
         "loss",
         "within runs",
     ]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str]] = []
     last = len(frontier.table) - 1
     for place in range(NUM_BUDGETS):
         row = frontier.table.iloc[round(place * last / (NUM_BUDGETS - 1))]
-        cells = [
-            Cell((_optimum(row[name], row[f"{name}_low"], row[f"{name}_high"]),), value=float(row[name]))
-            for name in ("n", "d", "loss")
-        ]
+        cells = [_optimum(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("n", "d", "loss")]
         rows.append([f"{row['flops']:.2e}", *cells, "yes" if row["is_inside"] else "no, extrapolated"])
     slope, low, high = frontier.slope
     caption = (

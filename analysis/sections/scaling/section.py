@@ -6,7 +6,7 @@ import pandas as pd
 
 from aimv2.ablations.study import Study
 from aimv2.analysis.document.model import Block, Paragraph, Section
-from aimv2.analysis.evidence.load import Evidence
+from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.scaling.assess import assess
 from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
 from aimv2.analysis.inference.scaling.frontier import fit_cost, frontier

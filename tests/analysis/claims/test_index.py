@@ -8,11 +8,10 @@ import pytest
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import expect
 from aimv2.analysis.claims.index import claimed_sign, document
-from aimv2.analysis.document.model import lines_of
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.relations import Outcome, Word, outcome
 from aimv2.spec.metrics import lower_is_better
-from tests.helpers.documents import tables
+from tests.helpers.documents import lines_of, tables
 from tests.helpers.searches import parsed, search_of, trial
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]

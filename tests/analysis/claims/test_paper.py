@@ -5,9 +5,10 @@ from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.paper_tables import paper_tables
 from aimv2.ablations.request import Request
 from aimv2.analysis.claims.paper import paper_section
-from aimv2.analysis.document.model import Table, lines_of
+from aimv2.analysis.document.model import Table
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import Findings
+from tests.helpers.documents import lines_of
 from tests.helpers.evidence import evidence_of
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from aimv2.analysis.costs.document import conclusion, document
 from aimv2.analysis.costs.measurements import read_measurements
-from aimv2.analysis.document.markdown import to_details, to_markdown
+from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.document.write import write
 from tests.helpers.costs import measurements
 
@@ -31,7 +31,7 @@ def test_page_says_where_and_how_it_was_measured():
     assert "50% to 75% of the time of its threads; the load average before was 1.5." in page
     assert "Times are CPU seconds" not in page
     assert "Times are CPU seconds" in to_markdown(document(measurements(clock="cpu")))
-    assert "a depth of 24" in to_details(document(measurements()))
+    assert "a depth of 24" in to_markdown(document(measurements()))
 
 
 @pytest.mark.exhaustive

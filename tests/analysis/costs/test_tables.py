@@ -1,8 +1,9 @@
 """Tables of a cost study, on made-up timings with known ratios."""
 
 from aimv2.analysis.costs.tables import encoders_section, flops_section, training_section
-from aimv2.analysis.document.model import Table, lines_of, walk
+from aimv2.analysis.document.model import Table, walk
 from tests.helpers.costs import measurements
+from tests.helpers.documents import lines_of
 
 
 def tables(section):

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.ranges import NO_BRACKET
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.compare import Differences, are_paired, primary_comparisons

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.intervals import NO_ESTIMATE, Estimate
 from aimv2.analysis.inference.relations import finding
 from aimv2.analysis.judgement.compare import Comparison, primary_comparisons

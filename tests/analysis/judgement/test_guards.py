@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, MIXTURE_COLUMNS
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
 from aimv2.analysis.judgement.guards import arm_notes, is_unequal, metric_notes, notes, relative_cost
 from tests.helpers.documents import judged_again
 from tests.helpers.specimen import STUDY

@@ -9,9 +9,9 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.measured import MeasuredMetric
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.markdown import to_markdown
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.evidence.records import Records, pack, unpack
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.judgement.lacking import lacking

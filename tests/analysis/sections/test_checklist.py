@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from aimv2.analysis.evidence.load import MIXTURE_COLUMNS, load
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MIXTURE_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.checklist import section
 from aimv2.config.paths import replaced
 from aimv2.data.sources.credits import credits_of
-from tests.helpers.documents import judged_again, tables
+from tests.helpers.documents import judged_again, lines_of, tables
 from tests.helpers.evidence import evidence_from
 from tests.helpers.own_data import own_source
 from tests.helpers.searches import (
@@ -37,7 +38,7 @@ class Item(NamedTuple):
 def items(findings):
     rows = tables(section(findings))["checklist"].rows
     return [
-        Item(question, source, answer.lines[0].strip("*"), answer.lines[1], origin)
+        Item(question, source, lines_of(answer)[0].strip("*"), lines_of(answer)[1], origin)
         for question, source, answer, origin in rows
     ]
 

@@ -3,18 +3,18 @@ from dataclasses import replace
 from aimv2.ablations.expectations import PROBE, expect
 from aimv2.analysis.sections import claims
 from aimv2.analysis.sections.claims import controls_section
-from tests.helpers.documents import judged_again, tables, text_of
+from tests.helpers.documents import judged_again, lines_of, tables, text_of
 from tests.helpers.specimen import STUDY
 
 
 def test_each_claim_has_its_verdict_and_evidence(findings):
     shown = tables(claims.section(findings))
     table, evidence = shown["claims"], shown["evidence"]
-    assert [row[0].lines[0].strip("*") for row in table.rows] == list(STUDY.claims)
+    assert [lines_of(row[0])[0].strip("*") for row in table.rows] == list(STUDY.claims)
     for row, reasons, verdict in zip(table.rows, evidence.rows, findings.verdicts.values(), strict=True):
-        assert row[2].lines == (f"**{verdict.word}**", *verdict.qualifications)
-        assert reasons[2].lines == verdict.evidence
-        assert reasons[3].lines == verdict.sensitivity
+        assert lines_of(row[2]) == (f"**{verdict.word}**", *verdict.qualifications)
+        assert lines_of(reasons[2]) == verdict.evidence
+        assert lines_of(reasons[3]) == verdict.sensitivity
 
 
 def test_study_without_claims_says_so(findings):

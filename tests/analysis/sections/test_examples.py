@@ -1,5 +1,5 @@
-import base64
 from dataclasses import replace
+from xml.etree import ElementTree
 
 from markdown_it import MarkdownIt
 
@@ -13,12 +13,15 @@ from tests.helpers.specimen import STUDY
 
 def test_section_shows_the_image_and_what_each_arm_wrote(findings):
     shown, images = section(findings)
-    assert images == {"figures/example_01.png": base64.b64decode(PIXEL)}
+    ((path, sheet),) = images.items()
+    assert f"![images 1 to 1]({path})" in text_of(shown)
+    (image,) = ElementTree.fromstring(sheet).iter("{http://www.w3.org/2000/svg}image")
+    assert image.get("href") == f"data:image/png;base64,{PIXEL}"
     table = tables(shown)["examples"]
     arms = list(STUDY.arms)
     assert table.columns == ["image", "reference", *(STUDY.label(arm) for arm in arms)]
     ((image, reference, *cells),) = table.rows
-    assert image == "![image 1](figures/example_01.png)"
+    assert image == "1"
     assert reference == "apple"
     assert cells[arms.index("causal")] == "red apple"
     html = MarkdownIt("commonmark").enable("strikethrough").renderInline(cells[arms.index("uniform")])

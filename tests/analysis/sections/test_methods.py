@@ -6,7 +6,7 @@ from dataclasses import replace
 from aimv2.ablations.claims import FILE
 from aimv2.ablations.study import WINNER
 from aimv2.analysis.document.model import Bullets
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.methods import section

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aimv2.analysis.evidence.load import MISSING_COLUMNS, load
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections import metrics
@@ -51,7 +52,7 @@ def test_baseline_of_a_search_is_shown_by_itself(tiny, tmp_path):
     assert "with seeds 100, 101, 102, 103, which no trial has seen" in text
     assert "The held-out loss of content words is measured on some pairs." in text
     table = tables(section)["metrics"]
-    assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in str(table.rows[0][1].lines)
+    assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in table.rows[0][1]
     assert table.columns == ["metric", "uniform on 1..I-1"]
     assert "Δ" not in str(table.rows)
 

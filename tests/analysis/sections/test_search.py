@@ -5,16 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.latex import tables_of
-from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.document.pages import to_json, to_markdown
 from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections import search
 from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import demo
-from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.documents import by_row, number_of, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import (
     BUDGET,
@@ -71,15 +69,15 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
 def test_pareto_front_is_a_table_of_its_trials_best_first():
     values = typical(metrics=(LOSS, FLOPS))
     table = tables(section_of(values))["pareto_front"]
-    assert [row[0].value for row in table.rows] == sorted(
+    assert [number_of(row[0]) for row in table.rows] == sorted(
         values["front"], key=lambda number: values["trials"][number]["values"][0]
     )
-    assert table.rows[0][0].value == values["winner"]
+    assert number_of(table.rows[0][0]) == values["winner"]
 
 
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():
     table = tables(section_of(typical()))["search_importances"]
-    assert [(row[0].lines[0], row[1]) for row in table.rows] == [
+    assert [(row[0], row[1]) for row in table.rows] == [
         ("60 %", "objective.pixel\\_weight"),
         ("30 %", "optimizer.peak\\_lr"),
         ("10 %", "attention"),
@@ -154,8 +152,7 @@ def test_report_of_a_search_of_few_trials_is_written_in_every_form(values):
     request = request_of_search(demo(), has_winner=False)
     report = document(judge(request, evidence_from([], []), Look(1), {}, parsed(values)), {})
     assert report.lead is None
-    assert "## Search" in to_details(report)
-    assert "tables/setup.tex" in tables_of(report)
+    assert "## Search" in to_markdown(report)
     assert "search" in json.loads(to_json(report))["numbers"]
 
 

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.data import to_json
-from aimv2.analysis.document.markdown import to_details, to_markdown
 from aimv2.analysis.document.model import Section, Table
-from aimv2.analysis.evidence.load import load
+from aimv2.analysis.document.pages import to_json, to_markdown
+from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections.study import document
@@ -53,7 +52,7 @@ def test_report_of_a_search_leads_with_its_confirmation(tiny, tmp_path):
     assert "control" not in report.lead.caption
     assert report.numbers["search"]["result"] == "confirmed"
     assert report.numbers["search"]["confirmation"]["n"] == 4
-    assert "Confirmed: on 4 fresh seeds *trial 3" in to_details(report)
+    assert "Confirmed: on 4 fresh seeds *trial 3" in to_markdown(report)
     for written in (to_markdown(report), to_json(report)):
         assert "Confirmed on fresh seeds" in written
 
@@ -132,7 +131,7 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     assert report.lead is None
     tables = [block for block in report.blocks() if isinstance(block, Table)]
     assert [table.name for table in tables if not table.rows] == [], "none is empty"
-    text = to_markdown(report) + to_details(report)
+    text = to_markdown(report)
     assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
     assert report.numbers["look"] is None
     assert (report.numbers["withheld"], report.numbers["comparisons"]) == ([], {})

@@ -39,7 +39,7 @@ def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsy
     assert "short" not in printed
     assert f"report: {out / 'report.md'}" in printed
 
-    text = (out / "report.md").read_text() + (out / "details.md").read_text()
+    text = (out / "report.md").read_text() + (out / "report.md").read_text()
     assert set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)) == PICTURES
     assert {path.name for path in out.iterdir()} >= {"report.md", "report.html", "report.json", "pixels.png"}
     for line in printed.splitlines():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.analysis.document.markdown import to_details
+from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.document.write import write
 from aimv2.analysis.verify.command import check
 from aimv2.analysis.verify.report import document, summary
@@ -34,7 +34,7 @@ def test_every_kind_of_run_has_a_report(variant, tmp_path, name):
     assert len(findings.checks) == 8
     assert [outcome.verdict for outcome in findings.checks].count("NOT APPLICABLE") == num_not_applicable
     path = write(document(run, findings, []), tmp_path / "out")
-    text = path.read_text() + path.with_name("details.md").read_text()
+    text = path.read_text() + path.with_name("report.md").read_text()
     absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
     assert re.search(rf"^> \d+ checks: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
     assert text.count("\nNot applicable: ") == sum(
@@ -51,7 +51,7 @@ def test_captions_are_escaped(captioner):
     run, findings = captioner
     shown = [findings.captions.shown[0]._replace(written="a | <b> `c`\nd")]
     findings = findings._replace(captions=findings.captions._replace(shown=shown))
-    assert r"a \| \<b\> \`c\` d |" in to_details(document(run, findings, []))
+    assert r"a \| \<b\> \`c\` d |" in to_markdown(document(run, findings, []))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.analysis.document.style import style
 from aimv2.analysis.sections.scaling.section import law_of, scaling_runs, section
-from tests.helpers.documents import by_row, tables, text_of
+from tests.helpers.documents import by_row, number_of, tables, text_of
 from tests.helpers.evidence import evidence_from
 from tests.helpers.scaling import loss_of, scaling_evidence
 from tests.helpers.specimen import STUDY as OTHER
@@ -51,7 +51,7 @@ def test_the_law_of_the_runs_is_found_with_its_cost_and_agreement(evidence, law)
         ["held-out loss of content words", f"{samples:,} samples", "81,920 samples"]
         for samples in (5_120, 10_240, 20_480, 40_960)
     ]
-    assert all(row[3].value == 1 for row in agreement)
+    assert all(number_of(row[3]) == 1 for row in agreement)
     meaning = "n is the number of encoder parameters; d is the number of samples."
     assert meaning in parts["scaling_parameters"].caption
     text = text_of(found)
