@@ -7,11 +7,11 @@ from aimv2.base.errors import UsageError
 
 # By the name that is imported; pyproject.toml has the same (tests/test_pyproject.py).
 EXTRAS: Mapping[str, str] = {
-    **dict.fromkeys(("matplotlib", "seaborn", "fontTools", "polars", "pyarrow"), "report"),
+    **dict.fromkeys(("matplotlib", "seaborn"), "report"),
     **dict.fromkeys(
         (
             *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
-            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes", "polars"),
         ),
         "train",
     ),

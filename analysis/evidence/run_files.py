@@ -250,7 +250,7 @@ def _items(files: Mapping[Run, Path], metric: str) -> Parts:
 
 def _examples(runs: Mapping[Run, _Finished]) -> dict[str, list[dict[str, Any]]]:
     """Return the examples of the first run of each arm, without arms whose first run has none."""
-    firsts = {arm: run.folder / "examples.json" for (arm, _), run in reversed(runs.items())}
+    firsts = {arm: run.folder / "examples.json" for (arm, _), run in reversed(list(runs.items()))}
     return {arm: read_json(firsts[arm]) for arm in dict.fromkeys(arm for arm, _ in runs) if firsts[arm].exists()}
 
 
