@@ -274,9 +274,8 @@ def publish_command(arguments: Arguments) -> int:
         raise UsageError("publish where? Type to= and a new folder, or for a study a new .zip")
     if not re.fullmatch(r"[A-Za-z0-9.+-]*", licence := typed.get("license", "")):
         raise UsageError(f"license={licence!r} is not an SPDX identifier, such as CC-BY-4.0")
-    others = {"code"} if names[0] == "run" else {"study", "layout"}
-    if other := others & typed.keys():
-        raise UsageError(f"publish {names[0]} takes no {min(other)}=")
+    if names[0] == "study" and (other := {"study", "layout"} & typed.keys()):
+        raise UsageError(f"publish study takes no {min(other)}=")
     to, reports_dir = Path(typed["to"]), Path(typed["reports_dir"]) if "reports_dir" in typed else None
     say = partial(console.print, soft_wrap=True, markup=False)
     if names[0] == "run":
@@ -284,8 +283,7 @@ def publish_command(arguments: Arguments) -> int:
         run = named_run(arguments.runs_dir, names[1])
         publish_run(run, to, layout, typed.get("study", ""), licence, reports_dir, say)
     else:
-        with_code = arguments.value("code", True)
-        publish_study(arguments.runs_dir, names[1], to, licence, reports_dir, say, with_code=with_code)
+        publish_study(arguments.runs_dir, names[1], to, licence, reports_dir, say)
     return 0
 
 

@@ -7,11 +7,9 @@ refused.
 import json
 import platform
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,25 +20,21 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, requested_names
 from aimv2.analysis.document.write import write
 from aimv2.analysis.evidence.records import FILE, Records, pack, unpack
-from aimv2.analysis.judgement.findings import Findings, findings_of
+from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.report import records_of
 from aimv2.analysis.sections.card import card
 from aimv2.analysis.sections.dataset import dataset_card
 from aimv2.analysis.sections.study import document
 from aimv2.base.archive import files_of, write_zip
-from aimv2.base.errors import UsageError, some
+from aimv2.base.errors import UsageError
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
-from aimv2.base.plugins import FROZEN
-from aimv2.runs.provenance import JOINT, PACKAGE, code_digest, digest
+from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.freeze import FOLDER as CODE
-from aimv2.sweeps.freeze import freeze
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.
 ABOUT_PLACES = (*OF_ONE_LAUNCH, "executor", "runs_dir", "reports_dir", "limit", "rates", "log", "loader", "checkpoint")
 FOLDERS = re.compile(r"[^\s,=\[\]'\"]*[/\\]")  # before the name of a file
-LICENCE = "LICENSE"
 SEARCHED = 2**22  # bytes of a file that are searched for private names; of weights they name what is in them
 
 
@@ -107,15 +101,13 @@ def publish_study(
     licence: str,
     reports_dir: Path | None,
     say: Callable[[str], None],
-    *,
-    with_code: bool = True,
 ) -> None:
-    """Write a zip file of a study: records with their report, versions, code, card, licence and checksums.
+    """Write a zip file of a study: records with their report, versions, card and checksums.
 
     The same runs give the same bytes. The arguments are those of ``publish_run``, but ``to`` is a new file.
 
     Raises:
-        UsageError: no run is done, the code of a run is not there any more, or a file has a name of this machine.
+        UsageError: no run is done, or a file has a name of this machine.
     """
     if to.suffix != ".zip":
         raise UsageError(f"to={to} must end in .zip; a study is published as a zip file")
@@ -130,9 +122,6 @@ def publish_study(
         folder = Path(temporary)
         write(document(findings, {FILE: packed}), folder / request.folder)
         write_json(folder / "versions.json", _versions(done))
-        for code, snapshot in (_snapshots(runs_dir, findings) if with_code else {}).items():
-            shutil.copytree(snapshot, folder / CODE / code, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / LICENCE).write_text(_licence_text())
         (folder / "README.md").write_text(dataset_card(findings, licence))
         _check_private(folder, done)
         write_zip(folder, to)
@@ -165,32 +154,6 @@ def _versions(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
         setup = {key: manifest.get(key) for key in OF_THE_SETUP}
         groups.setdefault(json.dumps(setup, sort_keys=True), setup | {"runs": []})["runs"].append(run.name)
     return list(groups.values())
-
-
-def _snapshots(runs_dir: Path, findings: Findings) -> dict[str, Path]:
-    """Return the snapshot of each code of these runs, by its digest.
-
-    Raises:
-        UsageError: one is not there, and is not the code of this process.
-    """
-    known = sorted(path.parent for path in (runs_dir / CODE).glob(f"[!.]*/{FROZEN}"))
-    snapshots = {code_digest(path / "aimv2"): path for path in known}
-    needed = dict.fromkeys(code for codes in findings.evidence.codes for code in codes.split(JOINT))
-    if digest() in needed and digest() not in snapshots:
-        snapshots[digest()] = freeze(runs_dir)
-    if gone := [code for code in needed if code not in snapshots]:
-        raise UsageError(
-            f"the code {some(gone)} of these runs is not in {runs_dir / CODE} any more; code=false publishes without"
-        )
-    return {code: snapshots[code] for code in needed}
-
-
-def _licence_text() -> str:
-    """Return the licence of the code, from the clone or the installed package."""
-    if (PACKAGE.parent / LICENCE).exists():
-        return (PACKAGE.parent / LICENCE).read_text()
-    files = metadata.files("aimv2-ablations") or []
-    return next(file.read_text() for file in files if file.name == LICENCE)
 
 
 def _check_private(folder: Path, runs: Sequence[RunFolder]) -> None:

@@ -28,12 +28,9 @@ MAX_TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Recorded:
-    """A finished run as it was recorded.
+    """A finished run as it was recorded: values of steps and final metrics by name, and the recorded PROVENANCE.
 
-    Attributes:
-        values: by name, those of steps and the final metrics.
-        origin: those keys of PROVENANCE that were recorded.
-        runs_dir: has the run whose weights this one measures, if it trains none.
+    ``runs_dir`` has the run whose weights this one measures, if it trains none.
     """
 
     config: Program
@@ -58,12 +55,7 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
 
 
 def recorded_in_report(folder: Path, beginning: str, cache_dir: str) -> Recorded:
-    """Return a run of the records beside a report, which have final metrics and the held-out curve.
-
-    Args:
-        folder: of the report.
-        beginning: of the run's name.
-        cache_dir: of rendered pictures and tokenizers here.
+    """Return the run of a report's records whose name begins so; they have final metrics and the held-out curve.
 
     Raises:
         UsageError: there are no such records or no such finished run, or the run starts from weights, which records do
@@ -97,12 +89,8 @@ def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance:
 
     Nothing of others is executed: the config is theirs, the code ours.
 
-    Args:
-        say: receives lines on what is done and what differs.
-        tolerance: relative difference up to which values count as equal; 0 is to the last bit.
-
     Returns:
-        True if no recorded value differs by more, and none is missing.
+        True if no recorded value differs by more than the tolerance, which is relative, and none is missing.
 
     Raises:
         UsageError: the tolerance is no share up to MAX_TOLERANCE.

@@ -214,7 +214,7 @@ def _flat(column: pa.ChunkedArray, cells: Sequence[Run]) -> pd.DataFrame:
     """Return a nested column as a table, with arm and seed."""
     lists = column.combine_chunks()
     owners = [cells[place] for place in pc.list_parent_indices(lists).to_pylist()]
-    rows = pa.Table.from_struct_array(lists.flatten()).to_pandas()
+    rows: pd.DataFrame = pa.Table.from_struct_array(lists.flatten()).to_pandas()
     rows.insert(0, "arm", [arm for arm, _ in owners])
     rows.insert(1, "seed", [seed for _, seed in owners])
     return rows
@@ -286,28 +286,6 @@ def time_of_runs(reports_dir: Path, name: str) -> str:
     trained = [row for row in rows if row["samples"]]  # null without a result
     where = "; ".join(dict.fromkeys(row["hardware"] for row in trained))
     return f"{sum(row['seconds'] for row in trained) / len(trained):.0f} s on {where}" if trained else ""
-
-
-def check_publishable(packed: bytes, before: bytes | None, studies: Mapping[str, Study]) -> None:
-    """Refuse records that show less than those that are published, or other runs.
-
-    Raises:
-        UsageError: an arm has fewer seeds than before, or another config.
-    """
-    if before is None:
-        return
-    new, old = (unpack(content, studies) for content in (packed, before))
-    configs, published = ({cell.arm: cell.config.with_seed(0).name for cell in one.request.cells} for one in (new, old))
-    if other := [arm for arm, config in published.items() if configs.get(arm, config) != config]:
-        raise UsageError(
-            f"these arms have other configs than in the published report: {', '.join(other)}; delete the published one"
-            " first, or give the new one a name of its own with sweep.suffix=NAME"
-        )
-    seeds, had = (one.evidence.runs.groupby("arm")["seed"].nunique() for one in (new, old))
-    if fewer := [f"{arm} ({seeds.get(arm, 0)} of {num})" for arm, num in had.items() if seeds.get(arm, 0) < num]:
-        raise UsageError(
-            f"these arms have fewer seeds than in the published report: {', '.join(fewer)}; sweep.seeds=N adds seeds"
-        )
 
 
 def join(earlier: Records, later: Records) -> Records:

@@ -219,7 +219,7 @@ def _curves(tables: Mapping[Run, pa.Table]) -> pd.DataFrame:
     measured = {run: table for run, table in tables.items() if table.num_columns}
     if not measured:
         return pd.DataFrame()
-    curves = pa.concat_tables(measured.values(), promote_options="permissive").to_pandas()
+    curves: pd.DataFrame = pa.concat_tables(measured.values(), promote_options="permissive").to_pandas()
     lengths = [table.num_rows for table in measured.values()]
     curves.insert(0, "arm", np.repeat([arm for arm, _ in measured], lengths))
     curves.insert(1, "seed", np.repeat([seed for _, seed in measured], lengths))

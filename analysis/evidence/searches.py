@@ -37,11 +37,7 @@ class SearchMetric:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Dimension:
-    """A factor that a search varies: a range of numbers, or levels with their labels.
-
-    Attributes:
-        name: the path of a value of a run, or the name of a factor.
-    """
+    """A value of a run, or a factor, that a search varies: a range of numbers, or levels with their labels."""
 
     name: str = Field(min_length=1)
     low: float | None = None
@@ -51,22 +47,16 @@ class Dimension:
 
     def text(self, value: float | str) -> str:
         """Return a value as readers see it."""
-        if self.levels is not None:
-            return self.levels[str(value)]
-        return f"{value:.3g}"
+        return f"{value:.3g}" if self.levels is None else self.levels[str(value)]
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Trial:
     """A point of the space and its run.
 
-    Attributes:
-        values: of the metrics, in their order; those of pruned trials decide nothing.
-        run: the name of its run; empty if it has none.
-        curve: samples and value of ``Search.curve`` while the run trained.
-        samples, budget: those it trained on, and those of a whole run.
-        flops, seconds: what it spent; the seconds of a finished trial include evaluation, and are None if they were not
-            measured.
+    Values are in the order of the metrics; those of pruned trials decide nothing. ``curve`` has samples and value while
+    the run trained, ``samples`` those it trained on, and ``budget`` those of a whole run. The seconds of a finished
+    trial include evaluation, and are None if they were not measured.
     """
 
     number: NonNegativeInt
@@ -91,15 +81,9 @@ class Trial:
 class Search:
     """A search: how it looked for points, what it found, and what it chose.
 
-    Attributes:
-        metrics: the first decides.
-        curve: name of what is measured while a run trains, by which trials are pruned; None if there is no such thing.
-        seed: of the sampler.
-        split: the pairs on which trials were measured.
-        front: numbers of the finished trials that no other one is better than in all metrics.
-        winner: the trial of the front that is best in the first metric; None if there is none.
-        is_baseline: True if that is the baseline itself, so that there is nothing to confirm.
-        importances: by dimension, the share of the metric's variance that it explains; empty if it is not known.
+    Trials are pruned by ``curve``, which is measured while a run trains. The front has the numbers of the finished
+    trials that no other one beats in all metrics; the winner is best in the first. If the winner is the baseline, there
+    is nothing to confirm. Importances are shares of the metric's variance by dimension.
     """
 
     version: Literal[1]
@@ -157,23 +141,12 @@ def path_of(runs_dir: Path, report: str) -> Path:
 
 
 def read_search(path: Path) -> Search:
-    """Return the search of a file.
-
-    Raises:
-        UsageError: the file is missing, broken or of another version.
-    """
+    """Return the search of a file; UsageError if it is missing, broken or of another version."""
     return search_from_json(read_json(path), str(path))
 
 
 def search_from_json(values: Any, name: str) -> Search:
-    """Return the search with these values.
-
-    Args:
-        name: where they are from, for the message of an error.
-
-    Raises:
-        UsageError: they are broken or of another version.
-    """
+    """Return the search with these values; ``name`` says in errors where they are from."""
     version = values.get("version") if isinstance(values, dict) else None
     if isinstance(version, int) and version != VERSION:
         raise UsageError(f"{name} is a search of version {version}, and this code reads version {VERSION}")

@@ -15,8 +15,8 @@ from aimv2.analysis.judgement.verdicts import Verdict
 def numbers_of(findings: Findings) -> Mapping[str, Any]:
     """Return findings as JSON values: each estimate has mean, interval, level, seeds and unit.
 
-    Means and runs are in the records. The keys of ``comparisons`` and ``verdicts`` are arms, or claims, as on the command
-    line. Only studies of several architectures have ``before_training``.
+    Means and runs are in the records. The keys of ``comparisons`` and ``verdicts`` are arms, or claims, as on the
+    command line. Only studies of several architectures have ``before_training``.
     """
     study, evidence, request = findings.study, findings.evidence, findings.request
     return {

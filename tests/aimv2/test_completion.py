@@ -43,7 +43,6 @@ OPTIONAL = {"model.text_tower", "start.teacher_encoder", "evaluation.alone"}  # 
         (["data", "in"], ["index"]),
         (["data", "index", "aud"], ["audit="]),
         (["report", "check", "prefix-b"], [name for name in CLAIMS if name.startswith("prefix-b")]),
-        (["report", "publish", "loss_w"], ["loss_weight"]),
         (["report", "--c"], ["--check"]),
         (["weights", "ex"], ["export"]),
         (["weights", "export", "layout="], []),

@@ -44,9 +44,9 @@ MEASURED = MeasuredMetric(
 )
 
 
-def published(runs_dir, to, *, with_code=False):
+def published(runs_dir, to):
     lines = []
-    publish_study(runs_dir, "prefix_ratio", to, "", to.parent, lines.append, with_code=with_code)
+    publish_study(runs_dir, "prefix_ratio", to, "", to.parent, lines.append)
     return lines
 
 
@@ -78,7 +78,7 @@ def private(done, tmp_path, cache_dir, monkeypatch):
 @pytest.mark.exhaustive
 def test_a_zip_file_of_a_study_names_no_host_user_or_folder_of_this_machine(private, tmp_path):
     path, folder = tmp_path / "out" / "study.zip", tmp_path / "unpacked"
-    lines = published(private, path, with_code=True)
+    lines = published(private, path)
     unpack_zip(path, folder)
     for name in files_of(folder):
         found = [word for word in (str(tmp_path), USER, HOST) if word in text_of(folder / name).lower() + name]
@@ -88,10 +88,9 @@ def test_a_zip_file_of_a_study_names_no_host_user_or_folder_of_this_machine(priv
     assert [cell.name for cell in records.request.cells] == [cell.name for cell in study_of(private).cells]
     assert records.request.metrics == (MEASURED,)
     assert "data" in set(records.evidence.missing["reason"])
-    assert {"README.md", "LICENSE", "prefix_ratio/report.html"} <= set(files_of(folder))
+    assert {"README.md", "prefix_ratio/report.html"} <= set(files_of(folder))
     (versions,) = read_json(folder / "versions.json")
     assert (versions["code"], versions["runs"]) == (digest(), sorted(records.evidence.runs["run"]))
-    assert (folder / "code" / digest() / "aimv2" / "runs" / "record.py").exists()
     assert report.main(["prefix_ratio", "--check", f"reports_dir={folder}"]) == 0
 
 
@@ -124,17 +123,6 @@ def test_the_same_runs_give_the_same_bytes(done, tmp_path):
     for name in ("one", "two"):
         published(done, tmp_path / f"{name}.zip")
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-
-
-@pytest.mark.exhaustive
-def test_code_that_is_gone_is_refused_unless_it_is_left_out(copied, tmp_path):
-    for path in copied.glob("*/attempts/*/manifest.json"):
-        write_json(path, read_json(path) | {"code": "0" * 12})
-    with pytest.raises(UsageError, match=r"the code 000000000000 of these runs is not in .*; code=false publishes"):
-        published(copied, tmp_path / "out.zip", with_code=True)
-    published(copied, tmp_path / "out.zip")
-    unpack_zip(tmp_path / "out.zip", tmp_path / "out")
-    assert not (tmp_path / "out" / "code").exists()
 
 
 @given(
@@ -222,7 +210,6 @@ def test_a_run_of_several_studies_needs_the_name_of_one(copied, tmp_path, comman
         (("weights", "x", "to=out"), "publish what?"),
         (("study", "prefix_ratio"), "publish where? Type to="),
         (("study", "prefix_ratio", "to=out", "layout=ml-aim"), "publish study takes no layout="),
-        (("run", "v2", "to=out", "code=false"), "publish run takes no code="),
         (("study", "prefix_ratio", "to=out"), "to=out must end in .zip"),
         (("study", "prefix_ratio", "to=out", "license=my own"), "license='my own' is not an SPDX identifier"),
         (("study", "other", "to=out.zip"), "sweep 'other' was not launched"),

@@ -80,7 +80,7 @@ def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, 
 def report(done, tmp_path_factory):
     """A folder with the records of a finished sweep, as others have published them."""
     folder = tmp_path_factory.mktemp("others")
-    publish_study(done, "prefix_ratio", folder / "a.zip", "", folder, lambda text: None, with_code=False)
+    publish_study(done, "prefix_ratio", folder / "a.zip", "", folder, lambda text: None)
     shutil.unpack_archive(folder / "a.zip", folder / "unpacked")
     return folder / "unpacked" / "prefix_ratio"
 
