@@ -14,7 +14,6 @@ SAME = 1e-9  # relative difference of numbers that agree, with all their digits
 LONG = 5  # significant digits of a number that may be rounded otherwise; a shorter one, and a count, must be the same
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 SVG_ID = re.compile(r"\b[mp][0-9a-f]{10}\b")  # follows from the digits of a figure
-NOT_TEXT = (".png", ".parquet")
 SHOWN = 60  # characters of a text
 
 
@@ -40,7 +39,7 @@ def _of_files(path: Path, again: Path) -> list[str]:
         return ["The file is missing." if again.is_file() else "The report has no such file."]
     if path.read_bytes() == again.read_bytes():
         return []
-    if path.suffix in NOT_TEXT:
+    if path.suffix in (".png", ".parquet"):
         return ["It has other content, which is no text."]
     lines = zip_longest(
         *(SVG_ID.sub("", one.read_text(errors="replace")).split("\n") for one in (path, again)), fillvalue=""

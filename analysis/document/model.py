@@ -133,13 +133,10 @@ class Document:
     files: Mapping[str, bytes] = field(default_factory=dict)
     exports: Mapping[str, bytes] = field(default_factory=dict)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield all blocks in the order of reading."""
-        yield from walk([*self.sections, *self.details])
-
     def figures(self) -> list[Figure]:
         """Return all figures, each once."""
-        figures = [self.lead, *(block for block in self.blocks() if isinstance(block, Figure))]
+        blocks = walk([*self.sections, *self.details])
+        figures = [self.lead, *(block for block in blocks if isinstance(block, Figure))]
         return list({figure.name: figure for figure in figures if figure is not None}.values())
 
 

@@ -108,18 +108,16 @@ def show_on_hover(artist: Artist, text: str) -> None:
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, *, export: bool = False) -> None:
     """Write a figure as ``NAME.svg``, and on export as ``.pdf`` and its data as ``.csv``, the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
-    if engine := figure.get_layout_engine():  # it takes longest, so it runs once
-        with style():
-            engine.execute(figure)
-        figure.set_layout_engine("none")
     svg = folder / f"{name}.svg"
     with style():
+        if engine := figure.get_layout_engine():  # it takes longest, so it runs once
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(svg, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         if export:
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+            data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     svg.write_text(_compact(svg.read_text()))
-    if export:
-        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
 
 
 def _compact(svg: str) -> str:

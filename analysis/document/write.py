@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
 
-from aimv2.analysis.document.model import Document, Table
+from aimv2.analysis.document.model import Document, Table, walk
 from aimv2.analysis.document.pages import to_html, to_json, to_markdown, to_plain
 from aimv2.analysis.document.style import save
 from aimv2.base.errors import UsageError
@@ -18,7 +18,8 @@ from aimv2.base.files import replacing
 
 REPORT, INDEX = "report", "index"  # names of the pages of a report, and of the index of reports
 KEPT = ("records.parquet", "measurements.json")  # of which reports are made, and which no report gives back
-WRITTEN = ("figures/*", "tables/*", "report.*", "results.csv", "sensitivity.json", "*.png")  # by a report
+# By a report; details.md and figures/example_*.png by those of earlier versions.
+WRITTEN = ("figures/*", "tables/*", "report.*", "results.csv", "sensitivity.json", "*.png", "details.md")
 INDEX_FILES = ("index.md", "index.json", "figures/*")
 WIDTH = 120  # characters of the output where it is no terminal
 
@@ -96,7 +97,8 @@ def _write(document: Document, folder: Path, name: str, *, export: bool) -> None
         save(figure.picture, figure.data, folder / "figures", figure.name, export=export)
     files = dict(document.files)
     if export:
-        tables = [block for block in document.blocks() if isinstance(block, Table) and block.name]
+        blocks = walk([*document.sections, *document.details])
+        tables = [block for block in blocks if isinstance(block, Table) and block.name]
         files |= {**document.exports, **{f"tables/{table.name}.tex": _latex(table).encode() for table in tables}}
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from aimv2.ablations.study import UNTRAINED
-from aimv2.analysis.document.model import Section, Table
+from aimv2.analysis.document.model import Section, Table, walk
 from aimv2.analysis.document.pages import to_json, to_markdown
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
@@ -92,7 +92,7 @@ def test_arms_without_a_curve_are_named(findings):
 
 
 def test_names_of_tables_and_figures_are_unique(report):
-    blocks = [block for block in report.blocks() if not isinstance(block, Section)]
+    blocks = [block for block in walk([*report.sections, *report.details]) if not isinstance(block, Section)]
     names = [block.name for block in blocks if getattr(block, "name", "")]
     assert len(names) == len(set(names))
 
@@ -129,7 +129,7 @@ def test_report_of_a_search_that_confirms_nothing_has_no_comparison(tiny, tmp_pa
     assert report.details[0].blocks[0].text.startswith(conclusion)
     assert report.answer == "The search has no winner to confirm."
     assert report.lead is None
-    tables = [block for block in report.blocks() if isinstance(block, Table)]
+    tables = [block for block in walk([*report.sections, *report.details]) if isinstance(block, Table)]
     assert [table.name for table in tables if not table.rows] == [], "none is empty"
     text = to_markdown(report)
     assert not re.search("We compared|relative to baseline|look|margin|simultaneous|controls? did|unequal", text)
