@@ -233,13 +233,17 @@ def _item_files(runs: "Mapping[Run, _Finished | _Alone]") -> dict[Run, Path]:
 
 def _items(files: Mapping[Run, Path], metric: str) -> Parts:
     """Return each evaluation item's part in a metric, by run; runs without the metric are left out."""
+    columns = ("item", "total", "weight")
+
+    def arrays(path: Path) -> list[np.ndarray]:
+        table = pq.ParquetFile(path).read(["metric", *columns])
+        table = table.filter(pc.equal(table["metric"], metric))
+        return [table[name].to_numpy() for name in columns]
 
     def read(path: Path) -> "pd.Series[float] | None":
-        columns = ["item", "total", "weight"]
-        table = _parsed(path, partial(pq.read_table, columns=columns, filters=pc.field("metric") == metric))
-        if not table.num_rows:
+        item, total, weight = _parsed(path, arrays)
+        if not len(item):
             return None
-        item, total, weight = (table[name].to_numpy() for name in columns)
         items, places = np.unique(item, return_inverse=True)
         return pd.Series(influence(np.bincount(places, total), np.bincount(places, weight)), index=items)
 
