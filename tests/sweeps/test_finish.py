@@ -59,23 +59,6 @@ def test_a_broken_result_fails_the_launch_and_the_report_shows_it(ended, copied,
 
 
 @pytest.mark.exhaustive
-def test_a_report_is_written_again_only_if_something_has_changed(ended, copied, tmp_path):
-    path = tmp_path / "reports" / "prefix_ratio" / "report.md"
-    assert "as it was" not in ended()[1]
-    path.write_text("as it was")
-    assert "report.md, as it was" in ended()[1]
-    assert path.read_text() == "as it was"
-    name = read_request(copied, "prefix_ratio", STUDIES).cells[0].name
-    result = copied / name / "result.json"
-    result.write_text(result.read_text() + "\n")
-    ended()
-    assert path.read_text() != "as it was", "a result is another one"
-    path.with_name("report.html").unlink()
-    ended()
-    assert path.with_name("report.html").exists()
-
-
-@pytest.mark.exhaustive
 def test_reports_are_written_in_the_order_of_the_requests(copied, tmp_path):
     """The second reads what the first has found."""
     request = read_request(copied, "prefix_ratio", STUDIES)
