@@ -15,7 +15,8 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
 from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
 from aimv2.analysis.document.differences import differences
-from aimv2.analysis.evidence.records import FILE, PUBLISHED, Records, pack, packed_records, recorded_names, unpack
+from aimv2.analysis.evidence.recorded_runs import FILE, PUBLISHED, recorded_names
+from aimv2.analysis.evidence.records import Records, pack, packed_records, unpack
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.searches import path_of, read_search
 from aimv2.analysis.inference.looks import look, looks_path

@@ -15,7 +15,7 @@ from aimv2.ablations.budget import UNEQUAL, Equal
 from aimv2.ablations.expand import Cell, off_ratios
 from aimv2.ablations.request import Request
 from aimv2.ablations.study import UNTRAINED, Study, is_untrained
-from aimv2.analysis.evidence.records import recorded_runs
+from aimv2.analysis.evidence.recorded_runs import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.typed import as_typed
 from aimv2.config.paths import differences

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, requested_names
 from aimv2.analysis.document.write import write
-from aimv2.analysis.evidence.records import FILE, Records, pack, unpack
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.report import records_of
 from aimv2.analysis.sections.card import card

@@ -11,7 +11,7 @@ from aimv2.ablations.expectations import Expected
 from aimv2.analysis.claims.page import studies_in, summary_of
 from aimv2.analysis.document.model import Block, Bullets, Document, Figure, Paragraph, Section, Table
 from aimv2.analysis.document.style import style
-from aimv2.analysis.evidence.records import PUBLISHED
+from aimv2.analysis.evidence.recorded_runs import PUBLISHED
 from aimv2.analysis.evidence.searches import Trial
 from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
 from aimv2.analysis.inference.relations import Word

@@ -10,7 +10,7 @@ from aimv2.ablations.expand import expand
 from aimv2.analysis.claims.paper import paper_section
 from aimv2.analysis.document.model import Document, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.records import recorded_names
+from aimv2.analysis.evidence.recorded_runs import recorded_names
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (

@@ -13,7 +13,8 @@ from aimv2.ablations.claims import Claim
 from aimv2.ablations.expand import Cell, expand
 from aimv2.ablations.request import DEFAULT_SCALE
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.records import FILE, Records, read_records
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
 from aimv2.analysis.judgement.planner import Planner, planner_of
 from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by

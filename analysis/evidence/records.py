@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from aimv2.ablations.request import Request, request_from_json, request_to_json, union
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
+from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
 from aimv2.analysis.evidence.tables import (
     BILL_COLUMNS,
@@ -36,8 +37,6 @@ from aimv2.analysis.inference.items import ItemMoments, Run, runs_index
 from aimv2.analysis.inference.looks import Look
 from aimv2.base.errors import UsageError
 
-FILE = "records.parquet"
-PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 VERSION = 1
 KEY = b"aimv2_records"  # of the metadata
 TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if they are empty
@@ -245,11 +244,6 @@ def _symmetric(rows: Sequence[np.ndarray]) -> np.ndarray:
     return matrix
 
 
-def recorded_names(reports_dir: Path) -> list[str]:
-    """Return the names of the reports that have records beside them."""
-    return sorted(path.parent.name for path in reports_dir.glob(f"*/{FILE}"))
-
-
 def packed_records(path: Path) -> bytes:
     """Return the content of a file of records; UsageError if there is none."""
     try:
@@ -265,27 +259,6 @@ def read_records(path: Path, studies: Mapping[str, Study]) -> Records:
         UsageError: the file is missing, or as in ``unpack``.
     """
     return unpack(packed_records(path), studies, str(path))
-
-
-def recorded_runs(reports_dir: Path, name: str) -> dict[Run, str]:
-    """Return the names of a report's runs by arm and seed; none if it has no records that can be read."""
-    try:
-        rows = pq.read_table(reports_dir / name / FILE, columns=[*CELL, "run"]).to_pylist()
-    except (OSError, pa.ArrowException):
-        return {}
-    return {(row["arm"], row["seed"]): row["run"] for row in rows}
-
-
-def time_of_runs(reports_dir: Path, name: str) -> str:
-    """Return how long a trained run of a report took, in words; empty if none did. UsageError without records."""
-    path = reports_dir / name / FILE
-    try:
-        rows = pq.read_table(path, columns=["samples", "seconds", "hardware"]).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"the records {path} cannot be read: {error}") from error
-    trained = [row for row in rows if row["samples"]]  # null without a result
-    where = "; ".join(dict.fromkeys(row["hardware"] for row in trained))
-    return f"{sum(row['seconds'] for row in trained) / len(trained):.0f} s on {where}" if trained else ""
 
 
 def join(earlier: Records, later: Records) -> Records:

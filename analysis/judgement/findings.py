@@ -13,7 +13,8 @@ from aimv2.ablations.expand import Cell, with_actual_ratios
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import FLOOR
 from aimv2.ablations.study import UNTRAINED, Study
-from aimv2.analysis.evidence.records import FILE, Records, read_records
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import Records, read_records
 from aimv2.analysis.evidence.searches import Search
 from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
 from aimv2.analysis.inference.intervals import is_rounding, size_of

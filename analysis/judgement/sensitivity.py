@@ -27,7 +27,7 @@ from aimv2.ablations.studies.sensitivity import (
 )
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.document.pages import plain
-from aimv2.analysis.evidence.records import PUBLISHED
+from aimv2.analysis.evidence.recorded_runs import PUBLISHED
 from aimv2.analysis.inference.intervals import LEVEL, Estimate, with_interval
 from aimv2.analysis.inference.power import Aim, Noise, seeds_for
 from aimv2.analysis.judgement.samples import SampleCurve

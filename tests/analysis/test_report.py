@@ -19,7 +19,8 @@ from aimv2.ablations.study import WINNER
 from aimv2.analysis import report
 from aimv2.analysis.costs.measurements import to_json
 from aimv2.analysis.document.pages import to_markdown
-from aimv2.analysis.evidence.records import FILE, Records, pack
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.searches import path_of
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks

@@ -88,7 +88,7 @@ def test_each_finished_run_is_measured_once_and_reported(copied, tmp_path, comma
     status, shown = command("evaluate", "prefix_ratio", "metric=spread.py:spread")
     assert (status, [run.num_attempts for run in runs.values()]) == (0, [1, 1]), "each is measured once"
     assert "2 finished runs, 0 to measure report: " in shown
-    assert shown.endswith("as it was")
+    assert shown.endswith("report.md")
 
 
 @pytest.mark.exhaustive

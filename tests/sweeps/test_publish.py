@@ -14,7 +14,8 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.measured import MeasuredMetric, write_measured
 from aimv2.ablations.request import read_request
 from aimv2.analysis import report
-from aimv2.analysis.evidence.records import FILE, read_records
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import read_records
 from aimv2.base.archive import files_of, unpack_zip
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json

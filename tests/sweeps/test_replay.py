@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aimv2.analysis.evidence.records import FILE, KEY
+from aimv2.analysis.evidence.recorded_runs import FILE
+from aimv2.analysis.evidence.records import KEY
 from aimv2.base.errors import UsageError
 from aimv2.config.signature import signature
 from aimv2.run.execute import execute

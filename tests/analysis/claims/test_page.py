@@ -9,7 +9,7 @@ from aimv2.ablations.expand import expand
 from aimv2.analysis.claims.page import claims_document, document, price
 from aimv2.analysis.claims.plan import base_of_study
 from aimv2.analysis.document.pages import to_json
-from aimv2.analysis.evidence.records import FILE as RECORDS
+from aimv2.analysis.evidence.recorded_runs import FILE as RECORDS
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look

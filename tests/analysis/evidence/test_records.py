@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
+from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names, recorded_runs, time_of_runs
 from aimv2.analysis.evidence.records import (
-    FILE,
     KEY,
     TABLES,
     Records,
@@ -23,9 +23,6 @@ from aimv2.analysis.evidence.records import (
     pack,
     packed_records,
     read_records,
-    recorded_names,
-    recorded_runs,
-    time_of_runs,
     unpack,
 )
 from aimv2.analysis.evidence.run_files import load
