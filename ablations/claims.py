@@ -1,4 +1,6 @@
-"""The claims of the paper, from ``claims.yaml``. Studies say what must be observed if a claim holds.
+"""The claims of the paper, from ``claims.yaml``, and its ablation tables, from ``paper_tables.yaml``.
+
+Studies say what must be observed if a claim holds.
 
 An effect that is shown to be smaller than the paper's is "smaller than claimed", and an interval that merely includes
 zero contradicts nothing (docs/statistics.md). ``contradicted_if`` states the rest.
@@ -6,6 +8,7 @@ zero contradicts nothing (docs/statistics.md). ``contradicted_if`` states the re
 
 from collections.abc import Mapping
 from dataclasses import field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,17 +20,12 @@ from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
 
 FILE = Path(__file__).with_name("claims.yaml")
+TABLES = Path(__file__).with_name("paper_tables.yaml")
 
 # "partly measured": some of the conditions, and "claimed" says which are missing. "uncontrolled": the compared models
 # differ in more than the claim is about. "numbers not found": measured in a source whose numbers we do not have.
 Basis = Literal[
-    "measured once",
-    "partly measured",
-    "uncontrolled",
-    "plotted only",
-    "numbers not found",
-    "asserted",
-    "not claimed",
+    "measured once", "partly measured", "uncontrolled", "plotted only", "numbers not found", "asserted", "not claimed"
 ]
 
 # What a claim is about. A metric decides it if it sees the certain effects of that kind (sweep=sensitivity): what words
@@ -93,28 +91,91 @@ class Claim:
 
 
 def read_claims(path: Path) -> dict[str, Claim]:
-    """Return the claims of a file by id, in its order.
-
-    Raises:
-        UsageError: the file is not YAML, a key is unknown or missing, a value is not allowed, an id is given twice, or
-            a claim is part of one that is not there.
-    """
-    found: dict[str, Claim] = {}
-    for group, claims in read_yaml(path).items():
-        if not isinstance(claims, list):
+    """Return the claims of a file by id, in its order; raises UsageError naming a claim that is broken."""
+    by_id: dict[str, Claim] = {}
+    for group, entries in read_yaml(path).items():
+        if not isinstance(entries, list):
             raise UsageError(f"{path}: {group} must have a list of claims")
-        for number, one in enumerate(claims, 1):
-            name = one.get("id", number) if isinstance(one, dict) else number
-            values = {**one, "group": group} if isinstance(one, dict) else one
+        for number, entry in enumerate(entries, 1):
+            name = entry.get("id", number) if isinstance(entry, dict) else number
+            values = {**entry, "group": group} if isinstance(entry, dict) else entry
             claim: Claim = checked(f"{path}, claim {name}", Claim, values)
-            if claim.id in found:
+            if claim.id in by_id:
                 raise UsageError(f"{path}: the id {claim.id} is given twice")
-            found[claim.id] = claim
-    whole = [claim.id for claim in found.values() if not claim.part_of]
-    for claim in found.values():
+            by_id[claim.id] = claim
+    whole = [claim.id for claim in by_id.values() if not claim.part_of]
+    for claim in by_id.values():
         if claim.part_of and claim.part_of not in whole:
             raise unknown(f"part_of of {claim.id}", claim.part_of, whole)
-    return found
+    return by_id
 
 
 CLAIMS = read_claims(FILE)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Row:
+    """A published single run: values of the table's metrics in percent, and our arm; empty if we have none."""
+
+    condition: str
+    values: tuple[float, ...]
+    arm: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PaperTable:
+    """A published table.
+
+    Attributes:
+        claims: those that rest on it.
+        metrics: the first is the one that our probe stands in for.
+        reference: the condition with which the others are compared.
+        study: ours; empty if there is none.
+    """
+
+    id: str
+    title: str
+    claims: tuple[str, ...]
+    metrics: tuple[str, ...]
+    reference: str
+    rows: tuple[Row, ...]
+    study: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reference not in [row.condition for row in self.rows]:
+            raise ValueError(f"{self.id}: reference {self.reference!r} is no row")
+        for row in self.rows:
+            if len(row.values) != len(self.metrics):
+                raise ValueError(
+                    f"{self.id}: {row.condition} has {len(row.values)} values and there are {len(self.metrics)} metrics"
+                )
+            if row.arm and not self.study:
+                raise ValueError(f"{self.id}: {row.condition} has an arm, and the table no study")
+
+    @property
+    def differences(self) -> Mapping[str, tuple[float, ...]]:
+        """By condition, the published differences from the reference, in points."""
+        base = next(row.values for row in self.rows if row.condition == self.reference)
+        return {
+            row.condition: tuple(round(value - other, 3) for value, other in zip(row.values, base, strict=True))
+            for row in self.rows
+        }
+
+
+def read_tables(path: Path) -> list[PaperTable]:
+    """Return the tables of a file, in its order; raises UsageError naming what is broken."""
+    values = read_yaml(path)
+    if set(values) != {"tables"}:
+        raise UsageError(f"{path} must have one key, tables")
+    tables: list[PaperTable] = []
+    for number, entry in enumerate(values["tables"], 1):
+        table: PaperTable = checked(f"{path}, table {number}", PaperTable, entry)
+        if wrong := [claim for claim in table.claims if claim not in CLAIMS]:
+            raise unknown(f"claim of {table.id}", wrong[0], CLAIMS)
+        tables.append(table)
+    return tables
+
+
+@cache
+def paper_tables() -> list[PaperTable]:
+    return read_tables(TABLES)

@@ -6,7 +6,7 @@ A factor is a mapping of arms, its levels; the first is that of the base run.
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -114,8 +114,7 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
     The number of heads is the divisor of the width that is nearest to the same ratio; of two equally near, the larger.
     The hidden width of SwiGLU follows, in multiples of 256 (``TransformerConfig.ffn_hidden``).
 
-    Args:
-        multiple: the path of a value of which the width must be a multiple; empty if any width will do.
+    ``multiple`` is the path of a value of which the width must be a multiple; empty if any width will do.
     """
 
     def change(run: Any) -> Any:
@@ -131,12 +130,8 @@ def widened(ratio: float, stack: str, *, multiple: str = "") -> Arm:
 
 
 def switch_objective(label: str, name: str, attention: str = "", *, batch: int = 1) -> Arm:
-    """Return an arm with another objective; options of other objectives are reset.
-
-    Args:
-        attention: of the encoder; empty for that of the base run.
-        batch: the ratio of the batch size to that of the base run, at equal samples.
-    """
+    """Return an arm with another objective; options of other objectives are reset. The encoder's attention is that of
+    the base run if it is empty, and ``batch`` is the ratio of batch sizes, at equal samples."""
 
     def change(run: Any) -> Any:
         objective: dict[str, Any] = {"name": name}
@@ -207,9 +202,7 @@ def _combined(one: Arm, other: Arm) -> Arm:
 def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: int, seed: int = 0) -> Design:
     """Return a design of points that fill a box evenly: every range has one point in each of ``num_points`` strata.
 
-    Args:
-        base: the baseline, an arm beside the points.
-        linear, log: the low and high end of each range by path, on a linear and a logarithmic scale.
+    ``base`` is the baseline, an arm beside the points; ``linear`` and ``log`` have the ends of each range by path.
 
     Source: McKay, Beckman and Conover 1979. Not scipy's sampler, since studies must load fast.
     """
@@ -224,3 +217,19 @@ def latin_hypercube(base: Factor, *, linear: Bounds, log: Bounds, num_points: in
     space = {path: Range(low=low, high=high) for path, (low, high) in linear.items()}
     space |= {path: Range(low=low, high=high, log=True) for path, (low, high) in log.items()}
     return Design(kind=f"Latin hypercube of {num_points} points", arms={**base, **points}, space=space)
+
+
+# Peak learning rates relative to the base's, by the ratio of widths, tuned at laptop only (docs/laptop.md). Table A1
+# has 0.8 for twice the width of ViT-L.
+RATES: Mapping[float, float] = {0.25: 1.28, 0.5: 1.28, 1: 1, 2: 0.7}
+
+
+def wide(ratio: float) -> Arm:
+    """Return an arm with an encoder of another width, in heads of one width, and with its learning rate."""
+    # The probe splits features into heads of one width for all arms.
+    arm, rate = widened(ratio, "model.encoder", multiple="evaluation.probe.head_dim"), RATES[ratio]
+
+    def change(run: Any) -> Any:
+        return replaced(arm.change(run), {"optimizer.peak_lr": run.optimizer.peak_lr * rate})
+
+    return replace(arm, label=f"encoder {ratio:g} x as wide", change=change)

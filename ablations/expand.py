@@ -1,17 +1,23 @@
-"""From a study to its runs."""
+"""From a study and a base run to its cells: arms that fit the data, their runs, and checks of these."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pydantic import ValidationError
 
-from aimv2.ablations.budget import matched
-from aimv2.ablations.study import UNTRAINED, Study, is_untrained, untrained_of
+from aimv2.ablations.expectations import DIGITS, PROBE
+from aimv2.ablations.study import UNTRAINED, Study, is_untrained, matched, untrained_of
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.explain import explain
-from aimv2.config.paths import value_at
+from aimv2.config.arguments import explain
+from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import PROGRAMS, Program
+from aimv2.config.run_config import RunConfig
+from aimv2.spec.metrics import missing_data, recorded_metrics, set_names
+from aimv2.spec.programs import absent_metrics, check, metrics_of, with_metrics
+from aimv2.spec.used import with_plugins
 
 NULL_SEED = 1000  # offset of the null control's seeds, or its next multiple beyond every seed
 OFF_RATIO = 0.05  # relative deviation from the target ratio above which a label shows the actual value
@@ -31,27 +37,20 @@ class Cell:
 
 
 def expand(
-    study: Study,
-    base: Program,
-    arms: Sequence[str] | None = None,
-    seeds: Iterable[int] | None = None,
+    study: Study, base: Program, arms: Sequence[str] | None = None, seeds: Iterable[int] | None = None
 ) -> list[Cell]:
     """Return the cells: every arm and control with every seed, then every untrained encoder with every seed.
 
     Each architecture among the arms has its own untrained encoder, which arms that differ in other things share. The
     metrics of plug-ins that the study compares are measured on all of them.
 
-    Args:
-        base: the run that arms change.
-        arms, seeds: those of the study by default.
-
-    Raises:
-        UsageError: an arm is unknown, cannot be built or equals another; or the baseline is not among the arms.
+    Arms and seeds are those of the study by default. Raises UsageError if an arm is unknown, cannot be built or equals
+    another, or if the baseline is not among the arms.
     """
     names = list(study.arms) if arms is None else list(arms)
     chosen_seeds = list(study.seeds if seeds is None else seeds)
     _check_names(study, names, chosen_seeds)
-    base = base.with_metrics(study.deciding_metrics)
+    base = with_metrics(base, study.deciding_metrics)
     baseline = _changed(study, study.baseline, base)
     changed = {name: _changed(study, name, base) for name in names}
     changed |= {name: _changed(study, name, baseline) for name in study.controls}
@@ -158,8 +157,114 @@ def _check_distinct(runs: Mapping[str, Program], why: str) -> None:
 def _changed(study: Study, name: str, run: Program) -> Program:
     try:
         changed: Program = study.arm(name).change(run)
-        return changed.with_plugins()
+        return with_plugins(changed)
     except (ValidationError, UsageError) as error:
         cause = explain(error) if isinstance(error, ValidationError) else error
         hint = "; without base= the runs of a study are AIMv2's" if PROGRAMS and study.base is None else ""
         raise UsageError(f"arm {name!r} cannot exist: {cause}{hint}") from error
+
+
+def adapted(study: Study, base: Program) -> Study:
+    """Return the study for the data of its base run, before its arms are expanded; raises UsageError if these data
+    cannot answer its question.
+
+    On scenes nothing changes but the arms of studies of mixtures. On other data, the probe of the first labelled set of
+    ``evaluation.sets`` takes the place of the probes that decide on scenes, or that of the digits if there is none.
+    """
+    if study.base is not None:
+        return study
+    assert isinstance(base, RunConfig), f"sweep={study.slug} names no base"
+    study = study.fit(study, base)
+    stand_ins = _stand_ins(study, base)
+    if not stand_ins:
+        return study
+    primary = stand_ins.get(study.primary_metric, study.primary_metric)
+    claims = {name: tuple(one.in_metrics(stand_ins) for one in expected) for name, expected in study.claims.items()}
+    return replace(study, primary_metric=primary, claims=claims, stand_ins=stand_ins)
+
+
+def announcements(study: Study) -> list[str]:
+    """Return what a plan and a report say about a study that was adapted to its data, a sentence each."""
+    sentences = list(study.notes)
+    for metric, other in study.stand_ins.items():
+        if other in study.deciding_metrics:  # else the command line chose another one
+            better = "; a labelled set of your own would tell more: evaluation.sets=[FILE.yaml]" * (other == DIGITS)
+            sentences.append(f"{other} takes the place of {metric}, the study's metric on other data{better}.")
+    return sentences
+
+
+def _stand_ins(study: Study, base: RunConfig) -> Mapping[str, str]:
+    """Return the metrics of the study that others replace on these data.
+
+    A claim about another metric that the data cannot have is not testable.
+    """
+    if base.data.has_scenes:
+        return {}
+    sets = set_names(base)
+    stand_in = f"probe_{sets[0]}" if sets else DIGITS
+    wanted = {PROBE, DIGITS}
+    if missing_data(study.primary_metric, base):
+        wanted.add(study.primary_metric)
+    return {metric: stand_in for metric in study.deciding_metrics if metric in wanted and metric != stand_in}
+
+
+def check_arms(cells: Sequence[Cell]) -> None:
+    """Refuse arms that their objective cannot train."""
+    for arm, config in {cell.arm: cell.config for cell in cells}.items():
+        try:
+            check(config)
+        except UsageError as error:
+            raise UsageError(f"arm {arm!r} cannot exist: {error}") from error
+
+
+def check_metrics(study: Study, base: Program) -> None:
+    """Refuse a base run that does not report the metrics that the study compares."""
+    known = [*metrics_of(base), *recorded_metrics()]
+    if study.primary_metric not in known:
+        raise unknown("sweep.primary_metric", study.primary_metric, known)
+    for claim, expectations in study.claims.items():
+        for metric in (name for one in expectations for name in one.metrics):
+            if metric not in known:
+                raise unknown(f"metric of sweep.claims.{claim}", metric, known)
+    if reason := absent_metrics(base).get(study.primary_metric):
+        raise UsageError(f"sweep {study.slug!r} compares {study.primary_metric}, which is {reason}")
+
+
+def check_effect(
+    typed: Mapping[str, str],
+    run: Program,
+    recipe: Program,
+    resolved: Callable[[Program], Program],
+    cells_of: Callable[[Program], list[Cell]],
+) -> None:
+    """Refuse overrides that every arm replaces by its own value: they would be lost.
+
+    Each override is left out alone, and all of a part together, since another may need it. One that repeats a default
+    of the scale is no mistake.
+
+    Args:
+        typed: the arguments, by key.
+        run: the run with them.
+        recipe: the run before they have changed it.
+        resolved: resolves a base run.
+        cells_of: returns the study's cells, given its resolved base run.
+    """
+    base, parts = resolved(run), {field.name for field in dataclasses.fields(run)}
+    by_part: dict[str, list[str]] = {}
+    for key in typed:
+        if (part := key.partition(".")[0]) not in parts or key in ("scale", "start.weights"):
+            continue
+        with contextlib.suppress(ValueError):  # without it the run is impossible, so it has an effect
+            if resolved(replaced(run, {key: value_at(recipe, key)})) == base:
+                continue
+        by_part.setdefault(part, []).append(key)
+    cells = cells_of(base)
+    for keys in [*([key] for part_keys in by_part.values() for key in part_keys), *by_part.values()]:
+        try:
+            others = cells_of(resolved(replaced(run, {key: value_at(recipe, key) for key in keys})))
+        except ValueError:
+            continue  # without them the run or an arm is impossible, so they have an effect
+        if others == cells:
+            name = keys[0] if len(keys) == 1 else keys[0].partition(".")[0]
+            text = " ".join(typed[key] for key in keys)
+            raise UsageError(f"{text} has no effect: every arm of the sweep sets its own {name}")

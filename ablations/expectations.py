@@ -68,7 +68,7 @@ class Expectation(_Sized):
 
 @dataclass(frozen=True, kw_only=True)
 class _OfOneMetric(_Sized):
-    metric: str
+    metric: str = READER
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class Combination(_OfOneMetric):
 class Ranges(_OfOneMetric):
     """That some arms differ more in a metric than others do: the largest minus the smallest true mean.
 
-    ``analysis/inference/ranges.py`` says how noise is kept from widening a range.
+    ``analysis/inference/contrasts.py`` says how noise is kept from widening a range.
 
     Attributes:
         name, than_name: the two ranges in words.
@@ -145,7 +145,7 @@ def expect(
     arms: str | Sequence[str],
     relation: Relation,
     than: str,
-    metric: str | Sequence[str],
+    metric: str | Sequence[str] = READER,
     than_metric: str = "",
     *,
     effect: float | None = None,
@@ -154,9 +154,7 @@ def expect(
 ) -> tuple[Expectation, ...]:
     """Return the same expectation of one or several arms, against one arm, in one or several metrics.
 
-    Args:
-        than_metric: the metric of the other arm; the same by default.
-        effect, margin, why: as in ``Expectation``.
+    ``than_metric`` is the metric of the other arm, the same by default; the others are as in ``Expectation``.
     """
     return tuple(
         Expectation(
@@ -175,14 +173,8 @@ def expect(
 
 
 def slope(positions: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights with which arms give the slope of the least-squares line through their metric.
-
-    Args:
-        positions: by arm, its place on the axis, such as the binary logarithm of its samples.
-
-    Raises:
-        ValueError: all arms have the same place.
-    """
+    """Return the weights with which arms give the slope of the least-squares line through their metric, by their
+    places on the axis, such as the binary logarithms of their samples."""
     mean = sum(positions.values()) / len(positions)
     spread = sum((x - mean) ** 2 for x in positions.values())
     if not spread > 0:
@@ -191,11 +183,8 @@ def slope(positions: Mapping[str, float]) -> dict[str, float]:
 
 
 def gain(objective: str, levels: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights of an objective's slope over the levels with which its arms are combined.
-
-    Args:
-        levels: by level, its place on the axis; arms are named OBJECTIVE_LEVEL.
-    """
+    """Return the weights of an objective's slope over levels, by their places on the axis; arms are named
+    OBJECTIVE_LEVEL."""
     return slope({f"{objective}_{level}": place for level, place in levels.items()})
 
 
@@ -204,8 +193,6 @@ def minus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, flo
 
 
 def default_margin(metric: str) -> float:
-    """Return the equivalence margin of a metric, in its unit, where no sensitivity study has measured one.
-
-    Such a metric decides nothing: the margin is for figures and plans.
-    """
+    """Return the equivalence margin of a metric, in its unit, where no sensitivity study has measured one. Such a
+    metric decides nothing: the margin is for figures and plans."""
     return 0.1 if lower_is_better(metric) else 0.01

@@ -25,20 +25,14 @@ METRICS = "metrics"  # in that of a study's requests
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredMetric:
-    """A metric of a plug-in that was measured on finished runs.
-
-    Attributes:
-        plugin: name and digest of its plug-in (``Plugin.id``).
-        digest: of the content of its plug-in and of the code that measured it.
-        typed: as the command line named it, such as ``my.py:cka``.
-    """
+    """A metric of a plug-in that was measured on finished runs."""
 
     name: str
     unit: str
     lower_is_better: bool
-    plugin: str
-    digest: str
-    typed: str
+    plugin: str  # name and digest (``Plugin.id``)
+    digest: str  # of the content of the plug-in and of the code that measured it
+    typed: str  # as the command line named it, such as ``my.py:cka``
 
     def cells(self, cells: Iterable[Cell]) -> list[Cell]:
         """Return the runs that measure the metric of the runs of these cells, in their order; programs that keep no
@@ -57,21 +51,15 @@ class MeasuredMetric:
 
     @classmethod
     def from_json(cls, recorded: Any) -> "MeasuredMetric":
-        """Return a recorded metric, which is known from now on by its unit and direction.
-
-        Raises:
-            TypeError: the record is broken.
-            UsageError: another metric of this name has the other direction.
-        """
-        found = cls(**recorded)
-        found.know()
-        return found
+        """Return a recorded metric, which is known from now on; raises TypeError if the record is broken."""
+        metric = cls(**recorded)
+        metric.know()
+        return metric
 
     def know(self) -> None:
         """Let the metric be known by its unit and direction, unless a version of its plug-in is loaded.
 
-        Raises:
-            UsageError: another metric of this name has the other direction.
+        Raises UsageError if another metric of this name has the other direction.
         """
         plugin = PLUGIN_METRICS.plugin_of(self.name)
         if plugin is None or plugin.name != self.plugin.rpartition(AT)[0]:  # else it is a version of this one
@@ -79,11 +67,7 @@ class MeasuredMetric:
 
 
 def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Iterable[str]) -> None:
-    """Record that a metric is measured by these runs, as the newest of its name.
-
-    Args:
-        study: ``Request.folder``.
-    """
+    """Record that a metric of a study (``Request.folder``) is measured by these runs, as the newest of its name."""
     folder = runs_dir / FOLDER / study / METRICS
     folder.mkdir(parents=True, exist_ok=True)
     values = {"metric": metric.to_json(), "runs": sorted(runs), "owner": user()}
@@ -93,11 +77,7 @@ def write_measured(runs_dir: Path, study: str, metric: MeasuredMetric, runs: Ite
 
 
 def read_measured(runs_dir: Path, study: str) -> tuple[MeasuredMetric, ...]:
-    """Return the metrics that were measured on a study, the newest of each name, and let them be known.
-
-    Raises:
-        UsageError: a plug-in's metric of the same name has the other direction.
-    """
+    """Return the metrics that were measured on a study, the newest of each name, and let them be known."""
     newest: dict[str, MeasuredMetric] = {}
     for record in sorted(_records(runs_dir, study), key=lambda one: one["time"]):
         with contextlib.suppress(TypeError):  # of another version

@@ -18,18 +18,25 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_metrics
 from aimv2.ablations.design import Arm
-from aimv2.ablations.expand import Cell
+from aimv2.ablations.expand import Cell, check_metrics
 from aimv2.ablations.measured import FOLDER as FOLDER
 from aimv2.ablations.measured import MeasuredMetric, measuring_runs, read_measured
-from aimv2.ablations.overrides import overrides_from, study_overrides
-from aimv2.ablations.study import CONTROLS, Control, Study, confirmation, fits_all, is_untrained
+from aimv2.ablations.study import (
+    CONTROLS,
+    Control,
+    Study,
+    confirmation,
+    fits_all,
+    is_untrained,
+    overrides_from,
+    study_overrides,
+)
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user, write_json
 from aimv2.base.plugins import check_loaded, load_from_snapshots
 from aimv2.config.program import Program
-from aimv2.config.serialization import program_of
+from aimv2.config.run_config import program_of
 from aimv2.runs.provenance import snapshots
 
 LOOKS_SUFFIX = ".looks.json"  # the record of looks at a study, beside the folder of its requests
@@ -42,20 +49,13 @@ LATER = ("suffix", "is_search")  # keys that are left out while they are empty, 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The request of a launch.
-
-    Attributes:
-        study: the study with the overrides of the launch.
-        cells: the requested runs.
-        arguments: the command line as typed.
-        owner: name of the user who launched it; empty before it is recorded.
-        metrics: of plug-ins, that were measured on its finished runs, by any launch.
-    """
+    """The request of a launch: the study with its overrides, the runs, and the command line as typed."""
 
     study: Study
     cells: list[Cell]
     arguments: tuple[str, ...]
-    owner: str = dataclasses.field(default="", compare=False)
+    owner: str = dataclasses.field(default="", compare=False)  # user who launched it; empty before it is recorded
+    # Those of plug-ins that were measured on its finished runs, by any launch.
     metrics: tuple[MeasuredMetric, ...] = dataclasses.field(default=(), compare=False)
 
     @property
@@ -95,36 +95,30 @@ def write_request(runs_dir: Path, request: Request) -> None:
 
 
 def read_requests(runs_dir: Path, name: str, studies: Mapping[str, Study]) -> list[Request]:
-    """Return all requests of a study in this folder, the newest first; print to stderr which cannot be read.
+    """Return all requests of a study (``Request.folder``) in this folder, the newest first.
 
-    Plug-ins that they need are loaded from the code snapshots of the folder, unless there are others of their names.
-
-    Args:
-        name: ``Request.folder``: the study's slug, with ``equal`` and scale if they are not the default, and ``search``
-            for the confirmation of one.
-
-    Raises:
-        UsageError: there is none, or none can be read; or as in ``read_measured``.
+    Those that cannot be read are named on stderr; raises UsageError if none is left, or as ``read_measured``. Plug-ins
+    that they need are loaded from the code snapshots of the folder, unless there are others of their names.
     """
     read_measured(runs_dir, name)  # a request may name one of these metrics
     paths = list((runs_dir / FOLDER / name).glob("*.json"))
     if not paths:
         there = ", ".join(requested_names(runs_dir)) or "none"
         raise UsageError(f"sweep {name!r} was not launched into {str(runs_dir)!r} yet; launched there: {there}")
-    found, problem = list[Request](), None
+    requests, problem = list[Request](), None
     for path in sorted(paths, key=_time_of, reverse=True):
         try:
             recorded = read_json(path)
             load_from_snapshots(_plugins_of(recorded), snapshots(runs_dir))
             request = request_from_json(recorded, studies, str(path))
             check_metrics(request.study, request.cells[0].config)
-            found.append(request)
+            requests.append(request)
         except UsageError as error:  # of another version, perhaps, or of code with a metric that this one lacks
             print(f"left out: {error}", file=sys.stderr)
             problem = error
-    if not found and problem is not None:
+    if not requests and problem is not None:
         raise problem
-    return found
+    return requests
 
 
 def load_plugins(runs_dir: Path, names: Iterable[str]) -> None:
@@ -137,28 +131,28 @@ def load_plugins(runs_dir: Path, names: Iterable[str]) -> None:
 def read_request(
     runs_dir: Path, name: str, studies: Mapping[str, Study], like: Sequence[Cell] = (), owner: str = ""
 ) -> Request:
-    """Return a study as the union of its requests that have the same baseline run; errors as in ``read_requests``.
+    """Return a study as the union of its requests that have the same baseline run; name and errors as in
+    ``read_requests``.
 
     The newest of them decides the study's values. It also decides the config of each arm: cells of older requests that
-    differ in more than their seed, as after a change of the arm, are left out.
-
-    Args:
-        name: as in ``read_requests``.
-        like: cells of the request whose baseline run counts; none are those of the owner's newest request, or of the
-            newest of all if that user has none.
+    differ in more than their seed, as after a change of the arm, are left out. The baseline run that counts is that of
+    the cells ``like``, or of the owner's newest request, or of the newest of all.
     """
     requests = read_requests(runs_dir, name, studies)
-    whole = union(requests, like or next((one for one in requests if one.owner == owner), requests[0]).cells)
+    newest = next((request for request in requests if request.owner == owner), requests[0])
+    whole = union(requests, like or newest.cells)
     return dataclasses.replace(whole, metrics=read_measured(runs_dir, name))
 
 
 def union(requests: Sequence[Request], like: Sequence[Cell]) -> Request:
-    """Return those of a study's requests, the newest first, that have the baseline run of these cells, as one.
-
-    Values and configs are decided as in ``read_request``.
-    """
-    known = _arms(like)
-    same = [one for one in requests if known.get(one.study.baseline) == _arms(one.cells).get(one.study.baseline)]
+    """Return those of a study's requests, the newest first, that have the baseline run of these cells, as one; values
+    and configs are decided as in ``read_request``."""
+    baseline_of = _arms(like).get
+    same = [
+        request
+        for request in requests
+        if baseline_of(request.study.baseline) == _arms(request.cells).get(request.study.baseline)
+    ]
     study, arms, starts = same[0].study, dict[str, str](), dict[str, str]()
     cells, runs = dict[tuple[str, int], Cell](), set[str]()
     names = {*study.cell_names, *CONTROLS}
@@ -213,17 +207,12 @@ def request_to_json(request: Request) -> dict[str, Any]:
 
 
 def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) -> Request:
-    """Return the request with these values. Those that are missing are the study's; unknown ones are ignored.
+    """Return the request with these values, which are from ``name``. Those that are missing are the study's; unknown
+    ones are ignored. Raises UsageError if one cannot be used, or the study or a plug-in is not there.
 
     How runs are judged is the study's of today, unless the launch chose it or its arms depend on the data: claims and
     margins of a later version hold for earlier runs too. So do its question, source and labels, unless the study fits
     itself to its data.
-
-    Args:
-        name: where the values are from, for the message of an error.
-
-    Raises:
-        UsageError: a value cannot be used, the study is unknown, or a plug-in that it needs is not loaded.
     """
     check_loaded(_plugins_of(recorded), name, any_content=True)
     try:
@@ -240,8 +229,8 @@ def request_from_json(recorded: Any, studies: Mapping[str, Study], name: str) ->
         overrides = overrides_from(values)
         configs = {arm: program_of(config) for arm, config in recorded["configs"].items()}
         cells = [
-            Cell(arm=one["arm"], seed=one["seed"], config=configs[one["arm"]].with_seed(one["run_seed"]))
-            for one in recorded["cells"]
+            Cell(arm=cell["arm"], seed=cell["seed"], config=configs[cell["arm"]].with_seed(cell["run_seed"]))
+            for cell in recorded["cells"]
         ]
         metrics = tuple(map(MeasuredMetric.from_json, recorded.get("metrics", ())))
         return Request(study=overrides.apply(study), cells=cells, arguments=arguments, owner=owner, metrics=metrics)
@@ -255,7 +244,7 @@ def _plugins_of(recorded: Any) -> list[str]:
 
 
 def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
-    """Return a study of the catalogue as it was adapted to its data (``ablations/adapt.py``), which may be gone.
+    """Return a study of the catalogue as it was adapted to its data (``ablations/expand.py``), which may be gone.
 
     Its arms are those of the record; the runs, not these arms, say what they change.
     """
@@ -263,7 +252,9 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
     arms = {name: study.arms.get(name, Arm(label=label)) for name, label in dict(adapted["arms"]).items()}
     if study.fit is not fits_all:
         arms = {name: dataclasses.replace(arm, label=adapted["arms"][name]) for name, arm in arms.items()}
-    found = dataclasses.replace(
+    # A claim that needs an arm of a later version is judged by its runs.
+    needed = {claim: {arm for one in expected for arm in one.arms} for claim, expected in study.claims.items()}
+    study = dataclasses.replace(
         study,
         design=dataclasses.replace(study.design, arms=arms),
         baseline=sweep["baseline"],
@@ -271,14 +262,9 @@ def _as_adapted(study: Study, recorded: Mapping[str, Any]) -> Study:
         expected={},  # the record has them
         notes=tuple(adapted["notes"]),
         stand_ins=adapted["stand_ins"],
-        # A claim that needs an arm of a later version is judged by its runs.
-        claims={
-            claim: expectations
-            for claim, expectations in study.claims.items()
-            if {arm for one in expectations for arm in one.arms} <= {*arms, *CONTROLS}
-        },
+        claims={claim: study.claims[claim] for claim in study.claims if needed[claim] <= {*arms, *CONTROLS}},
     )
-    return confirmation(found, arms) if sweep.get("is_search") else found
+    return confirmation(study, arms) if sweep.get("is_search") else study
 
 
 def requested_names(runs_dir: Path) -> list[str]:
@@ -289,8 +275,8 @@ def requested_names(runs_dir: Path) -> list[str]:
 def requested_runs(runs_dir: Path) -> set[str]:
     """Return the names of all runs of all requests in this folder, and of those that measure metrics of these, except
     those of files that are broken."""
-    found = set[str]().union(*(measuring_runs(runs_dir, name) for name in requested_names(runs_dir)))
+    runs = set[str]().union(*(measuring_runs(runs_dir, name) for name in requested_names(runs_dir)))
     for path in (runs_dir / FOLDER).glob("*/*.json"):
         with contextlib.suppress(UsageError, KeyError, TypeError):
-            found.update([str(cell["run"]) for cell in read_json(path)["cells"]])
-    return found
+            runs.update([str(cell["run"]) for cell in read_json(path)["cells"]])
+    return runs

@@ -1,23 +1,31 @@
 """A study: a question, and the comparison that answers it, written before its runs."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+import pydantic
+from pydantic import BeforeValidator, NonNegativeFloat, NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
-from aimv2.ablations.budget import Equal
 from aimv2.ablations.design import Arm, Design
-from aimv2.ablations.expectations import Expected, default_margin
+from aimv2.ablations.expectations import Expectation, Expected, default_margin
 from aimv2.base.errors import UsageError, unknown
-from aimv2.config.program import Program
+from aimv2.config.arguments import explain
+from aimv2.config.data_config import CHECKED
+from aimv2.config.program import Program, Run
 from aimv2.spec.metrics import lower_is_better
+from aimv2.spec.programs import flops_per_sample, with_shuffled_targets
 
 SEARCH_SUFFIX = "_search"  # of the report on the winner of a search
 UNTRAINED = "untrained"  # the baseline's encoder before training
 WINNER = "winner"  # the arm of a search that is compared with the baseline
 
 Control = Literal["null_control", "positive_control"]
+Equal = Literal["samples", "flops"]  # what arms can share with the baseline
+Cost = Literal["samples", "flops", "seconds"]  # what reports compare
+
+UNEQUAL = 0.01  # relative deviation from the matched quantity above which an arm is marked as unequal
 
 
 def untrained_of(arm: str) -> str:
@@ -31,7 +39,7 @@ def is_untrained(name: str) -> bool:
 
 
 def _shuffled(run: Program) -> Program:
-    if (shuffled := run.with_shuffled_targets()) is None:
+    if (shuffled := with_shuffled_targets(run)) is None:
         raise UsageError(f"runs of {run.kind} have no shuffled targets; leave it out of the study's controls")
     return shuffled
 
@@ -44,7 +52,7 @@ CONTROLS: Mapping[str, Arm] = {
 
 @dataclass(frozen=True, kw_only=True)
 class StudyValues:
-    """The values of a study that a command line can override as they are (``ablations/overrides.py``).
+    """The values of a study that a command line can override as they are (``ablations/study.py``).
 
     Attributes:
         slug: the name on the command line, ``sweep=<slug>``.
@@ -94,7 +102,7 @@ class Study(StudyValues):
         design: the arms, and how they were chosen.
         expected: how arms should compare with the baseline in the primary metric; arms without an entry are open.
             ``equal`` is met if differences beyond the margin are ruled out, not if none was detected.
-        fit: returns the study for the data of a base run, where its arms depend on them (``ablations/adapt.py``).
+        fit: returns the study for the data of a base run, where its arms depend on them (``ablations/expand.py``).
         notes: what ``fit`` has to say about these data, a sentence each.
         stand_ins: metrics that the study would compare on scenes, each with the metric in its place.
         scale: of the base run, unless the command line names one.
@@ -195,16 +203,84 @@ class Study(StudyValues):
 def confirmation(study: Study, arms: Mapping[str, Arm]) -> Study:
     """Return the study that confirms the winner of a search over a study's factors, on seeds that no trial had.
 
-    A search was not planned for the study's claims and expectations, and its confirmation has no controls.
-
-    Args:
-        arms: the study's baseline, and ``WINNER`` unless the baseline itself won.
+    A search was not planned for the study's claims and expectations, and its confirmation has no controls. Its arms are
+    the study's baseline, and ``WINNER`` unless the baseline itself won.
     """
-    return replace(
-        study,
-        design=Design(kind="confirmation of a search", arms=arms),
-        expected={},
-        claims={},
-        controls=(),
-        is_search=True,
+    design = Design(kind="confirmation of a search", arms=arms)
+    return replace(study, design=design, expected={}, claims={}, controls=(), is_search=True)
+
+
+def matched(run: Run, baseline: Run, equal: Equal) -> Run:
+    """Return the run with the samples that match the baseline's training FLOPs, in whole batches and at least one.
+
+    With equal samples a run is unchanged, so an arm can vary its samples. Raises UsageError if equal FLOPs are
+    requested, and those of another model are not known, or the training captions cannot be read.
+    """
+    if equal == "samples" or run == baseline:
+        return run
+    flops = flops_per_sample(run)
+    if not flops:
+        raise UsageError(f"sweep.equal=flops is not possible: runs of {run.kind} have no flops_per_sample()")
+    return run.with_samples(baseline.num_samples * (flops_per_sample(baseline) / flops))
+
+
+SHARED = tuple(field.name for field in dataclasses.fields(StudyValues))
+
+
+def _seeds(value: object) -> object:
+    """Read a number of seeds as the seeds 0, 1, 2, …"""
+    if isinstance(value, list | tuple):
+        return value
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value} must be a number of seeds, at least 1, or a list of seeds")
+    return tuple(range(value))
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
+class StudyOverrides(StudyValues):
+    """The values of a study that a launch can override with ``sweep.<field>``.
+
+    Attributes:
+        arms: the names of the arms to run.
+        suffix: letters, digits and underscores.
+        seeds: a list, or a number of seeds.
+        expected: every arm but the baseline, so that each can be overridden; None leaves it open.
+    """
+
+    arms: tuple[str, ...]
+    suffix: Annotated[str, StringConstraints(pattern=r"^\w*$")]
+    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_seeds)]
+    expected: dict[str, Literal["better", "worse", "equal"] | None]
+
+    def apply(self, study: Study) -> Study:
+        """Return the study with these values. Its design and seeds stay; cells say which of them run."""
+        expected = {arm: relation for arm, relation in self.expected.items() if relation is not None}
+        if (self.baseline, self.primary_metric) != (study.baseline, study.primary_metric):
+            # The study's own expectations hold for its own baseline and metric only.
+            expected = {arm: relation for arm, relation in expected.items() if relation != study.expected.get(arm)}
+        if self.baseline in expected:
+            raise UsageError(f"sweep.expected.{self.baseline}: it is the baseline, with which the others are compared")
+        claims = {claim: expectations for claim, expectations in self.claims.items() if expectations}
+        for claim, expectations in claims.items():
+            for expected_of in expectations:
+                possible = [*study.arms, *CONTROLS] if isinstance(expected_of, Expectation) else list(study.arms)
+                if wrong := [arm for arm in expected_of.arms if arm not in possible]:
+                    raise unknown(f"arm of sweep.claims.{claim}", wrong[0], possible)
+        values = {name: getattr(self, name) for name in SHARED}
+        return dataclasses.replace(study, **values | {"seeds": study.seeds, "claims": claims, "expected": expected})
+
+
+def overrides_from(values: Mapping[str, Any]) -> StudyOverrides:
+    """Return the overrides with these values; raises UsageError that starts with the key, ``sweep.<field>``."""
+    try:
+        return TypeAdapter(StudyOverrides).validate_python(values)
+    except ValidationError as error:
+        raise UsageError(f"sweep.{explain(error)}") from error
+
+
+def study_overrides(study: Study) -> StudyOverrides:
+    return StudyOverrides(
+        **{name: getattr(study, name) for name in SHARED},
+        arms=tuple(study.arms),
+        expected={arm: study.expected.get(arm) for arm in study.arms},
     )

@@ -1,21 +1,114 @@
-"""The command line ``aimv2``, or ``python -m aimv2``."""
+"""The command line ``aimv2``, or ``python -m aimv2``: its commands, each with its help, which is imported apart because
+commands load slowly."""
 
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
+from typing import NamedTuple
 
 from aimv2 import __version__
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.extras import missing, require
+from aimv2.base.errors import UsageError, missing, require, unknown
 from aimv2.base.plugins import GROUP, VARIABLE
 from aimv2.base.typed import as_typed
-from aimv2.commands import COMMANDS, usage, usage_of
-from aimv2.completion import SCRIPTS, completions
 from aimv2.config.arguments import HELP, guarded, print_error, script_of
 
 SUBMIT = "aimv2.sweeps.submit:submit_command"  # of train with executor=; training works without sweeps
+COMPLETE = "_AIMV2_COMPLETE"  # environment variable of a shell that asks for completions
+SHELLS = ("bash", "zsh", "fish")
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        call: its function, as ``module:function``, from its arguments to the exit status.
+        usage: the function that returns its help, in a module that imports no torch, pandas or study.
+        summary: for the list of commands.
+        handles_errors: True if the function prints its errors itself.
+        needs: the package without which it does nothing; others are found missing where they are imported.
+    """
+
+    call: str
+    usage: str
+    summary: str
+    handles_errors: bool = False
+    needs: str = ""
+
+
+COMMANDS = {
+    "sweep": Command(
+        "aimv2.sweeps.launch:main",
+        "aimv2.sweeps.usage:launch_usage",
+        "execute the runs of a study, each once, and write its report",
+        handles_errors=True,
+    ),
+    "manage": Command(
+        "aimv2.sweeps.manage:main",
+        "aimv2.sweeps.usage:manage_usage",
+        "show, repeat, extend, cancel and export sweeps",
+        handles_errors=True,
+    ),
+    "report": Command(
+        "aimv2.analysis.report:main",
+        "aimv2.analysis.usage:report_usage",
+        "write reports, and check a claim of the paper",
+        handles_errors=True,
+    ),
+    "scaling": Command(
+        "aimv2.analysis.scaling:main",
+        "aimv2.analysis.usage:scaling_usage",
+        "fit a scaling law to a table of runs",
+        handles_errors=True,
+    ),
+    "verify": Command(
+        "aimv2.analysis.verify.report:verify_command",
+        "aimv2.analysis.usage:verify_usage",
+        "check a trained run against the definitions of the paper",
+        needs="torch",
+    ),
+    "train": Command(
+        "aimv2.run.command:train_command",
+        "aimv2.run.options:train_usage",
+        "train and evaluate one run, and evaluate its untrained encoder",
+        needs="torch",
+    ),
+    "cost": Command(
+        "aimv2.tools.cost:cost_command",
+        "aimv2.tools.cost_options:cost_usage",
+        "print parameters, FLOPs, memory and setup of a run, without training it",
+    ),
+    "data": Command(
+        "aimv2.tools.data.command:data_command",
+        "aimv2.tools.data.command:data_usage",
+        "describe, index, check, write and draw image-text pairs",
+        needs="PIL",
+    ),
+    "weights": Command(
+        "aimv2.tools.weights.command:weights_command",
+        "aimv2.tools.weights_options:weights_usage",
+        "convert public AIMv2 weights (transformers, ml-aim)",
+        needs="torch",
+    ),
+    "evaluate": Command(
+        "aimv2.tools.evaluate:evaluate_command",
+        "aimv2.tools.evaluate_options:evaluate_usage",
+        "measure a run or public weights on a labelled set",
+        needs="torch",
+    ),
+}
+USAGE = """usage: {typed} COMMAND [key=value ...]
+
+{commands}
+
+  completion bash|zsh|fish     print a script that completes commands and names: eval "$(aimv2 completion bash)"
+  COMMAND --help               show the keys of a command
+  --version                    print the version
+  debug=true                   (every command) show the traceback of an error
+
+To measure speed, in a clone: python -m benchmarks.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,11 +120,8 @@ def main(arguments: Sequence[str]) -> int:
     if name == "--version":
         print(f"aimv2-ablations {__version__}")
         return 0
-    if name == "completion" and HELP & set(rest):
-        print(usage(), end="")
-        return 0
-    if name in ("complete", "completion"):
-        return _complete(name, rest)
+    if name == "completion":
+        return _print_completion(rest)
     if name in COMMANDS and HELP & set(rest) and not has_plugins(rest):  # the command's own has what they add
         print(usage_of(name, rest), end="")
         return 0
@@ -54,6 +144,18 @@ def main(arguments: Sequence[str]) -> int:
     return int(command(rest)) if COMMANDS[name].handles_errors else guarded(command, rest, as_typed(name))
 
 
+def usage() -> str:
+    """Return the list of commands."""
+    rows = (f"  {name:29}{command.summary}" for name, command in COMMANDS.items())
+    return USAGE.format(typed=as_typed("").strip(), commands="\n".join(rows))
+
+
+def usage_of(name: str, arguments: Sequence[str] = ()) -> str:
+    """Return the help of a command, or of the command of it that the first argument names."""
+    text: str = resolve_name(COMMANDS[name].usage)(arguments)
+    return text
+
+
 def has_plugins(words: Sequence[str]) -> bool:
     """True if a command has plug-ins: those that are typed, that its process was given, or of installed packages."""
     return (
@@ -61,18 +163,24 @@ def has_plugins(words: Sequence[str]) -> bool:
     )
 
 
-def _complete(name: str, words: Sequence[str]) -> int:
-    if name == "complete":
-        print(*completions(words), sep="\n")
-    elif len(words) == 1 and words[0] in SCRIPTS:
-        print(SCRIPTS[words[0]], end="")
-    else:
-        print(f"usage: {as_typed('completion')} {'|'.join(SCRIPTS)}", file=sys.stderr)
+def _print_completion(words: Sequence[str]) -> int:
+    if HELP & set(words):
+        print(usage(), end="")
+        return 0
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"usage: {as_typed('completion')} {'|'.join(SHELLS)}", file=sys.stderr)
         return 2
+    from aimv2.completion import script_for
+
+    print(script_for(words[0], COMMANDS, COMPLETE))
     return 0
 
 
 def script() -> int:
-    """Run the command that was typed."""
+    """Run the command that was typed, or complete it for a shell."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if instruction := os.environ.get(COMPLETE):
+        from aimv2.completion import complete
+
+        return complete(instruction, COMMANDS, COMPLETE)
     return script_of(main)

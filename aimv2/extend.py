@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from aimv2.ablations.design import factorial, ladder, one_factor, setting
     from aimv2.config.prefix import prefix_distribution
     from aimv2.config.program import Program
-    from aimv2.data.sources.glyphs import Glyph, icon
-    from aimv2.data.sources.glyphs import add_source as source
     from aimv2.spec.items import Items
     from aimv2.spec.metrics import Definition
     from aimv2.spec.objectives import REGISTRY as OBJECTIVES
@@ -26,12 +24,10 @@ __all__ = [
     "OBJECTIVES",
     "Definition",
     "Executor",
-    "Glyph",
     "Items",
     "Program",
     "executor",
     "factorial",
-    "icon",
     "ladder",
     "metric",
     "objective",
@@ -39,16 +35,12 @@ __all__ = [
     "prefix_distribution",
     "program",
     "setting",
-    "source",
     "study",
 ]
 _FOUND_IN = {
     "study": "aimv2.ablations.catalogue:add_study",
     **{name: f"aimv2.ablations.design:{name}" for name in ("factorial", "ladder", "one_factor", "setting")},
     "prefix_distribution": "aimv2.config.prefix:prefix_distribution",
-    "Glyph": "aimv2.data.sources.glyphs:Glyph",
-    "icon": "aimv2.data.sources.glyphs:icon",
-    "source": "aimv2.data.sources.glyphs:add_source",
     "Items": "aimv2.spec.items:Items",
     "Program": "aimv2.config.program:Program",
     "Definition": "aimv2.spec.metrics:Definition",

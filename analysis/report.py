@@ -12,16 +12,15 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.ladder import PUBLISHED, SLUG
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
-from aimv2.analysis.costs.measurements import FILE as MEASUREMENTS
+from aimv2.ablations.searches import path_of, read_search
 from aimv2.analysis.document.differences import differences
-from aimv2.analysis.evidence.recorded_runs import FILE, PUBLISHED, recorded_names
+from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
 from aimv2.analysis.evidence.records import Records, pack, packed_records, unpack
 from aimv2.analysis.evidence.run_files import load
-from aimv2.analysis.evidence.searches import path_of, read_search
 from aimv2.analysis.inference.looks import look, looks_path
-from aimv2.analysis.judgement.findings import findings_in, findings_of
-from aimv2.analysis.judgement.sensitivity import SLUG
+from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage
 from aimv2.base.archive import unpack_zip
 from aimv2.base.errors import UsageError, unknown
@@ -30,15 +29,13 @@ from aimv2.base.processes import in_processes
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
-from aimv2.run.pricing.rates import Rates, read_rates
 
 OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
 FLAGS = ("--from-records", "--check")
-ALL, CLAIMS, COSTS, VERIFY, INDEX = "all", "claims", "costs", "verify", "index"
+ALL, CLAIMS, VERIFY, INDEX = "all", "claims", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
-RATES = "rates="
-PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=", "probe=", RATES)  # arguments that do not say what
 Rebuild = Callable[..., Path]  # _from_records with its folders, but for ``out``
+PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or HELP & set(arguments):
         print(report_usage(), end="")
         return 0 if arguments else 2
-    if arguments[0] in (commands := {"card": _card, "unpack": _unpack}):
-        return guarded(commands[arguments[0]], arguments[1:], as_typed("report"))
+    if arguments[0] == "unpack":
+        return guarded(_unpack, arguments[1:], as_typed("report"))
     return guarded(_reports, arguments, as_typed("report"))
 
 
@@ -61,7 +58,7 @@ def script() -> int:
 def _reports(arguments: Sequence[str]) -> int:
     names, flags, values = _read(arguments, FLAGS, {"export": "false"})
     if len(names) != 1:
-        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, COSTS, INDEX, ALL])}.")
+        raise UsageError(f"which report? Name one: {', '.join([*STUDIES, CLAIMS, INDEX, ALL])}.")
     name, reports_dir, export = names[0], Path(values["reports_dir"]), checked("export", bool, values["export"])
     if flags:
         reports_dir = _with_records(name, reports_dir, arguments)
@@ -74,24 +71,6 @@ def _reports(arguments: Sequence[str]) -> int:
         written = _from_runs(name, Path(values["runs_dir"]), reports_dir, rebuild, export=export)
     for path in written:
         print(path)
-    return 0
-
-
-def _card(arguments: Sequence[str]) -> int:
-    from aimv2.analysis.sections.card import card
-    from aimv2.tools.weights_options import LAYOUTS
-
-    names, flags, values = _read(arguments, FLAGS[:1], {"layout": "transformers"})
-    if len(names) != 2:
-        raise UsageError(f"which card? Name a study and an arm: {as_typed('report')} card STUDY ARM (got {names})")
-    if values["layout"] not in LAYOUTS:
-        raise unknown("layout", values["layout"], LAYOUTS)
-    (name, arm), reports_dir, runs_dir = names, Path(values["reports_dir"]), Path(values["runs_dir"])
-    if flags:
-        findings = findings_in(_with_records(name, reports_dir, arguments), name)
-    else:
-        findings = findings_of(records_of(read_request(runs_dir, name, STUDIES, owner=user()), runs_dir), reports_dir)
-    print(card(findings, arm, values["layout"]), end="")
     return 0
 
 
@@ -125,7 +104,7 @@ def _with_records(name: str, reports_dir: Path, arguments: Sequence[str]) -> Pat
     if any(word.startswith("reports_dir=") for word in arguments):
         return reports_dir
     for folder in (reports_dir, reports_dir / PUBLISHED):
-        names = [*recorded_names(folder), *([COSTS] if (folder / COSTS / MEASUREMENTS).exists() else [])]
+        names = recorded_names(folder)
         if name in names or (name in (ALL, CLAIMS, INDEX) and names):
             return folder
     return reports_dir
@@ -167,21 +146,12 @@ def records_of(request: Request, runs_dir: Path) -> Records:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
     """
     search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, request.metrics, _rates_of(request))
+    evidence = load(request.cells, runs_dir, request.metrics)
     compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
     if request.study.is_search and compared["arm"].nunique() < 2:
         compared = compared[:0]
     this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
     return Records(_without_places(request), evidence, this_look, search)
-
-
-def _rates_of(request: Request) -> Rates | None:
-    """Return the rates that a launch named; None if it named none, or their file is gone, which is printed."""
-    path = next((word.partition("=")[2] for word in reversed(request.arguments) if word.startswith(RATES)), "")
-    if path and not Path(path).exists():
-        print(f"note: the bill has no money, since rates={path} is not there any more", file=sys.stderr)
-        return None
-    return read_rates(Path(path)) if path else None
 
 
 def _without_places(request: Request) -> Request:
@@ -193,7 +163,7 @@ def _without_places(request: Request) -> Request:
 
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path, rebuild: Rebuild, *, export: bool) -> Iterator[Path]:
     """Write the named reports from runs, and yield the path of each; ``rebuild`` writes those made of records only."""
-    if name in (CLAIMS, COSTS, INDEX):
+    if name in (CLAIMS, INDEX):
         yield rebuild(name, out=reports_dir)
         return
     for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
@@ -208,8 +178,7 @@ def _recorded(name: str, reports_dir: Path) -> list[str]:
     """Return the names of the requested reports, in the order in which they are written."""
     if name != ALL:
         return [name]
-    costs = [COSTS] if (reports_dir / COSTS / MEASUREMENTS).exists() else []
-    return [*costs, *sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
+    return [*sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
 
 
 def _order(name: str) -> tuple[bool, str]:
@@ -221,12 +190,8 @@ def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> P
     """Write one report from its records."""
     from aimv2.analysis.claims.index import index_document
     from aimv2.analysis.claims.page import claims_document
-    from aimv2.analysis.costs.document import document as costs_document
-    from aimv2.analysis.costs.measurements import read_measurements
     from aimv2.analysis.document.write import write, write_index
 
-    if name == COSTS:
-        return write(costs_document(read_measurements(reports_dir / COSTS / MEASUREMENTS)), out / COSTS, export=export)
     if name == CLAIMS:
         return write(claims_document(reports_dir), out / CLAIMS, export=export)
     if name == INDEX:
@@ -270,7 +235,7 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
                 wrong |= differences(reports_dir, Path(folder), INDEX_FILES)
             else:
                 wrong |= differences(reports_dir / page, Path(folder, page))
-    pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, COSTS, VERIFY}
+    pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, VERIFY}
     unchecked = sorted(pages - set(recorded_names(reports_dir))) if name == ALL else []
     where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
     for one in unchecked:

@@ -11,15 +11,11 @@ from aimv2.config.options import usage
 
 COLUMN = ["COLUMN"]
 COLUMNS = ("n", "d", "loss", "seed", "flops")  # of a fit
-# Of the laws of two variables (analysis/inference/scaling/power_law.py).
-FORMS = "constant, n_no_offset, n, d_no_offset, d, additive_no_offset, additive, multiplicative"
-MIN_DRAWS = 100  # below, the ends of a 95 % percentile interval are nearly the range of the refits
 
-REPORT = """usage: {report} STUDY|index|claims|costs|all [runs_dir=…] [reports_dir=…] [export=true]
+REPORT = """usage: {report} STUDY|index|claims|all [runs_dir=…] [reports_dir=…] [export=true]
        {report} compare FILE arm=… metric=… baseline=… [seed=…]
        {report} unpack FILE.zip to=FOLDER
        {report} check CLAIM [limit=2h] | check CLAIM --from-records
-       {report} card STUDY ARM [layout=transformers] [--from-records] [runs_dir=runs] …
 
 Write reports as Markdown, HTML and JSON, from finished runs or from the records beside an earlier report.
 
@@ -27,8 +23,7 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
                                (scaling_tiny, scaling_equal_flops), or of a search (loss_weight_search)
   index                        reports/index.md and index.html: every claim, every study, and the way to their reports
   claims                       a page with a verdict on every claim of the paper, from the records of all studies
-  costs                        the measurements of python -m benchmarks costs
-  all                          all launched studies, then claims and index; with --from-records the costs too
+  all                          all launched studies, then claims and index
   export=true                  write the runs as results.csv, tables as LaTeX (tables/), and figures as PDF and CSV too;
                                the next report without it deletes them
   --from-records               read reports_dir/STUDY/records.parquet in place of runs; without reports_dir= and records
@@ -39,7 +34,6 @@ Write reports as Markdown, HTML and JSON, from finished runs or from the records
   unpack FILE.zip              unpack what others have written by: {manage} publish study, after a check of names,
                                sizes and checksums; read it with --from-records reports_dir=FOLDER
   check CLAIM                  run what a claim needs, and print the verdict; check --list lists the claims
-  card STUDY ARM               print the model card of an arm, for the exported weights of any of its runs
   plugins=[FILE.py,FOLDER]     code of your own that records need, where no runs folder has it (docs/extend.md)
   debug=true                   show the traceback of an error
 """
@@ -60,8 +54,6 @@ Execute the runs that a claim of the paper needs and that are missing, and print
                                your own are read from there
   dry_run=true                 only print the plan, without its time; with price=true also its time, which is measured
   price=false                  measure no time; a limit on the time is then an error
-  committed=false              run all seeds; otherwise those of committed runs of the same configs count, and only more
-                               are run
   sensitivity=auto             measure what the claim's metrics see beside the study, if that is not known
   scale=demo, data.sources=…   any other argument of {sweep}
 
@@ -108,7 +100,7 @@ class FitOptions:
     d: str | None = Field(
         None, examples=COLUMN, description="data seen in training: samples or tokens; n or d may be left out"
     )
-    loss: str | None = Field(None, examples=COLUMN, description="what falls with both; positive")
+    loss: str = Field(examples=COLUMN, description="what falls with both; positive")
     seed: str | None = Field(
         None,
         examples=COLUMN,
@@ -119,18 +111,12 @@ class FitOptions:
         examples=COLUMN,
         description="training FLOPs; default: 6 n d, which needs n in parameters and d in tokens",
     )
-    form: str | None = Field(
-        None,
-        examples=["NAME"],
-        description=f"the form to report; default: additive, or n or d with one variable (with n and d: {FORMS})",
-    )
     huber: PositiveFloat | None = Field(
         None,
         examples=["SCALE"],
         description="relative residual beyond which the loss of the fit is linear (Hoffmann et al.: 0.001); default:"
         " 1.345 robust standard deviations of the residuals",
     )
-    bootstrap: int = Field(200, description=f"refits for the intervals, at least {MIN_DRAWS}")
     out: str | None = Field(
         None,
         examples=["FOLDER"],
@@ -155,6 +141,11 @@ class VerifyOptions:
         " the newest finished trained run of runs_dir but no control with shuffled captions or pixels",
     )
     runs_dir: str = Field("runs", description="the folder of runs")
+    report: str = Field(
+        "reports/published/prefix_distribution",
+        examples=["FOLDER"],
+        description="a report with its records, whose means are computed again",
+    )
     out: str = Field("reports/verify", description="the folder of the report, which is replaced")
 
 
@@ -187,9 +178,9 @@ def compare_usage() -> str:
 def scaling_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('scaling')} fit FILE [n=COLUMN] [d=COLUMN] loss=COLUMN [key=value ...]",
-        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or a power law of"
-        " one variable. Print the test of several forms on the largest runs, the fit with intervals, what is not"
-        " identified, and the compute-optimal frontier.",
+        "Fit a scaling law to the runs in a CSV or Parquet file, one a row: L = E + A n^-a + B d^-b, or that of one"
+        " variable. Print the fit with intervals, its test on the largest runs, what is not identified, and the"
+        " compute-optimal frontier.",
         FitOptions,
     )
 
@@ -197,7 +188,7 @@ def scaling_usage(arguments: Sequence[str] = ()) -> str:
 def verify_usage(arguments: Sequence[str] = ()) -> str:
     return usage(
         f"{as_typed('verify')} [run=RUN] [key=value ...]",
-        "Check a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels, captions. Print"
+        "Check a finished run: prefix lengths, masks, losses, predicted pixels, captions, a report's numbers. Print"
         " PASS or FAIL for each check and write a report. The exit status is 0 if no check fails, 1 if one does.",
         VerifyOptions,
     )

@@ -1,119 +1,143 @@
-"""Time the encoder beside timm's and transformers' with the same weights, after checking that their features agree.
+"""Time AIMv2's encoder of ViT-L beside timm's with the same weights, whose features must agree, and beside the encoders
+of CLIP, SigLIP and DINOv2 of the same size, at as many patches. Images are noise.
 
 A row has the time of an image, the rate, its share of that of the FFN's first matrix product, which is timed in the
 same repeats, and the time over that of ours.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from aimv2.analysis.costs.ratios import relative
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import CHECKED
 from aimv2.config.model_config import ModelConfig
-from aimv2.config.recipes.scales import SCALES
+from aimv2.config.recipes.scales import vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.cost.modules import encoder_cost
-from aimv2.cost.parts import forward_flops
 from aimv2.model.encoder import Encoder
 from aimv2.model.initial import init_weights_
-from aimv2.tools.weights.contents import Source, WeightsConfig
-from aimv2.tools.weights.layouts import PUBLISHED
-from aimv2.tools.weights.tensors import ML_AIM, TRANSFORMERS, to_theirs
-from benchmarks.options import Precision, TimedOnDevice
-from benchmarks.results import Cell, Table
-from benchmarks.timing import CLOCKS, interleaved
-from benchmarks.training import PRECISIONS, PRODUCT, encoder_config, product
+from aimv2.request.resolve import with_attention
+from aimv2.tools.weights.layouts import ML_AIM, to_theirs
+from benchmarks.results import Cell, Table, TimedOnDevice
+from benchmarks.timing import CLOCKS, PRECISIONS, PRODUCT, Precision, interleaved, product, relative
 
+Name = Literal["ours", "timm", "clip", "siglip", "dinov2"]
+TIMM: dict[Name, str] = {  # without their pooling
+    "clip": "vit_large_patch14_clip_224",
+    "siglip": "vit_large_patch16_siglip_256",
+    "dinov2": "vit_large_patch14_dinov2",
+}
+PATCH_PX = dict.fromkeys(get_args(Name), 14) | {"siglip": 16}
+DEPTH = 24
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # relative difference of features that count as equal
-CUDA_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EncoderOptions(TimedOnDevice):
-    """Which encoder to time on what; None is the default that the help describes."""
+    """Which encoders to time, on what."""
 
-    scale: str = Field(default="vit_l", description=f"scale of the encoder ({', '.join(SCALES)})")
-    depth: int | None = Field(default=None, gt=0, description="blocks; the default is the scale's", examples=["4"])
-    batch_size: int | None = Field(
-        default=None, gt=0, description=f"images per call; the default is 1, and {CUDA_BATCH} on CUDA", examples=["1"]
-    )
+    models: tuple[Name, ...] = Field(default=get_args(Name), description="encoders; ours is always one of them")
+    patches: tuple[int, ...] = Field(default=(256,), description="patches per image, square numbers")
+    precisions: tuple[Precision, ...] = Field(default=("float32", "bfloat16"), description="of weights and activations")
+    batch_size: int = Field(default=1, gt=0, description="images per call")
+    depth: int = Field(default=DEPTH, gt=0, description="blocks of all encoders; fewer for a quick look")
 
 
 def measure(options: EncoderOptions) -> Iterator[Table]:
-    """Yield a table for each precision.
+    """Yield a table for each number of patches and precision.
 
     Raises:
-        UsageError: the scale is unknown, or a package to compare with is missing.
-        RunFailedError: the implementations compute different features.
+        UsageError: a number of patches is not a square, or a package to compare with is missing.
+        RunFailedError: implementations of AIMv2 compute different features.
     """
-    config, device = encoder_config(options.scale, options.depth), options.found_device
-    batch_size = options.batch_size or (CUDA_BATCH if device == "cuda" else 1)
-    sizes = config.model.encoder
-    for precision in PRECISIONS:
-        seconds, product_flops = time_all(config, precision, options, batch_size=batch_size, device=device)
-        flops = dict[str, float].fromkeys(seconds, forward_flops([encoder_cost(config)], batch_size, 0))
-        yield Table(
-            f"encoder of {config.scale}, {precision}",
-            rows(seconds, flops | {PRODUCT: product_flops}, batch_size),
-            f"{sizes.depth} blocks of width {sizes.width}; {batch_size} images of {config.model.image_px} px",
-        )
+    for patches in options.patches:
+        if patches < 1 or math.isqrt(patches) ** 2 != patches:
+            raise UsageError(f"patches={patches} is not the square of a number of patches per side, such as 256 or 576")
+        for precision in options.precisions:
+            rows = list(time_all(options, patches, precision))
+            yield Table(f"encoders, {patches} patches, {precision}, batches of {options.batch_size}", rows)
 
 
-def time_all(
-    config: RunConfig, precision: Precision, options: EncoderOptions, *, batch_size: int, device: str
-) -> tuple[dict[str, np.ndarray], int]:
-    """Time the three encoders with one set of weights, and a matrix product: seconds per call, float64 [R] each; and
-    the product's FLOPs.
-
-    Raises:
-        RunFailedError: the features differ.
-    """
-    model, dtype = config.model, PRECISIONS[precision]
-    encoder = Encoder(model).eval()
-    init_weights_(encoder, seed=0)
-    encoder.to(device, dtype)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(batch_size, 3, model.image_px, model.image_px, generator=generator).to(device, dtype)
-    encoders = implementations(encoder, model)
-    calls: dict[str, Callable[[], object]] = {name: partial(encode, image) for name, encode in encoders.items()}
+def time_all(options: EncoderOptions, patches: int, precision: Precision) -> Iterator[dict[str, Cell]]:
+    """Yield a row for each encoder and for the product."""
+    names: list[Name] = ["ours", *(name for name in options.models if name != "ours")]
+    device, dtype, batch_size = options.resolved_device, PRECISIONS[precision], options.batch_size
+    side = {name: math.isqrt(patches) * PATCH_PX[name] for name in names}
+    config = encoder_config(options.depth, side["ours"])
+    ours = Encoder(config.model).eval()
+    init_weights_(ours, seed=0)
+    ours.to(device, dtype)
+    encoders = {name: build(name, ours, config.model, side[name], options.depth) for name in names}
+    images = {
+        name: torch.randn(batch_size, 3, px, px, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        for name, px in side.items()
+    }
+    calls: dict[str, Callable[[], object]] = {name: partial(encoders[name], images[name]) for name in names}
     calls[PRODUCT], product_flops = product(config, batch_size, device, dtype)
     # Not earlier: with weights made in inference mode, torch.matmul takes a slower path for some layouts of its input.
     with torch.inference_mode():
-        require_same(encoders, image, TOLERANCE[precision])
-        return interleaved(calls, options.repeats, clock=CLOCKS[options.clock]), product_flops
+        if "timm" in encoders:
+            require_same(encoders["timm"](images["ours"]), ours(images["ours"]), TOLERANCE[precision])
+        seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+    flops = {name: batch_size * counted_flops(name, config.model, side[name], options.depth) for name in names}
+    for name, seconds_R in seconds.items():
+        is_encoder, median = name != PRODUCT, float(np.median(seconds_R))
+        rate = (flops[name] if is_encoder else product_flops) / median  # type: ignore[index]
+        yield {
+            "encoder": name,
+            "ms / image": 1000 * median / batch_size if is_encoder else None,
+            "GFLOP / s": rate / 1e9,
+            "of the product's": rate / product_flops * float(np.median(seconds[PRODUCT])),
+            "its time / ours": relative(seconds_R, seconds["ours"]) if is_encoder and name != "ours" else None,
+        }
 
 
-def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return functions from images to features: ours, timm's and transformers', with the same weights (no copies).
+def encoder_config(depth: int, image_px: int) -> RunConfig:
+    """Return a run of ViT-L with an encoder of this depth for images of this size."""
+    config = with_attention(vit_l())
+    model = replace(config.model, image_px=image_px, encoder=replace(config.model.encoder, depth=depth))
+    return replace(config, model=model, data=replace(config.data, render_px=image_px))
+
+
+def build(name: Name, ours: Encoder, config: ModelConfig, image_px: int, depth: int) -> Callable[[Tensor], Any]:
+    """Return an encoder for images of this size: a function to features, with the weights of ours if it is AIMv2.
 
     Raises:
-        UsageError: a package cannot be imported.
+        UsageError: its package cannot be imported.
     """
+    if name == "ours":
+        return ours
     try:
         import timm
-        import transformers
-        from timm.models.vision_transformer import checkpoint_filter_fn
     except ImportError as error:
         raise UsageError(
-            f"the benchmark compares with timm and transformers, but: {error}; install them with:"
-            " pip install 'aimv2-ablations[dev]'"
+            f"models={name}: {error}; install it with: pip install 'aimv2-ablations[dev]', or leave it out:"
+            " models=[ours]"
         ) from error
-    sizes = WeightsConfig(
-        source=Source(layout="run", file="benchmark", dtypes=()),
-        image_px=config.image_px,
-        patch_px=config.patch_px,
-        patch_order=config.patch_order,
-        encoder=config.encoder,
+    if name == "timm":
+        return _same(ours, config)
+    encoder: nn.Module = timm.create_model(
+        TIMM[name], img_size=image_px, depth=depth, num_classes=0, global_pool="", pretrained=False
     )
-    of_timm: Any = timm.create_model(
+    return encoder.eval().to(ours.norm.weight.device, ours.norm.weight.dtype)
+
+
+def _same(ours: Encoder, config: ModelConfig) -> Callable[[Tensor], Tensor]:
+    """Return AIMv2 of timm with the weights of ours (no copies)."""
+    import timm
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    model: Any = timm.create_model(
         "aimv2_large_patch14_224",
         img_size=config.image_px,
         patch_size=config.patch_px,
@@ -123,51 +147,34 @@ def implementations(encoder: Encoder, config: ModelConfig) -> dict[str, Callable
         mlp_ratio=(config.encoder.ffn_hidden + 0.5) / config.encoder.width,  # timm rounds down
         num_classes=0,
     )
-    of_transformers: Any = transformers.Aimv2VisionModel(
-        transformers.Aimv2VisionConfig(**PUBLISHED[0].description(sizes))
-    )
-    ours = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    of_apple = checkpoint_filter_fn(to_theirs(ours, ML_AIM), of_timm)  # timm renames Apple's tensors
-    for other, state in ((of_timm, of_apple), (of_transformers, to_theirs(ours, TRANSFORMERS))):
-        other.load_state_dict(state, strict=True, assign=True)
-        other.to(encoder.norm.weight.device).eval()  # buffers are not in the state
-    return {
-        "ours": encoder,
-        "timm": of_timm.forward_features,
-        "transformers": lambda image: of_transformers(pixel_values=image).last_hidden_state,
-    }
+    weights = {f"encoder.{key}": value for key, value in ours.state_dict().items()}
+    state = checkpoint_filter_fn(to_theirs(weights, ML_AIM), model)  # timm renames Apple's tensors
+    model.load_state_dict(state, strict=True, assign=True)
+    model.to(ours.norm.weight.device).eval()  # buffers are not in the state
+    features: Callable[[Tensor], Tensor] = model.forward_features
+    return features
 
 
-def require_same(encoders: Mapping[str, Callable[[Tensor], Tensor]], image: Tensor, tolerance: float) -> None:
+def counted_flops(name: Name, config: ModelConfig, image_px: int, depth: int) -> int:
+    """Return the FLOPs of an encoder per image, counted by torch on the meta device, which computes nothing."""
+    with torch.device("meta"):
+        ours = Encoder(config).eval()
+        encoder = ours if name == "timm" else build(name, ours, config, image_px, depth)
+        # torch 2.13 does not count the default CPU attention; it counts the math backend in full. Gradients are on,
+        # because torch does not count the fused attention that open_clip's blocks call without them.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            encoder(torch.empty(1, 3, image_px, image_px))
+    return int(counter.get_total_flops())
+
+
+def require_same(theirs: Tensor, ours: Tensor, tolerance: float) -> None:
     """Refuse to compare encoders that compute different functions.
 
     Raises:
-        RunFailedError: features differ from the first encoder's by more than the tolerance, relative to their norm.
+        RunFailedError: features differ by more than the tolerance, relative to their norm.
     """
-    (_, ours), *others = ((name, encode(image).float()) for name, encode in encoders.items())
-    for name, theirs in others:
-        error = float((theirs - ours).norm() / ours.norm())
-        if not error <= tolerance:
-            raise RunFailedError(
-                "bug",
-                f"features of {name} differ from ours by {error:.2g} of their norm, more than rounding's {tolerance:g}",
-            )
-
-
-def rows(seconds: Mapping[str, np.ndarray], flops: Mapping[str, float], batch_size: int) -> list[dict[str, Cell]]:
-    """Return a row per call: its median, its rate and that as a share of the product's, and its time over ours."""
-    medians = {name: float(np.median(seconds_R)) for name, seconds_R in seconds.items()}
-    rates = {name: flops[name] / median for name, median in medians.items()}
-    is_encoder = {name: name != PRODUCT for name in seconds}
-    return [
-        {
-            "encoder": name,
-            "ms / image": 1000 * medians[name] / batch_size if is_encoder[name] else None,
-            "GFLOP / s": rates[name] / 1e9,
-            "of the product's": rates[name] / rates[PRODUCT],
-            "its time / ours": relative(seconds[name], seconds["ours"])
-            if is_encoder[name] and name != "ours"
-            else None,
-        }
-        for name in seconds
-    ]
+    error = float((theirs.float() - ours.float()).norm() / ours.float().norm())
+    if not error <= tolerance:
+        raise RunFailedError(
+            "bug", f"features of timm differ from ours by {error:.2g} of their norm, more than rounding's {tolerance:g}"
+        )

@@ -1,8 +1,8 @@
 """Count the file operations of workers, boards, status and prune in a runs folder with many runs and workers.
 
-Builds the folder, with runs in every state and heartbeats of simulated workers, in a temporary one (TMPDIR). The second
-table has the operations of the last size by kind. The third has the most operations in a launch of ``launch`` runs by
-as many simulated workers, which all look for a run at the same moment.
+Builds the folder, with runs in every state and heartbeats of simulated workers, in a temporary one (TMPDIR). An
+operation is a call that a file server may have to answer: open, stat, list, make (a folder or a link), rename, remove,
+touch (time, size or permissions) and sync. Calls of libraries that do not use Python's files are not seen.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import random
-import subprocess
+import shutil
 import sys
 import tempfile
 import threading
@@ -21,39 +21,46 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pydantic.dataclasses
 from pydantic import Field
 from rich.console import Console
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from aimv2.ablations.request import Request, write_request
+from aimv2.ablations.request import write_request
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
-from aimv2.runs.lease import HEARTBEAT_SECONDS, Presence, Watch
+from aimv2.runs import index
+from aimv2.runs.failure import Failure
+from aimv2.runs.index import Entry
+from aimv2.runs.lease import HEARTBEAT_SECONDS
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
-from aimv2.sweeps.active_launches import ABOUT, WORKERS, new_launch, runs_dir_of
+from aimv2.sweeps.active_launches import WORKERS, new_launch
 from aimv2.sweeps.executors.registry import queue_of
+from aimv2.sweeps.manage import manage
 from aimv2.sweeps.parse import parse
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Task, Work
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.status.runs import RunReader, board_looks, status_looks
-from aimv2.sweeps.status.status import plan_status
-from aimv2.sweeps.tasks import Task, Work
 from aimv2.sweeps.worker import Worker
-from benchmarks.options import Kept
 from benchmarks.results import Cell, Table
-from tests.helpers.many_runs import write_runs
-from tests.helpers.operations import counted
-from tests.helpers.sweeps import small_sweep
 
-ROOT = Path(__file__).parents[1]
-Counts = Mapping[str, float]  # of operations by kind (tests/helpers/operations.py)
+AUDITED = {  # kinds of operations by Python's audit events, whose first argument is a path or a descriptor
+    "open": "open", "os.listdir": "list", "os.scandir": "list", "os.mkdir": "make", "os.link": "make",
+    "os.symlink": "make", "os.rename": "rename", "os.remove": "remove", "os.rmdir": "remove", "os.utime": "touch",
+    "os.truncate": "touch", "os.chmod": "touch",
+}  # fmt: skip
+UNAUDITED = {"stat": "stat", "lstat": "stat", "access": "stat", "fsync": "sync"}  # functions of os without an event
+SMALL = (  # a model that trains at once
+    "sweep=prefix_ratio", "sweep.controls=[]", "data.sources=[fontawesome_scenes]", "model.encoder.width=32",
+    "model.encoder.depth=1", "model.encoder.num_heads=1", "model.decoder.width=32", "model.decoder.depth=1",
+    "model.decoder.num_heads=1", "evaluation.num_items=48", "evaluation.num_pairs=32", "evaluation.num_probe_scenes=40",
+    "evaluation.curve_pairs=16", "evaluation.curve_points=2", "evaluation.probe.learning_rates=[1e-3]",
+    "budget.samples=64000", "dry_run=true",
+)  # fmt: skip
 STEP_SECONDS = 0.5  # of the worker that is measured, which writes rows every 10 steps
 NUM_BOARD_UPDATES = 60
-NUM_STATUS = 3
-SILENT = 1e6  # seconds between heartbeats: threads that beat would be counted
 BOUNDS = {  # of operations, which the tests check
     "training, a second": 1,
     "a worker finds a run": 500,
@@ -62,48 +69,78 @@ BOUNDS = {  # of operations, which the tests check
     "board, a later update": 500,
     "status": 3000,
     "prune": 3000,
-    "prune, no launch": 3000,
 }
 SHARES = {"failed": 0.02, "interrupted": 0.02, "new": 0.1}  # of all runs; those without a worker are done
 
+_active: list[tuple[str, Counter[str]]] = []  # folders whose operations are counted now
+_uncounted: set[int] = set()  # threads
+
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LedgerOptions(Kept):
-    """Sizes; each number of runs is measured with each number of workers."""
+class LedgerOptions:
+    """Sizes."""
 
-    runs: tuple[int, ...] = Field(default=(10_000,), description="numbers of runs")
-    workers: tuple[int, ...] = Field(default=(1000,), description="numbers of workers")
+    runs: int = Field(default=10_000, ge=10, description="runs in the folder")
+    workers: int = Field(default=1000, gt=0, description="simulated workers")
     steady_seconds: float = Field(default=125.0, gt=0, description="seconds of training; a checkpoint comes every 60")
-    launch: int = Field(default=1000, ge=10, description="runs, and simulated workers, of a whole launch")
 
 
 def measure(options: LedgerOptions) -> Iterator[Table]:
-    """Yield a row for each size, then one for each occasion of the last size, and then those of a launch."""
+    """Yield a table with a row for each occasion."""
     cache = Path(tempfile.gettempdir()) / f"aimv2-benchmark-{os.getuid()}"  # of rendered pairs, for the next time
-    rows: list[dict[str, Cell]] = []
-    found: dict[str, Counts] = {}
-    for num_runs, num_workers in itertools.product(options.runs, options.workers):
-        with simulated(num_runs, num_workers, cache) as ledger:
-            found = occasions(ledger, options.steady_seconds)
-            rows.append(
-                {"runs": num_runs, "workers": num_workers, **totals(found), "status, seconds": seconds_of(ledger)}
-            )
-    yield Table("file operations", [*rows, {"runs": "bound", "workers": "", **BOUNDS, "status, seconds": ""}])
-    kinds = sorted({kind for counts in found.values() for kind in counts})
-    by_kind: list[dict[str, Cell]] = [
-        {"of the last row": occasion, **{kind: counts.get(kind, 0) for kind in kinds}}
-        for occasion, counts in found.items()
-    ]
-    yield Table("the same by kind", by_kind)
-    with tempfile.TemporaryDirectory() as temporary:
-        _, plan = requested(options.launch, cache, Path(temporary) / "runs")
-        most = totals(whole_launch(plan, options.launch))
-    yield Table("a whole launch", [{"runs": len(plan.runs), "workers": options.launch, **most}])
+    with simulated(options.runs, options.workers, cache) as ledger:
+        counts_of = occasions(ledger, options.steady_seconds)
+    kinds = sorted({kind for counts in counts_of.values() for kind in counts})
+    rows = []
+    for occasion, counts in counts_of.items():
+        row: dict[str, Cell] = {"occasion": occasion, "operations": sum(counts.values()), "bound": BOUNDS[occasion]}
+        rows.append(row | {kind: counts.get(kind, 0) for kind in kinds})
+    yield Table(f"file operations, {options.runs:,} runs and {options.workers:,} workers", rows)
 
 
-def totals(found: Mapping[str, Counts]) -> dict[str, float]:
-    """Return the number of operations by occasion."""
-    return {occasion: sum(counts.values()) for occasion, counts in found.items()}
+def _count(kind: str, path: Any, dir_fd: int = -1) -> None:
+    """Count an operation on a path or the file of a descriptor, unless it is that of ``heartbeats``."""
+    if not _active or threading.get_ident() in _uncounted:
+        return
+    with contextlib.suppress(OSError, TypeError):  # a descriptor that is no file's
+        folder = "" if dir_fd < 0 else os.readlink(f"/proc/self/fd/{dir_fd}")
+        name = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fsdecode(path)
+        for root, counts in _active:
+            if f"{os.path.abspath(os.path.join(folder, name))}/".startswith(f"{root}/"):
+                counts[kind] += 1
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in AUDITED:
+        _count(AUDITED[event], *arguments[: 2 if event in ("os.remove", "os.rmdir") else 1])
+
+
+def _counting(name: str) -> Callable[..., Any]:
+    call = getattr(os, name)
+
+    def counting(path: Any, *arguments: Any, **more: Any) -> Any:
+        if name == "fsync" or not isinstance(path, int):  # the attributes of an open file are known
+            _count(UNAUDITED[name], path)
+        return call(path, *arguments, **more)
+
+    return counting
+
+
+@contextlib.contextmanager
+def counted(folder: Path, counts: Counter[str] | None = None) -> Iterator[Counter[str]]:
+    """Count operations on this folder by kind, of all threads but those of ``heartbeats``, within the context."""
+    active = (os.path.realpath(folder), Counter[str]() if counts is None else counts)
+    with contextlib.ExitStack() as patches:
+        for name in UNAUDITED:
+            patches.enter_context(mock.patch.object(os, name, _counting(name)))
+        _active.append(active)
+        try:
+            yield active[1]
+        finally:
+            _active.pop()
+
+
+sys.addaudithook(_audit)  # it cannot be removed
 
 
 @dataclass(frozen=True)
@@ -115,26 +152,64 @@ class Ledger:
     names: dict[str, list[str]]
 
 
-def requested(num_runs: int, cache_dir: Path, runs_dir: Path) -> tuple[Request, Plan]:
-    """Return a request of about this many runs, of four arms and their untrained encoders, and its plan."""
-    size = (f"sweep.seeds={num_runs // 5}", "budget.samples=64000", f"runs_dir={runs_dir}", "dry_run=true")
-    parsed = parse(small_sweep(cache_dir, *size))
-    return parsed.request, parsed.plan
+@contextlib.contextmanager
+def simulated(num_runs: int, num_workers: int, cache: Path) -> Iterator[Ledger]:
+    """Yield a temporary folder with about this many runs, of four arms and their untrained encoders, in every state."""
+    with tempfile.TemporaryDirectory() as temporary:
+        parsed = parse(
+            [*SMALL, f"data.cache_dir={cache}", f"sweep.seeds={num_runs // 5}", f"runs_dir={temporary}/runs"]
+        )
+        plan = parsed.plan
+        number = {state: int(share * len(plan.runs)) for state, share in SHARES.items()}
+        number["running"] = min(num_workers, (len(plan.runs) - sum(number.values())) * 9 // 10)
+        number["done"] = len(plan.runs) - sum(number.values())
+        states = [state for state, count in number.items() for _ in range(count)]
+        random.Random(0).shuffle(states)
+        names: dict[str, list[str]] = {}
+        for cell, state in zip(parsed.request.cells, states, strict=True):
+            names.setdefault(state, []).append(cell.name)
+        write_runs(plan, {state: names[state] for state in names if state != "new"})
+        write_request(plan.runs_dir, parsed.request)
+        plan.prepare_data()
+        yield Ledger(plan, new_launch(plan.runs_dir, plan.title, plan.runs), names)
 
 
-def build(request: Request, plan: Plan, num_workers: int) -> Ledger:
-    """Write the folder, with every state in every arm."""
-    number = {state: int(share * len(plan.runs)) for state, share in SHARES.items()}
-    number["running"] = min(num_workers, (len(plan.runs) - sum(number.values())) * 9 // 10)
-    number["done"] = len(plan.runs) - sum(number.values())
-    states = [state for state, count in number.items() for _ in range(count)]
-    random.Random(0).shuffle(states)
-    names: dict[str, list[str]] = {}
-    for cell, state in zip(request.cells, states, strict=True):
-        names.setdefault(state, []).append(cell.name)
-    write_runs(plan, {state: names[state] for state in names if state != "new"})
-    write_request(plan.runs_dir, request)
-    return Ledger(plan, new_launch(plan.runs_dir, plan.title, plan.runs), names)
+def write_runs(plan: Plan, names: Mapping[str, Sequence[str]], num_rows: int = 300) -> None:
+    """Write runs of a plan by the state that they are to have: done, failed, interrupted or running.
+
+    One of each state is written by the project's own classes, the others are its copies. This process holds the running
+    ones, and nothing beats for them.
+    """
+    for state, (first, *others) in names.items():
+        _write(plan, first, state, num_rows)
+        entry = index.read(plan.runs_dir)[first]
+        for name in others:
+            shutil.copytree(plan.runs_dir / first, plan.runs_dir / name, copy_function=os.link)
+            index.add(plan.runs_dir, name, entry)
+
+
+def _write(plan: Plan, name: str, state: str, num_rows: int) -> None:
+    config: Any = plan.cell_of[name].config
+    attempt = RunFolder(plan.runs_dir, name).acquire(config)
+    assert attempt is not None, "a new run is free"
+    times = {"images_per_second": 100.0, "learning_rate": 1e-4, "gradient_norm": 1.0, "step_cpu_seconds": 0.5}
+    samples = config.budget.samples / num_rows
+    rows = [{"step": n, "samples": int(n * samples), "text_loss": 3.0, "seconds": n * 0.5} for n in range(num_rows)]
+    with contextlib.suppress(KeyboardInterrupt), attempt:
+        attempt.write_rows([row | times for row in rows])
+        attempt.write_manifest({"hardware": "none", "code": "0" * 12})
+        if state == "done":
+            metrics = {"caption_loss": Metric(1.0, "nats/token", "none")}
+            attempt.publish(metrics, train_flops=1, train_seconds=1.0, mixture={})
+            attempt.remove_unfinished()
+        elif state == "failed":
+            attempt.fail(Failure("bug", "ValueError: a test"), "Traceback")
+        elif state == "interrupted":
+            raise KeyboardInterrupt
+    if state == "running":
+        (attempt.folder / "released").unlink()
+        index.remove(plan.runs_dir, name, Entry("idle", 1))
+        index.add(plan.runs_dir, name, Entry("running", 1))
 
 
 @contextlib.contextmanager
@@ -152,10 +227,11 @@ def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[N
         (folder / "holder.json").write_text(json.dumps({"host": "another-host", "pid": 1, "process_start": "1"}))
     has_ended = threading.Event()
 
-    def beat(truncate: Callable[[Path, int], None] = os.truncate) -> None:  # the one that is not counted
+    def beat() -> None:
+        _uncounted.add(threading.get_ident())
         for number in itertools.count(1):
             for folder in folders:
-                truncate(folder / "heartbeat", number)
+                os.truncate(folder / "heartbeat", number)
             if has_ended.wait(seconds):
                 return
 
@@ -166,6 +242,31 @@ def heartbeats(ledger: Ledger, seconds: float = HEARTBEAT_SECONDS) -> Iterator[N
     finally:
         has_ended.set()
         thread.join()
+        _uncounted.clear()
+
+
+def occasions(
+    ledger: Ledger, steady_seconds: float, *, beat_seconds: float = HEARTBEAT_SECONDS
+) -> dict[str, Mapping[str, float]]:
+    """Return the operations by their occasion (``BOUNDS``)."""
+    runs_dir = ledger.plan.runs_dir
+    with heartbeats(ledger, beat_seconds):
+        first, *updates = measure_board(ledger)
+        status = measure_command(runs_dir, "status")
+        prune = measure_command(runs_dir, "prune", "dry_run=true")
+        taken = {*ledger.names["done"], *ledger.names["running"]}
+        names = [name for name in ledger.plan.runs if name in taken]
+        none, _, _ = measure_worker(ledger, names, steady_seconds)
+        some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]], steady_seconds)
+    return {
+        "training, a second": {kind: count / seconds for kind, count in steady.items()},
+        "a worker finds a run": some,
+        "a worker finds none": none,
+        "board, first update": first,
+        "board, a later update": max(updates, key=lambda counts: sum(counts.values())),
+        "status": status,
+        "prune": prune,
+    }
 
 
 def measure_worker(
@@ -196,7 +297,7 @@ def measure_worker(
 
 def measure_board(ledger: Ledger) -> list[Counter[str]]:
     """Return the operations of each of a few updates of a launch's display."""
-    now, found = 0.0, []
+    now, updates = 0.0, []
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     board = Board(ledger.plan, console, queue_of, clock=lambda: now)
     with board.shown(is_live=True):
@@ -204,117 +305,12 @@ def measure_board(ledger: Ledger) -> list[Counter[str]]:
             now += 1e6
             with counted(ledger.plan.runs_dir) as counts:
                 board.update()
-            found.append(counts)
-    return found
-
-
-def seconds_of(ledger: Ledger) -> float:
-    """Return the shortest wall time of ``manage.py status`` in seconds, of a few calls."""
-    command = [sys.executable, str(ROOT / "sweeps" / "manage.py"), "status", f"runs_dir={ledger.plan.runs_dir}"]
-    seconds = list[float]()
-    with heartbeats(ledger):
-        for _ in range(NUM_STATUS):
-            started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds.append(time.perf_counter() - started)
-    return min(seconds)
+            updates.append(counts)
+    return updates
 
 
 def measure_command(runs_dir: Path, *words: str) -> Counter[str]:
     """Return the operations of a command of ``manage.py``."""
-    from aimv2.sweeps import manage
-
-    counts = Counter[str]()
-    with counted(runs_dir, counts), contextlib.redirect_stdout(io.StringIO()):
-        assert manage.manage([*words, f"runs_dir={runs_dir}"]) == 0
+    with counted(runs_dir) as counts, contextlib.redirect_stdout(io.StringIO()):
+        assert manage([*words, f"runs_dir={runs_dir}"]) == 0
     return counts
-
-
-@contextlib.contextmanager
-def simulated(num_runs: int, num_workers: int, cache: Path) -> Iterator[Ledger]:
-    """Yield a temporary folder with runs in every state, some of which are those of simulated workers."""
-    with tempfile.TemporaryDirectory() as temporary:
-        ledger = build(*requested(num_runs, cache, Path(temporary) / "runs"), num_workers)
-        ledger.plan.prepare_data()
-        yield ledger
-
-
-def occasions(ledger: Ledger, steady_seconds: float, *, beat_seconds: float = HEARTBEAT_SECONDS) -> dict[str, Counts]:
-    """Return the operations by their occasion (``BOUNDS``)."""
-    runs_dir = ledger.plan.runs_dir
-    with heartbeats(ledger, beat_seconds):
-        first, *updates = measure_board(ledger)
-        status = measure_command(runs_dir, "status")
-        prune = measure_command(runs_dir, "prune", "dry_run=true")
-        taken = {*ledger.names["done"], *ledger.names["running"]}
-        names = [name for name in ledger.plan.runs if name in taken]
-        none, _, _ = measure_worker(ledger, names, steady_seconds)
-        some, steady, seconds = measure_worker(ledger, [*names, ledger.names["new"][0]], steady_seconds)
-    record, kept = ledger.launch_dir / ABOUT, ledger.launch_dir / f".{ABOUT}"
-    record.rename(kept)
-    prune_alone = measure_command(runs_dir, "prune", "dry_run=true")
-    kept.rename(record)
-    return {
-        "training, a second": {kind: count / seconds for kind, count in steady.items()},
-        "a worker finds a run": some,
-        "a worker finds none": none,
-        "board, first update": first,
-        "board, a later update": max(updates, key=lambda counts: sum(counts.values())),
-        "status": status,
-        "prune": prune,
-        "prune, no launch": prune_alone,
-    }
-
-
-def whole_launch(plan: Plan, num_workers: int) -> dict[str, Counts]:
-    """Let simulated workers do all runs of a plan, and return the most operations of each occasion.
-
-    They are workers as on a cluster, but train nothing. All look for a run, then all try to acquire what they found,
-    all publish, and so on until no run is left.
-    """
-    launch_dir, work = new_launch(plan.runs_dir, plan.title, plan.runs), plan.work(plan.runs)
-    most = {name: Counter[str]() for name in ("a worker finds a run", "a worker finds none", "board", "status")}
-    reader = RunReader()
-
-    def note(occasion: str, counts: Counter[str]) -> None:
-        most[occasion] = max(most[occasion], counts, key=lambda one: one.total())
-
-    with Presence(launch_dir, beat_seconds=SILENT):
-        workers = {number: _work(work.of_worker(number % len(plan.runs)), launch_dir) for number in range(num_workers)}
-        while workers:
-            passes = {number: Counter[str]() for number in workers}
-            for has_found in (False, True):  # all look at the same moment, and then all try
-                for number, counts in passes.items():
-                    if number in workers:
-                        with counted(plan.runs_dir, counts):
-                            is_at_work = next(workers[number])
-                        if has_found or not is_at_work:
-                            note(f"a worker finds {'a run' if is_at_work else 'none'}", counts)
-                        if not is_at_work:
-                            del workers[number]
-            with counted(plan.runs_dir) as counts:
-                plan_status(plan, reader, board_looks(), queue_of=queue_of)
-            note("board", counts)
-            with counted(plan.runs_dir) as counts:
-                plan_status(plan, None, status_looks(), queue_of=queue_of)
-            note("status", counts)
-    return {**most}
-
-
-def _work(work: Work, launch_dir: Path) -> Iterator[bool]:
-    """Do one task after the other; yield True once it has looked for a run, and once it has acquired one, and False at
-    the end."""
-    runs_dir = runs_dir_of(launch_dir)
-    task_list = work.task_list(runs_dir, Watch(doubts_processes=True))
-    while found := list(task_list.take()):
-        yield True
-        tries = (RunFolder(runs_dir, one.name).acquire(one.config, beat_seconds=SILENT) for one in found)
-        if (attempt := next((one for one in tries if one is not None), None)) is None:
-            yield False
-            return
-        with attempt:
-            attempt.write_rows([{"step": 0, "samples": 0, "seconds": 0.1}])
-            yield True
-            attempt.publish({"caption_loss": Metric(1.0, "nats/token", "none")}, train_flops=1, train_seconds=0.1)
-            attempt.remove_unfinished()
-    yield False

@@ -1,60 +1,58 @@
-"""Time training steps beside a matrix product: by part, as images per second, and as a share of the product's rate;
-and measure their memory.
+"""Time training steps beside a matrix product, as images per second and as a share of the product's rate.
 
-The step's rate counts the FLOPs that the losses need: captions without padding, pixels of patches after the prefixes,
-pairs that the masks let through. On the CPU images / s leave out the data, which loader workers prepare beside the
-step. On a GPU they include it: "data" is what the GPU waits for them. Memory is the peak of a step, beyond weights and
-moments. torchrun starts several ranks, which share every batch:
-
-  torchrun --nproc-per-node 8 -m benchmarks step device=cuda scale=vit_l batch=2048
+A batch is loaded once; the benchmark ``data`` times loading. The rate counts the FLOPs that the losses need: captions
+without padding, pixels of patches after the prefixes, pairs that the masks let through. Runs on several GPUs record
+their share themselves (gemm_share of their rows).
 """
 
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.analysis.costs.ratios import relative
-from aimv2.base.errors import UsageError
-from aimv2.base.hardware import missing_for_compile
-from aimv2.base.heap import keep_freed_memory
+from aimv2.base.errors import UsageError, unknown
+from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.config.data_config import CHECKED
-from aimv2.data.batches.batch import Batch, of_step
-from aimv2.data.batches.tally import Tally
+from aimv2.config.paths import replaced
+from aimv2.config.recipes.scales import SCALES, vit_l
+from aimv2.config.run_config import RunConfig
+from aimv2.cost.parts import train_flops
+from aimv2.data.batches.batch import Batch
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import Setup, resolved, setup_of
+from aimv2.data.prepare import prepare
 from aimv2.memory.machine import rank_memory
-from aimv2.training.loading import load_steps
-from aimv2.training.world import World
-from benchmarks.cards import card, peak_rate
-from benchmarks.options import Precision, TimedOnDevice
-from benchmarks.peak import peak_bytes
-from benchmarks.ranks import launched
-from benchmarks.results import Cell, Table
-from benchmarks.timing import CLOCKS, interleaved
-from benchmarks.training import (
-    PARTS,
-    PRECISIONS,
-    PRODUCT,
-    TrainingStep,
-    batches_of,
-    case_of,
-    product,
-    recorded,
-    useful_flops,
-)
+from aimv2.memory.setup import resolved, setup_of
+from aimv2.objectives.build import build, implementation_of
+from aimv2.request.resolve import with_attention
+from aimv2.spec.objectives import PRE_TRAINING, objective
+from aimv2.training.engine import Engine
+from aimv2.training.optimizer import build_optimizer
+from benchmarks.data import describe, write_shards
+from benchmarks.results import Cell, Table, TimedOnDevice
+from benchmarks.timing import CLOCKS, PRECISIONS, PRODUCT, Precision, interleaved, product, relative
 
 DEFAULTS = {"cpu": ["demo", "tiny", "vit_l_shape"], "cuda": ["tiny", "vit_l"]}
-STEP, EAGER, ALONE_STEP = "step", "eager step", "step without other ranks"
-WARM_UPS = 2  # calls of ``interleaved`` that are not timed
+STEP, EAGER = "step", "eager step"
+NUM_SAMPLES = 64
+# FLOP/s of GPUs in matrix products without sparsity, by precision, and by the name that the driver reports. NVIDIA's
+# data sheets; of the RTX 4090, with float32 accumulation, its white paper.
+PEAKS = {
+    "NVIDIA H200": {"bfloat16": 989e12, "float32": 67e12},
+    "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 67e12},
+    "NVIDIA H100 PCIe": {"bfloat16": 756e12, "float32": 51e12},
+    "NVIDIA A100-SXM4-80GB": {"bfloat16": 312e12, "float32": 19.5e12},
+    "NVIDIA A100-SXM4-40GB": {"bfloat16": 312e12, "float32": 19.5e12},
+    "NVIDIA A100 80GB PCIe": {"bfloat16": 312e12, "float32": 19.5e12},
+    "NVIDIA L40S": {"bfloat16": 362e12, "float32": 91.6e12},
+    "NVIDIA GeForce RTX 4090": {"bfloat16": 165e12, "float32": 82.6e12},
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -67,18 +65,11 @@ class StepOptions(TimedOnDevice):
         " and on a GPU tiny and vit_l",
         examples=["vit_l_shape"],
     )
-    precision: Precision | None = Field(
-        default=None, description="float32 or bfloat16; the default is both", examples=["bfloat16"]
-    )
-    batch: int = Field(default=16, gt=0, description="images per step, of all ranks")
+    objective: str = Field(default="aimv2", description=f"one of {', '.join(PRE_TRAINING)}")
+    precisions: tuple[Precision, ...] = Field(default=("float32", "bfloat16"), description="of matrix products")
+    batch_size: int = Field(default=16, gt=0, description="images per step")
     micro_batch: int | None = Field(
-        default=None,
-        gt=0,
-        description="images that a rank computes at once; the default is as many as fit",
-        examples=["64"],
-    )
-    parallel: Literal["auto", "ddp", "hsdp", "fsdp"] = Field(
-        default="auto", description="how ranks hold the weights: auto, ddp, hsdp or fsdp"
+        default=None, gt=0, description="images computed at once; the default is as many as fit", examples=["8"]
     )
     compile: bool = Field(default=False, description="true: with compiled blocks, beside the same step without them")
 
@@ -87,70 +78,133 @@ def measure(options: StepOptions) -> Iterator[Table]:
     """Yield a table of all models and precisions.
 
     Raises:
-        UsageError: a scale is unknown, blocks cannot be compiled here, or the batch is not divisible by the ranks.
+        UsageError: a scale or the objective is unknown, or blocks cannot be compiled here.
     """
-    device = options.found_device
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if options.batch % ranks:
-        raise UsageError(f"batch={options.batch} is not divisible by {ranks} ranks")
+    device = options.resolved_device
+    if options.objective not in PRE_TRAINING:
+        raise unknown("objective", options.objective, PRE_TRAINING)
     if options.compile and (missing := missing_for_compile(device)):
         raise UsageError(f"compile=true needs {missing}, which this machine lacks")
     keep_freed_memory()
+    values: dict[str, Any] = {"device": device, "objective.name": options.objective, "parallel": "ddp"}
+    values |= {"micro_batch": options.micro_batch} if options.micro_batch else {}
     rows = []
     scales = [options.scale] if options.scale else DEFAULTS[device]
-    precisions = [options.precision] if options.precision else list(PRECISIONS)
-    with launched(device) as world:
-        for scale, precision in itertools.product(scales, precisions):
-            with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
-                values = {"device": device, "ranks": world.size, "parallel": options.parallel}
-                values |= {"micro_batch": options.micro_batch} if options.micro_batch else {}
-                batches = batches_of(case_of(scale), Path(folder) / "pairs", options.batch, values, rank=world.rank)
-                rows.append(time_step(batches, precision, options, world))
-        yield Table(f"training steps of {options.batch} images", rows)
+    for scale, precision in itertools.product(scales, options.precisions):
+        with tempfile.TemporaryDirectory(prefix="aimv2-benchmark-") as folder:
+            config, batch = config_and_batch(config_of(scale), Path(folder), options.batch_size, values)
+        rows.append(time_step(config, batch, precision, options))
+    yield Table(f"training steps of {options.batch_size} images", rows)
 
 
-def steps_of(batches: TrainBatches, setup: Setup) -> Iterator[list[Batch]]:
-    """Yield the micro-batches of step after step, as the training loop loads them."""
-    for parts in load_steps(batches, setup):
-        yield of_step(parts, sum((part.tally for part in parts), Tally.empty(len(batches.pairs.parts))))
+def config_of(scale: str) -> RunConfig:
+    """Return the run of a scale, or that of ``vit_l_shape``.
+
+    Raises:
+        UsageError: the scale is unknown.
+    """
+    if scale == "vit_l_shape":
+        config = vit_l()
+        encoder, decoder = replace(config.model.encoder, depth=4), replace(config.model.decoder, depth=2)
+        return replace(config, scale=scale, model=replace(config.model, encoder=encoder, decoder=decoder))
+    if scale not in SCALES:
+        raise unknown("scale", scale, [*SCALES, "vit_l_shape"])
+    return SCALES[scale]()
 
 
-def time_step(batches: TrainBatches, precision: Precision, options: StepOptions, world: World) -> dict[str, Cell]:
-    """Time the step and the product in turn, and measure the step's memory; return a row."""
-    config = replace(batches.config, precision=precision, compile=options.compile)
-    num_steps = 1 + options.compile + (world.size > 1)  # whose models exist side by side
-    setup = setup_of(config, rank_memory(config) // num_steps)
+def config_and_batch(
+    config: RunConfig, folder: Path, batch_size: int, values: dict[str, Any]
+) -> tuple[RunConfig, Batch]:
+    """Write pairs with captions of 8 and of 30 words below a folder; return the run on them and its first batch.
+
+    Args:
+        values: values of the run, by their paths.
+    """
+    write_shards(folder / "pairs", NUM_SAMPLES)
+    of_data: dict[str, Any] = {
+        "data.sources": (str(describe(folder)),),
+        "data.cache_dir": str(folder / "cache"),
+        "data.render_px": config.model.image_px,
+        "budget.samples": batch_size,
+        "budget.batch_size": batch_size,
+    }
+    config = with_attention(replaced(config, of_data | values))
+    data = prepare(config.data, config.model.vocab_size)
+    return config, TrainBatches(config, data.train, data.tokenizer)[0]
+
+
+def time_step(config: RunConfig, batch: Batch, precision: Precision, options: StepOptions) -> dict[str, Cell]:
+    """Time the step and the product in turn; return a row."""
+    config = replace(config, precision=precision, compile=options.compile)
+    setup = setup_of(config, rank_memory(config) // (1 + options.compile))  # the models of both steps exist together
     config, device = resolved(config, setup), config.device
-    clock, load = CLOCKS[options.clock], partial(batches.__getitem__, 0)
-    now: Callable[[], Any] = clock
-    if device == "cuda":
-        now, load = recorded, partial(next, steps_of(batches, setup))
-    step = TrainingStep(load, config, now, world)
+    step = TrainingStep(config, batch)
     multiply, product_flops = product(config, setup.micro_batch, device, PRECISIONS[precision])
     calls: dict[str, Callable[[], object]] = {STEP: step, PRODUCT: multiply}
     if options.compile:
-        calls[EAGER] = TrainingStep(load, replace(config, compile=False), now, world)
-    if world.size > 1 and setup.parallel == "ddp":
-        calls[ALONE_STEP] = TrainingStep(load, config, now)
-    seconds = interleaved(calls, options.repeats, clock=clock, slowest=lambda seconds: max(world.gather([seconds])))
-    parts = {part: float(np.median(step.seconds[part][WARM_UPS:])) for part in PARTS}
-    hidden = 0.0 if device == "cuda" else parts["data"]
-    computing_R, flops = seconds[STEP] - hidden, useful_flops(config, batches[0])
+        calls[EAGER] = TrainingStep(replace(config, compile=False), batch)
+    seconds = interleaved(calls, options.repeats, clock=CLOCKS[options.clock])
+    flops, median = useful_flops(config, batch), float(np.median(seconds[STEP]))
     product_rate_R = product_flops / seconds[PRODUCT]
     row: dict[str, Cell] = {
         "model": config.scale,
+        "objective": config.objective.name,
         "precision": precision,
-        **{f"{part}, ms": 1000 * value for part, value in parts.items()},
-        "images / s": options.batch / float(np.median(computing_R)),
-        f"needed{', of a rank' * (world.size > 1)}, GFLOP": flops / 1e9,
+        "ms": 1000 * median,
+        "images / s": options.batch_size / median,
+        "needed, GFLOP": flops / 1e9,
         "product, GFLOP / s": float(np.median(product_rate_R)) / 1e9,
-        "share of its rate": relative(flops / computing_R, product_rate_R),
-        "memory, GB": peak_bytes(step, device) / 1e9,
+        "share of its rate": relative(flops / seconds[STEP], product_rate_R),
     }
     if device == "cuda":
-        peak = peak_rate(card(), precision)
-        row["setup"] = f"{setup.parallel}, {setup.micro_batch} images" + ", recomputed" * setup.activation_checkpointing
-        row["MFU"] = None if peak is None else flops / float(np.median(computing_R)) / peak
-    if ALONE_STEP in calls:
-        row["exposed communication"] = 1 - float(np.median(seconds[ALONE_STEP]) / np.median(seconds[STEP]))
+        peak = PEAKS.get(torch.cuda.get_device_name(), {}).get(precision)
+        row["setup"] = f"{setup.micro_batch} images" + ", recomputed" * setup.activation_checkpointing
+        row["MFU"] = None if peak is None else flops / median / peak
     return row | ({"eager / compiled": relative(seconds[EAGER], seconds[STEP])} if options.compile else {})
+
+
+class TrainingStep:
+    """A training step on one batch as ``aimv2.training.loop`` does it, with new weights.
+
+    The learning rate is 0, so that weights stay finite; the work is the same.
+    """
+
+    def __init__(self, config: RunConfig, batch: Batch) -> None:
+        model = build(config).to(config.device)
+        self.objective = implementation_of(objective(config.objective.name))(model, config).train()
+        self._batch, self._engine = batch, Engine(self.objective, config, setup_of(config))
+        self._optimizer = build_optimizer(model, config.optimizer)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.0
+
+    def __call__(self) -> None:
+        self._engine.backward(self._engine.micro_batches(self._batch))
+        self._engine.clip_gradients()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+
+def useful_flops(config: RunConfig, batch: Batch) -> int:
+    """Return the FLOPs of a forward and a backward pass that the losses need.
+
+    Captions have their own lengths, without the last token, which predicts nothing; only patches after the prefixes are
+    projected to pixels; attention counts the pairs that the masks let through, in the encoder averaged over prefix
+    lengths.
+    """
+    T, num_patches = batch.token_BT.shape[1], config.model.num_patches
+    supervised_B = torch.bincount(batch.supervised_N // T, minlength=len(batch.image))
+    total = 0
+    for length, prefix_len, supervised in zip(
+        batch.text_len_B.tolist(), batch.prefix_len_B.tolist(), supervised_B.tolist(), strict=True
+    ):
+        sample = replace(config, model=replace(config.model, max_text_tokens=max(2, length - 1)))
+        parts = [
+            replace(
+                part,
+                attention=part.useful_attention,
+                products=part.products * (1 - prefix_len / num_patches if part.name == "pixel head" else 1),
+            )
+            for part in objective(config.objective.name).cost(sample)
+        ]
+        total += train_flops(parts, 1, supervised)
+    return total

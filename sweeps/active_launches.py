@@ -95,11 +95,7 @@ class ActiveLaunch:
 
 
 def new_launch(runs_dir: Path, study: str, runs: Iterable[str]) -> Path:
-    """Make a launch's folder and return it.
-
-    Args:
-        runs: names of the requested runs.
-    """
+    """Make a launch's folder and return it."""
     folder = runs_dir / FOLDER / f"{study}-{uuid.uuid4().hex[:12]}"
     origin = {"owner": user(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M")}
     found = index.read(runs_dir)
@@ -148,24 +144,13 @@ def end(launch_dir: Path) -> None:
 
 
 def active_launches(runs_dir: Path, is_alive: Callable[[Path], bool] = is_held) -> list[ActiveLaunch]:
-    """Return the active launches, as their folders show them; only a scheduler knows which jobs are still queued.
-
-    Args:
-        is_alive: tells whether the process that works in a folder is alive; the default is good enough for displays.
-
-    Raises:
-        UsageError: a launch's file is broken.
-    """
+    """Return the active launches, as their folders show them; only a scheduler knows which jobs are still queued."""
     folders = [path for path in (runs_dir / FOLDER).glob("*") if NAME.fullmatch(path.name) and (path / ABOUT).is_file()]
     return [found for folder in sorted(folders) if (found := _active(folder, is_alive)) is not None]
 
 
 def cancel(active: ActiveLaunch, runs: Collection[str]) -> bool:
-    """Request that a launch starts no further run, and releases these runs if it works on one of them.
-
-    Returns:
-        False if it has ended.
-    """
+    """Request that a launch starts no further run, and releases these runs if it works on one of them."""
     try:
         write_json(active.folder / CANCELLED, sorted(runs))
     except FileNotFoundError:  # its folder was deleted since it was listed

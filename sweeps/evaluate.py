@@ -40,19 +40,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(request: Request, chosen: ChosenMetric, typed: str, values: Mapping[str, str]) -> int:
-    """Measure a metric on each finished run of a study that lacks it, and write the report.
-
-    Args:
-        request: the last launch, which says how workers are started.
-        typed: the metric, as the command line names it.
-        values: other values of the launch, by their keys.
-
-    Returns:
-        The exit status, as ``launch``.
-
-    Raises:
-        UsageError: no finished run has its weights, or the work costs more than a limit.
-    """
+    """Measure a metric on each finished run of a study that lacks it, and write the report."""
     parsed = parse(relaunch(request, values))
     found = planned(request, chosen, typed, parsed.plan.runs_dir)
     return _launch(parsed, found)
@@ -85,11 +73,7 @@ def planned(request: Request, chosen: ChosenMetric, typed: str, runs_dir: Path) 
 
 
 def _why_not(run: RunFolder, cell: Cell, metric: MeasuredMetric, measuring: Sequence[Cell]) -> str:
-    """Return why a metric cannot be measured on a run; empty if it can.
-
-    Args:
-        measuring: what would measure it; none if the run's program keeps no weights.
-    """
+    """Return why a metric cannot be measured on a run; empty if it can."""
     if not run.is_done:
         return "not done"
     if problem := run.problem():
@@ -125,7 +109,7 @@ def _launch(parsed: LaunchRequest, found: Evaluation) -> int:
     for reason, number in found.left_out.items():
         console.print(f"note: {count(number, 'other run')} of the study: {reason}", soft_wrap=True, markup=False)
     if work.tasks:
-        console.print(price_of(work.priced, parsed.clock, parsed.executor, parsed.rates), soft_wrap=True)
+        console.print(price_of(work.priced, parsed.clock, parsed.executor), soft_wrap=True)
     check_cost(parsed, work)
     if is_dry_run:
         return 0

@@ -1,11 +1,10 @@
-"""Upload of final values to Weights & Biases or MLflow: of runs, to the ones that their rows were sent to while they
-trained, and the verdicts of the report of their study."""
+"""Upload of final values to Weights & Biases: of runs, to the ones that their rows were sent to while they trained, and
+the verdicts of the report of their study."""
 
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, user
 from aimv2.config.program import flattened
 from aimv2.runs.record import RunFolder
-from aimv2.runs.trackers import INSTALL, Mlflow, Wandb
-from aimv2.sweeps.status.logs import named_run
+from aimv2.runs.rows import INSTALL, Wandb
+from aimv2.sweeps.status.board import named_run
 
 FOLDER = "exports"  # in the runs folder
 BEGINNING = re.compile(r"v\d+-[0-9a-f]*")  # of a run's name
@@ -41,19 +40,16 @@ class Record:
 def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[Record]:
     """Return the finished runs of a sweep and its report, if there is one; or the run whose name begins so.
 
-    Args:
-        reports_dir: by default that of the launch.
-
-    Raises:
-        UsageError: there is no such sweep or run, or none of its runs is done.
+    Without ``reports_dir`` the report is that of the launch. Raises UsageError if nothing of this name is done.
     """
     if BEGINNING.fullmatch(name):
         run = named_run(runs_dir, name)
         found = [_of_run(run, "")] if run.is_done else []
     else:
         request = read_request(runs_dir, name, STUDIES, owner=user())
-        cells = {cell.name: (RunFolder(runs_dir, cell.name), cell.arm) for cell in request.cells}
-        found = [_of_run(run, arm) for run, arm in cells.values() if run.is_done]
+        arms = {cell.name: cell.arm for cell in request.cells}
+        runs = [RunFolder(runs_dir, run) for run in arms]
+        found = [_of_run(run, arms[run.name]) for run in runs if run.is_done]
         report = (reports_dir or request.reports_dir) / name / "report.json"
         if found and report.exists():
             found.append(_of_report(name, report))
@@ -64,40 +60,33 @@ def records(runs_dir: Path, name: str, reports_dir: Path | None = None) -> list[
 
 def _of_run(run: RunFolder, arm: str) -> Record:
     config, metrics = read_json(run.path / "config.json"), run.result()["metrics"]
-    final = {f"final/{name}": one["value"] for name, one in metrics.items() if one["value"] is not None}
+    final = {f"final/{name}": metric["value"] for name, metric in metrics.items() if metric["value"] is not None}
     return Record(name=run.name, config=flattened(config), values={"arm": arm, "seed": config["seed"], **final})
 
 
 def _of_report(name: str, path: Path) -> Record:
     report = read_json(path)
     values: dict[str, float | str] = {"answer": report["answer"]}
-    for arm, found in report["numbers"]["comparisons"].items():
-        values |= {f"difference/{arm}/{key}": found[key] for key in ("mean", "low", "high") if found[key] is not None}
-        values[f"observed/{arm}"] = str(found["observed"])
-    values |= {f"verdict/{claim}": found["word"] for claim, found in report["numbers"]["verdicts"].items()}
+    for arm, pair in report["numbers"]["comparisons"].items():
+        values |= {f"difference/{arm}/{key}": pair[key] for key in ("mean", "low", "high") if pair[key] is not None}
+        values[f"observed/{arm}"] = str(pair["observed"])
+    values |= {f"verdict/{claim}": verdict["word"] for claim, verdict in report["numbers"]["verdicts"].items()}
     return Record(name=name, values=values)
 
 
-def export(records: Sequence[Record], project: str, runs_dir: Path, uri: str | None = None) -> str:
-    """Set the final values of each record in its run; return where they are.
-
-    Args:
-        project: the tracker's project or experiment; empty is that of rows.
-        uri: of an MLflow; None is Weights & Biases.
-
-    Raises:
-        UsageError: the package is missing.
-    """
-    folder, tracker = runs_dir / FOLDER, partial(Mlflow, uri=uri) if uri else Wandb
+def export(records: Sequence[Record], project: str, runs_dir: Path) -> str:
+    """Set the final values of each record in its run; return where they are. An empty project is that of rows."""
+    folder = runs_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
         for earlier in folder.glob(f"wandb/offline-run-*-{record.name}"):
             shutil.rmtree(earlier)
         try:
-            run = tracker(record.name, record.config, folder, project=project, group=str(record.values.get("arm", "")))
+            run = Wandb(
+                record.name, record.config, folder, project=project, group=str(record.values.get("arm", "")) or None
+            )
         except ImportError as error:
             raise UsageError(f"export needs a package: {error}; install it: {INSTALL}") from error
         run.summarise(record.values)
         run.close("done")
-    there = uri or f"Weights & Biases; send what is offline: wandb sync {folder}/wandb/offline-run-*"
-    return f"{len(records)} records in {there}"
+    return f"{len(records)} records in Weights & Biases; send what is offline: wandb sync {folder}/wandb/offline-run-*"

@@ -51,9 +51,6 @@ def freeze(runs_dir: Path, package: Path = PACKAGE) -> Path:
 
     The digest covers all files of the snapshot, with the commit. An existing snapshot is used again, and code that runs
     from a snapshot of this folder is that snapshot.
-
-    Raises:
-        UsageError: a file of the existing snapshot was changed, or a plug-in was edited after it was loaded.
     """
     return snapshot(runs_dir.resolve(), package, tuple(one.id for one in plugins.loaded()))
 
@@ -100,14 +97,7 @@ def _files(package: Path) -> Iterator[Path]:
 
 
 def become_code(arguments: Sequence[str]) -> None:
-    """If ``code=DIGEST`` names other code than this, become the same launch by its snapshot, the one used last.
-
-    Args:
-        arguments: those of ``launch.py``.
-
-    Raises:
-        UsageError: ``runs_dir`` has no such snapshot, or none of it with the plug-ins of this process.
-    """
+    """If ``code=DIGEST`` names other code than this, become the same launch by its snapshot, the one used last."""
     words = [word for word in arguments if not word.startswith(CODE)]
     code = key_values([word for word in arguments if word.startswith(CODE)], ["code"]).get("code")
     if code in (None, digest()):

@@ -24,7 +24,8 @@ from aimv2.base.processes import imports_from
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, guarded, script_of
 from aimv2.request.override_file import with_file
-from aimv2.run.pricing.price import check_limits, price
+from aimv2.run.price import check_limits, price
+from aimv2.run.programs import missing_data, note_on_data
 from aimv2.run.reuse import Training
 from aimv2.runs.provenance import PACKAGE
 from aimv2.sweeps.active_launches import active_launches, new_logs
@@ -32,11 +33,9 @@ from aimv2.sweeps.executors.registry import EXECUTORS, end_abandoned, queue_of
 from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import CODE, become_code, freeze
 from aimv2.sweeps.parse import LaunchRequest, parse
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Work
 from aimv2.sweeps.plan_display import Planned, PlannedSweep, PlannedTogether, report_note
-from aimv2.sweeps.probe import probe
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import Work
 from aimv2.sweeps.usage import launch_usage
 
 EXTENDED = {"seeds": "sweep.seeds", "samples": "budget.samples"}  # keys of manage.py extend, and those that they set
@@ -89,7 +88,7 @@ def launch(
     parsed = parse(arguments)
     plan, executor = parsed.plan, parsed.executor
     notes = [report_note(parsed.request, parsed.reports_dir), parsed.note]
-    if missing := parsed.request.baseline.missing_data():  # of a dry run; others refuse it
+    if missing := missing_data(parsed.request.baseline):  # of a dry run; others refuse it
         notes.append(f"runs have other names than these, and count as missing: {missing}")
     for note in filter(None, notes):
         Console(stderr=True).print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
@@ -100,12 +99,10 @@ def launch(
         writable_folder(str(plan.cells[0].config.cache_dir), "data.cache_dir")
     planned = _planned(parsed, only, measured)
     work = planned.work
-    if parsed.options.probe:
-        probe(parsed.clock, work.priced, executor, console)
     if work.tasks and not parsed.options.dry_run:
         freeze(plan.runs_dir)  # before anything that takes time, since the source may be edited from now on
-    planned.show(console, executor, parsed.clock, parsed.rates)
-    if note := parsed.request.baseline.plan_note:
+    planned.show(console, executor, parsed.clock)
+    if note := note_on_data(parsed.request.baseline):
         console.print(note, soft_wrap=True, markup=False)
     check_cost(parsed, work)
     if parsed.options.dry_run:
@@ -125,7 +122,7 @@ def check_cost(parsed: LaunchRequest, work: Work) -> None:
     """
     if work.tasks and parsed.limits:
         num_workers = min(parsed.executor.num_workers(work.configs), len(work.configs))
-        check_limits(parsed.limits, price(work.priced, parsed.clock, parsed.rates), num_workers)
+        check_limits(parsed.limits, price(work.priced, parsed.clock), num_workers)
 
 
 def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapping[str, Training] | None) -> Planned:
@@ -137,7 +134,7 @@ def _planned(parsed: LaunchRequest, only: Collection[str] | None, measured: Mapp
 
     own: Planned = sweep_of(parsed.request)
     if parsed.search is not None:
-        from aimv2.sweeps.search.planned import PlannedSearch  # here, since Optuna takes a second to load
+        from aimv2.sweeps.search.work import PlannedSearch  # here, since Optuna takes a second to load
 
         own = PlannedSearch(parsed.search, parsed.request, runs_dir, is_dry_run=is_dry_run)
     return own if parsed.sensitivity is None else PlannedTogether(sweep_of(parsed.sensitivity), own)

@@ -1,6 +1,5 @@
 """python sweeps/manage.py status: inspect and manage sweeps, from any host that sees the runs folder."""
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -36,13 +35,10 @@ from aimv2.sweeps.executors.registry import end_abandoned, queue_of, withdraw
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.prune import prune
 from aimv2.sweeps.search.trials import trials_of
-from aimv2.sweeps.status.board import pause, reasons, rendered
-from aimv2.sweeps.status.logs import named_run, print_logs
+from aimv2.sweeps.status.board import named_run, pause, print_logs, reasons, rendered
 from aimv2.sweeps.status.runs import Looks, RunReader, status_looks
 from aimv2.sweeps.status.status import SINGLE, SweepStatus, plan_status, single_status
 from aimv2.sweeps.usage import KEYS, manage_usage
-
-REFRESH_SECONDS = 5  # of the page
 
 console = Console(highlight=False)
 
@@ -64,12 +60,7 @@ class Arguments:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command.
-
-    Returns:
-        0 on success, 1 if runs failed in ``retry`` or ``extend`` or a replay differs from the record, 2 if the command
-        is refused, 130 if interrupted. ``status`` and ``logs`` return 0 whether runs have failed or not.
-    """
+    """Run a command; return 0, 1 if runs failed or a replay differs, 2 if it is refused, 130 if interrupted."""
     if not arguments or HELP & set(arguments):
         print(manage_usage(), end="")
         return 0 if arguments else 2
@@ -110,21 +101,6 @@ def status_command(arguments: Arguments) -> int:
                 live.update(rendered(sweeps))
     else:
         console.print(rendered(sweeps))
-    return 0
-
-
-def serve_command(arguments: Arguments) -> int:
-    from aimv2.sweeps.status.page import Page  # here, because status loads faster without it
-    from aimv2.sweeps.status.server import PageServer
-
-    host, port = arguments.value("host", "127.0.0.1"), arguments.value("port", 8000)
-    page, read = Page(arguments.runs_dir, REFRESH_SECONDS), partial(_progress, arguments, defaultdict(RunReader))
-    read()  # refuses an unknown name
-    with PageServer(host, port, lambda: page.rendered(read()), page.policy, refresh_seconds=REFRESH_SECONDS) as server:
-        shown = f"[{host}]" if ":" in host else host
-        console.print(f"http://{shown}:{server.server_port}/ shows the progress; Ctrl-C ends it", soft_wrap=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
     return 0
 
 
@@ -175,8 +151,8 @@ def measure_command(arguments: Arguments) -> int:
     if lacking := {name: config for name, config in missing.items() if name not in trainings}:
         num_gone = sum(map(bool, trained_alike(lacking, arguments.runs_dir).values()))
         untrained = f"no finished run has their training, to which {', '.join(CURVE)} belong"
-        why = {"their weights are gone": num_gone, untrained: len(lacking) - num_gone}
-        each = "; ".join(f"{reason} ({count})" for reason, count in why.items() if count)
+        counts = {"their weights are gone": num_gone, untrained: len(lacking) - num_gone}
+        each = "; ".join(f"{reason} ({number})" for reason, number in counts.items() if number)
         text = f"{len(lacking)} of {len(parsed.plan.runs)} runs cannot be measured without training: {each}"
         if not trainings:
             raise UsageError(text)
@@ -198,10 +174,10 @@ def evaluate_command(arguments: Arguments) -> int:
 def own_request(arguments: Arguments) -> Request:
     """Return this user's last request of a study, or the last of all if this user has none."""
     requests = read_requests(arguments.runs_dir, arguments.names[0], STUDIES)
-    own = next((request for request in requests if request.owner == user()), None)
-    if own is None:
-        console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
-    return own or requests[0]
+    if mine := [request for request in requests if request.owner == user()]:
+        return mine[0]
+    console.print(f"repeating the launch of {requests[0].owner or 'an unknown user'}, since none is yours")
+    return requests[0]
 
 
 def cancel_command(arguments: Arguments) -> int:
@@ -214,27 +190,28 @@ def cancel_command(arguments: Arguments) -> int:
         read_requests(runs_dir, name, STUDIES)  # refuses an unknown name
         console.print(f"{name} has no active launch")
         return 0
-    start = arguments.values.get("launch")
-    chosen = [one for one in launches if (start == "all" or one.id.startswith(start) if start else one.owner == user())]
-    for one in launches:
-        origin = f"{one.id} {one.owner} {one.host} {one.started}, {len(one.runs)} runs"
-        console.print(f"{origin}: {'to cancel' if one in chosen else 'stays'}", soft_wrap=True, markup=False)
+    start = arguments.values.get("launch", "")
+    candidates = [launch for launch in launches if start or launch.owner == user()]
+    chosen = [launch for launch in candidates if start == "all" or launch.id.startswith(start)]
+    for launch in launches:
+        origin = f"{launch.id} {launch.owner} {launch.host} {launch.started}, {len(launch.runs)} runs"
+        console.print(f"{origin}: {'to cancel' if launch in chosen else 'stays'}", soft_wrap=True, markup=False)
     if not chosen:
         whose = f"begins with {start}" if start else "is yours"
         raise UsageError(f"none of these launches {whose}; type launch= and an id, or launch=all")
-    others = frozenset[str]().union(*(one.runs for one in active_launches(runs_dir) if one not in chosen))
+    others = frozenset[str]().union(*(launch.runs for launch in active_launches(runs_dir) if launch not in chosen))
     released = frozenset[str]().union(*(launch.runs for launch in chosen)) - others
     states = Counter(RunFolder(runs_dir, run).state() for run in released)
     console.print(f"active runs to release: {states['running']}, waiting runs that will not start: {states['new']}")
     if not _is_confirmed("cancel?", arguments):
         return 0
-    reached = [launch for launch in chosen if cancel(launch, released)]
-    for launch in chosen:
-        if launch not in reached:
+    is_cancelled = [cancel(launch, released) for launch in chosen]
+    for launch, is_reached in zip(chosen, is_cancelled, strict=True):
+        if not is_reached:
             console.print(f"{launch.id} has ended meanwhile", soft_wrap=True)
         elif left := withdraw(launch):
             console.print(f"still in the queue: {left}", soft_wrap=True)
-    if reached:
+    if any(is_cancelled):
         console.print("Cancelled; workers stop within half a minute. Launch the sweep again to resume.")
     return 0
 
@@ -259,8 +236,8 @@ def export_command(arguments: Arguments) -> int:
     name = Path(arguments.names[0]).name
     typed = arguments.values.get("reports_dir")
     found = records(arguments.runs_dir, name, None if typed is None else Path(typed))
-    project, uri = arguments.values.get("project", ""), arguments.values.get("mlflow")
-    console.print(export(found, project, arguments.runs_dir, uri), soft_wrap=True, markup=False)
+    project = arguments.values.get("project", "")
+    console.print(export(found, project, arguments.runs_dir), soft_wrap=True, markup=False)
     return 0
 
 
@@ -295,7 +272,6 @@ def prune_command(arguments: Arguments) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Arguments], int], str]] = {  # with what a command needs the name of
     "status": (status_command, ""),
-    "serve": (serve_command, ""),
     "logs": (logs_command, "run"),
     "retry": (retry_command, "sweep"),
     "cancel": (cancel_command, "sweep"),

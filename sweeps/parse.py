@@ -10,17 +10,14 @@ from typing import Any, Literal
 
 import pydantic.dataclasses
 
-from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.checks import check_arms, check_effect, check_metrics
-from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.expand import Cell, adapted, check_arms, check_effect, check_metrics, expand
+from aimv2.ablations.ladder import base_of, measured_curves, nearest_ladder, unmeasured
 from aimv2.ablations.measured import read_measured
-from aimv2.ablations.overrides import StudyOverrides, overrides_from, study_overrides
 from aimv2.ablations.request import Request
-from aimv2.ablations.study import Study, confirmation
+from aimv2.ablations.study import Study, StudyOverrides, confirmation, overrides_from, study_overrides
 from aimv2.base import plugins
-from aimv2.base.errors import UsageError, unknown
-from aimv2.base.extras import require
+from aimv2.base.errors import UsageError, require, unknown
 from aimv2.base.typed import as_typed
 from aimv2.config.data_config import CHECKED
 from aimv2.config.options import defaults_of, options_of
@@ -28,17 +25,16 @@ from aimv2.config.paths import replaced, value_at
 from aimv2.config.program import KIND, Program
 from aimv2.request.compose import base_run, compose, run_config
 from aimv2.run.command import split_limits
-from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import Clock, Limit
-from aimv2.run.pricing.probe import FOLDER as PROBES
-from aimv2.run.pricing.probe import ProbeClock
-from aimv2.run.pricing.rates import Rates, read_rates
-from aimv2.spec.programs import check_values
+from aimv2.run.price import Clock, Limit
+from aimv2.run.programs import resolved as resolved_on
+from aimv2.run.times import RecordedClock, calibrate
+from aimv2.spec.programs import absent_metrics, check_values, with_metrics
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import EXECUTORS, chosen_executor, executor_of, executor_values
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.search.config import NONE, search_config, search_values
 from aimv2.sweeps.search.space import Search
+from aimv2.sweeps.sensitivity import arguments_of
 
 CONFUSED_KEYS = {
     "budget": "limit=2h limits the price of a plan, budget.samples=4096 sets its training",
@@ -71,8 +67,6 @@ class LaunchOptions:
 
     dry_run: bool = False
     price: bool = True
-    probe: bool = False
-    rates: str | None = None
     detach: bool = False
     sensitivity: Literal["auto"] | None = None
     runs_dir: str = "runs"
@@ -99,7 +93,6 @@ class LaunchRequest:
     executor: Executor
     limits: list[Limit]
     clock: Clock
-    rates: Rates | None
     reports_dir: Path
     options: LaunchOptions
 
@@ -124,7 +117,7 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         groups={
             "executor": executor_values(chosen_executor(words)),
             "sweep": {study.slug: dataclasses.asdict(study_overrides(own))},
-            "search": search_values(words),
+            "search": search_values(),
         },
     )
     executor, options = executor_of(chosen_executor(words), values["executor"]), options_of(LaunchOptions, values)
@@ -152,7 +145,6 @@ def parse(arguments: Sequence[str]) -> LaunchRequest:
         executor=executor,
         limits=limits,
         clock=_clock(executor, options, is_limited=bool(limits)),
-        rates=None if options.rates is None else read_rates(Path(options.rates)),
         reports_dir=reports_dir,
         options=options,
     )
@@ -210,14 +202,14 @@ def _run_on(words: tuple[str, ...], scale: str) -> Program:
 
 
 def _clock(executor: Executor, options: LaunchOptions, *, is_limited: bool) -> Clock:
-    """Return the clock of this machine, or of probes where workers run elsewhere or probes are requested.
+    """Return the clock of this machine, or of those where workers run, which nothing measures from here.
 
     A calibration run takes seconds, so only where the time is requested.
     """
-    if executor.speed_unknown or options.probe:
-        return ProbeClock(Path(options.runs_dir) / PROBES / executor.place)
+    if executor.speed_unknown:
+        return RecordedClock(measure=None, is_here=False)
     is_measured = options.price and (options.dry_run or is_limited) and find_spec("torch") is not None
-    return MachineClock(measure=calibrate if is_measured else None)
+    return RecordedClock(measure=calibrate if is_measured else None)
 
 
 def _requested(
@@ -243,7 +235,7 @@ def _requested(
         )
 
     def resolved(config: Program) -> Program:
-        return config.resolved(executor.device, needs_data=not values["dry_run"])
+        return resolved_on(config, executor.device, needs_data=not values["dry_run"])
 
     def cells_of(base: Program, seeds: Sequence[int] = overrides.seeds[:1]) -> list[Cell]:
         return expand(study, base, arms=overrides.arms, seeds=seeds)
@@ -267,12 +259,8 @@ def _sensitivity(
         raise UsageError(f"sensitivity=auto is for runs of AIMv2, and this study has runs of {request.study.base.kind}")
     if request.study.slug == SENSITIVITY:
         raise UsageError(f"sensitivity=auto has no effect on sweep={SENSITIVITY}, which measures it; leave it out")
-    from aimv2.analysis.judgement.sensitivity import base_of, nearest_ladder  # here, since scipy takes a second to load
-    from aimv2.analysis.judgement.unmeasured import impossible, unmeasured
-    from aimv2.sweeps.sensitivity import arguments_of
-
     ladder = nearest_ladder(reports_dir, request.baseline)
-    if not (lacking := unmeasured(request.study, request.baseline, ladder, impossible(request.baseline))):
+    if not (lacking := unmeasured(request.study, request.baseline, ladder, absent_metrics(request.baseline))):
         return None, "sensitivity=auto adds nothing: the sensitivity of this base run was measured"
     try:
         beside = parse(arguments_of(request, typed, base)).request
@@ -287,10 +275,6 @@ def _searched(
     request: Request, base: Program, overrides: StudyOverrides, values: Mapping[str, Any], reports_dir: Path
 ) -> tuple[Request, Search]:
     """Turn the request of a study into a search over its factors, and the runs of the baseline that confirm it."""
-    from aimv2.analysis.judgement.sensitivity import (
-        measured_curves,  # here, since Optuna and scipy take a second to load
-    )
-    from aimv2.sweeps.search.draw import check_sampler
 
     study = request.study
     if overrides.arms != tuple(study.arms):
@@ -300,10 +284,9 @@ def _searched(
     cells = [cell for cell in request.cells if cell.arm == study.baseline]
     request = replace(request, study=confirmed, cells=cells)
     curves = measured_curves(reports_dir, request.baseline)
-    measured = base.with_metrics(config.metrics or (study.primary_metric,))
+    measured = with_metrics(base, (config.metric or study.primary_metric,))
     search = Search.of(
         measured, name=request.folder, study=study, config=config, seeds=tuple(overrides.seeds), curves=curves
     )
     search.check()
-    check_sampler(search)
     return request, search

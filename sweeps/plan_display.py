@@ -10,24 +10,21 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from aimv2.ablations.adapt import announcements
-from aimv2.ablations.budget import UNEQUAL, Equal
-from aimv2.ablations.expand import Cell, off_ratios
+from aimv2.ablations.expand import Cell, announcements, off_ratios
 from aimv2.ablations.request import Request
-from aimv2.ablations.study import UNTRAINED, Study, is_untrained
+from aimv2.ablations.study import UNEQUAL, UNTRAINED, Equal, Study, is_untrained
 from aimv2.analysis.evidence.recorded_runs import recorded_runs
 from aimv2.base.errors import UsageError
 from aimv2.base.typed import as_typed
 from aimv2.config.paths import differences
 from aimv2.config.program import Program
-from aimv2.run.pricing.price import Clock, duration, price
-from aimv2.run.pricing.rates import Rates
+from aimv2.run.price import Clock, duration, price
 from aimv2.run.reuse import Training, reusable
 from aimv2.runs.provenance import code_of_result, digest
 from aimv2.runs.record import entries
+from aimv2.spec.programs import flops_per_sample
 from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.plan import Plan, code_note, restart_note
-from aimv2.sweeps.tasks import Work
+from aimv2.sweeps.plan import Plan, Work, code_note, restart_note
 
 MAX_SHOWN_SEEDS = 12
 MAX_SHOWN_VALUES = 4
@@ -84,7 +81,7 @@ class PlannedSweep:
         configs = ((name, self.plan.cell_of[name].config) for name in self.remaining)
         return reusable({name: config for name, config in configs if config.num_samples}, self.plan.runs_dir)
 
-    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the study, the change and the cost of each arm, which runs are done, and the price of the rest."""
         study, plan, remaining = self.study, self.plan, self.remaining
         print_study(console, study.slug, study)
@@ -113,7 +110,7 @@ class PlannedSweep:
         for note in filter(None, [code, restart, *self._reuse_notes(), *plan.broken_results()]):
             console.print(f"note: {note}", soft_wrap=True, markup=False)
         if remaining:
-            console.print(price_of(self.work.priced, clock, executor, rates), soft_wrap=True)
+            console.print(price_of(self.work.priced, clock, executor), soft_wrap=True)
 
     def _reuse_notes(self) -> Iterator[str]:
         """Say how many runs reuse the training of finished ones, and how many could."""
@@ -135,7 +132,7 @@ class Planned(Protocol):
     def work(self) -> Work:
         """Its tasks."""
 
-    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print the plan and its price."""
 
 
@@ -153,16 +150,14 @@ class PlannedTogether:
         more = [task for task in self.sensitivity.work.tasks if task.name not in own.runs]
         return replace(own, tasks=[*more, *own.tasks])
 
-    def show(self, console: Console, executor: Executor, clock: Clock, rates: Rates | None = None) -> None:
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
         """Print both plans, each with its price, and the price of both together."""
-        self.sensitivity.show(console, executor, clock, rates)
-        self.own.show(console, executor, clock, rates)
+        self.sensitivity.show(console, executor, clock)
+        self.own.show(console, executor, clock)
         if tasks := self.work.tasks:
             num_shared = len(self.sensitivity.work.tasks) + len(self.own.work.tasks) - len(tasks)
             shared = f", {num_shared} of them for both" * bool(num_shared)
-            together = (
-                f"together: {len(tasks)} runs to do{shared}; {price_of(self.work.priced, clock, executor, rates)}"
-            )
+            together = f"together: {len(tasks)} runs to do{shared}; {price_of(self.work.priced, clock, executor)}"
             console.print(together, soft_wrap=True)
 
 
@@ -173,10 +168,9 @@ def print_study(console: Console, name: str, study: Study) -> None:
         console.print(f"note: {sentence}", soft_wrap=True, markup=False)
 
 
-def price_of(configs: Sequence[Program], clock: Clock, executor: Executor, rates: Rates | None = None) -> str:
-    """Return the price of runs in a sentence, with the time that the executor's workers need if it is known, and the
-    money that it costs by the rates."""
-    cost = price(configs, clock, rates)
+def price_of(configs: Sequence[Program], clock: Clock, executor: Executor) -> str:
+    """Return the price of runs in a sentence, with the time that the executor's workers need if it is known."""
+    cost = price(configs, clock)
     try:
         num_workers = min(executor.num_workers(configs), len(configs))
     except UsageError as error:
@@ -187,12 +181,12 @@ def price_of(configs: Sequence[Program], clock: Clock, executor: Executor, rates
         if any(config.kind for config in configs):  # of another model, which is not measured
             reason = "no run like these has finished here yet"
         elif executor.speed_unknown:
-            reason = f"{executor.speed_unknown}; probe=true measures it there"
+            reason = f"{executor.speed_unknown}; it is once a run like these has finished there"
         time = f"{workers}; the time is not known: {reason}"
     else:
         longest = ", as long as the longest run" if wall == cost.longest_seconds and num_workers > 1 else ""
         time = f"{duration(wall)} on {workers}{longest}{cost.basis}"
-        time += f"; {used}" if (used := cost.of_hardware) else ""
+        time += f"; {used}" if (used := cost.hours_text) else ""
     return f"price: {cost.described(num_workers)}; {time}"
 
 
@@ -223,7 +217,7 @@ def _arms_table(
 
 def _compared(equal: Equal, config: Program) -> float:
     """Return the cost of a run that a study holds equal: samples or expected training FLOPs."""
-    return config.num_samples * (1 if equal == "samples" else config.flops_per_sample())
+    return config.num_samples * (1 if equal == "samples" else flops_per_sample(config))
 
 
 def _change(study: Study, arm: str, config: Program, baseline: Program) -> str:

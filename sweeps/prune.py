@@ -73,13 +73,6 @@ def unneeded(
     - workers' logs older than LOG_DAYS
 
     While a launch is active, the checkpoints of its runs and all code snapshots and logs stay.
-
-    Args:
-        runs_dir: the resolved path of the folder.
-        ended: folders of launches that have ended, though they show jobs of a scheduler.
-        watch: of the heartbeats; it is used until each is known to be that of a living or a dead process.
-        note: receives a sentence before that takes time.
-        pause: waits for some seconds.
     """
     watch, unsure = watch or Watch(), set[Path]()
 

@@ -23,8 +23,7 @@ from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, pack, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.report import records_of
-from aimv2.analysis.sections.card import card
-from aimv2.analysis.sections.dataset import dataset_card
+from aimv2.analysis.sections.card import dataset_card, verdict_lines
 from aimv2.analysis.sections.study import document
 from aimv2.base.archive import files_of, write_zip
 from aimv2.base.errors import UsageError
@@ -48,7 +47,7 @@ def publish_run(
     reports_dir: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Write the weights of a finished run with the card of its arm, or with its own if no study has it.
+    """Write the weights of a finished run with its card, which has the verdicts of its study.
 
     Args:
         to: a new folder.
@@ -70,8 +69,7 @@ def publish_run(
     if name:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         findings = findings_of(records_of(request, runs_dir), reports_dir or request.reports_dir)
-        arm = next(cell.arm for cell in findings.cells if cell.name == run.name)
-        text = partial(card, findings, arm, layout, run=run, licence=licence)
+        text = partial(text, verdicts=verdict_lines(findings))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing(to.resolve(), only_new=True) as folder:

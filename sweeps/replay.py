@@ -14,11 +14,10 @@ from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import read_records
 from aimv2.base.errors import RunFailedError, UsageError, some
 from aimv2.base.files import read_json
-from aimv2.config.log_config import LogConfig
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
+from aimv2.config.training_config import LogConfig
+from aimv2.run.programs import execute
 from aimv2.runs.provenance import find_plugins
 from aimv2.runs.record import RunFolder
 from aimv2.runs.rows import OF_MACHINE
@@ -44,9 +43,9 @@ def recorded_in_folder(run: RunFolder) -> Recorded:
     """Return a run of a runs folder; UsageError if it is not done, or this version would name its config otherwise."""
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be replayed")
-    config = from_dict(read_json(run.path / "config.json"))
+    config = RunConfig.from_dict(read_json(run.path / "config.json"))
     find_plugins(config, run.path.parent)
-    if signature(config) != run.name:
+    if config.name != run.name:
         raise UsageError(
             f"{run.path / 'config.json'} is not the config of {run.name}: this version names it differently"
         )
@@ -108,7 +107,7 @@ def replay(recorded: Recorded, say: Callable[[str], None] = print, *, tolerance:
         attempt = run.acquire(config)
         assert attempt is not None, "the folder is new"
         alone = config.evaluation.alone if isinstance(config, RunConfig) else None
-        failure = config.execute(attempt, trained=None if alone is None else recorded.runs_dir / alone.run)
+        failure = execute(config, attempt, trained=None if alone is None else recorded.runs_dir / alone.run)
         if failure is not None:
             raise RunFailedError(failure.cause, f"the replay failed ({failure.cause}): {failure.message}")
         now, origin = _values_of(run), read_json(run.file("manifest.json"))

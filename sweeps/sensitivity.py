@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+from aimv2.ablations.ladder import needs, typed
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.sensitivity import SAMPLES, STUDY
-from aimv2.analysis.judgement.unmeasured import impossible, needs, typed
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, value_at
 from aimv2.config.program import Program
 from aimv2.config.signature import is_name
+from aimv2.spec.programs import absent_metrics
 
 OF_STUDY = ("sweep", "search", "sensitivity")  # the first parts of arguments that say what is studied
 OF_BOTH = "sweep.allow_mixed_code"
@@ -32,7 +33,7 @@ def arguments_of(request: Request, words: Mapping[str, str], base: Program) -> l
     if len(seeds) < 2:
         raise UsageError(f"it takes two seeds or more, since one has no interval, and sweep.seeds={seeds}")
     baseline = request.baseline
-    rungs = {STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, impossible(baseline)).values())
+    rungs = {STUDY.baseline, *SAMPLES}.union(*needs(request.study, baseline, absent_metrics(baseline)).values())
     arms = [arm for arm in STUDY.arms if arm in rungs]
     changed = {
         path: f"{path}={typed(value)}"

@@ -13,8 +13,8 @@ from aimv2.request.override_file import with_file
 from aimv2.request.resolve import resolve
 from aimv2.run.command import folder_of_runs, print_results, split_limits, with_untrained
 from aimv2.run.options import TrainOptions
-from aimv2.run.pricing.clock import MachineClock
-from aimv2.run.pricing.price import check_cpu, check_limits, price
+from aimv2.run.price import check_cpu, check_limits, price
+from aimv2.run.times import RecordedClock
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.executors.registry import chosen_executor, end_abandoned, executor_of, executor_values, queue_of
 from aimv2.sweeps.finish import finish
@@ -52,7 +52,7 @@ def submit_command(overrides: Sequence[str]) -> int:
     work = plan.work(plan.remaining())
     if work.tasks:
         is_here = not executor.speed_unknown
-        cost = price(work.configs, MachineClock() if limits and is_here else lambda run: None)
+        cost = price(work.configs, RecordedClock() if limits and is_here else lambda run: None)
         check_limits(limits, cost, min(executor.num_workers(work.configs), len(work.tasks)))
         if is_here and config.device == "cpu":
             check_cpu(cost.flops, limits)

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from aimv2.ablations.names import questions
+from aimv2.ablations.catalogue import questions
 from aimv2.base.typed import as_typed
-from aimv2.sweeps.executors.names import BUILT_IN
+from aimv2.sweeps.executors import BUILT_IN
 
 OURS: Mapping[str, str] = {}
-PLACE = ("executor", "executor.", "limit", "rates")  # another executor, any of its keys, and what it may cost
+PLACE = ("executor", "executor.", "limit")  # another executor, any of its keys, and what it may cost
 # What the commands of manage.py take beside runs_dir; a key that ends in "." is any that begins so.
 KEYS: dict[str, tuple[str, ...]] = {
     "status": ("--json", "--watch"),
-    "serve": ("host", "port"),
     "logs": (),
     "retry": PLACE,
     "cancel": ("launch", "yes"),
@@ -20,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "evaluate": ("metric", "dry_run", "price", *PLACE),
     "replay": ("records", "tolerance", "data.cache_dir"),
     "publish": ("to", "license", "study", "layout", "reports_dir"),
-    "export": ("project", "mlflow", "reports_dir"),
+    "export": ("project", "reports_dir"),
     "prune": ("dry_run", "yes"),
 }
 
@@ -51,18 +50,14 @@ sweeps:
   config=FILE.yaml             keys with values from a file, as optimizer: {{peak_lr: 1e-3}}; those that are typed count
   budget.samples=4096          any other value of the base run, by its path
   search=optuna                search the space of the study's factors, then confirm the winner (docs/search.md);
-                               search.trials=24, sampler=, sampler_args.KEY=, pruner=, pruner_args.KEY=, metrics=[…],
-                               seed=
-  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs), disk
-                               space (MB to TB), or money in the currency of rates= (500EUR)
-  rates=FILE.yaml              prices of hardware by the hour, for the plan and the bill in the report (docs/cost.md)
-  probe=true                   first train a few steps of each shape by workers of the executor, which takes minutes;
-                               the price is then that of the machines where they run
+                               search.trials=24, sampler=, pruner=, metric=, seed=
+  limit=2h                     refuse a plan that costs more, in time (s, min, h, d), FLOPs (FLOPs to EFLOPs) or disk
+                               space (MB to TB)
   executor={executors}
                                where workers run: processes here, this process, or a cluster (docs/cluster.md)
   executor.workers=4           number of workers
   executor.minutes=60          time limit of a worker; another worker then resumes its run from the checkpoint
-  executor.runs_per_gpu=auto   workers that share a GPU: a number, or as many as its memory holds by prediction
+  executor.runs_per_gpu=1      workers that share a GPU, of executor=local
   plugins=[FILE.py,FOLDER]     code of your own, such as a study, a prefix-length distribution, a metric or an executor
                                (docs/extend.md); retry, extend and reports find it in the code snapshot
   code=DIGEST                  launch with the code of this digest: that of a snapshot in runs/code, made by a launch
@@ -83,10 +78,9 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   status [SWEEP]               show progress, time left, stragglers, failures by cause, and why runs wait; --watch
                                refreshes, --json prints everything. Without a name it also shows single runs, of
                                {train}; with the name train, only these
-  serve [SWEEP] port=8000      the same as a page, with learning curves, for this machine; host=0.0.0.0 for others
   logs RUN                     show a run's attempts, the end of its metrics and log, and its traceback
   retry SWEEP                  execute failed runs of your last launch again, after listing their causes with advice.
-                               Executor keys, such as executor.minutes=90, and limit= and rates= can be overridden,
+                               Executor keys, such as executor.minutes=90, and limit= can be overridden,
                                here and in extend, measure and evaluate
   cancel SWEEP                 list the active launches; release the runs of yours and start no others. launch=ID takes
                                this launch, and launch=all everybody's
@@ -104,8 +98,8 @@ MANAGE = """usage: {typed} COMMAND [NAME] [key=value ...]
   replay RUN                   execute a finished run again and compare it with its record, step by step; with
                                records=reports/NAME a run of the records beside that report. Values must be equal to the
                                last bit, or within tolerance=0.001 of each
-  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, or with mlflow=URI to MLflow,
-                               where log.wandb=true and log.mlflow=URI send steps. project= is another one there
+  export SWEEP|RUN             upload final metrics and the verdicts of the report to W&B, where log.wandb=true sends
+                               steps. project= is another one there
   publish run RUN to=FOLDER    write weights that transformers loads, with a model card that has the verdicts of its
                                study (study=, if there are several); layout=ml-aim for timm. license=SPDX
   publish study SWEEP to=FILE.zip

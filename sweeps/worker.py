@@ -22,17 +22,15 @@ from typing import Any
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, share, writable_folder, write_json
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.program import by_program
-from aimv2.memory.machine import CORES
-from aimv2.run.pricing.recorded import remember
+from aimv2.run.programs import execute, load
+from aimv2.run.times import remember
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.index import FOLDER as INDEX
 from aimv2.runs.lease import HEARTBEAT_SECONDS, LeaseLostError, Presence, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import WORKERS, cancelled, runs_dir_of, skip, skipped
-from aimv2.sweeps.machine.room import largest_bytes
-from aimv2.sweeps.machine.slots import in_use, run_slots
-from aimv2.sweeps.tasks import Task, TaskList, Work, read_work
+from aimv2.sweeps.machine import in_use, largest_bytes, run_slots
+from aimv2.sweeps.plan import Task, TaskList, Work, read_work
 
 SLOT_POLL_SECONDS = 0.5
 STOP_POLL_SECONDS = 0.5
@@ -153,16 +151,8 @@ class Worker:
             time.sleep(pause)
 
     def _do_one(self, gpus: Sequence[int]) -> bool:
-        """Do the first task that can be acquired. Return False if there is none.
-
-        Args:
-            gpus: of the ranks, as in ``run_slots``.
-
-        Raises:
-            UsageError: run after run finds the disk full.
-        """
-        for kind in by_program(self.work_to_do.configs):
-            kind.load()  # before a run is acquired: a broken installation is not a run's failure
+        """Do the first task that can be acquired. Return False if there is none."""
+        load(self.work_to_do.configs)  # before a run is acquired: a broken installation is not a run's failure
         left_out = skipped(self.launch_dir)
         for task in self.task_list.take():
             attempt = None if task.name in left_out else self._acquire(task)
@@ -173,7 +163,7 @@ class Worker:
             with self.task_list.follow(task, self.interrupts.stop) as follower:
                 on_rows = partial(_read_all, (follower.on_rows, self.on_rows))
                 try:
-                    failure = task.config.execute(attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
+                    failure = execute(task.config, attempt, on_rows, self.interrupts, trained=task.trained, gpus=gpus)
                 except LeaseLostError:
                     return True
                 except KeyboardInterrupt:
@@ -191,11 +181,7 @@ class Worker:
         return False
 
     def _acquire(self, task: Task) -> Attempt | None:
-        """Acquire the run of a task; None if another worker may hold it. It is skipped if its folder cannot be written.
-
-        Raises:
-            UsageError: the runs folder cannot be written either, or another one that all runs need.
-        """
+        """Acquire the run of a task, or skip it if its folder cannot be written; None if another worker may hold it."""
         run = RunFolder(self.runs_dir, task.name)
         with contextlib.suppress(UsageError):
             return run.acquire(task.config, log=self.log, watch=self.task_list.watch)
@@ -215,12 +201,7 @@ def worker_command(about: Mapping[str, Any]) -> list[str]:
 
 
 def worker_about(about: Mapping[str, Any]) -> Worker:
-    """Return the worker that these values describe.
-
-    Args:
-        about: the path ``launch_dir``, other values of the ``Worker``, and ``start`` as in ``Work.of_worker``; without
-            it, the worker takes any task.
-    """
+    """Return the worker that these values describe: ``launch_dir``, fields of ``Worker``, and ``start`` of its work."""
     values = dict(about)
     launch_dir, start = Path(values.pop("launch_dir")), values.pop("start", None)
     work = read_work(launch_dir)
@@ -228,12 +209,7 @@ def worker_about(about: Mapping[str, Any]) -> Worker:
 
 
 def work_in(folder: str, about: Mapping[str, Any]) -> WorkerReport:
-    """Work in this process, which another program has started.
-
-    Args:
-        folder: the launcher's working directory.
-        about: as in ``worker_about``; the process's output goes to its ``log``.
-    """
+    """Work in this process of another program, in the launcher's folder; its output goes to its ``log``."""
     os.chdir(folder)
     output = os.open(about["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
@@ -256,36 +232,6 @@ def stop(processes: Sequence[Process], seconds: float = math.inf) -> bool:
             return False
         time.sleep(STOP_POLL_SECONDS)
     return True
-
-
-def work_in_processes(num_processes: int, launch_dir: Path, start: int, log: str, cores: int) -> WorkerReport:
-    """Do the tasks in several processes that share a GPU, and wait for all of them.
-
-    A signal is passed on, so that each process saves a checkpoint and releases its run.
-
-    Args:
-        start: as in ``Work.of_worker``.
-        log: path of this process's output, which is theirs too.
-        cores: of each process.
-
-    Returns:
-        The signal, and a problem if a process died. The runs' folders record the rest.
-    """
-    processes, environment = list[Process](), os.environ | {CORES: str(cores)}
-    about = {"launch_dir": str(launch_dir), "start": start, "runs_per_gpu": None, "log": log}
-    with Interrupts().listening() as interrupts, contextlib.suppress(KeyboardInterrupt):
-        try:
-            for _ in range(num_processes):
-                command = worker_command(about)
-                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment))
-            for process in processes:
-                process.wait()
-        finally:
-            stop(processes)
-    dead = sum(process.returncode != 0 for process in processes)
-    has_died = dead and not interrupts.was_signalled
-    problem = f"{dead} of {num_processes} workers on this GPU ended early; this job's log has the reason"
-    return WorkerReport(signal=interrupts.signal, problem=problem if has_died else "")
 
 
 def _read_all(readers: Sequence[OnRows], rows: list[dict[str, Any]]) -> None:

@@ -15,10 +15,9 @@ from aimv2.base.plugins import ready, using
 from aimv2.base.typed import FORM
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.config.evaluation_config import EvaluationConfig, ProbeConfig, ReaderConfig
-from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.config.training_config import BudgetConfig
+from aimv2.config.training_config import BudgetConfig, LogConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.data.prepare import prepare
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.commands import COMMANDS
+from aimv2.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

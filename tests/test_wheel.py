@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.commands import COMMANDS
+from aimv2.cli import COMMANDS
 from tests.helpers.pages import lines
 from tests.helpers.wheel import build_wheel
 

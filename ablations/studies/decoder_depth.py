@@ -18,9 +18,7 @@ STUDY = Study(
     primary_metric=READER,
     expected={"depth_067": "worse", "depth_133": "equal"},
     claims={
-        "decoder-depth-optimum": expect(
-            "depth_067", "worse", than="depth_100", metric=READER, why="Table 9f, IN-1k: 85.6 to 85.5"
-        )
-        + expect("depth_133", "not better", than="depth_100", metric=READER, why="Table 9f, IN-1k: 85.6 and 85.6"),
+        "decoder-depth-optimum": expect("depth_067", "worse", than="depth_100", why="Table 9f, IN-1k: 85.6 to 85.5")
+        + expect("depth_133", "not better", than="depth_100", why="Table 9f, IN-1k: 85.6 and 85.6")
     },
 )

@@ -16,7 +16,7 @@ STUDY = Study(
     expected={"separate": "equal"},
     claims={
         "joint-equals-separate-decoder": expect(
-            "separate", "not better", than="joint", metric=READER, why="Table 9d, IN-1k: 85.6 and 85.6"
-        ),
+            "separate", "not better", than="joint", why="Table 9d, IN-1k: 85.6 and 85.6"
+        )
     },
 )

@@ -33,7 +33,6 @@ STUDY = Study(
             Ranges(
                 name="range over the published widths",
                 than_name="range over the published depths",
-                metric=READER,
                 range_arms=("width_050", "base", "width_150"),
                 than_arms=DEPTHS,
                 why="Tables 9e and 9f, IN-1k: 85.1 to 85.6, and 85.5 to 85.6",
@@ -41,11 +40,10 @@ STUDY = Study(
             Ranges(
                 name="range over widths with the depths' steps in weights",
                 than_name="range over the published depths",
-                metric=READER,
                 range_arms=("width_082", "base", "width_115"),
                 than_arms=DEPTHS,
                 why="not published; else the wider range would only show that the widths lie further apart",
             ),
-        ),
+        )
     },
 )

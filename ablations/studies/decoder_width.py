@@ -14,9 +14,7 @@ STUDY = Study(
     primary_metric=READER,
     expected={"width_050": "worse", "width_150": "worse"},
     claims={
-        "decoder-width-optimum": expect(
-            "width_050", "worse", than="width_100", metric=READER, why="Table 9e, IN-1k: 85.6 to 85.3"
-        )
-        + expect("width_150", "worse", than="width_100", metric=READER, why="Table 9e, IN-1k: 85.6 to 85.1"),
+        "decoder-width-optimum": expect("width_050", "worse", than="width_100", why="Table 9e, IN-1k: 85.6 to 85.3")
+        + expect("width_150", "worse", than="width_100", why="Table 9e, IN-1k: 85.6 to 85.1")
     },
 )

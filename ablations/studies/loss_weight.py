@@ -26,7 +26,7 @@ STUDY = Study(
             for expectation in expect(one, "equal", than=other, metric=metric, why=why)
         ),
         "both-losses-beat-text-only": expect(
-            "alpha_04", "better", than="alpha_00", metric=READER, why="Table 9a, IN-1k: 85.4 to 85.6"
+            "alpha_04", "better", than="alpha_00", why="Table 9a, IN-1k: 85.4 to 85.6"
         ),
     },
 )

@@ -28,6 +28,6 @@ STUDY = Study(
             than="rms_swiglu",
             metric=(READER, CONTENT),
             why="section 2.2 calls them good choices; no number is given",
-        ),
+        )
     },
 )

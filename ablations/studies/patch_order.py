@@ -16,7 +16,7 @@ STUDY = Study(
     primary_metric=READER,
     expected={"random": "worse"},
     claims={
-        "v1-raster-order": expect("spiral", "worse", than="raster", metric=READER, why="AIM v1 Table 3b: 77.4 to 76.3")
-        + expect("random", "worse", than="raster", metric=READER, why="AIM v1 Table 3b: 77.4 to 75.7"),
+        "v1-raster-order": expect("spiral", "worse", than="raster", why="AIM v1 Table 3b: 77.4 to 76.3")
+        + expect("random", "worse", than="raster", why="AIM v1 Table 3b: 77.4 to 75.7")
     },
 )

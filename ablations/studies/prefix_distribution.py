@@ -33,6 +33,6 @@ STUDY = Study(
             than="uniform",
             metric=CONTENT,
             why="section 2.2; no number is given",
-        ),
+        )
     },
 )

@@ -30,12 +30,7 @@ STUDY = Study(
             expectation
             for arm in ("causal", "causal_same_patches")
             for expectation in expect(
-                arm,
-                "far worse",
-                than=arm,
-                metric=CONTENT,
-                than_metric=CAUSAL_CONTENT,
-                why=COLLAPSE,
+                arm, "far worse", than=arm, metric=CONTENT, than_metric=CAUSAL_CONTENT, why=COLLAPSE
             )
         )
         + expect("uniform", "not worse", than="uniform", metric=CONTENT, than_metric=CAUSAL_CONTENT, why=V1)

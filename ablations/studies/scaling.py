@@ -1,9 +1,8 @@
 from math import log2
 
-from aimv2.ablations.design import factorial, samples
-from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, gain, slope
+from aimv2.ablations.design import factorial, samples, wide
+from aimv2.ablations.expectations import CONTENT, Combination, expect, gain, slope
 from aimv2.ablations.study import Study
-from aimv2.ablations.widths import wide
 
 # Table 1's encoders, too, differ in width alone. At the scale vit_l_2b, size_200 is as wide as its 1B.
 SIZES = {"size_025": 0.25, "size_050": 0.5, "size_100": 1, "size_200": 2}
@@ -26,18 +25,11 @@ STUDY = Study(
         "scaling-params-probe": (
             Combination(
                 name="slope over doublings of the encoder's width, at most samples",
-                metric=READER,
                 weights=slope({f"{name}_samples_400": log2(ratio) for name, ratio in SIZES.items()}),
                 relation="better",
                 why="Table 3, IN-1k: 86.6, 87.5, 88.1 and 88.5",
             ),
-            *expect(
-                "size_200_samples_400",
-                "better",
-                than="size_025_samples_400",
-                metric=READER,
-                why="Table 3, IN-1k: 86.6 to 88.5",
-            ),
+            *expect("size_200_samples_400", "better", than="size_025_samples_400", why="Table 3, IN-1k: 86.6 to 88.5"),
         ),
         "scaling-data-loss": tuple(
             Combination(

@@ -8,10 +8,9 @@ the report reads both. No rung is a claim of the paper.
 from collections.abc import Mapping
 
 from aimv2.ablations.claims import Kind
-from aimv2.ablations.design import Arm, level, one_factor, samples, setting, switch_objective
+from aimv2.ablations.design import Arm, level, one_factor, samples, setting, switch_objective, wide
 from aimv2.ablations.expectations import CONTENT
 from aimv2.ablations.study import Study
-from aimv2.ablations.widths import wide
 
 SAMPLES = {"samples_025": 0.25, "samples_050": 0.5, "samples_075": 0.75, "samples_200": 2.0}  # shares of the base's
 BETTER = ("samples_200", "width_200", "depth_200")  # rungs that must be better than the base, not worse

@@ -68,9 +68,6 @@ class Bijection:
 
     A Feistel network permutes the smallest domain of an even number of bits that contains them; a number that leaves
     the range is permuted again until it is back (cycle walking: arXiv 2110.03684 has both for shuffling).
-
-    Args:
-        seed, purpose, epoch: the random address of the round keys.
     """
 
     def __init__(self, size: int, *, seed: int, purpose: str, epoch: int = 0) -> None:

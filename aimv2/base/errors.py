@@ -2,7 +2,8 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 Cause = Literal["out of memory", "no space", "not finite", "node", "time", "data", "bug", "lease lost"]
@@ -60,7 +61,7 @@ class BadSampleError(ValueError):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
     """Return the error for a name that is not allowed, with the closest allowed name as a suggestion."""
     names = sorted(set(allowed))
-    return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names)}.")
+    return UsageError(f"unknown {kind} {name!r}.{did_you_mean(name, names)} Allowed: {', '.join(names) or 'none'}.")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
@@ -82,3 +83,30 @@ def some(texts: Sequence[str]) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 tensor``, ``2 tensors``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# By the name that is imported; pyproject.toml has the same (tests/test_pyproject.py).
+EXTRAS: Mapping[str, str] = {
+    **dict.fromkeys(("matplotlib", "seaborn", "statsmodels", "patsy"), "report"),
+    **dict.fromkeys(
+        (
+            *("torch", "safetensors", "tokenizers", "ftfy", "fvcore", "sklearn", "PIL", "tensorboard"),
+            *("webdataset", "braceexpand", "fsspec", "aiohttp", "imagehash", "optuna", "cmaes", "polars"),
+        ),
+        "train",
+    ),
+}
+
+
+def missing(error: ModuleNotFoundError, command: str) -> UsageError:
+    """Return the sentence for a package that a command needs and that is not installed."""
+    name = str(error.name).partition(".")[0]
+    if name not in EXTRAS:
+        raise error
+    return UsageError(f"{command} needs {name}; run: pip install 'aimv2-ablations[{EXTRAS[name]}]'")
+
+
+def require(name: str, command: str) -> None:
+    """Refuse a command before it starts what needs a package."""
+    if find_spec(name) is None:
+        raise missing(ModuleNotFoundError(name=name), command)

@@ -29,12 +29,8 @@ def replacing(path: Path, *, partial: Path | None = None, only_new: bool = False
     After an error it is deleted, and what was in its place is still there.
 
     Args:
-        path: the place.
         partial: the temporary path, on the same file system; None is a new hidden name beside the place.
         only_new: refuse to replace a folder that is not empty.
-
-    Raises:
-        OSError: it cannot be written, or moved to its place.
     """
     partial = partial or beside(path)
     try:
@@ -121,11 +117,7 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UsageError: the file is missing or is not JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -133,11 +125,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UsageError: the file cannot be read, or holds anything else.
-    """
+    """Read a JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -169,14 +157,7 @@ def user() -> str:
 
 
 def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
-    """Create the folder if needed, write a test file to it and return it.
-
-    Args:
-        needs_links: link the file into another folder too, as a result is when it is published.
-
-    Raises:
-        UsageError: the folder cannot be used; the message names the key that set it.
-    """
+    """Create the folder that a key sets, check that it can be written and, if asked, linked in, and return it."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,11 +176,7 @@ def writable_folder(path: str, key: str, *, needs_links: bool = False) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """Refuse the target of a command, ``to=``, that has files already.
-
-    Raises:
-        UsageError: the folder exists and is not empty.
-    """
+    """Refuse the target of a command, ``to=``, that has files already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"to={str(folder)!r} exists and is not an empty folder; choose a new one")
 
@@ -225,11 +202,7 @@ def to_yaml(values: Any, *, width: int = 120) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the keys of a YAML file.
-
-    Raises:
-        UsageError: the file is missing or not YAML, or has no keys.
-    """
+    """Read the keys of a YAML file."""
     try:
         values = yaml.load(path.read_text(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -242,11 +215,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def digest_of(folder: Path, without: Collection[str] = ()) -> str:
-    """Hash the folder's files by relative path and content, to 12 hex digits. Python's caches do not count.
-
-    Args:
-        without: files do not count either if their relative path begins so.
-    """
+    """Hash the paths and content of a folder's files to 12 hex digits, but for Python's caches and ``without``."""
     whole = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and not name.startswith(tuple(without)):

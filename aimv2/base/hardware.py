@@ -1,5 +1,6 @@
 """The hardware of this machine. torch takes seconds to load, so it is imported only if a GPU driver is present."""
 
+import ctypes
 import os
 import platform
 import re
@@ -54,3 +55,19 @@ def missing_for_compile(device: str) -> str | None:
     if device == "cuda" and find_spec("triton") is None:
         return "the package triton"
     return None
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Keep the memory of freed tensors for the next ones, instead of returning it to the system, in this process.
+
+    Every training step allocates the same large tensors. By default glibc's malloc maps each of them anew, and the
+    kernel clears its pages, which takes longer than most operations on them other than matrix products
+    (docs/benchmarks.md). The process then keeps its peak of memory.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 ACKNOWLEDGEMENT = "stopping after this step, with a checkpoint; press Ctrl-C again to end now, without one\n"
-END = 0  # no signal has this number
 CLEAR_LINE = "\r\x1b[2K"  # of a terminal, where a progress bar is redrawn on the next line
 
 
@@ -22,7 +20,7 @@ class Interrupts:
 
     A signal raises KeyboardInterrupt at once, except within ``deferred``: the training loop checks ``is_requested``
     after each step and saves a checkpoint before it stops. Signals may repeat; only a second Ctrl-C cuts that short.
-    If the first signal is a Ctrl-C and is deferred, a line on stderr says so at once.
+    If the first signal is a Ctrl-C and is deferred, a line on stderr says so.
 
     Args:
         poll_seconds: shortest time between two calls of the predicate of ``also_when``, which may read files.
@@ -73,19 +71,14 @@ class Interrupts:
         handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._handle) for number in handled}
         try:
-            with self._acknowledging():
-                yield self
+            yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only record signals within the context.
-
-        Raises:
-            KeyboardInterrupt: at the end of the context, if a signal was received.
-        """
+        """Only record signals within the context, and raise KeyboardInterrupt at its end if there was one."""
         self._is_deferring = True
         try:
             yield
@@ -96,11 +89,7 @@ class Interrupts:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let signals raise at once within the context, which is within ``deferred``.
-
-        Raises:
-            KeyboardInterrupt: at the start, if a signal was received before.
-        """
+        """Let signals raise at once within the context, which is within ``deferred``."""
         self._is_deferring = False
         try:
             if self.was_signalled:
@@ -109,37 +98,15 @@ class Interrupts:
         finally:
             self._is_deferring = True
 
-    @contextmanager
-    def _acknowledging(self) -> Iterator[None]:
-        """Acknowledge a deferred Ctrl-C from a thread, which Python's wake-up pipe reaches at once. ``_handle`` is not
-        called before the present operation of torch ends; a backward pass on the CPU may take minutes."""
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        thread = threading.Thread(target=self._acknowledge, args=(reader,), name="interrupts", daemon=True)
-        thread.start()
-        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
-            os.write(writer, bytes([END]))
-            thread.join()
-            os.close(reader)
-            os.close(writer)
-
-    def _acknowledge(self, reader: int) -> None:
-        while (number := os.read(reader, 1)[0]) not in (END, *SIGNALS):
-            pass
-        if number == signal.SIGINT and self._acknowledges and self._is_deferring:
-            with contextlib.suppress(OSError):  # there is no such output
-                os.write(2, f"{CLEAR_LINE * os.isatty(2)}{ACKNOWLEDGEMENT}".encode())
-
     def _handle(self, number: int, frame: object) -> None:
         # A repeated SIGTERM must not interrupt the clean-up that the first one started.
         raises = number == signal.SIGINT if self.was_signalled else not self._is_deferring
         self.signal = self.signal or number
         if number == signal.SIGHUP:
             _leave_terminal()
+        elif number == signal.SIGINT and self._acknowledges and not raises:
+            with contextlib.suppress(OSError):  # there is no such output
+                os.write(2, f"{CLEAR_LINE * os.isatty(2)}{ACKNOWLEDGEMENT}".encode())
         if raises:
             raise KeyboardInterrupt
 

@@ -26,11 +26,10 @@ class OrderedPart(NamedTuple):
     """Rows that have an order of their own.
 
     Attributes:
-        name: of their source, which is part of the addresses; empty for all sources together.
         edges: first rows of the blocks that are shuffled, and the end of the last one: int64 [K + 1], ascending.
     """
 
-    name: str
+    name: str  # of their source, which is part of the addresses; empty for all sources together
     edges: np.ndarray
 
 
@@ -69,11 +68,6 @@ class Order:
 
     Canonical nodes share the rows of each part equally, in consecutive rows that stay theirs in all epochs. Each has an
     order of its own, with the same quotas.
-
-    Args:
-        parts: of these rows.
-        quotas: places of each part in every block; they sum to BLOCK.
-        num_nodes: N. Each node needs a row of each part whose quota is not 0.
     """
 
     def __init__(self, parts: Sequence[OrderedPart], quotas: tuple[int, ...] | None = None, num_nodes: int = 1) -> None:
@@ -85,12 +79,7 @@ class Order:
         ]
 
     def places(self, first: int, num_images: int, image_B: np.ndarray) -> np.ndarray:
-        """Return the places of images of a batch: its first N-th has those of the first node, and so on: int64 [B].
-
-        Args:
-            first: the batch's first place; it and ``num_images`` are multiples of N.
-            image_B: indices of images of the batch.
-        """
+        """Return the places of images of a batch: its first N-th has those of the first node, and so on: int64 [B]."""
         node_B, offset_B = np.divmod(image_B, num_images // self.num_nodes)
         return first + offset_B * self.num_nodes + node_B
 
@@ -99,7 +88,6 @@ class Order:
 
         Args:
             place_B: int64 [B].
-            purpose: purpose of the random address; another one gives an independent order.
         """
         epoch_B, row_B = np.empty_like(place_B), np.empty_like(place_B)
         for blocks, here_B, nth_B, own in self._own(place_B, seed, purpose):
@@ -147,11 +135,7 @@ def _of_node(edges: np.ndarray, node: int, num_nodes: int) -> np.ndarray:
 
 
 class _Blocks:
-    """A sequence of permutations of consecutive rows: of their blocks, and of the rows in each block.
-
-    Args:
-        edges: as those of ``OrderedPart``.
-    """
+    """A sequence of permutations of consecutive rows: of their blocks, and of the rows in each block."""
 
     def __init__(self, edges: np.ndarray) -> None:
         self._edges = edges

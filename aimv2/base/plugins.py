@@ -7,7 +7,6 @@ that runs from a snapshot (sweeps/freeze.py) finds those of the snapshot and no 
 """
 
 import hashlib
-import importlib
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar, cast
@@ -37,19 +36,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Plugin:
-    """A module that adds to registries.
+    """A module that adds to registries."""
 
-    Attributes:
-        name: of its file or folder.
-        path: of the file, or of the folder with its ``__init__.py``; of an installed package, all of it.
-        digest: of the content of its files, 12 hex digits.
-        module: of an installed package, which is imported by this name; empty for a file or folder.
-    """
-
-    name: str
-    path: Path
-    digest: str
-    module: str = ""
+    name: str  # of its file or folder
+    path: Path  # of the file, or of the folder with its ``__init__.py``; of an installed package, all of it
+    digest: str  # of the content of its files, 12 hex digits
+    module: str = ""  # of an installed package, which is imported by this name; empty for a file or folder
 
     @property
     def id(self) -> str:
@@ -72,9 +64,6 @@ class Registry(Mapping[str, Item], Generic[Item]):
         kind: in errors, such as ``metric``.
         built_in: ours; text is ``module:name`` of one that is imported when it is first read.
         check: refuses an item of a plug-in, given its name.
-
-    Attributes:
-        built_in: the names of ours.
     """
 
     def __init__(
@@ -95,8 +84,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
             ready()
         item = self._items[name]
         if isinstance(item, str):
-            item = cast(Item, resolve_name(item))
-            self._items[name] = item
+            item = self._items[name] = cast(Item, resolve_name(item))
         return item
 
     def __contains__(self, name: object) -> bool:
@@ -119,11 +107,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         return self[name]
 
     def add(self, name: str, item: Item) -> Item:
-        """Add an item, when a plug-in is imported, and return it.
-
-        Raises:
-            UsageError: the name is taken, or the item is refused.
-        """
+        """Add an item, when a plug-in is imported, and return it; a taken name or a refused item is a UsageError."""
         if name in self._items:
             owner = self._plugins.get(name)
             raise UsageError(f"the {self.kind} {name!r} exists already, {f'in {owner.path}' if owner else 'built in'}")
@@ -143,50 +127,37 @@ class Registry(Mapping[str, Item], Generic[Item]):
 
 
 def load(path: Path) -> Plugin:
-    """Import a plug-in, once, and return it.
-
-    Args:
-        path: a Python file, or a folder with an ``__init__.py`` if it has several.
+    """Import a plug-in, once, and return it: a Python file, or a folder with an ``__init__.py``.
 
     Raises:
         UsageError: it does not exist, or its import fails.
     """
     path = path.expanduser().resolve()
-    file = path / "__init__.py" if path.is_dir() else path
     if not path.exists():
-        near = did_you_mean(path.name, (one.name for one in path.parent.glob("*.py")))
+        near = did_you_mean(path.name, (file.name for file in path.parent.glob("*.py")))
         raise UsageError(f"plug-in {path}: there is no such file.{near}")
-    if not file.is_file() or file.suffix != ".py":
+    if not _module_file(path).is_file() or _module_file(path).suffix != ".py":
         raise UsageError(f"plug-in {path}: it is not a Python file, nor a folder with an __init__.py")
-
-    def execute(plugin: Plugin) -> None:
-        name = f"aimv2_plugin_{plugin.digest}_{path.stem}"  # the same in a snapshot, for pickles
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None, f"{file} is a Python file"
-        assert spec.loader is not None, f"{file} is a Python file"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-
-    return _load(Plugin(path.name, path, _digest(path)), execute)
+    return _load(Plugin(path.name, path, _digest(path)))
 
 
 def load_installed() -> list[Plugin]:
-    """Import the plug-ins of installed packages, each once, and return them.
-
-    Raises:
-        UsageError: an import fails.
-    """
-    return [_load_installed(entry) for entry in entry_points(group=GROUP)]
+    """Import the plug-ins of installed packages, each once, and return them; one that fails is a UsageError."""
+    found = []
+    for entry in entry_points(group=GROUP):
+        package = entry.module.partition(".")[0]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise UsageError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: there is no module {package}")
+        file = Path(spec.origin).resolve()
+        path = file.parent if file.name == "__init__.py" else file
+        found.append(_load(Plugin(path.name, path, _digest(path), entry.module)))
+    return found
 
 
 def ready() -> None:
     """Load the plug-ins that this process was started with, once: those of the code snapshot that it runs from, or of
-    installed packages and of the command that started it.
-
-    Raises:
-        UsageError: one cannot be loaded.
-    """
+    installed packages and of the command that started it."""
     with _lock:
         if _state["is_ready"]:
             return
@@ -209,9 +180,6 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
     """Have these plug-ins within the context, here and in processes that are started there, besides installed ones.
 
     What is loaded within the context is unloaded when it ends.
-
-    Raises:
-        UsageError: one cannot be loaded.
     """
     before, was_ready, environment = list(_loaded), _state["is_ready"], os.environ.get(VARIABLE)
     num_learned = len(_to_forget)
@@ -227,9 +195,8 @@ def using(paths: Sequence[Path]) -> Iterator[list[Plugin]]:
         while len(_to_forget) > num_learned:
             _to_forget.pop()()
         _state["is_ready"] = was_ready
-        if environment is None:
-            os.environ.pop(VARIABLE, None)
-        else:
+        os.environ.pop(VARIABLE, None)
+        if environment is not None:
             os.environ[VARIABLE] = environment
 
 
@@ -252,18 +219,14 @@ def loaded() -> list[Plugin]:
 
 
 def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) -> None:
-    """Refuse what needs a plug-in that this process lacks, or has with other content.
+    """Refuse what needs a plug-in (``Plugin.id``) that this process lacks, or has with other content.
 
     Args:
-        ids: as ``Plugin.id``.
         user: what needs them, at the beginning of the sentence.
         any_content: a plug-in of the same name will do.
-
-    Raises:
-        UsageError: naming the plug-in.
     """
     known = {plugin.name: plugin for plugin in loaded()}
-    needed = [one.rpartition(AT)[::2] for one in dict.fromkeys(ids)]
+    needed = [plugin_id.rpartition(AT)[::2] for plugin_id in dict.fromkeys(ids)]
     if missing := [(name, digest) for name, digest in needed if name not in known]:
         named = " and ".join(f"{name} ({digest})" for name, digest in missing)
         paths = ",".join(f"PATH/{name}" for name, _ in missing)
@@ -277,50 +240,20 @@ def check_loaded(ids: Iterable[str], user: str, *, any_content: bool = False) ->
 
 
 def freeze(folder: Path) -> None:
-    """Copy all plug-ins of this process into the folder of a code snapshot; none leaves it as it is.
-
-    Raises:
-        UsageError: one was edited after it was loaded.
-    """
-    about = list[dict[str, str]]()
+    """Copy all plug-ins of this process into the folder of a code snapshot; none leaves it as it is."""
+    listed = []
     for plugin in loaded():
         copy = folder / FOLDER / plugin.digest / plugin.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if plugin.path.is_dir():
-            for path in _files(plugin.path):
-                (copy / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(plugin.path / path, copy / path)
+            shutil.copytree(plugin.path, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(plugin.path, copy)
         if _digest(copy) != plugin.digest:
             raise UsageError(f"plug-in {plugin.path} was edited while the launch was planned; launch again")
-        about.append({"name": plugin.name, "digest": plugin.digest, "module": plugin.module})
-    if about:
-        write_json(folder / FOLDER / LISTED, about)
-
-
-def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
-    """Load plug-ins from code snapshots, unless this process has one of the same name; those that no snapshot has are
-    left out.
-
-    Args:
-        ids: as ``Plugin.id``; of those with one name the first one that is found counts.
-        snapshots: folders that may be snapshots; the first one that has a plug-in counts.
-
-    Raises:
-        UsageError: one cannot be loaded, or a snapshot was edited.
-    """
-    known, found = {plugin.name for plugin in loaded()}, dict[str, list[Plugin]]()
-    wanted = [one for one in ids if one.rpartition(AT)[0] not in known]
-    for snapshot in snapshots if wanted else ():
-        of_snapshot: dict[str, list[Plugin]] = {}
-        for plugin in frozen(snapshot):
-            of_snapshot.setdefault(plugin.id, []).append(plugin)  # several of one package that differ in their module
-        found = of_snapshot | found
-    for one in wanted:
-        if one in found and found[one][0].name not in known:
-            known.add(found[one][0].name)
-            _pass_on([_load_copy(plugin) for plugin in found[one]])
+        listed.append({"name": plugin.name, "digest": plugin.digest, "module": plugin.module})
+    if listed:
+        write_json(folder / FOLDER / LISTED, listed)
 
 
 def frozen(snapshot: Path) -> list[Plugin]:
@@ -334,45 +267,38 @@ def frozen(snapshot: Path) -> list[Plugin]:
     ]
 
 
+def load_from_snapshots(ids: Iterable[str], snapshots: Iterable[Path]) -> None:
+    """Load plug-ins (``Plugin.id``) from the first code snapshot that has them, unless this process has one of the same
+    name. Of those with one name the first counts, and those that no snapshot has are left out."""
+    known, copies = {plugin.name for plugin in loaded()}, dict[str, list[Plugin]]()
+    wanted = [plugin_id for plugin_id in ids if plugin_id.rpartition(AT)[0] not in known]
+    for snapshot in snapshots if wanted else ():
+        of_snapshot: dict[str, list[Plugin]] = {}
+        for plugin in frozen(snapshot):
+            of_snapshot.setdefault(plugin.id, []).append(plugin)  # several of one package that differ in their module
+        copies = of_snapshot | copies
+    for plugin_id in wanted:
+        if plugin_id in copies and copies[plugin_id][0].name not in known:
+            known.add(copies[plugin_id][0].name)
+            _pass_on([_load_copy(plugin) for plugin in copies[plugin_id]])
+
+
 def _load_copy(copy: Plugin) -> Plugin:
-    """Load a plug-in of a snapshot."""
+    """Load a plug-in of a snapshot, whatever is installed."""
     if not copy.path.exists() or _digest(copy.path) != copy.digest:
         raise UsageError(f"plug-in {copy.path} was changed in the snapshot; delete the snapshot and launch again")
-    return _load_package(copy) if copy.module else load(copy.path)
+    if not copy.module:
+        return load(copy.path)
+    sys.path.insert(0, str(copy.path.parent))
+    importlib.invalidate_caches()
+    try:
+        return _load(copy)
+    finally:
+        sys.path.remove(str(copy.path.parent))
 
 
-def _load_installed(entry: EntryPoint) -> Plugin:
-    package = entry.module.partition(".")[0]
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UsageError(f"plug-in {entry.name} ({entry.value}) cannot be loaded: there is no module {package}")
-    file = Path(spec.origin).resolve()
-    path = file.parent if file.name == "__init__.py" else file
-    return _load(
-        Plugin(path.name, path, _digest(path), entry.module), lambda plugin: importlib.import_module(plugin.module)
-    )
-
-
-def _load_package(frozen: Plugin) -> Plugin:
-    """Import a package from a snapshot, whatever is installed."""
-
-    def execute(plugin: Plugin) -> None:
-        sys.path.insert(0, str(plugin.path.parent))
-        importlib.invalidate_caches()
-        try:
-            importlib.import_module(plugin.module)
-        finally:
-            sys.path.remove(str(plugin.path.parent))
-
-    return _load(frozen, execute)
-
-
-def _load(plugin: Plugin, execute: Callable[[Plugin], object]) -> Plugin:
-    """Import a plug-in, unless one of the same name and content is loaded, and return the one that is.
-
-    Raises:
-        UsageError: the import fails, or one of the same name and other content is loaded.
-    """
+def _load(plugin: Plugin) -> Plugin:
+    """Import a plug-in, unless one of the same name and content is loaded, and return the one that is."""
     with _lock:
         for other in _loaded:
             if (other.id, other.module) == (plugin.id, plugin.module):
@@ -385,7 +311,7 @@ def _load(plugin: Plugin, execute: Callable[[Plugin], object]) -> Plugin:
         writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing beside an author's file
         _loading.append(plugin)
         try:
-            execute(plugin)
+            _import(plugin)
             if _digest(plugin.path) != plugin.digest:
                 raise UsageError("it was edited at this moment")
         except (Exception, SystemExit) as error:  # of another author's code
@@ -399,24 +325,36 @@ def _load(plugin: Plugin, execute: Callable[[Plugin], object]) -> Plugin:
         return plugin
 
 
+def _import(plugin: Plugin) -> None:
+    if plugin.module:
+        importlib.import_module(plugin.module)
+        return
+    spec = importlib.util.spec_from_file_location(_module_name(plugin), _module_file(plugin.path))
+    assert spec is not None, f"{plugin.path} is a Python file"
+    assert spec.loader is not None, f"{plugin.path} is a Python file"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+
+
 def _unload(plugin: Plugin) -> None:
     for registry in _registries:
         registry._forget(plugin)
     if plugin in _loaded:
         _loaded.remove(plugin)
-    ours = plugin.module.partition(".")[0] or f"aimv2_plugin_{plugin.digest}_{plugin.path.stem}"
-    for name in [name for name in sys.modules if name == ours or name.startswith(f"{ours}.")]:
+    top = plugin.module.partition(".")[0] or _module_name(plugin)
+    for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
         del sys.modules[name]
+
+
+def _module_file(path: Path) -> Path:
+    return path / "__init__.py" if path.is_dir() else path
+
+
+def _module_name(plugin: Plugin) -> str:
+    """Return the name of a file's module, which is the same in a snapshot, for pickles."""
+    return f"aimv2_plugin_{plugin.digest}_{plugin.path.stem}"
 
 
 def _digest(path: Path) -> str:
     return digest_of(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder that count, relative to it, as ``digest_of`` counts them."""
-    return [
-        path.relative_to(folder)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]

@@ -1,5 +1,6 @@
 """Command lines: ``key=value`` arguments, typed values, and errors in one sentence."""
 
+import dataclasses
 import os
 import select
 import signal
@@ -7,26 +8,20 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from aimv2.base import plugins
-from aimv2.base.errors import RunFailedError, UsageError, given_twice, unknown
-from aimv2.base.extras import missing
+from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, given_twice, missing, short, unknown
 from aimv2.base.typed import keep_form
-from aimv2.config.explain import explain
 
 HELP = frozenset({"-h", "--help"})
 NO_READER = 128 + signal.SIGPIPE  # the exit status of a command whose output nothing reads any more
 
 
 def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "key") -> dict[str, str]:
-    """Parse arguments of the form ``key=value``, for commands that take no config.
-
-    Raises:
-        UsageError: an argument has another form or no value, or a key is not allowed or given twice.
-    """
+    """Parse arguments of the form ``key=value``, for commands that take no config."""
     values: dict[str, str] = {}
     for text in arguments:
         key, separator, value = text.partition("=")
@@ -43,11 +38,7 @@ def key_values(arguments: Sequence[str], allowed: Collection[str], kind: str = "
 
 
 def checked(key: str, kind: Any, value: Any) -> Any:
-    """Convert a value to a type.
-
-    Raises:
-        UsageError: the value does not fit the type; the message starts with the key.
-    """
+    """Convert a value to a type."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
@@ -76,9 +67,6 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], name:
 
     Two keys are of every command, and are removed from the arguments: with ``debug=true``, the traceback is printed
     too, and with ``plugins=[FILE.py,FOLDER]``, the command has these plug-ins besides those of installed packages.
-
-    Args:
-        name: how the command is typed, for the sentence on a package that it needs and that is not installed.
     """
     common = [argument for argument in arguments if argument.startswith(("debug=", "plugins="))]
     debug = False
@@ -118,3 +106,31 @@ def print_error(error: Exception, *, status: int = 2) -> int:
 
     Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
     return status
+
+
+def explain(error: ValidationError, kind: Any = None) -> UsageError:
+    """Turn the first error that pydantic found into one sentence, with the closest name as a suggestion."""
+    first, *others = error.errors()
+    where = [str(part) for part in first["loc"]]
+    if kind is not None and first["type"] == "unexpected_keyword_argument":
+        for part in where[:-1]:
+            fields = {field.name: field.type for field in dataclasses.fields(kind)}
+            declared = fields.get(part, kind)  # the key of a dict is no field
+            kind = next(filter(dataclasses.is_dataclass, (declared, *get_args(declared))))  # of a union with None
+        allowed = [".".join([*where[:-1], field.name]) for field in dataclasses.fields(kind)]
+        return unknown("key", ".".join(where), allowed)
+    if first["type"] == "tuple_type":
+        return UsageError(f"{'.'.join(where)} is a list: write {'.'.join(where)}=[{first['input']}]")
+    message = first["msg"].removeprefix("Value error, ").partition(", unable to ")[0]
+    if where and where[-1].startswith("literal["):  # a name or a value of another type, which has an error of its own
+        where.pop()
+        kinds = [other["msg"] for other in others if other["loc"][:-1] == first["loc"][:-1]]
+        message = " or ".join([message, *(kind.removeprefix("Input should be ").split(",")[0] for kind in kinds)])
+    seen = "" if first["type"] in ("value_error", "missing") else f" (got {short(first['input'])})"
+    if first["type"] == "literal_error":
+        allowed = first["ctx"]["expected"].split("'")[1::2]  # from "'rms' or 'layer'"
+        if hint := did_you_mean(str(first["input"]), allowed):
+            seen += f".{hint}"
+    place = ".".join(where)
+    names_the_key = not place or f"{place}." in message
+    return UsageError(message + seen if names_the_key else f"{place}: {message}{seen}")

@@ -2,13 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import did_you_mean
-from aimv2.base.plugins import Registry
 
 MAX_PX = 2**13  # far beyond any image here: a typing error is refused before it takes all the memory
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -17,10 +16,6 @@ DESCRIPTIONS = (".yaml", ".yml")  # suffixes of descriptions of sources in files
 SCENES = "_scenes"  # ends the names of sources of scenes, of which the rest is that of the glyphs
 GLYPH_SOURCES = ("material", "fontawesome", "openmoji")
 SCENE_SOURCES = tuple(f"{name}{SCENES}" for name in GLYPH_SOURCES)
-# The glyphs of each source (``aimv2.data.sources.glyphs.GlyphSource``), ours and those of plug-ins.
-GLYPHS: Registry[Any] = Registry(
-    "source", {name: f"aimv2.data.sources.glyphs:BUILT_IN.{name}" for name in GLYPH_SOURCES}
-)
 Kind = Literal["scenes", "glyphs", "files"]
 
 
@@ -40,19 +35,14 @@ def glyphs_of(source: str) -> str:
 
 
 def kind_of(source: str) -> Kind:
-    """Return the kind of a source.
-
-    Raises:
-        ValueError: it is neither a name that exists nor the path of a description.
-    """
+    """Return the kind of a source."""
     if is_described(source):
         return "files"
-    # In this order: built-in sources, which the default config has, load no plug-ins.
-    if source.endswith(SCENES) and glyphs_of(source) in GLYPHS:
+    if source in SCENE_SOURCES:
         return "scenes"
-    if source in GLYPHS:
+    if source in GLYPH_SOURCES:
         return "glyphs"
-    known = (*(f"{name}{SCENES}" for name in GLYPHS), *GLYPHS)
+    known = (*SCENE_SOURCES, *GLYPH_SOURCES)
     raise ValueError(
         f"unknown source {source!r}.{did_you_mean(source, known)} Allowed: {', '.join(known)}, or the path of a"
         " .yaml file that describes your own"
@@ -116,8 +106,7 @@ class DataConfig:
     Attributes:
         sources: built-in names, or paths of descriptions of pairs in files (docs/data.md), of one kind.
             ``material_scenes``, ``fontawesome_scenes`` and ``openmoji_scenes`` are scenes of these glyphs;
-            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name. A
-            plug-in's glyphs are two such sources.
+            ``material``, ``fontawesome`` and ``openmoji`` are the glyphs themselves, each a picture with its name.
         weights: share of the training samples that comes from each source, in the order of ``sources``. Weights are
             divided by their sum, and the shares are exact over every 1000 samples. None shows every pair once an epoch.
             Training never shows a source with weight 0, but its held-out pairs are evaluated and the tokenizer knows

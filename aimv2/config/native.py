@@ -43,12 +43,7 @@ class NativeConfig:
             raise ValueError(f"areas={list(self.areas)} must ascend")
 
     def batch_multiple(self, num_patches: int, parts: int = 1) -> int:
-        """Return the number of which the batch size is a multiple, so that each part has whole images of every area.
-
-        Args:
-            num_patches: of an image of ``image_px``, which the batch size counts.
-            parts: equal parts of a batch, such as those of ranks.
-        """
+        """Return the number of which the batch size is a multiple, so that each part has whole images of every area."""
         patches = parts * math.lcm(*self.areas)
         return math.lcm(parts, patches // math.gcd(patches, num_patches)) if self.areas else parts
 
@@ -117,10 +112,6 @@ def grid_within(area: int, height: int, width: int) -> tuple[int, int]:
     """Return rows and columns of the largest grid of patches within an area that has an image's aspect ratio.
 
     Both are rounded down, each is at least 1, and so the aspect ratio changes by less than a patch on each side.
-
-    Args:
-        area: patches, at least MIN_AREA, so that the grid has two or more.
-        height, width: of the image, in any unit.
     """
     rows, columns = math.isqrt(area * height // width), math.isqrt(area * width // height)
     return min(max(rows, 1), area), min(max(columns, 1), area)

@@ -20,8 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from aimv2.base.errors import UsageError
-from aimv2.config.arguments import key_values
-from aimv2.config.explain import explain
+from aimv2.config.arguments import explain, key_values
 
 Options = TypeVar("Options")
 
@@ -31,15 +30,7 @@ DEBUG = ("debug=true", "show the traceback of an error")
 
 
 def read_options(kind: type[Options], arguments: Sequence[str], needs: str = "the command needs") -> Options:
-    """Read arguments as the options of a command.
-
-    Args:
-        needs: the beginning of the error for options that are missing.
-
-    Raises:
-        UsageError: an argument is no ``key=value``, or a key is unknown, given twice or missing, or a value is not
-            allowed.
-    """
+    """Read arguments as the options of a command."""
     fields = dict(_fields(kind))
     values: dict[str, Any] = {}
     given = key_values(arguments, fields)
@@ -78,14 +69,7 @@ def typed(key: str, value: object) -> str:
 
 
 def usage(line: str, summary: str, kind: type, notes: str = "") -> str:
-    """Return the help of a command.
-
-    Args:
-        line: how it is typed.
-        summary: what it does; its lines are wrapped.
-        kind: its options.
-        notes: lines after those of the options, as they are.
-    """
+    """Return the help of a command."""
     rows = [(_shown(key, field), field.description or "") for key, field in _fields(kind)]
     options = [_row(shown, description) for shown, description in rows]
     paragraphs = [textwrap.fill(" ".join(part.split()), WIDTH) for part in summary.split("\n\n")]

@@ -12,15 +12,7 @@ PARAMETERS = "prefix.parameters."  # paths of the parameters of a plug-in's dist
 
 
 def replaced(config: Run, values: Mapping[str, Any]) -> Run:
-    """Return the run with some of its values replaced together, because single ones may contradict the others.
-
-    Args:
-        values: new values by path. A mapping at the path of a whole part replaces that part; keys that it leaves out
-            have their defaults.
-
-    Raises:
-        UsageError: an unknown path or an invalid value.
-    """
+    """Return the run with some of its values replaced together, because single ones may contradict the others."""
     changed = dict(vars(config))
     for path, value in values.items():
         *groups, name = path.split(".")

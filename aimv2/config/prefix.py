@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from aimv2.base import address
-from aimv2.base.errors import RunFailedError, UsageError, short, unknown
+from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.plugins import Registry
 from aimv2.config.data_config import CHECKED
 
@@ -52,31 +52,20 @@ class Law:
 
     @classmethod
     def of(cls, function: Callable[..., np.ndarray]) -> "Law":
-        """Return the distributions of a plug-in's function, as ``prefix_distribution`` describes it.
-
-        Raises:
-            UsageError: its arguments are others.
-        """
+        """Return the distributions of a plug-in's function, as ``prefix_distribution`` describes it."""
         arguments = list(inspect.signature(function).parameters.values())
-        kinds = {one.kind for one in arguments}
+        kinds = {argument.kind for argument in arguments}
         allowed = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
         if not arguments or arguments[0].name != "num_patches" or not kinds <= allowed:
             raise UsageError(
                 f"the arguments of {function.__name__} are num_patches, then progress if it is a curriculum, then"
                 " parameters"
             )
-        given = [one for one in arguments if one.name not in ("num_patches", "progress")]
-        defaults = {one.name: one.default for one in given if one.default is not one.empty}
-        for name, value in defaults.items():
-            if isinstance(value, bool) or not isinstance(value, float | int | str):
-                where = f"{function.__name__}({name})"
-                raise UsageError(f"the default {short(value)} of {where} is neither a number nor text")
-        return cls(
-            function,
-            tuple(one.name for one in given),
-            {name: value if isinstance(value, str) else float(value) for name, value in defaults.items()},
-            is_curriculum="progress" in {one.name for one in arguments},
-        )
+        defaults = {argument.name: argument.default for argument in arguments[1:]}
+        names = tuple(name for name in defaults if name != "progress")
+        given = {name: defaults[name] for name in names if defaults[name] is not inspect.Parameter.empty}
+        converted = {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
+        return cls(function, names, converted, is_curriculum="progress" in defaults)
 
 
 def _uniform(num_patches: int) -> np.ndarray:
@@ -135,9 +124,6 @@ def prefix_distribution(function: Function) -> Function:
     sum to 1. If it has an argument ``progress``, it is a curriculum: ``progress`` is the share of the training steps
     that are done, from 0 to 1. Any other argument is a parameter, ``prefix.parameters.NAME``, a number or text; those
     without a default must be given.
-
-    Raises:
-        UsageError: the name is taken, or it has other arguments.
     """
     LAWS.add(function.__name__, Law.of(function))
     return function
@@ -201,22 +187,13 @@ class PrefixDistribution:
         return LAWS.get_known(self.law).is_curriculum
 
     def all_parameters(self) -> dict[str, Parameter]:
-        """Return the parameters of a plug-in's distribution, defaults included.
-
-        Raises:
-            UsageError: it is unknown, or a parameter is unknown, missing or of another type.
-        """
+        """Return the parameters of a plug-in's distribution, defaults included; wrong ones are a UsageError."""
         law = LAWS.get_known(self.law)
         if self.is_ours:
             return {}
         for name, value in self.parameters.items():
             if name not in law.names:
-                allowed = [f"prefix.parameters.{one}" for one in law.names]
-                raise (
-                    unknown("key", f"prefix.parameters.{name}", allowed)
-                    if allowed
-                    else UsageError(f"prefix.law={self.law} has no prefix.parameters.{name}")
-                )
+                raise unknown(f"parameter of prefix.law={self.law}", name, law.names)
             default = law.defaults.get(name, value)
             if isinstance(value, str) != isinstance(default, str):
                 kind = "text" if isinstance(default, str) else "a number"
@@ -227,11 +204,7 @@ class PrefixDistribution:
         return {name: values[name] for name in law.names}
 
     def check(self, num_patches: int) -> None:
-        """Refuse one that is unknown, or a plug-in's whose probabilities are none at the start, middle or end.
-
-        Raises:
-            UsageError: naming it.
-        """
+        """Refuse an unknown distribution, or one whose probabilities are none at the start, middle or end."""
         if self.is_ours:
             return
         for progress in CHECKED_AT if self.is_curriculum else CHECKED_AT[:1]:
@@ -242,10 +215,6 @@ class PrefixDistribution:
 
         Args:
             progress: share of the training that is done, for a curriculum; None is the average over the training.
-
-        Raises:
-            ValueError: fewer than 2 patches, which leaves none to predict.
-            UsageError: it is unknown, or a plug-in's function fails or returns no probabilities.
         """
         if num_patches < 2:
             raise ValueError(f"num_patches={num_patches} must be at least 2 to leave a patch to predict")
@@ -305,9 +274,6 @@ class PrefixDistribution:
             step: number of the batch, used only by a curriculum, or if ``per`` is ``batch``.
             num_steps: steps of the training.
             num_patches: I, of all images or of each: int64 [B].
-
-        Raises:
-            RunFailedError: a plug-in's function fails or returns no probabilities.
         """
         if self.per == "batch":
             uniform = address.generator(seed=seed, purpose="prefix of a batch", sample_id=step).random()
@@ -318,11 +284,9 @@ class PrefixDistribution:
             )[:, 0]
         progress = step / num_steps
         try:
-            if isinstance(num_patches, int):
-                return self._at(uniform_B, num_patches, progress)
             length_B = np.empty(len(uniform_B), dtype=np.int64)
             for own_patches in np.unique(num_patches).tolist():
-                is_own_B = num_patches == own_patches
+                is_own_B = np.broadcast_to(num_patches == own_patches, len(uniform_B))
                 length_B[is_own_B] = self._at(uniform_B[is_own_B], own_patches, progress)
             return length_B
         except UsageError as error:

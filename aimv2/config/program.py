@@ -1,6 +1,7 @@
-"""A program: what the ledger, sweeps and statistics know of a run. It has a name, values, an execution and a price.
+"""A program: the values of a run, its name, and what the ledger, sweeps and statistics read of them.
 
-``RunConfig`` is the program of AIMv2. Those of other models are in plug-ins (docs/another-model.md).
+``RunConfig`` is the program of AIMv2. Those of other models are in plug-ins (docs/another-model.md). What is done with
+a run is in the layers that do it: ``aimv2.run.programs`` executes either.
 """
 
 from __future__ import annotations
@@ -8,40 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.plugins import Registry
-from aimv2.config.log_config import LogConfig
-
-if TYPE_CHECKING:  # layers above the config
-    from aimv2.base.interrupt import Interrupts
-    from aimv2.run.other_model import Recorder
-    from aimv2.run.pricing.price import Clock, Price
-    from aimv2.runs.attempt import Attempt
-    from aimv2.runs.failure import Failure
-    from aimv2.spec.items import Items
+from aimv2.config.training_config import LogConfig
 
 KIND = "program"  # the key of a stored config that names its program; AIMv2's has none
 SIGNATURE_VERSION = 2  # of names
-Rows = Callable[[list[dict[str, Any]]], None]
-
-
-class Need(NamedTuple):
-    """The bytes of memory that a run takes, and those that it may use."""
-
-    needed: int
-    usable: int
-
-    @property
-    def fits(self) -> bool:
-        return self.needed <= self.usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +41,11 @@ class Program:
     kind: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ()
 
-    def measure(self, run: Recorder) -> Mapping[str, float | Items]:
+    def measure(self, run: Any) -> Mapping[str, Any]:
         """Train and evaluate the model, and return its final metrics.
 
         Args:
-            run: takes rows of metrics on the way, and ends an interrupted run.
+            run: the ``Recorder`` of the attempt: takes rows of metrics on the way, and ends an interrupted run.
 
         Returns:
             by the names of the program's metrics: a number, or the parts of a ratio of sums over evaluation items.
@@ -79,7 +59,7 @@ class Program:
         """The name of the run: a hash of its values, and of the plug-in that defines it."""
         plugin = PROGRAMS.plugin_of(self.kind)
         identity = self.to_dict() | {"plugin": "" if plugin is None else plugin.digest}
-        return f"v{SIGNATURE_VERSION}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+        return run_name(identity)
 
     @property
     def plugins(self) -> Mapping[str, str]:
@@ -169,10 +149,6 @@ class Program:
         """The memory that the run takes."""
         return 10**9
 
-    def need(self, available: int) -> Need:
-        """Return the memory that the run takes of so many bytes."""
-        return Need(self.memory_bytes, available)
-
     @property
     def train_flops(self) -> int:
         """The training FLOPs, if they are known; else 0."""
@@ -183,15 +159,6 @@ class Program:
         """The bytes of files that the finished run keeps."""
         return 0
 
-    def price(self, clock: Clock) -> Price:
-        """Return what the run costs.
-
-        Args:
-            clock: gives the time of a run by earlier ones, or None if it is not known.
-        """
-        price: Price = above("aimv2.run.pricing.price:price_of_program")(self, clock)
-        return price
-
     @property
     def cache_dir(self) -> Path:
         """A folder for times of earlier runs, and for what runs share."""
@@ -200,11 +167,6 @@ class Program:
     @property
     def log(self) -> LogConfig:
         return LogConfig()
-
-    @property
-    def plan_note(self) -> str:
-        """What a plan says of such runs besides their price; empty if nothing."""
-        return ""
 
     @property
     def title(self) -> str:
@@ -226,75 +188,12 @@ class Program:
 
     # How it is done.
 
-    def resolved(self, available: Literal["cuda", "cpu"] | None = None, *, needs_data: bool = True) -> Self:
-        """Return the run with the values that it has on a machine, before it is named.
-
-        Args:
-            available: the device of the machine; None is this machine's.
-            needs_data: False where the run is only planned, so that data may be missing.
-
-        Raises:
-            UsageError: it cannot be executed there.
-        """
-        return self
-
-    def missing_data(self) -> str:
-        """Return which data is missing on this machine, in a sentence; empty if none is known to be."""
-        return ""
-
     def check(self) -> None:
         """Refuse values that cannot be executed.
 
         Raises:
             UsageError: naming the value and what is allowed.
         """
-
-    @classmethod
-    def prepare(cls, runs: Iterable[Self]) -> None:
-        """Prepare what these runs share, such as data, before workers start."""
-
-    @classmethod
-    def check_data(cls, finished: Iterable[Self]) -> None:
-        """Raise a UsageError if the data that these finished runs have read are others now."""
-
-    @classmethod
-    def load(cls) -> None:
-        """Import what ``execute`` needs, so that a broken installation is no failure of a run."""
-        above("aimv2.run.other_model:execute")
-
-    def execute(
-        self,
-        attempt: Attempt,
-        on_rows: Rows = lambda rows: None,
-        interrupts: Interrupts | None = None,
-        *,
-        trained: Path | None = None,
-        gpus: Sequence[int] = (),
-    ) -> Failure | None:
-        """Do the attempt's run and publish its result, or record why it failed.
-
-        Args:
-            on_rows: called with each new rows of metrics.
-            trained: folder of a finished run whose weights are measured instead of trained again.
-            gpus: those of the ranks; empty without CUDA.
-
-        Returns:
-            None if the result is published, else the failure.
-
-        Raises:
-            KeyboardInterrupt: the run was interrupted and released.
-            LeaseLostError: another process has taken over the run.
-        """
-        failure: Failure | None = above("aimv2.run.other_model:execute")(self, attempt, on_rows, interrupts)
-        return failure
-
-    def follow(self, interrupts: Interrupts) -> None:
-        """Do the part of another rank than 0, until rank 0 ends; only programs of several ranks have it."""
-        raise NotImplementedError(f"{self.kind} has one rank")
-
-    def without_training(self) -> Self:
-        """Return a run that costs what the evaluation of given weights costs."""
-        return self
 
     def measuring(self, metric: str, digest: str) -> Self | None:
         """Return the run that measures a metric of a plug-in of this run's weights, once it is finished.
@@ -317,19 +216,11 @@ class Program:
         """The training samples after these steps."""
         return ()
 
-    def seconds_left(self, samples: int, samples_per_second: float) -> float:
-        """Return the seconds of training that are left after so many samples."""
-        return (self.num_samples - samples) / samples_per_second
+    def without_training(self) -> Self:
+        """Return a run that costs what the evaluation of given weights costs."""
+        return self
 
     # What studies compare, and reports say.
-
-    def with_plugins(self) -> Self:
-        """Return the run with the plug-ins of its values, after these have changed."""
-        return self
-
-    def with_metrics(self, names: Iterable[str]) -> Self:
-        """Return the run with more metrics of plug-ins, those that a study decides by."""
-        return self
 
     @property
     def split(self) -> str:
@@ -349,11 +240,6 @@ class Program:
         """
         return None
 
-    @classmethod
-    def credits(cls, runs: Iterable[Self]) -> Mapping[str, list[str]]:
-        """Return a line with the licence of each of the ``sources`` and labelled ``sets`` of these runs."""
-        return {"sources": [], "sets": []}
-
     def untrained(self) -> Self | None:
         """Return the run that measures the model before training, for programs that compare with it."""
         return None
@@ -361,14 +247,6 @@ class Program:
     def initial(self) -> str:
         """Return a hash of what the model is before training and of how it is measured, whatever the seed."""
         return ""
-
-    def metric_names(self) -> Collection[str]:
-        """Return the names of all metrics that runs of the program can have."""
-        return self.metrics
-
-    def not_applicable(self) -> Mapping[str, str]:
-        """Return the metrics that this run cannot have, each with the reason."""
-        return {}
 
     def flops_per_sample(self) -> float:
         """Return the training FLOPs of a sample, to which studies at equal FLOPs match samples; 0 if unknown."""
@@ -383,6 +261,16 @@ Run = TypeVar("Run", bound=Program)
 PROGRAMS: Registry[type[Program]] = Registry("program")
 
 
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of values that JSON can hold, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def run_name(identity: Mapping[str, Any]) -> str:
+    """Return the name of the run that these values name."""
+    return f"v{SIGNATURE_VERSION}-{digest_of(identity)[:12]}"
+
+
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested dicts: ``{"model": {"image_px": 32}}`` becomes ``{"model.image_px": 32}``."""
     flat: dict[str, Any] = {}
@@ -392,17 +280,3 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def by_program(runs: Iterable[Program]) -> Mapping[type[Program], list[Program]]:
-    """Return runs by their programs."""
-    found = dict[type[Program], list[Program]]()
-    for run in runs:
-        found.setdefault(type(run), []).append(run)
-    return found
-
-
-def above(name: str) -> Callable[..., Any]:
-    """Return a function of a layer above the config, which is found by its name as objectives are."""
-    function: Callable[..., Any] = resolve_name(name)
-    return function

@@ -1,36 +1,35 @@
 """The config of one run: frozen dataclasses, checked on construction. Each part states the paper's values."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from aimv2.base.errors import UsageError, short
+from aimv2.config.arguments import explain
 from aimv2.config.data_config import CHECKED, AugmentConfig, DataConfig, source_name
 from aimv2.config.evaluation_config import AloneConfig, EvaluationConfig
-from aimv2.config.log_config import LogConfig
 from aimv2.config.model_config import ModelConfig
 from aimv2.config.native import NativeConfig
+from aimv2.config.paths import replaced
 from aimv2.config.prefix import Frozen, PrefixDistribution
-from aimv2.config.program import Need, Program, Rows, above
+from aimv2.config.program import KIND, PROGRAMS, Program, digest_of, run_name
+from aimv2.config.signature import LAW, NOT_OF_INITIAL_ENCODER, identity
 from aimv2.config.training_config import (
     BudgetConfig,
     CheckpointConfig,
     LoaderConfig,
+    LogConfig,
     ObjectiveConfig,
     OptimizerConfig,
     StartConfig,
 )
 
-if TYPE_CHECKING:  # layers above the config
-    from aimv2.base.interrupt import Interrupts
-    from aimv2.run.pricing.price import Clock, Price
-    from aimv2.runs.attempt import Attempt
-    from aimv2.runs.failure import Failure
-
+REMOVED_LOG_KEYS = ("mlflow", "trackio")  # of trackers that older versions had; stored configs still name them
 OF_TRAINING = ("prefix.", "evaluation.metrics.")  # paths of plug-ins that a metric of finished weights does not need
 
 
@@ -122,6 +121,28 @@ class RunConfig(Program):
             )
 
     @property
+    def name(self) -> str:
+        """The name of the run. The whole resolved config is hashed, so a name stays valid when a default changes."""
+        return run_name(self.identity)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return identity(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = TypeAdapter(RunConfig).dump_python(self, mode="json")
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        if isinstance(log := values.get("log"), Mapping):
+            values = {**values, "log": {key: value for key, value in log.items() if key not in REMOVED_LOG_KEYS}}
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            raise explain(error, cls) from error
+
+    @property
     def batch_multiple(self) -> int:
         """The number of which the batch size is a multiple, so that each rank and canonical node has whole images."""
         return self.native.batch_multiple(self.model.num_patches, self.batch_parts)
@@ -151,37 +172,12 @@ class RunConfig(Program):
         return tuple(sorted({steps[round(i * last / gaps)] for i in range(gaps + 1)}))
 
     @property
-    def name(self) -> str:
-        from aimv2.config.signature import signature  # which imports this module
-
-        return signature(self)
-
-    @property
     def label(self) -> str:
         return self.scale
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        from aimv2.config.signature import identity  # which imports this module
-
-        return identity(self)
-
-    @property
     def has_files(self) -> bool:
         return self.data.kind == "files"
-
-    def to_dict(self) -> dict[str, Any]:
-        from aimv2.config.serialization import to_dict  # which imports this module
-
-        return to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        from aimv2.config.serialization import from_dict  # which imports this module
-
-        run = from_dict(values)
-        assert isinstance(run, cls), "RunConfig has no subclasses"
-        return run
 
     @property
     def num_samples(self) -> int:
@@ -190,14 +186,6 @@ class RunConfig(Program):
     @property
     def loaders(self) -> int | None:
         return None if self.loader.num_workers == "auto" else self.loader.num_workers
-
-    def need(self, available: int) -> Need:
-        choice = above("aimv2.memory:choose")(self, available)
-        return Need(choice.needed, choice.usable)
-
-    def price(self, clock: "Clock") -> "Price":
-        price: Price = above("aimv2.run.pricing.price:price_of_run")(self, clock)
-        return price
 
     @property
     def cache_dir(self) -> Path:
@@ -228,54 +216,9 @@ class RunConfig(Program):
             evaluation=replace(self.evaluation, sets=tuple(Path(one).name for one in sets)),
         )
 
-    def resolved(self, available: Literal["cuda", "cpu"] | None = None, *, needs_data: bool = True) -> "RunConfig":
-        run: RunConfig = above("aimv2.request.resolve:resolve")(self, available=available, needs_data=needs_data)
-        return run
-
-    def missing_data(self) -> str:
-        return str(above("aimv2.request.resolve:missing_data")(self.data.sources))
-
-    def check(self) -> None:
-        above("aimv2.spec.objectives:objective")(self.objective.name).check(self)
-
-    @property
-    def plan_note(self) -> str:
-        return str(above("aimv2.data.described:shares_of_captions")(self.data))
-
     @property
     def title(self) -> str:
         return self.objective.name if self.budget.samples else "untrained"
-
-    @classmethod
-    def prepare(cls, runs: Iterable[Self]) -> None:
-        """Render pictures and train tokenizers, so that no run waits for them or fails there."""
-        prepare = above("aimv2.data.prepare:prepare")
-        for data, vocab_size in dict.fromkeys((run.data, run.model.vocab_size) for run in runs):
-            prepare(data, vocab_size, show_progress=True)
-
-    @classmethod
-    def check_data(cls, finished: Iterable[Self]) -> None:
-        above("aimv2.data.described:check_finished")(finished)
-
-    @classmethod
-    def load(cls) -> None:
-        above("aimv2.run.execute:execute")
-
-    def execute(
-        self,
-        attempt: "Attempt",
-        on_rows: Rows = lambda rows: None,
-        interrupts: "Interrupts | None" = None,
-        *,
-        trained: Path | None = None,
-        gpus: Sequence[int] = (),
-    ) -> "Failure | None":
-        execute = above("aimv2.run.execute:execute")
-        failure: Failure | None = execute(attempt, self, on_rows, interrupts, trained=trained, gpus=gpus)
-        return failure
-
-    def follow(self, interrupts: "Interrupts") -> None:
-        above("aimv2.run.execute:follow")(self, interrupts)
 
     def without_training(self) -> "RunConfig":
         return replace(self, budget=replace(self.budget, samples=0))
@@ -293,8 +236,46 @@ class RunConfig(Program):
             compile="auto",
         )
 
-    def seconds_left(self, samples: int, samples_per_second: float) -> float:
-        return float(above("aimv2.run.pricing.left:training_left")(self, samples, samples_per_second))
+    def untrained(self) -> Self:
+        """Return the run that evaluates this run's initial encoder: no samples, defaults for all training-only fields.
+
+        Arms that differ only in training share it.
+        """
+        objective, evaluation = self.objective, EvaluationConfig()
+        return replaced(
+            self,
+            {
+                "start.frozen": (),
+                "start.teacher": None,
+                "start.teacher_fingerprint": "",
+                "model.encoder.attention": "prefix",
+                "budget": {"samples": 0, "batch_size": 1},
+                "prefix": {},
+                "native": {},
+                "objective": {name: getattr(objective, name) for name in ("name", "pixel_targets", "supervise_eos")},
+                "data.weights": None,
+                "data.canonical_nodes": 1,
+                "data.captions": "own",
+                "data.pixels": "own",
+                "data.dense_fraction": DataConfig().dense_fraction,
+                "data.dense_fractions": None,
+                "augment": {},
+                "optimizer": {},
+                "evaluation.curve_pairs": evaluation.curve_pairs,
+                "evaluation.curve_points": evaluation.curve_points,
+                "plugins": {path: plugin for path, plugin in self.plugins.items() if path != LAW},
+                "ranks": 1,
+            },
+        )
+
+    def initial(self) -> str:
+        """Return a hash of what the run's encoder is before training, and of how it is measured, whatever the seed.
+
+        Runs with the same hash and seed have the same initial encoder and the same values of its metrics, though their
+        decoders, objectives and training may differ.
+        """
+        values = self.untrained().identity.items()
+        return digest_of({key: value for key, value in values if not key.startswith(NOT_OF_INITIAL_ENCODER)})
 
     @property
     def split(self) -> str:
@@ -304,50 +285,20 @@ class RunConfig(Program):
     def source_names(self) -> Sequence[str]:
         return [source_name(source) for source in self.data.sources]
 
-    def with_plugins(self) -> "RunConfig":
-        run: RunConfig = above("aimv2.spec.used:with_plugins")(self)
-        return run
-
-    def with_metrics(self, names: Iterable[str]) -> "RunConfig":
-        of_plugins = above("aimv2.spec.plugin_metrics:METRICS.__contains__")
-        measured = dict.fromkeys([*self.evaluation.metrics, *filter(of_plugins, names)])
-        return replace(self, evaluation=replace(self.evaluation, metrics=tuple(measured)))
-
-    def with_shuffled_targets(self) -> "RunConfig":
-        """Shuffle the captions, or the pixels if the objective reads no captions."""
-        from aimv2.config.paths import replaced  # which imports this module
-
-        reads_captions = above("aimv2.spec.objectives:objective")(self.objective.name).reads_captions
-        return replaced(self, {f"data.{'captions' if reads_captions else 'pixels'}": "shuffled"})
-
-    @classmethod
-    def credits(cls, runs: Iterable[Self]) -> Mapping[str, list[str]]:
-        found: Mapping[str, list[str]] = above("aimv2.data.sources.credits:credits_of")(runs)
-        return found
-
-    def untrained(self) -> "RunConfig":
-        from aimv2.config.signature import untrained  # which imports this module
-
-        return untrained(self)
-
-    def initial(self) -> str:
-        from aimv2.config.signature import initial_encoder  # which imports this module
-
-        return initial_encoder(self)
-
-    def metric_names(self) -> Collection[str]:
-        of_plugins = above("aimv2.spec.plugin_metrics:METRICS.__iter__")
-        return [*above("aimv2.spec.metrics:metric_names")(self), *of_plugins()]
-
-    def not_applicable(self) -> Mapping[str, str]:
-        goal = above("aimv2.spec.objectives:objective")(self.objective.name)
-        absent = above("aimv2.spec.metrics:not_applicable")(goal, self)
-        return {name: metric.evaluation for name, metric in absent.items()}
-
-    def flops_per_sample(self) -> float:
-        return float(above("aimv2.run.pricing.price:flops_per_sample")(self))
-
     def with_samples(self, samples: float) -> "RunConfig":
         size = self.budget.batch_size
         whole = max(round(samples / size), 1) * size
         return replace(self, budget=replace(self.budget, samples=whole))
+
+
+def program_of(values: Mapping[str, Any]) -> Program:
+    """Build and check the run of any program from the values of its ``to_dict``.
+
+    Raises:
+        UsageError: an unknown key or invalid value, or the program is of a plug-in that is not loaded.
+    """
+    if (kind := values.get(KIND)) is None:
+        return RunConfig.from_dict(values)
+    if kind not in PROGRAMS:
+        raise UsageError(f"runs of {short(kind)} are of a plug-in; pass the file that adds it: plugins=[FILE.py]")
+    return PROGRAMS[kind].from_dict(values)

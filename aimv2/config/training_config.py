@@ -128,7 +128,7 @@ class LoaderConfig:
 
     Attributes:
         num_workers: of each rank; 0 prepares batches in the training process. ``auto`` is 0 on the CPU, whose cores
-            compute, and one for each core that the training process leaves on a GPU (``aimv2.memory.loading``).
+            compute, and one for each core that the training process leaves on a GPU (``aimv2.memory.setup``).
     """
 
     num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -148,3 +148,21 @@ class CheckpointConfig:
 
     every_seconds: float = Field(default=60.0, gt=0)
     watchdog_factor: float | None = Field(default=None, ge=2, le=1e6)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LogConfig:
+    """What is recorded while a run trains.
+
+    Attributes:
+        every_steps: steps between two writes of training metrics, whose rows are then copied from the device together.
+        tensorboard: write metrics and pictures as TensorBoard events, too.
+        picture_points: points of the held-out curve at which predictions are drawn, its first and last among them; all
+            if there are fewer. 1 is the last alone, 0 none.
+        wandb: send metrics to Weights & Biases too, while the run trains.
+    """
+
+    every_steps: int = Field(default=10, gt=0)
+    tensorboard: bool = True
+    picture_points: int = Field(default=3, ge=0)
+    wandb: bool = False

@@ -17,6 +17,14 @@ from aimv2.cost.parts import Blocks, Part
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from aimv2.config.run_config import RunConfig  # which imports the objectives, and they this
+
+
 MAX_LOGITS = 2**25  # that exist at once: 128 MB in float32, more than a thousand tokens of a vocabulary of 32,000
 
 
@@ -64,11 +72,7 @@ def decoder_cost(
     is_parallel: bool = False,
     area: int | None = None,
 ) -> Part:
-    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens.
-
-    Args:
-        is_parallel: in ``objective.parallel_fraction`` of the captions all positions attend to each other.
-    """
+    """Return the cost of projecting the image features and of the blocks over them and, with text, BOS and T tokens."""
     model = config.model
     patches, D, E = area or model.num_patches, model.encoder.width, model.decoder.width
     length = patches + (1 + model.max_text_tokens if reads_text else 0)
@@ -154,11 +158,7 @@ def text_tower_cost(config: RunConfig) -> Part:
 
 def visible_share(config: RunConfig, area: int | None = None) -> float:
     """Return the share of the encoder's query-key pairs that the training mask lets through, averaged over prefix
-    lengths.
-
-    Args:
-        area: patches of an image at native resolution. Padding counts as patches.
-    """
+    lengths."""
     patches = area or config.model.num_patches
     attention = config.model.encoder.attention
     assert attention != "auto", "resolve() replaces it by the objective's own"
@@ -207,3 +207,91 @@ def _norm_parameters(config: TransformerConfig) -> int:
 def _saved_by_norm(config: TransformerConfig) -> int:
     """Return the values saved per position: input, statistics and output."""
     return 2 * config.width + (1 if config.norm == "rms" else 2)
+
+
+def encoder_decoder_cost(
+    config: RunConfig,
+    predicts: tuple[Literal["pixels", "tokens"], ...],
+    *,
+    is_parallel: bool = False,
+    area: int | None = None,
+) -> list[Part]:
+    """Return the parts of an encoder with one or two decoders and their heads."""
+    if config.native.areas and area is None:
+        return _mean_over_areas(config, partial(encoder_decoder_cost, config, predicts, is_parallel=is_parallel))
+    parts = [encoder_cost(config, area)]
+    if config.model.decoder.sharing == "separate":
+        pixels, tokens = "decoder.pixels", "decoder.tokens"
+        parts.append(decoder_cost(config, "pixel decoder", pixels, reads_text=False, area=area))
+        parts.append(decoder_cost(config, "token decoder", tokens, reads_text=True, area=area))
+    else:
+        pixels = tokens = "decoder"
+        reads_text = "tokens" in predicts
+        parts.append(
+            decoder_cost(config, "decoder", "decoder", reads_text=reads_text, is_parallel=is_parallel, area=area)
+        )
+    if "pixels" in predicts:
+        parts.append(pixel_head_cost(config, f"{pixels}.pixel_head", area))
+    if "tokens" in predicts:
+        parts.append(text_head_cost(config, f"{tokens}.text_head"))
+    return parts
+
+
+def _mean_over_areas(config: RunConfig, cost: Callable[..., list[Part]]) -> list[Part]:
+    """Return the mean of the parts of all areas, by their probability and the images that share I patches."""
+    native, patches = config.native, config.model.num_patches
+    weights = [chance * patches / area for chance, area in zip(native.pmf().tolist(), native.areas, strict=True)]
+    by_area = [cost(area=area) for area in native.areas]
+    counted = (
+        "products",
+        "attention",
+        "useful_attention",
+        "per_token",
+        "of_input",
+        "saved",
+        "saved_in_product",
+        "saved_per_token",
+    )
+    return [
+        replace(
+            parts[0],
+            **{
+                name: sum(weight * getattr(part, name) for weight, part in zip(weights, parts, strict=True))
+                for name in counted
+            },
+        )
+        for parts in zip(*by_area, strict=True)
+    ]
+
+
+def dual_encoder_cost(config: RunConfig, *, has_bias: bool) -> list[Part]:
+    """Return the parts of an image encoder, a text tower and their similarity, which may have a learned bias."""
+    B, S = config.budget.batch_size, config.model.tower.embed_dim
+    # Every image of a batch is compared with every text, with a learned scale.
+    similarity = Part(
+        name="similarity",
+        module="similarity",
+        parameters=1 + has_bias,
+        products=2 * B * S,
+        saved=2 * B,
+        is_of_batch=True,
+    )
+    return [encoder_cost(config), image_head_cost(config), text_tower_cost(config), similarity]
+
+
+def distillation_cost(config: RunConfig) -> list[Part]:
+    """Return the parts of an encoder with a linear layer to the width of its teacher, and the teacher."""
+    teacher = config.start.teacher_encoder
+    assert teacher is not None, "with_start() fills in the teacher's sizes"
+    patches, D, E = config.model.num_patches, config.model.encoder.width, teacher.width
+    head = Part(
+        name="head",
+        module="head",
+        parameters=(D + 1) * E,
+        products=2 * patches * D * E,
+        of_input=is_encoder_frozen(config) * 2 * patches * D * E,
+        saved=2 * patches * (E + 1),
+    )
+    imitated = encoder_part(config.model, teacher, useful_share=1.0)
+    imitated = replace(imitated, name="teacher", module="teacher", saved=0, is_frozen=True, is_in_network=False)
+    return [encoder_cost(config), head, imitated]

@@ -1,4 +1,4 @@
-"""Decoding of image files to square pictures of 8-bit RGB. Letters: P output side.
+"""Random crops, and decoding of image files to pictures of 8-bit RGB. Letters: P output side.
 
 Pillow decodes JPEG, PNG and WebP; other formats are refused. Any mode of these becomes RGB:
 
@@ -16,11 +16,12 @@ Within blocks, it averages pixels that bicubic resizing would weight. The box is
 A file that is corrupt but not cut short may decode to a wrong picture, because JPEG has no checksum.
 """
 
+import contextlib
+import dataclasses
 import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -29,13 +30,24 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.crops import native_crop, random_crop
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where Pillow finds an orientation
 DRAFTS = (8, 4, 2)  # pixels of the file, along a side, in a pixel of the draft
+CROP_ATTEMPTS = 10  # as torchvision's RandomResizedCrop
+NUM_CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 NativeSize = Callable[[int, int], tuple[int, int]]
+
+
+class Crop(NamedTuple):
+    """A box in pixels, and whether it is flipped."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    is_flipped: bool
 
 
 class Orientation(NamedTuple):
@@ -60,44 +72,22 @@ class Orientation(NamedTuple):
         return picture[:: -1 if self.is_upside_down else 1, :: -1 if self.is_mirrored else 1]
 
 
-ORIENTATIONS = {  # by the value of the EXIF tag
-    1: Orientation(),
-    2: Orientation(is_mirrored=True),
-    3: Orientation(is_mirrored=True, is_upside_down=True),
-    4: Orientation(is_upside_down=True),
-    5: Orientation(is_transposed=True),
-    6: Orientation(is_transposed=True, is_mirrored=True),
-    7: Orientation(is_transposed=True, is_mirrored=True, is_upside_down=True),
-    8: Orientation(is_transposed=True, is_upside_down=True),
-}
-
-
 def crop(
     content: bytes, uniform_U: np.ndarray, augment: AugmentConfig, out_px: int | NativeSize, max_pixels: int
 ) -> np.ndarray:
     """Decode an image file and return a random crop of it for training, bicubic with antialiasing, maybe flipped.
 
     Args:
-        content: the file.
         uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1), from which ``random_crop`` computes box and flip.
-        augment: scale, ratio and flip, without None.
-        out_px: P; or the function from height and width of a crop at native resolution to those of the picture.
-        max_pixels: largest width x height to decode.
 
     Returns:
         uint8 [P, P, 3], or [height, width, 3].
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
     """
-    image, orientation = _opened(content, max_pixels)
-    width, height = _upright_size(image, orientation)
+    stored = _Stored(content, max_pixels)
     cropped = random_crop if isinstance(out_px, int) else native_crop
-    top, left, box_height, box_width, is_flipped = cropped(uniform_U, height, width, augment)
-    box = orientation.stored((left, top, left + box_width, top + box_height), width, height)
-    out_height, out_width = (out_px, out_px) if isinstance(out_px, int) else out_px(box_height, box_width)
-    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
-    picture = orientation.upright(_resized(image, box, stored_size, is_cut=True))
+    top, left, height, width, is_flipped = cropped(uniform_U, stored.height, stored.width, augment)
+    size = (out_px, out_px) if isinstance(out_px, int) else out_px(height, width)
+    picture = stored.resized((left, top, left + width, top + height), size, is_cut=True)
     return picture[:, ::-1] if is_flipped else picture
 
 
@@ -106,41 +96,20 @@ def square(content: bytes, side: int, max_pixels: int) -> np.ndarray:
 
     The result is that of torchvision's ``Resize`` and ``CenterCrop``, but for rounding and drafting.
 
-    Args:
-        content: the file.
-        side: P, in pixels.
-        max_pixels: largest width x height to decode.
-
     Returns:
         uint8 [P, P, 3].
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
     """
-    image, orientation = _opened(content, max_pixels)
-    width, height = _upright_size(image, orientation)
-    left, right = _centre(width, height, side)
-    top, bottom = _centre(height, width, side)
-    box = orientation.stored((left, top, right, bottom), width, height)
-    return orientation.upright(_resized(image, box, (side, side), is_cut=False))
+    stored = _Stored(content, max_pixels)
+    left, right = _centre(stored.width, stored.height, side)
+    top, bottom = _centre(stored.height, stored.width, side)
+    return stored.resized((left, top, right, bottom), (side, side), is_cut=False)
 
 
 def whole(content: bytes, size: NativeSize, max_pixels: int) -> np.ndarray:
-    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3].
-
-    Args:
-        content: the file.
-        size: maps height and width of the image to those of the result.
-        max_pixels: largest width x height to decode.
-
-    Raises:
-        BadSampleError: the file is no whole image of a format in ``FORMATS``, or is over the limit.
-    """
-    image, orientation = _opened(content, max_pixels)
-    width, height = _upright_size(image, orientation)
-    out_height, out_width = size(height, width)
-    stored_size = (out_height, out_width) if orientation.is_transposed else (out_width, out_height)
-    return orientation.upright(_resized(image, (0, 0, *image.size), stored_size, is_cut=False))
+    """Decode an image file and resize all of it, bicubic with antialiasing: uint8 [height, width, 3]."""
+    stored = _Stored(content, max_pixels)
+    box = (0, 0, stored.width, stored.height)
+    return stored.resized(box, size(stored.height, stored.width), is_cut=False)
 
 
 def _centre(length: int, other: int, side: int) -> tuple[float, float]:
@@ -150,11 +119,7 @@ def _centre(length: int, other: int, side: int) -> tuple[float, float]:
     return start * length / resized, (start + side) * length / resized
 
 
-def _upright_size(image: Image.Image, orientation: Orientation) -> tuple[int, int]:
-    return (image.height, image.width) if orientation.is_transposed else image.size
-
-
-@contextmanager
+@contextlib.contextmanager
 def _bad_if_undecodable() -> Iterator[None]:
     """Turn any error of Pillow into a bad sample, and hide its warnings: hostile bytes can cause every kind."""
     try:
@@ -168,57 +133,54 @@ def _bad_if_undecodable() -> Iterator[None]:
         raise BadSampleError("undecodable image", str(error) or type(error).__name__) from error
 
 
-def _opened(content: bytes, max_pixels: int) -> tuple[ImageFile.ImageFile, Orientation]:
-    """Return an image of which, if it is a JPEG, only the header is decoded, and its orientation.
+class _Stored:
+    """An image file, of which, if it is a JPEG, only the header is decoded at first.
 
-    Raises:
-        BadSampleError: as ``crop``.
+    Attributes:
+        width, height: upright, in pixels of the file.
     """
-    with _bad_if_undecodable():
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            size = f"{image.width} x {image.height}"
-            raise BadSampleError("image over the pixel limit", f"{size} is more than {max_pixels:,} pixels")
-        if not isinstance(image, JpegImageFile):
-            image.load()  # the EXIF data of a PNG may come last
-        return image, _orientation(image)
+
+    def __init__(self, content: bytes, max_pixels: int) -> None:
+        with _bad_if_undecodable():
+            self._image = Image.open(io.BytesIO(content), formats=FORMATS)
+            self.width, self.height = self._image.size
+            if self.width * self.height > max_pixels:
+                size = f"{self.width} x {self.height}"
+                raise BadSampleError("image over the pixel limit", f"{size} is more than {max_pixels:,} pixels")
+            if not isinstance(self._image, JpegImageFile):
+                self._image.load()  # the EXIF data of a PNG may come last
+                self.width, self.height = self._image.size
+            self._orientation = _orientation(self._image)
+        if self._orientation.is_transposed:
+            self.width, self.height = self.height, self.width
+
+    def resized(self, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
+        """Decode and resize a box of the upright image to this height and width: uint8 [height, width, 3]."""
+        left, top, right, bottom = self._orientation.stored(box, self.width, self.height)
+        stored_size = size if self._orientation.is_transposed else size[::-1]
+        with _bad_if_undecodable():
+            scale = _draft(self._image, (right - left, bottom - top), stored_size)
+            left, top, right, bottom = (edge / scale for edge in (left, top, right, bottom))
+            part: Image.Image = self._image
+            if is_cut:
+                start_x, start_y = math.floor(left), math.floor(top)
+                part = part.crop((start_x, start_y, math.ceil(right), math.ceil(bottom)))
+                left, top, right, bottom = left - start_x, top - start_y, right - start_x, bottom - start_y
+            picture = _rgb(part).resize(stored_size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+            return self._orientation.upright(np.asarray(picture))
 
 
 def _orientation(image: Image.Image) -> Orientation:
-    if image.info.keys().isdisjoint(ORIENTED):
-        return ORIENTATIONS[1]
-    try:
-        return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1), Orientation())
-    except Exception:  # Pillow raises many kinds for broken EXIF data; the picture may still be whole
-        return Orientation()
-
-
-def _resized(image: ImageFile.ImageFile, box: Box, size: tuple[int, int], *, is_cut: bool) -> np.ndarray:
-    """Decode and resize a box of a stored image: uint8 [height, width, 3].
-
-    Args:
-        size: width and height of the result.
-        is_cut: True if the pixels around the box must not reach into the result.
-    """
-    with _bad_if_undecodable():
-        scale = _draft(image, (box[2] - box[0], box[3] - box[1]), size)
-        left, top, right, bottom = (edge / scale for edge in box)
-        part: Image.Image = image
-        if is_cut:
-            start_x, start_y = math.floor(left), math.floor(top)
-            part = image.crop((start_x, start_y, math.ceil(right), math.ceil(bottom)))
-            left, top, right, bottom = left - start_x, top - start_y, right - start_x, bottom - start_y
-        resized = _rgb(part).resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-        return np.asarray(resized)
+    tag = 1
+    if not image.info.keys().isdisjoint(ORIENTED):
+        # Pillow raises many kinds of errors for broken EXIF data; the picture may still be whole.
+        with contextlib.suppress(Exception):
+            tag = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return Orientation(tag in (5, 6, 7, 8), tag in (2, 3, 6, 7), tag in (3, 4, 7, 8))
 
 
 def _draft(image: ImageFile.ImageFile, box_px: tuple[float, float], size: tuple[int, int]) -> int:
-    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are.
-
-    Args:
-        box_px: width and height of the box.
-        size: those of the result.
-    """
+    """Let a JPEG decode to a smaller size and load the image; return how many times smaller the sides are."""
     sides = list(zip(box_px, size, strict=True))
     scale = next((scale for scale in DRAFTS if all(box >= scale * out for box, out in sides)), 1)
     if not isinstance(image, JpegImageFile) or not image.draft(None, (image.width // scale, image.height // scale)):
@@ -244,3 +206,47 @@ def _rgb(image: Image.Image) -> Image.Image:
     with_alpha = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, with_alpha).convert("RGB")
+
+
+def random_crop(uniform_U: np.ndarray, height: int, width: int, config: AugmentConfig) -> Crop:
+    """Compute the box of RandomResizedCrop, and the flip, from uniform numbers; the config has values for all.
+
+    As in torchvision, the area is uniform in the scale range and the aspect ratio log-uniform, both rounded to pixels.
+    Of ten attempts the first that fits counts, or else the largest centred box of an allowed ratio.
+
+    Args:
+        uniform_U: float64 [NUM_CROP_DRAWS] on [0, 1).
+
+    Source: ``RandomResizedCrop.get_params`` of torchvision.
+    """
+    assert config.min_scale is not None, "AugmentConfig.of() sets it"
+    assert config.flip_probability is not None, "AugmentConfig.of() sets it"
+    *drawn, at_top, at_left, at_flip = uniform_U.tolist()
+    is_flipped = at_flip < config.flip_probability
+    low, high = math.log(config.min_ratio), math.log(config.max_ratio)
+    for at_area, at_ratio in zip(drawn[:CROP_ATTEMPTS], drawn[CROP_ATTEMPTS:], strict=True):
+        area = height * width * (config.min_scale + at_area * (config.max_scale - config.min_scale))
+        ratio = float(np.exp(low + at_ratio * (high - low)))  # math.exp may differ in the last bit
+        columns, rows = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < columns <= width and 0 < rows <= height:
+            return Crop(
+                int(at_top * (height - rows + 1)), int(at_left * (width - columns + 1)), rows, columns, is_flipped
+            )
+    rows = max(min(round(width / config.min_ratio), height), 1)
+    columns = max(min(round(height * config.max_ratio), width), 1)
+    return Crop((height - rows) // 2, (width - columns) // 2, rows, columns, is_flipped)
+
+
+def native_crop(uniform_U: np.ndarray, height: int, width: int, config: AugmentConfig) -> Crop:
+    """Compute a crop whose aspect ratio is in the configured range relative to the image's own, and the flip."""
+    own = width / height
+    relative = dataclasses.replace(config, min_ratio=config.min_ratio * own, max_ratio=config.max_ratio * own)
+    return random_crop(uniform_U, height, width, relative)
+
+
+def random_crops(
+    uniform_BU: np.ndarray, height: int, width: int, config: AugmentConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes (top, left, height, width), int64 [B, 4], and flips, bool [B], of images of one size."""
+    crops = [random_crop(uniform_U, height, width, config) for uniform_U in uniform_BU]
+    return np.array([crop[:4] for crop in crops]), np.array([crop.is_flipped for crop in crops])

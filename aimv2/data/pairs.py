@@ -1,6 +1,9 @@
 """Image-text pairs: the interface of every source, and pairs of several sources together. Letters: B images, S side."""
 
 import contextlib
+import math
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,18 +12,18 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
 from aimv2.base.order import equal_edges
 from aimv2.base.processes import in_threads
-from aimv2.base.scratch import scratch
 from aimv2.config.data_config import AugmentConfig
-from aimv2.data.sources.questions import Question, questions
-from aimv2.data.sources.scene import Caption, Scene
+from aimv2.data.sources.scene import Caption, Question, Scene, questions
 
 CaptionKind = Literal["short", "dense"]  # the paper's alt-text and synthetic captions, or what stands in for them
 CAPTION_KINDS: tuple[CaptionKind, ...] = ("short", "dense")
+IN_MEMORY = 2**30  # bytes, the most of an array that is not in a file
 Picture = np.ndarray | bytes  # uint8 [S, S, 3], or the content of an image file
 
 
@@ -32,12 +35,11 @@ class Pairs(ABC):
             rows can be read in any order.
         concurrency: pairs that are worth being read at the same time, by threads: several where each read is a request
             to another host.
-        kinds: the kinds of captions that the pairs have.
     """
 
     block_rows: int = 2**22
     concurrency: int = 1
-    kinds: tuple[CaptionKind, ...] = CAPTION_KINDS
+    kinds: tuple[CaptionKind, ...] = CAPTION_KINDS  # the kinds of captions that the pairs have
 
     @property
     def retries(self) -> int:
@@ -48,11 +50,7 @@ class Pairs(ABC):
     def __len__(self) -> int: ...
 
     def block_edges(self, num_nodes: int) -> np.ndarray:
-        """Return the edges of the blocks (``aimv2.base.order.OrderedPart``): int64 [K + 1].
-
-        Args:
-            num_nodes: canonical nodes, each of which reads a block at a time.
-        """
+        """Return the edges of the blocks (``aimv2.base.order.OrderedPart``): int64 [K + 1]."""
         return equal_edges(len(self), self.block_rows)
 
     def expect(self, blocks: Sequence[range]) -> None:  # noqa: B027 – most sources have nothing to prepare
@@ -72,11 +70,7 @@ class Pairs(ABC):
 
     @abstractmethod
     def picture(self, row: int) -> Picture:
-        """Return the picture of a pair.
-
-        Raises:
-            BadSampleError: the pair has none.
-        """
+        """Return the picture of a pair."""
 
     @abstractmethod
     def caption(self, row: int, kind: CaptionKind, choice: float = 0.0) -> Caption:
@@ -84,9 +78,6 @@ class Pairs(ABC):
 
         Args:
             choice: a number on [0, 1) that chooses among several captions of the kind; 0 is the first.
-
-        Raises:
-            BadSampleError: the pair has none.
         """
 
     def text(self, row: int, kind: CaptionKind, choice: float = 0.0) -> str:
@@ -94,21 +85,13 @@ class Pairs(ABC):
         return self.caption(row, kind, choice).text
 
     def image(self, row: int) -> np.ndarray:
-        """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs.
-
-        Raises:
-            BadSampleError: the pair has no usable picture.
-        """
+        """Return the picture as evaluation reads it: uint8 [S, S, 3], of the same side for all pairs."""
         picture = self.picture(row)
         assert isinstance(picture, np.ndarray), "pairs in files decode their pictures"
         return picture
 
     def images(self, row_B: np.ndarray) -> np.ndarray:
-        """Return the pictures as evaluation reads them: uint8 [B, S, S, 3], in a file if they are many (``scratch``).
-
-        Raises:
-            BadSampleError: a pair has no usable picture.
-        """
+        """Return the pictures as evaluation reads them: uint8 [B, S, S, 3], in a file if they are many."""
         return filled(len(row_B), in_threads(self.image, row_B.tolist(), self.concurrency))
 
     def captions(self, row_B: np.ndarray, kind: CaptionKind) -> list[Caption]:
@@ -134,11 +117,7 @@ class Pairs(ABC):
         return None
 
     def questions(self, row: int) -> list[Question]:
-        """Return questions about the picture with their answers; none if the pair is not a scene and brings none.
-
-        Raises:
-            BadSampleError: those that it brings are broken.
-        """
+        """Return questions about the picture with their answers; none if the pair is not a scene and brings none."""
         scene = self.scene(row)
         return [] if scene is None else questions(scene)
 
@@ -151,11 +130,7 @@ class Pairs(ABC):
         return range(min(num_rows, len(self)))
 
     def subset(self, num_pairs: int, *, from_end: bool = False) -> "Pairs":
-        """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones.
-
-        Args:
-            from_end: True for other pairs, from the end of the order.
-        """
+        """Return random pairs in random order, the same for every run; smaller subsets are starts of larger ones."""
         order = address.generator(seed=0, purpose="subset").permutation(len(self))
         if from_end:
             order = order[::-1]
@@ -304,6 +279,20 @@ def filled(most: int, pictures: Iterable[np.ndarray]) -> np.ndarray:
         found[number] = picture
         number += 1
     return found[:number]
+
+
+def scratch(shape: tuple[int, ...], dtype: DTypeLike, in_memory: int = IN_MEMORY) -> np.ndarray:
+    """Return an array with undefined values: in memory, or mapped from a temporary file if it has more bytes.
+
+    The file, in ``TMPDIR``, has no name, so it is gone with the array or the process.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= in_memory:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # without it, a disk that is full later ends the process (SIGBUS)
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 class Sides(NamedTuple):

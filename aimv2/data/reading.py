@@ -10,8 +10,7 @@ from aimv2.base import address
 from aimv2.base.errors import BadSampleError, Reason, RunFailedError
 from aimv2.config.native import size_within
 from aimv2.config.run_config import RunConfig
-from aimv2.data.crops import NUM_CROP_DRAWS
-from aimv2.data.decode import crop
+from aimv2.data.decode import NUM_CROP_DRAWS, crop
 from aimv2.data.pairs import CaptionKind, Joined, Picture
 from aimv2.data.prepare import order_of
 
@@ -38,27 +37,22 @@ class Samples:
     """Samples of a run.
 
     Attributes:
-        row_B: the rows of their pictures: int64 [B].
         epoch_B, sample_id_B: their random addresses: int64 [B].
-        part_B: numbers of their sources: int64 [B].
-        is_dense_B: True if a sample shows its dense caption.
         pictures: arrays of a side of ``data.render_px``; or of ``model.image_px``, if they come from files, cropped
             already, so that no more of an image is decoded than its crop needs. At native resolution, files give
             pictures of the size of their grids, and scenes are drawn for the largest area.
-        targets: pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``.
-        num_retries: reads that were repeated after a transient error.
     """
 
-    row_B: np.ndarray
+    row_B: np.ndarray  # the rows of their pictures: int64 [B]
     epoch_B: np.ndarray
     sample_id_B: np.ndarray
-    part_B: np.ndarray
-    is_dense_B: np.ndarray
+    part_B: np.ndarray  # numbers of their sources: int64 [B]
+    is_dense_B: np.ndarray  # True if a sample shows its dense caption
     pictures: list[np.ndarray]
-    targets: list[np.ndarray]
+    targets: list[np.ndarray]  # pictures whose patches the pixel loss predicts; empty if they are those of ``pictures``
     captions: list[str]
     bad: list[Bad]
-    num_retries: int = 0
+    num_retries: int = 0  # reads that were repeated after a transient error
 
 
 class Reader:
@@ -86,15 +80,7 @@ class Reader:
         )
 
     def read(self, place_B: np.ndarray, area: int | None = None) -> Samples:
-        """Return the samples at these places: int64 [B].
-
-        Args:
-            area: patches that each image has at most, at native resolution. Pictures in files then have the size of
-                their grids.
-
-        Raises:
-            RunFailedError: a source is broken or has no usable sample (cause ``data``).
-        """
+        """Return the samples at these places: int64 [B]."""
         if self._pairs.concurrency > 1:
             self._pairs.expect(self._blocks_ahead(place_B))
         epoch_B, rows = self._rows_at(place_B)

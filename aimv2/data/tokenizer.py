@@ -1,16 +1,36 @@
 """Conversion of captions to token ids and back."""
 
 import hashlib
+import html
+import re
+import string
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate, takewhile
 from pathlib import Path
 
+import ftfy
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from aimv2.base.errors import UsageError
-from aimv2.data.text import clean
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+# Captions of files are checked and then tokenized: twice within a batch. More entries would hardly be found again, and
+# take about 0.4 kB each in every loader worker.
+@lru_cache(maxsize=2**12)
+def clean(caption: str) -> str:
+    """Fix broken unicode, undo HTML escapes twice, lower-case, drop punctuation, collapse white space.
+
+    Source: ml-l3m ``HFTokenizer`` (unicode, escapes, lower case, white space) and the SigLIP tokenizer of
+        transformers (punctuation). The paper does not describe it.
+    """
+    caption = html.unescape(html.unescape(ftfy.fix_text(caption)))
+    return re.sub(r"\s+", " ", caption.lower().translate(_PUNCTUATION)).strip()
+
 
 END_OF_TEXT = "</s>"
 SPECIAL_TOKENS = ("<pad>", END_OF_TEXT, "<unk>")  # end-of-text is 1, as in SigLIP's tokenizer
@@ -49,11 +69,7 @@ class CaptionTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "CaptionTokenizer":
-        """Read a ``tokenizer.json``, such as one of ``train`` or the public SigLIP one.
-
-        Raises:
-            UsageError: the file is missing or is not a tokenizer.
-        """
+        """Read a ``tokenizer.json``, such as one of ``train`` or the public SigLIP one."""
         try:
             return cls(Tokenizer.from_file(str(path)))
         except UsageError:
@@ -98,9 +114,6 @@ class CaptionTokenizer:
         """Return the index of the word that each token of ``encode`` belongs to: int64 [B, max_tokens].
 
         End-of-text and padding have -1. A token that is only the space before a word belongs to that word.
-
-        Args:
-            captions: the words of each caption, which ``clean`` leaves as they are.
         """
         texts = [" ".join(words) for words in captions]
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)

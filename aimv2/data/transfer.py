@@ -11,9 +11,40 @@ from aimv2.data.pairs import Joined, Pairs, Selected
 from aimv2.data.prepare import Data
 from aimv2.data.sources.glyph_pairs import GlyphPairs, concept_position
 from aimv2.data.sources.scene import INKS, Scene
-from aimv2.data.tasks import NO_LABEL, VALIDATION_SHARE, Task, TransferSet
 
+NO_LABEL = -1
+VALIDATION_SHARE = 0.2  # of the images of a task that are not for the test
 EMOJI_LABELS = ("subcategory", "category")
+
+
+class Task(NamedTuple):
+    """A classification task, with the labels of each split.
+
+    Attributes:
+        train_NK, validation_NK, test_NK: int64, the class of each of K things in an image, such as its cells;
+            ``NO_LABEL`` where there is none.
+    """
+
+    name: str
+    num_classes: int
+    train_NK: np.ndarray
+    validation_NK: np.ndarray
+    test_NK: np.ndarray
+
+
+class TransferSet(NamedTuple):
+    """Images in three splits, and their tasks. Hyper-parameters are chosen on ``validation``, never on ``test``.
+
+    Attributes:
+        train, validation, test: uint8 [N, S, S, 3].
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    item_N: np.ndarray  # int64, the number of each test image as an evaluation item (``Pairs.items``)
+    tasks: tuple[Task, ...]
+    is_whole: bool = False  # True if what matters reaches to the border, so that images are resized without a crop
 
 
 class Tested(NamedTuple):
@@ -24,15 +55,7 @@ class Tested(NamedTuple):
 
 
 def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
-    """Return the tasks on scenes: the object and the ink in each cell, and the number of objects.
-
-    Args:
-        train: scenes for training and validation, whose compositions no test scene has.
-        tested: held-out pairs, of which the scenes are the test split.
-
-    Returns:
-        None if no test pair is a scene.
-    """
+    """Return the tasks on scenes: the object and the ink in each cell, and the number of objects."""
     is_scene_N = np.array([tested.pairs.scene(row) is not None for row in range(len(tested.pairs))], dtype=bool)
     if not is_scene_N.any():
         return None
@@ -40,10 +63,7 @@ def scenes(train: Pairs, tested: Tested) -> TransferSet | None:
     test, images = (
         (tested.pairs, tested.images)
         if is_scene_N.all()
-        else (
-            Selected(tested.pairs, np.flatnonzero(is_scene_N)),
-            tested.images[is_scene_N],
-        )
+        else (Selected(tested.pairs, np.flatnonzero(is_scene_N)), tested.images[is_scene_N])
     )
     fit, validation = _split(np.arange(len(train)))
     parts = (Selected(train, fit), Selected(train, validation), test)
@@ -115,12 +135,7 @@ def digits() -> TransferSet:
 
 
 def transfer_sets(data: Data, tested: Tested, num_scenes: int) -> list[TransferSet]:
-    """Return the tasks of the run's data, and the digits.
-
-    Args:
-        tested: held-out pairs, for tasks on scenes.
-        num_scenes: scenes for training and validation of the probes.
-    """
+    """Return the tasks of the run's data, and the digits."""
     sets: list[TransferSet | None] = []
     drawn: dict[str, Pairs] = {source: part for source, part in data.train.parts.items() if source.endswith(SCENES)}
     if drawn:

@@ -34,8 +34,6 @@ def hide_patches(image: Tensor, uniform_BI: np.ndarray, fraction: float) -> Tens
 
     Args:
         image: float32 [B, 3, P, P], normalised.
-        uniform_BI: a number per patch, in raster order of a square grid.
-        fraction: share of the patches, rounded to whole patches.
     """
     num_patches = uniform_BI.shape[1]
     grid = math.isqrt(num_patches)
@@ -64,7 +62,6 @@ def crop_and_resize(
         image_BSSC: uint8 [B, S, S, 3].
         box_B4: int64 [B, 4], (top, left, height, width).
         flip_B: bool [B].
-        out_px: P, or height and width.
 
     Returns:
         float32 [B, 3, P, P], or [B, 3, height, width], normalised with the ImageNet mean and standard deviation.
@@ -114,7 +111,6 @@ def resized_within(
 
     Args:
         pictures: uint8 [S, S, 3] each.
-        boxes: boxes and flips, as ``random_crops`` returns them.
     """
     box_B4, flip_B = boxes
     sizes = [size_within(height, width, patch_px=patch_px, area=area) for height, width in box_B4[:, 2:].tolist()]
@@ -133,11 +129,7 @@ def network_input(image_BPPC: Tensor, colours: Colours = IMAGENET) -> Tensor:
 
 
 def normalised(pixels_BCPP: Tensor, grid_B2: Tensor | None = None, colours: Colours = IMAGENET) -> Tensor:
-    """Normalise values of 0..255, to float32.
-
-    Args:
-        grid_B2: rows and columns of each image, if they are strips, whose padding becomes 0.
-    """
+    """Normalise values of 0..255, to float32."""
     mean, std = _statistics(pixels_BCPP.device, colours)
     # A contiguous copy that is changed in place: four times as fast as new tensors in the order of the pictures.
     copy_BCPP = pixels_BCPP.to(torch.float32, memory_format=torch.contiguous_format, copy=True)

@@ -1,7 +1,4 @@
-"""Descriptions of data in files: small YAML files that say where samples are, and which field is which caption.
-
-A field of ``Location`` with a ``reader`` is a kind of place, and its line registers the class that reads it.
-"""
+"""Descriptions of data in files: small YAML files that say where samples are, and which field is which caption."""
 
 import dataclasses
 import re
@@ -20,18 +17,16 @@ SUFFIXES = (".yaml", ".yml")
 SPLITS = ("train", "validation", "test")
 REFUSED = (".pyd", ".pickle", ".pkl", ".pth", ".pt", ".npy", ".npz")  # members that unpickling readers decode
 INDEX_SUFFIX = ".index"
+PLACES = ("shards", "folder", "dataset", "parquet")  # a location has one of these
 PATTERNS = ("shards", "parquet")  # places that are lists of patterns
-READER = "reader"  # metadata of the places of a location
 PIPE = "pipe:"  # webdataset runs what follows in a shell
 # Options of fsspec's file systems. Descriptions may come from elsewhere, so none can send a key or a token to a host of
 # its own; to an ``endpoint_url`` of S3 requests are signed, and the secret key stays here.
 OPTIONS = {
     "s3": ("anon", "endpoint_url", "profile", "requester_pays"),
     **dict.fromkeys(("gs", "gcs"), ("project", "requester_pays", "token")),
-    **dict.fromkeys(("az", "abfs"), ("account_name", "anon")),
 }
 ANONYMOUS = "anon"
-ACCOUNT = re.compile(r"[a-z0-9]{3,24}")  # a name of Azure's, which becomes part of a host's
 WEB = ("http://", "https://")
 NO_PATH = re.compile(f"{PIPE}|.*://")
 
@@ -60,43 +55,29 @@ class Filter:
             raise ValueError(f"min={self.min:g} is larger than max={self.max:g}")
 
 
-def _read_by(reader: str, default: Any = None) -> Any:
-    """Return a field of ``Location`` whose samples are read by a class of ``Records``, named as ``module:class``."""
-    return dataclasses.field(default=default, metadata={READER: reader})
-
-
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Location:
-    """Where samples are, at exactly one place: that of one of the fields with a reader.
+    """Where samples are, at exactly one of ``PLACES``; docs/data.md has a table of the keys.
 
     Attributes:
-        shards: tar files with an image and further members for each sample, as webdataset and img2dataset write them: a
-            path, a pattern (``{00000..00331}``, ``*``), a URL (``s3://…``, ``https://…``), or a list of these.
+        shards: tar files as webdataset and img2dataset write them: paths, patterns (``{00000..00331}``, ``*``) or URLs.
         folder: a folder of images, with subfolders. A sample's key is its path within the folder.
         table: with ``folder``, a CSV, TSV, JSON-lines or Parquet file whose column ``image`` has paths within the
-            folder; only its rows are samples. Values of CSV and TSV are text, which filters compare as numbers. If rows
-            share an image, a column ``key`` must name them.
-        follow_links: with ``folder``, read what links in it lead to, wherever that is.
-        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote. A column ``key``, ``__key__`` or ``id`` with
-            unique values names the samples; otherwise the number of the row does.
-        parquet: Parquet files with the bytes of images in a column, as hubs and img2dataset have them: a path, a
-            pattern, or a list of these. The index has a copy of their rows. Keys are those of a dataset.
-        image: the member (default: jpg, jpeg, png or webp), or the column of the image (default: ``image``; of
-            Parquet files with images also ``jpg``, ``jpeg``, ``png`` or ``webp``).
+            folder; only its rows are samples. If rows share an image, a column ``key`` must name them.
+        dataset: a folder that ``datasets.Dataset.save_to_disk`` wrote.
+        parquet: Parquet files with the bytes of images in a column, of which the index has a copy.
+        image: the member (default: jpg, jpeg, png or webp) or the column of the image (default: ``image``, then these).
         filters: conditions by field; samples that do not meet all are left out.
         exclude: a file with keys of samples that are left out, a line each, as an audit writes them.
-        storage_options: how the host of URLs is reached, such as ``{anon: true}`` (``OPTIONS``). What is secret comes
-            from the environment (docs/remote-data.md).
-        index: where ``python -m aimv2 data index`` writes the index. Default: beside the description, with the suffix
-            ``.index``.
+        storage_options: how the host of URLs is reached (``OPTIONS``); what is secret comes from the environment.
+        index: where the index is. Default: beside the description, with the suffix ``.index``.
     """
 
-    shards: tuple[str, ...] = _read_by("aimv2.datasets.shards.records:ShardRecords", ())
-    folder: str | None = _read_by("aimv2.datasets.folder.records:FolderRecords")
-    dataset: str | None = _read_by("aimv2.datasets.dataset_records:DatasetRecords")
-    parquet: tuple[str, ...] = _read_by("aimv2.datasets.parquet_records:ParquetRecords", ())
+    shards: tuple[str, ...] = ()
+    folder: str | None = None
+    dataset: str | None = None
+    parquet: tuple[str, ...] = ()
     table: str | None = None
-    follow_links: bool = False
     image: str | None = None
     filters: dict[str, Filter] = dataclasses.field(default_factory=dict)
     exclude: str | None = None
@@ -107,9 +88,8 @@ class Location:
         given = [place for place in PLACES if getattr(self, place)]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(PLACES)} is needed, and {', '.join(given) or 'none'} is given")
-        for key in ("table", "follow_links"):
-            if getattr(self, key) and not self.folder:
-                raise ValueError(f"{key} needs folder")
+        if self.table and not self.folder:
+            raise ValueError("table needs folder")
         for key in PATTERNS:
             if any(name.startswith(PIPE) for name in getattr(self, key)):
                 raise ValueError(f"{key}: a pipe is refused, because it executes a command; copy the data to files")
@@ -118,12 +98,9 @@ class Location:
         _check_options(self.shards, self.storage_options)
 
     @property
-    def reader(self) -> str:
-        """The class that reads the samples, as ``module:class``."""
-        return str(next(place[READER] for name, place in PLACES.items() if getattr(self, name)))
-
-
-PLACES = {field.name: field.metadata for field in dataclasses.fields(Location) if READER in field.metadata}
+    def place(self) -> str:
+        """The field that says where the samples are."""
+        return next(name for name in PLACES if getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -298,8 +275,6 @@ def _check_options(shards: tuple[str, ...], options: dict[str, str | bool]) -> N
         )
     if not str(endpoint := options.get("endpoint_url", WEB[0])).startswith(WEB):
         raise ValueError(f"storage_options: endpoint_url={endpoint!r} must start with {' or '.join(WEB)}")
-    if not ACCOUNT.fullmatch(str(account := options.get("account_name", "account"))):
-        raise ValueError(f"storage_options: account_name={account!r} must have 3 to 24 small letters and digits")
     if options.get("token", ANONYMOUS) != ANONYMOUS:
         raise ValueError(f"storage_options: token can only be {ANONYMOUS}; others come from the environment")
 

@@ -3,29 +3,21 @@
 Letters: B images, M held-out samples, N all, P parts of the records.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError, short
-from aimv2.base.files import write_text
-from aimv2.base.processes import in_threads
 from aimv2.config.data_config import AugmentConfig, DataConfig
 from aimv2.data.decode import square
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Pairs, Sides
-from aimv2.data.sources.questions import Question
-from aimv2.data.sources.scene import Caption, WordClass
-from aimv2.data.text import clean
+from aimv2.data.sources.scene import Caption, Question, WordClass
+from aimv2.data.tokenizer import clean
 from aimv2.datasets.description import Fields, SourceDescription
 from aimv2.datasets.open import Opened
 from aimv2.datasets.records import Records, json_of
@@ -47,12 +39,7 @@ FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
 
 
 class FilePairs(Pairs):
-    """Samples of a source that was opened, all of them or those of one side.
-
-    Args:
-        row_N: the record of each pair.
-        name: of the source; part of the ids of its samples.
-    """
+    """Samples of a source that was opened: those of its records ``row_N``. ``name`` is part of the ids of samples."""
 
     def __init__(
         self,
@@ -63,7 +50,7 @@ class FilePairs(Pairs):
         name: str = "",
     ) -> None:
         self._records, self._row_N, self._name = records, row_N, name
-        self._side, self._max_pixels, self._cache_dir = config.render_px, config.max_pixels, Path(config.cache_dir)
+        self._side, self._max_pixels = config.render_px, config.max_pixels
         self._fields = {
             "short": _Choice(description.short or description.dense),
             "dense": _Choice(description.dense or description.short),
@@ -122,34 +109,12 @@ class FilePairs(Pairs):
             raise BadSampleError("empty caption", field)
         return value
 
-    def texts(self, row_B: np.ndarray, kind: CaptionKind) -> list[str | None]:
-        """Return captions as clean text; those of remote pairs are kept in the cache, since each takes a request."""
-        if self.concurrency == 1:
-            return super().texts(row_B, kind)
-        field, _ = self._fields[kind].at(0.0)
-        record_B = [int(self._row_N[row]) for row in row_B.tolist()]
-        content = json.dumps([self._records.digest(), field, record_B])
-        path = self._cache_dir / "captions" / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-        try:
-            found: list[str | None] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            found = list(in_threads(partial(self._text_or_none, kind=kind), row_B.tolist(), self.concurrency))
-            with contextlib.suppress(OSError):  # without it, they are read again
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, json.dumps(found))
-        return [None if text is None else worded(text).text for text in found]
-
-    def _text_or_none(self, row: int, kind: CaptionKind) -> str | None:
-        with contextlib.suppress(BadSampleError):
-            return self.text(row, kind)
-        return None
-
     def questions(self, row: int) -> list[Question]:
         if self._questions is None:
             return []
         value = self._records.field(int(self._row_N[row]), self._questions)
         if isinstance(value, str):
-            value = json_of(value.encode(), lambda: str(self._questions))
+            value = json_of(value.encode(), str(self._questions))
         if value is not None and not isinstance(value, list):
             raise BadSampleError("broken json", f"{self._questions} is {type(value).__name__}, not a list")
         return [_question(given) for given in value or ()]
@@ -207,12 +172,7 @@ class _Choice:
 
 
 class _Others(Sequence[int]):
-    """The numbers from 0 to ``size - 1`` without some, in memory for these only.
-
-    Args:
-        without_M: sorted int64 [M].
-        of: maps the numbers; None leaves them.
-    """
+    """The numbers from 0 to ``size - 1`` without some, sorted int64 [M]; ``of`` maps them, None leaves them."""
 
     def __init__(self, size: int, without_M: np.ndarray, of: np.ndarray | None) -> None:
         self._size, self._without_M, self._of = size - len(without_M), without_M, of
@@ -232,7 +192,7 @@ class _Others(Sequence[int]):
 
 
 def open_pairs(opened: Opened, config: DataConfig, name: str = "") -> Sides:
-    """Return the training and held-out pairs of a source; arguments as those of ``FilePairs``."""
+    """Return the training and held-out pairs of a source."""
     records, kept_N, held_out_M, description = opened
     size = len(records) if kept_N is None else len(kept_N)
     held_out = held_out_M if kept_N is None else kept_N[held_out_M]

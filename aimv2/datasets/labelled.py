@@ -1,57 +1,175 @@
-"""Labelled sets in files: their labels, and evaluations of a run on them (``evaluation.sets``).
+"""Labelled sets in files: their images and labels, and evaluations of a run on them (``evaluation.sets``).
 
-Letters: N rows, M chosen ones, P side.
+Letters: N rows, M chosen ones, B images, P side of the network's input, in pixels.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from aimv2.base.errors import BadSampleError, UsageError
+from aimv2.base.errors import BadSampleError, RunFailedError, UsageError
 from aimv2.base.processes import in_threads
+from aimv2.config.native import own_size
 from aimv2.config.run_config import RunConfig
-from aimv2.data.tasks import Task, TransferSet
+from aimv2.data.decode import square, whole
+from aimv2.data.transfer import Task, TransferSet
 from aimv2.data.transforms import CENTRE_CROP
 from aimv2.datasets.description import read_labelled
-from aimv2.datasets.images import Shape, Unusable, check_rate, pictures
 from aimv2.datasets.open import open_location
+from aimv2.datasets.plugin import set_version
 from aimv2.datasets.records import Records
-from aimv2.spec.metrics import set_name, set_names
 
 VALIDATION_PARTS = 5  # one of five training images is for validation
 NAMED = 3  # examples in an error
 TEST_PART = 4  # one of so many images is for the test, or more if the others are fewer
 
 
-def labelled_sets(config: RunConfig, versions: Sequence[str]) -> list[TransferSet]:
-    """Return the sets that ``evaluation.sets`` names, each with one task of the set's name.
+class Unusable(NamedTuple):
+    """A sample that cannot be used: its row and key, the reason (``aimv2.base.errors``) and the detail."""
 
-    Args:
-        versions: of the sets (``plugin.set_version``): another one is read again.
+    row: int
+    key: str
+    reason: str
+    detail: str
 
-    Of each set at most ``evaluation.set_images`` images are read: those with the smallest hashes of their keys, a
-    quarter of them for the test. Images are squares as of ``python -m aimv2 evaluate``.
+    @classmethod
+    def of(cls, records: Records, row: int, error: BadSampleError) -> "Unusable":
+        return cls(row, records.key(row), error.reason, error.detail)
 
-    Raises:
-        UsageError: a description is wrong, a set has no training split or no index, or its name is taken.
-        RunFailedError: too many images cannot be used.
+
+class Shape(NamedTuple):
+    """How an image becomes a square: its shorter side is resized, and the centre is cut out."""
+
+    image_px: int  # P
+    crop: float  # share of the shorter side that the square shows; ml-aim's validation transform has 0.875
+    max_pixels: int  # of the largest image to decode
+
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        """The size of the black image in place of one that cannot be used."""
+        return self.image_px, self.image_px, 3
+
+    def shown(self, content: bytes) -> np.ndarray:
+        """Return the square: uint8 [P, P, 3]; BadSampleError if the image cannot be decoded."""
+        resized_px = round(self.image_px / self.crop)
+        start = (resized_px - self.image_px) // 2
+        resized = square(content, resized_px, self.max_pixels)
+        return resized[start : start + self.image_px, start : start + self.image_px]
+
+
+class OwnShape(NamedTuple):
+    """How an image keeps its own size and aspect ratio: all of it is shown, in whole patches."""
+
+    area: int  # patches of an image; larger ones are made smaller
+    patch_px: int  # side of a patch
+    max_pixels: int  # of the largest image to decode
+
+    @property
+    def blank(self) -> tuple[int, int, int]:
+        return self.patch_px, 2 * self.patch_px, 3
+
+    def shown(self, content: bytes) -> np.ndarray:
+        """Return the image: uint8 [height, width, 3]; BadSampleError if it cannot be decoded."""
+        return whole(content, partial(own_size, patch_px=self.patch_px, area=self.area), self.max_pixels)
+
+
+def pictures(
+    records: Records, rows: Sequence[int], shape: Shape | OwnShape, unusable: list[Unusable]
+) -> Iterator[np.ndarray]:
+    """Yield the image of each row, uint8 [height, width, 3]: black where it cannot be used, which is appended."""
+
+    def shown(row: int) -> np.ndarray | BadSampleError:
+        try:
+            return shape.shown(records.image(row))
+        except BadSampleError as error:
+            return error
+
+    for row, found in zip(rows, in_threads(shown, rows, records.concurrency), strict=True):
+        if isinstance(found, BadSampleError):
+            unusable.append(Unusable.of(records, row, found))
+            yield np.zeros(shape.blank, dtype=np.uint8)
+        else:
+            yield found
+
+
+class PictureBatch(NamedTuple):
+    """Images of a batch of B rows, by size, and those that cannot be used, which are black."""
+
+    by_size: list[tuple[Tensor, Tensor]]  # places in the batch, int64, and images, uint8 [some, height, width, 3]
+    unusable: list[Unusable]
+
+
+class PictureBatches(Dataset[PictureBatch]):
+    """The images of rows by the number of the batch."""
+
+    def __init__(self, records: Records, rows: Sequence[int], shape: Shape | OwnShape, batch_size: int) -> None:
+        self._records, self._rows, self._shape, self._batch_size = records, rows, shape, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, number: int) -> PictureBatch:
+        rows = self._rows[number * self._batch_size : (number + 1) * self._batch_size]
+        unusable: list[Unusable] = []
+        found = list(pictures(self._records, rows, self._shape, unusable))
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(found):
+            places.setdefault(image.shape, []).append(place)
+        by_size = [
+            (torch.tensor(some), torch.from_numpy(np.stack([found[place] for place in some])))
+            for some in places.values()
+        ]
+        return PictureBatch(by_size, unusable)
+
+
+def counts(unusable: Sequence[Unusable]) -> str:
+    """Return the number of unusable images by reason: ``3 undecodable image, 1 missing image``."""
+    return ", ".join(f"{number} {reason}" for reason, number in Counter(each.reason for each in unusable).most_common())
+
+
+def check_rate(unusable: Sequence[Unusable], num_rows: int, max_bad_rate: float, split: str) -> None:
+    """Raise a RunFailedError if too many images cannot be used."""
+    if len(unusable) > max_bad_rate * num_rows:
+        raise RunFailedError(
+            "data",
+            f"{split}: {len(unusable):,} of {num_rows:,} images cannot be used ({counts(unusable)}; the first is"
+            f" {unusable[0].key!r}: {unusable[0].detail}), which is more than max_bad_rate={max_bad_rate:g}",
+        )
+
+
+def labelled_sets(config: RunConfig, names: Sequence[str]) -> list[TransferSet]:
+    """Return the sets that ``evaluation.sets`` names, each with one task of the set's name (in names of metrics).
+
+    A set with another version (``plugin.set_version``) than before is read again. Of each set at most
+    ``evaluation.set_images`` images are read: those with the smallest hashes of their keys, a quarter of them for the
+    test. Images are squares as of ``python -m aimv2 evaluate``.
     """
-    set_names(config)  # refuses names that are taken
     evaluation, data = config.evaluation, config.data
     shape = Shape(config.model.image_px, CENTRE_CROP, data.max_pixels)
     cache = str(Path(data.cache_dir) / "shards"), int(data.cache_gb * 1e9)
     return [
-        _labelled_set(Path(path), version, shape, evaluation.set_images, data.max_bad_rate, *cache)
-        for path, version in zip(evaluation.sets, versions, strict=True)
+        _labelled_set(Path(path), name, set_version(path), shape, evaluation.set_images, data.max_bad_rate, *cache)
+        for path, name in zip(evaluation.sets, names, strict=True)
     ]
 
 
-@lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets
+@lru_cache(maxsize=8)  # a worker's runs are all evaluated on the same sets; one of another version is read again
 def _labelled_set(
-    path: Path, version: str, shape: Shape, max_images: int, max_bad_rate: float, cache_dir: str, cache_bytes: int
+    path: Path,
+    name: str,
+    version: str,
+    shape: Shape,
+    max_images: int,
+    max_bad_rate: float,
+    cache_dir: str,
+    cache_bytes: int,
 ) -> TransferSet:
     described = read_labelled(path)
     if not described.train:
@@ -70,7 +188,7 @@ def _labelled_set(
         raise UsageError(f"{path}: each of train, validation and test needs a usable image")
     number = class_numbers(train.text_M, [*validation.text_M, *test.text_M])
     class_M1 = [np.array([[number[text]] for text in part.text_M]) for part in (train, validation, test)]
-    task = Task(set_name(str(path)), len(number), *class_M1)
+    task = Task(name, len(number), *class_M1)
     return TransferSet(train.images, validation.images, test.images, test.item_M, (task,), is_whole=True)
 
 
@@ -131,14 +249,7 @@ class Labels(NamedTuple):
 
 
 def read_labels(records: Records, field: str, split: str, rows: Iterable[int]) -> Labels:
-    """Read the labels of rows.
-
-    Args:
-        rows: read once, in their order.
-
-    Raises:
-        UsageError: a sample has no such field, or one that is neither text nor a whole number.
-    """
+    """Read the labels of rows; a sample without one is a UsageError."""
 
     def read(row: int) -> tuple[int, Any]:
         try:
@@ -170,11 +281,7 @@ def _as_text(value: Any) -> str:
 
 
 def class_numbers(train: Sequence[str], test: Sequence[str]) -> dict[str, int]:
-    """Return the number of each class of the training images.
-
-    Raises:
-        UsageError: there is only one class, or the test images have others.
-    """
+    """Return the number of each class of the training images."""
     classes = sorted(set(train) - {""})
     if len(classes) < 2:
         raise UsageError(f"train has the class {', '.join(classes) or 'of no sample'} only; two are needed")

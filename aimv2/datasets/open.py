@@ -5,30 +5,29 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.datasets import selection
 from aimv2.datasets.description import Location, SourceDescription
-from aimv2.datasets.index_folder import PARTS, index_path, read_parts
-from aimv2.datasets.records import DataPart, Indexed, OnProgress, Records, RecordsReader
-from aimv2.datasets.stamps import changes
+from aimv2.datasets.files import changes, stamp_at
+from aimv2.datasets.index import DataPart, OnProgress, writing
+from aimv2.datasets.records import LAYOUTS, Records
 
 FIRST = 100  # samples in which the fields of captions are looked for
 
 
-class Opened(NamedTuple):
-    """A source that can be read.
+class Indexed(NamedTuple):
+    """An index that was written."""
 
-    Attributes:
-        records: all samples.
-        kept_N: rows that meet the filters and are not excluded, int64, ascending and memory-mapped; None if all are.
-        held_out_M: indices into the kept rows of those that training does not show, int64, ascending, memory-mapped.
-        description: what was opened.
-    """
+    num_samples: int
+    notes: tuple[str, ...]  # sentences about samples that were left out or cannot be used
+
+
+class Opened(NamedTuple):
+    """A source that can be read: all its records, and which of them are kept and held out (``selection.Selection``)."""
 
     records: Records
     kept_N: np.ndarray | None
@@ -40,32 +39,25 @@ def _nothing(done: int, total: int | None) -> None:
     pass
 
 
-def prepare_location(
-    location: Location, workers: int = 1, on_progress: OnProgress = _nothing, *, verify: bool = False
-) -> Indexed:
-    """Write the index of a location, and the rows that meet its filters; of a source also those that are held out.
-
-    Args:
-        workers, on_progress, verify: as in ``RecordsReader.build``.
-
-    Raises:
-        UsageError: the location cannot be read or has no usable sample.
-        RunFailedError: it cannot be read any more, or a process was killed.
-    """
-    indexed = _reader(location).build(location, workers, on_progress, verify=verify)
-    largest = max(part.size for part in read_parts(index_path(location) / PARTS))
+def prepare_location(location: Location, workers: int = 1, on_progress: OnProgress = _nothing) -> Indexed:
+    """Write the index of a location, and the rows that meet its filters; of a source also those that are held out."""
+    layout = LAYOUTS[location.place]
+    with writing(location) as writer:
+        writer.facts["tables"] = list(map(stamp_at, layout.tables(location)))
+        layout.write(location, writer, workers, on_progress)
+    largest = max(part.size for part in writer.parts)
     with tempfile.TemporaryDirectory() as cache_dir:  # of copies of remote shards, for one pass in order
-        records = _reader(location)(location, cache_dir, (workers + 1) * largest)
+        records = Records(location, cache_dir, (workers + 1) * largest)
         selected = selection.write_selection(records, location, workers, on_progress)
         try:
             missing = _missing_fields(records, selected, location) if isinstance(location, SourceDescription) else []
         except UsageError:
             selection.remove(location)  # so that it is not used
             raise
-    num_kept = indexed.num_samples if selected.kept_N is None else len(selected.kept_N)
+    num_kept = writer.num_samples if selected.kept_N is None else len(selected.kept_N)
     notes = []
     if location.filters:
-        notes.append(f"{num_kept:,} of {indexed.num_samples:,} samples meet the filters")
+        notes.append(f"{num_kept:,} of {writer.num_samples:,} samples meet the filters")
     if location.exclude:
         num_keys = len(set(selection.excluded_keys(location)))
         notes.append(f"{selected.num_excluded:,} samples are excluded, by {num_keys:,} keys")
@@ -73,27 +65,19 @@ def prepare_location(
         notes.append(f"{selected.num_broken:,} samples have a broken field, which meets no filter and is not held out")
     if len(selected.held_out_M):
         notes.append(f"{len(selected.held_out_M):,} of {num_kept:,} samples are held out")
-    return indexed._replace(notes=(*indexed.notes, *notes, *missing))
+    return Indexed(writer.num_samples, (*writer.notes, *notes, *missing))
 
 
 def open_location(location: Location, cache_dir: str | None = None, cache_bytes: int = 0) -> Records:
-    """Open the samples of a location that meet its filters.
-
-    Args:
-        location: must have been prepared.
-        cache_dir, cache_bytes: where to save copies of remote shards, and how much at most.
-
-    Raises:
-        UsageError: there is no index, or it does not fit the location or its description.
-    """
-    records = _reader(location)(location, cache_dir, cache_bytes)
+    """Open the samples of a prepared location that meet its filters; the cache is for copies of remote shards."""
+    records = Records(location, cache_dir, cache_bytes)
     kept_N = selection.read_selection(records, location).kept_N
-    return records if kept_N is None else KeptRecords(records, kept_N)
+    return records if kept_N is None else Records(location, cache_dir, cache_bytes, kept_N=kept_N)
 
 
 def open_source(description: SourceDescription, cache_dir: str | None = None, cache_bytes: int = 0) -> Opened:
-    """Open a source; arguments and errors as above."""
-    records = _reader(description)(description, cache_dir, cache_bytes)
+    """Open a prepared source."""
+    records = Records(description, cache_dir, cache_bytes)
     selected = selection.read_selection(records, description)
     return Opened(records, selected.kept_N, selected.held_out_M, description)
 
@@ -121,48 +105,8 @@ def difference(old_parts: Sequence[DataPart], new_parts: Sequence[DataPart]) -> 
     return changes(kinds) or ("the parts are in another order" if list(old) != list(new) else "")
 
 
-class KeptRecords(Records):
-    """The rows of other records that meet the filters."""
-
-    def __init__(self, records: Records, kept_N: np.ndarray) -> None:
-        self._records, self._kept_N = records, kept_N
-        self.block_rows, self.concurrency = records.block_rows, records.concurrency
-
-    def __len__(self) -> int:
-        return len(self._kept_N)
-
-    def key(self, row: int) -> str:
-        return self._records.key(int(self._kept_N[row]))
-
-    def key_hashes(self, row_B: np.ndarray) -> np.ndarray:
-        return self._records.key_hashes(self._kept_N[row_B])
-
-    def image(self, row: int) -> bytes:
-        return self._records.image(int(self._kept_N[row]))
-
-    def field(self, row: int, name: str) -> Any:
-        return self._records.field(int(self._kept_N[row]), name)
-
-    @property
-    def retries(self) -> int:
-        return self._records.retries
-
-    def fields(self) -> list[str]:
-        return self._records.fields()
-
-    def check(self, *, every_file: bool = False) -> None:
-        self._records.check(every_file=every_file)
-
-    def parts(self) -> list[DataPart]:
-        return self._records.parts()
-
-
 def _missing_fields(records: Records, selected: selection.Selection, description: SourceDescription) -> list[str]:
-    """Return a warning for each field of texts that the first samples lack, because its name may be misspelt.
-
-    Raises:
-        UsageError: no sample has such a field.
-    """
+    """Return a warning for each field of texts that the first samples lack, because its name may be misspelt."""
     first_B = range(min(FIRST, len(records))) if selected.kept_N is None else selected.kept_N[:FIRST].tolist()
     questions = [description.questions] if description.questions else []
     wanted = {"short": description.short, "dense": description.dense, "questions": questions}
@@ -179,8 +123,3 @@ def _has(records: Records, row: int, name: str) -> bool:
         return records.field(row, name) is not None
     except BadSampleError:
         return True  # it is there, and broken
-
-
-def _reader(location: Location) -> RecordsReader:
-    reader: RecordsReader = resolve_name(location.reader)
-    return reader

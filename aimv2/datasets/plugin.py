@@ -1,4 +1,7 @@
-"""Data in files as the core's plug-in (``aimv2.data.described``)."""
+"""Data in files, as runs read it: sources and labelled sets that a YAML file describes.
+
+Each function raises UsageError for a description or an index that cannot be used.
+"""
 
 import dataclasses
 import hashlib
@@ -11,39 +14,38 @@ from pathlib import Path
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig, is_described, source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import descriptions_of
 from aimv2.data.pairs import CAPTION_KINDS, CaptionKind, Sides
-from aimv2.data.tasks import TransferSet
+from aimv2.data.provenance import descriptions_of
 from aimv2.datasets.description import SPLITS, LabelledDescription, Location, is_labelled, read_labelled, read_source
 from aimv2.datasets.file_pairs import open_pairs
-from aimv2.datasets.index_folder import FACTS, index_path, read_parts, write_parts
+from aimv2.datasets.files import Stamp, stamp_of
+from aimv2.datasets.index import FACTS, DataPart, index_path, read_parts, write_parts
 from aimv2.datasets.open import difference, open_location
 from aimv2.datasets.open import fingerprint as fingerprint_of
 from aimv2.datasets.open import open_source as opened
-from aimv2.datasets.records import DataPart
 from aimv2.datasets.selection import RULES, excluded_digest
-from aimv2.datasets.stamps import Stamp, stamp_of
 
 RECORDED = "data.parquet"
 CHECKED_SECONDS = 60  # for which files that were compared are not compared again
 
-# Functions without a docstring are described by the protocol ``aimv2.data.described.DescribedData``.
-
 
 def open_source(source: str, config: DataConfig) -> Sides:
+    """Return the training and held-out pairs of a source."""
     cache_dir, cache_bytes = str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9)
     return open_pairs(opened(read_source(Path(source)), cache_dir, cache_bytes), config, source_name(source))
 
 
-def check(path: str, *, every_file: bool = False) -> None:
-    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS), every_file)
+def check(path: str) -> None:
+    _check(path, _state(path), int(time.monotonic() / CHECKED_SECONDS))
 
 
 def source_version(source: str) -> str:
+    """Return a digest of a source's indexed samples and of what its description does to them."""
     return _source_version(source, _state(source))
 
 
 def set_version(path: str) -> str:
+    """Return a digest of a labelled set's indexed content."""
     return _set_version(path, _state(path))
 
 
@@ -62,9 +64,9 @@ def _places(path: str) -> list[Location]:
 
 # A plan resolves hundreds of runs; and between two runs of a worker, data may be edited, and indexed again.
 @lru_cache(maxsize=64)
-def _check(path: str, state: tuple[Stamp | None, ...], minute: int, every_file: bool) -> None:
+def _check(path: str, state: tuple[Stamp | None, ...], minute: int) -> None:
     for place in _places(path):
-        open_location(place).check(every_file=every_file)
+        open_location(place).check()
 
 
 @lru_cache(maxsize=64)
@@ -94,6 +96,7 @@ def caption_kinds(source: str) -> tuple[CaptionKind, ...]:
 
 
 def own_augment(source: str) -> Mapping[str, float]:
+    """Return the values of ``augment`` that a source sets itself, by name."""
     return read_source(Path(source)).transforms.given
 
 
@@ -109,13 +112,16 @@ def set_licence(path: str) -> str:
     return read_labelled(Path(path)).licence
 
 
-def labelled_sets(config: RunConfig) -> list[TransferSet]:
-    from aimv2.datasets.labelled import labelled_sets  # with torch
-
-    return labelled_sets(config, list(map(set_version, config.evaluation.sets)))
-
-
 def record_content(folder: Path, earlier: Iterable[Path], config: RunConfig, fingerprint: str) -> None:
+    """Record the content of sources and labelled sets in the folder of an attempt.
+
+    Args:
+        earlier: folders of earlier attempts at the run, newest first.
+        fingerprint: of the data as it is now; that in the config is of the data that the run's name stands for.
+
+    Raises:
+        RunFailedError: the fingerprints differ (cause ``data``); the message says how the content does.
+    """
     parts = parts_of(config)
     try:
         for path in descriptions_of(config):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,12 @@ from aimv2.base.errors import BadSampleError, UsageError
 from aimv2.base.files import replacing, write_json
 from aimv2.base.processes import in_processes
 from aimv2.datasets.description import Filter, HeldOutRule, Location, SourceDescription
-from aimv2.datasets.index_folder import command, index_path
-from aimv2.datasets.records import OnProgress, Records
+from aimv2.datasets.index import OnProgress, command, index_path
+from aimv2.datasets.records import Records
 
 MAX_HELD_OUT = 20_000
 MAX_HELD_OUT_FRACTION = 0.2
 CHUNK = 2**16
-REQUIRED = dict.fromkeys(("filters", "exclude", "the samples", "held_out"))  # rules that older indexes have, too
 KEPT, HELD_OUT, RULES = "kept.npy", "held_out.npy", "selection.json"
 
 
@@ -47,12 +46,7 @@ def held_out_by_hash(hash_B: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def write_selection(records: Records, location: Location, workers: int, on_progress: OnProgress) -> Selection:
-    """Find the rows that meet the filters, and of a source those that are held out, and write them into the index.
-
-    Raises:
-        UsageError: no sample is left by filters and excluded keys, or of a source all are held out, or none.
-        RunFailedError: the data cannot be read, or a process was killed.
-    """
+    """Find the rows that meet the filters, and of a source those that are held out, and write them into the index."""
     held_out = None
     if isinstance(location, SourceDescription):
         held_out = location.held_out or HeldOutRule(fraction=MAX_HELD_OUT_FRACTION)
@@ -66,7 +60,8 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
             require_field(records, "filters", name)
         raise UsageError(f"none of {len(records)} samples meets the filters {', '.join(location.filters)}")
     if location.exclude:
-        kept_N = _without(records, kept_N, num_met, excluded_keys(location))
+        hash_M = np.array([address.hash64(key) for key in excluded_keys(location)], np.uint64)
+        kept_N = _where(records, kept_N, lambda hash_B: ~np.isin(hash_B, hash_M))[1]
     num_kept = num_met if kept_N is None else len(kept_N)
     if not num_kept:
         raise UsageError(f"exclude: {location.exclude} has the keys of all samples")
@@ -74,25 +69,25 @@ def write_selection(records: Records, location: Location, workers: int, on_progr
     if by_field and chosen_N is not None:
         held_out_M = np.flatnonzero(chosen_N if kept_N is None else chosen_N[kept_N])
     elif held_out:
-        fraction = held_out.fraction
+        fraction = held_out.fraction or 0.0
         if isinstance(location, SourceDescription) and location.held_out is None:
             fraction = min(MAX_HELD_OUT_FRACTION, MAX_HELD_OUT / num_met)  # the same one whatever is excluded
-        held_out_M = _by_hash(records, kept_N, num_kept, fraction or 0.0)
+        held_out_M = _where(records, kept_N, lambda hash_B: held_out_by_hash(hash_B, fraction))[0]
     if held_out and not 0 < len(held_out_M) < num_kept:
         if held_out.field:
             require_field(records, "held_out", held_out.field)
-        raise UsageError(_unusable(held_out, len(held_out_M), num_kept))
+        rule = f"{held_out.field} in {list(held_out.values)}" if held_out.field else f"fraction {held_out.fraction:g}"
+        what = f"all {num_kept} samples are" if len(held_out_M) else f"none of {num_kept} samples is"
+        raise UsageError(
+            f"held_out: {what} held out ({rule}); training and evaluation need at least one each: change held_out"
+        )
     selected = Selection(kept_N, held_out_M, num_broken, num_met - num_kept)
     save(selected, records, location)
     return selected
 
 
 def read_selection(records: Records, location: Location) -> Selection:
-    """Open what was written, memory-mapped; without a rule for held-out samples, none is.
-
-    Raises:
-        UsageError: nothing was written, or it was written for other filters, another held_out or other samples.
-    """
+    """Open what was written, memory-mapped; without a rule for held-out samples, none is."""
     index = index_path(location)
     try:
         rules = json.loads((index / RULES).read_text())
@@ -100,26 +95,23 @@ def read_selection(records: Records, location: Location) -> Selection:
         raise UsageError(f"{index} has no selection of samples; write it with {command(location)}") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{index / RULES} cannot be read ({error}); write it with {command(location)}") from error
-    now = _rules(records, location)
-    changed = [name for name, value in now.items() if name in rules | REQUIRED and rules.get(name) != value]
-    if changed:
+    if changed := [name for name, value in _rules(records, location).items() if rules.get(name) != value]:
         raise UsageError(
             f"{' and '.join(changed)} changed since {index} was written; write it again with {command(location)}"
         )
     is_selected = bool(location.filters or location.exclude)
     kept_N = np.load(index / KEPT, mmap_mode="r", allow_pickle=False) if is_selected else None
-    held_out_M = np.load(index / HELD_OUT, mmap_mode="r", allow_pickle=False)
-    return Selection(kept_N, held_out_M)
+    return Selection(kept_N, np.load(index / HELD_OUT, mmap_mode="r", allow_pickle=False))
 
 
 def save(selected: Selection, records: Records, location: Location) -> None:
     """Write a selection into the index of its location."""
-    index = index_path(location)
     remove(location)  # until all is written, there is none
-    if selected.kept_N is not None:
-        _save(index / KEPT, selected.kept_N)
-    _save(index / HELD_OUT, selected.held_out_M)
-    write_json(index / RULES, _rules(records, location))
+    for name, array in ((KEPT, selected.kept_N), (HELD_OUT, selected.held_out_M)):
+        if array is not None:
+            with replacing(index_path(location) / name) as partial, partial.open("wb") as file:
+                np.save(file, array.astype(np.int64), allow_pickle=False)
+    write_json(index_path(location) / RULES, _rules(records, location))
 
 
 def remove(location: Location) -> None:
@@ -128,11 +120,7 @@ def remove(location: Location) -> None:
 
 
 def excluded_keys(location: Location) -> list[str]:
-    """Return the keys in the file that a location excludes, a line each.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
+    """Return the keys in the file that a location excludes, a line each."""
     if location.exclude is None:
         return []
     try:
@@ -147,60 +135,38 @@ def excluded_digest(location: Location) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest() if keys else ""
 
 
-def _without(records: Records, kept_N: np.ndarray | None, num_kept: int, keys: Sequence[str]) -> np.ndarray:
-    """Return the kept rows without those that have one of the keys."""
-    hash_M = np.unique(np.array([address.hash64(key) for key in keys], np.uint64))
-    found = [row_B[~_is_among(records.key_hashes(row_B), hash_M)] for _, row_B in _chunks(kept_N, num_kept)]
-    return np.concatenate([np.empty(0, np.int64), *found])
-
-
-def _is_among(hash_B: np.ndarray, hash_M: np.ndarray) -> np.ndarray:
-    """True for the hashes that are among others, which are sorted: bool [B]."""
-    if not len(hash_M):
-        return np.zeros(len(hash_B), bool)
-    place_B = np.searchsorted(hash_M, hash_B).clip(max=len(hash_M) - 1)
-    is_among_B: np.ndarray = hash_M[place_B] == hash_B
-    return is_among_B
-
-
-def _by_hash(records: Records, kept_N: np.ndarray | None, num_kept: int, fraction: float) -> np.ndarray:
-    chunks = _chunks(kept_N, num_kept)
-    found = [index_B[held_out_by_hash(records.key_hashes(row_B), fraction)] for index_B, row_B in chunks]
-    return np.concatenate([np.empty(0, np.int64), *found])
-
-
-def _chunks(kept_N: np.ndarray | None, num_kept: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield indices into the kept rows, and these rows: two int64 [B]."""
+def _where(
+    records: Records, kept_N: np.ndarray | None, is_chosen: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the chosen kept rows, by the hashes of their keys: indices into the kept rows, and rows, int64 [N]."""
+    chosen, num_kept = [np.empty(0, np.int64)], len(records) if kept_N is None else len(kept_N)
     for start in range(0, num_kept, CHUNK):
         index_B = np.arange(start, min(start + CHUNK, num_kept))
-        yield index_B, index_B if kept_N is None else kept_N[index_B]
+        row_B = index_B if kept_N is None else kept_N[index_B]
+        chosen.append(index_B[is_chosen(records.key_hashes(row_B))])
+    index_N = np.concatenate(chosen)
+    return index_N, index_N if kept_N is None else kept_N[index_N]
 
 
-class _Chunk(NamedTuple):
-    """Consecutive rows: whether each meets the filters and is held out by its field, and how many are broken."""
-
-    kept_B: np.ndarray
-    chosen_B: np.ndarray
-    num_broken: int
+Chunk = tuple[np.ndarray, np.ndarray, int]  # rows that meet the filters and are held out, bool [B]; and broken ones
 
 
 def _pass(
     records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, workers: int, on_progress: OnProgress
-) -> _Chunk:
+) -> Chunk:
     """Read the fields of all rows once."""
-    kept_N, chosen_N = np.zeros(len(records), bool), np.zeros(len(records), bool)
-    end = num_broken = 0
     starts = range(0, len(records), CHUNK)
     chunk_at = partial(_chunk, records, filters, by_field)
+    chunks, num_rows = list[Chunk](), 0
     for chunk in in_processes(chunk_at, starts, min(workers, len(starts)), "reads fields"):
-        start, end = end, end + len(chunk.kept_B)
-        kept_N[start:end], chosen_N[start:end] = chunk.kept_B, chunk.chosen_B
-        num_broken += chunk.num_broken
-        on_progress(end, len(records))
-    return _Chunk(kept_N, chosen_N, num_broken)
+        chunks.append(chunk)
+        num_rows += len(chunk[0])
+        on_progress(num_rows, len(records))
+    kept, chosen, num_broken = zip(*chunks, strict=True)
+    return np.concatenate(kept), np.concatenate(chosen), sum(num_broken)
 
 
-def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, start: int) -> _Chunk:
+def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRule | None, start: int) -> Chunk:
     rows = range(start, min(start + CHUNK, len(records)))
     kept_B, chosen_B = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     num_broken = 0
@@ -215,7 +181,7 @@ def _chunk(records: Records, filters: Mapping[str, Filter], by_field: HeldOutRul
                 chosen_B[place] = is_one_of(records.field(row, by_field.field), by_field.values)
         except BadSampleError:
             num_broken += 1
-    return _Chunk(kept_B, chosen_B, num_broken)
+    return kept_B, chosen_B, num_broken
 
 
 def _rules(records: Records, location: Location) -> dict[str, str]:
@@ -236,17 +202,6 @@ def require_field(records: Records, key: str, name: str) -> None:
     """Raise a UsageError for a field that no sample has, which is most often misspelt."""
     if others := records.other_fields(name):
         raise UsageError(f"{key}: no sample has the field {name!r}; there are {others}")
-
-
-def _unusable(held_out: HeldOutRule, num_held_out: int, num_kept: int) -> str:
-    rule = f"{held_out.field} in {list(held_out.values)}" if held_out.field else f"fraction {held_out.fraction:g}"
-    what = f"none of {num_kept} samples is" if not num_held_out else f"all {num_kept} samples are"
-    return f"held_out: {what} held out ({rule}); training and evaluation need at least one each: change held_out"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, array.astype(np.int64), allow_pickle=False)
 
 
 def meets(value: Any, condition: Filter) -> bool:

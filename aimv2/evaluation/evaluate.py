@@ -1,28 +1,97 @@
-"""Evaluation: the held-out curve during training and the final metrics of a run."""
+"""Evaluation: the held-out curve during training, the final metrics of a run, and the model that plug-ins measure."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from types import ModuleType
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import described
 from aimv2.data.prepare import Data
-from aimv2.data.tasks import TransferSet
-from aimv2.data.transfer import Tested, transfer_sets
+from aimv2.data.transfer import TransferSet, transfer_sets
+from aimv2.evaluation import probes, reader, reports
 from aimv2.evaluation.features import Encoded
-from aimv2.evaluation.held_out import Words, prepare_pairs
+from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
 from aimv2.evaluation.parts import Measured, MeasureParts, finite, unsaved
-from aimv2.evaluation.prepare import Prepared, of_split, prepare_evaluation
-from aimv2.evaluation.probes import measure as probes
-from aimv2.evaluation.trained import TrainedModel
+from aimv2.evaluation.prepare import (
+    Prepared,
+    Transfer,
+    of_split,
+    prepare_evaluation,
+    prepare_held_out,
+    prepare_labelled,
+)
 from aimv2.model.network import Network
-from aimv2.spec.metrics import MEASURED_BY, Metric, not_applicable, reports_of, unit_of
+from aimv2.spec.metrics import Metric, not_applicable, reports_of, set_names, unit_of
 from aimv2.spec.objectives import Objective
 from aimv2.spec.plugin_metrics import METRICS
 from aimv2.training.world import ALONE, World
+
+
+class Report(NamedTuple):
+    """The functions of a report: its final metrics, and its point of the held-out curve if an objective can name it."""
+
+    measure: Callable[[Any, Encoded, Prepared], dict[str, Measured]]
+    curve: Callable[[Any, HeldOutPairs, RunConfig], dict[str, float]] | None = None
+
+
+REPORTS = {  # by the names in aimv2/spec/metrics.py
+    "captions": Report(reports.captions, reports.captions_curve),
+    "pixels": Report(reports.pixels, reports.pixels_curve),
+    "retrieval": Report(reports.retrieval, reports.retrieval_curve),
+    "reader": Report(reader.measure),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained network, and the held-out pairs that its run is evaluated on, as a metric of a plug-in gets them.
+
+    Letters: N images, I patches, D width.
+
+    Attributes:
+        network: in evaluation mode, on ``config.device``.
+        pairs: the held-out pairs (``evaluation.num_items``), with captions as tokens.
+        encoded: the frozen encoder's features, computed once for all metrics.
+        labelled: returns the labelled images in three splits on which the encoder is probed, with their tasks.
+    """
+
+    network: Network
+    config: RunConfig
+    pairs: HeldOutPairs
+    encoded: Encoded
+    labelled: Callable[[], Sequence[TransferSet]]
+
+    @classmethod
+    def of(cls, network: Network, data: Data, config: RunConfig) -> Self:
+        """Return a network with the data that its run is evaluated on; labelled images are prepared when read."""
+        pairs = prepare_held_out(data, config)
+        encoded = Encoded(network.encoder, pairs.images, config)
+        return cls(network.eval(), config, pairs, encoded, partial(prepare_labelled, data, config))
+
+    @property
+    def images(self) -> np.ndarray:
+        """The held-out images: uint8 [N, S, S, 3]."""
+        return self.pairs.images
+
+    @property
+    def items(self) -> np.ndarray:
+        """The number of each held-out pair as an item, as ``Items`` takes them: int64 [N]."""
+        return self.pairs.item_N
+
+    def features(self, images: np.ndarray | None = None, *, is_causal: bool = False) -> Tensor:
+        """Return the encoder's features of images uint8 [N, S, S, 3], the held-out ones by default.
+
+        Args:
+            is_causal: causal attention instead of full attention.
+
+        Returns:
+            float32 [N, I, D] on the host, or float16 where the config saves half.
+        """
+        return self.encoded.of(self.images if images is None else images, is_causal=is_causal)
 
 
 def evaluate(
@@ -32,7 +101,7 @@ def evaluate(
     config: RunConfig,
     part: MeasureParts = unsaved,
     world: World = ALONE,
-    transfer: Callable[[Data, Tested, int], list[TransferSet]] = transfer_sets,
+    transfer: Transfer = transfer_sets,
 ) -> dict[str, Metric]:
     """Return the run's reports on held-out pairs and the probes of the frozen encoder.
 
@@ -54,33 +123,32 @@ def evaluate(
     prepared = prepare_evaluation(data, config, transfer)
     encoded = Encoded(model.encoder, prepared.held_out.images, config, world)
     measured: dict[str, Measured] = {}
+
+    def measure_report(names: Sequence[str]) -> list[dict[str, Measured]]:
+        return [finite(REPORTS[name].measure(model, encoded, prepared)) for name in names]
+
     for report in reports_of(goal):
-        measured |= part([report], partial(_report, _module(report), model, encoded, prepared))
-    sets = described().labelled_sets(config) if config.evaluation.sets else []
+        measured |= part([report], measure_report)
+    sets: list[TransferSet] = []
+    if config.evaluation.sets:
+        from aimv2.datasets.labelled import labelled_sets  # here, because it takes long to import
+
+        sets = labelled_sets(config, set_names(config))
     measured |= probes.measure(encoded, [*prepared.transfer, *sets], part)
     trained = TrainedModel(model, config, prepared.held_out, encoded, lambda: prepared.transfer)
     for name in config.evaluation.metrics:
-        measured |= part([f"metric_{name}"], partial(_metric, name, trained))
+        measured |= part([f"metric_{name}"], partial(_measure_plugin, name, trained))
     metrics = {
-        name: Metric(one.value, unit_of(name), one.how, one.warning, one.items if one.number is None else None)
-        for name, one in measured.items()
-        if len(one.items.item_N) or one.number is not None  # else the data has no such word or choice
+        name: Metric(
+            found.value, unit_of(name), found.how, found.warning, found.items if found.number is None else None
+        )
+        for name, found in measured.items()
+        if len(found.items.item_N) or found.number is not None  # else the data has no such word or choice
     }
     return metrics | not_applicable(goal, config)
 
 
-def _module(report: str) -> ModuleType:
-    return import_module(MEASURED_BY[report])
-
-
-def _report(
-    module: ModuleType, model: Network, encoded: Encoded, prepared: Prepared, names: Sequence[str]
-) -> list[dict[str, Measured]]:
-    """Measure a report, which is one part."""
-    return [finite(module.measure(model, encoded, prepared))]
-
-
-def _metric(name: str, model: TrainedModel, names: Sequence[str]) -> list[dict[str, Measured]]:
+def _measure_plugin(name: str, model: TrainedModel, _: Sequence[str]) -> list[dict[str, Measured]]:
     """Measure a metric of a plug-in, which is one part."""
     plugin = METRICS.plugin_of(name)
     how = f"{len(model.items):,} held-out pairs, by {'' if plugin is None else plugin.id}"
@@ -92,12 +160,12 @@ def _metric(name: str, model: TrainedModel, names: Sequence[str]) -> list[dict[s
 def held_out_curve(goal: Objective, data: Data, config: RunConfig) -> Callable[[Network], dict[str, float]]:
     """Return the function that measures a point of the held-out curve, on ``evaluation.curve_pairs`` pairs.
 
-    An objective without reports has no such curve.
+    It is that of the objective's first report; an objective without reports has no such curve.
     """
-    if not goal.reports:
+    curve = REPORTS[goal.reports[0]].curve if goal.reports else None
+    if curve is None:
         return lambda model: {}
     words = Words.of(data.tokenizer, config)
     pairs = of_split(data.held_out, config.evaluation.curve_pairs, config.evaluation)
     held_out = prepare_pairs(pairs, words, config.data.max_bad_rate)
-    module = _module(goal.reports[0])
-    return lambda model: module.curve(model, held_out, config)
+    return lambda model: curve(model, held_out, config)

@@ -67,14 +67,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """Held-out pairs.
-
-    Attributes:
-        row_N: int64, the rows of the pairs, without those that cannot be used.
-        images: uint8 [N, S, S, 3].
-        item_N: int64, the number of each pair as an item (``Items``).
-        short, dense: both captions of each pair.
-    """
+    """Held-out pairs that can be used, by row: images uint8 [N, S, S, 3], both captions, and numbers as ``Items``."""
 
     row_N: np.ndarray
     images: np.ndarray
@@ -113,11 +106,7 @@ class Read(NamedTuple):
 
 
 def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
-    """Read all pairs but those that cannot be used.
-
-    Raises:
-        RunFailedError: none can be used, or more cannot than the rate allows; the message has the counts.
-    """
+    """Read all pairs but those that cannot be used; a RunFailedError if these are all, or more than the rate allows."""
     rows: list[int] = []
     captions: dict[CaptionKind, list[Caption]] = {kind: [] for kind in CAPTION_KINDS}
     bad: Counter[str] = Counter()
@@ -131,14 +120,14 @@ def read_pairs(pairs: Pairs, max_bad_rate: float) -> Read:
 
     def usable() -> Iterator[np.ndarray]:
         """Yield the images of pairs that can be used, after their rows and captions are noted."""
-        for row, found in enumerate(in_threads(read, range(len(pairs)), pairs.concurrency)):
-            if isinstance(found, BadSampleError):
-                bad[found.reason] += 1
+        for row, pair in enumerate(in_threads(read, range(len(pairs)), pairs.concurrency)):
+            if isinstance(pair, BadSampleError):
+                bad[pair.reason] += 1
                 bad_rows.append(row)
                 continue
-            image, own = found
+            image, texts = pair
             rows.append(row)
-            for kind, caption in zip(CAPTION_KINDS, own, strict=True):
+            for kind, caption in zip(CAPTION_KINDS, texts, strict=True):
                 captions[kind].append(caption)
             yield image
 
@@ -195,14 +184,14 @@ def other_images(captions: Captions) -> np.ndarray:
     """
     _, text_N = torch.unique(captions.token_NT, dim=0, return_inverse=True)
     num_pairs = len(captions)
-    own_N = np.arange(num_pairs)
-    other_N, label_N = own_N.copy(), text_N.numpy()
+    row_N = np.arange(num_pairs)
+    other_N, label_N = row_N.copy(), text_N.numpy()
     for shift in range(1, num_pairs):
         is_open_N = label_N[other_N] == label_N
         if not is_open_N.any():
             break
-        other_N[is_open_N] = (own_N[is_open_N] + shift) % num_pairs
-    return np.where(label_N[other_N] == label_N, own_N, other_N)
+        other_N[is_open_N] = (row_N[is_open_N] + shift) % num_pairs
+    return np.where(label_N[other_N] == label_N, row_N, other_N)
 
 
 def chunks(num_rows: int, size: int) -> list[np.ndarray]:

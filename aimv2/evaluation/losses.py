@@ -12,8 +12,7 @@ from aimv2.config.run_config import RunConfig
 from aimv2.evaluation.features import on_device
 from aimv2.evaluation.held_out import Captions, HeldOutPairs, chunks, network_inputs
 from aimv2.memory.evaluation import images_at_once
-from aimv2.model.encoder_decoder import EncoderDecoder
-from aimv2.model.reader import CaptionReader
+from aimv2.model.network import CaptionReader, EncoderDecoder
 from aimv2.objectives.aimv2 import pixel_targets
 from aimv2.training.device import autocast
 from aimv2.training.world import ALONE, World
@@ -43,14 +42,13 @@ def token_nats(
 ) -> Tensor:
     """Return the cross-entropy of each token of the captions, teacher-forced: float32 [N, T] on the CPU.
 
-    Tokens that are not supervised have 0.
+    Tokens that are not supervised have 0. Each image is read once, whatever the number of its captions. Captions of
+    similar length go together, so that little padding is computed.
 
     Args:
         features_NID: of the images, in any place and precision.
         image_of_N: the image that each caption is given, by row; None is its own.
-        batch_size: images that the decoder reads at once, and captions; None is ``images_at_once``. Each image is read
-            once, whatever the number of its captions. Captions of similar length go together, so that little padding is
-            computed.
+        batch_size: images that the decoder reads at once, and captions; None is ``images_at_once``.
         world: ranks that each take some of the images.
         loss: ``misses`` in place of the cross-entropy.
     """
@@ -63,13 +61,13 @@ def token_nats(
     starts = range(0, len(features_NID), batch_size)
     rows_of = [order_N[(image_N[order_N] >= start) & (image_N[order_N] < start + batch_size)] for start in starts]
 
-    def found(number: int) -> Tensor:
+    def of_images(number: int) -> Tensor:
         """Return the rows of ``nats_NT`` for the captions of some images."""
         start, row_M = starts[number], rows_of[number]
         feature_BID = on_device(features_NID[start : start + batch_size], config)
         with autocast(config):
             read = model.decoder.read_image(feature_BID)
-        found_MT = torch.zeros(len(row_M), nats_NT.shape[1])
+        nats_MT = torch.zeros(len(row_M), nats_NT.shape[1])
         done = 0
         for row_B in row_M.split(batch_size) if len(row_M) else ():  # an empty tensor splits into itself
             longest = int(captions.num_read_N[row_B[-1]])
@@ -82,14 +80,14 @@ def token_nats(
                 text_BTE = model.decoder.read_captions(target_BT[:, :-1], images)
                 logits_MV = model.decoder.text_head(text_BTE.flatten(0, 1).index_select(0, place_M))
             target_M = target_BT.flatten().index_select(0, place_M)
-            here_BT = torch.zeros(supervised_BT.shape)
-            here_BT[supervised_BT] = loss(logits_MV.float(), target_M).cpu()
-            found_MT[done : done + len(row_B), :longest] = here_BT
+            nats_BT = torch.zeros(supervised_BT.shape)
+            nats_BT[supervised_BT] = loss(logits_MV.float(), target_M).cpu()
+            nats_MT[done : done + len(row_B), :longest] = nats_BT
             done += len(row_B)
-        return found_MT
+        return nats_MT
 
-    for row_M, found_MT in zip(rows_of, world.divided(range(len(starts)), found), strict=True):
-        nats_NT[row_M] = found_MT
+    for row_M, nats_MT in zip(rows_of, world.divided(range(len(starts)), of_images), strict=True):
+        nats_NT[row_M] = nats_MT
     return nats_NT
 
 
@@ -113,12 +111,8 @@ def pixel_errors(
 ) -> np.ndarray:
     """Return each image's mean squared error of the pixel targets after a prefix: float64 [N].
 
-    The prefix length is the same for all images, so all arms solve the same task. With a text-first decoder patches are
-    predicted with the short caption. The loss is not defined under full attention, which leaves no patch to predict.
-
-    Args:
-        fraction: prefix length as a fraction of the image.
-        world: ranks that each take some of the images.
+    The prefix, a fraction of the image, has the same length for all images, so all arms solve the same task. The loss
+    is not defined under full attention, which leaves no patch to predict. Ranks each take some of the images.
     """
     prefix_len = prefix_len_at(fraction, config.model.num_patches)
 
@@ -128,8 +122,8 @@ def pixel_errors(
         target_BIP = pixel_targets(image, config)[:, prefix_len:]
         return (predicted_BIP - target_BIP).square().mean(dim=(1, 2)).double().cpu()
 
-    found_N: np.ndarray = torch.cat([*world.divided(chunks(len(data), images_at_once(config)), errors)]).numpy()
-    return found_N
+    error_N: np.ndarray = torch.cat([*world.divided(chunks(len(data), images_at_once(config)), errors)]).numpy()
+    return error_N
 
 
 @torch.no_grad()

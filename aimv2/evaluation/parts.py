@@ -20,11 +20,7 @@ from aimv2.training.world import ALONE, World
 
 
 class Measured(NamedTuple):
-    """A metric's items, how it was measured, and what makes it doubtful.
-
-    Attributes:
-        number: the value of a metric that is no ratio of sums over items; None of any other, whose items have it.
-    """
+    """A metric's items, how it was measured, what makes it doubtful, and its value if that is no ratio of sums."""
 
     items: Items
     how: str
@@ -49,9 +45,9 @@ MeasureParts = Callable[[Sequence[str], Measure], dict[str, Measured]]
 
 def finite(measured: dict[str, Measured]) -> dict[str, Measured]:
     """Return what was measured, and fail the run if a value is not finite."""
-    for name, one in measured.items():
-        if len(one.items.item_N) and not math.isfinite(one.value):
-            raise RunFailedError("not finite", f"{name} is {one.value} after training")
+    for name, metric in measured.items():
+        if len(metric.items.item_N) and not math.isfinite(metric.value):
+            raise RunFailedError("not finite", f"{name} is {metric.value} after training")
     return measured
 
 
@@ -75,15 +71,8 @@ class Parts:
 
     A part is used again only with the same run, code, torch and weights. The weights are compared by their hash,
     because training that is repeated on a GPU may end with others. What is measured is a function of these four, so
-    the result is bitwise that of an uninterrupted evaluation, if all attempts ran on equal hardware.
-
-    Args:
-        weights: of the trained model.
-        interrupts: checked after new parts.
-        world: ranks that measure together; the others call ``beside``.
-
-    Attributes:
-        measured_by: numbers of the earlier attempts whose parts were used.
+    the result is bitwise that of an uninterrupted evaluation, if all attempts ran on equal hardware. ``measured_by``
+    has the numbers of the earlier attempts whose parts were used. Ranks of the world beside this one call ``beside``.
     """
 
     def __init__(
@@ -94,33 +83,30 @@ class Parts:
         self._origin = origin_of(attempt.folder) | {"weights": fingerprint(weights)}
 
     def __call__(self, names: Sequence[str], measure: Measure) -> dict[str, Measured]:
-        """Return parts, measured by earlier attempts or now.
-
-        Args:
-            measure: called with the names of those to be measured now.
+        """Return parts, measured by earlier attempts or, by ``measure``, now.
 
         Raises:
             KeyboardInterrupt: the run was interrupted, and the new parts are saved.
             LeaseLostError: another process has taken over the run.
             OSError: a part cannot be saved.
         """
-        found = {name: self._earlier(name) for name in names}
-        missing = self._world.of(0, [name for name, saved in found.items() if saved is None])
+        parts = {name: self._earlier(name) for name in names}
+        missing = self._world.of(0, [name for name, part in parts.items() if part is None])
         if missing:
-            found |= self._new(missing, measure)
+            parts |= self._new(missing, measure)
             if self._interrupts.is_requested:
                 raise KeyboardInterrupt
-        return _together(part for part in found.values() if part is not None)
+        return _together(part for part in parts.values() if part is not None)
 
     def _new(self, names: Sequence[str], measure: Measure) -> dict[str, dict[str, Measured]]:
         """Measure and save parts; each has an equal share of the time that they took together."""
         started, cpu_started = self._attempt.seconds, self._attempt.cpu_seconds
-        found = dict(zip(names, measure(names), strict=True))
+        parts = dict(zip(names, measure(names), strict=True))
         seconds, cpu_seconds = self._attempt.seconds - started, self._attempt.cpu_seconds - cpu_started
         times = {"seconds": seconds / len(names), "cpu_seconds": cpu_seconds / len(names)}
-        for name, part in found.items():
+        for name, part in parts.items():
             self._save(part, times, _file(self._attempt.folder, name))
-        return found
+        return parts
 
     def _earlier(self, name: str) -> dict[str, Measured] | None:
         """Return a part that an earlier attempt has saved."""
@@ -143,13 +129,13 @@ class Parts:
             for metric, text in about["metrics"].items()
         }
 
-    def _save(self, found: Mapping[str, Measured], times: Mapping[str, float], path: Path) -> None:
+    def _save(self, part: Mapping[str, Measured], times: Mapping[str, float], path: Path) -> None:
         tensors = {
             f"{field}/{metric}": torch.tensor(values)
-            for metric, measured in found.items()
+            for metric, measured in part.items()
             for field, values in measured.items._asdict().items()
         }
-        texts = {metric: measured[1:] for metric, measured in found.items()}
+        texts = {metric: measured[1:] for metric, measured in part.items()}
         self._attempt.sync_rows()
         path.parent.mkdir(exist_ok=True)
         write_described(tensors, path, {**self._origin, **times, "metrics": texts})

@@ -12,11 +12,9 @@ from aimv2.config.evaluation_config import EvaluationConfig
 from aimv2.config.run_config import RunConfig
 from aimv2.data.pairs import Pairs, Selected
 from aimv2.data.prepare import Data
-from aimv2.data.tasks import TransferSet
-from aimv2.data.transfer import Tested, transfer_sets
+from aimv2.data.transfer import Tested, TransferSet, transfer_sets
 from aimv2.evaluation.held_out import HeldOutPairs, Words, prepare_pairs
-from aimv2.evaluation.questions import Asked, prepare_questions
-from aimv2.evaluation.reports.choices import Choices, negatives, prepare_choices
+from aimv2.evaluation.questions import Asked, Choices, hard_negatives, prepare_choices, prepare_questions
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,28 +72,21 @@ def _prepare(
     held_out = _held_out(data, words, config.max_bad_rate, _common(evaluation))
     pairs = Selected(of_split(data.held_out, evaluation.num_items, evaluation), held_out.row_N)
     scenes = [pairs.scene(row) for row in range(len(pairs))]
-    found = negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
+    negatives = hard_negatives(scenes, config.scenes.max_objects, config.held_out_fraction)
     reader = evaluation.reader
-    reading = tuning = asked = None
+    reading = tuning = asked = unseen = None
     if reader.samples:
-        read = data.train.subset(reader.pairs)
+        train = data.train.subset(reader.pairs)
         # Training keeps to the rate of bad samples; here they are left out.
-        reading = prepare_pairs(read, words._replace(supervise_eos=False), max_bad_rate=1.0)
+        reading = prepare_pairs(train, words._replace(supervise_eos=False), max_bad_rate=1.0)
         if reader.questions:
-            tuning = prepare_questions(Selected(read, reading.row_N), words, most=reader.questions)
+            tuning = prepare_questions(Selected(train, reading.row_N), words, most=reader.questions)
             asked_about = np.arange(min(evaluation.num_other_images, len(pairs)))
             asked = prepare_questions(Selected(pairs, asked_about), words)
-    return Prepared(
-        held_out=held_out,
-        unseen=None
-        if data.unseen is None
-        else prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words),
-        choices=prepare_choices(found, words),
-        reading=reading,
-        tuning=tuning,
-        asked=asked,
-        transfer=_labelled(data, words, config.max_bad_rate, _common(evaluation), transfer),
-    )
+    if data.unseen is not None:
+        unseen = prepare_pairs(of_split(data.unseen, evaluation.num_pairs, evaluation), words)
+    labelled = _labelled(data, words, config.max_bad_rate, _common(evaluation), transfer)
+    return Prepared(held_out, unseen, prepare_choices(negatives, words), reading, tuning, asked, labelled)
 
 
 @lru_cache(maxsize=4)
@@ -113,11 +104,7 @@ def _labelled(
 
 
 def of_split(held_out: Pairs, num_pairs: int, evaluation: EvaluationConfig) -> Pairs:
-    """Return some of the held-out pairs, of the config's split.
-
-    Raises:
-        UsageError: there are too few pairs for both splits.
-    """
+    """Return some of the held-out pairs, of the config's split; a UsageError if there are too few for both splits."""
     is_validation, most = evaluation.split == "validation", max(evaluation.num_items, num_pairs)
     if is_validation and 2 * most > len(held_out):
         raise UsageError(

@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 PICTURE_PX = 128  # side of a picture on the sheet, about
-PADDING, GAP = 18, 10
+PADDING, GAP, LINE = 18, 10, 19
 TEXT_WIDTH = 330
 TEXT_PX, LABEL_PX = 14, 11
-LINE = 19
 MAX_LINES = 5  # of a caption
 MAX_TEXT = 200  # characters, more than fit a line
 PAPER, INK, SOFT, LINE_COLOUR = "#ffffff", "#1c1e21", "#5c636b", "#d9dde2"
@@ -41,8 +40,7 @@ def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
     side = drawn[0][0].width
     heights = [max(side, LINE * len(lines)) for lines in texts]
     left = PADDING + len(columns) * (side + GAP)
-    has_text = any(texts)
-    width = left - GAP + (GAP + TEXT_WIDTH if has_text else 0) + PADDING
+    width = left - GAP + (GAP + TEXT_WIDTH if any(texts) else 0) + PADDING
     width = max(width, round(font(TEXT_PX, "-Bold").getlength(title)) + 2 * PADDING)
     top = PADDING + 2 * LINE + 8
     image = Image.new("RGB", (width, top + sum(heights) + GAP * (len(rows) - 1) + PADDING), PAPER)
@@ -57,53 +55,43 @@ def sheet(rows: Sequence[Shown], title: str, columns: Sequence[str]) -> bytes:
             image.paste(picture, corner)
             draw.rectangle((*corner, corner[0] + side - 1, corner[1] + side - 1), outline=LINE_COLOUR)
         for number, (label, words) in enumerate(lines):
-            _write(draw, label, words, (left + 4, top + number * LINE))
+            _write(draw, label, words, left + 4, top + number * LINE)
         top += height + GAP
     image.save(png := io.BytesIO(), "png")
     return png.getvalue()
 
 
-def compared(reference: str, written: str) -> list[Word]:
-    """Return the written words, each right if it stands in the reference, in order (as difflib matches them)."""
+def comparison(reference: str, written: str) -> dict[str, list[Word]]:
+    """Return a true caption and a written one by their labels; written words that difflib does not match are wrong."""
     expected, words = reference.split(), written.split()
     blocks = SequenceMatcher(None, expected, words, autojunk=False).get_matching_blocks()
     right = {place for block in blocks for place in range(block.b, block.b + block.size)}
-    return [Word(word, place in right) for place, word in enumerate(words)]
-
-
-def comparison(reference: str, written: str) -> dict[str, list[Word]]:
-    """Return a true caption and a written one with its wrong words, by their labels."""
+    compared = [Word(word, place in right) for place, word in enumerate(words)]
     return {
-        "true caption": [Word(word, True) for word in reference.split()],
-        "written, wrong words underlined": compared(reference, written) or [Word("(nothing)", False)],
+        "true caption": [Word(word, True) for word in expected],
+        "written, wrong words underlined": compared or [Word("(nothing)", False)],
     }
 
 
 def _lines(row: Shown) -> list[tuple[str, list[Word]]]:
-    """Return the lines beside the pictures: labels, each with the lines of its words below it."""
+    """Return the lines beside the pictures: labels, each with the lines of its words below it, at most MAX_LINES."""
     found: list[tuple[str, list[Word]]] = []
     for label, words in row.captions.items():
-        found += [(fitted(label, TEXT_WIDTH, LABEL_PX), []), *(("", line) for line in _wrapped(words))]
+        lines: list[list[Word]] = [[]]
+        for word in words:
+            shown = Word(fitted(word.text, TEXT_WIDTH, TEXT_PX), word.is_right)
+            line = " ".join(part.text for part in (*lines[-1], shown))
+            if lines[-1] and font(TEXT_PX).getlength(line) > TEXT_WIDTH:
+                if len(lines) == MAX_LINES:
+                    lines[-1][-1] = Word("…", True)
+                    break
+                lines.append([])
+            lines[-1].append(shown)
+        found += [(fitted(label, TEXT_WIDTH, LABEL_PX), []), *(("", line) for line in lines)]
     return found
 
 
-def _wrapped(words: Sequence[Word]) -> list[list[Word]]:
-    """Break words into lines, at most MAX_LINES."""
-    lines: list[list[Word]] = [[]]
-    for word in words:
-        word = word._replace(text=fitted(word.text, TEXT_WIDTH, TEXT_PX))
-        line = " ".join(one.text for one in (*lines[-1], word))
-        if lines[-1] and font(TEXT_PX).getlength(line) > TEXT_WIDTH:
-            if len(lines) == MAX_LINES:
-                lines[-1][-1] = Word("…", True)
-                break
-            lines.append([])
-        lines[-1].append(word)
-    return lines
-
-
-def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], place: tuple[float, float]) -> None:
-    left, top = place
+def _write(draw: ImageDraw.ImageDraw, label: str, words: Sequence[Word], left: float, top: float) -> None:
     draw.text((left, top + 3), label, SOFT, font(LABEL_PX))
     for word in words:
         width = font(TEXT_PX).getlength(word.text)
@@ -129,12 +117,11 @@ def enlarged(picture: np.ndarray, side: int) -> Image.Image:
 
 
 def fitted(text: str, width: float, px: int) -> str:
-    """Return a text that fits a width at a size of the font, without its middle if it is too long."""
+    """Return a text that fits a width at a size of the font, without its end if it is too long."""
     text = text.encode("utf-8", "replace").decode().replace("\n", " ")
-    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT // 2] + text[-MAX_TEXT // 2 :]
-    if font(px).getlength(text) <= width:
+    if len(text) <= MAX_TEXT and font(px).getlength(text) <= width:
         return text
-    kept = len(text)
-    while kept > 2 and font(px).getlength(text[: kept // 2] + "…" + text[-(kept // 2) :]) > width:
-        kept -= 1
-    return text[: kept // 2] + "…" + text[-(kept // 2) :]
+    text = text[:MAX_TEXT]
+    while text and font(px).getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

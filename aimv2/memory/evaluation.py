@@ -1,30 +1,24 @@
 """The memory of a rank in the final evaluation, in closed form, and how much is computed at once to bound it.
 
-Images and features of all images are on the host or in files (``aimv2.base.scratch``); the device has the network, and
+Images and features of all images are on the host or in files (``aimv2.base.files``); the device has the network, and
 batches. The numbers at once are functions of the config alone, so they never depend on the machine, and those of scales
 for the CPU are what they were when all was computed at once. Nothing here imports torch. The prediction is an upper
 bound, which is checked against measured peaks on the CPU, and on a fake GPU (``tests/gpu``).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import Self
 
-from aimv2.base.scratch import IN_MEMORY
+from aimv2.config.evaluation_config import ProbeConfig
+from aimv2.config.model_config import TransformerConfig
+from aimv2.config.run_config import RunConfig
 from aimv2.cost.modules import MAX_LOGITS, decoder_cost, text_head_cost
-from aimv2.cost.parts import num_parameters
-from aimv2.data.tasks import VALIDATION_SHARE
-from aimv2.memory.loading import FLOAT32, PROCESS_BYTES
-from aimv2.memory.prediction import BFLOAT16
+from aimv2.cost.parts import Part, num_parameters
+from aimv2.data.pairs import IN_MEMORY
+from aimv2.data.transfer import VALIDATION_SHARE
+from aimv2.memory.training import BFLOAT16, FLOAT32, PROCESS_BYTES
 from aimv2.spec.objectives import objective
-
-if TYPE_CHECKING:
-    from aimv2.config.evaluation_config import ProbeConfig
-    from aimv2.config.model_config import TransformerConfig
-    from aimv2.config.run_config import RunConfig
-    from aimv2.cost.parts import Part
 
 MAX_IMAGES = 256  # that are evaluated at once, or captions
 MAX_VALUES = 2**27  # of the features and logits of these images, and of those that a probe reads at once
@@ -78,7 +72,7 @@ class ProbeSize:
     batch_size: int
 
     @classmethod
-    def of(cls, config: ProbeConfig, num_patches: int, width: int, num_outputs: int) -> ProbeSize:
+    def of(cls, config: ProbeConfig, num_patches: int, width: int, num_outputs: int) -> Self:
         return cls(
             num_patches=num_patches,
             width=width,
@@ -133,13 +127,11 @@ class EvaluationMemory:
     """Bytes that a rank holds at the largest moment of the final evaluation.
 
     Attributes:
-        device: the network, and what is computed at once; on the CPU also all of ``host``.
-        host: images and features that are not in files, and a copy of weights that are on a GPU.
+        device: the network, and what is computed at once; on the CPU also images and features that are not in files.
         files: in the folder for temporary files.
     """
 
     device: int
-    host: int
     files: int
 
 
@@ -149,14 +141,11 @@ def predict_evaluation(config: RunConfig) -> EvaluationMemory:
     Args:
         config: with attention, ``device`` and ``precision`` resolved.
     """
-    is_on_cpu = config.device == "cpu"
     arrays = [*images_of(config), *features_of(config)]
     in_memory = sum(size for size in arrays if size <= IN_MEMORY)
-    copy = FLOAT32 * num_parameters(_network(config))
     device = PROCESS_BYTES + _weights(config) + max(computed_at_once(config).values())
     return EvaluationMemory(
-        device=device + is_on_cpu * in_memory,
-        host=device + in_memory if is_on_cpu else PROCESS_BYTES + copy + in_memory + _buffers(config),
+        device=device + in_memory * (config.device == "cpu"),
         files=sum(arrays) - in_memory,
     )
 
@@ -210,14 +199,6 @@ def _weights(config: RunConfig) -> int:
 
 def _network(config: RunConfig) -> list[Part]:
     return [part for part in objective(config.objective.name).cost(config) if part.is_in_network]
-
-
-def _buffers(config: RunConfig) -> int:
-    """Return the bytes of batches on the host, on their way to a device: network inputs, and features."""
-    model, size = config.model, _probe_size(config)
-    values = model.num_patches * model.encoder.width
-    at_once = max(size.images_at_once, size.guesses_at_once, features_at_once(values))
-    return 2 * FLOAT32 * 3 * images_at_once(config) * model.image_px**2 + FLOAT32 * at_once * values
 
 
 def computed_at_once(config: RunConfig) -> dict[str, int]:

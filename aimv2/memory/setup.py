@@ -1,29 +1,26 @@
-"""The choice of how a run computes its steps, so that they fit the memory."""
-
-from __future__ import annotations
+"""The choice of how a run computes its steps and prepares its batches, so that they fit the memory."""
 
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Self
 
 from aimv2.base.errors import UsageError
+from aimv2.config.native import micro_batch_at
+from aimv2.config.run_config import RunConfig
+from aimv2.cost.parts import Part
 from aimv2.memory.evaluation import EvaluationMemory, predict_evaluation
-from aimv2.memory.loading import MAX_HOST_BYTES, Loading, choose_loading, host_bytes
-from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory, ranks_here, total_memory
-from aimv2.memory.prediction import Memory, Parallel, Setup, predict
+from aimv2.memory.machine import rank_cores, rank_memory, rank_shared_memory, ranks_here
+from aimv2.memory.training import PREFETCHED, Memory, Parallel, Setup, image_bytes, predict, prefetched
 from aimv2.spec.objectives import objective
-
-if TYPE_CHECKING:
-    from aimv2.config.run_config import RunConfig
-    from aimv2.cost.parts import Part
 
 FEW = 16  # images that a rank should compute at once; fewer leave a GPU idle
 # Tokens and patches of a micro-batch whose backward pass hides the exchange of all gradients between nodes: 8 bytes per
 # parameter at 50 GB/s (400 Gbit/s for each GPU) take as long as 4 FLOPs per parameter and token at 400 TFLOP/s.
 HIDING = 16_000
+MAX_LOADERS = 16  # of a rank: about 5,000 photographs of 500 px a second (benchmarks/results.md)
 USABLE = 0.9  # of the memory: allocators leave gaps, and libraries have buffers
 
 
@@ -55,6 +52,17 @@ class Choice:
         return max(self.memory.total, self.evaluation.device)
 
 
+class Available(NamedTuple):
+    """Bytes that a rank has: of its device's memory, and of the disk for temporary files."""
+
+    device: int
+    files: int
+
+    @classmethod
+    def on_this_machine(cls, config: RunConfig) -> Self:
+        return cls(rank_memory(config), shutil.disk_usage(tempfile.gettempdir()).free // ranks_here(config))
+
+
 def setup_of(config: RunConfig, available: int | None = None) -> Setup:
     """Return the setup of a run: its own values, and for ``auto`` those of ``choose``.
 
@@ -84,13 +92,12 @@ def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
         here: what each rank has; None is that of this machine.
 
     Raises:
-        UsageError: the device, the host or the disk for temporary files has too little.
+        UsageError: the device or the disk for temporary files has too little.
     """
     needed, here = predict_evaluation(config), here or Available.on_this_machine(config)
     device = "GPU memory" if config.device == "cuda" else "memory"
     for what, size, left, remedy in (
         (device, needed.device, USABLE * here.device, "use a device with more"),
-        ("memory of the host", needed.host, USABLE * here.host, "use fewer ranks on a host"),
         ("temporary files", needed.files, here.files, "set TMPDIR to a folder on a larger disk"),
     ):
         if size > left:
@@ -100,34 +107,54 @@ def check_evaluation(config: RunConfig, here: Available | None = None) -> None:
             )
 
 
-class Available(NamedTuple):
-    """Bytes that a rank has: of its device's memory, of its part of the host's, and of the disk for temporary files."""
+@dataclass(frozen=True)
+class Loading:
+    """How the micro-batches of a rank are prepared.
 
-    device: int
-    host: int
-    files: int
-
-    @classmethod
-    def on_this_machine(cls, config: RunConfig) -> Available:
-        ranks = ranks_here(config)
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        return cls(rank_memory(config), total_memory() // ranks, free // ranks)
-
-
-def loading_of(config: RunConfig, setup: Setup) -> Loading:
-    """Return how this machine prepares the batches of a rank: with ``loader.num_workers``, or as ``choose_loading``.
-
-    Raises:
-        UsageError: on a GPU, they take more than MAX_HOST_BYTES of the host.
+    Attributes:
+        num_workers: loader processes; 0 prepares them in the training process.
+        prefetched: micro-batches that each process has ready or is preparing.
     """
-    loading = choose_loading(config, setup, cores=rank_cores(config), shared=rank_shared_memory(config))
-    held = host_bytes(config, setup, loading) if config.device == "cuda" and config.budget.samples else 0
-    if held > MAX_HOST_BYTES:
-        raise UsageError(
-            f"the host would hold {held / 1e9:.1f} GB for each rank with {loading.num_workers} loader processes, more"
-            f" than {MAX_HOST_BYTES / 1e9:.0f} GB; use loader.num_workers=auto, more ranks or a smaller batch"
-        )
-    return loading
+
+    num_workers: int
+    prefetched: int
+
+    @property
+    def ahead(self) -> int:
+        """Micro-batches that all processes have ready or are preparing."""
+        return self.num_workers * self.prefetched
+
+
+def loading_of(config: RunConfig, setup: Setup, cores: int | None = None, shared: int | None = None) -> Loading:
+    """Return how a rank's micro-batches are prepared.
+
+    ``loader.num_workers=auto`` is 0 on the CPU, whose cores compute. For a GPU it is a process for each core that the
+    training process leaves: at most MAX_LOADERS, and as many as shared memory holds micro-batches for.
+
+    Args:
+        config: with ``device`` resolved.
+        cores: those of the rank; None is its part of this machine's.
+        shared: bytes of shared memory for the rank, through which micro-batches come; None is its part here.
+    """
+    num_parts, part = max(_micro_batches(config, setup))
+    number = 0
+    if config.loader.num_workers != "auto":
+        number = config.loader.num_workers
+    elif config.device == "cuda":
+        cores = rank_cores(config) if cores is None else cores
+        shared = rank_shared_memory(config) if shared is None else shared
+        number = max(min(cores - config.threads, MAX_LOADERS, shared // (PREFETCHED * part)), 0)
+    return Loading(number, prefetched(num_parts, number))
+
+
+def _micro_batches(config: RunConfig, setup: Setup) -> list[tuple[int, int]]:
+    """Return the number of a rank's micro-batches in a step, and the bytes of each, by the area of the images."""
+    numbers = []
+    for area in config.native.areas or (config.model.num_patches,):
+        share = config.budget.batch_size * config.model.num_patches // area // config.ranks
+        size = min(micro_batch_at(area, config, setup.micro_batch), share)
+        numbers.append((-(-share // size), size * image_bytes(config, area)))
+    return numbers
 
 
 def choose(config: RunConfig, available: int) -> Choice:

@@ -36,10 +36,6 @@ class Decoder(nn.Module):
     is a learned vector, not an entry of the vocabulary. The heads have no bias and do not share weights with the token
     embedding. A decoder that predicts no tokens reads none.
 
-    Args:
-        predicts: pixels, tokens, or both.
-        is_parallel: True adds a learned mask vector, from which all tokens of a caption can be predicted in parallel.
-
     Source: paper section 2.2, ml-l3m ``001_aimv2_hfdata.yaml``. Table 1 swaps the headers of d_dec=12 and L_dec=1024;
     Tables 9e and 9f have them right.
     """

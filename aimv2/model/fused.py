@@ -20,11 +20,7 @@ SILU, SILU_BACKWARD = torch.ops.aten.silu.out, torch.ops.aten.silu_backward.grad
 
 
 class RMSNorm(nn.RMSNorm):
-    """``nn.RMSNorm``; on the CPU, all operations are applied to one block of rows after the other.
-
-    Args:
-        feeds_product: the result is only an operand of matrix products, so under autocast it has their precision.
-    """
+    """``nn.RMSNorm``; on the CPU, all operations are applied to one block of rows after the other."""
 
     def __init__(self, width: int, eps: float, *, feeds_product: bool = False) -> None:
         super().__init__(width, eps=eps)

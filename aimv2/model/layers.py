@@ -25,11 +25,7 @@ NORM_EPS = 1e-5  # ml-aim and ml-l3m, all AIMv2 models; ml-l3m's AIM v1 too (Lay
 
 
 def build_norm(config: TransformerConfig, *, feeds_product: bool = False) -> RMSNorm | nn.LayerNorm:
-    """Return a norm of the stack's kind and width.
-
-    Args:
-        feeds_product: the result is only an operand of matrix products.
-    """
+    """Return a norm of the stack's kind and width, of which the result may only be an operand of matrix products."""
     if config.norm == "layer":
         return nn.LayerNorm(config.width, eps=NORM_EPS)
     return RMSNorm(config.width, NORM_EPS, feeds_product=feeds_product)
@@ -60,7 +56,6 @@ class SelfAttention(nn.Module):
             mask: [B or 1, 1, L, L], or [B or 1, 1, L, S+L] with a cache, indexed [image, head, query, key]: bool, True
                 where a query may attend, or added to the scores; or FlexAttention's. None is full attention, or causal
                 attention if ``is_causal``.
-            cache: earlier positions, which the new ones also attend to; the new ones are added to it.
         """
         B, L, D = x_BLD.shape
         # In the backward pass, chunks of the last dimension are joined in one copy; other cuts of it take two.
@@ -154,11 +149,7 @@ class Block(nn.Module):
         cache: KeyValues | None = None,
         only_cache: bool = False,
     ) -> Tensor:
-        """Apply the block.
-
-        Args:
-            only_cache: True fills the empty cache, and returns the input.
-        """
+        """Apply the block, or with ``only_cache`` fill the empty cache and return the input."""
         if only_cache:
             assert cache is not None
             self.attn.remember(self.norm1(x_BLD), cache)
@@ -223,12 +214,7 @@ class Stack(nn.ModuleList):
     def forward(
         self, x_BLD: Tensor, mask: Mask | None = None, *, is_causal: bool = False, caches: Sequence[KeyValues] = ()
     ) -> Tensor:
-        """Apply the blocks.
-
-        Args:
-            mask: bool, as in ``SelfAttention``. It is converted here, which SDPA would do in every layer; one of
-                FlexAttention stays as it is.
-        """
+        """Apply the blocks. A bool mask is converted here, which SDPA would do in every layer."""
         dtype = x_BLD.dtype
         if isinstance(mask, Tensor):
             mask = additive(mask, product_dtype(x_BLD))

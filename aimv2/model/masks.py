@@ -14,7 +14,6 @@ def prefix_mask(prefix_len_B: Tensor, num_patches: int) -> Tensor:
     Args:
         prefix_len_B: int64 [B], M in patches, each in 1..I; I is full attention. Not checked here, because a check
             would stall the GPU; ``PrefixDistribution.draw`` ensures it.
-        num_patches: I.
 
     Source: AIMv2 section 2.2; ml-l3m ``mask_builders.py``.
     """

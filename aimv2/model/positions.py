@@ -35,7 +35,6 @@ def sincos_of_grids(grid_B2: Tensor, num_patches: int, width: int) -> Tensor:
 
     Args:
         grid_B2: int64 [B, 2], rows and columns of each image.
-        num_patches: I, of the image with the most or above.
     """
     # The columns of a single row. Rows are encoded by the same function.
     place_ID = sincos(1, num_patches, width, grid_B2.device)[:, : width // 2]

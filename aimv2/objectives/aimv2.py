@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
 from aimv2.model.decoder import Decoder, SeparateDecoders, Target
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.model.positions import in_reading_order
 from aimv2.objectives.base import Implementation, Losses, visible_prefix
 from aimv2.objectives.losses import patchify, pixel_loss, standardise, text_loss

@@ -32,10 +32,9 @@ class Implementation(nn.Module, ABC, Generic[N]):
 
     Attributes:
         model: the network, on the device of the batches.
-        reads_padding: the loss of a sample depends on the padding of its caption.
     """
 
-    reads_padding: ClassVar[bool] = False
+    reads_padding: ClassVar[bool] = False  # the loss of a sample depends on the padding of its caption
 
     def __init__(self, model: N, config: RunConfig) -> None:
         super().__init__()

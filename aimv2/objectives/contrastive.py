@@ -24,12 +24,11 @@ class Contrastive(Comparing[DualEncoder]):
 
     Attributes:
         temperature, bias: initial values; the config may set another temperature.
-        max_scale: upper bound of the inverse temperature.
     """
 
     temperature: ClassVar[float]
     bias: ClassVar[float | None] = None
-    max_scale: ClassVar[float] = math.inf
+    max_scale: ClassVar[float] = math.inf  # upper bound of the inverse temperature
 
     @classmethod
     def network(cls, config: RunConfig) -> DualEncoder:

@@ -41,17 +41,9 @@ def pixel_loss(
     values: Literal["mean", "sum"] = "mean",
     weight_K: Tensor | None = None,
 ) -> Tensor:
-    """Return the squared error of the patches after the prefixes.
+    """Return the weighted sum of the squared errors of patches, divided by a count: a scalar, float32 or wider.
 
-    Args:
-        predicted_KP: output of the pixel head.
-        target_KP: values of the patches.
-        count: the divisor of the sum over patches.
-        values: the reduction within a patch (``ObjectiveConfig``).
-        weight_K: weights of the patches in the sum; 1 by default, so an image with a short prefix has more weight.
-
-    Returns:
-        scalar, float32 or wider.
+    With weights of 1, the default, an image with a short prefix has more weight.
 
     Source: paper sections 2.1 and 2.2, ml-l3m ``RasterPixelLoss``; the defaults follow the code.
     """
@@ -69,21 +61,13 @@ def text_loss(
     weight_N: Tensor | None = None,
     max_logits: int = MAX_LOGITS,
 ) -> Tensor:
-    """Return the sum of the cross-entropies of tokens in nats, divided by a count.
+    """Return the weighted sum of the cross-entropies of tokens in nats, divided by a count: float32 or wider (ml-l3m).
 
     If there are more than ``max_logits`` logits, those of some tokens at a time are computed in the forward pass and
     again in the backward pass, so that they never exist together. This takes a third more products.
 
     ``torch.nn.functional.linear_cross_entropy`` (torch 2.13) is not used: under autocast its loss would be bfloat16 or
     its products float32, and on the CPU it computes float32 products even with bfloat16 operands.
-
-    Args:
-        hidden_NE: the states that predict the tokens.
-        weight_VE: the vocabulary head.
-        weight_N: weights of the tokens in the sum; 1 by default.
-
-    Returns:
-        scalar, float32 or wider (ml-l3m).
     """
     rows = max(1, max_logits // len(weight_VE))
     if len(hidden_NE) <= rows:

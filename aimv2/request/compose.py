@@ -25,12 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from aimv2.base.errors import MAX_SHOWN, UsageError, given_twice, unknown
 from aimv2.config.paths import PARAMETERS
 from aimv2.config.program import flattened
-from aimv2.config.recipes.mixtures import OWN, PRESETS, check_mixture
 from aimv2.config.recipes.post_training import FROM_WEIGHTS, RECIPES
 from aimv2.config.recipes.post_training import OWN as NO_RECIPE
-from aimv2.config.recipes.scales import SCALES
+from aimv2.config.recipes.scales import OWN, PRESETS, SCALES, check_mixture
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.spec.objectives import objective
 from aimv2.spec.optimizers import optimizer_spec
 from aimv2.spec.plugin_metrics import METRICS
@@ -116,7 +114,7 @@ def _run_nodes(typed: Mapping[str, Any], chosen: Mapping[str, str]) -> list[Node
     if preset := PRESETS.get(chosen["mixture"]):
         mixture["data"] = {"weights": list(preset.weights), "dense_fractions": list(preset.dense_fractions)}
     of_run = {
-        "scale": to_dict(_base(typed, chosen["scale"])),
+        "scale": _base(typed, chosen["scale"]).to_dict(),
         "mixture": mixture,
         "recipe": {"recipe": chosen["recipe"]},
     }
@@ -140,7 +138,7 @@ def _stored(root: Mapping[str, Any], nodes: Iterable[Node]) -> Iterator[None]:
 def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Build the RunConfig from the run's part of a composed config."""
     check_mixture(values["mixture"], values["data"]["sources"])
-    config = from_dict({key: values[key] for key in RUN_KEYS if key in values})
+    config = RunConfig.from_dict({key: values[key] for key in RUN_KEYS if key in values})
     objective(config.objective.name)  # refuses an unknown one
     config.prefix.all_parameters()
     for name in config.evaluation.metrics:

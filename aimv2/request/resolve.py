@@ -11,8 +11,7 @@ from aimv2.base.hardware import has_cuda, missing_for_compile
 from aimv2.config.data_config import AugmentConfig, is_described
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import described, descriptions_of
-from aimv2.data.sources.version import version
+from aimv2.data.provenance import descriptions_of, version
 from aimv2.spec.metrics import set_names
 from aimv2.spec.objectives import objective
 from aimv2.spec.used import with_plugins
@@ -63,7 +62,9 @@ def resolve(
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     for path in descriptions_of(config):
-        described().check(path)
+        from aimv2.datasets import plugin
+
+        plugin.check(path)
     _check_augment(config)
     augment = config.augment.of(config.data)
     values = {
@@ -84,7 +85,9 @@ def _check_augment(config: RunConfig) -> None:
     usual = {name: {getattr(default, name), value} for name, value in asdict(default.of(config.data)).items()}
     given = {name: value for name, value in asdict(config.augment).items() if value not in usual[name]}
     for source in filter(is_described, config.data.sources):
-        own = described().own_augment(source)
+        from aimv2.datasets import plugin
+
+        own = plugin.own_augment(source)
         for name in own.keys() & given.keys():
             if own[name] != given[name]:
                 raise UsageError(
@@ -126,7 +129,10 @@ def data_fingerprint(config: RunConfig, *, needs_data: bool = True) -> str:
         needs_data: as in ``resolve``.
     """
     parts = [source if not needs_data and missing_data([source]) else version(source) for source in config.data.sources]
-    parts += [described().set_version(path) for path in config.evaluation.sets]
+    if config.evaluation.sets:
+        from aimv2.datasets import plugin
+
+        parts += map(plugin.set_version, config.evaluation.sets)
     if config.data.tokenizer is not None:
         from aimv2.data.tokenizer import CaptionTokenizer
 

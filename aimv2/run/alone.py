@@ -14,7 +14,6 @@ from aimv2.base.files import read_json
 from aimv2.base.plugins import Plugin, load, load_installed
 from aimv2.config.evaluation_config import AloneConfig
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
 from aimv2.run.reuse import WEIGHTS
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
@@ -72,7 +71,7 @@ def check_finished_run(config: RunConfig, runs_dir: Path) -> RunFolder:
     """
     alone = _alone(config)
     run = RunFolder(runs_dir, alone.run)
-    stored = from_dict(read_json(run.path / "config.json"))
+    stored = RunConfig.from_dict(read_json(run.path / "config.json"))
     if stored.name != run.name or stored.measuring(alone.metric, alone.digest).name != config.name:
         raise RunFailedError("data", f"run {run.name} is not the one that {config.name} measures")
     if not run.is_done or not run.file(WEIGHTS).is_file():

@@ -17,17 +17,16 @@ from aimv2.base.interrupt import Interrupts
 from aimv2.config.arguments import HELP, print_error
 from aimv2.config.options import defaults_of, options_of
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature, untrained
-from aimv2.data.described import check_finished, shares_of_captions
-from aimv2.memory import check_evaluation, loading_of, predict, setup_of
+from aimv2.data.provenance import check_finished, shares_of_captions
 from aimv2.memory.machine import rank_memory
+from aimv2.memory.setup import check_evaluation, loading_of, setup_of
+from aimv2.memory.training import predict
 from aimv2.request.compose import compose, run_config
 from aimv2.request.override_file import with_file
 from aimv2.run.options import TrainOptions, train_usage
-from aimv2.run.pricing.clock import MachineClock, calibrate
-from aimv2.run.pricing.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
-from aimv2.run.pricing.recorded import remember
+from aimv2.run.price import Limit, Price, check_cpu, check_limits, duration, price, read_limits
 from aimv2.run.reuse import Training, reusable
+from aimv2.run.times import RecordedClock, calibrate, remember
 from aimv2.runs.lease import GRACE_SECONDS, Watch
 from aimv2.runs.provenance import code_of_lost_checkpoint, saved_step
 from aimv2.runs.record import RunFolder
@@ -73,7 +72,7 @@ def train_command(overrides: Sequence[str]) -> int:
         finally:
             if is_launched() and config.ranks > 1:
                 dismiss()
-    print_results({title: RunFolder(runs_dir, signature(part)) for title, part in runs.items()})
+    print_results({title: RunFolder(runs_dir, part.name) for title, part in runs.items()})
     return 0
 
 
@@ -94,7 +93,7 @@ def folder_of_runs(values: Mapping[str, Any], config: RunConfig) -> Path:
 
 def with_untrained(config: RunConfig) -> dict[str, RunConfig]:
     """Return a run and its untrained counterpart; of a run without samples, the counterpart only."""
-    runs = {"trained": config, "untrained": untrained(config)}
+    runs = {"trained": config, "untrained": config.untrained()}
     return runs if config.budget.samples else {"untrained": runs["untrained"]}
 
 
@@ -104,7 +103,7 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
     Raises:
         UsageError: it does not fit the memory, or costs more than a limit, or than a CPU can compute.
     """
-    left = [part for part in runs.values() if not RunFolder(runs_dir, signature(part)).is_done]
+    left = [part for part in runs.values() if not RunFolder(runs_dir, part.name).is_done]
     left = [replace(part, budget=replace(part.budget, samples=_samples_left(part, runs_dir))) for part in left]
     if not left:
         return
@@ -115,7 +114,7 @@ def _check_price(runs: Mapping[str, RunConfig], runs_dir: Path, limits: Sequence
         loading_of(one, setup_of(one))  # this and the next refuse a run that cannot fit the memory
         check_evaluation(one)
     config, is_timed = left[0], any(limit.quantity == "seconds" for limit in limits)
-    clock = MachineClock(measure=calibrate if is_timed else None)
+    clock = RecordedClock(measure=calibrate if is_timed else None)
     cost = price(left, clock if config.ranks == 1 else lambda run: None)
     console.print(f"price: {cost.described(num_workers=1)}; {_time_needed(cost)}", highlight=False, soft_wrap=True)
     if config.budget.samples:
@@ -131,7 +130,7 @@ def _samples_left(config: RunConfig, runs_dir: Path) -> int:
     """Return the samples to train on after the run's newest checkpoint; 0 if the weights of another run are reused."""
     if _reused(config, runs_dir):
         return 0
-    done = saved_step(runs_dir / signature(config))
+    done = saved_step(runs_dir / config.name)
     return config.budget.samples - done * config.budget.batch_size
 
 
@@ -165,7 +164,7 @@ def _described_setup(config: RunConfig) -> str:
 def _complete(runs_dir: Path, title: str, config: RunConfig, interrupts: Interrupts) -> bool:
     from aimv2.run.execute import execute
 
-    run = RunFolder(runs_dir, signature(config))
+    run = RunFolder(runs_dir, config.name)
     if run.is_done:
         check_finished([config])
         console.print(f"{title}: run {run.name} is already done", highlight=False)

@@ -13,23 +13,20 @@ import torch
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import write_json, write_text
-from aimv2.base.hardware import missing_for_compile
-from aimv2.base.heap import keep_freed_memory
+from aimv2.base.hardware import keep_freed_memory, missing_for_compile
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.processes import Watchdog
 from aimv2.config.run_config import RunConfig
-from aimv2.config.signature import signature
 from aimv2.data.batches.training import TrainBatches
-from aimv2.data.described import described
 from aimv2.data.prepare import Data, prepare
 from aimv2.evaluation import parts
-from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.evaluation.generation import examples
+from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
 from aimv2.evaluation.parts import MeasureParts, beside
-from aimv2.evaluation.pictures import drawn_predictions
-from aimv2.evaluation.trained import TrainedModel
-from aimv2.memory import check_evaluation, loading_of, resolved, setup_of
+from aimv2.evaluation.pictures import drawn_predictions, examples
 from aimv2.memory.machine import ranks_here
-from aimv2.model.network import Network, build
+from aimv2.memory.setup import check_evaluation, loading_of, resolved, setup_of
+from aimv2.model.network import Network
+from aimv2.objectives.build import build
 from aimv2.request.resolve import data_fingerprint
 from aimv2.run.alone import check_finished_run, measured_by, metric_of
 from aimv2.run.attempted import attempted
@@ -47,12 +44,11 @@ from aimv2.spec.objectives import objective
 from aimv2.spec.used import check_plugins
 from aimv2.start.network import start_network
 from aimv2.training import checkpoint
+from aimv2.training.checkpoint import Saver, SaveTimer
 from aimv2.training.device import compiles, hold_half_, set_float32_products
 from aimv2.training.distributed import Call, calls, joined, leading, place
 from aimv2.training.local_ranks import local_ranks
 from aimv2.training.loop import Row, train
-from aimv2.training.saving import Saver, SaveTimer
-from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import World
 
 # Values of a result that are those of its training.
@@ -188,7 +184,7 @@ def _evaluate_on_all(
 
 
 def _prepare_process(config: RunConfig) -> None:
-    check_plugins(config, signature(config))
+    check_plugins(config, config.name)
     torch.set_num_threads(config.threads)
     set_float32_products(config)
     if config.device == "cpu":
@@ -218,7 +214,9 @@ def _train_and_evaluate(
     goal = objective(config.objective.name)
     data = prepared(config.data, config.model.vocab_size)
     if config.data.kind == "files" or config.evaluation.sets:
-        described().record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
+        from aimv2.datasets import plugin
+
+        plugin.record_content(attempt.folder, attempt.earlier(), config, data_fingerprint(config))
     if trained is None:
         training = _train(attempt, config, data, on_rows, interrupts, lead)
     else:
@@ -277,7 +275,7 @@ def _train(
 ) -> TrainedNetwork:
     """Train as rank 0, from the newest checkpoint if there is one, and save checkpoints."""
     goal = objective(config.objective.name)
-    model = start_network(config, data.tokenizer).to(config.device)
+    model = start_network(build(config), config, data.tokenizer).to(config.device)
     start = checkpoint.resume(attempt)
     attempt.write_manifest(manifest(config, data, start) | {"changes": keep_changes(attempt.run.parent)})
     started, own = None if start is None else str(start.path.absolute()), str(attempt.folder.absolute())

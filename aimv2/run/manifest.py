@@ -17,9 +17,11 @@ from aimv2.base.hardware import hardware
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
 from aimv2.data.prepare import Data
-from aimv2.data.sources.version import version
-from aimv2.memory import loading_of, predict, predict_evaluation, setup_of
-from aimv2.model.network import parameters_by_part
+from aimv2.data.provenance import version
+from aimv2.memory.evaluation import predict_evaluation
+from aimv2.memory.setup import loading_of, setup_of
+from aimv2.memory.training import predict
+from aimv2.objectives.build import parameters_by_part
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import JOINT, code_of_result, digest, git_commit
 from aimv2.start.network import content_of_start

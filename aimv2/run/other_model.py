@@ -17,7 +17,7 @@ from aimv2.base.errors import RunFailedError, short
 from aimv2.base.files import replacing
 from aimv2.base.hardware import hardware
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.program import PROGRAMS, Program, Rows
+from aimv2.config.program import PROGRAMS, Program
 from aimv2.run.attempted import attempted
 from aimv2.runs.attempt import CHECKPOINT, Attempt
 from aimv2.runs.failure import Failure
@@ -27,6 +27,7 @@ from aimv2.spec.items import Items
 from aimv2.spec.metrics import Metric, unit_of
 from aimv2.spec.plugin_metrics import checked_value
 
+Rows = Callable[[list[dict[str, Any]]], None]
 STATE = "state.safetensors"
 
 
@@ -94,7 +95,7 @@ class Recorder:
 
 
 def execute(program: Program, attempt: Attempt, on_rows: Rows, interrupts: Interrupts | None = None) -> Failure | None:
-    """Execute another model's run, as ``Program.execute`` says."""
+    """Execute another model's run, as ``aimv2.run.programs.execute`` says."""
     return attempted(attempt, partial(_measure, program, attempt, on_rows, interrupts or Interrupts()))
 
 
@@ -103,7 +104,7 @@ def _measure(program: Program, attempt: Attempt, on_rows: Rows, interrupts: Inte
     attempt.write_manifest(manifest)
     recorder = Recorder(attempt, program, on_rows, interrupts)
     found = program.measure(recorder)
-    names = program.metric_names()
+    names = program.metrics
     if not isinstance(found, Mapping):
         raise RunFailedError("bug", f"measure() returned {short(found)}, not a dict with {', '.join(names)}")
     if set(found) != set(names):

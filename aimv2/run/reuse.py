@@ -14,8 +14,6 @@ from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.files import read_json
 from aimv2.config.program import Program
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
 from aimv2.request.resolve import data_fingerprint
 from aimv2.runs.attempt import LAYOUT_VERSION
 from aimv2.runs.provenance import digest
@@ -72,7 +70,7 @@ def trained_alike(runs: Mapping[str, Program], runs_dir: Path) -> dict[str, list
     done = {name for name, one in entries(runs_dir).items() if (one.state, one.layout) == ("done", LAYOUT_VERSION)}
     evaluations = _evaluations(runs_dir, done)
     alike = {
-        name: {signature(one) for other in evaluations for one in _evaluated(config, other)}
+        name: {one.name for other in evaluations for one in _evaluated(config, other)}
         for name, config in runs.items()
         if isinstance(config, RunConfig)
     }
@@ -85,9 +83,9 @@ def check_training(config: RunConfig, run: RunFolder) -> None:
     Raises:
         RunFailedError: with the cause ``data``.
     """
-    stored = from_dict(read_json(run.path / "config.json"))
-    if run.name not in map(signature, _evaluated(config, stored)):
-        raise RunFailedError("data", f"run {run.name} differs from {signature(config)} in more than its evaluation")
+    stored = RunConfig.from_dict(read_json(run.path / "config.json"))
+    if run.name not in (run.name for run in _evaluated(config, stored)):
+        raise RunFailedError("data", f"run {run.name} differs from {config.name} in more than its evaluation")
     if not run.file(WEIGHTS).is_file():
         raise RunFailedError("data", f"the weights of run {run.name} are gone ({run.file(WEIGHTS)}); launch again")
 
@@ -151,7 +149,7 @@ def _evaluations(runs_dir: Path, names: set[str]) -> list[RunConfig]:
     found = list[RunConfig]()
     for values in one_of_each.values():
         try:
-            found.append(from_dict(values))
+            found.append(RunConfig.from_dict(values))
         except UsageError:  # of another version
             continue
     return found

@@ -14,12 +14,10 @@ from typing import Any, Self
 from aimv2.base.files import sync, write_bytes, write_json
 from aimv2.config.program import Program
 from aimv2.runs import index
-from aimv2.runs.events import Events
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import Lease, LeaseLostError, attempt_folder
-from aimv2.runs.rows import read_rows
-from aimv2.runs.trackers import Trackers
+from aimv2.runs.rows import Trackers, read_rows
 from aimv2.spec.items import table
 from aimv2.spec.metrics import Metric
 
@@ -66,19 +64,15 @@ class Unrecorded(Timed):
 
 
 class Attempt(Timed):
-    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished.
-
-    ``run`` is the run's folder.
-    """
+    """One try at a run. As a context: leaving it without ``publish`` or ``fail`` releases the run unfinished."""
 
     def __init__(self, lease: Lease, config: Program) -> None:
         super().__init__()
         self.folder = lease.folder
-        self.run = self.folder.parents[1]
+        self.run = self.folder.parents[1]  # the run's folder
         self._lease = lease
         self._config = config
         self._rows: Any = None
-        self._events = Events(self.folder, is_on=config.log.tensorboard)
         self._trackers = Trackers(self.folder, config.log)
         self._flushed_at = float("-inf")
         self._num_bad = 0
@@ -97,7 +91,6 @@ class Attempt(Timed):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._events.close()
         try:
             if self._is_published:
                 self._entry = self._done
@@ -121,11 +114,8 @@ class Attempt(Timed):
     def resume_from(
         self, rows: list[dict[str, Any]], *, seconds: float, cpu_seconds: float, folder: Path | None = None
     ) -> None:
-        """Start with the rows of an earlier attempt, or of another run's, and with the time that they took.
-
-        Args:
-            folder: of that attempt, whose pictures of these rows' steps are copied; None copies none.
-        """
+        """Start with the rows of an earlier attempt, or of another run's, with the time that they took, and with the
+        pictures of their steps in the folder of that attempt."""
         self.write_rows(rows)
         if folder is not None:
             steps = {row["step"] for row in rows}
@@ -151,20 +141,16 @@ class Attempt(Timed):
         self.has_progress = True
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values.
-
-        Raises:
-            LeaseLostError: another process has acquired the run; checked at most every FLUSH_SECONDS.
-        """
+        """Append metric rows, each with ``step``, ``samples``, ``train_flops``, ``seconds`` and named values. Raises
+        LeaseLostError if another process has acquired the run, which is checked at most every FLUSH_SECONDS."""
         self._rows.writelines(json.dumps(row) + "\n" for row in rows)
-        self._events.write_rows(rows)
+        self._trackers.write_rows(rows)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self._flush(is_quick=True)
 
     def _flush(self, *, is_quick: bool = False) -> None:
         self._lease.check(is_quick=is_quick)  # here, so that a run stops soon, not after hours
         self._rows.flush()
-        self._events.flush()
         self._trackers.flush()
         self._flushed_at = time.monotonic()
 
@@ -176,7 +162,7 @@ class Attempt(Timed):
             write_bytes(path, png)
         except OSError as error:
             print(f"no picture of step {step}: {error}", file=sys.stderr)
-        self._events.write_picture(png, step)
+        self._trackers.write_picture(png, step)
 
     def write_bad(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Append bad samples to the attempt's list, which ends after MAX_BAD lines."""
@@ -192,17 +178,13 @@ class Attempt(Timed):
         os.fsync(self._rows.fileno())
 
     def publish(self, metrics: Mapping[str, Metric], **more: Any) -> None:
-        """Publish the run's one and final result, and the items of its metrics if they have any.
-
-        Raises:
-            LeaseLostError: as ``write_rows``.
-        """
+        """Publish the run's one and final result, and the items of its metrics if they have any. Raises LeaseLostError
+        as ``write_rows``."""
         import pandas as pd
 
         self._flush()
         rows = read_rows(self.folder)
-        items = {name: metric.items for name, metric in metrics.items() if metric.items is not None}
-        if items:
+        if items := {name: metric.items for name, metric in metrics.items() if metric.items is not None}:
             table(items).to_parquet(self.folder / ITEMS, compression="zstd")
         pd.DataFrame(rows, columns=None if rows else ["step", "samples"]).to_parquet(self.folder / "metrics.parquet")
         write_json(

@@ -55,10 +55,8 @@ def read_failure(attempt: Path) -> Failure:
 def cause_of(error: BaseException, run: Path | None = None, *, oom_kills: int = 0) -> Cause:
     """Return the cause under which a failure is grouped (see ``Failure``).
 
-    Args:
-        oom_kills: what ``aimv2.memory.cgroup.oom_kills`` returned when the work began.
-        run: the run's folder, if the process has one. A missing file in this folder is a fault of the node; any other
-            missing file is a fault of the data.
+    A missing file in the run's folder is a fault of the node, any other a fault of the data. ``oom_kills`` is what
+    ``aimv2.memory.cgroup.oom_kills`` returned when the work began.
     """
     import torch  # here, so that records of failures can be read without torch
     import torch.distributed

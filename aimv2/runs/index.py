@@ -60,29 +60,26 @@ class Entry(NamedTuple):
 
 def read(runs_dir: Path) -> dict[str, Entry]:
     """Return the latest entry of each run that has one, from one listing."""
-    found: dict[str, Entry] = {}
+    latest: dict[str, Entry] = {}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(runs_dir / FOLDER):
             if parsed := Entry.parse(name):
                 run, entry = parsed
-                found[run] = max(found.get(run, entry), entry, key=lambda one: one.order)
-    return found
+                latest[run] = max(latest.get(run, entry), entry, key=lambda entry: entry.order)
+    return latest
 
 
 def write(runs_dir: Path, run: str, entry: Entry, *, has_no_result: bool = False) -> None:
     """Add an entry and remove all but the run's latest one; a reader sees one of them at any time.
 
-    Args:
-        has_no_result: remove entries of a result too: the run was acquired, so its result was deleted.
-
-    Raises:
-        OSError: the entry cannot be written; then readers look at the run's folder.
+    ``has_no_result`` removes entries of a result too: the run was acquired, so its result was deleted. If the entry
+    cannot be written, which raises OSError, readers look at the run's folder.
     """
     names = [name for name in os.listdir(add(runs_dir, run, entry)) if name.startswith(f"{run}.")]
-    there = [parsed[1] for name in names if (parsed := Entry.parse(name))]
-    valid = [one for one in there if not (has_no_result and one.state == "done")]
-    latest = max(valid, default=entry, key=lambda one: one.order)
-    for other in there:
+    listed = [parsed[1] for name in names if (parsed := Entry.parse(name))]
+    valid = [other for other in listed if not (has_no_result and other.state == "done")]
+    latest = max(valid, default=entry, key=lambda entry: entry.order)
+    for other in listed:
         if other != latest:
             remove(runs_dir, run, other)
 

@@ -70,10 +70,8 @@ class Presence:
 
 
 class Lease(Presence):
-    """The right to work on one run, from ``acquire`` until it is released or the process dies.
-
-    Its folder is ``attempts/NNNN``, to which only this attempt writes.
-    """
+    """The right to work on one run, from ``acquire`` until it is released or the process dies. Only this attempt writes
+    to its folder, ``attempts/NNNN``."""
 
     @property
     def number(self) -> int:
@@ -102,9 +100,7 @@ class Watch:
     A heartbeat that does not change for the grace period, by this process's own clock, is that of a dead process. The
     clocks of hosts and file systems differ, so a time of one is never compared with that of another. A third of the
     grace period is the most that one look can add: while a file server is away, nobody's heartbeat changes.
-
-    Args:
-        doubts_processes: a process of this host, which may be stopped, is ``unsure`` too until its heartbeat changes.
+    ``doubts_processes``: a process of this host, which may be stopped, is ``unsure`` too until its heartbeat changes.
     """
 
     def __init__(
@@ -146,9 +142,8 @@ def acquire(
 ) -> Lease | None:
     """Acquire the lease on a run, or return None if another process may hold it or was faster.
 
-    Args:
-        log: path of this process's output, recorded for the user.
-        watch: has watched the run's latest attempt; None acquires it only if its process has certainly ended.
+    ``log`` is the path of this process's output, recorded for the user. ``watch`` has watched the run's latest attempt;
+    without it, the run is acquired only if that attempt's process has certainly ended.
     """
     latest = latest_attempt(run_folder)
     if latest is not None and (watch or Watch()).sees(latest) != "dead":
@@ -164,7 +159,6 @@ def acquire(
 
 
 def attempt_folder(run_folder: Path, number: int) -> Path:
-    """Return the folder of a run's attempt."""
     return run_folder / "attempts" / f"{number:04d}"
 
 
@@ -183,10 +177,8 @@ def latest_attempt(run_folder: Path) -> Path | None:
 
 
 def is_held(folder: Path) -> bool:
-    """True if the process that works in this folder seems to be alive.
-
-    For displays only: on another host it compares the file system's clock with this host's. Decisions need a ``Watch``.
-    """
+    """True if the process that works in this folder seems to be alive, for displays only: on another host it compares
+    the file system's clock with this host's. Decisions need a ``Watch``."""
     if is_released(folder):
         return False
     process = holder(folder)
@@ -199,10 +191,8 @@ def is_held(folder: Path) -> bool:
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Return the process that works in the folder: ``host``, ``pid``, ``process_start``, ``claimed``, ``log``.
-
-    The result is empty while the file is being written or if it is broken; then the heartbeat alone decides.
-    """
+    """Return the process that works in the folder: ``host``, ``pid``, ``process_start``, ``claimed``, ``log``. It is
+    empty while the file is being written or if it is broken; then the heartbeat alone decides."""
     with contextlib.suppress(UsageError):
         return read_object(folder / "holder.json")
     return {}
@@ -223,10 +213,10 @@ def _last_beat(folder: Path) -> tuple[int, int]:
     """
     try:
         with (folder / "heartbeat").open("rb") as file:
-            found = os.fstat(file.fileno())
+            status = os.fstat(file.fileno())
     except OSError:
         return NO_BEAT
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache

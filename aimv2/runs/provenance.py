@@ -23,15 +23,14 @@ NO_NUMBERS = (
     "base/archive.py",
     "base/private.py",
     "cli.py",
-    "commands.py",
     "completion.py",
     "__main__.py",
     "run/command.py",
     "run/options.py",
-    "run/pricing/",
+    "run/effort.py",
+    "run/price.py",
+    "run/times.py",
     "run/replay.py",
-    "data/sources/credits.py",
-    "runs/bill.py",
 )
 SNAPSHOTS = "code"  # in a runs folder: the code snapshots (sweeps/freeze.py), each with its commit in FROZEN
 DIST_INFO = "aimv2_ablations-*.dist-info"  # beside a package that pip installed
@@ -94,10 +93,7 @@ def _is_tracked(package: Path) -> bool:
 def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> str:
     """Write the difference of the code from its commit to ``runs_dir/changes/<hash>.diff``, once; return the hash.
 
-    A snapshot has the hash of the difference that was kept when it was made.
-
-    Returns:
-        12 hex digits; empty if there is no difference.
+    It is empty if there is none; a snapshot has the hash of the difference that was kept when it was made.
     """
     frozen = package.parent / FROZEN
     if frozen.exists():
@@ -116,8 +112,8 @@ def keep_changes(runs_dir: Path, package: Path = PACKAGE) -> str:
 
 def snapshots(runs_dir: Path) -> list[Path]:
     """Return the code snapshots of a runs folder, that which was used last first."""
-    found = [path.parent.resolve() for path in runs_dir.glob(f"{SNAPSHOTS}/[!.]*/{FROZEN}")]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [path.parent.resolve() for path in runs_dir.glob(f"{SNAPSHOTS}/[!.]*/{FROZEN}")]
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def find_plugins(config: Program, runs_dir: Path) -> None:
@@ -128,10 +124,7 @@ def find_plugins(config: Program, runs_dir: Path) -> None:
 
 def code_of_lost_checkpoint(run: Path) -> str:
     """Return the code that saved a run's newest checkpoint, if this code saved none: the next attempt starts at step 0.
-
-    Returns:
-        A digest, or ``unknown``; empty if there is no checkpoint, or one of this code.
-    """
+    It is a digest, or ``unknown``; empty if there is no checkpoint, or one of this code."""
     saved = sorted(run.glob("attempts/*/checkpoint/*"), reverse=True)
     codes = [recorded_code(path.parents[1]) for path in saved]
     return codes[0] if codes and digest() not in codes else ""

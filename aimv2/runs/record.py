@@ -1,11 +1,15 @@
-"""The record of a run, written by runs and read by analysis. Its layout is an interface (docs/architecture.md)."""
+"""The record of a run, written by runs and read by analysis, and what its attempts took.
+
+Its layout is an interface (docs/architecture.md).
+"""
 
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, read_object
@@ -33,6 +37,9 @@ RUN_NAME = re.compile(r"v\d+-[0-9a-f]{12}")
 MAX_STALLED = 3  # attempts in a row without progress, after which a launch gives a run up
 
 State = Literal["new", "running", "failed", "done"]
+Outcome = Literal["result", "failed", "superseded"]
+
+OWN = ("holder.json", "heartbeat", "released")  # what an attempt writes first and last
 
 
 class RunFolder:
@@ -86,10 +93,7 @@ class RunFolder:
 
     def num_stalled(self, after: int = 0) -> int:
         """Return how many of the latest attempts in a row made no progress: no checkpoint, no part of the evaluation.
-
-        Args:
-            after: number of an attempt; it and earlier ones do not count. MAX_STALLED is the largest result.
-        """
+        Attempts up to number ``after`` do not count; MAX_STALLED is the largest result."""
         numbers = range(self.num_attempts, after, -1)
         marks = (attempt_folder(self.path, number) / PROGRESS for number in numbers)
         stalled = takewhile(lambda mark: not mark.exists(), marks)
@@ -99,10 +103,7 @@ class RunFolder:
         self, config: Program, *, log: str = "", watch: Watch | None = None, beat_seconds: float = HEARTBEAT_SECONDS
     ) -> Attempt | None:
         """Acquire the run, or return None if it is done or another process may hold it; arguments as ``lease.acquire``.
-
-        Raises:
-            UsageError: the folder cannot be written.
-        """
+        Raises UsageError if the folder cannot be written."""
         assert config.name == self.name, f"{self.name} is not the name of this config"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -120,11 +121,8 @@ class RunFolder:
         return Attempt(lease, config)
 
     def result(self) -> dict[str, Any]:
-        """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning.
-
-        Raises:
-            UsageError: the file is missing or broken, or has another layout.
-        """
+        """Return the result; its ``metrics`` map each name to value, unit, evaluation and warning. Raises UsageError if
+        the file is missing or broken, or has another layout."""
         result = self._recorded()
         if result is None:
             raise UsageError(self.problem())
@@ -179,11 +177,7 @@ class RunFolder:
         return attempt_folder(self.path, self.result()["attempt"]) / name
 
     def metrics(self) -> "pd.DataFrame":
-        """Return a row per step: ``step``, ``samples``, ``train_flops``, ``seconds``, and the metrics of that step.
-
-        Raises:
-            UsageError: the file is missing or broken.
-        """
+        """Return a row per step: ``step``, ``samples``, ``train_flops``, ``seconds``, and the metrics of that step."""
         import pandas as pd  # here, because loading it takes longer than listing a thousand runs
 
         path = self.file("metrics.parquet")
@@ -202,26 +196,84 @@ class RunFolder:
 
 
 def entries(runs_dir: Path, *, repair: bool = False) -> dict[str, Entry]:
-    """Return the entry of every run that was tried, also where the index lacks it.
+    """Return the entry of every run that was tried, also where the index lacks it; ``repair`` compares every entry with
+    the run's folder, and corrects the index.
 
     Entries of deleted run folders are left out; deleting a run's folder is how to repeat it.
-
-    Args:
-        repair: compare every entry with the run's folder, and correct the index.
     """
-    found = index.read(runs_dir)
+    listed = index.read(runs_dir)
     names = [name for name in os.listdir(runs_dir) if RUN_NAME.fullmatch(name)] if runs_dir.is_dir() else []
     runs = {name: RunFolder(runs_dir, name) for name in names}
     # Whether an entry is right, only the run's folder tells, unless it is that of a finished run.
-    now = {
-        name: found[name]
+    right = {
+        name: listed[name]
         for name, run in runs.items()
-        if name in found and (not repair or (found[name].state == "done" and run.is_done))
+        if name in listed and (not repair or (listed[name].state == "done" and run.is_done))
     }
-    now |= {name: entry for name in runs.keys() - now.keys() if (entry := runs[name].entry()) is not None}
+    right |= {name: entry for name in runs.keys() - right.keys() if (entry := runs[name].entry()) is not None}
     if repair:
-        for name, entry in now.items() - found.items():
+        for name, entry in right.items() - listed.items():
             index.add(runs_dir, name, entry)
-        for name, entry in found.items() - now.items():
+        for name, entry in listed.items() - right.items():
             index.remove(runs_dir, name, entry)
-    return now
+    return right
+
+
+class Hours(NamedTuple):
+    """Hours of GPUs, or of cores of the CPU: those of cores are 0 for runs on a GPU, whose price includes them."""
+
+    gpu: float
+    core: float
+
+
+class Billed(NamedTuple):
+    """What an attempt took.
+
+    Attributes:
+        outcome: ``result`` of the one whose result is the run's; ``failed``, with a recorded reason; ``superseded``:
+            interrupted or lost, so that a later attempt resumed the run or started it again, or still running.
+        hardware: as its manifest has it, or else that of the run's next attempt or of one before; empty if none has it.
+        seconds: of wall time that it held its resources.
+    """
+
+    outcome: Outcome
+    hardware: str
+    seconds: float
+    hours: Hours
+
+
+def hours_of(config: Program, seconds: float) -> Hours:
+    """Return the hours of so many seconds of a run: of its ranks, or of their threads and given loader processes."""
+    hours = config.ranks * seconds / 3600
+    if config.device == "cuda":
+        return Hours(hours, 0.0)
+    return Hours(0.0, hours * (config.threads + (config.loaders or 0)))
+
+
+def billed(run: Path, config: Program) -> Iterator[Billed]:
+    """Yield what every attempt at a run took, those without a result too, in order.
+
+    Times are those of the files that an attempt writes first and last, by the one clock of their file system.
+    """
+    result = 0
+    with contextlib.suppress(UsageError, KeyError, TypeError, ValueError):
+        result = int(read_json(run / "result.json")["attempt"])
+    folders = sorted((run / "attempts").glob("[0-9]*"))
+    known = [_hardware(folder) for folder in folders]
+    for number, folder in enumerate(folders):
+        times = [path.stat().st_mtime for name in OWN if (path := folder / name).exists()]
+        seconds = max(times) - min(times) if times else 0.0
+        has_result, has_failed = int(folder.name) == result, (folder / "failure.json").exists()
+        yield Billed(
+            outcome="result" if has_result else "failed" if has_failed else "superseded",
+            hardware=next(filter(None, [*known[number:], *reversed(known[:number])]), ""),
+            seconds=seconds,
+            hours=hours_of(config, seconds),
+        )
+
+
+def _hardware(attempt: Path) -> str:
+    """Return the hardware that an attempt has recorded; empty if it has not."""
+    with contextlib.suppress(UsageError, KeyError, TypeError):
+        return str(read_json(attempt / "manifest.json")["hardware"])
+    return ""

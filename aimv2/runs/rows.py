@@ -1,19 +1,32 @@
-"""Metric rows of an attempt: a JSON line per step."""
+"""Metric rows of an attempt: a JSON line per step, and what TensorBoard and Weights & Biases show of them."""
 
 import contextlib
 import json
 import os
 import sys
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from aimv2.base.files import read_json
+from aimv2.config.program import flattened
+from aimv2.config.training_config import LogConfig
 
 ROWS = "metrics.jsonl"
 BLOCK = 4096  # bytes; at least twice the longest row
 # Columns that are no results: they depend on the machine and its load.
 OF_MACHINE = ("seconds", "images_per_second", "step_cpu_seconds", "gemm_share", "memory_bytes")
+
+EVENTS = "tensorboard"  # a folder of an attempt
+FLUSH_SECONDS = 30.0  # events reach the file at most this often, as TensorBoard looks for new ones
+EVENT_FILE = "events.out.tfevents"  # TensorBoard reads files with "tfevents" in their names
+PICTURES = "predictions"  # the tag of pictures
+PROJECT = "aimv2"  # of W&B, unless WANDB_PROJECT names another
+SERVER_SECONDS = 15.0  # that a run waits for W&B at most, at its start and at its end
+INSTALL = "pip install 'aimv2-ablations[trackers]'"
+
+Row = Mapping[str, Any]
 
 
 def losses_of(row: Mapping[str, Any]) -> str:
@@ -47,28 +60,16 @@ def last_rows(folder: Path, num_bytes: int) -> Iterator[dict[str, Any]]:
         yield from _rows(reversed(stream.readlines()[1 if start else 0 :]))  # the first line may be cut
 
 
-def rows_at(folder: Path, steps: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Return an attempt's rows of these steps, by step, without those that it lacks.
-
-    Rows are in the order of their steps, so a binary search reads a few kilobytes of a file of any length.
-    """
-    found = {}
+def rows_at(folder: Path, steps: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return an attempt's rows of these steps, by step, without those that it lacks."""
+    rows: dict[int, dict[str, Any]] = {}
     with contextlib.suppress(FileNotFoundError), (folder / ROWS).open("rb") as stream:
-
-        @cache
-        def next_row(place: int) -> dict[str, Any]:
-            """Return the first row that begins at this byte or later; empty if there is none."""
-            stream.seek(max(place - 1, 0))
-            if place:
-                stream.readline()
-            return next(_rows(stream), {})
-
-        places = range(stream.seek(0, os.SEEK_END))
-        for step in steps:
-            place = bisect_left(places, step, key=lambda place: next_row(place).get("step", sys.maxsize))
-            if next_row(place).get("step") == step:
-                found[step] = next_row(place)
-    return found
+        for row in _rows(stream):
+            if row.get("step") in steps:
+                rows[row["step"]] = row
+            if row.get("step", -1) >= max(steps, default=-1):
+                break  # rows are in the order of their steps
+    return rows
 
 
 def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -78,3 +79,163 @@ def _rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             if isinstance(row, dict):
                 yield row
+
+
+def tag_of(column: str) -> str:
+    """Return the tag of a column: its name, in the group of values of training, of held-out pairs or of the machine."""
+    group = "held_out" if column.startswith("held_out_") else "machine" if column in OF_MACHINE else "train"
+    return f"{group}/{column}"
+
+
+def scalars_of(row: Row) -> dict[str, float]:
+    """Return the values of a row by tag, without ``step``."""
+    return {tag_of(name): value for name, value in row.items() if name != "step" and value is not None}
+
+
+class TensorBoard:
+    """The events of an attempt, as TensorBoard's records. Its event writer has a thread that dies of a full disk."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter  # here, as most commands write no events
+
+        (folder / EVENTS).mkdir(exist_ok=True, parents=True)
+        self._records = RecordWriter((folder / EVENTS / EVENT_FILE).open("wb"))
+        self._flushed_at = float("-inf")
+        self._write(wall_time=time.time(), file_version="brain.Event:2")
+
+    def write_row(self, row: Row, time_of_row: float) -> None:
+        """Write a row, whose values were measured at this time, in seconds since 1970."""
+        values = [{"tag": tag, "simple_value": value} for tag, value in scalars_of(row).items()]
+        self._write(wall_time=time_of_row, step=row["step"], summary={"value": values})
+
+    def write_picture(self, png: bytes, step: int) -> None:
+        width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))  # of PNG's first chunk
+        image = {"width": width, "height": height, "colorspace": 3, "encoded_image_string": png}
+        self._write(wall_time=time.time(), step=step, summary={"value": [{"tag": PICTURES, "image": image}]})
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(**fields).SerializeToString())
+
+    def flush(self) -> None:
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self._records.flush()
+            self._flushed_at = time.monotonic()
+
+    def close(self, state: str) -> None:
+        """Write what is left; the attempt has ended in this state."""
+        self._records.close()
+
+
+class Wandb:
+    """A run of Weights & Biases, created or continued: online with a key, unless WANDB_MODE says otherwise; else in a
+    folder, for ``wandb sync``.
+
+    It has the name of our run, so that every attempt continues the same one.
+    """
+
+    def __init__(
+        self, name: str, config: Mapping[str, Any], folder: Path, *, project: str = "", group: str | None = None
+    ) -> None:
+        import wandb
+
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+        self._run = wandb.init(
+            project=project or os.environ.get("WANDB_PROJECT", PROJECT),
+            id=name,
+            name=name,
+            group=group,
+            config=dict(config),
+            dir=folder,
+            mode=mode,
+            resume="allow" if mode == "online" else None,  # offline there is no server to ask
+            reinit="create_new",
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                x_disable_stats=True,
+                init_timeout=SERVER_SECONDS,
+                finish_timeout=SERVER_SECONDS,
+            ),
+        )
+        self._newest = self._run.step - 1 if self._run.resumed else -1  # step that the server has
+
+    @classmethod
+    def of_attempt(cls, folder: Path) -> "Wandb":
+        """Return the run of the attempt in this folder."""
+        run = folder.parents[1]
+        return cls(run.name, flattened(read_json(run / "config.json")), folder)
+
+    def write_row(self, row: Row, time_of_row: float) -> None:
+        if row["step"] > self._newest:
+            self._run.log({**scalars_of(row), "time": time_of_row}, step=row["step"])
+
+    def write_picture(self, png: bytes, step: int) -> None:
+        """Do nothing: pictures are in TensorBoard."""
+
+    def summarise(self, values: Mapping[str, float | str]) -> None:
+        """Set final values, in the place of earlier ones."""
+        self._run.summary.update(dict(values))
+
+    def flush(self) -> None:
+        """Do nothing: a process of W&B's own sends rows at once."""
+
+    def close(self, state: str) -> None:
+        self._run.finish(exit_code=int(state != "done"))
+
+
+class Trackers:
+    """TensorBoard and W&B, as far as they are switched on, for as long as they work: a failure is one warning."""
+
+    def __init__(self, folder: Path, log: LogConfig) -> None:
+        self._folder = folder  # of the attempt
+        self._log = log
+        self._writers: dict[str, TensorBoard | Wandb] | None = None  # None before the first row
+        self._started = 0.0  # seconds since 1970, from which the rows' seconds count
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        """Write rows, the last of which is new."""
+        if rows and self._writers is None:
+            self._started, self._writers = time.time() - rows[-1].get("seconds", 0.0), {}
+            for name, writer_of in TRACKERS.items():
+                if getattr(self._log, name):
+                    with self._or_warning(name):
+                        self._writers[name] = writer_of(self._folder)
+
+        def write(writer: TensorBoard | Wandb) -> None:
+            for row in rows:
+                writer.write_row(row, self._started + row.get("seconds", 0.0))
+
+        self._each(write)
+
+    def write_picture(self, png: bytes, step: int) -> None:
+        self._each(lambda writer: writer.write_picture(png, step))
+
+    def flush(self) -> None:
+        self._each(lambda writer: writer.flush())
+
+    def close(self, state: str) -> None:
+        self._each(lambda writer: writer.close(state))
+
+    def _each(self, call: Callable[[TensorBoard | Wandb], None]) -> None:
+        for name, writer in list((self._writers or {}).items()):
+            with self._or_warning(name):
+                call(writer)
+
+    @contextlib.contextmanager
+    def _or_warning(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of any kind, from a full disk to a server that does not answer
+            writer = (self._writers or {}).pop(name, None)
+            if isinstance(writer, TensorBoard):
+                with contextlib.suppress(OSError):  # what is left of it cannot be written either
+                    writer.close("failed")
+            hint = f"; install it: {INSTALL}" if isinstance(error, ImportError) else ""
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            print(f"no more rows in {name} of {self._folder}: {reason}{hint}", file=sys.stderr)
+
+
+TRACKERS: Mapping[str, Callable[[Path], TensorBoard | Wandb]] = {"tensorboard": TensorBoard, "wandb": Wandb.of_attempt}

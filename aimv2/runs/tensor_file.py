@@ -21,11 +21,8 @@ Tensors = Mapping[str, Tensor]
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with the permissions that the umask gives a new file.
-
-    Raises:
-        OSError, SafetensorError: the file could not be written; the caller removes what was written of it.
-    """
+    """Write a safetensors file with the permissions that the umask gives a new file; the caller removes what an error
+    left of it."""
     # safetensors 0.8 renames a temporary file that only its owner may read. Reading the umask would change it for all
     # threads, so an ordinary new file shows the permissions instead.
     path.touch()
@@ -35,11 +32,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write or replace a file of an attempt's folder, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write or replace a file of an attempt's folder, whole or not at all."""
     try:
         # What a killed process leaves there is deleted with the partial checkpoints.
         with replacing(path, partial=path.parent / PARTIAL / path.name) as partial:
@@ -53,11 +46,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, whoever wrote it.
-
-    Raises:
-        UsageError: it is missing or broken.
-    """
+    """Read a safetensors file, whoever wrote it; raises UsageError if it is missing or broken."""
     try:
         return load_file(path)
     except Exception as error:  # a parser may fail in any way on untrusted bytes
@@ -65,11 +54,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(path: Path, tensors: Tensors) -> None:
-    """Refuse the tensors of a file if a value is not finite.
-
-    Raises:
-        UsageError: naming the tensors.
-    """
+    """Refuse the tensors of a file if a value is not finite."""
     if broken := [short(name) for name, value in tensors.items() if not value.isfinite().all()]:
         raise UsageError(f"{path}: values that are not finite in {count(len(broken), 'tensor')} ({some(broken)})")
 
@@ -81,14 +66,9 @@ def write_described(tensors: dict[str, Tensor], path: Path, about: Mapping[str, 
 
 
 def read_described(path: Path, origin: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the values and tensors of ``write_described``.
+    """Read the values and tensors of ``write_described``, without the values of the origin, which the file must have.
 
-    Args:
-        origin: values that the file must have; they are left out of the result.
-
-    Raises:
-        OSError, SafetensorError: the file cannot be read.
-        ValueError: the file is damaged or has another origin.
+    Raises OSError or SafetensorError if the file cannot be read, ValueError if it is damaged or has another origin.
     """
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
@@ -100,11 +80,7 @@ def read_described(path: Path, origin: Mapping[str, str]) -> tuple[dict[str, Any
 
 
 def without_origin(values: Mapping[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
-    """Return the other values, if these have the origin.
-
-    Raises:
-        ValueError: they have another one.
-    """
+    """Return the other values, if these have the origin; raises ValueError if they have another one."""
     for name, here in origin.items():
         if (there := values.get(name)) != here:
             raise ValueError(f"it was saved with {name}={there}, not {here}")

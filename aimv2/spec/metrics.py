@@ -10,9 +10,7 @@ from aimv2.base.errors import UsageError, unknown
 from aimv2.base.plugins import Registry, until_end
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.data.described import described
-from aimv2.data.sources.questions import ANSWERED
-from aimv2.data.sources.scene import SCENE_CLASSES
+from aimv2.data.sources.scene import ANSWERED, SCENE_CLASSES
 from aimv2.spec.items import Items
 from aimv2.spec.objectives import Objective, Report
 from aimv2.spec.plugin_metrics import METRICS
@@ -52,7 +50,7 @@ class Definition(NamedTuple):
 
     Attributes:
         name: a family's ends in its parameter in angle brackets, such as ``probe_<task>``.
-        report: the report that it belongs to, a key of ``MEASURED_BY``; None for probes.
+        report: the report that it belongs to, one of ``REPORTS``; None for probes.
         needs: what the run's data must have; empty if any data will do.
     """
 
@@ -100,13 +98,7 @@ FINAL = (
     Definition("causal_probe_<scene task>", "accuracy", False, None, "scenes"),
     Definition("knn_<task>", "accuracy", False),
 )
-# The module of each report: ``measure`` at the end of a run, and, of an objective's first report, ``curve``.
-MEASURED_BY = {
-    "captions": "aimv2.evaluation.reports.captions",
-    "pixels": "aimv2.evaluation.reports.pixels",
-    "retrieval": "aimv2.evaluation.reports.retrieval",
-    "reader": "aimv2.evaluation.reports.reader",
-}
+REPORTS = ("captions", "pixels", "retrieval", "reader")  # groups of metrics that are measured together
 OTHERS: Registry[Definition] = Registry("metric")  # of other models than AIMv2 (aimv2/spec/programs.py)
 Values = Callable[[RunConfig], Iterable[object]]
 PARAMETERS: dict[str, tuple[str, Values]] = {  # a pattern, and a run's values
@@ -207,7 +199,7 @@ def pixel_losses(config: RunConfig) -> dict[str, float]:
 
 def reports_of(goal: Objective) -> list[str]:
     """Return the reports of a run: those of its objective, then those of every run, which no objective can name."""
-    return [*goal.reports, *(report for report in MEASURED_BY if report not in get_args(Report))]
+    return [*goal.reports, *(report for report in REPORTS if report not in get_args(Report))]
 
 
 def not_applicable(goal: Objective, config: RunConfig) -> dict[str, Metric]:
@@ -257,7 +249,11 @@ def _missing(definition: Definition, metric: str, config: RunConfig) -> Needs | 
 
 
 def _brings_questions(source: str) -> bool:
-    return is_described(source) and described().has_questions(source)
+    if not is_described(source):
+        return False
+    from aimv2.datasets import plugin  # here, because records are read without its packages
+
+    return plugin.has_questions(source)
 
 
 def is_ours(metric: str) -> bool:

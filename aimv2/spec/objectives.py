@@ -6,18 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import attrgetter
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
 from aimv2.base.errors import UsageError, short
 from aimv2.base.plugins import Registry
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.cost.networks import distillation_cost, dual_encoder_cost, encoder_decoder_cost
+from aimv2.cost.modules import distillation_cost, dual_encoder_cost, encoder_decoder_cost
 from aimv2.cost.parts import Part
 
 if TYPE_CHECKING:
     from aimv2.config.run_config import RunConfig  # which imports this module to check objective.name
-    from aimv2.objectives.base import Implementation
 
 Report = Literal["captions", "pixels", "retrieval"]
 
@@ -27,8 +25,9 @@ class Objective:
     """An objective: the network that it trains, its requirements and its reports.
 
     Attributes:
-        implementation: its network and losses (``aimv2.objectives.base.Implementation``), as ``module:class``, or as a
-            function that returns the class, so that nothing else imports torch.
+        implementation: its network and losses (``aimv2.objectives.base.Implementation``): one of ours by its name in
+            ``aimv2.objectives.build``, or a plug-in's as ``module:class`` or a function that returns the class, so that
+            nothing else imports torch.
         attention: the encoder's attention in training, unless the config sets it.
         reports: what the network can be evaluated on besides the encoder's features. The first is the held-out curve;
             without any there is none.
@@ -42,7 +41,7 @@ class Objective:
             the padding.
     """
 
-    implementation: str | Callable[[], type[Implementation[Any]]]
+    implementation: str | Callable[[], type[Any]]
     attention: Literal["prefix", "bidirectional"]
     reports: tuple[Report, ...]
     reads: tuple[str, ...]
@@ -51,13 +50,6 @@ class Objective:
     reads_captions: bool = True
     has_teacher: bool = False
     is_native: bool = False
-
-    def load(self) -> type[Implementation[Any]]:
-        """Import the objective's network and losses, and with them torch."""
-        if not isinstance(self.implementation, str):
-            return self.implementation()
-        implementation: type[Implementation[Any]] = resolve_name(self.implementation)
-        return implementation
 
     def check(self, config: RunConfig) -> None:
         """Refuse values that this objective does not allow, and values that it ignores: each run has one name.
@@ -140,7 +132,7 @@ def _patches_to_predict(config: RunConfig) -> None:
 
 BUILT_IN: dict[str, Objective] = {
     "aimv2": Objective(
-        implementation="aimv2.objectives.aimv2:AIMv2",
+        implementation="aimv2",
         attention="prefix",
         reports=("captions", "pixels"),
         reads=("pixel_weight", "pixel_values", "pixel_patches", "pixel_targets", "text_tokens", "supervise_eos"),
@@ -149,7 +141,7 @@ BUILT_IN: dict[str, Objective] = {
         is_native=True,
     ),
     "caption": Objective(
-        implementation="aimv2.objectives.aimv2:CaptionOnly",
+        implementation="caption",
         attention="prefix",
         reports=("captions",),
         reads=("text_tokens", "supervise_eos"),
@@ -158,7 +150,7 @@ BUILT_IN: dict[str, Objective] = {
         is_native=True,
     ),
     "image_only": Objective(
-        implementation="aimv2.objectives.aimv2:ImageOnly",
+        implementation="image_only",
         attention="prefix",
         reports=("pixels",),
         reads=("pixel_values", "pixel_patches", "pixel_targets"),
@@ -168,7 +160,7 @@ BUILT_IN: dict[str, Objective] = {
         is_native=True,
     ),
     "cappa": Objective(
-        implementation="aimv2.objectives.aimv2:CapPa",
+        implementation="cappa",
         attention="bidirectional",
         reports=("captions",),
         reads=("text_tokens", "supervise_eos", "parallel_fraction"),
@@ -176,21 +168,21 @@ BUILT_IN: dict[str, Objective] = {
         requirements=(_joint_and_image_first,),
     ),
     "clip": Objective(
-        implementation="aimv2.objectives.contrastive:CLIP",
+        implementation="clip",
         attention="bidirectional",
         reports=("retrieval",),
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=False),
     ),
     "siglip": Objective(
-        implementation="aimv2.objectives.contrastive:SigLIP",
+        implementation="siglip",
         attention="bidirectional",
         reports=("retrieval",),
         reads=("temperature",),
         cost=partial(dual_encoder_cost, has_bias=True),
     ),
     "distill": Objective(
-        implementation="aimv2.objectives.distillation:Distillation",
+        implementation="distill",
         attention="bidirectional",
         reports=(),
         reads=(),

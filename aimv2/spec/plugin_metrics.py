@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 
@@ -11,11 +11,8 @@ from aimv2.base.errors import RunFailedError, UsageError, short
 from aimv2.base.plugins import Registry
 from aimv2.spec.items import Items
 
-if TYPE_CHECKING:
-    from aimv2.evaluation.trained import TrainedModel
-
-    Measure = Callable[[TrainedModel], SupportsFloat | Items]
-Function = TypeVar("Function", bound="Callable[[TrainedModel], SupportsFloat | Items]")
+Measure = Callable[[Any], SupportsFloat | Items]  # of a trained model with the data that its run is evaluated on
+Function = TypeVar("Function", bound=Measure)
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class PluginMetric:
     name: str
     unit: str
     lower_is_better: bool
-    measure: "Measure"
+    measure: Measure
 
-    def value_of(self, model: "TrainedModel") -> float | Items:
+    def value_of(self, model: Any) -> float | Items:
         """Measure a model.
 
         Raises:

@@ -1,13 +1,22 @@
-"""Programs of plug-ins, and the definitions of their metrics. Nothing here imports torch."""
+"""What studies ask of a run, of AIMv2 or of another model, and how a plug-in adds such a model.
+
+Nothing here imports torch.
+"""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from aimv2.base.errors import UsageError, short
-from aimv2.config.program import PROGRAMS, Program
+from aimv2.config.paths import replaced
+from aimv2.config.program import PROGRAMS, Program, Run
+from aimv2.config.run_config import RunConfig
+from aimv2.cost.parts import train_flops
 from aimv2.spec.metrics import FINAL as OURS
-from aimv2.spec.metrics import OTHERS, Definition
+from aimv2.spec.metrics import OTHERS, Definition, metric_names, not_applicable
+from aimv2.spec.objectives import objective
+from aimv2.spec.plugin_metrics import METRICS
 
 Kind = TypeVar("Kind", bound=type[Program])
 
@@ -55,3 +64,69 @@ def _is_hashable(value: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check(run: Program) -> None:
+    """Refuse values that cannot be executed.
+
+    Raises:
+        UsageError: naming the value and what is allowed.
+    """
+    if isinstance(run, RunConfig):
+        objective(run.objective.name).check(run)
+    else:
+        run.check()
+
+
+def with_metrics(run: Run, names: Iterable[str]) -> Run:
+    """Return the run with more metrics of plug-ins, those that a study decides by; another model has its own."""
+    if not isinstance(run, RunConfig):
+        return run
+    measured = dict.fromkeys([*run.evaluation.metrics, *(name for name in names if name in METRICS)])
+    return replace(run, evaluation=replace(run.evaluation, metrics=tuple(measured)))
+
+
+def with_shuffled_targets(run: Program) -> Program | None:
+    """Return the positive control: captions are shuffled, or pixels if the objective reads no captions.
+
+    Returns:
+        None if another model has none.
+    """
+    if not isinstance(run, RunConfig):
+        return run.with_shuffled_targets()
+    shuffled = "captions" if objective(run.objective.name).reads_captions else "pixels"
+    return replaced(run, {f"data.{shuffled}": "shuffled"})
+
+
+def metrics_of(run: Program) -> list[str]:
+    """Return the names of all metrics that runs like this one can have."""
+    return [*metric_names(run), *METRICS] if isinstance(run, RunConfig) else list(run.metrics)
+
+
+def absent_metrics(run: Program) -> Mapping[str, str]:
+    """Return the metrics that this run cannot have, each with the reason; a UsageError if its data cannot be read."""
+    if not isinstance(run, RunConfig):
+        return {}
+    absent = not_applicable(objective(run.objective.name), run)
+    return {name: metric.evaluation for name, metric in absent.items()}
+
+
+def max_train_flops(run: RunConfig, samples: int) -> int:
+    """Return an upper bound on training FLOPs, for which no caption is read: all captions have full length."""
+    return train_flops(objective(run.objective.name).cost(run), samples, samples * run.model.max_text_tokens)
+
+
+def flops_per_sample(run: Program) -> float:
+    """Return the expected training FLOPs of a sample; only supervised tokens are projected to the vocabulary.
+
+    Raises:
+        UsageError: the training captions cannot be read.
+    """
+    if not isinstance(run, RunConfig):
+        return run.flops_per_sample()
+    parts, num_samples, num_tokens = objective(run.objective.name).cost(run), 10_000, 0
+    if any(part.per_token for part in parts):
+        from aimv2.data.prepare import mean_supervised_tokens  # here, because other plans need no captions
+
+        num_tokens = round(num_samples * mean_supervised_tokens(run))
+    return train_flops(parts, num_samples, num_tokens) / num_samples

@@ -12,25 +12,19 @@ from aimv2.base.errors import UsageError
 from aimv2.config.run_config import RunConfig
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import Network, build
+from aimv2.model.network import Network
 from aimv2.model.positions import in_reading_order, reading_order, resample
 from aimv2.runs.tensor_file import check_finite, read_tensors
 from aimv2.start.origin import Origin, parts_of, read_origin
 
 
-def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
-    """Build the run's network with the weights that it starts from: random ones, or those of ``start.weights``.
+def start_network(model: Network, config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
+    """Give the run's network the weights of ``start.weights``, if there are any, and return it.
 
     Parts that ``start.weights`` lacks start from random weights; parts that the run lacks are left out. Learned
-    positions of patches are resampled to the run's image size.
-
-    Args:
-        tokenizer: of the run.
-
-    Raises:
-        UsageError: the weights are missing or broken, do not fit, or were trained with another tokenizer.
+    positions of patches are resampled to the run's image size. Broken weights, those that do not fit, and those that
+    were trained with another tokenizer are UsageErrors.
     """
-    model = build(config)
     if config.start.weights is None:
         return model
     origin = read_origin(config.start.weights)
@@ -38,44 +32,39 @@ def start_network(config: RunConfig, tokenizer: CaptionTokenizer) -> Network:
     if any("text_embed" in name for name in taken):
         _check_tokenizer(origin, tokenizer)
     given = _given(origin)
-    found = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
-    model.load_state_dict(found, strict=False)
+    state = {name: _fitting(name, value, given, config, origin) for name, value in taken.items()}
+    model.load_state_dict(state, strict=False)
     return model
 
 
 def load_teacher(config: RunConfig) -> Encoder:
-    """Load the encoder of ``start.teacher``, with positions for the run's image size; it requires no gradients.
-
-    Raises:
-        UsageError: the weights are missing or broken.
-    """
+    """Load the encoder of ``start.teacher``, with positions for the run's image size; it requires no gradients."""
     assert config.start.teacher is not None, "the objective has checked it"
     assert config.start.teacher_encoder is not None, "with_start() fills it in"
     origin = read_origin(config.start.teacher, "start.teacher")
     with torch.device("meta"):
         teacher = Encoder(replace(config.model, encoder=config.start.teacher_encoder))
     given = _given(origin)
-    own = {f"encoder.{name}": value for name, value in teacher.state_dict().items()}
-    found = {name.removeprefix("encoder."): _fitting(name, value, given, config, origin) for name, value in own.items()}
-    teacher.load_state_dict(found, assign=True)
+    state = {
+        name: _fitting(f"encoder.{name}", value, given, config, origin) for name, value in teacher.state_dict().items()
+    }
+    teacher.load_state_dict(state, assign=True)
     return teacher.requires_grad_(False)
 
 
 def content_of_start(config: RunConfig) -> dict[str, Any] | None:
-    """Return what a run starts from and its teacher, for the manifest.
+    """Return what a run starts from and its teacher, for the manifest; None if all weights are random.
 
     A checksum says which weights they were, because a run of the same name may end with others on other hardware.
-
-    Returns:
-        None if all weights are random, and there is no teacher.
     """
-    start, found = config.start, dict[str, Any]()
+    start, content = config.start, dict[str, Any]()
     if start.weights is not None:
         origin = read_origin(start.weights)
-        found = {"weights": start.fingerprint, **_place(origin), "parts": sorted(origin.parts & parts_of(config))}
+        content = {"weights": start.fingerprint, **_place(origin), "parts": sorted(origin.parts & parts_of(config))}
     if start.teacher is not None:
-        found["teacher"] = {"weights": start.teacher_fingerprint, **_place(read_origin(start.teacher, "start.teacher"))}
-    return found or None
+        teacher = read_origin(start.teacher, "start.teacher")
+        content["teacher"] = {"weights": start.teacher_fingerprint, **_place(teacher)}
+    return content or None
 
 
 def _place(origin: Origin) -> dict[str, str]:

@@ -13,8 +13,6 @@ from aimv2.config.arguments import checked
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
 from aimv2.runs.lease import attempt_folder
 from aimv2.runs.provenance import find_plugins
 from aimv2.spec.objectives import objective
@@ -27,17 +25,11 @@ IMPORTED = ("encoder", "image_px", "patch_px", "patch_order")  # sizes in a fold
 
 @dataclass(frozen=True)
 class Origin:
-    """Weights from which a run can start.
-
-    Attributes:
-        path: of the finished run, or of the folder of ``weights import``.
-        sizes: of the encoder and its images, by the names in ``ModelConfig``.
-        run: the config of the run; None for a folder, which gives its image encoder only.
-    """
+    """Weights from which a run can start: of a finished run, or a folder of ``weights import``, an image encoder."""
 
     path: Path
-    sizes: dict[str, Any]
-    run: RunConfig | None
+    sizes: dict[str, Any]  # of the encoder and its images, by the names in ``ModelConfig``
+    run: RunConfig | None  # None for a folder
 
     @property
     def file(self) -> Path:
@@ -58,7 +50,7 @@ class Origin:
     def fingerprint(self) -> str:
         """The name of the run, or a hash of the folder's sizes and tensors."""
         if self.run is not None:
-            return signature(self.run)
+            return self.run.name
         about = self.file.stat()
         return _fingerprint(json.dumps(self.sizes, sort_keys=True), self.file, about.st_mtime_ns, about.st_size)
 
@@ -73,10 +65,7 @@ def parts_of(config: RunConfig) -> set[str]:
 
 
 def read_origin(path: str, key: str = "start.weights") -> Origin:
-    """Read what is at the path of weights.
-
-    Args:
-        key: the name under which the path was given.
+    """Read what is at the path of weights, which was given as ``key``.
 
     Raises:
         UsageError: there is neither a finished run nor a folder of ``weights import``.
@@ -88,7 +77,7 @@ def read_origin(path: str, key: str = "start.weights") -> Origin:
     values = read_object(where)
     if "budget" in values:
         try:
-            run = from_dict(values)
+            run = RunConfig.from_dict(values)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
         find_plugins(run, folder.parent)
@@ -168,8 +157,8 @@ def _check_patches(origin: Origin, config: RunConfig, source: str) -> None:
 
 def _check_equal(key: str, value: Any, expected: Any, source: str = "start.weights") -> None:
     if isinstance(expected, dict):
-        for name, one in expected.items():
-            _check_equal(f"{key}.{name}", value[name], one, source)
+        for name, expected_value in expected.items():
+            _check_equal(f"{key}.{name}", value[name], expected_value, source)
     elif value != expected:
         raise UsageError(f"{key}={value!r}, but the weights of {source} have {expected!r}")
 

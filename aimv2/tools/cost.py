@@ -17,9 +17,9 @@ from aimv2.config.options import defaults_of, read_options
 from aimv2.config.paths import replaced
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import Part, forward_flops, train_flops
-from aimv2.memory.loading import FLOAT32, choose_loading, host_bytes
 from aimv2.memory.machine import rank_memory
 from aimv2.memory.setup import USABLE, Choice, choose
+from aimv2.memory.training import FLOAT32
 from aimv2.request.compose import compose, run_config
 from aimv2.request.override_file import with_file
 from aimv2.request.resolve import with_attention
@@ -63,14 +63,8 @@ class Plan:
         cells |= {f"  {kind}": _gigabytes(size) for kind, size in asdict(memory).items()}
         evaluation = self.choice.evaluation
         cells["memory of the evaluation"] = _gigabytes(evaluation.device)
-        if config.device == "cuda":
-            cells["  host"] = _gigabytes(evaluation.host)
         cells["  temporary files"] = _gigabytes(evaluation.files)
         cells["fits"] = "yes" if self.choice.fits else "no"
-        if config.device == "cuda":
-            loading = choose_loading(config, setup)
-            cells["loader processes, at most"] = f"{loading.num_workers}"
-            cells["host memory of a rank"] = _gigabytes(host_bytes(config, setup, loading))
         return cells | ({} if self.rate is None else self._times(parts, self.rate))
 
     def _times(self, parts: Sequence[Part], rate: float) -> dict[str, str]:

@@ -23,9 +23,6 @@ class ImportOptions:
     layout: Literal["auto", "transformers", "ml-aim"] = Field(
         default="auto", description="transformers or ml-aim; auto detects it by the names of the tensors"
     )
-    image_px: int | None = Field(
-        default=None, description="resample learned positions for images of another size", examples=[336]
-    )
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -1,4 +1,4 @@
-"""Checkpoints, from which a run resumes bitwise.
+"""Checkpoints, from which a run resumes bitwise, and when they are saved.
 
 Batches and learning rates are functions of the step, and no random stream is consumed. So weights, the state of the
 optimizer and the number of steps are all there is. A checkpoint is a folder of shards (``aimv2.training.shards``),
@@ -8,26 +8,31 @@ named by its step, that any number of ranks can load, whether each holds whole w
 import contextlib
 import shutil
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-from aimv2.data.batches.tally import Tally
+from aimv2.data.batches.batch import Tally
 from aimv2.runs.attempt import CHECKPOINT as FOLDER
 from aimv2.runs.attempt import CHECKPOINT_PARTIAL as PARTIAL
 from aimv2.runs.attempt import Attempt
 from aimv2.runs.rows import read_rows
 from aimv2.runs.tensor_file import origin_of, without_origin
 from aimv2.training.shards import load_shards, read_about, tensors_in, verify_shards, write_shards
-from aimv2.training.world import ALONE, World
+from aimv2.training.world import ALONE, World, is_of_all_ranks
+
+Save = Callable[[nn.Module, torch.optim.Optimizer, int, Tally], "Future[None]"]
+SAVE_INTERVAL = 99  # times the seconds for which the last save stalled training
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,17 @@ class Checkpoint:
     Attributes:
         path: its folder. The tensors are ``model/NAME`` for each tensor of the model, and ``KEY/NAME`` for each tensor
             of the optimizer's state of a parameter, such as ``exp_avg/encoder.norm.weight``.
-        attempt: the number of the attempt that saved it.
-        rows: that attempt's metric rows up to the checkpoint's step.
     """
 
     path: Path
-    attempt: int
+    attempt: int  # the number of the attempt that saved it
     progress: Progress
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # that attempt's metric rows up to the checkpoint's step
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Load the state into the model and optimizer that the run's config describes.
 
         With several ranks each calls it, and reads its shards only.
-
-        Raises:
-            OSError, SafetensorError: the checkpoint cannot be read.
         """
         _make_state(model, optimizer, tensors_in(self.path))
         load_shards(_tensors(model, optimizer), self.path)
@@ -82,14 +82,6 @@ def save(
 
     The previous checkpoint is deleted once the new one is complete. It is a thread of our own, because the future of
     torch's ``async_save`` reports an error before partial files can be deleted, and it copies each shard twice.
-
-    Args:
-        check: called by rank 0 when the shards are written. If it raises an error, the previous checkpoint stays.
-        then: called by rank 0 when the checkpoint is complete.
-
-    Returns:
-        the end of the writing. Its error is an OSError if a rank cannot write. The caller waits for it before it calls
-        this again.
     """
     mine = _share(_tensors(model, optimizer), world)
     copied = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in mine.items()}
@@ -122,12 +114,6 @@ def save_attempt(
 
     The attempt's first one replaces those that earlier attempts made with the same code and torch. Others stay until
     the run is done, because a later attempt may use that code again.
-
-    Args:
-        shown: counts of the steps done.
-
-    Raises:
-        LeaseLostError: another process has taken over the run.
     """
     unsynced: OSError | None = None
     try:
@@ -183,12 +169,7 @@ def resume(attempt: Attempt) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Return the checkpoint in a folder; its shards are not verified.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or another run or other code saved it.
-    """
+    """Return the checkpoint in a folder; its shards are not verified."""
     attempt = path.parents[1]
     values = without_origin(read_about(path).about, origin_of(attempt))
     progress = Progress(**values | {"counts": tuple(values["counts"])})
@@ -257,3 +238,78 @@ def _share(named: dict[str, Tensor], world: World) -> dict[str, Tensor]:
         if owner == world.rank:
             share[name] = value
     return share
+
+
+class SaveTimer:
+    """Says when the next checkpoint is due, so that training is stalled for at most 1 % of the time.
+
+    The interval between two saves is ``every_seconds``, or 99 times as long as the last stall if that is more.
+    """
+
+    def __init__(self, every_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_seconds, self._clock = every_seconds, clock
+        self._ended, self._cost = clock(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return self._clock() - self._ended >= max(self._every_seconds, SAVE_INTERVAL * self._cost)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measure a stall."""
+        started = self._clock()
+        yield
+        self._ended = self._clock()
+        self._cost = self._ended - started
+
+
+class Saver:
+    """Saves checkpoints; at most one is written at a time. As a context, it waits for the last one at the end.
+
+    After an error of one of several ranks it does not: all ranks write a checkpoint together, and the others learn of
+    the error only when the context has ended. ``wait`` is for later.
+
+    A checkpoint that cannot be written is a warning, and the next one is tried at its time.
+    """
+
+    def __init__(self, save: Save | None = None, timer: SaveTimer | None = None, world: World = ALONE) -> None:
+        self._save, self._timer, self._world = save, timer or SaveTimer(), world
+        self._writing: Future[None] | None = None
+        self._step = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._world.size == 1 or error is None or is_of_all_ranks(error):
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is written or has failed."""
+        if self._writing is not None:
+            # The other ranks may have ended, and whatever has failed here is already being raised.
+            with contextlib.suppress(Exception):
+                self._writing.result()
+
+    @property
+    def is_due(self) -> bool:
+        """True on rank 0 when its clock says so and no checkpoint is being written; the other ranks follow it."""
+        is_idle = self._writing is None or self._writing.done()
+        return self._save is not None and self._world.rank == 0 and is_idle and self._timer.is_due
+
+    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, shown: Tally) -> None:
+        """Save a checkpoint, once the previous one is written."""
+        if self._save is None:
+            return
+        with self._timer.saving():
+            try:
+                self.finish()
+            except OSError as error:
+                print(f"no checkpoint at step {self._step}, training goes on: {error}", file=sys.stderr)
+            self._writing, self._step = self._save(model, optimizer, step, shown), step
+
+    def finish(self) -> None:
+        """Wait until the checkpoint is written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()

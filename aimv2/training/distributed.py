@@ -32,7 +32,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict, to_dict
 from aimv2.memory.cgroup import oom_kills
 from aimv2.runs.failure import cause_of, sentence_of
 from aimv2.training.world import ALONE, World, is_of_all_ranks
@@ -54,11 +53,7 @@ def is_launched() -> bool:
 
 
 def place(config: RunConfig) -> int:
-    """Select this process's GPU, join the store, and return its rank.
-
-    Raises:
-        UsageError: the launcher started another number of processes, or did not set the variables in GIVEN.
-    """
+    """Select this process's GPU, join the store, and return its rank."""
     started = os.environ.get("WORLD_SIZE", "1")
     if started != str(config.ranks):
         raise UsageError(
@@ -90,20 +85,13 @@ def _store_at(address: str, port: str) -> Store:
 
 
 class Call(NamedTuple):
-    """A run to which rank 0 calls the other ranks.
+    """A run to which rank 0 calls the other ranks."""
 
-    Attributes:
-        number: of the call.
-        work: what they do.
-        start: the folder of the checkpoint from which the run resumes.
-        attempt: the folder of the attempt, where all ranks save checkpoints; None saves none.
-    """
-
-    number: int
-    work: Work
+    number: int  # of the call
+    work: Work  # what they do
     config: RunConfig
-    start: str | None
-    attempt: str | None
+    start: str | None  # the folder of the checkpoint from which the run resumes
+    attempt: str | None  # the folder of the attempt, where all ranks save checkpoints; None saves none
 
 
 @contextmanager
@@ -115,21 +103,12 @@ def leading(
     work: Work = "train",
     ending_seconds: float = ENDING_SECONDS,
 ) -> Iterator[World]:
-    """Call the other ranks to a run, as rank 0, and work with them within the context.
-
-    Args:
-        start, attempt, work: as in ``Call``.
-        ending_seconds: time that the other ranks have to end after an error, before rank 0 ends the store.
-
-    Raises:
-        RunFailedError: another rank failed; the message says which and why.
-        KeyboardInterrupt: another rank was interrupted.
-    """
+    """Call the other ranks to a run, as rank 0, and work with them within the context."""
     if config.ranks == 1:
         yield ALONE
         return
     _check_none_is_gone()
-    number = _call({"work": work, "config": to_dict(config), "start": start, "attempt": attempt})
+    number = _call({"work": work, "config": config.to_dict(), "start": start, "attempt": attempt})
     _wait_for_answers(number, config.ranks)
     with joined(number, config, rank=0, work=work, ending_seconds=ending_seconds) as world:
         yield world
@@ -171,7 +150,7 @@ def calls() -> Iterator[Call]:
             store.add(f"answers/{number}", 1)
         except dist.DistNetworkError:
             return
-        yield Call(number, call["work"], from_dict(call["config"]), call["start"], call["attempt"])
+        yield Call(number, call["work"], RunConfig.from_dict(call["config"]), call["start"], call["attempt"])
 
 
 def dismiss() -> None:

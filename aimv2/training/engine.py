@@ -19,11 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 from aimv2.config.native import micro_batch_at
 from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import Setup
+from aimv2.memory.training import Setup
 from aimv2.model.encoder import Encoder
 from aimv2.model.layers import Block
-from aimv2.model.network import Network, build_empty
+from aimv2.model.network import Network
 from aimv2.objectives.base import Comparing, Embeddings, Implementation, Losses
+from aimv2.objectives.build import build_empty
 from aimv2.training.device import autocast, compiles
 from aimv2.training.world import ALONE, World
 
@@ -33,9 +34,6 @@ class Engine:
 
     Of several ranks, each holds the whole weights (``ddp``) or a shard of them (``fsdp``, ``hsdp``). Rank 0's weights
     are copied to all, because random draws may differ between hosts in the last bit.
-
-    Args:
-        objective: on its device. Shards take the place of its parameters, so the optimizer is built afterwards.
     """
 
     def __init__(self, objective: Implementation[Any], config: RunConfig, setup: Setup, world: World = ALONE) -> None:
@@ -72,14 +70,7 @@ class Engine:
         return batch.split(size, has_padding=self.objective.reads_padding)
 
     def backward(self, parts: Sequence[Batch]) -> dict[str, Tensor]:
-        """Add the gradients of a batch to those of the parameters.
-
-        Args:
-            parts: the micro-batches of the batch or of this rank's share, on the CPU, with the counts of the whole.
-
-        Returns:
-            the terms of the loss, detached; their mean over the ranks is that of the whole batch.
-        """
+        """Add the gradients of a batch to those of the parameters."""
         terms: dict[str, Tensor] = {}
         whole = self._whole(parts)
         for number, part in enumerate(parts, start=1):
@@ -103,9 +94,6 @@ class Engine:
         """Return the norm of each term's gradient on the shared parameters, and the cosine between the two gradients.
 
         Empty unless there are two terms and shared parameters, of which each rank holds the whole.
-
-        Args:
-            parts: as in ``backward``.
         """
         shared = self.objective.shared_parameters()
         if not shared or self._is_sharded:
@@ -178,9 +166,6 @@ class Engine:
         """Return the function from the embeddings of a part to those of the whole batch.
 
         Several micro-batches are embedded before the first backward pass, and so twice.
-
-        Returns:
-            empty if samples are not compared, or the part is the whole batch.
         """
         if not isinstance(self.objective, Comparing) or (len(parts) == 1 and self._world.size == 1):
             return []
@@ -213,9 +198,6 @@ def shard(objective: Implementation[Any], mesh: DeviceMesh, precision: str) -> l
 
     Under autocast the matrices of blocks are sent in bfloat16, the precision of their products, and gradients in
     float32. What is outside of blocks is sent in float32.
-
-    Args:
-        mesh: the devices of the ranks. Without it, FSDP2 would move a run on the CPU to a GPU that the machine has.
 
     Returns:
         the parameters that every rank holds whole: scalars, which FSDP2 refuses, and the vectors of blocks, which stay

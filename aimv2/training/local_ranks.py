@@ -40,12 +40,7 @@ def check_gpus(config: RunConfig) -> None:
 
 @contextmanager
 def local_ranks(config: RunConfig, follow: Callable[[Interrupts], object], gpus: Sequence[int] = ()) -> Iterator[None]:
-    """Be rank 0 within the context, and start the other ranks, unless there are none or a launcher has started them.
-
-    Args:
-        follow: called by each other rank; sent there by pickle.
-        gpus: numbers of the ranks' GPUs; the first ones by default.
-    """
+    """Be rank 0 within the context, and start the other ranks, unless there are none or a launcher has started them."""
     if config.ranks == 1 or is_launched():
         yield
         return

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: one for every arm of every study."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,40 +9,33 @@ from torch import Tensor
 
 from aimv2.base.errors import RunFailedError
 from aimv2.base.interrupt import Interrupts
+from aimv2.base.processes import Watchdog
 from aimv2.config.native import Steps
 from aimv2.config.run_config import RunConfig
 from aimv2.cost.parts import train_flops_by_area
-from aimv2.data.batches.batch import of_step
-from aimv2.data.batches.tally import Tally
-from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
+from aimv2.data.batches.batch import Batch, Tally, of_step
+from aimv2.data.batches.training import TrainBatches, loader
+from aimv2.memory.setup import loading_of, setup_of
+from aimv2.memory.training import Setup
 from aimv2.model.network import Network
+from aimv2.objectives.build import implementation_of
 from aimv2.runs.attempt import Attempt, Unrecorded
 from aimv2.spec.objectives import Objective
-from aimv2.training.checkpoint import Checkpoint, Progress
+from aimv2.training.checkpoint import Checkpoint, Progress, Saver
+from aimv2.training.device import Rate
 from aimv2.training.engine import Engine
-from aimv2.training.loading import load_steps
 from aimv2.training.optimizer import build_optimizer, learning_rate
-from aimv2.training.rate import Rate
-from aimv2.training.saving import Saver
-from aimv2.training.watchdog import Watchdog
 from aimv2.training.world import ALONE, World
 
 Row = dict[str, Any]
 
 
 class Trained(NamedTuple):
-    """What training has cost, shown and made.
+    """What training has cost, shown and made."""
 
-    Attributes:
-        flops: forward and backward.
-        shown: counts of its samples.
-        network: with whole weights; with several ranks, only rank 0 may use it.
-    """
-
-    flops: int
-    shown: Tally
-    network: Network
+    flops: int  # forward and backward
+    shown: Tally  # counts of its samples
+    network: Network  # with whole weights; with several ranks, only rank 0 may use it
 
 
 def train(
@@ -61,30 +54,7 @@ def train(
     saver: Saver | None = None,
     watchdog: Watchdog | None = None,
 ) -> Trained:
-    """Train the model for the whole budget, in place unless its weights are sharded.
-
-    Args:
-        goal: the objective that the config names.
-        batches: whole batches, or this rank's shares of them.
-        attempt: receives a metric row per step, and the bad samples; with several ranks, only rank 0 records.
-        held_out: measures a point of the held-out curve; called at ``evaluation.curve_points`` steps.
-        pictures: draws predictions; called with the step after each of these points.
-        on_rows: called with each group of new rows, for a progress display.
-        start: the checkpoint to resume from. Its rows are not written again.
-        interrupts: checked after each step.
-        world: the ranks that train together. Recorded values are those of the whole batch. If one rank is interrupted,
-            all stop after the same step.
-        saver: saves checkpoints when it is due, after the last step, and before an interrupt stops the run. None saves
-            nothing.
-        watchdog: watches the steps.
-
-    Raises:
-        RunFailedError: a loss or gradient is not finite (the message names the step), the data is broken, or more than
-            ``data.max_bad_rate`` of the samples are bad.
-        KeyboardInterrupt: the run was interrupted, and a checkpoint is saved.
-        OSError: a row, or the checkpoint of the last step or of an interrupt, cannot be written. Any other checkpoint
-            that cannot be written is a warning, and the next one is tried at its time.
-    """
+    """Train the model for the whole budget, in place unless its weights are sharded."""
     steps, setup = Steps(config), setup_of(config)
     parts = {area: goal.cost(config, area=area) for area in config.native.areas} or {steps.area(0): goal.cost(config)}
     rate = learning_rate(config.optimizer)
@@ -101,7 +71,7 @@ def train(
     if start is None:
         attempt.write_rows([{"step": 0, "samples": 0, "train_flops": 0, "seconds": attempt.seconds} | held_out(model)])
         pictures(model, 0)
-    engine = Engine(goal.load()(model, config), config, setup, world)
+    engine = Engine(implementation_of(goal)(model, config), config, setup, world)
     optimizer = build_optimizer(model, config.optimizer)
     if start is not None:
         start.restore(model, optimizer)
@@ -194,3 +164,19 @@ def _stop_if_not_finite(rows: list[Row], attempt: Attempt | Unrecorded) -> None:
             if name.endswith(("_loss", "gradient_norm")) and not math.isfinite(row[name]):
                 attempt.write_rows(rows[:number])
                 raise RunFailedError("not finite", f"{name} is {row[name]} at step {row['step']}")
+
+
+def load_steps(
+    batches: TrainBatches, setup: Setup, *, has_padding: bool = False, first_step: int = 0
+) -> Iterator[list[Batch]]:
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts, for a GPU page-locked."""
+    loading = loading_of(batches.config, setup)
+    return loader(
+        batches,
+        micro_batch=setup.micro_batch,
+        has_padding=has_padding,
+        first_step=first_step,
+        num_workers=loading.num_workers,
+        prefetched=loading.prefetched,
+        pin_memory=batches.config.device == "cuda",
+    )

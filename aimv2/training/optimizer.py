@@ -10,7 +10,6 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from aimv2.config.training_config import OptimizerConfig
-from aimv2.spec.optimizers import optimizer_spec
 
 # ml-l3m ``wd_exclude``: biases, norms, positions, BOS and CLS vectors, logit scale; embeddings and heads are decayed.
 # The mask vector and the pooling query, which ml-l3m lacks, are learned vectors like BOS and CLS.
@@ -32,12 +31,17 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         own = [p for name, p in named if is_decayed(name) is decays and isinstance(p, DTensor) is is_shard]
         if own:
             groups.append({"params": own, "weight_decay": decays * config.weight_decay / config.peak_lr})
-    return optimizer_spec(config.name).load()(groups, config)
+    return OPTIMIZERS[config.name](groups, config)
 
 
-def adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.peak_lr, betas=betas, eps=config.eps, fused=True)
+
+
+# By the names of ``aimv2.spec.optimizers``. A rate is set in every step, and checkpoints hold all tensors of the state.
+# With ``parallel=fsdp`` each of them has the parameter's shape, or is the number of steps, ``step``.
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
 
 
 def is_decayed(name: str) -> bool:

@@ -52,20 +52,7 @@ def write_shards(
     group: dist.ProcessGroup | None = None,
     on_written: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write tensors to a new folder; all ranks of the group call it, and the first one writes the JSON file.
-
-    Args:
-        tensors: on the CPU. A tensor that several ranks have must be equal on them; one of them writes it. Of a
-            DTensor each rank writes its shard.
-        path: the folder; it appears when all shards are on disk.
-        partial: the folder's name until then, on the same file system.
-        group: ranks whose collectives may be called from this thread; None for one process.
-        on_written: called on the first rank before the folder appears. An error there means that it does not.
-
-    Raises:
-        OSError: a rank could not write its shard, or ``on_written`` raised it. All ranks raise it, and what they had
-            written is deleted. Other errors likewise.
-    """
+    """Write tensors to a new folder; all ranks of the group call it, and the first one writes the JSON file."""
     writer = _Writer(path, partial, about, on_written)
     try:
         save(dict(tensors), storage_writer=writer, process_group=group, no_dist=group is None)
@@ -76,12 +63,7 @@ def write_shards(
 
 
 def read_about(path: Path) -> Described:
-    """Read the JSON file of a folder.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged.
-    """
+    """Read the JSON file of a folder."""
     content = json.loads((path / ABOUT).read_bytes())
     if not isinstance(content, dict) or content.get("checksum") != _checksum(str(content.get("text")).encode()):
         raise ValueError(f"the checksum of {ABOUT} does not match its content")
@@ -98,12 +80,7 @@ def write_about(path: Path, described: Described) -> None:
 
 
 def verify_shards(path: Path, described: Described) -> None:
-    """Compare the shards with their checksums.
-
-    Raises:
-        OSError: a shard cannot be read.
-        ValueError: a shard is damaged, or there are other ones.
-    """
+    """Compare the shards with their checksums."""
     if {one.name for one in path.glob("*.safetensors")} != set(described.shards):
         raise ValueError(f"its shards are not those of {ABOUT}")
     for name, checksum in described.shards.items():
@@ -118,14 +95,7 @@ def tensors_in(path: Path) -> dict[str, TensorStorageMetadata]:
 
 
 def load_shards(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Fill tensors, or the shards of DTensors that this process holds, from a folder, in place.
-
-    Args:
-        tensors: with names, types and shapes as those in the folder, which may have more.
-
-    Raises:
-        OSError, SafetensorError: the folder cannot be read.
-    """
+    """Fill tensors, or the shards of DTensors that this process holds, from a folder, in place."""
     try:
         load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     except CheckpointException as error:
@@ -152,9 +122,6 @@ class _Writer(HuggingFaceStorageWriter):
         """Write and sync this rank's shard, if it has one.
 
         torch's own method builds the shard as one string, for which safetensors holds the GIL, so that training stalls.
-
-        Returns:
-            a result with the shard's name and checksum.
         """
         written: Future[list[WriteResult]] = Future()
         written.set_result([self._shard(plan, planner)] if plan.items else [])

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aimv2.base.errors import RunFailedError
-from aimv2.data.batches.tally import Tally
+from aimv2.data.batches.batch import Tally
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,14 +28,12 @@ class World:
     """The ranks of a run and their collectives, which all ranks must call in the same order.
 
     Attributes:
-        host: the group for values on the CPU, if it is not the default one.
-        rank: of this process.
         saving: the group whose collectives the thread that writes checkpoints calls; None in one process.
     """
 
     size: int = 1
-    host: dist.ProcessGroup | None = None
-    rank: int = 0
+    host: dist.ProcessGroup | None = None  # the group for values on the CPU, if it is not the default one
+    rank: int = 0  # of this process
     saving: dist.ProcessGroup | None = None
 
     def any(self, here: bool) -> bool:
@@ -90,10 +88,6 @@ class World:
         The ranks take turns, so that the cost of items may rise or fall along the sequence. A rank has at most two
         results at a time: its own of this turn, and that of another rank. A result is bitwise that of one process, on
         equal hardware.
-
-        Args:
-            items: the same on all ranks, which all read all results.
-            compute: calls no collective. Its result is a tensor, or a small value without tensors.
         """
         for start in range(0, len(items), self.size):
             turn = items[start : start + self.size]
@@ -102,11 +96,7 @@ class World:
                 yield self.of(rank, own)
 
     def of(self, rank: int, value: Any) -> Any:
-        """Return the value of one of the ranks; those of the others are ignored.
-
-        Args:
-            value: a tensor, or a small value without tensors.
-        """
+        """Return the value of one of the ranks; those of the others are ignored."""
         if self.size == 1:
             return value
         here = self.rank == rank

@@ -10,17 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.request import read_request, requested_names
 from aimv2.ablations.study import SEARCH_SUFFIX
 from aimv2.analysis.claims.plan import OWN_KEYS, CheckPlan, plan_check
 from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names, time_of_runs
-from aimv2.analysis.evidence.records import join, read_records
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import NOT_RUN, Answer, answers_of, overall, whole_claims
-from aimv2.analysis.judgement.findings import findings_in, findings_of
+from aimv2.analysis.judgement.findings import findings_in
 from aimv2.analysis.judgement.planner import in_words
-from aimv2.analysis.judgement.sensitivity import COMMITTED
 from aimv2.analysis.usage import check_usage
 from aimv2.base.errors import RunFailedError, UsageError, unknown
 from aimv2.base.processes import imports_from
@@ -50,11 +49,8 @@ def launch(arguments: Sequence[str]) -> int:
     return subprocess.run([sys.executable, "-m", LAUNCHER, *arguments], check=False, env=environment).returncode
 
 
-def check(arguments: Sequence[str], launch: Launch = launch, published: Path = COMMITTED) -> int:
+def check(arguments: Sequence[str], launch: Launch = launch) -> int:
     """Carry out the command and return its exit status.
-
-    Args:
-        published: has the committed reports, whose seeds need no run.
 
     Raises:
         UsageError: the claim, the study or a value does not exist, or a file cannot be read or written.
@@ -68,7 +64,7 @@ def check(arguments: Sequence[str], launch: Launch = launch, published: Path = C
         print(listed(), end="")
         return 0
     try:
-        return _checked(arguments[0], with_file(arguments[1:]), launch, published)
+        return _checked(arguments[0], with_file(arguments[1:]), launch)
     except UsageError:
         raise
     except (OSError, RunFailedError) as error:
@@ -78,7 +74,7 @@ def check(arguments: Sequence[str], launch: Launch = launch, published: Path = C
         return ERROR
 
 
-def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -> int:
+def _checked(name: str, words: Sequence[str], launch: Launch) -> int:
     """Plan, launch and judge; return the exit status."""
     if name not in CLAIMS:
         raise unknown("claim", name, CLAIMS)
@@ -90,11 +86,11 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
         for slug, what in claim.measured_by.items():
             print(f"{as_typed('sweep')} sweep={slug} measures: {what}")
         return STATUS[Word.NOT_TESTABLE]
-    plan = plan_check(claim, own, others, published)
+    plan = plan_check(claim, own, others)
     print("\n".join(plan.text), flush=True)
     if recorded := _recorded(claim.studies, COMMITTED):
-        times = {one: time_of_runs(COMMITTED, one) for one in recorded}
-        shown = ", ".join(f"{one} (a run took {time})" if time else one for one, time in times.items())
+        times = {report: time_of_runs(COMMITTED, report) for report in recorded}
+        shown = ", ".join(f"{report} (a run took {time})" if time else report for report, time in times.items())
         print(
             f"There are committed records of {shown}. They judge it at their own scales, without runs:"
             f" {as_typed('report')} check {name} --from-records",
@@ -114,14 +110,12 @@ def _checked(name: str, words: Sequence[str], launch: Launch, published: Path) -
     if _written(path) == before and _has_open_runs(Path(own["runs_dir"]), plan.folder):
         print("The runs are submitted; type the same command again when they are done.")
         return STATUS[Word.UNDECIDED]
-    answers = _answers_of_plan(claim, plan)
-    print(sentence(answers["all"]))
-    if len(answers) > 1:
-        print(f"By {'; by '.join(f'{whose} alone: {one.word}' for whose, one in answers.items() if whose != 'all')}.")
-    others = [one.id for one in whole_claims().get(name, [])] + [one for one in claim.studies if one != plan.study.slug]
-    if others:
-        print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(others)} count too.")
-    return STATUS[Word(answers["all"].word)]
+    answer = Answer(claim, plan.study.slug, plan.folder, findings_in(plan.checks_dir, plan.folder))
+    print(sentence(answer))
+    parts = [part.id for part in whole_claims().get(name, [])]
+    if more := [*parts, *(slug for slug in claim.studies if slug != plan.study.slug)]:
+        print(f"That is the verdict of sweep={plan.study.slug} alone; {', '.join(more)} count too.")
+    return STATUS[Word(answer.word)]
 
 
 def _written(path: Path) -> int | None:
@@ -133,21 +127,9 @@ def _has_open_runs(runs_dir: Path, folder: str) -> bool:
     """True if a study was launched, or is about to be, and has runs without a result."""
     if folder not in requested_names(runs_dir):
         return True
-    found = entries(runs_dir)
+    runs = entries(runs_dir)
     names = [cell.name for cell in read_request(runs_dir, folder, STUDIES).cells]
-    return any(name not in found or found[name].state != "done" for name in names)
-
-
-def _answers_of_plan(claim: Claim, plan: CheckPlan) -> dict[str, Answer]:
-    """Return the answers of all runs, and, if the plan counts committed ones, of those and of the others alone."""
-    own = read_records(plan.checks_dir / plan.folder / FILE, STUDIES)
-    records = {"all": own}
-    if plan.committed is not None:
-        records = {"all": join(plan.committed, own), "the committed seeds": plan.committed, "the others": own}
-    return {
-        whose: Answer(claim, plan.study.slug, plan.folder, findings_of(one, plan.checks_dir))
-        for whose, one in records.items()
-    }
+    return any(name not in runs or runs[name].state != "done" for name in names)
 
 
 def _from_records(name: str, words: Sequence[str]) -> int:
@@ -161,17 +143,18 @@ def _from_records(name: str, words: Sequence[str]) -> int:
         print(f"{name} is {word} here. {CLAIMS[name].why_not}")
     elif len(answers) > 1:
         print(f"{name} is {word}, with all studies and parts.")
-    for one in answers:
-        if one.findings is not None and one.verdict is not None:
-            num_runs, scale = len(one.findings.evidence.runs), one.findings.config.label
-            print(f"By {one.report}: {sentence(one)}")
-            print(f"  from {reports_dir / one.report / FILE}: {num_runs} runs at scale {scale}")
-        elif one.report:
-            print(f"{reports_dir / one.report / 'report.md'} measures: {'; '.join(one.claim.measured_by.values())}")
-        elif one.study:
+    for answer in answers:
+        claim, report = answer.claim, answer.report
+        if answer.findings is not None and answer.verdict is not None:
+            num_runs, scale = len(answer.findings.evidence.runs), answer.findings.config.label
+            print(f"By {report}: {sentence(answer)}")
+            print(f"  from {reports_dir / report / FILE}: {num_runs} runs at scale {scale}")
+        elif report:
+            print(f"{reports_dir / report / 'report.md'} measures: {'; '.join(claim.measured_by.values())}")
+        elif answer.study:
             print(
-                f"{one.claim.id} is {NOT_RUN} by sweep={one.study}: {reports_dir} has no records of it;"
-                f" {as_typed('report')} check {one.claim.id} study={one.study} runs it"
+                f"{claim.id} is {NOT_RUN} by sweep={answer.study}: {reports_dir} has no records of it;"
+                f" {as_typed('report')} check {claim.id} study={answer.study} runs it"
             )
     return STATUS.get(word, STATUS[Word.UNDECIDED])
 
@@ -180,14 +163,14 @@ def _answers(name: str, reports_dir: Path) -> list[Answer]:
     """Return the answers of the records beside reports to a claim and its parts."""
     claims = [CLAIMS[name], *whole_claims().get(name, [])]
     studies = tuple(slug for claim in claims for slug in (*claim.studies, *claim.measured_by))
-    found = {one: findings_in(reports_dir, one) for one in _recorded(studies, reports_dir)}
-    return [answer for claim in claims for answer in answers_of(claim, found)]
+    findings = {report: findings_in(reports_dir, report) for report in _recorded(studies, reports_dir)}
+    return [answer for claim in claims for answer in answers_of(claim, findings)]
 
 
 def _recorded(studies: tuple[str, ...], reports_dir: Path) -> list[str]:
     """Return the names of the reports of these studies that have records. A search judges no claim."""
     names = recorded_names(reports_dir)
-    return [one for one in names if one.startswith(studies) and SEARCH_SUFFIX not in one]
+    return [name for name in names if name.startswith(studies) and SEARCH_SUFFIX not in name]
 
 
 def _failure(status: int, plan: CheckPlan, own: dict[str, str]) -> str:
@@ -231,7 +214,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the command's own values and the arguments of the launcher."""
     mine = [word for word in words if word.partition("=")[0] in OWN_KEYS]
     own = OWN_KEYS | key_values(mine, OWN_KEYS)
-    for key in ("dry_run", "price", "committed"):
+    for key in ("dry_run", "price"):
         if own[key] not in ("true", "false", OWN_KEYS[key]):
             raise UsageError(f"{key}={own[key]} must be true or false")
     others = [word for word in words if word not in mine]

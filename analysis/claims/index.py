@@ -3,32 +3,34 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import matplotlib.figure
 import pandas as pd
+from matplotlib import pyplot as plt
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import Expected
+from aimv2.ablations.ladder import PUBLISHED
 from aimv2.analysis.claims.page import studies_in, summary_of
-from aimv2.analysis.document.model import Block, Bullets, Document, Figure, Paragraph, Section, Table
-from aimv2.analysis.document.style import style
-from aimv2.analysis.evidence.recorded_runs import PUBLISHED
-from aimv2.analysis.evidence.searches import Trial
-from aimv2.analysis.figures.claims import ClaimCell, Row, claims_map, forest
+from aimv2.analysis.document.model import VERDICTS, Block, Bullets, Document, Figure, Paragraph, Section, Table, stacked
+from aimv2.analysis.document.style import BEHIND, INK, SOFT, show_on_hover, style
 from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import DECIDED, Answer, all_answers, by_claim, overall
+from aimv2.analysis.judgement.claims import DECIDED, WORDS, Answer, all_answers, by_claim, overall
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import compared_in_words
-from aimv2.analysis.sections.answer import answer
-from aimv2.analysis.sections.scaling.section import law_of
+from aimv2.analysis.sections.scaling import law_of
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.words import in_seeds, seeds_per_arm, span
+from aimv2.analysis.sections.summary import answer
+from aimv2.analysis.sections.tables import seeds_per_arm, span
 from aimv2.spec.metrics import lower_is_better
 
 JUDGED = (*DECIDED, Word.UNDECIDED)
 PER_CLAIM = 2  # differences of a claim
+HEADER = 0.8  # of a row, the name of a claim above its differences
+FAR = 6.0  # margins, where a difference is cut off
 OTHERS = {
     "claims/report.md": "every claim with its reasons, by `python analysis/report.py claims`.",
-    "costs/report.md": "time and memory beside other encoders, by `python -m benchmarks costs`.",
     f"{PUBLISHED}/index.md": "the reports that are committed with this code.",
     "verify/report.md": "one trained run against the definitions of the paper, by `python -m aimv2.analysis.verify`.",
 }
@@ -52,56 +54,80 @@ def document(findings: Mapping[str, Findings], others: Sequence[str] = ()) -> Do
         findings: those of all reports, by folder.
         others: those of OTHERS that exist.
     """
-    answers = all_answers({name: one for name, one in findings.items() if not one.study.is_search})
-    words = {name: overall(own) for name, own in answers.items()}
-    groups: dict[str, list[ClaimCell]] = {}
-    for name, own in answers.items():
-        groups.setdefault(CLAIMS[name].group, []).append(ClaimCell(name, words[name], _note(name, words[name], own)))
-    rows = [row for own in answers.values() for row in _rows(own)]
-    with style():
-        drawn: list[Block] = [_map(groups), *([_forest(rows)] if rows else [])]
+    answers = all_answers({name: report for name, report in findings.items() if not report.study.is_search})
+    words = {name: overall(of_claim) for name, of_claim in answers.items()}
+    blocks: list[Block] = [_claims(words)]
+    if rows := [row for of_claim in answers.values() for row in _rows(of_claim)]:
+        with style():
+            blocks.append(_forest(rows))
     pages = [f"[{page.partition('/')[0]}]({page}): {OTHERS[page]}" for page in others]
-    linked = [Bullets(pages)] if pages else []
     return Document(
         title="Which claims of AIMv2 hold in our runs?",
         subtitle="",
         answer=summary_of(words),
         sections=[
-            Section("Claims", drawn),
+            Section("Claims", blocks),
             Section("Studies", [_studies(findings), *_cost(findings)]),
-            Section("Other pages", [*linked, Paragraph(FOLDERS)]),
+            Section("Other pages", [*([Bullets(pages)] if pages else []), Paragraph(FOLDERS)]),
         ],
         numbers={"claims": words},
     )
 
 
-def _note(name: str, word: str, answers: Sequence[Answer]) -> str:
-    """Return the statement of a claim, and the scale and seeds of each study that judges it."""
-    where = [
-        f"{one.report}: {in_seeds(*seeds_per_arm(one.findings.evidence))} at {one.findings.config.label}"
-        for one in answers
-        if one.findings is not None
-    ]
-    return "; ".join([f"{word}: {CLAIMS[name].statement}", *dict.fromkeys(where)])
+def _claims(words: Mapping[str, str]) -> Table:
+    """Return the names of the claims by part of the papers and by verdict."""
+    shown = [word for word in WORDS if word in words.values()]
+    caption = "The claims of AIMv2 and of AIM v1, by part of the papers, with the verdict of all studies and parts."
+    table = Table(["part", *(f"{VERDICTS[word].mark} {word}" for word in shown)], name="claims", caption=caption)
+    for group in dict.fromkeys(claim.group for claim in CLAIMS.values()):
+        names = {word: [name for name in words if (CLAIMS[name].group, words[name]) == (group, word)] for word in shown}
+        if any(names.values()):
+            table.rows.append([group, *(stacked(*names[word]) for word in shown)])
+    return table
+
+
+class Row(NamedTuple):
+    """A difference in units of its margin, with its interval; above 0 if it is as the claim says.
+
+    Attributes:
+        verdict: that on the claim, of all studies.
+        word: that of the study.
+        paper: what the paper's own numbers show; empty if it has none.
+        text: what is compared, and the difference in its own unit.
+    """
+
+    claim: str
+    verdict: str
+    word: str
+    paper: str
+    text: str
+    mean: float
+    low: float
+    high: float
 
 
 def _rows(answers: Sequence[Answer]) -> list[Row]:
-    """Return the first differences behind the verdicts on a claim, in units of margins; above 0 as the claim says."""
-    rows, groups = [], by_claim(answers)
-    words = {claim: overall(own) for claim, own in groups.items()}
-    for one in (one for own in groups.values() for one in sorted(own, key=lambda one: one.word != words[one.claim.id])):
-        if one.findings is None or one.verdict is None or one.verdict.word not in JUDGED:
-            continue
-        study = one.findings.study
-        for judged in one.verdict.deciding[:PER_CLAIM]:
-            margin, found = study.margin_of(judged.expected), judged.difference
-            if found.has_interval and margin:
+    """Return the first differences behind the verdicts on a claim, in units of margins; above 0 as the claim says.
+
+    Those of the studies with the verdict of all come first.
+    """
+    rows = []
+    for name, group in by_claim(answers).items():
+        word = overall(group)
+        for answered in sorted(group, key=lambda answered: answered.word != word):
+            if answered.findings is None or answered.verdict is None or answered.verdict.word not in JUDGED:
+                continue
+            study, claim = answered.findings.study, answered.claim
+            for judged in answered.verdict.deciding[:PER_CLAIM]:
+                margin, difference = study.margin_of(judged.expected), judged.difference
+                if not difference.has_interval or not margin:
+                    continue
                 sign = claimed_sign(judged.expected)
-                low, high = sorted((sign * found.low, sign * found.high))
-                values = (value / margin for value in (sign * found.mean, low, high))
-                text = f"{compared_in_words(study, judged.expected)}: {found.text()}"
-                paper = re.split("[,;]", one.claim.claimed)[0] if one.claim.published else ""
-                rows.append(Row(one.claim.id, words[one.claim.id], str(one.verdict.word), paper, text, *values))
+                low, high = sorted((sign * difference.low, sign * difference.high))
+                values = (value / margin for value in (sign * difference.mean, low, high))
+                text = f"{compared_in_words(study, judged.expected)}: {difference.text()}"
+                paper = re.split("[,;]", claim.claimed)[0] if claim.published else ""
+                rows.append(Row(name, word, answered.word, paper, text, *values))
     return rows
 
 
@@ -111,14 +137,6 @@ def claimed_sign(expected: Expected) -> int:
         return 1
     is_above = expected.relation in ("better", "not worse")
     return 1 if is_above != lower_is_better(expected.metric) else -1
-
-
-def _map(groups: Mapping[str, Sequence[ClaimCell]]) -> Figure:
-    caption = (
-        "The claims of AIMv2 and of AIM v1, by part of the papers, each with the verdict of all its studies and parts."
-        " On the HTML page, hover for statement, scale and seeds."
-    )
-    return Figure("claims", "The verdict on every claim", caption, *claims_map(groups))
 
 
 def _forest(rows: Sequence[Row]) -> Figure:
@@ -132,51 +150,68 @@ def _forest(rows: Sequence[Row]) -> Figure:
     return Figure("forest", "Differences behind verdicts in units of their margins", caption, *forest(rows))
 
 
+def forest(rows: Sequence[Row]) -> tuple[matplotlib.figure.Figure, pd.DataFrame]:
+    """Draw differences in units of their margins below the names of claims; those beyond FAR are cut off there."""
+    is_first = [number == 0 or rows[number - 1].claim != row.claim for number, row in enumerate(rows)]
+    places = [number + HEADER * sum(is_first[: number + 1]) for number in range(len(rows))]
+    height = len(rows) + HEADER * sum(is_first)
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * height + 0.9), layout="constrained")
+    axis.axvspan(-1, 1, color=SOFT, alpha=0.15, lw=0)
+    axis.axvline(0, color=INK, lw=1)
+    text_style: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center", "color": INK, "bbox": BEHIND}
+    for place, row, has_header in zip(places, rows, is_first, strict=True):
+        mean, low, high = (min(max(value, -FAR), FAR) for value in (row.mean, row.low, row.high))
+        color = VERDICTS[row.word].color
+        (line,) = axis.plot([low, high], [place, place], color=color, lw=2)
+        show_on_hover(line, f"{row.claim}, {row.text}")
+        if abs(row.mean) < FAR:
+            axis.plot(mean, place, "o", color=color, ms=6)
+        for end in (low, high):
+            if abs(end) == FAR:
+                axis.plot(end, place, ">" if end > 0 else "<", color=color, ms=6)
+        axis.text(0.01, place - 0.38, row.text, **text_style)
+        if has_header:
+            header = f"{row.claim}: {row.verdict}" + (f"; paper: {row.paper}" if row.paper else "")
+            axis.text(0.01, place - 0.38 - HEADER, header, weight="bold", **text_style)
+    axis.set_yticks([])
+    axis.tick_params(labeltop=True)
+    axis.set_ylim(height - 0.5, -0.6)
+    axis.set_xlim(-1.04 * FAR, 1.04 * FAR)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel("difference in units of its equivalence margin, on the right as the claim says")
+    return figure, pd.DataFrame(rows)
+
+
 def _studies(findings: Mapping[str, Findings]) -> Table:
     table = Table(["study", "question", "answer", "seeds", "hours"], name="studies")
-    for name, one in findings.items():
-        runs = one.evidence.runs
-        law = law_of(one.study, one.evidence) if one.compares else None
+    for name, report in findings.items():
+        runs = report.evidence.runs
+        law = law_of(report.study, report.evidence) if report.compares else None
         hours = float(runs["seconds"].sum()) / 3600 if len(runs) else 0.0
-        fewest, most = seeds_per_arm(one.evidence)
-        table.rows.append(
-            [
-                f"[{name}]({name}/report.md)",
-                one.study.question,
-                answer(one, law),
-                span(fewest, most),
-                f"{hours:.1f}",
-            ]
-        )
+        fewest, most = seeds_per_arm(report.evidence)
+        link = f"[{name}]({name}/report.md)"
+        table.rows.append([link, report.study.question, answer(report, law), span(fewest, most), f"{hours:.1f}"])
     return table
 
 
 def _cost(findings: Mapping[str, Findings]) -> list[Paragraph]:
     """Return what the runs of all studies and the trials of all searches took; what studies share counts once."""
-    trials = {trial.run: trial for one in findings.values() if one.search for trial in one.search.trials if trial.run}
-    return [*_cost_of_runs(findings), *([_cost_of_trials(list(trials.values()))] if trials else [])]
-
-
-def _cost_of_runs(findings: Mapping[str, Findings]) -> list[Paragraph]:
-    runs = [one.evidence.runs for one in findings.values() if len(one.evidence.runs)]
-    if not runs:
-        return []
-    done = pd.concat(runs).drop_duplicates(["run", "code"])
-    hours = done["seconds"].sum() / 3600
-    missing = pd.concat([one.evidence.missing for one in findings.values()])
-    failed = missing.loc[missing["has_failed"].astype(bool), "run"].nunique()
-    return [
-        Paragraph(
-            f"All studies together: {len(done):,} runs, each counted once, of {hours:.1f} hours and"
-            f" {done['train_flops'].sum():.2g} training FLOPs; {failed or 'none'} failed."
+    paragraphs = []
+    if runs := [report.evidence.runs for report in findings.values() if len(report.evidence.runs)]:
+        done = pd.concat(runs).drop_duplicates(["run", "code"])
+        missing = pd.concat([report.evidence.missing for report in findings.values()])
+        failed = missing.loc[missing["has_failed"].astype(bool), "run"].nunique()
+        hours, flops = done["seconds"].sum() / 3600, done["train_flops"].sum()
+        paragraphs.append(
+            f"All studies together: {len(done):,} runs, each counted once, of {hours:.1f} hours and {flops:.2g}"
+            f" training FLOPs; {failed or 'none'} failed."
         )
-    ]
-
-
-def _cost_of_trials(trials: Sequence[Trial]) -> Paragraph:
-    cost, failed = cost_of(trials), sum(one.state == "failed" for one in trials)
-    hours = "unknown" if cost["seconds"] is None else f"{cost['seconds'] / 3600:.1f}"
-    return Paragraph(
-        f"Searches took {len(trials):,} more trials, of {hours} hours and {cost['flops']:.2g} training FLOPs;"
-        f" {failed or 'none'} failed."
-    )
+    searches = [report.search for report in findings.values() if report.search]
+    if trials := list({trial.run: trial for search in searches for trial in search.trials if trial.run}.values()):
+        cost, failed = cost_of(trials), sum(trial.state == "failed" for trial in trials)
+        shown = "unknown" if cost["seconds"] is None else f"{cost['seconds'] / 3600:.1f}"
+        paragraphs.append(
+            f"Searches took {len(trials):,} more trials, of {shown} hours and {cost['flops']:.2g} training FLOPs;"
+            f" {failed or 'none'} failed."
+        )
+    return list(map(Paragraph, paragraphs))

@@ -6,25 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from aimv2.ablations.adapt import adapted
-from aimv2.ablations.budget import Equal
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import Claim
-from aimv2.ablations.expand import Cell, expand
+from aimv2.ablations.expand import adapted
+from aimv2.ablations.ladder import AUTO, nearest_ladder, unmeasured
 from aimv2.ablations.request import DEFAULT_SCALE
-from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.recorded_runs import FILE
-from aimv2.analysis.evidence.records import Records, read_records
+from aimv2.ablations.study import Equal, Study
 from aimv2.analysis.inference.looks import Look, looks_path, num_looks
+from aimv2.analysis.judgement.planner import MAX_SEEDS as MAX_NAMED
 from aimv2.analysis.judgement.planner import Planner, planner_of
-from aimv2.analysis.judgement.sensitivity import COMMITTED, nearest_ladder, sensitivity_by
-from aimv2.analysis.judgement.sensitivity import MAX_SEEDS as MAX_NAMED
-from aimv2.analysis.judgement.unmeasured import AUTO, impossible, unmeasured
+from aimv2.analysis.judgement.sensitivity import sensitivity_by
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.typed import as_typed
 from aimv2.config.program import Program
 from aimv2.request.compose import RUN_KEYS, compose, run_config
 from aimv2.request.resolve import resolve
+from aimv2.spec.programs import absent_metrics
 
 MAX_SEEDS = 16
 LIMIT = "2h"
@@ -35,7 +32,6 @@ OWN_KEYS = {
     "runs_dir": "runs",
     "dry_run": "false",
     "price": "",
-    "committed": "true",
 }
 
 
@@ -47,8 +43,7 @@ class CheckPlan:
         launch: the launcher's arguments.
         checks_dir: where the launcher writes its report, and whose sensitivity counts before the committed one.
         folder: the name of the report in it.
-        num_seeds: those of each arm, with the committed ones.
-        committed: records whose seeds count and are not run again; None if all seeds are run.
+        num_seeds: those of each arm.
         text: printed before the launch.
         blind: why the claim's metrics decide nothing at this scale; empty if they can.
     """
@@ -58,18 +53,16 @@ class CheckPlan:
     checks_dir: Path
     folder: str
     num_seeds: int
-    committed: Records | None
     text: tuple[str, ...]
     blind: str
 
 
-def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], published: Path = COMMITTED) -> CheckPlan:
+def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
 
     Args:
         own: the values of ``OWN_KEYS``.
         others: arguments that go to the launcher as they are.
-        published: has the committed reports.
 
     Raises:
         UsageError: the study does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
@@ -80,61 +73,41 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str], publ
     base = base_of_study(STUDIES[slug], others)
     study = _adapted(claim, slug, base)
     expectations = study.claims[claim.id]
-    needed = {arm for one in expectations for arm in one.arms} | {study.baseline}
+    needed = {arm for expected in expectations for arm in expected.arms} | {study.baseline}
     arms = [arm for arm in study.arms if arm in needed]
     baseline = study.arm(study.baseline).change(base)
     checks_dir, folder = Path(own["runs_dir"]) / "checks", _folder(study, base, others)
-    looks, nearest = num_looks(looks_path(Path(own["runs_dir"]), folder)), nearest_ladder(checks_dir, baseline)
-    sensitivity = sensitivity_by(nearest, baseline)
-
-    def planned(number: int) -> tuple[Planner, list[int]]:
-        """Return what the look of this number can show, and the seeds that it takes."""
-        planner = planner_of(study, claim.id, Look(number).level, sensitivity)
-        return planner, list(range(_num_seeds(own["seeds"], planner)))
-
-    (planner, seeds), committed = planned(looks + 1), None
-    num_seeds, path = len(seeds), published / folder / FILE
-    if own["committed"] == "true" and path.exists() and not any(word.startswith("sweep.") for word in others):
-        found = read_records(path, STUDIES)
-        later, more = planned(looks + found.look.number + 1)
-        missing = _missing(found, expand(study, base, arms, more))
-        if 0 < len(missing) < len(more):
-            planner, num_seeds, seeds, committed = later, len(more), missing, found
+    nearest = nearest_ladder(checks_dir, baseline)
+    look = Look(num_looks(looks_path(Path(own["runs_dir"]), folder)) + 1)
+    planner = planner_of(study, claim.id, look.level, sensitivity_by(nearest, baseline))
+    num_seeds = _num_seeds(own["seeds"], planner)
     is_priced = (own["price"] or str(own["dry_run"] == "false").lower()) == "true"
+    limit = own["limit"] or LIMIT * is_priced
     launched = (
         f"sweep={study.slug}",
         *([f"sweep.arms=[{','.join(arms)}]"] if len(arms) < len(study.arms) else []),
-        f"sweep.seeds={num_seeds if committed is None else seeds}".replace(" ", ""),
+        f"sweep.seeds={num_seeds}",
         *([] if is_priced else ["price=false"]),
-        *([f"limit={limit}"] if (limit := own["limit"] or (LIMIT if is_priced else "")) else []),
+        *([f"limit={limit}"] if limit else []),
         f"runs_dir={own['runs_dir']}",
         f"reports_dir={checks_dir}",
         *(["dry_run=true"] if own["dry_run"] == "true" else []),
         *others,
     )
-    counted = f"{num_seeds - len(seeds)} seeds are committed ({published / folder}); committed=false runs them here."
     text = (
         f"{claim.id}: {claim.statement}",
         f"Contradicted if {claim.contradicted_if}.",
         f"It takes {len(arms)} of {len(study.arms)} arms of sweep={study.slug} with {num_seeds} seeds, and controls:",
         f"  {as_typed('sweep')} {shlex.join(launched)}",
-        *([counted] if committed is not None else []),
-        *(planner.text(one, num_seeds) for one in expectations),
+        *(planner.text(expected, num_seeds) for expected in expectations),
         "Each line takes its comparison by itself, at the level of the next look.",
     )
     why = planner.blind
     alone = replace(study, claims={claim.id: expectations})
-    if why and (lacking := unmeasured(alone, baseline, nearest, impossible(baseline))):
+    if why and (lacking := unmeasured(alone, baseline, nearest, absent_metrics(baseline))):
         why = "" if AUTO in others else f"{lacking}; {AUTO} measures it beside the study"
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
-    blind = f"{why}. {where}" if why else ""
-    return CheckPlan(study, launched, checks_dir, folder, num_seeds, committed, text, blind)
-
-
-def _missing(records: Records, cells: Sequence[Cell]) -> list[int]:
-    """Return the seeds of which the records lack a run. A run counts by its name, whatever code executed it."""
-    runs = set(records.evidence.runs["run"])
-    return sorted({cell.seed for cell in cells if cell.name not in runs})
+    return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind=f"{why}. {where}" if why else "")
 
 
 def _adapted(claim: Claim, slug: str, base: Program) -> Study:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 from aimv2.base.errors import UsageError
 
 FILE = "records.parquet"
-PUBLISHED = "published"  # the folder, in that of reports, of those that are committed
 
 
 def recorded_names(reports_dir: Path) -> list[str]:

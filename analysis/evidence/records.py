@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aimv2.ablations.request import Request, request_from_json, request_to_json, union
+from aimv2.ablations.searches import Search, search_from_json, search_to_json
 from aimv2.ablations.studies.sensitivity import STUDY as SENSITIVITY
 from aimv2.ablations.study import Study
 from aimv2.analysis.evidence.recorded_runs import FILE
-from aimv2.analysis.evidence.searches import Search, search_from_json, search_to_json
 from aimv2.analysis.evidence.tables import (
     BILL_COLUMNS,
     CELL,
@@ -46,7 +46,7 @@ TABLES: Mapping[str, list[str]] = {  # nested columns, with their own columns if
     "mixture": MIXTURE_COLUMNS,
 }
 MISSING = ["reason", "has_failed"]
-BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours", "money"), float)}
+BILL_TYPES = {"attempts": int, **dict.fromkeys(("seconds", "gpu_hours", "core_hours"), float)}
 ITEMS = "item_covariances"
 MAX_RUNS, MAX_BYTES = 100_000, 2**31  # of a file, which others may have written; bytes are those that it unpacks to
 
@@ -187,6 +187,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
     nested = {column: _flat(table[column], cells) for column in (*TABLES, ITEMS) if column in table.column_names}
     is_missing = pc.is_valid(table["reason"])
     flat = [column for column in table.column_names if column not in {*nested, *MISSING}]
+    bill = [row[: len(BILL_COLUMNS)] for row in about.get("bill", [])]  # older rows end with money and its currency
     images = about["images"]
     for image in images:
         base64.b64decode(image, validate=True)
@@ -199,7 +200,7 @@ def _records(table: pa.Table, about: Mapping[str, Any], studies: Mapping[str, St
         },
         items=_moments(nested.pop(ITEMS)) if ITEMS in nested else ItemMoments(),
         **{column: nested.get(column, pd.DataFrame(columns=names)) for column, names in TABLES.items()},
-        bill=pd.DataFrame(about.get("bill", []), columns=BILL_COLUMNS).astype(BILL_TYPES),
+        bill=pd.DataFrame(bill, columns=BILL_COLUMNS).astype(BILL_TYPES),
         credits={kind: [str(line) for line in about["credits"][kind]] for kind in ("sources", "sets")},
     )
     look = Look(int(about["look"]["number"]), tuple(tuple(map(int, seeds)) for seeds in about["look"]["earlier"]))

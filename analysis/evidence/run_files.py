@@ -1,6 +1,5 @@
 """The results of runs, read from their folders."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,11 @@ from aimv2.analysis.inference.items import ItemMoments, Parts, Run, influence
 from aimv2.base.errors import REASONS, UsageError
 from aimv2.base.files import read_json, read_object
 from aimv2.base.processes import in_threads
-from aimv2.config.program import by_program
-from aimv2.run.pricing.rates import Rates
+from aimv2.config.run_config import RunConfig
+from aimv2.data.provenance import credits_of
 from aimv2.runs.attempt import ITEMS
-from aimv2.runs.bill import billed
 from aimv2.runs.lease import attempt_folder
-from aimv2.runs.record import RunFolder
+from aimv2.runs.record import RunFolder, billed
 
 ROWS = "metrics.parquet"
 CURVE_COLUMNS = ("step", "samples", "train_flops", "seconds")
@@ -57,15 +55,12 @@ class _Alone(NamedTuple):
     folder: Path
 
 
-def load(
-    cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = (), rates: Rates | None = None
-) -> Evidence:
+def load(cells: Sequence[Cell], runs_dir: Path, metrics: Sequence[MeasuredMetric] = ()) -> Evidence:
     """Read the run of every cell. One that has not finished, or a file of which cannot be read, is among the missing.
 
     Args:
         metrics: those that runs of their own measure of finished ones. A run that has one itself keeps its value, if
             it is of the same plug-in.
-        rates: prices of hardware for the bill; None are none.
 
     Raises:
         UsageError: a result has another layout, or a table is broken that looked whole.
@@ -94,10 +89,10 @@ def load(
         curves=_curves({run: finished.curve for run, finished in done.items()}),
         missing=pd.DataFrame(missing, columns=MISSING_COLUMNS),
         examples=_examples(done),
-        bill=_bill([*cells, *(cell for metric in metrics for cell in metric.cells(cells))], runs_dir, rates),
+        bill=_bill([*cells, *(cell for metric in metrics for cell in metric.cells(cells))], runs_dir),
         items=ItemMoments(lambda metric: _items(item_files | _item_files(later.get(metric, {})), metric)),
         mixture=pd.DataFrame([row for run in done.values() for row in run.mixture], columns=MIXTURE_COLUMNS),
-        credits=_credits(cells),
+        credits=credits_of(cell.config for cell in cells if isinstance(cell.config, RunConfig)),
     )
 
 
@@ -258,25 +253,14 @@ def _examples(runs: Mapping[Run, _Finished]) -> dict[str, list[dict[str, Any]]]:
     return {arm: read_json(firsts[arm]) for arm in dict.fromkeys(arm for arm, _ in runs) if firsts[arm].exists()}
 
 
-def _bill(cells: Sequence[Cell], runs_dir: Path, rates: Rates | None) -> pd.DataFrame:
+def _bill(cells: Sequence[Cell], runs_dir: Path) -> pd.DataFrame:
     """Return the bill of these runs, each once, summed over runs and attempts."""
     firsts = list({cell.name: cell for cell in reversed(cells)}.values())[::-1]
     bills = in_threads(lambda cell: list(billed(RunFolder(runs_dir, cell.name).path, cell.config)), firsts, THREADS)
-    rows = []
-    for cell, attempts in zip(firsts, bills, strict=True):
-        for attempt in attempts:
-            money = None if rates is None else rates.cost(attempt.hardware, attempt.hours)
-            place = (cell.arm, attempt.outcome, attempt.hardware)
-            cost = (1, attempt.seconds, *attempt.hours, math.nan if money is None else money)
-            rows.append((*place, *cost, "" if rates is None else rates.currency))
+    rows = [
+        (cell.arm, attempt.outcome, attempt.hardware, 1, attempt.seconds, attempt.hours.gpu, attempt.hours.core)
+        for cell, attempts in zip(firsts, bills, strict=True)
+        for attempt in attempts
+    ]
     table = pd.DataFrame(rows, columns=BILL_COLUMNS)
-    by = ["arm", "outcome", "hardware", "currency"]
-    return table.groupby(by, sort=False, as_index=False).sum(min_count=1)[BILL_COLUMNS]  # NaN where nothing has a rate
-
-
-def _credits(cells: Sequence[Cell]) -> Mapping[str, Sequence[str]]:
-    credits: dict[str, list[str]] = {"sources": [], "sets": []}
-    for kind, runs in by_program(cell.config for cell in cells).items():
-        for part, lines in kind.credits(runs).items():
-            credits[part] += lines
-    return credits
+    return table.groupby(["arm", "outcome", "hardware"], sort=False, as_index=False).sum()[BILL_COLUMNS]

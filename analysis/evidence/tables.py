@@ -15,7 +15,7 @@ from aimv2.base.errors import REASONS
 CELL = ["arm", "seed"]
 METRIC_COLUMNS = [*CELL, "metric", "value", "unit", "evaluation", "warning"]
 MIXTURE_COLUMNS = [*CELL, "source", "samples", "dense", "epochs", *REASONS]
-BILL_COLUMNS = ["arm", "outcome", "hardware", "attempts", "seconds", "gpu_hours", "core_hours", "money", "currency"]
+BILL_COLUMNS = ["arm", "outcome", "hardware", "attempts", "seconds", "gpu_hours", "core_hours"]
 MISSING_COLUMNS = [*CELL, "run", "reason", "has_failed"]
 HELD_OUT = "held_out_"  # begins the columns of a curve that are measured on held-out data
 LIMITS = {"accuracy": (0.0, 1.0)}  # of possible values, by unit
@@ -38,9 +38,9 @@ class Evidence:
             (samples with a dense caption), ``epochs``, and the bad samples by reason. Older runs have none.
         credits: the ``sources`` and the labelled ``sets`` of the requested runs, a line of plain text with the licence
             of each, as their descriptions stated it when the runs were loaded.
-        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.bill``) and
-            hardware, with hours of GPUs and cores, and with money if the rates were known, else empty. A run of several
-            arms is in the first one's. Older records have none.
+        bill: what all attempts at the runs took, those without a result too: a row per arm, outcome (``runs.record``)
+            and hardware, with hours of GPUs and cores. A run of several arms is in the first one's. Older records have
+            none.
         items: what evaluation items contribute to errors.
     """
 

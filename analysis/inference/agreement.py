@@ -63,11 +63,8 @@ class Agreement:
 
 
 def agreements(scales: Mapping[str, pd.DataFrame], *, num_draws: int = NUM_DRAWS) -> list[Agreement]:
-    """Return the agreement of each scale with the largest of two arms or more, which small scales are run to predict.
-
-    Args:
-        scales: from small to large, a metric with a row per seed and a column per arm.
-    """
+    """Return the agreement of each scale with the largest of two arms or more; scales are from small to large, a metric
+    with a row per seed and a column per arm."""
     names = [name for name, values in scales.items() if values.notna().any().sum() > 1]
     return [
         agreement(scales[small], scales[names[-1]], names=(small, names[-1]), num_draws=num_draws)
@@ -95,47 +92,83 @@ def agreement(
     arms = [arm for arm in small_SA.columns if arm in large_SA.columns]
     small_SA, large_SA = small_SA[arms], large_SA[arms]
     pairs = np.array(list(combinations(range(len(arms)), 2)), dtype=int).reshape(-1, 2)
-    seen = [(large_SA.iloc[:, one], large_SA.iloc[:, other]) for one, other in pairs]
-    is_told = np.array(
-        [mean_interval(one - other, size=size_of(one, other)).excludes_zero for one, other in seen], dtype=bool
-    )
+    columns = [(large_SA.iloc[:, first], large_SA.iloc[:, second]) for first, second in pairs]
+    differences = [mean_interval(first - second, size=size_of(first, second)) for first, second in columns]
+    is_told = np.array([difference.excludes_zero for difference in differences], dtype=bool)
 
     def statistics(small_NSA: np.ndarray, large_NSA: np.ndarray) -> Values:
         small_NA, large_NA = _mean(small_NSA), _mean(large_NSA)
-        agrees = _same_order(small_NA, large_NA, pairs)
+        small_order, large_order = (
+            np.sign(mean_NA[:, pairs[:, 0]] - mean_NA[:, pairs[:, 1]]) for mean_NA in (small_NA, large_NA)
+        )
+        agrees = (small_order * large_order + 1) / 2  # 1 in the same order, 0 in the opposite one, 1/2 with a tie
         lacks_arms = np.isnan(small_NA + large_NA).any(axis=1)
         return {
-            "accuracy": _share_of(agrees),
-            "distinguishable": _share_of(agrees[:, is_told]),
+            "accuracy": _row_means(agrees),
+            "distinguishable": _row_means(agrees[:, is_told]),
             "rank": np.where(lacks_arms, math.nan, _spearman(small_NA, large_NA)),
         }
 
     counts = {"accuracy": len(pairs), "distinguishable": int(is_told.sum()), "rank": len(arms)}
-    small, large = names
     shares = _over_seeds(statistics, small_SA, large_SA, counts, num_draws)
-    return Agreement(small=small, large=large, **shares)
+    return Agreement(*names, shares["accuracy"], shares["distinguishable"], shares["rank"])
+
+
+def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> dict[str, Share]:
+    """Correlate two columns across arms and within them, with intervals over seeds as blocks.
+
+    Args:
+        table: a row per run with ``arm``, ``seed`` and both columns; runs that lack one are left out.
+
+    Returns:
+        Pearson's and Spearman's correlation of arm means (``across_pearson``, ``across_spearman``): whether arms with a
+        lower loss have a higher accuracy; and of deviations from arm means (``within_…``): whether it holds for seeds
+        of one arm.
+    """
+    complete = table[["arm", "seed", loss, accuracy]].dropna().astype({loss: float, accuracy: float})
+    loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
+
+    def statistics(loss_NSA: np.ndarray, accuracy_NSA: np.ndarray) -> Values:
+        means = [_mean(loss_NSA), _mean(accuracy_NSA)]
+        deviations = [_deviations(loss_NSA, means[0]), _deviations(accuracy_NSA, means[1])]
+        return {
+            "across_pearson": _correlation(*means),
+            "across_spearman": _spearman(*means),
+            "within_pearson": _correlation(*deviations),
+            "within_spearman": _spearman(*deviations),
+        }
+
+    counts = dict.fromkeys(("across_pearson", "across_spearman"), loss_SA.shape[1])
+    counts |= dict.fromkeys(("within_pearson", "within_spearman"), len(complete))
+    return _over_seeds(statistics, loss_SA, accuracy_SA, counts, num_draws)
 
 
 def _over_seeds(
     statistics: Callable[[np.ndarray, np.ndarray], Values],
-    one_SA: pd.DataFrame,
-    other_SA: pd.DataFrame,
+    first_SA: pd.DataFrame,
+    second_SA: pd.DataFrame,
     counts: Mapping[str, int],
     num_draws: int,
 ) -> dict[str, Share]:
     """Return statistics with intervals from resampled seeds; a table with a single seed allows none."""
-    rng, num_seeds = np.random.default_rng(0), min(len(one_SA), len(other_SA))
-    is_paired = bool(one_SA.index.isin(other_SA.index).any())
+    rng, num_seeds = np.random.default_rng(0), min(len(first_SA), len(second_SA))
+    is_paired = bool(first_SA.index.isin(second_SA.index).any())
     if is_paired:
-        seeds = one_SA.index.union(other_SA.index)
-        one_SA, other_SA = one_SA.reindex(seeds), other_SA.reindex(seeds)
-    one, other = one_SA.to_numpy(dtype=float), other_SA.to_numpy(dtype=float)
-    picked, also = [np.arange(len(one))], [np.arange(len(other))]  # all, and then the draws
+        seeds = first_SA.index.union(second_SA.index)
+        first_SA, second_SA = first_SA.reindex(seeds), second_SA.reindex(seeds)
+    picked = [(np.arange(len(first_SA)), np.arange(len(second_SA)))]  # all, and then the draws
     for _ in range(num_draws if num_seeds > 1 else 0):
-        picked.append(rng.integers(len(one), size=len(one)))
-        also.append(picked[-1] if is_paired else rng.integers(len(other), size=len(other)))
-    found = statistics(one[np.array(picked)], other[np.array(also)])
-    return {name: _share(float(values[0]), values[1:], counts[name], num_seeds) for name, values in found.items()}
+        rows = rng.integers(len(first_SA), size=len(first_SA))
+        picked.append((rows, rows if is_paired else rng.integers(len(second_SA), size=len(second_SA))))
+    drawn = [
+        table.to_numpy(dtype=float)[np.array(rows)]
+        for table, rows in zip((first_SA, second_SA), zip(*picked, strict=True), strict=True)
+    ]
+    shares = {}
+    for name, (value, *draws) in statistics(*drawn).items():
+        low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(np.array(draws))
+        shares[name] = Share(float(value), low, high, counts[name], num_seeds)
+    return shares
 
 
 def _mean(values_NSA: np.ndarray) -> np.ndarray:
@@ -145,40 +178,8 @@ def _mean(values_NSA: np.ndarray) -> np.ndarray:
     return merged(np.where(count_NA > 0, total_NA / np.maximum(count_NA, 1), math.nan))
 
 
-def _share_of(agrees: np.ndarray) -> np.ndarray:
-    """Return each draw's share of pairs in the same order; NaN without pairs."""
+def _row_means(agrees: np.ndarray) -> np.ndarray:
     return np.asarray(agrees.mean(axis=1)) if agrees.shape[1] else np.full(len(agrees), math.nan)
-
-
-def _same_order(small_NA: np.ndarray, large_NA: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return per draw and pair 1 if both scales have the same order, 0 if the opposite one, 1/2 with a tie."""
-    first, second = pairs.T
-    product = np.sign(small_NA[:, first] - small_NA[:, second]) * np.sign(large_NA[:, first] - large_NA[:, second])
-    return np.asarray((product + 1) / 2)
-
-
-def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return _correlation(*(stats.rankdata(values, axis=1, nan_policy="omit") for values in (one, other)))
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each draw; NaN for too few values or values without spread. 0 if it is rounding.
-
-    Args:
-        one, other: float [N, values]; NaN where missing.
-    """
-    is_there = ~np.isnan(one + other)
-    count = is_there.sum(axis=1, keepdims=True)
-    has_correlation, unit = count[:, 0] >= MIN_ARMS, []
-    for values in (one, other):
-        low, high = np.where(is_there, values, math.inf), np.where(is_there, values, -math.inf)
-        has_correlation &= low.min(axis=1, initial=math.inf) < high.max(axis=1, initial=-math.inf)
-        mean = np.where(is_there, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
-        centred = np.where(is_there, values - mean, 0)
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        unit.append(centred / np.where(has_correlation[:, None], length, 1))
-    product = np.clip((unit[0] * unit[1]).sum(axis=1), -1, 1)
-    return np.where(has_correlation, np.where(is_rounding(np.abs(product), 1), 0.0, product), math.nan)
 
 
 def _deviations(values_NSA: np.ndarray, mean_NA: np.ndarray) -> np.ndarray:
@@ -189,45 +190,21 @@ def _deviations(values_NSA: np.ndarray, mean_NA: np.ndarray) -> np.ndarray:
     return merged(np.where(is_rounding(np.abs(deviations), size), 0.0, deviations))
 
 
-def _share(value: float, draws: np.ndarray, n: int, num_seeds: int) -> Share:
-    low, high = (math.nan, math.nan) if math.isnan(value) else percentiles(draws)
-    return Share(value, low, high, n, num_seeds)
+def _spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return _correlation(*(stats.rankdata(values, axis=1, nan_policy="omit") for values in (first, second)))
 
 
-@dataclass(frozen=True)
-class Association:
-    """How a loss goes with an accuracy.
-
-    Attributes:
-        across_pearson, across_spearman: of arm means: whether arms with a lower loss have a higher accuracy.
-        within_pearson, within_spearman: of deviations from arm means: whether it holds for seeds of one arm.
-    """
-
-    across_pearson: Share
-    across_spearman: Share
-    within_pearson: Share
-    within_spearman: Share
-
-
-def association(table: pd.DataFrame, loss: str, accuracy: str, *, num_draws: int = NUM_DRAWS) -> Association:
-    """Correlate two columns across arms and within them, with intervals over seeds as blocks.
-
-    Args:
-        table: a row per run with ``arm``, ``seed`` and both columns; runs that lack one are left out.
-    """
-    complete = table[["arm", "seed", loss, accuracy]].dropna().astype({loss: float, accuracy: float})
-    loss_SA, accuracy_SA = (complete.pivot(index="seed", columns="arm", values=name) for name in (loss, accuracy))
-    across, within = loss_SA.shape[1], len(complete)
-    counts = {name: across if name.startswith("across") else within for name in Association.__dataclass_fields__}
-    return Association(**_over_seeds(_correlations, loss_SA, accuracy_SA, counts, num_draws))
-
-
-def _correlations(loss_NSA: np.ndarray, accuracy_NSA: np.ndarray) -> Values:
-    one_NA, other_NA = _mean(loss_NSA), _mean(accuracy_NSA)
-    one, other = _deviations(loss_NSA, one_NA), _deviations(accuracy_NSA, other_NA)
-    return {
-        "across_pearson": _correlation(one_NA, other_NA),
-        "across_spearman": _spearman(one_NA, other_NA),
-        "within_pearson": _correlation(one, other),
-        "within_spearman": _spearman(one, other),
-    }
+def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each row; NaN for too few values or without spread; 0 if it is rounding."""
+    is_there = ~np.isnan(first + second)
+    count = is_there.sum(axis=1, keepdims=True)
+    has_correlation, unit = count[:, 0] >= MIN_ARMS, []
+    for values in (first, second):
+        low, high = np.where(is_there, values, math.inf), np.where(is_there, values, -math.inf)
+        has_correlation &= low.min(axis=1, initial=math.inf) < high.max(axis=1, initial=-math.inf)
+        mean = np.where(is_there, values, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+        centred = np.where(is_there, values - mean, 0)
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        unit.append(centred / np.where(has_correlation[:, None], length, 1))
+    product = np.clip((unit[0] * unit[1]).sum(axis=1), -1, 1)
+    return np.where(has_correlation, np.where(is_rounding(np.abs(product), 1), 0.0, product), math.nan)

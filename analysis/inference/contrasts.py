@@ -8,27 +8,33 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from itertools import permutations
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.sparse.csgraph import connected_components
 
 from aimv2.analysis.inference.intervals import (
     LEVEL,
     NO_ESTIMATE,
+    NOT_MEASURED,
+    Covers,
     ErrorSource,
     Estimate,
     bonferroni,
     is_rounding,
     mean_interval,
+    percent,
     size_of,
+    with_interval,
 )
 
 # Both from the simulation in docs/statistics.md.
 WIDER = 0.05  # level of the test after which a comparison uses its own error if that gives a wider interval
 APART = 0.01  # level, shared by the arms, of the test after which an arm's error leaves the pool
+# Eigenvalues are 0, or those of connected arms, far from rounding, as a share of the largest.
+RANK_TOLERANCE = 1e-8
 SAME_CHANCE = 1 + 1e-6  # ratio of two p-values below which rounding or the order of arms would choose one of them
 
 
@@ -63,28 +69,19 @@ class Blocks:
         return self._within_seeds(self._within_seeds(self.value_SA))
 
     @cached_property
-    def _component_A(self) -> np.ndarray:
-        """Each arm's component, int [A]: seeds connect its arms, directly or through others."""
-        if self._there_SA.all(axis=1).any():  # one seed connects all
-            return np.zeros(self.value_SA.shape[1], dtype=int)
-        return np.asarray(connected_components(self._there_SA.T @ self._there_SA, directed=False)[1])
+    def _information_AA(self) -> np.ndarray:
+        """The normal equations once seeds are eliminated; they leave a constant open in each set of connected arms."""
+        between_AA = self._there_SA.T @ (self._there_SA / self._per_seed_S1)
+        return np.asarray(np.diag(self._there_SA.sum(axis=0)) - between_AA)
 
     @cached_property
     def covariance_AA(self) -> np.ndarray:
-        """The covariance of the arms' effects, in units of the error's variance.
-
-        It is the inverse of the normal equations once seeds are eliminated. These leave one constant open in each
-        component. Its projector, added before and taken off after, makes the matrix regular without a tolerance: the
-        smallest eigenvalue is then that of a connected graph, far from rounding.
-        """
-        information_AA = np.diag(self._there_SA.sum(axis=0)) - self._there_SA.T @ (self._there_SA / self._per_seed_S1)
-        same_AA = np.asarray(self._component_A[:, None] == self._component_A, dtype=float)
-        constant_AA = same_AA / same_AA.sum(axis=0)
-        return np.asarray(np.linalg.inv(information_AA + constant_AA) - constant_AA)
+        """The covariance of the arms' effects, in units of the error's variance."""
+        return np.asarray(np.linalg.pinv(self._information_AA, rcond=RANK_TOLERANCE, hermitian=True))
 
     @cached_property
     def effect_A(self) -> np.ndarray:
-        """The arms' effects, with the sum 0 in each component; only contrasts within one have a meaning."""
+        """The arms' effects, with the sum 0 in each set of arms that seeds connect; only contrasts within one count."""
         return np.asarray(self.covariance_AA @ self._centred_SA.sum(axis=0))
 
     @cached_property
@@ -104,9 +101,8 @@ class Blocks:
     @cached_property
     def df(self) -> int:
         """Degrees of freedom of the residual."""
-        num_seeds, num_components = int(self._there_SA.any(axis=1).sum()), len(set(self._component_A.tolist()))
-        rank = len(self._component_A) - num_components
-        return int(self._there_SA.sum()) - num_seeds - rank
+        rank = np.linalg.matrix_rank(self._information_AA, rtol=RANK_TOLERANCE, hermitian=True)
+        return int(self._there_SA.sum() - np.count_nonzero(self._there_SA.any(axis=1)) - rank)
 
 
 @dataclass(frozen=True)
@@ -271,3 +267,94 @@ class SharedError:
         scale = np.sqrt(np.diag(covariance))
         smallest = float((covariance / np.outer(scale, scale)).min())
         return max(math.floor(smallest * 100 + 1e-6) / 100, 0.0)
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """A quantity that lies between two ends with a level, without a standard error of its own.
+
+    Attributes:
+        mean: the difference of the observed ranges, which noise biases; the bounds do not rest on it.
+        low, high: NaN if there is no interval.
+        n: the number of seeds; of several contrasts, the smallest.
+        covers, family: as in ``Estimate``; the bounds stand alone.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float = LEVEL
+    error_from: ErrorSource = "own"
+    covers: ClassVar[Covers] = "seeds"
+    family: ClassVar[int] = 1
+
+    @property
+    def has_interval(self) -> bool:
+        return not math.isnan(self.low)
+
+    @property
+    def one_sided(self) -> "Bracket":
+        """The bracket itself: an end that holds together with the other also holds alone."""
+        return self
+
+    def text(self, form: str = "+.3f") -> str:
+        """Return the observed difference and the bounds, or why there are none."""
+        if not self.n:
+            return NOT_MEASURED
+        return with_interval(self.mean, self.low, self.high, form)
+
+    @property
+    def basis(self) -> str:
+        """Return what the bounds rest on: level, seeds, error, and what they cover."""
+        return (
+            f"{percent(self.level, 2)} %, bounds of all contrasts, n = {self.n}, {self.error_from} error, covers seeds"
+        )
+
+
+NO_BRACKET = Bracket(math.nan, math.nan, math.nan, 0)
+
+
+def range_difference(
+    error: SharedError, arms: Sequence[str], than_arms: Sequence[str], level: float = LEVEL
+) -> Bracket:
+    """Return how much wider the range of some arms, the largest minus the smallest true mean, is than that of others.
+
+    The range of observed means is too wide, because noise spreads arms that are equal; a mean of ranges over seeds is
+    wider still, and its interval closes around the wrong value. Bounds are therefore taken from contrasts, which are
+    unbiased: the difference of two ranges is
+
+        max over (i, j)  min over (k, l)  of  (mean_i - mean_j) - (mean_k - mean_l) ,
+
+    with all ordered pairs of the one group and of the other. If simultaneous intervals hold all these contrasts, the
+    same maximum of minima of their ends holds the difference of the ranges. The bounds are conservative.
+
+    Args:
+        arms, than_arms: two or more each; an arm may be in both.
+    """
+    share = bonferroni(num_contrasts(arms, than_arms), level)
+    rows = [
+        [error.combination(_weights(*pair, *than), share) for than in permutations(than_arms, 2)]
+        for pair in permutations(arms, 2)
+    ]
+    contrasts = [contrast for row in rows for contrast in row]
+    if not all(contrast.n for contrast in contrasts):
+        return NO_BRACKET
+    mean, low, high = (max(min(getattr(c, name) for c in row) for row in rows) for name in ("mean", "low", "high"))
+    if not all(contrast.has_interval for contrast in contrasts):
+        low = high = math.nan
+    source: ErrorSource = "own" if any(contrast.error_from == "own" for contrast in contrasts) else "pooled"
+    return Bracket(mean, low, high, min(contrast.n for contrast in contrasts), level, source)
+
+
+def num_contrasts(arms: Sequence[str], than_arms: Sequence[str]) -> int:
+    """Return the number of contrasts, up to their sign, whose intervals must hold together."""
+    return len(arms) * (len(arms) - 1) * len(than_arms) * (len(than_arms) - 1) // 2
+
+
+def _weights(high: str, low: str, than_high: str, than_low: str) -> dict[str, float]:
+    """Return the weights of one pair's difference minus another's; arms may be in both."""
+    weights: dict[str, float] = {}
+    for arm, weight in ((high, 1.0), (low, -1.0), (than_high, -1.0), (than_low, 1.0)):
+        weights[arm] = weights.get(arm, 0.0) + weight
+    return weights

@@ -10,18 +10,23 @@ standard deviations); Holm 1979.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from aimv2.analysis.inference.contrasts import spreads
-from aimv2.analysis.inference.factor_model import Fit, Levels, Term, identified, is_at
-from aimv2.analysis.inference.intervals import Estimate
+from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
 
 TIMES = " × "
+Levels = Mapping[str, Sequence[str]]
+# A design has singular values of 0, or larger than about 1 / (number of runs): a tolerance between that and rounding,
+# as a share of the largest, decides a rank the same way everywhere.
+RANK_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -88,64 +93,131 @@ class FactorAnalysis:
 def analyse(runs: pd.DataFrame, factors: Levels) -> FactorAnalysis:
     """Estimate and test the main effects of factors and their interactions.
 
-    Interactions of two factors, then of three and so on, are part of the model if all of that order are identified. A
-    level, or a combination of levels, that one seed ran has no interval and no test.
+    Interactions of two factors, then of three and so on, are part of the model if all of that order are identified:
+    which of two aliased ones is there is unknown. A level, or a combination of levels, that one seed ran has no
+    interval and no test.
 
     Args:
         runs: a row per run: ``seed``, ``value``, and a column per factor. Rows without a value are left out.
         factors: levels by factor, in the order of reports. Effects compare with the first level that ran.
     """
-    data = runs.dropna(subset=["value"])
-    present = {name: [one for one in levels if (data[name] == one).any()] for name, levels in factors.items()}
+    runs = runs.dropna(subset=["value"])
+    present = {name: [level for level in levels if (runs[name] == level).any()] for name, levels in factors.items()}
     constant = [name for name, levels in present.items() if len(levels) < 2]
     notes = [f"Only one level of {name} has results, so it has no effect to estimate." for name in constant]
     varied = {name: levels for name, levels in present.items() if name not in constant}
-    terms, refused = identified(data, varied) if varied else ([], [])
-    if not terms:
-        return FactorAnalysis((), (), math.nan, (*notes, *refused))
-    fit = Fit(data, varied, terms)
-    return FactorAnalysis(
-        tuple(_tests(fit)),
-        tuple(effect for term in fit.terms for effect in _effects(fit, term)),
-        fit.sd,
-        (*notes, *refused, *_notes(fit)),
-    )
+    model = None
+    for order in range(1, len(varied) + 1):
+        larger = _Model(runs, varied, order)
+        if not larger.is_identified:
+            notes.append(_why_left_out(runs, varied, order))
+            break
+        model = larger
+    if model is None:
+        return FactorAnalysis((), (), math.nan, tuple(notes))
+    effects = tuple(effect for term in model.terms for effect in model.effects(term))
+    return FactorAnalysis(model.tests(), effects, model.sd, (*notes, *_notes(model)))
 
 
-def _tests(fit: Fit) -> list[TermTest]:
-    """Return the F test of every term; p values are corrected by Holm."""
-    tests = []
-    for term, columns in fit.columns.items():
-        df, name = columns.stop - columns.start, TIMES.join(term)
-        combinations = itertools.product(*(fit.factors[factor] for factor in term))
-        fewest = min(fit.num_seeds(dict(zip(term, one, strict=True))) for one in combinations)
-        if fewest < 2 or math.isnan(fit.sd):
-            tests.append(TermTest(name, df, fit.df))
-            continue
-        effect, covariance = fit.effect_K[columns], fit.covariance_KK[columns, columns] * fit.sd**2
-        statistic = float(effect @ np.linalg.solve(covariance, effect)) / df
-        p = float(stats.f.sf(statistic, df, fit.df))
-        tests.append(TermTest(name, df, fit.df, statistic, p))
-    ordered = sorted((one.p, one.term) for one in tests if one.has_test)
-    steps = [min(p * (len(ordered) - place), 1.0) for place, (p, _) in enumerate(ordered)]
-    adjusted = dict(zip([term for _, term in ordered], itertools.accumulate(steps, max), strict=True))
-    return [replace(one, adjusted_p=adjusted.get(one.term, math.nan)) for one in tests]
+class _Model:
+    """The least-squares fit of seeds and of all interactions of factors up to an order.
+
+    Args:
+        runs: a row per run: ``seed``, ``value``, and a column per factor.
+        factors: levels by factor; effects compare with the first.
+    """
+
+    def __init__(self, runs: pd.DataFrame, factors: Levels, order: int) -> None:
+        from patsy import dmatrix  # here and below, because it and statsmodels take seconds to import
+
+        self.runs, self.factors = runs, factors
+        self._column = {name: f"f{number}" for number, name in enumerate(factors)}  # a name may be any text
+        self._term = {name: f"C({column}, Sum)" for name, column in self._column.items()}
+        self.terms = [term for size in range(1, order + 1) for term in itertools.combinations(factors, size)]
+        # Values around their mean: rounding grows with them.
+        self._data = pd.DataFrame({"seed": runs["seed"], "value": runs["value"] - runs["value"].mean()})
+        for name, levels in factors.items():
+            self._data[self._column[name]] = pd.Categorical(runs[name], pd.Index(levels))
+        seeds = ["C(seed, Sum)"] * (runs["seed"].nunique() > 1)
+        self._formula = " + ".join([*seeds, f"({' + '.join(self._term.values())}) ** {order}"])
+        self._design = dmatrix(self._formula, self._data)
+
+    @property
+    def is_identified(self) -> bool:
+        rank = np.linalg.matrix_rank(self._design, rtol=RANK_TOLERANCE) if len(self._design) else 0
+        return int(rank) == int(self._design.shape[1])
+
+    @cached_property
+    def _fit(self) -> Any:
+        from statsmodels.formula.api import ols
+
+        return ols(f"value ~ {self._formula}", self._data).fit()
+
+    @cached_property
+    def df(self) -> int:
+        """Degrees of freedom of the error."""
+        return len(self._data) - int(self._design.shape[1])
+
+    @cached_property
+    def sd(self) -> float:
+        """The standard deviation of the error; NaN without degrees of freedom or spread."""
+        sd = math.sqrt(self._fit.ssr / self.df) if self.df > 0 else math.nan
+        return math.nan if is_rounding(sd, size_of(self.runs["value"])) else sd
+
+    def num_seeds(self, levels: Mapping[str, str]) -> int:
+        """Return the number of seeds that ran a combination of levels, whatever the levels of other factors."""
+        return int(self.runs.loc[_is_at(self.runs, levels), "seed"].nunique())
+
+    def tests(self) -> tuple[TermTest, ...]:
+        """Return the F test of type III of every term, corrected by Holm."""
+        from statsmodels.stats.anova import anova_lm
+        from statsmodels.stats.multitest import multipletests
+
+        table = None if math.isnan(self.sd) else anova_lm(self._fit, typ=3)
+        tests = []
+        for term in self.terms:
+            df = math.prod(len(self.factors[name]) - 1 for name in term)
+            cells = _combinations({name: self.factors[name] for name in term})
+            test = TermTest(TIMES.join(term), df, self.df)
+            if table is not None and min(map(self.num_seeds, cells)) > 1:
+                row = table.loc[":".join(self._term[name] for name in term)]
+                test = replace(test, statistic=float(row["F"]), p=float(row["PR(>F)"]))
+            tests.append(test)
+        tested = [test for test in tests if test.has_test]
+        adjusted = multipletests([test.p for test in tested], method="holm")[1] if tested else []
+        by_term = {test.term: float(p) for test, p in zip(tested, adjusted, strict=True)}
+        return tuple(replace(test, adjusted_p=by_term.get(test.term, math.nan)) for test in tests)
+
+    def effects(self, term: tuple[str, ...]) -> Iterator[Effect]:
+        """Yield the contrasts of a term's levels with the reference levels: the other factors' levels weigh equally."""
+        from patsy import build_design_matrices
+
+        grid = pd.DataFrame(_combinations(self.factors)).assign(seed=self.runs["seed"].iloc[0])
+        (rows_GK,) = build_design_matrices([self._design.design_info], grid.rename(columns=self._column))
+        covariance_KK = self._fit.normalized_cov_params.to_numpy()
+        for levels in itertools.product(*(self.factors[name][1:] for name in term)):
+            pairs = {name: (level, self.factors[name][0]) for name, level in zip(term, levels, strict=True)}
+            corners = _combinations(pairs)
+            weight_K = np.zeros(self._design.shape[1])
+            for corner in corners:
+                sign = math.prod(1 if corner[name] == level else -1 for name, (level, _) in pairs.items())
+                weight_K += sign * np.asarray(rows_GK)[_is_at(grid, corner)].mean(axis=0)
+            num_seeds = min(map(self.num_seeds, corners))
+            has_interval = num_seeds > 1 and not math.isnan(self.sd)
+            scale = math.sqrt(weight_K @ covariance_KK @ weight_K)  # standard error / sd
+            mean = float(weight_K @ self._fit.params.to_numpy())
+            error = scale * self.sd if has_interval else 0.0
+            estimate = Estimate(mean, error, self.df, num_seeds, error_from="pooled")
+            yield Effect(TIMES.join(term), pairs, estimate, *_size(estimate, scale))
 
 
-def _effects(fit: Fit, term: Term) -> list[Effect]:
-    """Return the contrasts of a term's levels with the reference levels."""
-    found = []
-    for levels, weight_K in fit.contrasts(term).items():
-        pairs = {name: (one, fit.factors[name][0]) for name, one in zip(term, levels, strict=True)}
-        corners = [dict(zip(term, corner, strict=True)) for corner in itertools.product(*pairs.values())]
-        mean = float(weight_K @ fit.effect_K)
-        num_seeds = min(map(fit.num_seeds, corners))
-        has_interval = num_seeds > 1 and not math.isnan(fit.sd)
-        scale = math.sqrt(weight_K @ fit.covariance_KK @ weight_K)  # standard error / sd
-        error = scale * fit.sd if has_interval else 0.0
-        estimate = Estimate(mean, error, fit.df, num_seeds, error_from="pooled")
-        found.append(Effect(TIMES.join(term), pairs, estimate, *_size(estimate, scale)))
-    return found
+def _combinations(levels: Levels) -> list[dict[str, str]]:
+    return [dict(zip(levels, cell, strict=True)) for cell in itertools.product(*levels.values())]
+
+
+def _is_at(runs: pd.DataFrame, levels: Mapping[str, str]) -> np.ndarray:
+    """Return True for the rows with these levels."""
+    return np.asarray((runs[list(levels)] == pd.Series(levels)).all(axis=1))
 
 
 def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
@@ -157,24 +229,30 @@ def _size(estimate: Estimate, scale: float) -> tuple[float, float, float]:
     return statistic * scale, low * scale, high * scale
 
 
-def _notes(fit: Fit) -> list[str]:
+def _why_left_out(runs: pd.DataFrame, factors: Levels, order: int) -> str:
+    """Say that effects of an order are not part of the model, and why."""
+    if order == 1:
+        return "No effect is identified: too few combinations of levels share seeds."
+    absent = [", ".join(cell.values()) for cell in _combinations(factors) if not _is_at(runs, cell).any()]
+    cause = f"no run of {'; '.join(absent)}" if absent else "too few combinations ran with the same seed"
+    which = "Interactions" if order == 2 else f"Interactions of {order} factors"
+    return f"{which} are not identified ({cause}), so the other effects hold only if there are none."
+
+
+def _notes(model: _Model) -> list[str]:
     """Say what is unbalanced, alone, or spreads more than the rest."""
-    each = {
-        ", ".join(levels): fit.data[is_at(fit.data, dict(zip(fit.factors, levels, strict=True)))]
-        for levels in itertools.product(*fit.factors.values())
-    }
-    wide = pd.DataFrame({name: own.set_index("seed")["value"] for name, own in each.items() if len(own)})
-    names = [str(name) for name in wide]
-    counts = dict(zip(names, wide.count(), strict=True))
+    cells = {", ".join(cell.values()): model.runs[_is_at(model.runs, cell)] for cell in _combinations(model.factors)}
+    wide = pd.DataFrame({name: runs.set_index("seed")["value"] for name, runs in cells.items() if len(runs)})
+    counts = wide.count()
     notes = []
-    if alone := [name for name, count in counts.items() if count == 1]:
+    if alone := [str(name) for name, count in counts.items() if count == 1]:
         notes.append(f"One seed only, so nothing that rests on it alone has an interval or a test: {'; '.join(alone)}.")
     if wide.isna().to_numpy().any():
         numbers = "; ".join(f"{name}: {count}" for name, count in counts.items())
         notes.append(f"Runs are missing, but levels weigh equally all the same. Seeds: {numbers}.")
-    if math.isnan(fit.sd):
+    if math.isnan(model.sd):
         notes.append("There is no spread between seeds to judge effects by, so no effect has an interval or a test.")
     elif apart := spreads(wide.to_numpy(float)).apart:
-        wider = "; ".join(names[number] for number in sorted(apart))
+        wider = "; ".join(str(wide.columns[number]) for number in sorted(apart))
         notes.append(f"All share one error, although the spread of some is clearly larger: {wider}.")
     return notes

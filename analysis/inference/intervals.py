@@ -56,11 +56,8 @@ class Estimate:
     limits: tuple[float, float] = UNLIMITED
 
     def __post_init__(self) -> None:
-        """Round mean and error to 2^-30 of the error or less.
-
-        Processors add in different orders. A mean that is 0, or between two printed numbers, would have other digits or
-        another sign on each of them, and a report other bytes.
-        """
+        """Round mean and error to 2^-30 of the error or less: processors add in different orders, and a mean that is 0,
+        or between two printed numbers, would have other digits on each of them."""
         if self.error > 0 and math.isfinite(self.mean):
             step = 2.0 ** (math.floor(math.log2(self.error)) - 30)
             for name, value in (("mean", self.mean), ("error", self.error)):
@@ -89,10 +86,7 @@ class Estimate:
 
     @property
     def one_sided(self) -> "Estimate":
-        """The estimate with an interval of which each end alone holds with the level.
-
-        It has the level 1 - 2 alpha, as in the two one-sided tests of Schuirmann 1987.
-        """
+        """The estimate with an interval of which each end alone holds with the level (Schuirmann 1987)."""
         return replace(self, level=1 - 2 * (1 - self.level))
 
     @property
@@ -135,37 +129,28 @@ def percent(level: float, decimals: int = 4) -> str:
 
 @lru_cache(maxsize=4096)
 def critical_value(level: float, df: float, family: int = 1, correlation: float = 0.0) -> float:
-    """Return c such that all |t| of a family stay below c with a probability of ``level``.
+    """Return c such that all |t| of a family, which share an error, stay below c with a probability of ``level``.
 
-    Args:
-        family: the number of estimates; they share an error of ``df`` degrees of freedom.
-        correlation: of each two estimates, not negative: 1/2 for arms with as many seeds as their baseline.
-
-    Source: Dunnett 1955. Given the baseline's mean and the error, the estimates are independent.
+    The correlation of each two is not negative: 1/2 for arms with as many seeds as their baseline. Given the baseline's
+    mean and the error, the estimates are independent, so two sums integrate over both (Dunnett 1955).
     """
     alone = float(stats.t.ppf((1 + level) / 2, df))
     if family < 2:
         return alone
-    mean_1M, mean_weight_M = _legendre(-8.0, 8.0)
-    error_E1, error_weight_E = _legendre(0.0, float(stats.chi.isf(1e-12, df)) / math.sqrt(df))
-    error_E1 = error_E1[:, None]
-    mean_weight_M = mean_weight_M * stats.norm.pdf(mean_1M)
-    error_weight_E = error_weight_E * stats.chi.pdf(error_E1[:, 0] * math.sqrt(df), df) * math.sqrt(df)
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    mean_M, most = 8 * nodes, float(stats.chi.isf(1e-12, df)) / math.sqrt(df)
+    error_E = (nodes + 1) * most / 2
+    mean_weight_M = 8 * weights * stats.norm.pdf(mean_M)
+    error_weight_E = most / 2 * weights * stats.chi.pdf(error_E * math.sqrt(df), df) * math.sqrt(df)
     shared, own = math.sqrt(correlation), math.sqrt(1 - correlation)
 
     def excess(critical: float) -> float:
-        high_EM, low_EM = ((end * error_E1 - shared * mean_1M) / own for end in (critical, -critical))
+        high_EM, low_EM = ((end * error_E[:, None] - shared * mean_M) / own for end in (critical, -critical))
         inside_EM = (special.ndtr(high_EM) - special.ndtr(low_EM)) ** family
         return float(error_weight_E @ inside_EM @ mean_weight_M) - level
 
     largest = float(stats.t.ppf(1 - (1 - level) / 2 / family, df))  # Bonferroni's, valid whatever the correlations
     return float(optimize.brentq(excess, alone - 0.01, largest + 0.01, xtol=1e-12))
-
-
-def _legendre(low: float, high: float, num: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nodes and weights of Gauss and Legendre between two ends."""
-    nodes, weights = np.polynomial.legendre.leggauss(num)
-    return low + (nodes + 1) * (high - low) / 2, weights * (high - low) / 2
 
 
 def size_of(*values: "pd.DataFrame | pd.Series[float] | np.ndarray") -> float:
@@ -179,11 +164,8 @@ def sizes_of(values: np.ndarray) -> np.ndarray:
 
 
 def is_rounding(spread: float | np.ndarray, size: float | np.ndarray) -> bool | np.ndarray:
-    """True if a spread of values, or each of several, is no more than rounding leaves of equal ones.
-
-    Args:
-        size: the largest absolute value, or that of the numbers that the values are differences of.
-    """
+    """True if a spread, or each of several, is no more than rounding leaves of equal values, or of differences of
+    values, of this largest absolute size."""
     return spread <= ROUNDING * size
 
 
@@ -205,11 +187,7 @@ def mean_interval(
     *,
     size: float | None = None,
 ) -> Estimate:
-    """Return the mean with Student's t interval; missing values are left out.
-
-    Args:
-        size: of the numbers that the values are differences of (``is_rounding``); by default that of the values.
-    """
+    """Return the mean with Student's t interval; missing values are left out; ``size`` as in ``is_rounding``."""
     present = np.asarray(values, dtype=float)
     present = present[~np.isnan(present)]
     if not len(present):
@@ -230,20 +208,14 @@ def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]
 
 
 def arm_mean(values: "pd.Series[float] | np.ndarray", limits: tuple[float, float] = UNLIMITED) -> Estimate:
-    """Return the mean of an arm's values over seeds, as tables and figures show it.
-
-    It has ``mean_interval``'s interval, within the limits of possible values, and none with fewer than MIN_SEEDS seeds.
-    Differences keep theirs, because they decide, and arms share their error.
-    """
+    """Return the mean of an arm's values over seeds, as tables and figures show it: within the limits of possible
+    values, and without an interval with fewer than MIN_SEEDS seeds."""
     found = mean_interval(values, limits=limits)
     return replace(found, error=0.0) if found.has_interval and found.n < MIN_SEEDS else found
 
 
 def unpaired_difference(one: "pd.Series[float]", other: "pd.Series[float]", level: float = LEVEL) -> Estimate:
-    """Return the difference of two means of other seeds; ``NO_ESTIMATE`` if one has no value.
-
-    Source: Welch 1947; the two variances may differ.
-    """
+    """Return the difference of two means of other seeds (Welch 1947); ``NO_ESTIMATE`` if one has no value."""
     first, second = mean_interval(one), mean_interval(other)
     n = min(first.n, second.n)
     if not n:
@@ -256,10 +228,7 @@ def unpaired_difference(one: "pd.Series[float]", other: "pd.Series[float]", leve
 
 
 def satterthwaite(parts: Sequence[float], dfs: Sequence[float]) -> float:
-    """Return the degrees of freedom of a sum of independent variances, some of which may be subtracted.
-
-    Source: Satterthwaite 1946.
-    """
+    """Return the degrees of freedom of a sum of independent variances, some subtracted (Satterthwaite 1946)."""
     return sum(parts) ** 2 / sum(part**2 / df for part, df in zip(parts, dfs, strict=True))
 
 

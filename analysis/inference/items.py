@@ -18,14 +18,9 @@ Parts = Mapping[Run, "pd.Series[float]"]  # by run, each item's part in a metric
 
 
 def influence(total_N: np.ndarray, weight_N: np.ndarray) -> np.ndarray:
-    """Return each item's part in a ratio of sums; the parts have the mean 0.
+    """Return each item's part in the ratio sum(total) / sum(weight), such as nats over tokens; their mean is 0.
 
-    The ratio is linearised around its value: a metric is sum(total) / sum(weight), such as nats over tokens.
-
-    Args:
-        total_N, weight_N: float [N].
-
-    Source: Cochran 1977, section 6.4 (the ratio estimate).
+    The ratio is linearised around its value (Cochran 1977, section 6.4).
     """
     ratio = total_N.sum() / weight_N.sum()
     return np.asarray((total_N - ratio * weight_N) / weight_N.mean())
@@ -63,13 +58,9 @@ def item_variance(covariance_SS: np.ndarray) -> tuple[float, float]:
 
 
 def with_items(estimate: Estimate, covariance_SS: np.ndarray, num_items: int) -> Estimate:
-    """Return the estimate of a difference with the items' variance added to that over seeds.
+    """Return the estimate of a difference with the items' variance (``item_variance``) added to that over seeds.
 
     Degrees of freedom are rounded down, so that critical values of many metrics are shared.
-
-    Args:
-        covariance_SS: as in ``item_variance``.
-        num_items: N.
     """
     num_seeds = len(covariance_SS)
     if not estimate.has_interval or num_seeds < 2 or num_items < 2:
@@ -137,10 +128,7 @@ class ItemMoments:
         return self.of(known, num_items)
 
     def only(self, pairs: Iterable[tuple[str, str]]) -> "ItemMoments":
-        """Return the moments of those of these pairs of metrics that have items, all computed.
-
-        A difference of two metrics needs three pairs: the two, and each with itself.
-        """
+        """Return the moments of those of these pairs of metrics that have items, all computed."""
         known = {pair: found for pair in pairs if not (found := self.covariance(*pair)).empty}
         return self.of(known, {name: self.num_items(name) for pair in known for name in pair})
 
@@ -156,12 +144,8 @@ class ItemMoments:
         return self._num_items[metric]
 
     def covariance(self, metric: str, other: str) -> pd.DataFrame:
-        """Return the covariance of runs over the choice of items.
-
-        Returns:
-            A row per run for the one metric, and a column per run for the other, by arm and seed; NaN where two runs
-            were not evaluated on the same items.
-        """
+        """Return the covariance over the choice of items of runs in one metric and, in columns, in another; by arm and
+        seed; NaN where two runs were not evaluated on the same items."""
         if (other, metric) in self._known:
             return self._known[other, metric].T
         if (metric, other) not in self._known:
@@ -169,14 +153,8 @@ class ItemMoments:
         return self._known[metric, other]
 
     def of_sum(self, parts: Sequence[tuple[str, str, float]]) -> tuple[np.ndarray, int]:
-        """Return the covariance of weighted sums of runs over the choice of items, and the number of items.
-
-        Args:
-            parts: arm, metric and weight of each.
-
-        Returns:
-            float64 [S, S] for the seeds in which all parts have values of items; S is 0 if the items differ.
-        """
+        """Return the covariance [S, S] of sums of arms in metrics with weights, for the seeds in which all have values
+        of items, and the number of items; S is 0 if the items differ."""
         if any(self.num_items(metric).empty for _, metric, _ in parts):
             return np.empty((0, 0)), 0
         places = [_places(self.covariance(metric, metric).index, arm) for arm, metric, _ in parts]

@@ -30,10 +30,7 @@ class Look:
 
     @property
     def level(self) -> float:
-        """The level of all that decides: 1 - 0.05 / 2^number. Over any number of looks the errors add up to 5 %.
-
-        Source: alpha spending without a planned number of looks (Lan and DeMets 1983).
-        """
+        """The level of all that decides. Over any number of looks the errors add up to 5 % (Lan and DeMets 1983)."""
         return 1 - ALPHA / float(2**self.number)
 
 
@@ -43,11 +40,7 @@ def looks_path(runs_dir: Path, folder: str) -> Path:
 
 
 def num_looks(path: Path) -> int:
-    """Return the number of recorded looks, whatever their runs; 0 if there is no record.
-
-    Raises:
-        UsageError: the record cannot be read.
-    """
+    """Return the number of recorded looks, whatever their runs; 0 if there is no record."""
     return len(_read(path)) if path.exists() else 0
 
 

@@ -42,10 +42,8 @@ class Noise:
         return math.hypot(self.seeds / math.sqrt(num_seeds), self.items)
 
     def df(self, num_seeds: int) -> float:
-        """Return the degrees of freedom of that error, for a difference by itself.
-
-        Items are taken to be so many that their part is known (Satterthwaite 1946).
-        """
+        """Return the degrees of freedom of that error (Satterthwaite 1946), for so many items that their part is
+        known."""
         if not self.seeds:
             return math.inf
         share = self.error(num_seeds) ** 2 * num_seeds / self.seeds**2
@@ -67,10 +65,7 @@ class Aim:
     power: float = POWER
 
     def detectable(self, noise: Noise, num_seeds: int) -> float:
-        """Return the smallest distance that so many seeds exclude with the power.
-
-        Source: as ``detectable_difference``.
-        """
+        """Return the smallest distance that so many seeds exclude with the power, as ``detectable_difference``."""
         df = noise.df(num_seeds)
         if math.isinf(df):
             return self.factor * noise.error(num_seeds)
@@ -90,9 +85,6 @@ def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float |
     Without a claimed effect, *better* and *worse* must detect a difference as large as the margin, and *far worse* must
     rule it out. If there is no difference, an equivalence test has the power p if each of its two one-sided tests has
     (1 + p) / 2 (Schuirmann 1987).
-
-    Args:
-        level: of the interval.
     """
     alpha = 1 - level
     match relation:
@@ -107,11 +99,7 @@ def aim_of(relation: Relation | Literal["wider"], margin: float, effect: float |
 
 
 def seeds_for(noise: Noise, aim: Aim) -> float:
-    """Return the fewest seeds that reach an aim.
-
-    Returns:
-        2 or more; infinity if no number suffices; NaN if the aim has no distance, so that there is nothing to detect.
-    """
+    """Return the fewest seeds, 2 or more, that reach an aim; infinity if no number suffices; NaN without a distance."""
     if not aim.distance > 0:
         return math.nan
     if aim.factor * noise.items >= aim.distance:

@@ -5,8 +5,8 @@ from enum import StrEnum
 from typing import Literal
 
 from aimv2.ablations.expectations import Relation
+from aimv2.analysis.inference.contrasts import Bracket
 from aimv2.analysis.inference.intervals import Estimate
-from aimv2.analysis.inference.ranges import Bracket
 
 Direction = Literal["better", "worse", "unclear"]
 
@@ -36,12 +36,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a difference shows, given the equivalence margin.
-
-    Attributes:
-        direction: ``unclear`` if the interval includes 0.
-        is_not_better, is_not_worse: True if a difference of the margin or more on that side is ruled out.
-    """
+    """What a difference shows; ``is_not_…`` if a difference of the margin or more on that side is ruled out."""
 
     direction: Direction
     is_not_better: bool
@@ -91,11 +86,7 @@ class Bounds:
 
 
 def finding(difference: Estimate | Bracket, margin: float, *, lower_is_better: bool) -> Finding:
-    """Return what a difference shows at its level.
-
-    Args:
-        margin: the equivalence margin, in the metric's unit.
-    """
+    """Return what a difference shows at its level, given the equivalence margin in the metric's unit."""
     advantage = Bounds.of(difference, lower_is_better=lower_is_better)
     direction: Direction = "better" if advantage.low > 0 else "worse" if advantage.high < 0 else "unclear"
     return Finding(

@@ -58,8 +58,7 @@ def lead(curve: "pd.Series[float]", other: "pd.Series[float]", horizon: float) -
     """Return how far a run is ahead of another at a horizon; negative if it is behind.
 
     It is the time that the other takes to reach the run's loss at the horizon, minus the time that the run takes to
-    reach the other's, both restricted to the horizon. Of two falling curves the run ahead arrives early, and the other
-    not before the horizon, so nothing is lost by censoring.
+    reach the other's, both restricted to the horizon.
     """
     own = time_to_reach(curve, loss_at(other, horizon))
     others = time_to_reach(other, loss_at(curve, horizon))
@@ -72,13 +71,7 @@ def loss_at(curve: "pd.Series[float]", time: float) -> float:
 
 
 def time_to_reach(curve: "pd.Series[float]", loss: float) -> float:
-    """Return the time at which a curve first falls to a loss; NaN if it never does.
-
-    The curve is linear between its points.
-
-    Args:
-        curve: a run's losses by time, in their order.
-    """
+    """Return the time at which a curve, losses by time, first falls to a loss, interpolated; NaN if it never does."""
     times, losses = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
     is_same = np.asarray(is_rounding(np.abs(losses - loss), abs(loss)))
     below = np.flatnonzero((losses <= loss) | is_same)

@@ -5,12 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aimv2.ablations.claims import CLAIMS, Claim
-from aimv2.analysis.inference.intervals import Estimate
-from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.inference.power import Noise, seeds_for
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.planner import planner_of
+from aimv2.analysis.judgement.planner import Price, price_to_decide, seeds_to_decide
 from aimv2.analysis.judgement.verdicts import Verdict
 
 NOT_RUN = "not run yet"
@@ -53,28 +50,19 @@ class Answer:
         """The finished runs behind the verdict."""
         if self.findings is None or self.verdict is None:
             return ()
-        arms = {arm for one in self.verdict.comparisons for arm in one.expected.arms}
+        arms = {arm for judged in self.verdict.comparisons for arm in judged.expected.arms}
         table = self.findings.evidence.runs
         return tuple(dict.fromkeys(table.loc[table["arm"].isin(arms), "run"]))
 
     @property
     def seeds_to_decide(self) -> float:
-        """About how many seeds decide an undecided claim at the next look; NaN for other verdicts.
+        """About how many seeds decide an undecided claim at the next look; NaN for other verdicts."""
+        return math.nan if self.findings is None else seeds_to_decide(self.findings, self.claim.id)
 
-        The noise is the larger of that of the sensitivity study, which may have no arm as noisy as those of the claim,
-        and that of the differences here.
-        """
-        if self.findings is None or self.verdict is None or self.verdict.word is not Word.UNDECIDED:
-            return math.nan
-        found = self.findings
-        level = Look(found.look.number + 1).level
-        planner = planner_of(found.study, self.claim.id, level, found.sensitivity)
-        known = [
-            seeds_for(Noise.of(one.difference), planner.aim(one.expected))
-            for one in self.verdict.comparisons
-            if isinstance(one.difference, Estimate) and one.difference.has_interval
-        ]
-        return max((seeds for seeds in (planner.seeds, *known) if not math.isnan(seeds)), default=math.nan)
+    @property
+    def price(self) -> Price | None:
+        """What decides an undecided claim; None if it is decided or nothing does it."""
+        return None if self.findings is None else price_to_decide(self.findings, self.claim.id)
 
 
 def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
@@ -84,12 +72,16 @@ def answers_of(claim: Claim, findings: Mapping[str, Findings]) -> list[Answer]:
         findings: by the folder of the report.
     """
     if not claim.studies:
-        measured = [name for name, one in findings.items() if one.study.slug in claim.measured_by]
+        measured = [name for name, report in findings.items() if report.study.slug in claim.measured_by]
         return [Answer(claim, report=name) for name in measured] or [Answer(claim)]
     answers = []
     for study in claim.studies:
-        own = {name: one for name, one in findings.items() if one.study.slug == study and claim.id in one.verdicts}
-        answers += [Answer(claim, study, name, one) for name, one in own.items()] or [Answer(claim, study)]
+        judged = [
+            Answer(claim, study, name, report)
+            for name, report in findings.items()
+            if report.study.slug == study and claim.id in report.verdicts
+        ]
+        answers += judged or [Answer(claim, study)]
     return answers
 
 
@@ -100,17 +92,17 @@ def all_answers(findings: Mapping[str, Findings]) -> dict[str, list[Answer]]:
         findings: as in ``answers_of``.
     """
     return {
-        name: [answer for one in (CLAIMS[name], *parts) for answer in answers_of(one, findings)]
+        name: [answer for claim in (CLAIMS[name], *parts) for answer in answers_of(claim, findings)]
         for name, parts in whole_claims().items()
     }
 
 
 def by_claim(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
     """Return the answers on a claim and on each of its parts, by the id of each."""
-    found: dict[str, list[Answer]] = {}
-    for one in answers:
-        found.setdefault(one.claim.id, []).append(one)
-    return found
+    answers_by_claim: dict[str, list[Answer]] = {}
+    for answer in answers:
+        answers_by_claim.setdefault(answer.claim.id, []).append(answer)
+    return answers_by_claim
 
 
 def overall(answers: Sequence[Answer]) -> str:
@@ -120,14 +112,11 @@ def overall(answers: Sequence[Answer]) -> str:
     all of them: one that is contradicted, or smaller than claimed, contradicts it, and it is undecided while one is
     undecided. Parts that are not testable leave it as it is.
     """
-    by_claim: dict[str, set[str]] = {}
-    for answer in answers:
-        by_claim.setdefault(answer.claim.id, set()).add(answer.word)
-    own, *parts = (_of_answers(words) for words in by_claim.values())
-    if own not in (Word.SUPPORTED, Word.UNDECIDED):
-        return own
+    whole, *parts = (_of_answers([answer.word for answer in group]) for group in by_claim(answers).values())
+    if whole not in (Word.SUPPORTED, Word.UNDECIDED):
+        return whole
     against = (DISAGREE, Word.CONTRADICTED, Word.SMALLER, Word.UNDECIDED)
-    return next((str(word) for word in against if word in parts), own)
+    return next((str(word) for word in against if word in parts), whole)
 
 
 def _of_answers(words: Collection[str]) -> str:

@@ -5,45 +5,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.expand import Cell, with_actual_ratios
+from aimv2.ablations.expand import Cell, untrained_names, with_actual_ratios
+from aimv2.ablations.ladder import SLUG, KnownEffect, Ladder, Seen, base_of, nearest_ladder, unmeasured
 from aimv2.ablations.request import Request
+from aimv2.ablations.searches import Search
 from aimv2.ablations.studies.sensitivity import FLOOR
-from aimv2.ablations.study import UNTRAINED, Study
+from aimv2.ablations.study import UNTRAINED, WINNER, Study
 from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, read_records
-from aimv2.analysis.evidence.searches import Search
 from aimv2.analysis.evidence.tables import HELD_OUT, Evidence
-from aimv2.analysis.inference.intervals import is_rounding, size_of
+from aimv2.analysis.inference.intervals import Estimate, is_rounding, size_of
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement import before
-from aimv2.analysis.judgement.compare import (
+from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.differences import Differences
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_by, sensitivity_of
+from aimv2.analysis.judgement.verdicts import (
     Comparison,
-    Differences,
-    mixed_code,
+    Confirmation,
+    Verdict,
+    confirmation,
     primary_comparisons,
-    reasons_to_withhold,
+    verdicts,
 )
-from aimv2.analysis.judgement.controls import ControlOutcome, check_controls, withholding
-from aimv2.analysis.judgement.lacking import Lacking, lacking
-from aimv2.analysis.judgement.sensitivity import (
-    SLUG,
-    KnownEffect,
-    Ladder,
-    MetricSensitivity,
-    Seen,
-    base_of,
-    insensitive,
-    margins,
-    nearest_ladder,
-    sensitivity_by,
-    sensitivity_of,
-)
-from aimv2.analysis.judgement.unmeasured import unmeasured
-from aimv2.analysis.judgement.verdicts import Verdict, verdicts
+from aimv2.analysis.judgement.withheld import ControlOutcome, Lacking, Reasons, lacking
 from aimv2.config.program import Program
 from aimv2.spec.metrics import unit_of
 
@@ -53,10 +42,10 @@ class Findings:
     """A study, its runs, and what they show.
 
     Attributes:
-        study: with the actual values in the labels of arms that miss their ratio.
         request: the launches of the study.
         ladder: what a sensitivity study found; None for other studies.
-        sensitivity: by metric.
+        reasons: why verdicts are withheld, with the controls and the sensitivity. Its study has the measured margins,
+            and actual values in the labels of arms that miss their ratio.
         comparisons: each requested arm but the baseline, in the primary metric.
         verdicts: by claim.
         search: that whose winner is compared with the baseline; None for other studies.
@@ -64,17 +53,34 @@ class Findings:
             missing.
     """
 
-    study: Study
     request: Request
-    evidence: Evidence
     look: Look
     ladder: Ladder | None
-    sensitivity: Mapping[str, MetricSensitivity]
+    reasons: Reasons
     comparisons: Mapping[str, Comparison]
-    controls: Sequence[ControlOutcome]
     verdicts: Mapping[str, Verdict]
     search: Search | None = None
     unmeasured: str = ""
+
+    @property
+    def study(self) -> Study:
+        return self.reasons.study
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.reasons.evidence
+
+    @property
+    def controls(self) -> Sequence[ControlOutcome]:
+        return self.reasons.controls
+
+    @property
+    def sensitivity(self) -> Mapping[str, MetricSensitivity]:
+        return self.reasons.sensitivity
+
+    @property
+    def differences(self) -> Differences:
+        return self.reasons.differences
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -99,49 +105,32 @@ class Findings:
         """True if the study has an arm or a control beside the baseline; a search that the baseline won has none."""
         return len(self.study.conditions) > 1
 
+    @property
+    def withheld(self) -> list[str]:
+        """Why nothing is concluded in the primary metric; empty if nothing prevents it, or if nothing is compared."""
+        return self.reasons.of_primary if self.compares else []
+
+    @property
+    def confirmation(self) -> Confirmation | Literal["no winner"]:
+        """Whether the winner of a search is better; ``no winner`` if the baseline is best, or no trial is."""
+        if self.search is None or self.search.winning is None or WINNER not in self.study.arms:
+            return "no winner"
+        return confirmation(self.comparisons.get(WINNER), self.withheld)
+
     @cached_property
     def lacking(self) -> Sequence[Lacking]:
         """The metrics that some finished runs lack, though they could have them."""
         return lacking(self.request, self.evidence)
 
     @property
-    def is_later(self) -> bool:
-        """True if the primary metric was measured on finished runs, so that it was not fixed before them."""
-        return self.metric in {one.name for one in self.request.metrics}
-
-    @property
     def lacks_primary(self) -> str:
         """How many finished runs lack the primary metric, as a clause; empty if none does."""
-        return next((one.text for one in self.lacking if one.metric == self.metric), "")
-
-    @cached_property
-    def differences(self) -> Differences:
-        return Differences(self.study, self.evidence)
-
-    @cached_property
-    def starts(self) -> Sequence[before.Start]:
-        """The arms whose encoders are not the baseline's before training, as in ``before.starts``."""
-        return before.starts(self.study, self.evidence, before.names_of(self.study, self.cells))
+        return next((metric.text for metric in self.lacking if metric.metric == self.metric), "")
 
     @property
-    def blind(self) -> str:
-        """Why the primary metric decides nothing; empty if it can.
-
-        The sensitivity study measures what the metric can see, and it must not withhold that. Of another model than
-        AIMv2 only the positive control says so.
-        """
-        if self.ladder or self.study.base is not None:
-            return ""
-        return insensitive(self.metric, self.sensitivity)
-
-    @property
-    def withheld(self) -> list[str]:
-        """Why nothing is concluded in the primary metric; empty if nothing prevents it, or if nothing is compared."""
-        if not self.compares:
-            return []
-        if mixed := mixed_code(self.study, self.evidence):  # then the controls are inconclusive for this reason alone
-            return [mixed]
-        return [*withholding(self.controls, [self.metric]), *filter(None, [self.blind])]
+    def is_later(self) -> bool:
+        """True if the primary metric was measured on finished runs, so that it was not fixed before them."""
+        return self.metric in {metric.name for metric in self.request.metrics}
 
     def present(self, arms: Sequence[str]) -> list[str]:
         """Return which of all arms, controls and untrained encoders are among these, in the order of reports."""
@@ -166,25 +155,21 @@ def judge(
         ladder = climb(study, evidence, config)
         sensitivity = sensitivity_of(ladder)
     study = study.with_margins(margins(sensitivity))
-    controls = check_controls(study, evidence)
+    reasons = Reasons(
+        study,
+        evidence,
+        check_controls(study, evidence),
+        sensitivity,
+        untrained_names(study, {cell.arm: cell.config for cell in request.cells}),
+        measures_sensitivity=ladder is not None,
+    )
     return Findings(
-        study=study,
         request=request,
-        evidence=evidence,
         look=this_look,
         ladder=ladder,
-        sensitivity=sensitivity,
-        comparisons=primary_comparisons(study, request.cells, evidence, this_look.level),
-        controls=controls,
-        verdicts=verdicts(
-            study,
-            evidence,
-            controls=controls,
-            sensitivity=sensitivity,
-            config=config,
-            untrained=before.names_of(study, request.cells),
-            level=this_look.level,
-        ),
+        reasons=reasons,
+        comparisons=primary_comparisons(reasons, request.cells, this_look.level),
+        verdicts=verdicts(reasons, config, this_look.level),
         search=search,
     )
 
@@ -202,7 +187,7 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
     """
     names = [arm for arm in (*study.arms, "positive_control", UNTRAINED) if arm != study.baseline]
     rungs = {name: study.label(name) for name in names}
-    differences = Differences(study, evidence)
+    reasons = Reasons(study, evidence)
     metrics = {}
     for metric in dict.fromkeys(evidence.metrics["metric"]):
         values = evidence.values(metric)
@@ -210,13 +195,13 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
             continue
         noise, effects, items = _paired_sd(study, values), {}, []
         for rung in rungs:
-            if not noise or reasons_to_withhold(study, evidence, [rung, study.baseline]):
+            if not noise or reasons.of_arm(rung):
                 continue  # equal values are no certainty
-            estimate = differences.separately(metric, rung, covers_items=True)
+            estimate = reasons.differences.separately(metric, rung, covers_items=True)
             if estimate.covers == "seeds and items":
                 items.append(estimate.items_error)
             if estimate.has_interval:
-                effects[rung] = KnownEffect.of(estimate)
+                effects[rung] = _known_effect(estimate)
         metrics[metric] = Seen(
             unit=unit_of(metric),
             seed_sd=float(values[study.baseline].std()),
@@ -224,9 +209,9 @@ def climb(study: Study, evidence: Evidence, config: Program) -> Ladder:
             effects=effects,
             items_error=math.hypot(*items) / math.sqrt(len(items)) if items else None,
             above={
-                rung: KnownEffect.of(above)
+                rung: _known_effect(above)
                 for rung in FLOOR
-                if rung in effects and (above := differences.of(UNTRAINED, metric, rung, metric)).has_interval
+                if rung in effects and (above := reasons.differences.of(UNTRAINED, metric, rung, metric)).has_interval
             },
         )
     return Ladder(base=base_of(config), rungs=rungs, metrics=metrics, curves=_curves(study, evidence))
@@ -258,15 +243,19 @@ def _paired_sd(study: Study, values: pd.DataFrame) -> float:
     return 0.0 if is_rounding(spread, size_of(values)) else spread
 
 
+def _known_effect(estimate: Estimate) -> KnownEffect:
+    return KnownEffect(mean=estimate.mean, low=estimate.low, high=estimate.high, num_seeds=estimate.n)
+
+
 def findings_of(records: Records, reports_dir: Path) -> Findings:
     """Return what records show, with the sensitivity of these reports. Raises UsageError if it cannot be read."""
     request, evidence = records.request, records.evidence
     if measures_sensitivity(request.study):
         return judge(request, evidence, records.look, {}, records.search)
     nearest = nearest_ladder(reports_dir, request.baseline)
-    found = judge(request, evidence, records.look, sensitivity_by(nearest, request.baseline), records.search)
+    findings = judge(request, evidence, records.look, sensitivity_by(nearest, request.baseline), records.search)
     absent = [metric for metric in request.study.deciding_metrics if not len(evidence.values(metric))]
-    return replace(found, unmeasured=unmeasured(request.study, request.baseline, nearest, absent))
+    return replace(findings, unmeasured=unmeasured(request.study, request.baseline, nearest, absent))
 
 
 def findings_in(reports_dir: Path, name: str) -> Findings:

@@ -1,17 +1,31 @@
-"""The number of seeds that decides a claim: the one planner of the page of claims and of ``report.py check``."""
+"""The number of seeds that decides a claim, and its price: the one planner of pages and of ``report.py check``."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
+from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import expand
 from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
-from aimv2.analysis.inference.intervals import POWER, bonferroni
+from aimv2.analysis.inference.contrasts import num_contrasts
+from aimv2.analysis.inference.intervals import POWER, Estimate, bonferroni
+from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise, aim_of, seeds_for
-from aimv2.analysis.inference.ranges import num_contrasts
-from aimv2.analysis.judgement.sensitivity import MAX_SEEDS, MetricSensitivity, insensitive, margins
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.findings import Findings
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive, margins, read_sensitivity
 from aimv2.analysis.judgement.verdicts import compared_in_words, level_of
+from aimv2.config.program import Program
+from aimv2.config.recipes.scales import SCALES
+from aimv2.request.resolve import resolve
+from aimv2.run.price import price_of
+
+MAX_SEEDS = 999  # that a text names
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class Planner:
     @property
     def blind(self) -> str:
         """Why a metric of the claim does not decide it; empty if all can."""
-        metrics = dict.fromkeys(metric for one in self.expectations for metric in one.metrics)
+        metrics = dict.fromkeys(metric for expected in self.expectations for metric in expected.metrics)
         kinds = CLAIMS[self.claim].kinds
         return next(filter(None, (insensitive(metric, self.sensitivity, kinds) for metric in metrics)), "")
 
@@ -49,53 +63,91 @@ class Planner:
         """
         if self.blind:
             return math.nan
-        known = [seeds for one in self.expectations if not math.isnan(seeds := self.seeds_of(one))]
+        known = [seeds for expected in self.expectations if not math.isnan(seeds := self.seeds_of(expected))]
         return max(known, default=math.nan)
 
-    def seeds_of(self, one: Expected) -> float:
+    def seeds_of(self, expected: Expected) -> float:
         """Return the seeds that support the relation; NaN if the noise, or a difference to detect, is not known."""
-        noise = self._noise(one)
-        return math.nan if noise is None else seeds_for(noise, self.aim(one))
+        noise = self._noise(expected)
+        return math.nan if noise is None else seeds_for(noise, self.aim(expected))
 
-    def text(self, one: Expected, num_seeds: int) -> str:
+    def text(self, expected: Expected, num_seeds: int) -> str:
         """Return what the comparison can show with so many seeds."""
-        compared, noise, aim = compared_in_words(self.study, one), self._noise(one), self.aim(one)
+        compared, noise, aim = compared_in_words(self.study, expected), self._noise(expected), self.aim(expected)
         if noise is None:
             return f"  {compared}: its noise was not measured"
-        shown, what = aim.detectable(noise, num_seeds), _what(one)
+        shown, what = aim.detectable(noise, num_seeds), _what(expected)
         power = f"{num_seeds} seeds {what} {shown:.3g} with {100 * POWER:.0f} % power"
         if aim.distance > 0:
-            seeds = self.seeds_of(one)
+            seeds = self.seeds_of(expected)
             many = "no number of" if seeds == math.inf else f"more than {MAX_SEEDS}"
             power += f"; one of {aim.distance:.3g} takes {f'{seeds:g}' if seeds <= MAX_SEEDS else many} seeds"
-        return f"  {compared}, expected {one.relation}: {power}"
+        return f"  {compared}, expected {expected.relation}: {power}"
 
-    def aim(self, one: Expected) -> Aim:
+    def aim(self, expected: Expected) -> Aim:
         """Return what the interval of a comparison must exclude."""
         level = level_of(self.claim, self.level)
-        if isinstance(one, Ranges):
-            level = bonferroni(num_contrasts(one.range_arms, one.than_arms), level)
-        return aim_of(one.relation, self.study.margin_of(one), one.effect, level)
+        if isinstance(expected, Ranges):
+            level = bonferroni(num_contrasts(expected.range_arms, expected.than_arms), level)
+        return aim_of(expected.relation, self.study.margin_of(expected), expected.effect, level)
 
-    def _noise(self, one: Expected) -> Noise | None:
+    def _noise(self, expected: Expected) -> Noise | None:
         """Return the two parts of the error; None if the noise was not measured.
 
         The ladder has that of differences of two arms, whose squared weights add up to 2. Differences of two metrics
         are taken to spread as much as those of arms in the first. Bounds of ranges cover seeds only.
         """
-        seen = self.sensitivity.get(one.metric)
+        seen = self.sensitivity.get(expected.metric)
         if seen is None or seen.noise is None:
             return None
-        squares = 4.0 if isinstance(one, Ranges) else 2.0
-        if isinstance(one, Combination):
-            squares = sum(weight**2 for weight in one.weights.values())
+        squares = 4.0 if isinstance(expected, Ranges) else 2.0
+        if isinstance(expected, Combination):
+            squares = sum(weight**2 for weight in expected.weights.values())
         scale = math.sqrt(squares / 2)
-        return Noise(scale * seen.noise.seeds, 0.0 if isinstance(one, Ranges) else scale * seen.noise.items)
+        return Noise(scale * seen.noise.seeds, 0.0 if isinstance(expected, Ranges) else scale * seen.noise.items)
+
+
+def _what(expected: Expected) -> str:
+    """Return what seeds do to the distance of an aim (``aim_of``)."""
+    if expected.relation == "far worse" and expected.effect is not None:
+        return "detect an excess over the margin of"
+    does_rule_out = expected.relation in ("equal", "not better", "not worse", "far worse")
+    return "rule out, if there is none, a difference of" if does_rule_out else "detect a difference of"
 
 
 def planner_of(study: Study, claim: str, level: float, sensitivity: Mapping[str, MetricSensitivity]) -> Planner:
     """Return the planner of a claim; the study gets the measured margins."""
     return Planner(study.with_margins(margins(sensitivity)), claim, level, sensitivity)
+
+
+def planner_at_own_scale(claim: str, slug: str, reports_dir: Path) -> Planner:
+    """Return the planner of a claim for the first look at a study at its own scale."""
+    study, base = STUDIES[slug], _base(slug)
+    baseline = study.arm(study.baseline).change(base)
+    return planner_of(study, claim, Look(1).level, read_sensitivity(reports_dir, baseline))
+
+
+def _base(slug: str) -> Program:
+    """Return the base run of a study on the CPU, so that pages are the same on all machines."""
+    return resolve(SCALES[STUDIES[slug].scale](), available="cpu")
+
+
+def seeds_to_decide(findings: Findings, claim: str) -> float:
+    """Return about how many seeds decide an undecided claim at the next look; NaN for other verdicts.
+
+    The noise is the larger of that of the sensitivity study, which may have no arm as noisy as those of the claim, and
+    that of the differences here.
+    """
+    verdict = findings.verdicts[claim]
+    if verdict.word is not Word.UNDECIDED:
+        return math.nan
+    planner = planner_of(findings.study, claim, Look(findings.look.number + 1).level, findings.sensitivity)
+    known = [
+        seeds_for(Noise.of(judged.difference), planner.aim(judged.expected))
+        for judged in verdict.comparisons
+        if isinstance(judged.difference, Estimate) and judged.difference.has_interval
+    ]
+    return max((seeds for seeds in (planner.seeds, *known) if not math.isnan(seeds)), default=math.nan)
 
 
 def in_words(seeds: float) -> str:
@@ -107,9 +159,28 @@ def in_words(seeds: float) -> str:
     return f"More than {MAX_SEEDS} seeds are needed." if seeds > MAX_SEEDS else f"About {seeds:g} seeds decide it."
 
 
-def _what(one: Expected) -> str:
-    """Return what seeds do to the distance of an aim (``aim_of``)."""
-    if one.relation == "far worse" and one.effect is not None:
-        return "detect an excess over the margin of"
-    does_rule_out = one.relation in ("equal", "not better", "not worse", "far worse")
-    return "rule out, if there is none, a difference of" if does_rule_out else "detect a difference of"
+class Price(NamedTuple):
+    """What decides an undecided claim: the hours and runs that its study lacks, and the seeds of each arm in all."""
+
+    hours: float
+    num_runs: float
+    num_seeds: float
+
+
+def price_to_decide(findings: Findings, claim: str) -> Price | None:
+    """Return what decides a claim, at the mean cost of a seed of each arm; None if it is decided or nothing does it."""
+    num_seeds = seeds_to_decide(findings, claim)
+    if not num_seeds <= MAX_SEEDS:
+        return None
+    seconds = findings.evidence.runs.groupby("arm")["seconds"]
+    lacking = (num_seeds - seconds.size()).clip(lower=0)
+    if not lacking.any():
+        return None
+    return Price((lacking * seconds.mean()).sum() / 3600, lacking.sum(), num_seeds)
+
+
+@cache
+def price_of_study(slug: str) -> tuple[int, float]:
+    """Return the runs of a study at its own scale, and an upper bound of their training FLOPs."""
+    cells = expand(STUDIES[slug], _base(slug))
+    return len(cells), float(sum(price_of(cell.config, lambda run: None).flops for cell in cells))

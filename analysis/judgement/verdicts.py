@@ -1,22 +1,57 @@
-"""Verdicts on the paper's claims, from the expectations that a study wrote for each."""
+"""The rules of decision: what an arm's difference shows, which verdict a claim has, and if a search is confirmed.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+``inference/relations.py`` judges a single difference; ``withheld.py`` has the reasons that withhold a verdict.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.expectations import Combination, Expectation, Expected, Ranges
+from aimv2.ablations.expand import Cell
+from aimv2.ablations.expectations import Combination, Expected, Ranges
 from aimv2.ablations.study import Study
-from aimv2.analysis.evidence.tables import Evidence
-from aimv2.analysis.inference.intervals import LEVEL, Estimate, bonferroni
-from aimv2.analysis.inference.ranges import Bracket
-from aimv2.analysis.inference.relations import Outcome, Word, finding, outcome
-from aimv2.analysis.judgement import before
-from aimv2.analysis.judgement.compare import Differences, mixed_code, reasons_to_withhold
-from aimv2.analysis.judgement.controls import ControlOutcome, offsets, withholding
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity, insensitive
+from aimv2.analysis.inference.contrasts import Bracket
+from aimv2.analysis.inference.intervals import LEVEL, NOT_MEASURED, Estimate, bonferroni
+from aimv2.analysis.inference.relations import Finding, Outcome, Word, finding, outcome
+from aimv2.analysis.judgement.differences import Differences
+from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.program import Program
 from aimv2.spec.metrics import lower_is_better
+
+Confirmation = Literal["confirmed", "not confirmed", "no conclusion"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the baseline in the primary metric.
+
+    Attributes:
+        difference: arm minus baseline, with a simultaneous interval.
+        observed: what the difference shows.
+        expected: written before the runs: ``better``, ``worse``, ``equal``, or ``open``.
+        outcome: the expectation judged; None if there was none.
+        withheld: why nothing is concluded about the arm; empty if nothing prevents it.
+    """
+
+    difference: Estimate
+    observed: Finding
+    expected: str
+    outcome: Outcome | None = None
+    withheld: str = ""
+
+    @property
+    def shows(self) -> str:
+        """What is observed, in a word or two."""
+        return self.observed.text if self.difference.n else NOT_MEASURED
+
+
+class Judged(NamedTuple):
+    """An expectation with its difference and outcome."""
+
+    expected: Expected
+    difference: Estimate | Bracket
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -34,95 +69,45 @@ class Verdict:
     qualifications: tuple[str, ...]
     evidence: tuple[str, ...]
     sensitivity: tuple[str, ...]
-    comparisons: "tuple[Judged, ...]" = ()
+    comparisons: tuple[Judged, ...] = ()
 
     @property
-    def deciding(self) -> "tuple[Judged, ...]":
+    def deciding(self) -> tuple[Judged, ...]:
         """The comparisons that decide: those against a claim that is contradicted or smaller than claimed, else all."""
         if not self.word.is_against:
             return self.comparisons
-        return tuple(one for one in self.comparisons if one.outcome.word.is_against)
+        return tuple(judged for judged in self.comparisons if judged.outcome.word.is_against)
 
 
-class Judged(NamedTuple):
-    """An expectation with its difference and outcome."""
+def primary_comparisons(reasons: Reasons, cells: Iterable[Cell], level: float = LEVEL) -> dict[str, Comparison]:
+    """Compare every requested arm with the baseline in the primary metric, with simultaneous intervals."""
+    study, requested = reasons.study, {cell.arm for cell in cells}
+    arms = [arm for arm in study.arms if arm in requested and arm != study.baseline]
+    differences = reasons.differences.from_baseline(study.primary_metric, arms, level, covers_items=True)
+    return {arm: _comparison(reasons, arm, difference) for arm, difference in differences.items()}
 
-    expected: Expected
-    difference: Estimate | Bracket
-    outcome: Outcome
+
+def _comparison(reasons: Reasons, arm: str, difference: Estimate) -> Comparison:
+    study = reasons.study
+    relation, margin, is_lower_better = study.expected.get(arm), study.primary_margin, study.lower_is_better
+    return Comparison(
+        difference,
+        finding(difference, margin, lower_is_better=is_lower_better),
+        relation or "open",
+        outcome(relation, difference, margin, lower_is_better=is_lower_better) if relation else None,
+        withheld="; ".join(reasons.of_arm(arm)),
+    )
 
 
-def verdicts(
-    study: Study,
-    evidence: Evidence,
-    *,
-    controls: Sequence[ControlOutcome],
-    sensitivity: Mapping[str, MetricSensitivity],
-    config: Program,
-    untrained: Mapping[str, str] | None = None,
-    level: float = LEVEL,
-    share: Callable[[str, float], float] | None = None,
-) -> dict[str, Verdict]:
-    """Return a verdict on each claim.
+def confirmation(comparison: Comparison | None, withheld: Sequence[str]) -> Confirmation:
+    """Return whether the winner of a search is better than the baseline, on fresh seeds.
 
     Args:
-        controls: those that did not pass in a metric withhold the verdicts that use it.
-        sensitivity: by metric. One that is absent, or does not see the rungs of a claim's kinds, does not decide it.
-        config: the baseline's run.
-        untrained: by arm, the name of its encoder before training (``before.names_of``); None if all have the
-            baseline's.
-        level: of this look (``Look.level``).
-        share: maps a claim and this level to that of the claim; None is ``level_of``.
+        withheld: why nothing is concluded in the primary metric.
     """
-    differences = Differences(study, evidence)
-    found = {}
-    for claim, expectations in study.claims.items():
-        metrics = dict.fromkeys(metric for one in expectations for metric in one.metrics)
-        arms = dict.fromkeys(arm for one in expectations for arm in one.arms)
-        absent = [f"{metric} is {why}" for metric in metrics if (why := _why_absent(evidence, metric))]
-        blind = [insensitive(metric, sensitivity, CLAIMS[claim].kinds) for metric in metrics]
-        reasons = [
-            *_not_run(evidence, arms),
-            *reasons_to_withhold(study, evidence, arms),
-            *withholding(controls, metrics),
-            *filter(None, blind),
-            *offsets(study, evidence, expectations),
-            *_without_mechanism(study, claim, config),
-        ]
-        if mixed := mixed_code(study, evidence):  # then the others follow from it
-            reasons = [mixed]
-        seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
-        if absent:
-            why_not = (*absent, *_without_mechanism(study, claim, config))
-            found[claim] = Verdict(Word.NOT_TESTABLE, why_not, (), seen)
-        else:
-            own = (share or level_of)(claim, level)
-            verdict = _verdict(study, claim, differences, own, reasons, seen, sensitivity)
-            if verdict.word in (Word.SUPPORTED, Word.CONTRADICTED, Word.SMALLER):
-                deciding = [one.expected for one in verdict.deciding]
-                more = before.qualifications(study, differences, untrained or {}, deciding)
-                verdict = replace(verdict, qualifications=(*verdict.qualifications, *more))
-            found[claim] = verdict
-    return found
-
-
-def _why_absent(evidence: Evidence, metric: str) -> str:
-    """Return why no run has a metric, though there are runs; empty if one has it."""
-    why = evidence.why_absent(metric)
-    is_lacking = len(evidence.metrics) and not len(evidence.values(metric))
-    return why or ("not among the metrics of these runs" if is_lacking else "")
-
-
-def _not_run(evidence: Evidence, arms: Iterable[str]) -> list[str]:
-    """Return which arms were not launched."""
-    absent = [arm for arm in arms if not evidence.num_runs(arm)]
-    return [f"sweep.arms left out {' and '.join(absent)}"] if absent else []
-
-
-def _without_mechanism(study: Study, claim: str, config: Program) -> list[str]:
-    """Return what the base run lacks of the claim's mechanism; such runs speak neither for nor against the claim."""
-    missing = study.needs[claim](config) if claim in study.needs else ""
-    return [missing] if missing else []
+    if comparison is None or not comparison.difference.has_interval or withheld or comparison.withheld:
+        return "no conclusion"
+    return "confirmed" if comparison.observed.direction == "better" else "not confirmed"
 
 
 def level_of(claim: str, level: float) -> float:
@@ -131,29 +116,44 @@ def level_of(claim: str, level: float) -> float:
     All claims that studies judge have equal shares of the error rate, and so have the studies of a claim. So a verdict
     does not depend on what else was run, and the probability of any false verdict on the page is at most 1 - ``level``.
     """
-    num_judged = sum(bool(one.studies) for one in CLAIMS.values())
+    num_judged = sum(bool(judged.studies) for judged in CLAIMS.values())
     return bonferroni(num_judged * len(CLAIMS[claim].studies), level)
 
 
-def _verdict(
-    study: Study,
-    claim: str,
-    differences: Differences,
-    level: float,
-    reasons: Sequence[str],
-    seen: tuple[str, ...],
-    sensitivity: Mapping[str, MetricSensitivity],
-) -> Verdict:
-    expectations = study.claims[claim]
-    each = [_judged(study, one, differences, level) for one in expectations]
-    word, comparisons = _decided(claim, each, study, differences, level)
-    not_testable = [*reasons, *(one.outcome.qualification for one in each if one.outcome.word is Word.NOT_TESTABLE)]
-    evidence = tuple(_in_words(study, one, differences, sensitivity) for one in comparisons)
-    if not_testable:
-        return Verdict(Word.NOT_TESTABLE, tuple(dict.fromkeys(not_testable)), evidence, seen, tuple(comparisons))
+def verdicts(
+    reasons: Reasons,
+    config: Program,
+    level: float = LEVEL,
+    share: Callable[[str, float], float] = level_of,
+) -> dict[str, Verdict]:
+    """Return a verdict on each claim.
+
+    Args:
+        config: the baseline's run.
+        level: of this look (``Look.level``).
+        share: maps a claim and this level to that of the claim.
+    """
+    return {claim: _verdict(reasons, claim, config, share(claim, level)) for claim in reasons.study.claims}
+
+
+def _verdict(reasons: Reasons, claim: str, config: Program, level: float) -> Verdict:
+    study, sensitivity = reasons.study, reasons.sensitivity
+    metrics = dict.fromkeys(metric for expected in study.claims[claim] for metric in expected.metrics)
+    seen = tuple(sensitivity[metric].text for metric in metrics if metric in sensitivity)
+    if absent := reasons.of_absent_metrics(claim, config):
+        return Verdict(Word.NOT_TESTABLE, tuple(absent), (), seen)
+    each = [_judged(study, expected, reasons.differences, level) for expected in study.claims[claim]]
+    word, comparisons = _decided(claim, each, study, reasons.differences, level)
+    not_testable = [judged.outcome.qualification for judged in each if judged.outcome.word is Word.NOT_TESTABLE]
+    evidence = tuple(_in_words(study, judged) for judged in comparisons)
+    if why_not := dict.fromkeys([*reasons.of_claim(claim, config), *not_testable]):
+        return Verdict(Word.NOT_TESTABLE, tuple(why_not), evidence, seen, tuple(comparisons))
     verdict = Verdict(word, (), evidence, seen, tuple(comparisons))
-    shared = {one.outcome.qualification for one in verdict.deciding}
-    return replace(verdict, qualifications=tuple(filter(None, shared)) if len(shared) == 1 else ())
+    shared = {judged.outcome.qualification for judged in verdict.deciding}
+    qualifications = [*filter(None, shared)] if len(shared) == 1 else []
+    if word is not Word.UNDECIDED:
+        qualifications += reasons.before_training(judged.expected for judged in verdict.deciding)
+    return replace(verdict, qualifications=tuple(qualifications))
 
 
 def _decided(
@@ -165,20 +165,19 @@ def _decided(
     where each has the full level (Berger 1982). One expectation alone contradicts the other claims, so there the level
     is shared.
     """
-    if all(one.outcome.word is Word.SUPPORTED for one in each):
+    if all(judged.outcome.word is Word.SUPPORTED for judged in each):
         return Word.SUPPORTED, each
     if CLAIMS[claim].contradicted_by == "all":
-        strict, is_against = each, all(one.outcome.word.is_against for one in each)
+        strict, enough = each, all
     else:
-        shared = bonferroni(len(each), level)
-        strict = [_judged(study, one.expected, differences, shared) for one in each]
-        is_against = any(one.outcome.word.is_against for one in strict)
-    if is_against:
-        contradicted = [one.outcome.word is Word.CONTRADICTED for one in strict]
-        enough = all if CLAIMS[claim].contradicted_by == "all" else any
-        word = Word.CONTRADICTED if enough(contradicted) else Word.SMALLER
-        return word, sorted(strict, key=lambda one: not one.outcome.word.is_against)
-    return Word.UNDECIDED, sorted(each, key=lambda one: one.outcome.word is Word.SUPPORTED)  # what blocks comes first
+        shared, enough = bonferroni(len(each), level), any
+        strict = [_judged(study, judged.expected, differences, shared) for judged in each]
+    if enough(judged.outcome.word.is_against for judged in strict):
+        is_contradicted = enough(judged.outcome.word is Word.CONTRADICTED for judged in strict)
+        word = Word.CONTRADICTED if is_contradicted else Word.SMALLER
+        return word, sorted(strict, key=lambda judged: not judged.outcome.word.is_against)
+    # What blocks comes first.
+    return Word.UNDECIDED, sorted(each, key=lambda judged: judged.outcome.word is Word.SUPPORTED)
 
 
 def _judged(study: Study, expected: Expected, differences: Differences, level: float) -> Judged:
@@ -196,46 +195,29 @@ def _judged(study: Study, expected: Expected, differences: Differences, level: f
     return Judged(expected, difference, judged)
 
 
-def _in_words(study: Study, one: Judged, differences: Differences, sensitivity: Mapping[str, MetricSensitivity]) -> str:
-    """Return a comparison with its interval, classes of words, what was expected and observed, and the outcome."""
-    expected, difference, margin = one.expected, one.difference, study.margin_of(one.expected)
+def _in_words(study: Study, judged: Judged) -> str:
+    """Return a comparison with its interval, what was expected and observed, and the outcome."""
+    expected, difference, margin = judged.expected, judged.difference, study.margin_of(judged.expected)
     compared = compared_in_words(study, expected)
     if not difference.has_interval:
-        return f"{compared}: {one.outcome.qualification}"
+        return f"{compared}: {judged.outcome.qualification}"
     claimed = f", claimed effect {expected.effect:g}" if expected.effect is not None else ""
-    word = ", ".join(filter(None, (one.outcome.word, one.outcome.qualification)))
-    told = ""
-    if isinstance(expected, Expectation) and isinstance(difference, Estimate) and len(expected.metrics) == 1:
-        found = differences.parts(expected.metric, {expected.arm: difference}, expected.than_arm, difference.level)
-        told = "".join(f", {one.text_with_rest}" for one in found.values() if one.most)
+    word = ", ".join(filter(None, (judged.outcome.word, judged.outcome.qualification)))
     return (
-        f"{compared}: {difference.text()}{_worth(one, sensitivity)} ({difference.basis}; margin"
-        f" {margin:.3g}{claimed}){told}; expected {expected.relation}, observed {_observed(one, margin)}: {word}"
+        f"{compared}: {difference.text()} ({difference.basis}; margin {margin:.3g}{claimed}); expected"
+        f" {expected.relation}, observed {_observed(judged, margin)}: {word}"
     )
 
 
-def _worth(one: Judged, sensitivity: Mapping[str, MetricSensitivity]) -> str:
-    """Return how many samples a difference of two arms is worth, in words; empty if that is not known."""
-    expected, difference = one.expected, one.difference
-    seen = sensitivity.get(expected.metric)
-    if not isinstance(expected, Expectation) or isinstance(difference, Bracket) or seen is None:
-        return ""
-    bounds = difference.mean, difference.low, difference.high
-    if not lower_is_better(expected.metric):
-        bounds = -difference.mean, -difference.high, -difference.low
-    worth = seen.curve.worth(*bounds)
-    return f", {worth}" if worth else ""
-
-
-def _observed(one: Judged, margin: float) -> str:
+def _observed(judged: Judged, margin: float) -> str:
     """Return a finding in words; an inconclusive one with the side that is ruled out."""
-    if isinstance(one.expected, Ranges):
-        found = finding(one.difference, margin, lower_is_better=False)
-        return {"better": "wider", "worse": "narrower", "unclear": "inconclusive"}[found.direction]
-    found = finding(one.difference, margin, lower_is_better=lower_is_better(one.expected.metric))
-    if found.text == "inconclusive" and found.is_not_better != found.is_not_worse:
-        return f"inconclusive, but not {'better' if found.is_not_better else 'worse'} by the margin"
-    return found.text
+    if isinstance(judged.expected, Ranges):
+        observed = finding(judged.difference, margin, lower_is_better=False)
+        return {"better": "wider", "worse": "narrower", "unclear": "inconclusive"}[observed.direction]
+    observed = finding(judged.difference, margin, lower_is_better=lower_is_better(judged.expected.metric))
+    if observed.text == "inconclusive" and observed.is_not_better != observed.is_not_worse:
+        return f"inconclusive, but not {'better' if observed.is_not_better else 'worse'} by the margin"
+    return observed.text
 
 
 def compared_in_words(study: Study, expected: Expected) -> str:
@@ -244,9 +226,9 @@ def compared_in_words(study: Study, expected: Expected) -> str:
         return f"{expected.metric}, {expected.name} minus {expected.than_name}"
     if isinstance(expected, Combination):
         return f"{expected.metric}, {expected.name}"
-    one, other = study.label(expected.arm), study.label(expected.than_arm)
+    arm, than_arm = study.label(expected.arm), study.label(expected.than_arm)
     if expected.metric == expected.than_metric:
-        return f"{expected.metric}, {one} minus {other}"
-    if one == other:
-        return f"{one}, {expected.metric} minus {expected.than_metric}"
-    return f"{one} in {expected.metric} minus {other} in {expected.than_metric}"
+        return f"{expected.metric}, {arm} minus {than_arm}"
+    if arm == than_arm:
+        return f"{arm}, {expected.metric} minus {expected.than_metric}"
+    return f"{arm} in {expected.metric} minus {than_arm} in {expected.than_metric}"

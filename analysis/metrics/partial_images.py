@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aimv2.config.data_config import DataConfig
     from aimv2.data.prepare import Data
-    from aimv2.evaluation.trained import TrainedModel
+    from aimv2.evaluation.evaluate import TrainedModel
     from aimv2.spec.items import Items
 
 
@@ -32,8 +32,8 @@ def partial_reader_loss(model: "TrainedModel") -> "Items":
 
     from aimv2.evaluation.losses import token_nats
     from aimv2.evaluation.prepare import prepare_evaluation
-    from aimv2.evaluation.reports.captions import by_class
-    from aimv2.evaluation.reports.reader import trained
+    from aimv2.evaluation.reader import trained
+    from aimv2.evaluation.reports import by_class
 
     config, held_out = model.config, model.pairs
     reading = prepare_evaluation(_data(config.data, config.model.vocab_size), config).reading

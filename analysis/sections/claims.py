@@ -2,49 +2,69 @@
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.study import Study
-from aimv2.analysis.document.model import Paragraph, Section, Table, stacked
+from aimv2.analysis.document.model import Bullets, Chip, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.judgement.controls import NULL_NOTE
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
+from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.samples import MARGIN_SHARE
-from aimv2.analysis.sections import before
-
-RULES = (
-    "What would support or contradict each claim is written in its study. All claims that studies judge share the error"
-    " rate of this look equally, so that any false verdict on the page of claims has at most that probability."
-    " *Supported* needs every expectation. *Contradicted* needs"
-    " evidence for the opposite, and *smaller than claimed* an interval without the claimed effect; an interval that"
-    " includes 0 does neither."
-)
+from aimv2.analysis.judgement.sensitivity import MARGIN_SHARE
+from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
 
 
-def section(findings: Findings) -> Section:
-    """Return the verdicts with their evidence, and the margins that they use."""
-    title = "Claims in full"
+def chips(findings: Findings) -> list[Chip]:
+    """Return the verdict on each claim, with its parts if the study judges them."""
+    return [Chip(name, _with_parts(findings, name)) for name in findings.verdicts]
+
+
+def _with_parts(findings: Findings, name: str) -> str:
+    """Return the study's word for a claim with its parts."""
+    claims = [claim for claim in (CLAIMS[name], *whole_claims().get(name, [])) if claim.id in findings.verdicts]
+    return overall([Answer(claim, findings.study.slug, findings.request.folder, findings) for claim in claims])
+
+
+def summary(findings: Findings) -> Section | None:
+    """Return the verdicts, each with the first comparison behind it; None if the study judges no claim."""
     if not findings.verdicts:
-        return Section(title, [Paragraph("The paper makes no claim that this study can decide.")])
-    table = Table(["claim", "source", "verdict at this scale"], name="claims")
-    evidence = Table(["claim", "contradicted if", "comparisons", "sensitivity"], name="evidence")
+        return None
+    table = Table(["claim", "verdict at this scale", "what decides"], name="verdicts")
+    for name, verdict in findings.verdicts.items():
+        word = _with_parts(findings, name)
+        words = [f"**{verdict.word}**", *([f"with its parts: **{word}**"] if word != verdict.word else [])]
+        statement = stacked(f"**{name}**", CLAIMS[name].statement)
+        table.rows.append([statement, stacked(*words), _why(findings.study, verdict)])
+    return Section("Claims of the paper", [table])
+
+
+def _why(study: Study, verdict: Verdict) -> str:
+    """Return the first comparison behind a verdict, which is one that blocks it if it is undecided."""
+    if verdict.word is Word.NOT_TESTABLE or not verdict.deciding:
+        return verdict.qualifications[0] if verdict.qualifications else ""
+    first = verdict.deciding[0]
+    more = f"; and {len(verdict.deciding) - 1} more" if len(verdict.deciding) > 1 else ""
+    return f"{compared_in_words(study, first.expected)}: {first.difference.text()}{more}"
+
+
+def section(findings: Findings) -> Section | None:
+    """Return the verdicts with their evidence, the margins and the rules; None if the study judges no claim."""
+    if not findings.verdicts:
+        return None
+    table = Table(["claim", "contradicted if", "verdict", "comparisons", "sensitivity"], name="evidence")
     for name, verdict in findings.verdicts.items():
         claim = CLAIMS[name]
         word = stacked(f"**{verdict.word}**", *verdict.qualifications)
-        table.rows.append([stacked(f"**{name}**", claim.statement), claim.source, word])
         why = stacked(*verdict.evidence), stacked(*verdict.sensitivity)
-        evidence.rows.append([name, f"{claim.contradicted_if}.", *why])
-    margins = (
-        f"Margins: {margins_note(findings.study)}. They decide what is equal, not worse, not better or far worse. An"
-        " effect that a claim states may be smaller than the margin: *smaller than claimed* tests the effect itself."
-    )
-    reasons = Section("Evidence and rules", [evidence, Paragraph(RULES), Paragraph(margins)])
-    return Section(title, [table, reasons])
+        table.rows.append([stacked(f"**{name}**", claim.source), f"{claim.contradicted_if}.", word, *why])
+    reading = blocks_of("claims", margins=_margins_note(findings.study))
+    return Section("Claims in full", [table, Section("Rules", reading)])
 
 
-def margins_note(study: Study) -> str:
+def _margins_note(study: Study) -> str:
     """Return the equivalence margin of each metric that claims compare, and its reason."""
     reasons: dict[str, None] = {}
-    for one in (one for expectations in study.claims.values() for one in expectations):
-        reason = margin_reason(study, one.metric) if one.margin is None else one.why
-        reasons[f"{one.metric} {study.margin_of(one):.3g} ({reason})"] = None
+    for expected in (expected for expectations in study.claims.values() for expected in expectations):
+        reason = margin_reason(study, expected.metric) if expected.margin is None else expected.why
+        reasons[f"{expected.metric} {study.margin_of(expected):.3g} ({reason})"] = None
     return "; ".join(reasons)
 
 
@@ -57,10 +77,21 @@ def margin_reason(study: Study, metric: str) -> str:
     return "by convention"
 
 
+def controls_summary(findings: Findings) -> Section | None:
+    """Return in which metrics each control has which result."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for control in findings.controls:
+        metrics.setdefault((control.control, control.result), []).append(control.metric)
+    items = [
+        f"{findings.study.label(control)}: **{result}** in {', '.join(names)}."
+        for (control, result), names in metrics.items()
+    ]
+    return Section("Controls", [Bullets(items)]) if items else None
+
+
 def controls_section(findings: Findings) -> Section:
-    """Return the result of each control in each metric that decides something, and architectures before training."""
+    """Return the result of each control in each metric that decides something, with its reason."""
     study = findings.study
-    compares = any(len(one.metrics) > 1 for expectations in study.claims.values() for one in expectations)
-    values = {"findings": findings, "study": study, "compares_metrics": compares, "null_note": NULL_NOTE}
-    architectures = before.section(findings)
-    return Section("Controls in full", [*blocks_of("controls", **values), *([architectures] if architectures else [])])
+    compares = any(len(expected.metrics) > 1 for expectations in study.claims.values() for expected in expectations)
+    values = {"findings": findings, "study": study, "compares_metrics": compares, "null_level": NULL_LEVEL}
+    return Section("Controls in full", blocks_of("controls", **values))

@@ -9,11 +9,9 @@ from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, Ta
 from aimv2.analysis.document.template import blocks_of
 from aimv2.analysis.inference.factors import Effect, FactorAnalysis, TermTest, analyse
 from aimv2.analysis.inference.intervals import with_interval
-from aimv2.analysis.judgement.compare import reasons_to_withhold
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.guards import metric_notes
 from aimv2.analysis.sections.numbers import estimate
-from aimv2.analysis.sections.words import metric_title
+from aimv2.analysis.sections.tables import as_heading, estimate_cell, metric_title
 from aimv2.base.markdown import escape
 
 
@@ -21,113 +19,104 @@ def section(findings: Findings) -> Section | None:
     """Return the effects on each metric that decides something, the primary one first; None without two factors."""
     if len(levels_of(findings)) < 2:
         return None
-    if reasons := _withheld(findings):
+    if reasons := findings.reasons.of_runs(findings.study.arms):
         return Section("Factors", [Paragraph(f"No effects are computed: {escape('; '.join(reasons))}.")])
-    found = {metric: analysis_of(findings, metric) for metric in findings.study.deciding_metrics}
-    parts = {metric: _blocks(findings, metric, one) for metric, one in found.items() if one.tests or one.notes}
-    first = parts.pop(findings.metric, [])
-    others = [Section(_title(metric), blocks) for metric, blocks in parts.items()]
+    blocks = {metric: _blocks(findings, metric) for metric in findings.study.deciding_metrics}
+    first = blocks.pop(findings.metric, [])
+    others = [Section(_title(metric), of_metric) for metric, of_metric in blocks.items() if of_metric]
     return Section("Factors", [*blocks_of("factors"), *first, *others])
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
     """Return tests and effects as JSON values, by metric; empty without two factors, or if they are withheld."""
-    if len(levels_of(findings)) < 2 or _withheld(findings):
+    if len(levels_of(findings)) < 2 or findings.reasons.of_runs(findings.study.arms):
         return {}
-    found = {}
+    values = {}
     for metric in findings.study.deciding_metrics:
-        one, unit = analysis_of(findings, metric), findings.evidence.unit(metric)
-        found[metric] = {
-            "tests": [vars(test) for test in one.tests],
-            "effects": [_values(effect, unit) for effect in one.effects],
-            "error_sd": one.sd,
-            "notes": list(one.notes),
+        analysis, unit = analysis_of(findings, metric), findings.evidence.unit(metric)
+        values[metric] = {
+            "tests": [vars(test) for test in analysis.tests],
+            "effects": [_values(effect, unit) for effect in analysis.effects],
+            "error_sd": analysis.sd,
+            "notes": list(analysis.notes),
         }
-    return found
+    return values
 
 
 def levels_of(findings: Findings) -> dict[str, list[str]]:
     """Return the levels of each factor in the order of the design; empty if it combines none."""
-    found: dict[str, dict[str, None]] = {}
+    by_factor: dict[str, dict[str, None]] = {}
     for levels in findings.study.design.levels.values():
         for factor, level in levels.items():
-            found.setdefault(factor, {})[level] = None
-    return {factor: list(levels) for factor, levels in found.items()}
+            by_factor.setdefault(factor, {})[level] = None
+    return {factor: list(levels) for factor, levels in by_factor.items()}
 
 
 def analysis_of(findings: Findings, metric: str) -> FactorAnalysis:
     """Return the effects of a study's factors on a metric, compared with the levels of the baseline."""
-    own = findings.study.design.levels[findings.study.baseline]
-    factors = {
-        factor: [own[factor], *(level for level in levels if level != own[factor])]
-        for factor, levels in levels_of(findings).items()
-    }
-    return analyse(_runs(findings, metric), factors)
-
-
-def _runs(findings: Findings, metric: str) -> pd.DataFrame:
-    """Return a row per run of an arm: seed, value, and the level of each factor."""
+    of_arms = findings.study.design.levels
+    baseline, factors = of_arms[findings.study.baseline], levels_of(findings)
     values = findings.evidence.values(metric)
     rows = [
         {"seed": seed, "value": value, **levels}
-        for arm, levels in findings.study.design.levels.items()
-        for seed, value in findings.evidence.value(metric, arm).items()
+        for arm, levels in of_arms.items()
         if arm in values
+        for seed, value in values[arm].items()
     ]
-    return pd.DataFrame(rows, columns=["seed", "value", *levels_of(findings)])
-
-
-def _withheld(findings: Findings) -> list[str]:
-    return reasons_to_withhold(findings.study, findings.evidence, findings.study.arms)
+    from_baseline = {
+        factor: [baseline[factor], *(level for level in levels if level != baseline[factor])]
+        for factor, levels in factors.items()
+    }
+    return analyse(pd.DataFrame(rows, columns=["seed", "value", *factors]), from_baseline)
 
 
 def _title(metric: str) -> str:
-    title = metric_title(metric)
-    return title[0].upper() + title[1:]
+    return as_heading(metric_title(metric))
 
 
-def _blocks(findings: Findings, metric: str, one: FactorAnalysis) -> list[Block]:
-    limits = [f"{_title(metric)}: {note}." for note in metric_notes(findings, metric)]
-    notes: list[Block] = [Bullets([escape(note) for note in [*limits, *one.notes]])] if limits or one.notes else []
-    if not one.tests:
-        return notes
-    return [_tests(metric, one), _effects(findings, metric, one), *notes]
+def _blocks(findings: Findings, metric: str) -> list[Block]:
+    """Return tests and effects of a metric, and what limits them; nothing if there is neither."""
+    analysis = analysis_of(findings, metric)
+    if not analysis.tests and not analysis.notes:
+        return []
+    limits = [f"{_title(metric)}: {note}." for note in findings.reasons.limits_of_metric(metric)]
+    notes = [escape(note) for note in [*limits, *analysis.notes]]
+    blocks: list[Block] = [Bullets(notes)] if notes else []
+    return [_tests(metric, analysis), _effects(findings, metric, analysis), *blocks] if analysis.tests else blocks
 
 
-def _tests(metric: str, one: FactorAnalysis) -> Table:
+def _tests(metric: str, analysis: FactorAnalysis) -> Table:
     columns = ["effect of", "F", "degrees of freedom", "p", "p, corrected (Holm)"]
-    rows = [[escape(test.term), *_test(test)] for test in one.tests]
+    rows = [[escape(test.term), *_test(test)] for test in analysis.tests]
     return Table(columns, rows, name=f"factor_tests_{metric}")
 
 
 def _test(test: TermTest) -> list[str]:
+    df = f"{test.df}, {test.error_df}"
     if not test.has_test:
-        return ["no test", f"{test.df}, {test.error_df}", "", ""]
-    return [
-        f"{test.statistic:.2f}",
-        f"{test.df}, {test.error_df}",
-        _p(test.p),
-        _p(test.adjusted_p),
-    ]
+        return ["no test", df, "", ""]
+    return [f"{test.statistic:.2f}", df, _p(test.p), _p(test.adjusted_p)]
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _effects(findings: Findings, metric: str, one: FactorAnalysis) -> Table:
-    unit = findings.evidence.unit(metric)
-    columns = ["effect of", "difference", f"estimate [95 % interval], {escape(unit)}", "d [95 % interval]"]
+def _effects(findings: Findings, metric: str, analysis: FactorAnalysis) -> Table:
+    unit = escape(findings.evidence.unit(metric))
+    columns = ["effect of", "difference", f"estimate [95 % interval], {unit}", "d [95 % interval]"]
     table = Table(columns, name=f"factor_effects_{metric}")
-    for effect in one.effects:
-        known, sizes = effect.estimate, (effect.size, effect.size_low, effect.size_high)
-        difference = known.text("+.4f")
+    for effect in analysis.effects:
+        sizes = effect.size, effect.size_low, effect.size_high
         size = "" if math.isnan(effect.size) else with_interval(*sizes, "+.2f")
-        table.rows.append([escape(effect.term), escape(effect.name), difference, size])
+        table.rows.append([escape(effect.term), escape(effect.name), estimate_cell(effect.estimate, "+.4f"), size])
     return table
 
 
 def _values(effect: Effect, unit: str) -> dict[str, Any]:
-    size = {"mean": effect.size, "low": effect.size_low, "high": effect.size_high}
-    found = {"term": effect.term, "levels": {factor: list(pair) for factor, pair in effect.levels.items()}}
-    return found | {"estimate": estimate(effect.estimate, unit), "size": size}
+    return {
+        "term": effect.term,
+        "levels": {factor: list(pair) for factor, pair in effect.levels.items()},
+        "estimate": estimate(effect.estimate, unit),
+        "size": {"mean": effect.size, "low": effect.size_low, "high": effect.size_high},
+    }

@@ -13,8 +13,8 @@ from aimv2.analysis.judgement.controls import NULL_LEVEL
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import level_of
 from aimv2.analysis.sections.claims import margin_reason
-from aimv2.analysis.sections.search import range_of
-from aimv2.analysis.sections.words import metric_title, seen
+from aimv2.analysis.sections.tables import metric_title, seen
+from aimv2.base.errors import count
 from aimv2.base.markdown import escape
 
 REFERENCES = {
@@ -38,17 +38,14 @@ EQUAL = {
 
 def section(findings: Findings) -> Section:
     """Return paragraphs to paste, and the references that they cite."""
-    if findings.search is not None and not findings.compares:
-        blocks = blocks_of("search_alone", range_of=range_of, **_design(findings))
-    else:
-        blocks = blocks_of("methods", **_design(findings), **_inference(findings))
+    blocks = blocks_of("methods", **_design(findings), **_inference(findings))
     text = " ".join(block.text for block in blocks if isinstance(block, Paragraph))
     cited = [reference for name, reference in REFERENCES.items() if name in text]
     return Section("Methods, to paste into a paper", [*blocks, *([Bullets(cited)] if cited else [])])
 
 
 def _design(findings: Findings) -> dict[str, Any]:
-    """Return what both templates read: the study, its runs, and what they ran on."""
+    """Return what the template reads of the study, its runs, and what they ran on."""
     study, evidence, config, cells = findings.study, findings.evidence, findings.config, findings.cells
     failed = {arm: evidence.num_failed(arm) for arm in dict.fromkeys(cell.arm for cell in cells)}
     present = findings.present([cell.arm for cell in cells])
@@ -69,26 +66,30 @@ def _design(findings: Findings) -> dict[str, Any]:
         "equal": EQUAL[study.equal],
         "lost": {arm: number for arm, number in failed.items() if number},
         "software": software if len(evidence.runs) and "torch" in evidence.runs else "",
-        "count": _count,
+        "count": count,
     }
 
 
 def _inference(findings: Findings) -> dict[str, Any]:
     """Return what the template of a comparison reads of its estimates, levels, claims and metrics."""
     study, judged = findings.study, findings.sensitivity
-    known = {arm: one.difference for arm, one in findings.comparisons.items() if one.difference.has_interval}
-    withheld = [one.withheld for one in findings.comparisons.values() if one.withheld]
+    known = {
+        arm: comparison.difference
+        for arm, comparison in findings.comparisons.items()
+        if comparison.difference.has_interval
+    }
+    withheld = [comparison.withheld for comparison in findings.comparisons.values() if comparison.withheld]
     return {
         "unit": escape(findings.unit),
         "evaluation": _evaluation(findings),
         "level": findings.look.level,
         "known": known,
-        "pooled": {arm: one for arm, one in known.items() if one.error_from == "pooled"},
-        "own": {arm: one for arm, one in known.items() if one.error_from == "own"},
-        "covering": [arm for arm, one in known.items() if one.covers == "seeds and items"],
-        "detectable": [detectable_difference(one) for one in known.values()],
+        "pooled": {arm: estimate for arm, estimate in known.items() if estimate.error_from == "pooled"},
+        "own": {arm: estimate for arm, estimate in known.items() if estimate.error_from == "own"},
+        "covering": [arm for arm, estimate in known.items() if estimate.covers == "seeds and items"],
+        "detectable": list(map(detectable_difference, known.values())),
         "by_all": [name for name in study.claims if CLAIMS[name].contradicted_by == "all"],
-        "able": [one for one in study.deciding_metrics if one in judged and not judged[one].is_blind],
+        "able": [name for name in study.deciding_metrics if name in judged and not judged[name].is_blind],
         "num_others": len(set(findings.evidence.metrics["metric"]) - {study.primary_metric}),
         "not_judged": list(dict.fromkeys(withheld)),
         "alpha": ALPHA,
@@ -109,14 +110,11 @@ def _inference(findings: Findings) -> dict[str, Any]:
 def _evaluation(findings: Findings) -> str:
     """Return how the primary metric was measured; a probe's hyperparameters are chosen in each run."""
     metrics = findings.evidence.metrics
-    found = list(dict.fromkeys(metrics.loc[metrics["metric"] == findings.metric, "evaluation"]))
-    if not found:
+    evaluations = list(dict.fromkeys(metrics.loc[metrics["metric"] == findings.metric, "evaluation"]))
+    if not evaluations:
         return "not measured"
-    return escape(found[0]) if len(found) == 1 else f"in one of the runs, which differ: {escape(found[0])}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    first = escape(evaluations[0])
+    return first if len(evaluations) == 1 else f"in one of the runs, which differ: {first}"
 
 
 def _span(values: Iterable[float], form: str) -> str:

@@ -2,23 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
-from aimv2.ablations.budget import Cost
-from aimv2.ablations.study import Study
+from aimv2.ablations.study import Cost, Study
 from aimv2.analysis.document.model import Block, Paragraph, Section, Table, code_span
 from aimv2.analysis.evidence.tables import Evidence
 from aimv2.analysis.inference.intervals import NO_ESTIMATE
+from aimv2.analysis.judgement.differences import COSTS
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.guards import COSTS, arm_notes, is_unequal, relative_cost, relative_time
-from aimv2.analysis.sections.words import seen, with_limits
+from aimv2.analysis.sections.tables import Column, arm_table, seen
 from aimv2.base.errors import REASONS
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import is_described, source_name
 from aimv2.config.program import KIND, Program
 from aimv2.config.run_config import RunConfig
-from aimv2.run.pricing.price import money_text
 
 COSTS_PER_ARM: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "runs": lambda runs: str(len(runs)),
@@ -37,22 +36,14 @@ ORIGIN = ("code", "commit", "hardware")  # of the setup; columns of the table of
 def runs_section(findings: Findings) -> Section:
     """Return every run, and the cells without a result."""
     finished = [] if findings.evidence.runs.empty else [_finished(findings)]
-    return Section("Runs", [*finished, *_missing(findings)])
+    return Section("Runs", [*finished, *_missing(findings.evidence.missing)])
 
 
 def _finished(findings: Findings) -> Table:
     study, evidence, metric = findings.study, findings.evidence, findings.metric
     origin = [name for name in ORIGIN if name in evidence.runs and evidence.runs[name].nunique() > 1]
-    columns = [
-        "run",
-        "arm",
-        "seed",
-        f"{metric} [{escape(findings.unit)}]",
-        "samples",
-        "training FLOPs",
-        "minutes",
-        *origin,
-    ]
+    value_column = f"{metric} [{escape(findings.unit)}]"
+    columns = ["run", "arm", "seed", value_column, "samples", "training FLOPs", "minutes", *origin]
     table = Table(columns, name="runs")
     for run in evidence.runs.to_dict("records"):
         value = float(evidence.value(metric, run["arm"]).get(run["seed"], math.nan))
@@ -71,8 +62,7 @@ def _finished(findings: Findings) -> Table:
     return table
 
 
-def _missing(findings: Findings) -> list[Paragraph | Table]:
-    missing = findings.evidence.missing
+def _missing(missing: pd.DataFrame) -> list[Paragraph | Table]:
     if missing.empty:
         return [Paragraph("No run is missing: every cell has a finished run.")]
     columns = ["arm", "seed", "run", "reason"]
@@ -81,8 +71,10 @@ def _missing(findings: Findings) -> list[Paragraph | Table]:
     return [Paragraph("Missing runs:"), table]
 
 
-def cost_section(findings: Findings) -> Section:
-    """Return the cost of each arm and of all; of the baseline alone if nothing is compared with it."""
+def cost_section(findings: Findings) -> Section | None:
+    """Return the cost of each arm and of all; None without a finished run."""
+    if findings.evidence.runs.empty:
+        return None
     note = (
         "FLOPs are computed in closed form for forward and backward passes (2 per multiply-add). Times are measured"
         " while other work may run; the interval of their ratio is over seeds (95 %, Student's t on its logarithm)."
@@ -98,73 +90,52 @@ def _bill(bill: pd.DataFrame) -> list[Paragraph | Table]:
     """Return what all attempts took by their outcome; none if the records have no bill."""
     if bill.empty:
         return []
-    table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours", "money"], name="bill")
+    table = Table(["attempts", "number", "hours", "GPU-hours", "core-hours"], name="bill")
     for title, outcomes in {**{title: [name] for name, title in OUTCOMES.items()}, "all": list(OUTCOMES)}.items():
         own = bill[bill["outcome"].isin(outcomes)]
         hours = [f"{own[column].sum():.3g}" for column in ("gpu_hours", "core_hours")]
         number, seconds = int(own["attempts"].sum()), float(own["seconds"].sum())
-        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours, _money(own)])
-    unrated = bill[bill["money"].isna()]
-    why = ""
-    if len(unrated) and not any(bill["currency"]):
-        why = " Money is unknown, because the launch named no rates (`rates=FILE.yaml`)."
-    elif len(unrated):
-        names = (escape(str(name or "hardware that was not recorded")) for name in unrated["hardware"].unique())
-        why = f" The rates have none for {', '.join(names)}, which is left out of the money."
+        table.rows.append([title, str(number), f"{seconds / 3600:.3g}", *hours])
     note = (
         "The bill of all attempts at these runs, from the first to the last sign of each. Superseded attempts were"
-        f" interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it.{why}"
+        " interrupted or lost, and a later one took over. Runs that share a GPU are each billed all of it."
     )
     return [Paragraph(note), table]
 
 
-def _money(bill: pd.DataFrame) -> str:
-    """Return the sum of what has a rate."""
-    known = bill[bill["money"].notna()]
-    if bill.empty:
-        return ""
-    if known.empty:
-        return "unknown"
-    text = money_text(float(known["money"].sum()), str(known["currency"].iloc[0]))
-    return text if len(known) == len(bill) else f"at least {text}"
-
-
 def _costs(findings: Findings) -> Table:
     """Return the costs, marked where the study holds one equal to the baseline and it is not."""
-    study, runs, units = findings.study, findings.evidence.runs, COSTS if findings.compares else {}
-    table = Table(
-        ["arm", *COSTS_PER_ARM, *(f"{title} relative to baseline" for title, _ in units.values())], name="cost"
-    )
-    if runs.empty:
-        return table
-    arms = findings.present(list(runs["arm"].unique()))
-    for arm in arms:
-        own = runs[runs["arm"] == arm]
-        relative = [_relative(findings, arm, unit) for unit in units]
-        table.rows.append([study.label(arm), *(cost(own) for cost in COSTS_PER_ARM.values()), *relative])
-    limits = [arm_notes(findings, arm) for arm in arms]
+    runs, relative_to = findings.evidence.runs, COSTS if findings.compares else {}
+    columns: dict[str, Column] = {title: partial(_cost, runs, title) for title in COSTS_PER_ARM}
+    for cost, (title, _) in relative_to.items():
+        columns[f"{title} relative to baseline"] = partial(_relative, findings, cost)
+    table = arm_table(findings, "cost", findings.present(list(runs["arm"].unique())), columns)
     if findings.compares:
-        table.rows.append(["all", *(cost(runs) for cost in COSTS_PER_ARM.values()), *("" for _ in units)])
-        limits.append(())
-    return with_limits(table, limits)
+        total = ["all", *(cost(runs) for cost in COSTS_PER_ARM.values())]
+        table.rows.append([*total, *[""] * (len(table.columns) - len(total))])
+    return table
+
+
+def _cost(runs: pd.DataFrame, title: str, arm: str) -> str:
+    return COSTS_PER_ARM[title](runs[runs["arm"] == arm])
 
 
 def _minutes(seconds: "pd.Series[float]") -> str:
     return "not measured" if seconds.isna().any() else f"{seconds.mean() / 60:.2f}"
 
 
-def _relative(findings: Findings, arm: str, unit: Cost) -> str:
+def _relative(findings: Findings, cost: Cost, arm: str) -> str:
     """Return the ratio to the baseline's cost, marked if it should be 1 and is not."""
-    study, evidence = findings.study, findings.evidence
-    ratio = relative_cost(study, evidence, arm, unit)
+    study, differences = findings.study, findings.differences
+    ratio = differences.relative_cost(arm, cost)
     if math.isnan(ratio):
         return ""
     text = f"{ratio:.2f} x"
-    time = relative_time(study, evidence, arm) if unit == "seconds" else NO_ESTIMATE
+    time = differences.relative_time(arm) if cost == "seconds" else NO_ESTIMATE
     if time.has_interval and arm != study.baseline:
         mean, low, high = (math.exp(value) for value in (time.mean, time.low, time.high))
         text = f"{mean:.2f} x [{low:.2f}, {high:.2f}]"
-    return text + " (unequal)" * (unit == study.equal and is_unequal(study, evidence, arm))
+    return text + " (unequal)" * (cost == study.equal and findings.reasons.is_unequal(arm))
 
 
 def setup_section(findings: Findings) -> Section:
@@ -180,18 +151,14 @@ def setup_section(findings: Findings) -> Section:
 
 def _setup(findings: Findings) -> Table:
     study, cells, config, evidence = findings.study, findings.cells, findings.config, findings.evidence
-    requested = {cell.arm for cell in cells}
-    hardware, software = (seen(evidence, name) for name in ("hardware", "torch"))
     kind = study.design.kind if findings.compares else "search without a confirmation"
     rows = {
-        "arms": "; ".join(f"{name}: {arm.label}" for name, arm in study.arms.items() if name in requested),
         "design": f"{kind}; baseline {study.baseline}; equal {study.equal}",
-        "seeds": ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells})),
         "runs": f"{len(evidence.runs)} of {len(cells)} finished",
         **(_model(findings, config) if isinstance(config, RunConfig) else _values(config)),
-        "hardware": f"{hardware}; threads per run: {seen(evidence, 'threads')}"
+        "hardware": f"{seen(evidence, 'hardware')}; threads per run: {seen(evidence, 'threads')}"
         + f"; {config.precision}" * bool(config.precision),
-        "software": f"torch {software}; " * (study.base is None)
+        "software": f"torch {seen(evidence, 'torch')}; " * (study.base is None)
         + f"commit {seen(evidence, 'commit')}; code {seen(evidence, 'code')}",
     }
     return Table(["", ""], [list(row) for row in rows.items()], name="setup")
@@ -227,7 +194,7 @@ def _data(findings: Findings, config: RunConfig) -> str:
         share = evidence.dense_share(findings.study.baseline)
     if share is not None:
         pairs += f"; {100 * share:.0f} % of the samples show the dense caption"
-    names = (escape(source_name(one)) if is_described(one) else one for one in config.data.sources)
+    names = (escape(source_name(source)) if is_described(source) else source for source in config.data.sources)
     return f"{', '.join(names)}: {pairs}"
 
 
@@ -242,13 +209,11 @@ def mixture_table(study: Study, evidence: Evidence) -> Table:
     Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
     """
     columns = ["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"]
-    table = Table(columns, name="mixture")
-    shown = evidence.mixture
+    table, mixture = Table(columns, name="mixture"), evidence.mixture
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for arm in study.conditions:
-        own = shown[shown["arm"] == arm]
-        rows = tuple(_source_row(rows) for _, rows in own.groupby("source", sort=False))
-        if rows:
+        sources = mixture[mixture["arm"] == arm].groupby("source", sort=False)
+        if rows := tuple(_source_row(runs) for _, runs in sources):
             groups.setdefault(rows, []).append(study.label(arm))
     for rows, labels in groups.items():
         arms = "all" if len(groups) == 1 else "; ".join(labels)

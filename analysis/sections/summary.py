@@ -1,233 +1,248 @@
-"""The summary of a study: verdicts, arms, controls, what was not seen, and how it was run."""
+"""The summary of a study: its answer, what is missing, arms, what was not decided, and how it was run."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from aimv2.ablations.adapt import announcements
 from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.claims import CLAIMS
+from aimv2.ablations.expand import announcements
+from aimv2.ablations.expectations import CONTENT, READER
+from aimv2.ablations.ladder import AUTO, Ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
-from aimv2.analysis.document.model import Block, Bullets, Chip, Paragraph, Section, Table, code_span, stacked
-from aimv2.analysis.inference.intervals import POWER, detectable_difference, percent
-from aimv2.analysis.inference.relations import Word
-from aimv2.analysis.judgement.claims import Answer, overall, whole_claims
-from aimv2.analysis.judgement.controls import ControlOutcome
+from aimv2.ablations.study import WINNER
+from aimv2.analysis.document.model import Block, Bullets, Paragraph, Section, code_span
+from aimv2.analysis.inference.intervals import POWER, detectable_difference
 from aimv2.analysis.judgement.findings import Findings
-from aimv2.analysis.judgement.guards import arm_notes
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
-from aimv2.analysis.judgement.unmeasured import AUTO
-from aimv2.analysis.judgement.verdicts import Verdict, compared_in_words
+from aimv2.analysis.judgement.verdicts import Comparison
+from aimv2.analysis.sections import claims, metrics
+from aimv2.analysis.sections.scaling import Fitted
 from aimv2.analysis.sections.search import cost_of
-from aimv2.analysis.sections.words import in_unit, metric_title, seen, with_limits
+from aimv2.analysis.sections.tables import as_heading, metric_title, seen
 from aimv2.base.markdown import escape
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
 
+MAX_WORDS = 25  # of an answer
+KINDS = {"larger": "larger encoders"}  # kinds of effects in words, where the kind itself is no noun
+NO_TWO_SEEDS = "no arm shares two seeds with the baseline"
 MAX_SHOWN = 6  # items of a list
-
 SEEDS = "sweep.seeds="
 
 
-def chips(findings: Findings) -> list[Chip]:
-    """Return the verdict on each claim, with its parts if the study judges them."""
-    return [Chip(name, _with_parts(findings, name)) for name in findings.verdicts]
+def answer(findings: Findings, law: Fitted | str | None = None) -> str:
+    """Return what a study found, in a sentence with one number.
+
+    Args:
+        law: that of ``sections.scaling.law_of``.
+    """
+    num_runs, num_missing = len(findings.evidence.runs), len(findings.evidence.missing)
+    start = f"Incomplete, {num_missing} of {num_runs + num_missing} runs are missing: "
+    return start * bool(num_runs and num_missing) + _answer(findings, law)
 
 
-def _with_parts(findings: Findings, name: str) -> str:
-    """Return the study's word for a claim with its parts."""
-    claims = [one for one in (CLAIMS[name], *whole_claims().get(name, [])) if one.id in findings.verdicts]
-    return overall([Answer(one, findings.study.slug, findings.request.folder, findings) for one in claims])
+def _answer(findings: Findings, law: Fitted | str | None) -> str:
+    if findings.search is not None:
+        return _of_search(findings)
+    if findings.ladder is not None:
+        return _of_ladder(findings, findings.ladder)
+    if not any(comparison.difference.has_interval for comparison in findings.comparisons.values()):
+        return f"Nothing is compared yet, as {findings.lacks_primary or NO_TWO_SEEDS}."
+    if findings.withheld:
+        return f"Nothing is concluded, because {_why_withheld(findings)}."
+    return _of_law(findings, law) if isinstance(law, Fitted) else _of_arms(findings)
+
+
+def _why_withheld(findings: Findings) -> str:
+    """Return the first reason in a few words."""
+    first = findings.withheld[0]
+    if first != findings.reasons.blind or findings.metric not in findings.sensitivity:
+        return first
+    return f"`{findings.metric}` was not shown to see the known effects at scale {findings.config.label}"
+
+
+def _of_arms(findings: Findings) -> str:
+    """Return which arm differs most, or how large differences can still be."""
+    study, unit = findings.study, escape(findings.unit)
+    judged = {
+        arm: comparison
+        for arm, comparison in findings.comparisons.items()
+        if comparison.difference.has_interval and not comparison.withheld
+    }
+    if not judged:
+        return "Nothing is concluded, because runs failed."
+    metric, baseline = metric_title(findings.metric), f"*{_short(study.label(study.baseline))}*"
+    differ = {
+        arm: comparison
+        for arm, comparison in judged.items()
+        if comparison.observed.direction != "unclear" and not comparison.observed.is_small
+    }
+    if differ:
+        most = max(differ, key=lambda arm: abs(differ[arm].difference.mean))
+        amount = f"{abs(differ[most].difference.mean):.2g} {unit}".rstrip()
+        start = f"*{as_heading(_short(study.label(most)))}* is {differ[most].observed.direction} than"
+        rest = f"; {len(differ)} of {len(judged)} arms differ" if len(judged) > 1 else ""
+        ends = (f"{baseline} by {amount}{rest}", f"the baseline by {amount}{rest}", f"the baseline by {amount}")
+        return _shortest(f"{start} {end}." for end in ends)
+    undecided = [comparison for comparison in judged.values() if not comparison.observed.is_small]
+    amount = f"{max(map(_farthest, undecided or judged.values())):.2g} {unit}".rstrip()
+    if not undecided:
+        return f"No arm matters: in {metric}, all are within {amount} of {baseline}."
+    if len(undecided) == len(judged):
+        return f"Not decided: no arm clearly differs in {metric}, and differences up to {amount} are possible."
+    within = f"In {metric}, {len(judged) - len(undecided)} of {len(judged)} arms are within the margin of"
+    return _shortest(f"{within} {than}; the others are within {amount}." for than in (baseline, "the baseline"))
+
+
+def _farthest(comparison: Comparison) -> float:
+    return max(abs(comparison.difference.low), abs(comparison.difference.high))
+
+
+def _shortest(sentences: Iterable[str]) -> str:
+    """Return the first sentence of at most MAX_WORDS words, or the last one."""
+    *longer, last = sentences
+    return next((text for text in longer if len(text.split()) <= MAX_WORDS), last)
+
+
+def _short(label: str) -> str:
+    """Return a label without what stands in brackets."""
+    return label.partition(" (")[0]
+
+
+def _of_ladder(findings: Findings, ladder: Ladder) -> str:
+    """Return on which kinds of effects the reader or the loss of content words decides claims."""
+    kinds_by_metric = {
+        name: metric.kinds
+        for name, metric in findings.sensitivity.items()
+        if name in (READER, CONTENT) and not metric.is_blind and name in ladder.metrics
+    }
+    if not kinds_by_metric:
+        return "No metric of claims sees the known effects, so none decides a claim here."
+    best = max(kinds_by_metric, key=lambda name: (len(kinds_by_metric[name]), name == READER))
+    kinds = [kind for kind in RUNGS if kind in kinds_by_metric[best] or kind not in ladder.unmeasured]
+    unseen = [KINDS.get(kind, kind) for kind in kinds if kind not in kinds_by_metric[best]]
+    rest = f", but not on {', '.join(unseen)}" if unseen else ""
+    return f"`{best}` may decide claims on {len(kinds_by_metric[best])} of {len(kinds)} kinds of effects{rest}."
+
+
+def _of_law(findings: Findings, law: Fitted) -> str:
+    """Return what the law says of four times the baseline's samples, and how far it is off."""
+    if {"B", "b"} & set(law.law.unidentified):
+        return "These runs do not determine a power law in size and samples."
+    runs, parameters = findings.evidence.runs, law.law.law.parameters
+    samples = float(runs.loc[runs["arm"] == findings.study.baseline, "samples"].iloc[0])
+    gain = parameters["B"] * samples ** -parameters["b"] * (1 - 4 ** -parameters["b"])
+    first = f"From {samples:,.0f} samples, four times as many lower the loss by {gain:.2g} {escape(findings.unit)}"
+    if law.law.misfit.is_shown:
+        return f"{first}; the power law does not fit: it misses settings by {100 * law.law.misfit.misfit_sd:.2g} %."
+    return f"{first}; a power law fits."
+
+
+def _of_search(findings: Findings) -> str:
+    if findings.confirmation == "confirmed":
+        amount = abs(findings.comparisons[WINNER].difference.mean)
+        return f"Confirmed on fresh seeds: the winner is better by {amount:.2g} {escape(findings.unit)}.".strip()
+    why = f", because {_why_withheld(findings)}" if findings.withheld else ""
+    return {
+        "not confirmed": "Not confirmed: on fresh seeds the winner of the search is not detectably better.",
+        "no conclusion": f"Nothing is concluded{why}.",
+        "no winner": "The search has no winner to confirm.",
+    }[findings.confirmation]
 
 
 def sections(findings: Findings) -> list[Section]:
     """Return the sections of the summary."""
-    parts = _missing, _claims, _kinds, _arms, _controls, _unseen, _run
-    return [found for part in parts if (found := part(findings)) is not None]
+    parts = _missing, claims.summary, metrics.arms_section, claims.controls_summary, _undecided, _run
+    return [section for part in parts if (section := part(findings)) is not None]
 
 
 def _missing(findings: Findings) -> Section | None:
     """Return which metrics finished runs lack and what of the sensitivity was not measured, each with the command that
     measures it."""
-    blocks: list[Block] = [*_lacking(findings), *_unmeasured(findings)]
+    blocks: list[Block] = [
+        Paragraph(
+            f"{escape(metric.text)}. This command measures it of their weights, and writes this report again:"
+            f" {code_span(metric.command)}."
+        )
+        for metric in findings.lacking
+    ]
+    blocks += _unmeasured(findings)
     return Section("What is missing", blocks) if blocks else None
 
 
-def _lacking(findings: Findings) -> Iterator[Paragraph]:
-    for one in findings.lacking:
-        each = (
-            f"{findings.study.label(arm)} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
-            for arm, seeds in one.seeds_by_arm.items()
-        )
-        yield Paragraph(
-            f"{escape(one.text)}: {'; '.join(each)}. This command measures it of their weights, and writes this report"
-            f" again: {code_span(one.command)}."
-        )
-
-
-def _unmeasured(findings: Findings) -> Iterator[Paragraph]:
-    what = findings.unmeasured
-    if not what or not findings.compares:
-        return
+def _unmeasured(findings: Findings) -> list[Paragraph]:
+    if not findings.unmeasured or not findings.compares:
+        return []
     words, scale = list(findings.request.arguments), findings.config.label
-    is_said = any(word.startswith(("scale=", "start.weights=")) for word in words)
-    if not is_said and scale != STUDIES[findings.study.slug].scale:  # of today
+    has_scale = any(word.startswith(("scale=", "start.weights=")) for word in words)
+    if not has_scale and scale != STUDIES[findings.study.slug].scale:  # of today
         words.append(f"scale={scale}")
     if len({cell.seed for cell in findings.cells}) < 2:  # one has no interval
         words = [*(word for word in words if not word.startswith(SEEDS)), f"{SEEDS}2"]
     command = _command(dict.fromkeys([*words, AUTO]))
     text = (
-        f"{what[0].upper()}{what[1:]}, so verdicts that need it are withheld. This command measures it beside the"
+        f"{as_heading(findings.unmeasured)}, so verdicts that need it are withheld. This command measures it beside the"
         f" study, and writes this report again: {command}."
     )
-    yield Paragraph(text)
+    return [Paragraph(text)]
 
 
-def _claims(findings: Findings) -> Section | None:
-    if not findings.verdicts:
-        return None
-    table = Table(["claim", "verdict at this scale", "what decides"], name="verdicts")
-    for name, verdict in findings.verdicts.items():
-        word = _with_parts(findings, name)
-        words = [f"**{verdict.word}**", *([f"with its parts: **{word}**"] if word != verdict.word else [])]
-        statement = stacked(f"**{name}**", CLAIMS[name].statement)
-        table.rows.append([statement, stacked(*words), _why(findings, verdict)])
-    return Section("Claims of the paper", [table])
-
-
-def _why(findings: Findings, verdict: Verdict) -> str:
-    """Return the first comparison behind a verdict, which is one that blocks it if it is undecided."""
-    if verdict.word is Word.NOT_TESTABLE or not verdict.deciding:
-        return verdict.qualifications[0] if verdict.qualifications else ""
-    first = verdict.deciding[0]
-    more = f"; and {len(verdict.deciding) - 1} more" if len(verdict.deciding) > 1 else ""
-    return f"{compared_in_words(findings.study, first.expected)}: {first.difference.text()}{more}"
-
-
-def _kinds(findings: Findings) -> Section | None:
-    """Return the kinds of claims that each metric of claims may decide, by a sensitivity study."""
-    if findings.ladder is None:
-        return None
-    used = {metric for study in STUDIES.values() for metric in study.deciding_metrics}
-    unmeasured = findings.ladder.unmeasured
-    table = Table(["metric", "may decide claims on", "does not see"], name="kinds")
-    for metric in findings.ladder.metrics:
-        if metric in used and metric in findings.sensitivity:
-            own = findings.sensitivity[metric]
-            seen_kinds = [] if own.is_blind else [kind for kind in RUNGS if kind not in own.unseen]
-            unseen = [kind for kind in RUNGS if kind not in seen_kinds and kind not in unmeasured]
-            table.rows.append([metric, ", ".join(seen_kinds) or "nothing", ", ".join(unseen)])
-    about = (
-        "By kind of effect, what the metrics that claims compare see, by 95 % intervals of single rungs"
-        " ([all metrics, and the rungs of each kind](#sensitivity))."
-    )
-    if unmeasured:
-        about += f" Not all rungs were run on: {', '.join(unmeasured)}."
-    return Section("What claims can rest on", [Paragraph(about), table])
-
-
-def _arms(findings: Findings) -> Section | None:
-    """Return the difference of each arm from the baseline in the primary metric."""
-    study = findings.study
-    if not findings.comparisons:
-        return None
-    better = "lower" if study.lower_is_better else "higher"
-    is_one = len(findings.comparisons) == 1
-    hold = "The interval holds" if is_one else "Each interval has its own, higher level, and all hold together"
-    table, limits = Table(["arm", "difference [interval]", "observed"], name="arms"), []
-    for arm, one in findings.comparisons.items():
-        text = one.withheld or one.difference.text("+.3f")
-        observed = "" if one.withheld else "no verdict" if findings.withheld else one.shows
-        table.rows.append([study.label(arm), text, observed])
-        limits.append(arm_notes(findings, arm, findings.metric))
-    about = (
-        f"Differences from the baseline, *{study.label(study.baseline)}*, in {metric_title(findings.metric)}"
-        f" (`{findings.metric}`){in_unit(findings)}; {better} is better. {hold} at"
-        f" {percent(findings.look.level)} %. Differences below"
-        f" {study.primary_margin:.2g} are too small to matter"
-        " ([how to read the table](#how-to-read-the-table))."
-    )
-    return Section("Arms", [Paragraph(about), with_limits(table, limits)])
-
-
-def _controls(findings: Findings) -> Section | None:
-    by_result: dict[tuple[str, str], list[ControlOutcome]] = {}
-    for one in findings.controls:
-        by_result.setdefault((one.control, one.result), []).append(one)
-    if not by_result:
-        return None
-    items = [
-        f"{findings.study.label(control)}: **{result}** in {_listed([one.metric for one in found], ', ')}."
-        for (control, result), found in by_result.items()
-    ]
-    return Section("Controls", [Bullets(items)])
-
-
-def _unseen(findings: Findings) -> Section:
+def _undecided(findings: Findings) -> Section:
     """Return what the study cannot say."""
     study, evidence = findings.study, findings.evidence
-    items = [one for one in findings.withheld if one != NO_SENSITIVITY]  # "What is missing" says what and how to get it
+    # "What is missing" says what of the sensitivity was not measured, and how to get it.
+    items = [reason for reason in findings.withheld if reason != NO_SENSITIVITY]
     if len(evidence.missing):
         items.append(f"{len(evidence.missing)} runs have no result")
-    open_arms = {
-        study.label(arm): detectable_difference(one.difference)
-        for arm, one in findings.comparisons.items()
-        if one.difference.has_interval and one.shows == "inconclusive" and not one.withheld
+    undecided = {
+        study.label(arm): detectable_difference(comparison.difference)
+        for arm, comparison in findings.comparisons.items()
+        if comparison.difference.has_interval and comparison.shows == "inconclusive" and not comparison.withheld
     }
-    if open_arms and not findings.withheld:
-        small, large = (f"{end:.2g}" for end in (min(open_arms.values()), max(open_arms.values())))
+    if undecided and not findings.withheld:
+        small, large = (f"{end:.2g}" for end in (min(undecided.values()), max(undecided.values())))
         sizes = small if small == large else f"{small} to {large}, by arm,"
         items.append(
-            f"whether these arms differ: {_listed(list(open_arms))}. Differences of {sizes} would be detected in"
+            f"whether these arms differ: {listed(list(undecided))}. Differences of {sizes} would be detected in"
             f" {100 * POWER:.0f} % of cases"
         )
-    blind = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
-    items += [one.text for one in blind if one.is_blind and one.text not in items]
+    deciding = [findings.sensitivity[name] for name in study.deciding_metrics if name in findings.sensitivity]
+    items += [metric.text for metric in deciding if metric.is_blind and metric.text not in items]
     doubtful = evidence.metrics[evidence.metrics["metric"].isin(study.deciding_metrics)]
     if number := int((doubtful["warning"] != "").sum()):
         items.append(f"{number} values of metrics that decide have warnings ([all metrics](#all-metrics))")
     items.append("other scales and other data")
-    return Section("What was not seen", [Bullets([f"{one[0].upper()}{one[1:]}." for one in items])])
+    return Section("What was not seen", [Bullets([f"{as_heading(item)}." for item in items])])
 
 
-def _listed(names: Sequence[str], between: str = "; ") -> str:
+def listed(names: Sequence[str]) -> str:
     """Return at most MAX_SHOWN names; labels of arms may have commas themselves."""
     more = [f"{len(names) - MAX_SHOWN} more"] if len(names) > MAX_SHOWN else []
-    return between.join([*names[:MAX_SHOWN], *more])
+    return "; ".join([*names[:MAX_SHOWN], *more])
 
 
 def _run(findings: Findings) -> Section:
     """Return source, command, setup and cost."""
-    runs, config = findings.evidence.runs, findings.config
-    blocks: list[Block] = [
-        Paragraph(f"Source: {findings.study.source}."),
-        Paragraph(f"Command: {_command(findings.request.arguments)}.{_earlier(findings)}"),
-    ]
-    if len(runs):
-        seeds = _seeds(sorted(runs["seed"].unique()))
-        name = findings.request.folder
+    evidence, config = findings.evidence, findings.config
+    text = f"Command: {_command(findings.request.arguments)}."
+    numbers = {evidence.num_runs(arm) for arm in findings.request.study.conditions} - {0}
+    if len(numbers) > 1:  # a launch gives all arms as many
+        text += " Arms differ in seeds, so not all runs are of this launch."
+    blocks: list[Block] = [Paragraph(f"Source: {findings.study.source}."), Paragraph(text)]
+    if runs := len(evidence.runs):
         ran = (
-            f"{len(runs)} runs at scale {config.label} with seeds {seeds}; the baseline sees {config.num_samples:,}"
-            f" samples. Together they took {duration(float(runs['seconds'].sum()))} on"
-            f" {seen(findings.evidence, 'hardware')}.{_trials(findings)} Code: {seen(findings.evidence, 'code')}."
-            f" `python analysis/report.py {name} --from-records export=true` adds tables."
+            f"{runs} runs at scale {config.label} with seeds {_seeds(sorted(evidence.runs['seed'].unique()))}; the"
+            f" baseline sees {config.num_samples:,} samples. Together they took"
+            f" {duration(float(evidence.runs['seconds'].sum()))} on {seen(evidence, 'hardware')}."
+        )
+        if findings.search is not None and findings.search.trials:
+            seconds = cost_of(findings.search.trials)["seconds"]
+            took = "an unknown time" if seconds is None else duration(seconds)
+            ran += f" The search before took {took} for {len(findings.search.trials)} trials."
+        ran += (
+            f" Code: {seen(evidence, 'code')}. `python analysis/report.py {findings.request.folder} --from-records"
+            " export=true` adds tables."
         )
         blocks.append(Paragraph(ran))
     return Section("How it was run", [*blocks, *map(Paragraph, announcements(findings.study))])
-
-
-def _earlier(findings: Findings) -> str:
-    """Return that there was another launch, as some arms have more seeds than others: a launch gives all as many."""
-    numbers = {findings.evidence.num_runs(arm) for arm in findings.request.study.conditions} - {0}
-    return " Arms differ in seeds, so not all runs are of this launch." if len(numbers) > 1 else ""
-
-
-def _trials(findings: Findings) -> str:
-    """Return what the trials of a search took before its winner was run again."""
-    if findings.search is None or not findings.search.trials:
-        return ""
-    trials = findings.search.trials
-    seconds = cost_of(trials)["seconds"]
-    took = "an unknown time" if seconds is None else duration(seconds)
-    return f" The search before took {took} for {len(trials)} trials."
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -1,1 +1,1 @@
-"""Checks of a finished run: prefix lengths, masks, the balance of the two losses, predicted pixels and captions."""
+"""Checks of a finished run: prefix lengths, masks, losses, predictions, and the numbers of a report."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from aimv2.analysis.verify.command import verify_command
+from aimv2.analysis.verify.report import verify_command
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import guarded, script_of
 

@@ -1,148 +1,98 @@
-"""The report of a verification, as a document."""
+"""``python -m aimv2.analysis.verify``: check a finished run, print the outcomes and write a report of one page."""
 
-import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
+import torch
+from rich.console import Console
 
-from aimv2.analysis.document.model import Block, Code, Document, Figure, Section, Table
-from aimv2.analysis.document.style import style
-from aimv2.analysis.document.template import blocks_of
+from aimv2.analysis.document.model import Block, Document, Paragraph, Section, Table
+from aimv2.analysis.document.write import check_replaceable, write
 from aimv2.analysis.sections.runs import credits_text
-from aimv2.analysis.verify.balance import Balance
-from aimv2.analysis.verify.captions import Captions
-from aimv2.analysis.verify.check import Check
-from aimv2.analysis.verify.figures import draw_balance, draw_pictures, draw_prefix_lengths, thumbnail
-from aimv2.analysis.verify.pixels import Pixels
-from aimv2.analysis.verify.prefix import PrefixLengths
-from aimv2.analysis.verify.trained_run import TrainedRun
-from aimv2.base.markdown import escape
+from aimv2.analysis.usage import VerifyOptions, verify_usage
+from aimv2.analysis.verify.checks import Check, checks_of
+from aimv2.analysis.verify.trained_run import TrainedRun, find, load
+from aimv2.base.files import writable_folder
+from aimv2.config.arguments import HELP
+from aimv2.config.options import read_options
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.serialization import to_dict
-from aimv2.data.sources.credits import credits_of
-from aimv2.data.transforms import unnormalise
+from aimv2.data.provenance import credits_of
+from aimv2.evaluation.pictures import drawn_predictions
+
+STYLES: dict[str, str] = {"PASS": "green", "FAIL": "bold red", "NOT APPLICABLE": "yellow"}
 
 
-class Outcomes(NamedTuple):
-    """The outcomes of all checks."""
+def verify_command(arguments: Sequence[str]) -> int:
+    """Check one finished run, print a line per check and write the report; return 0 if no check fails, else 1."""
+    if HELP & set(arguments):
+        print(verify_usage(), end="")
+        return 0
+    first = [text if "=" in text else f"run={text}" for text in arguments[:1]]
+    options = read_options(VerifyOptions, [*first, *arguments[1:]])
+    run = load(find(options.run, Path(options.runs_dir)))
+    out = writable_folder(options.out, "out")
+    check_replaceable(out)
+    torch.set_num_threads(run.config.threads)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"run {run.name}")
+    checks = checks_of(run, Path(options.report))
+    for check in checks:
+        console.print(str(check), style=STYLES[check.verdict])
+    console.print(summary(run, checks))
+    console.print(f"report: {write(document(run, checks, arguments), out)}")
+    return int(any(check.passes is False for check in checks))
 
-    prefix_lengths: PrefixLengths
-    masks: list[Check]
-    balance: Balance
-    pixels: Pixels
-    pictures: dict[str, list[np.ndarray]]
-    captions: Captions
 
-    @property
-    def checks(self) -> list[Check]:
-        losses = [*self.balance.checks, self.pixels.check, *self.captions.checks]
-        return [self.prefix_lengths.check, *self.masks, *losses]
-
-
-def summary(run: TrainedRun, findings: Outcomes) -> list[str]:
-    """Return how many checks passed and failed, and facts needed to interpret that: a sentence each."""
-    config, checks = run.config, findings.checks
-    name, recipe = config.objective.name, SCALES.get(config.scale, demo)()
-    counts = Counter(check.verdict for check in checks)
-    absent = f", {counts['NOT APPLICABLE']} NOT APPLICABLE" if counts["NOT APPLICABLE"] else ""
-    sentences = [f"{len(checks)} checks: {counts['PASS']} PASS, {counts['FAIL']} FAIL{absent}."]
-    if not {"captions", "pixels"} & set(run.objective.reports):
-        judged = [check.name for check in checks if check.passes is not None]
-        sentences.append(
-            f"Objective {name} predicts neither pixels nor captions, so their checks do not apply;"
-            f" verified: {', '.join(judged) or 'nothing'}. Its own metric, retrieval, is in the run's result."
-        )
+def summary(run: TrainedRun, checks: Sequence[Check]) -> str:
+    """Return how many checks passed and failed, and whether the run is too short to have learned."""
+    config, counts = run.config, Counter[str](check.verdict for check in checks)
+    text = f"{len(checks)} checks: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES) + "."
+    recipe = SCALES.get(config.scale, demo)()
     if counts["FAIL"] and config.budget.samples < recipe.budget.samples:
-        sentences.append(
-            f"The run is short: it has seen {config.budget.samples:,} samples. Before you look for a fault, check a run"
-            f" of `python -m aimv2 train scale={recipe.scale} objective.name={name}`, which sees"
+        text += (
+            f" The run is short: it has seen {config.budget.samples:,} samples. Before you look for a fault, check a"
+            f" run of `python -m aimv2 train scale={recipe.scale} objective.name={config.objective.name}`, which sees"
             f" {recipe.budget.samples:,}."
         )
-    return sentences
+    return text
 
 
-def document(run: TrainedRun, findings: Outcomes, arguments: Sequence[str]) -> Document:
-    """Return the report.
-
-    Args:
-        arguments: of the command.
-    """
-    config, shown = run.config, findings.captions.shown
-    with style():
-        named = dict(_blocks(run, findings))
-    files = {_example(number): thumbnail(unnormalise(run.image[one.row])) for number, one in enumerate(shown, 1)}
-    if findings.pictures:
-        files["pixels.png"] = draw_pictures(findings.pictures)
-    checks, *details = blocks_of(
-        "verify", named, config=config, findings=findings, credits=credits_text(credits_of([config]))
+def document(run: TrainedRun, checks: Sequence[Check], arguments: Sequence[str]) -> Document:
+    """Return the report; ``arguments`` are those of the command."""
+    config = run.config
+    rows: list[list[str]] = [
+        [check.name, f"**{check.verdict}**", check.finding, check.criterion or "–"] for check in checks
+    ]
+    note = (
+        "Intervals are 95 % over evaluation items. Masks are checked with the trained weights on the first images of"
+        " training: one patch, feature or token at a time is perturbed, and all outputs that must not see it stay"
+        f" bitwise equal. {credits_text(credits_of([config]))}"
     )
+    blocks: list[Block] = [Table(["check", "verdict", "found", "criterion"], rows, "checks"), Paragraph(note)]
+    files: dict[str, bytes] = {}
+    at_end = replace(config, log=replace(config.log, picture_points=1))
+    draw = drawn_predictions(run.objective, run.data, at_end, lambda png, step: files.update({"predictions.png": png}))
+    draw(run.model, config.budget.num_steps)
+    if files:
+        caption = (
+            "![Held-out images, their prefixes, predicted patches and captions](predictions.png) The first held-out"
+            " images, not hand-picked. Each patch after the prefix is predicted from the true patches before it, and"
+            " gets the true patch's brightness and contrast, as in MAE. Captions are greedy."
+        )
+        blocks.append(Paragraph(caption))
     command = shlex.join(["python", "-m", "aimv2.analysis.verify", *arguments])
     return Document(
-        title=f"Verification of run {run.folder.name}",
-        subtitle=f"Made by `{command}` from `{run.folder.path}`: objective {config.objective.name}, scale"
-        f" {config.scale}, {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in"
-        " float32.",
-        answer=" ".join(summary(run, findings)),
-        sections=[checks] if isinstance(checks, Section) else [],
-        details=[block for block in details if isinstance(block, Section)],
+        title=f"Verification of run {run.name}",
+        subtitle=f"Made by `{command}`: objective {config.objective.name}, scale {config.scale},"
+        f" {config.budget.samples:,} samples, seed {config.seed}; computed here on {config.device} in float32.",
+        answer=summary(run, checks),
+        sections=[Section("Checks", blocks)],
         numbers={
-            "run": run.folder.name,
-            "checks": [one._asdict() | {"verdict": one.verdict} for one in findings.checks],
+            "run": run.name,
+            "checks": [check._asdict() | {"verdict": check.verdict} for check in checks],
         },
         files=files,
     )
-
-
-def _blocks(run: TrainedRun, findings: Outcomes) -> Iterator[tuple[str, Block]]:
-    """Yield the tables and figures by their names in the template; those that do not apply are left out."""
-    config, lengths = run.config, findings.prefix_lengths
-    unit = "steps" if config.prefix.per == "batch" else "samples"
-    rows: list[list[str]] = [
-        [one.name, f"**{one.verdict}**", one.found, one.criterion or "–"] for one in findings.checks
-    ]
-    yield "checks", Table(["check", "verdict", "found", "criterion"], rows, "checks")
-    values = to_dict(config)
-    del values["data"]["cache_dir"]  # a place on this machine, of no use elsewhere
-    yield "config", Code(json.dumps(values, indent=1, ensure_ascii=False), "json")
-    if lengths.count_I.any():
-        caption = (
-            f"Bars: how often each prefix length occurred in {lengths.count_I.sum():,} draws. Marks: the configured"
-            " distribution. The test joins neighbouring lengths until each bin expects 5 draws. A correct distribution"
-            " fails it at one seed in a thousand."
-        )
-        alt = "Prefix lengths drawn in training, and their distribution"
-        yield "prefix_lengths", Figure("prefix_lengths", alt, caption, *draw_prefix_lengths(lengths, unit))
-    if not findings.balance.recorded.empty:
-        caption = (
-            "L2 norm of each unweighted loss's gradient on the blocks of the shared decoder, and the cosine between the"
-            " two, at the points that training recorded, one batch each."
-        )
-        alt = "Gradients of both losses on the shared decoder"
-        yield "balance", Figure("balance", alt, caption, *draw_balance(findings.balance))
-    yield "pixels", _pixels(findings.pixels)
-    yield "captions", _captions(findings.captions)
-
-
-def _pixels(pixels: Pixels) -> Table:
-    columns = ["prefix", "network", "mean", "network minus mean", "images better than the mean"]
-    table = Table(columns, name="pixels")
-    for fraction, errors in pixels.errors.items():
-        means = [f"{error_N.mean():.4f}" for error_N in (errors.model_N, errors.mean_N)]
-        better = f"{100 * (errors.model_N < errors.mean_N).mean():.0f} %"
-        table.rows.append([f"{fraction:g}", *means, pixels.advantage[fraction].text(), better])
-    return table
-
-
-def _captions(captions: Captions) -> Table:
-    table = Table(["image", "caption", "its perplexity", "written by the network"], name="captions")
-    for number, one in enumerate(captions.shown, 1):
-        image = f"![image {number}]({_example(number)})"
-        table.rows.append([image, escape(one.reference), f"{one.perplexity:,.0f}", escape(one.written)])
-    return table
-
-
-def _example(number: int) -> str:
-    return f"example_{number:02d}.png"

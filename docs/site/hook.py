@@ -11,7 +11,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from aimv2.ablations.names import NAMES
+from aimv2.ablations.catalogue import NAMES
 from docs.site.pages import README, REPORTS, ROOT, closure, content, repository_path, rewritten, site_uri
 from docs.site.reference import pages as reference_pages
 
@@ -31,17 +31,17 @@ API = {  # modules that extensions and analyses import
             "aimv2.config.native",
             "aimv2.config.recipes.scales",
         ),
-        *("aimv2.config.paths", "aimv2.config.signature", "aimv2.config.serialization", "aimv2.config.options"),
+        *("aimv2.config.paths", "aimv2.config.signature", "aimv2.config.options"),
     ),
     "Metrics and objectives": (
         *("aimv2.spec.metrics", "aimv2.spec.plugin_metrics", "aimv2.spec.items"),
-        *("aimv2.spec.objectives", "aimv2.spec.optimizers", "aimv2.evaluation.trained"),
+        *("aimv2.spec.objectives", "aimv2.spec.optimizers", "aimv2.evaluation.evaluate"),
     ),
     "Studies": (
         *("aimv2.ablations.study", "aimv2.ablations.design", "aimv2.ablations.expectations", "aimv2.ablations.claims"),
         *("aimv2.ablations.expand", "aimv2.ablations.request"),
     ),
-    "Executors": ("aimv2.sweeps.executors.base", "aimv2.sweeps.executors.workers"),
+    "Executors": ("aimv2.sweeps.executors.base",),
     "Records": (
         "aimv2.analysis.evidence.records",
         "aimv2.analysis.evidence.tables",

@@ -11,19 +11,16 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from aimv2.ablations.adapt import adapted
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES
 from aimv2.ablations.claims import CLAIMS, Claim
+from aimv2.ablations.expand import adapted
 from aimv2.ablations.expectations import Combination, Expected, Ranges
-from aimv2.ablations.names import NAMES
-from aimv2.ablations.overrides import StudyOverrides
-from aimv2.ablations.study import CONTROLS, Study
+from aimv2.ablations.study import CONTROLS, Study, StudyOverrides
 from aimv2.config.options import typed
 from aimv2.config.paths import differences
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import to_dict
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import FINAL, PARAMETERS
 from aimv2.sweeps.executors.registry import EXECUTORS
@@ -121,7 +118,7 @@ def in_words(annotation: Any, metadata: Any = ()) -> str:
 def keys_page() -> str:
     """Return the page of all keys."""
     run = ["## Values of a run\n\nKeys of `train`, of `cost`, and of a launch, which sets them in every arm."]
-    at_demo = {path: _typed(value) for path, value in flattened(to_dict(demo())).items()}
+    at_demo = {path: _typed(value) for path, value in flattened(demo().to_dict()).items()}
     by_part: dict[str, list[Key]] = {}
     for key in keys(RunConfig):
         by_part.setdefault(key.path.rpartition(".")[0], []).append(key)
@@ -293,7 +290,7 @@ def metrics_page() -> str:
         "# Metrics\n\n"
         "```\naimv2 train scale=demo    # train a run, and print its metrics\n```\n\n"
         "[What is measured](../one-run.md#what-is-measured) defines each. *Needs* is what the run's data must have, and"
-        " *report* the module of `aimv2/evaluation/reports/` that measures it.\n\n"
+        " *report* the group of `aimv2/evaluation/` that measures it.\n\n"
         + _table(["metric", "unit", "better", "needs", "report", "decides"], rows)
         + "\n"
     )

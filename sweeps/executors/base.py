@@ -1,30 +1,72 @@
-"""The interface of executors."""
+"""The interface of executors, and the workers of a launch that waits for them: started, watched and replaced."""
 
-import dataclasses
-import hashlib
-import json
 import time
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
-
-from pydantic import Field
+from typing import Any, ClassVar, Literal
 
 from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
+from aimv2.base.files import writable_folder
+from aimv2.base.processes import imports_from
 from aimv2.config.program import Program
-from aimv2.run.pricing.price import duration
-from aimv2.sweeps.active_launches import ActiveLaunch, Queued, at_work, new_logs
-from aimv2.sweeps.executors.workers import Launched, Start, keep_workers
-from aimv2.sweeps.plan import Plan
+from aimv2.run.price import duration
+from aimv2.runs.lease import Watch, is_released
+from aimv2.sweeps.active_launches import (
+    LOGS,
+    WORKERS,
+    ActiveLaunch,
+    Queued,
+    at_work,
+    cancelled,
+    new_logs,
+    runs_dir_of,
+    skipped,
+)
+from aimv2.sweeps.freeze import freeze, worker_environment
+from aimv2.sweeps.plan import Plan, Work, write_work
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import Work, write_work
+from aimv2.sweeps.worker import WorkerReport, read_report
 
 GPU_CORES = 7  # for loader processes of a GPU; with the training process 8, of which most nodes have as many per GPU
-OF_AMOUNT = ("workers", "minutes", "array_parallelism", "signal_seconds")  # fields that do not say where workers run
-RunsPerGpu = Literal["auto"] | Annotated[int, Field(gt=0)]
+POLL_SECONDS = 1.0
+STOP_SECONDS = 30  # that interrupted workers have to save checkpoints
+MAX_IDLE = 3  # workers in a row that ended though runs were free and not one was tried
+
+Poll = Callable[[], int | None]  # returns None while a worker runs, as Popen.poll does
+Start = Callable[[str], Poll]  # starts a worker, given its name
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A launch whose workers can be started."""
+
+    work: Work
+    folder: Path  # its own, in the runs folder
+    num_workers: int  # that run at a time; there may be more, one after the other
+    board: Board  # shows its progress, and has the console
+
+    @property
+    def code(self) -> Path:
+        """The snapshot of the code from which workers import our packages."""
+        return freeze(runs_dir_of(self.folder))
+
+    def environment(self, cores: int) -> dict[str, str]:
+        """Return the environment variables that a worker needs, whose ranks have so many cores each."""
+        return worker_environment(self.work.configs[0], cores) | imports_from(self.code)
+
+    def log_of(self, name: str) -> Path:
+        """Return the path of a worker's log, which outlives the launch."""
+        return runs_dir_of(self.folder) / LOGS / self.folder.name / f"{name}.log"
+
+    def about(self, name: str, **values: Any) -> dict[str, Any]:
+        """Return what a worker has to know, for ``sweeps.worker``: paths that any host sees, and more of its values."""
+        paths = {"launch_dir": str(self.folder.resolve()), "log": str(self.log_of(name).resolve())}
+        return {"name": name, **paths, **values}
 
 
 class Executor(ABC):
@@ -50,41 +92,18 @@ class Executor(ABC):
         """The reason why a measurement on this machine cannot predict the workers' speed; empty if it can."""
         return "the speed of these workers is not known on this machine"
 
-    @property
-    def place(self) -> str:
-        """A name for the machines where these workers run: a hash of the executor, without how many and how long."""
-        assert dataclasses.is_dataclass(self), "as the registry has checked"
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in OF_AMOUNT}
-        text = json.dumps([type(self).__qualname__, values], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def for_probes(self) -> Self:
-        """Return the executor with which probes are submitted, which take a minute or two."""
-        return self
-
     def check(self, runs: Sequence[Program]) -> None:  # noqa: B027
-        """Refuse runs that these workers cannot do.
-
-        Raises:
-            UsageError: the reason, with the key to change.
-        """
+        """Refuse runs that these workers cannot do: a UsageError with the key to change."""
 
     @abstractmethod
     def num_workers(self, runs: Sequence[Program]) -> int:
-        """Return the number of workers for these runs; it may be larger than the number of runs.
-
-        Raises:
-            UsageError: there is no room for one worker, or for as many as requested.
-        """
+        """Return the number of workers for these runs, perhaps more than there are runs; a UsageError without room."""
 
     def test(self, runs: Sequence[Program], runs_dir: Path) -> str:
-        """Test whether a launch of these runs, which passed ``check``, would be accepted, and start nothing.
+        """Refuse a launch of these runs, which passed ``check``, that would be refused later, and start nothing.
 
         Returns:
             A sentence if this machine cannot test it; empty otherwise.
-
-        Raises:
-            UsageError: the launch would be refused.
         """
         return ""
 
@@ -128,38 +147,19 @@ class Executor(ABC):
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:
-        """Return the jobs of a launch (``launch.jobs``) that its scheduler still has.
-
-        Returns:
-            None if the scheduler does not answer here, and also if it shows nothing and that proves nothing.
-        """
+        """Return the jobs of a launch (``launch.jobs``) that its scheduler still has; None if it does not tell here."""
         return None
 
     @staticmethod
     def withdraw(launch: ActiveLaunch) -> str:
-        """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs.
-
-        Returns:
-            The jobs that stay with the scheduler, with the reason; empty if none does.
-        """
+        """Withdraw a cancelled launch's waiting workers, and its finalizer job if no worker runs; return the jobs that
+        stay, with the reason."""
         return ""
 
     @classmethod
     def abandoned(cls, launch: ActiveLaunch) -> bool:
         """True if a launch has submitted all of its jobs and none is left, so that nothing will end it."""
         return launch.jobs is not None and bool(launch.jobs.finalizer) and cls.queue(launch) == []
-
-
-def check_gpu_sharing(runs_per_gpu: RunsPerGpu, runs: Sequence[Program]) -> None:
-    """Refuse runs on the CPU and runs of several ranks, if several are to share a GPU.
-
-    Raises:
-        UsageError: naming the key.
-    """
-    if runs_per_gpu != 1 and any(run.device != "cuda" for run in runs):
-        raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} needs runs on a GPU, and these are on the CPU")
-    if runs_per_gpu != 1 and (ranks := max(run.ranks for run in runs)) > 1:
-        raise UsageError(f"executor.runs_per_gpu={runs_per_gpu} and ranks={ranks}: only runs of one rank share a GPU")
 
 
 def cores_per_run(runs: Sequence[Program]) -> int:
@@ -170,3 +170,79 @@ def cores_per_run(runs: Sequence[Program]) -> int:
 def cores_to_share(run: Program) -> int:
     """Return the cores that the runs of a GPU share for loader processes, whose number follows from them."""
     return GPU_CORES if run.device == "cuda" and run.loaders is None else 0
+
+
+@dataclass
+class _Started:
+    name: str
+    num_attempts: int  # at all runs when the worker was started
+    poll: Poll
+
+
+def keep_workers(launched: Launched, start: Start) -> list[WorkerReport]:
+    """Keep workers as long as runs are free, until all tasks are over; return their reports.
+
+    Raises:
+        KeyboardInterrupt: the launch was cancelled, and its workers have ended; or it was interrupted.
+        UsageError: the runs folder cannot be written, or workers end before they try a run, MAX_IDLE in a row.
+    """
+    launch_dir, num_workers, board = launched.folder, launched.num_workers, launched.board
+    runs_dir, reports, num_idle = runs_dir_of(launch_dir), list[WorkerReport](), 0
+    task_list, left_out, workers = launched.work.task_list(runs_dir), dict[str, str](), list[_Started]()
+    try:
+        while True:
+            for run, reason in skipped(launch_dir).items() - left_out.items():
+                left_out[run] = reason
+                board.console.print(f"{run} is skipped: {reason}", style="red", soft_wrap=True, markup=False)
+            now = task_list.open_tasks().without(left_out)
+            ended = [worker for worker in workers if worker.poll() is not None]
+            is_cancelled = cancelled(launch_dir) is not None
+            for worker in ended:
+                workers.remove(worker)
+                report = read_report(launch_dir, worker.name)
+                if report is None:
+                    report = WorkerReport()
+                    text = f"a worker ended early; its log is {launched.log_of(worker.name)}"
+                    board.console.print(text, style="red", soft_wrap=True)
+                reports.append(report)
+                if report.problem:  # of its host, unless the runs folder cannot be written from here either
+                    writable_folder(str(runs_dir), "runs_dir", needs_links=True)
+                    text = f"a worker cannot work: {report.problem}"
+                    board.console.print(text, style="red", soft_wrap=True, markup=False)
+                # A worker that ran out of time without a try waited for a slot.
+                is_excused = is_cancelled or report.was_out_of_time
+                is_idle = now.free and (now.num_attempts == worker.num_attempts or report.problem) and not is_excused
+                num_idle = num_idle + 1 if is_idle else 0
+                if num_idle == MAX_IDLE:
+                    why = report.problem or "workers end before they try a run"
+                    raise UsageError(f"{why}; their logs are in {runs_dir / LOGS}")
+            # All at first, and later those that ended: a worker that is just starting may take what is free.
+            folders = [launch_dir / WORKERS / worker.name for worker in workers]
+            num_starting = sum(not folder.exists() for folder in folders)  # or waits in a queue, perhaps for ever
+            num_stopped = sum(_is_stopped(folder, task_list.watch) for folder in folders)
+            if (now.is_over or is_cancelled) and num_starting + num_stopped == len(workers):
+                break
+            most = 0 if num_starting or is_cancelled else max(len(ended), 1) if reports else num_workers
+            for _ in range(min(num_workers - len(workers) + num_stopped, len(now.free), most)):
+                name = uuid.uuid4().hex[:12]
+                workers.append(_Started(name, now.num_attempts, start(name)))
+            board.update()
+            if any(worker.poll() is None for worker in workers) or now.held or now.unsure:
+                time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        if any(worker.poll() is None for worker in workers):
+            board.console.print(
+                "interrupted: the workers save checkpoints and release their runs after this step; press Ctrl-C again"
+                " to return without waiting for them",
+                style="yellow",
+                soft_wrap=True,
+            )
+        raise
+    if cancelled(launch_dir) is not None:
+        raise KeyboardInterrupt
+    return reports
+
+
+def _is_stopped(worker: Path, watch: Watch) -> bool:
+    """True if a worker with this folder has no heartbeat any more, though it has not ended."""
+    return watch.sees(worker) == "dead" and worker.exists() and not is_released(worker)

@@ -11,8 +11,8 @@ from aimv2.base.plugins import Registry, load_from_snapshots
 from aimv2.config.arguments import checked
 from aimv2.runs.provenance import snapshots
 from aimv2.sweeps.active_launches import ActiveLaunch, Queued, active_launches, end, runs_dir_of
+from aimv2.sweeps.executors import BUILT_IN
 from aimv2.sweeps.executors.base import Executor
-from aimv2.sweeps.executors.names import BUILT_IN
 
 
 def _check(name: str, kind: type[Executor]) -> None:
@@ -20,27 +20,16 @@ def _check(name: str, kind: type[Executor]) -> None:
         raise UsageError(f"{short(kind)} is not a dataclass that inherits from Executor")
     if kind.starting is Executor.starting and kind.launch is Executor.launch:
         raise UsageError(f"{kind.__name__} has neither starting() nor launch()")
-    if missing := [field.name for field in dataclasses.fields(kind) if not _has_default(field)]:
+    unset = dataclasses.MISSING
+    if missing := [one.name for one in dataclasses.fields(kind) if one.default is one.default_factory is unset]:
         raise UsageError(f"{kind.__name__} has fields without a default: {', '.join(missing)}")
 
 
-def _has_default(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-
-
-EXECUTORS: Registry[type[Executor]] = Registry(
-    "executor",
-    BUILT_IN,
-    _check,
-)
+EXECUTORS: Registry[type[Executor]] = Registry("executor", BUILT_IN, _check)
 
 
 def executor(name: str) -> Callable[[type[Executor]], type[Executor]]:
-    """Add the class below as an executor, ``executor=name``; its fields are keys.
-
-    Raises:
-        UsageError: the name is taken, or the class is no executor.
-    """
+    """Add the class below as an executor, ``executor=name``; its fields are keys."""
     return lambda kind: EXECUTORS.add(name, kind)
 
 
@@ -50,11 +39,7 @@ def chosen_executor(words: Sequence[str]) -> str:
 
 
 def executor_values(name: str) -> dict[str, dict[str, Any]]:
-    """Return the choices of ``executor=``: that of this name with its keys and their defaults, the others empty.
-
-    Raises:
-        UsageError: it cannot be loaded.
-    """
+    """Return the choices of ``executor=``: that of this name with its keys and their defaults, the others empty."""
     values = {one: dict[str, Any]() for one in EXECUTORS}
     if name in values:
         default: Any = executor_class(name)()  # a dataclass
@@ -63,26 +48,17 @@ def executor_values(name: str) -> dict[str, dict[str, Any]]:
 
 
 def executor_of(name: str, values: Mapping[str, Any]) -> Executor:
-    """Return the executor of this name with these values.
-
-    Raises:
-        UsageError: there is none, it cannot be loaded, or a value is not allowed.
-    """
+    """Return the executor of this name with these values; a UsageError if one is not allowed."""
     executor: Executor = checked("executor", executor_class(name), dict(values))
     return executor
 
 
 def executor_class(name: str) -> type[Executor]:
-    """Import an executor and return its class.
-
-    Raises:
-        UsageError: there is none of this name, or it cannot be loaded.
-    """
+    """Import an executor and return its class; a UsageError if there is none of this name, or it cannot be loaded."""
     try:
         return EXECUTORS.get_known(name)
     except ImportError as error:
-        hint = "; run: pip install 'aimv2-ablations[ray]'" if name == "ray" else ""
-        raise UsageError(f"executor={name} cannot be loaded: {error}{hint}") from error
+        raise UsageError(f"executor={name} cannot be loaded: {error}") from error
 
 
 def _class_of(launch: ActiveLaunch) -> type[Executor] | None:
@@ -115,14 +91,12 @@ def withdraw(launch: ActiveLaunch) -> str:
 
 def abandoned(runs_dir: Path) -> list[Path]:
     """Return the folders of launches that nothing will end, as after a ``scancel`` of all jobs."""
-    return [one.folder for one in active_launches(runs_dir) if _is_abandoned(one)]
-
-
-def _is_abandoned(launch: ActiveLaunch) -> bool:
-    with contextlib.suppress(Exception):  # as in queue_of
-        kind = _class_of(launch)
-        return kind is not None and kind.abandoned(launch)
-    return False
+    folders = []
+    for launch in active_launches(runs_dir):
+        with contextlib.suppress(Exception):  # as in queue_of
+            if (kind := _class_of(launch)) is not None and kind.abandoned(launch):
+                folders.append(launch.folder)
+    return folders
 
 
 def end_abandoned(runs_dir: Path) -> None:

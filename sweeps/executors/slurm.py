@@ -1,36 +1,57 @@
-"""``executor=slurm``: workers as elements of a job array, and what each job of a launch requests."""
+"""``executor=slurm``: workers as elements of a job array, and a finalizer job that resubmits lost runs and writes the
+report."""
 
 import contextlib
-import math
+import dataclasses
 import os
 import re
 import shlex
 import shutil
+import signal
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import submitit
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from rich.console import Console
+from submitit import JobEnvironment
+from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from aimv2.ablations.request import write_request
 from aimv2.base.errors import UsageError
+from aimv2.base.files import share
+from aimv2.base.interrupt import Interrupts
 from aimv2.config.data_config import CHECKED
 from aimv2.config.program import Program
-from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Queued, end, new_launch
+from aimv2.run.programs import follow
+from aimv2.sweeps.active_launches import (
+    LOGS,
+    ActiveLaunch,
+    Jobs,
+    Queued,
+    cancelled,
+    end,
+    new_launch,
+    new_logs,
+    skipped,
+    write_jobs,
+)
 from aimv2.sweeps.executors import slurm_commands
-from aimv2.sweeps.executors.base import Executor, RunsPerGpu, check_gpu_sharing, cores_per_run, cores_to_share
-from aimv2.sweeps.executors.slurm_jobs import FinalizerJob, submit_workers
+from aimv2.sweeps.executors.base import Executor, cores_per_run, cores_to_share
+from aimv2.sweeps.finish import finish
 from aimv2.sweeps.freeze import FOLDER as CODE
-from aimv2.sweeps.freeze import worker_environment
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.freeze import freeze, worker_environment
+from aimv2.sweeps.plan import OpenTasks, Plan, Task, Work, read_work, write_work
 from aimv2.sweeps.status.board import Board
-from aimv2.sweeps.tasks import Work, write_work
+from aimv2.sweeps.worker import Worker, WorkerReport
 
+POLL_SECONDS = 5.0
 MAX_REQUEUES = 10**6  # submitit counts time limits reached; a run that makes progress may continue for ever
-PROBE_MINUTES, PROBE_SIGNAL_SECONDS = 15, 60
 PLAIN_KEYS = ("partition", "account", "qos", "constraint", "nodelist", "exclude", "gres", "gpus_per_node", "mem")
 OWN_KEYS = frozenset(key.replace("_", "-") for key in PLAIN_KEYS) | {
     *("array", "cpus-per-task", "dependency", "error", "job-name", "nodes", "ntasks", "ntasks-per-node"),
@@ -52,12 +73,10 @@ class SlurmExecutor(Executor):
         minutes: a job's limit; a longer run is requeued, and resumes from its checkpoint.
         signal_seconds: time before that limit: enough for a step and a checkpoint.
         array_parallelism: elements that run at once.
-        partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node: as in ``sbatch``.
-        mem: as in ``sbatch``: per node, such as 8GB, for all workers of an element.
-        cpus_per_task: cores of an element, for all its workers; None is one per thread and loader process, and as many
-            more as a GPU's loader takes with ``loader.num_workers=auto``.
-        runs_per_gpu: workers that share an element's GPU; ``auto`` is as many as its memory holds, by prediction, and
-            ``cpus_per_task`` has cores for.
+        partition, account, qos, constraint, nodelist, exclude, gres, gpus_per_node, mem: as in ``sbatch``. With
+            gres=shard:1 workers share a GPU, where the cluster has shards.
+        cpus_per_task: cores of a rank; None is one per thread and loader process, and as many more as a GPU's loader
+            takes with ``loader.num_workers=auto``.
         more: other keys of ``sbatch`` by their long names, such as hold or reservation=ablations.
         setup: lines of shell before Python starts, such as module load cuda.
     """
@@ -77,7 +96,6 @@ class SlurmExecutor(Executor):
     gpus_per_node: int | None = Field(default=None, gt=0)
     mem: str | int | None = None
     cpus_per_task: int | None = Field(default=None, gt=0)
-    runs_per_gpu: RunsPerGpu = 1
     more: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
 
@@ -88,44 +106,27 @@ class SlurmExecutor(Executor):
                 " interrupted as they start"
             )
         for key in self.more:
-            if not KEY.fullmatch(key):
+            if not KEY.fullmatch(key) or key.partition("=")[0] in OWN_KEYS:
                 raise ValueError(
-                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x"
+                    f"more has {key!r}: it takes long names without leading dashes, such as hold or reservation=x, that"
+                    " are not set by the launch and have no key of their own"
                 )
-            if (name := key.partition("=")[0]) in OWN_KEYS:
-                raise ValueError(f"more has {key!r}: {name} is set by the launch or has a key of its own")
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:
         """The device of the requested nodes."""
-        has_gpu = self.gpus_per_node is not None or "gpu" in (self.gres or "") or any("gpu" in key for key in self.more)
-        return "cuda" if has_gpu else "cpu"
-
-    def for_probes(self) -> Self:
-        """Return the same with a time limit that finds a gap in the queue."""
-        minutes, seconds = min(self.minutes, PROBE_MINUTES), min(self.signal_seconds, PROBE_SIGNAL_SECONDS)
-        return replace(self, minutes=minutes, signal_seconds=seconds)
+        requested = " ".join([self.gres or "", *self.more])
+        return "cuda" if self.gpus_per_node is not None or "gpu" in requested or "shard" in requested else "cpu"
 
     def check(self, runs: Sequence[Program]) -> None:
-        """Refuse ranks that the nodes cannot hold, and runs that cannot share a GPU."""
         ranks = max(run.ranks for run in runs)  # untrained encoders have one
         if ranks % self.nodes:
             raise UsageError(f"ranks={ranks} cannot be spread evenly over executor.nodes={self.nodes}")
         if ranks > 1 and self.workers is not None:
             raise UsageError(f"executor.workers={self.workers} and ranks={ranks}: such runs need one job each")
-        check_gpu_sharing(self.runs_per_gpu, runs)
-        if self.runs_per_gpu == 1:
-            return
-        each = cores_per_run(runs)
-        needed = each * (2 if self.runs_per_gpu == "auto" else self.runs_per_gpu)
-        if (self.cpus_per_task or (0 if self.runs_per_gpu == "auto" else needed)) < needed:
-            raise UsageError(
-                f"executor.runs_per_gpu={self.runs_per_gpu} needs executor.cpus_per_task={needed} or more: {each} per"
-                " run, for its threads and loader processes"
-            )
 
     def num_workers(self, runs: Sequence[Program]) -> int:
-        return self.num_elements(runs) * self.max_runs(runs)
+        return min(self.workers or len(runs), len(runs))
 
     def test(self, runs: Sequence[Program], runs_dir: Path) -> str:
         if shutil.which("sbatch") is None:
@@ -137,9 +138,6 @@ class SlurmExecutor(Executor):
         """Submit workers for this work and the finalizer job, and return at once.
 
         A run that another launch has in the queue too is done by the worker that comes first.
-
-        Raises:
-            UsageError: SLURM refuses; nothing stays in the queue.
         """
         self._test_arrays(work.configs, plan.runs_dir)
         plan.prepare_data()
@@ -163,10 +161,9 @@ class SlurmExecutor(Executor):
         return False
 
     def _test_arrays(self, runs: Sequence[Program], runs_dir: Path) -> None:
+        template = partial(self.template, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE)
         for run in {run.ranks: run for run in runs}.values():
-            slurm_commands.check_accepted(
-                self.template(run, folder=runs_dir / LOGS, name="test-only", code=runs_dir / CODE)
-            )
+            slurm_commands.check_accepted(template(run))
 
     @staticmethod
     def queue(launch: ActiveLaunch) -> list[Queued] | None:
@@ -195,32 +192,16 @@ class SlurmExecutor(Executor):
             return f"{jobs.described}: {error}"
         return ""
 
-    def max_runs(self, runs: Sequence[Program]) -> int:
-        """Return the largest number of these runs that an element does at once, if they passed ``check``."""
-        if self.runs_per_gpu == "auto":
-            return (self.cpus_per_task or 0) // cores_per_run(runs)
-        return self.runs_per_gpu
-
-    def num_elements(self, runs: Sequence[Program]) -> int:
-        """Return the number of array elements for these runs."""
-        at_once = 1 if self.runs_per_gpu == "auto" else self.runs_per_gpu
-        return min(self.workers or math.ceil(len(runs) / at_once), len(runs))
-
     def template(
         self, run: Program, *, folder: Path, name: str, code: Path, after: Sequence[str] = ()
     ) -> submitit.SlurmExecutor:
-        """Return submitit's executor for workers that do runs like this one, or for a finalizer job.
-
-        Args:
-            code: folder from which workers import our packages.
-            after: ids of the arrays after which a finalizer job of one core starts, however they end; empty for an
-                array itself.
-        """
+        """Return submitit's executor for workers that do runs like this one, which import our packages from ``code``;
+        or for a finalizer job of one core, which starts ``after`` these arrays, however they end."""
         try:
             template = submitit.SlurmExecutor(folder / "%j", max_num_timeout=MAX_REQUEUES)
         except RuntimeError as error:
             raise UsageError("there is no srun on this machine; is it a login node of a SLURM cluster?") from error
-        cores = self.cpus_per_task or self.max_runs([run]) * cores_per_run([run]) + cores_to_share(run)
+        cores = self.cpus_per_task or cores_per_run([run]) + cores_to_share(run)
         # srun of SLURM 22.05 to 23.02 does not take its job's number of cores by itself.
         exports = worker_environment(run, cores) | {"SRUN_CPUS_PER_TASK": str(cores)}
         setup = [*self.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items())]
@@ -243,3 +224,140 @@ class SlurmExecutor(Executor):
             more = {key: value for key, value in more.items() if not RESOURCES.search(key)}
         template.update_parameters(**values, additional_parameters={"requeue": True} | more)
         return template
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayWorker(Checkpointable):
+    """The job of an array element, or of all processes of a run with several ranks. A requeued job starts over, and its
+    runs resume from their checkpoints."""
+
+    launch_dir: Path
+    start: int  # as in Work.of_worker
+
+    def __call__(self) -> WorkerReport:
+        if not self.launch_dir.exists():  # requeued after all runs were done
+            return WorkerReport()
+        work = read_work(self.launch_dir).of_worker(self.start)
+        worker = Worker(work, self.launch_dir, runs_per_gpu=None, log=_log())
+        report = worker.work() if work.configs[0].ranks == 1 else self._work_together(worker, work.configs[0])
+        end_job(report)
+        return report
+
+    def _work_together(self, worker: Worker, run: Program) -> WorkerReport:
+        # As one of the job's ranks: rank 0 is the worker, and the others follow it.
+        from aimv2.training.distributed import dismiss
+
+        # ``aimv2.training.distributed.place`` chooses the GPU: it knows whether SLURM shows a rank its own GPU only.
+        if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank:
+            with contextlib.suppress(KeyboardInterrupt), Interrupts().listening() as interrupts:
+                follow(run, interrupts)
+            return WorkerReport()
+        try:
+            return worker.work()
+        finally:
+            dismiss()
+
+
+def _log() -> str:
+    """Return the path of this job's log, which submitit writes; empty if this is no job."""
+    try:
+        return str(JobEnvironment().paths.stderr.resolve())
+    except RuntimeError:
+        return ""
+
+
+def end_job(report: WorkerReport) -> None:
+    """Fail the job if its worker could not work, or have it requeued if its time was up."""
+    if report.problem:
+        raise UsageError(report.problem)
+    if report.signal == signal.SIGUSR2:
+        # The run is released with a checkpoint. Raised again, now that submitit listens, the signal makes it request a
+        # requeue. SIGTERM must not: SLURM requeues jobs that it preempts, and otherwise a user's scancel is meant.
+        signal.raise_signal(signal.SIGUSR2)
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalizerJob(Checkpointable):
+    """The job that starts when no worker of the array is left, however the workers ended."""
+
+    launch_dir: Path
+    plan: Plan  # whose reports it writes
+    executor: SlurmExecutor  # with which lost runs are submitted again
+    reports_dir: Path | None  # where the reports are written; None for runs of no study
+    num_attempts: int = 0  # at the launch's runs when the array was submitted (sweeps.plan.OpenTasks)
+    poll_seconds: float = POLL_SECONDS  # between two checks of runs that others hold
+
+    def __call__(self) -> None:
+        """Wait for runs that others hold; submit lost runs again, or else write the report."""
+        if not self.launch_dir.exists():  # requeued after all was done
+            return
+        plan, console = self.plan, Console(highlight=False)
+        share(plan.runs_dir)
+        now = self._wait(work := read_work(self.launch_dir)).without(left_out := skipped(self.launch_dir))
+        for run, reason in left_out.items():
+            console.print(f"{run} is skipped: {reason}", soft_wrap=True, markup=False)
+        if cancelled(self.launch_dir) is not None:
+            console.print("cancelled: the report is not updated")
+            end(self.launch_dir)
+            return
+        if now.free:
+            lost = f"{len(now.free)} run{'s' * (len(now.free) > 1)} lost their workers"
+            try:
+                if now.num_attempts == self.num_attempts:
+                    raise UsageError("workers end before they try a run; their logs are beside this job's log")
+                jobs = submit_workers(self, now.free)
+            except UsageError as error:
+                console.print(f"{lost} and cannot be submitted again: {error}", soft_wrap=True)
+            else:
+                console.print(f"{lost} and are submitted again, as {jobs.described}")
+                return
+        finish(plan, work, self.reports_dir, console)
+        end(self.launch_dir)
+
+    def _wait(self, work: Work) -> OpenTasks:
+        # For runs of another launch, of a worker that outlived its node, or of a dead one whose lease has not expired.
+        started, task_list = time.monotonic(), work.task_list(self.plan.runs_dir)
+        while (now := task_list.open_tasks()).held or now.unsure:
+            if time.monotonic() - started > 60 * self.executor.minutes - self.executor.signal_seconds:
+                signal.raise_signal(signal.SIGUSR2)  # SLURM signals the steps of a job, and this job has none
+            time.sleep(self.poll_seconds)
+        return now
+
+
+def submit_workers(finalizer: FinalizerJob, tasks: Sequence[Task]) -> Jobs:
+    """Submit an array of workers per number of ranks, and the finalizer job, which waits for them.
+
+    If SLURM refuses one of them, those before it are withdrawn.
+    """
+    launch_dir, executor, runs_dir = finalizer.launch_dir, finalizer.executor, finalizer.plan.runs_dir
+    work = read_work(launch_dir)
+    num_attempts = work.task_list(runs_dir).open_tasks().num_attempts
+    folder = runs_dir / LOGS / launch_dir.name
+    template = partial(executor.template, folder=folder, name=launch_dir.name, code=freeze(runs_dir))
+    jobs = Jobs({}, "", slurm_commands.cluster_setting("ClusterName"))
+    try:
+        for ranks in sorted({task.config.ranks for task in tasks}):
+            group = [task for task in tasks if task.config.ranks == ranks]
+            workers = _array_workers(launch_dir, work, group, executor.num_workers([task.config for task in group]))
+            array = slurm_commands.submit(template(group[0].config), workers)
+            jobs = replace(jobs, arrays=jobs.arrays | {array: len(workers)})
+            write_jobs(launch_dir, jobs)
+        after = template(finalizer.plan.cells[0].config, after=list(jobs.arrays))
+        last = slurm_commands.submit(after, [replace(finalizer, num_attempts=num_attempts)])
+        jobs = replace(jobs, finalizer=last)
+    except UsageError:
+        if jobs.arrays:
+            slurm_commands.command("scancel", *jobs.arrays)  # without a finalizer job, lost runs would stay lost
+        raise
+    write_jobs(launch_dir, jobs)
+    new_logs(runs_dir, launch_dir.name)
+    return jobs
+
+
+def _array_workers(launch_dir: Path, work: Work, tasks: Sequence[Task], number: int) -> list[ArrayWorker]:
+    """Return so many workers, or as many as an array may have, which begin with these tasks at equal distances."""
+    if number > 1 and (size := slurm_commands.cluster_setting("MaxArraySize")).isdecimal():
+        number = min(number, max(int(size) - 1, 1))  # the largest index is below it
+    place = {task.name: place for place, task in enumerate(work.tasks)}
+    starts = [place.get(tasks[len(tasks) * one // number].name, 0) for one in range(number)]
+    return [ArrayWorker(launch_dir, start) for start in starts]

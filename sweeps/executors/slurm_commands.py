@@ -20,86 +20,31 @@ from aimv2.sweeps.active_launches import Queued
 
 TIMEOUT_SECONDS = 60.0  # of a command; SLURM's own time-outs are shorter
 REFUSALS = re.compile(r"^\w+: (?:error: )?(?:Batch job submission failed: |allocation failure: )?(.*)$")
-KEY_OF = {  # the key that a refusal of sbatch is about, by a word in it
-    "partition": "executor.partition",
-    "account": "executor.account",
-    "qos": "executor.qos",
-    "feature": "executor.constraint",
-    "node name": "executor.nodelist or executor.exclude",
-    "gres": "executor.gres or executor.gpus_per_node",
-    "node configuration": "executor.mem, executor.cpus_per_task or executor.gres",
-    "node count": "executor.nodes",
-    "memory": "executor.mem",
-    "cpu count": "executor.cpus_per_task",
-    "time limit": "executor.minutes",
-    "array": "executor.workers",
-    "submit limit": "fewer executor.workers",
-    "temporarily unavailable": "its queue is full; later, or with fewer executor.workers",
-}
-OF_A_NODE = ("node configuration", "node count", "memory", "cpu count", "gres", "feature")  # words about its resources
-ASKED = ("nodes", "ntasks_per_node", "cpus_per_task", "mem", "gres", "gpus_per_node", "constraint")
 
 
 def check_accepted(template: submitit.SlurmExecutor) -> None:
-    """Check that SLURM would accept such a job (``sbatch --test-only``); nothing is submitted.
-
-    Raises:
-        UsageError: SLURM's reason to refuse it.
-    """
+    """Raise a UsageError with SLURM's reason unless it would accept such a job (``sbatch --test-only``)."""
     try:
         command("sbatch", "--test-only", script=template._make_submission_file_text("true", "test-only"))
     except UsageError as error:
-        compared = _compared(template) if any(word in str(error).lower() for word in OF_A_NODE) else ""
-        raise UsageError(f"{error}{compared}; nothing was submitted") from error
+        raise UsageError(f"{error}; nothing was submitted") from error
 
 
-def _compared(template: submitit.SlurmExecutor) -> str:
-    """Say what a job asks for and what the nodes have; empty if SLURM does not tell."""
-    asked = {key: template.parameters[key] for key in (*ASKED, "partition") if key in template.parameters}
-    where = [f"--partition={asked['partition']}"] if "partition" in asked else []
-    with contextlib.suppress(UsageError):
-        answer = command("sinfo", "--noheader", "--exact", "--format=%D|%c|%m|%G|%f", *where)
-        nodes = [
-            "{} with {} cores, {} MB, gres {}, features {}".format(*map(str.strip, line.split("|")))
-            for line in dict.fromkeys(answer.replace("(null)", "none").splitlines())
-            if line.count("|") == 4
-        ]
-        text = ", ".join(f"{key}={value}" for key, value in asked.items())
-        return f". Requested per node: {text}. Nodes there: {'; '.join(nodes) or 'none'}"
-    return ""
-
-
-def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]], *, is_repeated: bool = False) -> str:
+def submit(template: submitit.SlurmExecutor, jobs: Sequence[Callable[[], Any]]) -> str:
     """Submit one job, or several as one array, and return its id.
 
-    A submission that SLURM accepted without an answer is withdrawn and repeated once.
-
-    Raises:
-        UsageError: SLURM refuses it or cannot be reached.
+    A refusal is a UsageError. Jobs that SLURM accepted without an answer find no launch when they start, and end.
     """
-    name = template.parameters["job_name"]
-    before = {queued.array for queued in queue(name) or []}
     # In a job, sbatch would pass on the job's own variables. Those that are kept are the user's and the cluster's.
-    own = {key: value for key, value in os.environ.items() if key.startswith(("SBATCH_", "SLURM_CONF"))}
+    kept = {key: value for key, value in os.environ.items() if key.startswith(("SBATCH_", "SLURM_CONF"))}
     outside = clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
     try:
         # submitit prints sbatch's complaints; we report them in a sentence
-        with outside, environment_variables(**own), contextlib.redirect_stderr(io.StringIO()), template.batch():
+        with outside, environment_variables(**kept), contextlib.redirect_stderr(io.StringIO()), template.batch():
             submitted = [template.submit(job) for job in jobs]
-        return str(submitted[0].job_id).partition("_")[0]
     except (FailedJobError, FailedSubmissionError) as error:
-        now, sentence = queue(name), _sentence("sbatch", str(error))
-        if now is None:
-            raise UsageError(
-                f"{sentence}; squeue does not answer either. If it was accepted, withdraw it with: scancel"
-                f" --name={name}"
-            ) from error
-        accepted = {queued.array for queued in now} - before
-        for job in accepted:
-            command("scancel", job)
-        if is_repeated or not accepted:
-            raise UsageError(f"{sentence}; nothing was submitted") from error
-    return submit(template, jobs, is_repeated=True)
+        raise UsageError(f"{_sentence('sbatch', str(error))}; nothing will run") from error
+    return str(submitted[0].job_id).partition("_")[0]
 
 
 def queue(name: str) -> list[Queued] | None:
@@ -112,11 +57,7 @@ def queue(name: str) -> list[Queued] | None:
 
 
 def cluster_setting(name: str) -> str:
-    """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it.
-
-    Raises:
-        UsageError: the controller cannot be reached.
-    """
+    """Return one of the controller's settings, such as ``ClusterName``; empty if it does not report it."""
     found = re.search(rf"^{name}\s*=\s*(\S+)", command("scontrol", "show", "config"), re.MULTILINE)
     return found[1] if found else ""
 
@@ -124,8 +65,7 @@ def cluster_setting(name: str) -> str:
 def command(*words: str, script: str = "") -> str:
     """Run one of SLURM's commands, with a script as its input, and return what it prints.
 
-    Raises:
-        UsageError: the command is missing, fails or does not answer.
+    A command that is missing, fails or does not answer is a UsageError.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}  # user's defaults
     try:
@@ -141,12 +81,7 @@ def command(*words: str, script: str = "") -> str:
 
 
 def _sentence(name: str, answer: str) -> str:
-    """Return a command's last complaint as a sentence, with the keys that it is about."""
+    """Return a command's last complaint as a sentence."""
     lines = [found[1] for line in answer.strip().splitlines() if (found := REFUSALS.match(line.strip()))]
     complaint = (lines or answer.strip().splitlines() or ["nothing"])[-1].rstrip(". ")
-    keys = [key for word, key in KEY_OF.items() if word in complaint.lower()]
-    hint = f" ({' or '.join(keys)})" if keys else ""
-    if keys == ["executor.partition"]:
-        with contextlib.suppress(UsageError):
-            hint += f". Allowed: {', '.join(command('sinfo', '--noheader', '--format=%R').split())}"
-    return f"SLURM's {name} reports: {complaint}{hint}"
+    return f"SLURM's {name} reports: {complaint}"

@@ -1,23 +1,45 @@
-"""The keys of a search, and the names in its files."""
+"""The keys of a search, and Optuna's samplers and pruners by their names.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
-from pathlib import Path
-from typing import Annotated, Any
+Left out are those that need an object, an argument or a grid of values: the arms of a study are a grid, and Optuna's
+``GridSampler`` repeats points when several workers draw from it. Optuna takes a second to load, so it is imported where
+it is used.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
-from aimv2.analysis.evidence.searches import FOLDER
 from aimv2.base.errors import UsageError
 from aimv2.config.arguments import checked
 from aimv2.config.data_config import CHECKED
 
-NONE = "none"  # of ``search=``
-AUTO, NO_PRUNER = "auto", "none"
-MAX_FAILED = 5  # trials of a search, after which no other one is drawn
+if TYPE_CHECKING:
+    from optuna import pruners, samplers
 
-DEFINITION, WINNERS = "search.json", "winners.json"  # files; the latter has the runs that confirm the winner
+NONE = "none"  # of ``search=``
+NO_PRUNER = "none"
+MIN_POINTS = 1  # of the held-out curve, before a trial can be pruned
+Sampler = Literal["tpe", "bruteforce", "cmaes", "gp", "nsga2", "qmc", "random"]
+Pruner = Literal["auto", "none", "asha", "hyperband", "median"]
+# Optuna's classes, and arguments that are not its defaults, as searches have few trials, several workers, short curves.
+CLASSES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "tpe": ("TPESampler", {"constant_liar": True}),
+    "bruteforce": ("BruteForceSampler", {}),
+    "cmaes": ("CmaEsSampler", {"n_startup_trials": 4}),
+    "gp": ("GPSampler", {"deterministic_objective": True}),
+    "nsga2": ("NSGAIISampler", {"population_size": 16}),
+    "qmc": ("QMCSampler", {"scramble": True, "warn_independent_sampling": False}),
+    "random": ("RandomSampler", {}),
+    "none": ("NopPruner", {}),
+    # At each rung of successive halving, one in two trials continues.
+    "asha": ("SuccessiveHalvingPruner", {"min_resource": MIN_POINTS, "reduction_factor": 2}),
+    "hyperband": ("HyperbandPruner", {"min_resource": MIN_POINTS, "reduction_factor": 2}),
+    "median": ("MedianPruner", {"n_startup_trials": 4, "n_warmup_steps": MIN_POINTS}),
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -26,45 +48,25 @@ class SearchConfig:
 
     Attributes:
         trials: finished and pruned ones in all; failed ones do not count.
-        sampler: draws the points; one of Optuna's by its name (``aimv2.sweeps.search.optimizers``).
-        sampler_args: its arguments, where they are not the defaults.
-        pruner: ends trials that fall behind; one of Optuna's by its name. ``auto`` is asynchronous successive halving
-            (ASHA) if the search has one metric and its objective is measured while it trains, else none.
-        pruner_args: its arguments, where they are not the defaults.
-        metrics: final metrics to optimise; with several, the search looks for a Pareto front, and the first decides
-            about the winner. None is the primary metric of the study.
+        sampler: draws the points; one of Optuna's: ``tpe``, ``gp`` (Gaussian process), ``cmaes``, ``qmc`` (Sobol),
+            ``random``, ``nsga2``, or ``bruteforce`` for finite spaces.
+        pruner: ends trials that fall behind; one of Optuna's. ``auto`` is ``asha`` (asynchronous successive halving) if
+            the sampler learns from pruned trials and the objective is measured while it trains, else ``none``.
+        metric: the final metric to optimise; None for the primary metric of the study.
         seed: of the sampler, and of the runs of all trials. The seeds of the study, which confirm the winner, are
             others.
     """
 
     trials: Annotated[int, Field(gt=0)] = 24
-    sampler: str = "tpe"
-    sampler_args: dict[str, Any] = field(default_factory=dict)
-    pruner: str = AUTO
-    pruner_args: dict[str, Any] = field(default_factory=dict)
-    metrics: tuple[str, ...] = ()
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "auto"
+    metric: str | None = None
     seed: NonNegativeInt = 500
 
-    def __post_init__(self) -> None:
-        if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError(f"metrics={list(self.metrics)} names a metric twice")
 
-
-def search_values(words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the choices of ``search=`` with their keys and defaults; the arguments are those of the sampler and the
-    pruner that the words of a command line name.
-
-    Raises:
-        UsageError: there is no such sampler or pruner.
-    """
-    values = asdict(SearchConfig())
-    typed = {key: value for key, _, value in (word.partition("=") for word in words)}
-    if typed.get("search", NONE) != NONE:
-        from aimv2.sweeps.search.optimizers import arguments_of  # here, since Optuna takes a second to load
-
-        for key in ("sampler", "pruner"):
-            values[f"{key}_args"] = arguments_of(key, typed.get(f"search.{key}", values[key]))
-    return {NONE: {}, "optuna": values}
+def search_values() -> dict[str, dict[str, Any]]:
+    """Return the choices of ``search=`` with their keys and defaults."""
+    return {NONE: {}, "optuna": asdict(SearchConfig())}
 
 
 def search_config(values: Mapping[str, Any]) -> SearchConfig:
@@ -73,19 +75,31 @@ def search_config(values: Mapping[str, Any]) -> SearchConfig:
     Raises:
         UsageError: a value is not allowed; the message starts with its key.
     """
-    from aimv2.sweeps.search.optimizers import given
-
     try:
-        config: SearchConfig = checked("search", SearchConfig, given(values))
+        config: SearchConfig = checked("search", SearchConfig, dict(values))
     except UsageError as error:
         raise UsageError(str(error).replace("search: ", "search.", 1)) from error
     return config
 
 
-def with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return a sampler or pruner in words, such as ``tpe`` or ``tpe(n_startup_trials=20)``."""
-    return f"{name}({', '.join(f'{key}={value}' for key, value in arguments.items())})" if arguments else name
+def sampler_of(config: SearchConfig, seed: int) -> "samplers.BaseSampler":
+    """Return the sampler with a seed for this draw; a sequence, which all draws continue, has that of the search."""
+    import optuna
+
+    name, arguments = CLASSES[config.sampler]
+    seed = config.seed if config.sampler == "qmc" else seed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler: samplers.BaseSampler = getattr(optuna.samplers, name)(seed=seed, **arguments)
+    return sampler
 
 
-def folder_of(runs_dir: Path, name: str) -> Path:
-    return runs_dir / FOLDER / name
+def pruner_of(name: str, num_points: int) -> "pruners.BasePruner":
+    """Return a pruner of trials that report ``num_points`` points of their held-out curve."""
+    import optuna
+
+    kind, arguments = CLASSES[name]
+    if name == "hyperband":
+        arguments = {"max_resource": max(num_points, MIN_POINTS), **arguments}
+    pruner: pruners.BasePruner = getattr(optuna.pruners, kind)(**arguments)
+    return pruner

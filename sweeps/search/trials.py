@@ -1,37 +1,55 @@
-"""The trials of a search: files in its folder, which are read without Optuna and without the search itself.
+"""The trials of a search: files in its folder, to which several workers, also on several hosts, add without a lock.
 
 ``0003.json`` is a trial as it was drawn, ``0003-curve.json`` as its run last reported it, and ``0003-end.json`` as it
-ended. The last of them has all there is. The first and the last are created once and never change. The curve is
-replaced while others read it, and only pruning needs it: one that cannot be read counts as none.
+ended. The last of them has all there is. The first and the last are created once and never change: the file system lets
+only one process create the file of a number, and the others then draw again with that trial in view. So the number of
+trials is exact, and no point is drawn twice. The curve is replaced while others read it, and only pruning needs it: one
+that cannot be read counts as none. A trial is running until its run is over: the lease of the run says whether a
+process works on it.
 """
 
 import contextlib
+import json
+import math
 import os
+import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import field
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from aimv2.ablations.expand import Cell
+from aimv2.ablations.searches import FOLDER, State
 from aimv2.ablations.study import WINNER
-from aimv2.analysis.evidence.searches import State
 from aimv2.base.errors import UsageError
-from aimv2.base.files import read_json, read_object
+from aimv2.base.files import create_json, read_json, read_object, write_json
 from aimv2.config.arguments import checked
-from aimv2.config.serialization import from_dict
-from aimv2.runs.record import RUN_NAME
-from aimv2.sweeps.search.config import WINNERS, folder_of
-from aimv2.sweeps.tasks import Trials
+from aimv2.config.program import Program
+from aimv2.config.run_config import RunConfig
+from aimv2.runs import index
+from aimv2.runs.record import RUN_NAME, RunFolder
+from aimv2.sweeps.plan import Task, Trials
+from aimv2.sweeps.search.config import pruner_of, sampler_of
+from aimv2.sweeps.search.space import ARM as ARM_KEY
+from aimv2.sweeps.search.space import Point, Search
 
-ARM = "trial"
+if TYPE_CHECKING:  # displays read trials, and Optuna takes a second to load
+    import optuna
+
+ARM = "trial"  # of cells
+DEFINITION, WINNERS = "search.json", "winners.json"  # files; the latter has the runs that confirm the winner
 DRAWN, CURVE, ENDED = "", "-curve", "-end"
 FILE = re.compile(rf"(\d{{4,}})({CURVE}|{ENDED})?\.json")
+MAX_FAILED = 5  # trials of a search, after which no other one is drawn
+# Draws of the sampler for a point that is possible and new. If points can be listed, the first is enough: one of those
+# that are left is then drawn at random.
+DRAWS, MAX_DRAWS = 20, 200
+OPTUNA_STATES = {"finished": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -44,7 +62,7 @@ class Trial:
         attributes, study_attributes: what Optuna's sampler and pruner keep about this trial, and about all so far.
         curve: values by the number of the point, in the direction of the first metric.
         kept: where it was not pruned, because it was within the noise.
-        values: of the metrics; empty unless it is finished.
+        values: of the metric; empty unless it is finished.
         note: why it has none; empty if that needs no reason.
         spent: the samples, training FLOPs and seconds that its run has cost.
     """
@@ -63,35 +81,30 @@ class Trial:
     spent: dict[str, float] = field(default_factory=dict)
 
 
+def folder_of(runs_dir: Path, name: str) -> Path:
+    return runs_dir / FOLDER / name
+
+
 def file_of(folder: Path, number: int, kind: str) -> Path:
     return folder / f"{number:04d}{kind}.json"
 
 
-def read_trials(folder: Path, known: dict[str, Trial]) -> list[Trial]:
-    """Return the trials of a search, in the order of their numbers.
-
-    Args:
-        folder: of the search, which may not exist.
-        known: what was read from files that never change, by their names; it is completed.
-
-    Raises:
-        UsageError: a file is missing, or is no trial.
-    """
+def read_trials(folder: Path) -> list[Trial]:
+    """Return the trials of a search, whose folder may not exist, in the order of their numbers; raises UsageError if a
+    file is missing, or is no trial."""
     names = set(os.listdir(folder)) if folder.exists() else set()
-    last = max((int(found[1]) for found in map(FILE.fullmatch, names) if found), default=-1)
-    return [_read(folder, number, names, known) for number in range(last + 1)]
+    last = max((int(match[1]) for match in map(FILE.fullmatch, names) if match), default=-1)
+    return [_read(folder, number, names) for number in range(last + 1)]
 
 
-def _read(folder: Path, number: int, names: Collection[str], known: dict[str, Trial]) -> Trial:
+def _read(folder: Path, number: int, names: Collection[str]) -> Trial:
     ended, curve, drawn = (file_of(folder, number, kind) for kind in (ENDED, CURVE, DRAWN))
-    is_over = ended.name in known or ended.name in names
-    if not is_over and curve.name in names:
+    if ended.name in names:
+        return _parsed(ended, number)
+    if curve.name in names:
         with contextlib.suppress(UsageError):
             return _parsed(curve, number)
-    path = ended if is_over else drawn
-    if path.name not in known:
-        known[path.name] = _parsed(path, number)
-    return known[path.name]
+    return _parsed(drawn, number)
 
 
 def _parsed(path: Path, number: int) -> Trial:
@@ -109,18 +122,15 @@ def in_state(trials: Iterable[Trial], *states: State) -> list[Trial]:
 
 
 def trials_of(runs_dir: Path, name: str) -> Trials:
-    """Return the trials of the search with this name, which may not exist, for displays.
-
-    Raises:
-        UsageError: they cannot be read.
-    """
+    """Return the trials of the search with this name, which may not exist, for displays; raises UsageError if they
+    cannot be read."""
     folder = folder_of(runs_dir, name)
-    trials, winners = read_trials(folder, {}), read_winners(folder)
-    cells = []
-    for trial in in_state(trials, "finished", "running"):
-        cells += _cells(runs_dir / trial.run, ARM, trial.number)
-    for run in winners:
-        cells += _cells(runs_dir / run, WINNER)
+    trials, winners, cells = read_trials(folder), read_winners(folder), []
+    numbers = {trial.run: trial.number for trial in in_state(trials, "finished", "running")}
+    for run in [*numbers, *winners]:
+        with contextlib.suppress(UsageError):  # it has not started yet
+            config = RunConfig.from_dict(read_json(runs_dir / run / "config.json"))
+            cells.append(Cell(arm=ARM if run in numbers else WINNER, seed=numbers.get(run, config.seed), config=config))
     count = Counter(trial.state for trial in trials)
     each = ", ".join(f"{count[state]} {state}" for state in get_args(State) if count[state])
     return Trials(each, cells, count["failed"], frozenset([*(trial.run for trial in trials), *winners]))
@@ -129,19 +139,235 @@ def trials_of(runs_dir: Path, name: str) -> Trials:
 def read_winners(folder: Path) -> list[str]:
     """Return the names of the runs that confirm the winner of a search, as far as they are known."""
     path = folder / WINNERS
-    found: list[str] = checked(str(path), list[str], read_json(path)) if path.exists() else []
-    return found
+    runs: list[str] = checked(str(path), list[str], read_json(path)) if path.exists() else []
+    return runs
 
 
-@lru_cache(maxsize=10_000)
-def _cell(path: Path, arm: str, number: int | None) -> Cell:
-    config = from_dict(read_json(path))
-    return Cell(arm=arm, seed=config.seed if number is None else number, config=config)
+def draw(search: Search, study: "optuna.Study", used: Collection[str]) -> tuple[Point, Program]:
+    """Return the point of the next trial of a study, and its run: none of those used, whatever the sampler repeats.
+
+    The baseline's point comes first. Each draw has a new sampler with its own seed, since a process or a launch
+    draws a few trials only. Raises UsageError if the sampler draws nothing but points that cannot exist.
+    """
+    from optuna.trial import TrialState, create_trial
+
+    study.add_trial(create_trial(state=TrialState.RUNNING))
+    trial = study.trials[-1]
+    if search.baseline is not None and (run := search.run(search.baseline)).name not in used:
+        return search.baseline, run
+    seed = random.Random(f"{search.config.seed} {trial.number}").randrange(2**32)
+    sampler = sampler_of(search.config, seed)
+    num_draws = MAX_DRAWS if search.points is None else DRAWS
+    for _ in range(num_draws):
+        point = search.drawn(study, sampler, trial)
+        with contextlib.suppress(UsageError):  # a combination that is impossible
+            run = search.run(point)
+            if run.name not in used:
+                return point, run
+    if search.points is None:
+        raise UsageError(f"{num_draws} points in a row are impossible or were tried, the last one {point}")
+    point = search.points[random.Random(seed).choice([name for name in search.points if name not in used])]
+    return point, search.run(point)
 
 
-def _cells(run: Path, arm: str, number: int | None = None) -> list[Cell]:
-    """Return the cell of a run; none if it has not started yet."""
-    try:
-        return [_cell(run / "config.json", arm, number)]
-    except UsageError:
-        return []
+class SearchFolder:
+    """The folder of a search: draws its trials, and records how they end.
+
+    Args:
+        failed_before: numbers of the trials that had failed when the launch began. They do not end it, and their points
+            can be drawn again.
+        is_read_only: True writes nothing: how trials have ended is only remembered.
+    """
+
+    def __init__(
+        self, search: Search, runs_dir: Path, *, failed_before: Collection[int] = (), is_read_only: bool = False
+    ) -> None:
+        import optuna
+
+        self.failed_before = frozenset(failed_before)
+        self.search = search
+        self.runs_dir = runs_dir
+        self.path = folder_of(runs_dir, search.name)
+        self._is_read_only = is_read_only
+        self._ended: dict[int, Trial] = {}  # by this process; a listing may be out of date
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._check_definition()
+
+    @property
+    def trials(self) -> list[Trial]:
+        return [self._ended.get(trial.number, trial) for trial in read_trials(self.path)]
+
+    def winner(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the best finished trial, the first of equal ones; None if no trial has finished."""
+        sign, finished = self.search.goal.sign, in_state(trials, "finished")
+        best = min(finished, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+        if best is not None:
+            self.task(best)  # its point must be one of the space
+        return best
+
+    def study(
+        self, trials: Sequence[Trial], storage: "optuna.storages.InMemoryStorage | None" = None
+    ) -> "optuna.Study":
+        """Return the trials as Optuna sees them, in a storage; raises UsageError if Optuna refuses them."""
+        import optuna
+
+        storage = storage or optuna.storages.InMemoryStorage()
+        name = self.search.name  # from which Optuna's Hyperband draws a trial's bracket
+        study = optuna.create_study(storage=storage, study_name=name, direction=self.search.goal.direction)
+        for trial in trials:
+            try:
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        state=optuna.trial.TrialState[OPTUNA_STATES[trial.state]],
+                        values=trial.values or None,
+                        params=trial.params,
+                        distributions=self.search.distributions,
+                        system_attrs=trial.attributes,
+                        intermediate_values=trial.curve,
+                    )
+                )
+            except ValueError as error:
+                raise self._corrupt(trial, error) from error
+        for key, value in trials[-1].study_attributes.items() if trials else ():
+            storage.set_study_system_attr(storage.get_study_id_from_name(name), key, value)
+        return study
+
+    def num_new(self, trials: Sequence[Trial]) -> int:
+        """Return how many trials can still be drawn."""
+        num_trials = self.search.config.trials
+        failed = {trial.number for trial in in_state(trials, "failed")}
+        if len(failed - self.failed_before) >= MAX_FAILED:
+            return 0
+        left = num_trials - len(trials) + len(failed)
+        return max(min(left, int(min(self.search.num_points - len(self._used(trials)), num_trials))), 0)
+
+    def ask(self) -> Task | None:
+        """Draw a trial and return its run; None if there are enough."""
+        import optuna
+
+        while self.num_new(trials := self.trials):
+            storage, number = optuna.storages.InMemoryStorage(), len(trials)
+            study = self.study(trials, storage)
+            point, config = draw(self.search, study, self._used(trials))
+            trial = Trial(
+                number=number,
+                run=config.name,
+                params=dict(point),
+                after=RunFolder(self.runs_dir, config.name).num_attempts,
+                attributes=study.get_trials(deepcopy=False)[number].system_attrs,
+                study_attributes=storage.get_study_system_attrs(storage.get_study_id_from_name(study.study_name)),
+            )
+            if create_json(file_of(self.path, number, DRAWN), asdict(trial)):
+                return Task(trial.run, config, trial.after, number)
+        return None
+
+    def task(self, trial: Trial) -> Task:
+        """Return the run of a trial; raises UsageError if it is not that of its point."""
+        try:
+            config = self.search.run(trial.params)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._corrupt(trial, error) from error
+        if config.name != trial.run or max(trial.curve, default=0) >= len(config.curve_steps):
+            raise self._corrupt(trial, "its run or its curve is not that of its point")
+        return Task(trial.run, config, trial.after, trial.number)
+
+    def settle(self, over: Collection[str]) -> None:
+        """Record how the trials of these runs have ended."""
+        entries = index.read(self.runs_dir)
+        for trial in in_state(self.trials, "running"):
+            if trial.run in over:
+                self.end(self._over(trial, trial.run in entries and entries[trial.run].state == "done"))
+
+    def end(self, trial: Trial) -> None:
+        """Record how a trial ended. If another process did, nothing changes."""
+        if self._is_read_only or create_json(file_of(self.path, trial.number, ENDED), asdict(trial)):
+            self._ended[trial.number] = trial
+
+    def report(self, task: Task, row: Mapping[str, Any]) -> bool:
+        """Record a row of a trial's run if it has a point of the curve. Return True if the pruner ends the trial there,
+        which is recorded too."""
+        if not (points := self._curve(task.config, [row])):
+            return False
+        trials, number, search = self.trials, task.trial or 0, self.search
+        trial = trials[number] = replace(trials[number], curve=trials[number].curve | points)
+        study = self.study(trials)
+        pruner = pruner_of(search.pruner, len(search.base.curve_steps) - 1)
+        is_last = row["step"] == task.config.curve_steps[-1]
+        is_pruned = not is_last and pruner.prune(study, study.get_trials(deepcopy=False)[number])
+        if is_pruned and (kept := self._within_noise(trials, trial)):
+            trial, is_pruned = replace(trial, kept=kept), False
+        trial = replace(trial, attributes=study.get_trials(deepcopy=False)[number].system_attrs)
+        write_json(file_of(self.path, number, CURVE), asdict(trial))
+        if is_pruned:  # recorded at once: if this process dies now, no worker resumes the trial
+            self.end(replace(trial, state="pruned", spent=_spent([row])))
+        return is_pruned
+
+    def _within_noise(self, trials: Sequence[Trial], trial: Trial) -> str:
+        """Return where a trial is within the noise of the best one, at its last point; empty if it is not."""
+        point, sign = max(trial.curve), self.search.goal.sign
+        values = [sign * other.curve[point] for other in trials if point in other.curve]
+        worse = sign * trial.curve[point] - min((value for value in values if not math.isnan(value)), default=math.nan)
+        noise = self.search.noise.get(point)
+        if noise is None or not worse <= noise:  # nan is outside
+            return ""
+        behind = f"where it is {worse:.2g} worse than the best"
+        return f"not pruned at point {point}, {behind}: within the noise, {noise:.2g}"
+
+    def show_winners(self, runs: list[str]) -> None:
+        """Record the runs that confirm the winner, for displays."""
+        if not self._is_read_only and read_winners(self.path) != runs:
+            write_json(self.path / WINNERS, runs)
+
+    def _over(self, trial: Trial, is_done: bool) -> Trial:
+        """Return a trial with what its run has recorded; one that diverged counts as pruned, since that is a result."""
+        run = RunFolder(self.runs_dir, trial.run)
+        if (is_done or run.is_done) and (problem := run.problem()):
+            return replace(trial, state="failed", note=problem)
+        rows = run.rows()
+        trial = replace(trial, spent=_spent(rows))
+        if not run.is_done:
+            failure = run.failure()
+            has_diverged = failure is not None and failure.cause == "not finite"
+            note = "" if failure is None else f"{failure.cause}: {failure.message}"
+            return replace(trial, state="pruned" if has_diverged else "failed", note=note)
+        result = run.result()
+        trial = replace(trial, spent=trial.spent | {"seconds": result["seconds"]})  # with those of the evaluation
+        value = result["metrics"].get(self.search.metric, {}).get("value")
+        if value is None or math.isnan(value):
+            return replace(trial, state="failed", note=f"its run has no {self.search.metric}")
+        curve = trial.curve | self._curve(self.task(trial).config, rows)
+        return replace(trial, state="finished", values=(value,), curve=curve)
+
+    def _curve(self, config: Program, rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+        """Return the points of the curve in these rows, without the one before training."""
+        column = self.search.curve or ""
+        values = {row["step"]: self.search.sign * row[column] for row in rows if row.get(column) is not None}
+        return {point: values[step] for point, step in enumerate(config.curve_steps) if point and step in values}
+
+    def _used(self, trials: Sequence[Trial]) -> set[str]:
+        """Return the names of the runs that no further trial can have."""
+        return {trial.run for trial in trials if trial.number not in self.failed_before}
+
+    def _check_definition(self) -> None:
+        """Write the definition of a new search; refuse one that differs from that of the folder."""
+        path, new = self.path / DEFINITION, self.search.definition()
+        if not (self._is_read_only or path.exists()):
+            self.path.mkdir(parents=True, exist_ok=True)
+            create_json(path, new)
+        old = read_object(path) if path.exists() else new
+        if differ := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
+            shown = [key for key in differ if not key.startswith(ARM_KEY)] or differ  # another base changes all arms
+            changed = (f"{key} was {json.dumps(old.get(key))} and is {json.dumps(new.get(key))}" for key in shown)
+            raise UsageError(
+                f"{self.path} is of another search: {'; '.join(changed)}. Give this one a name of its own with"
+                " sweep.suffix=, or move the folder away"
+            )
+
+    def _corrupt(self, trial: Trial, why: object) -> UsageError:
+        return UsageError(f"trial {trial.number} in {self.path} is corrupt: {why}")
+
+
+def _spent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what a run has cost by its rows."""
+    last = rows[-1] if rows else {}
+    return {"samples": last.get("samples", 0), "flops": last.get("train_flops", 0), "seconds": last.get("seconds", 0.0)}

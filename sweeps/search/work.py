@@ -1,24 +1,38 @@
-"""The work of a search: trials that workers draw as they go, and the runs that confirm the winner."""
+"""The work of a search: trials that workers draw as they go, the runs that confirm the winner, and the outcome."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from aimv2.ablations.design import Factor, Range
 from aimv2.ablations.expand import Cell
-from aimv2.ablations.request import Request
+from aimv2.ablations.request import Request, write_request
+from aimv2.ablations.searches import VERSION, path_of
+from aimv2.ablations.study import WINNER, confirmation
+from aimv2.base.files import write_json
+from aimv2.base.typed import as_typed
+from aimv2.config.paths import replaced
 from aimv2.config.program import Program
+from aimv2.run.price import Clock
 from aimv2.runs import index
 from aimv2.runs.lease import Watch
-from aimv2.sweeps.search.folder import SearchFolder
-from aimv2.sweeps.search.outcome import finish, is_complete, winner_cells
-from aimv2.sweeps.search.space import Search
-from aimv2.sweeps.search.trials import in_state, trials_of
-from aimv2.sweeps.tasks import Follower, OpenTasks, Task, TaskList, Trials, Work
+from aimv2.runs.record import RunFolder
+from aimv2.sweeps.executors.base import Executor
+from aimv2.sweeps.plan import Follower, OpenTasks, Plan, Task, TaskList, Trials, Work
+from aimv2.sweeps.plan_display import price_of, print_study
+from aimv2.sweeps.search.config import NO_PRUNER
+from aimv2.sweeps.search.space import SPLIT, Search, described
+from aimv2.sweeps.search.trials import SearchFolder, Trial, folder_of, in_state, trials_of
+
+if TYPE_CHECKING:
+    import optuna
 
 
 class TrialFollower(Follower):
@@ -44,12 +58,9 @@ class TrialFollower(Follower):
 class SearchTasks(TaskList):
     """The tasks of a search: its unfinished trials, trials to be drawn, and the runs that confirm the winner.
 
-    Args:
-        others: the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those of
-            a study that is done beside the search.
-
-    Attributes:
-        after: numbers of the latest attempts at the winner's runs before this launch, if they are not among the others.
+    ``others`` are the tasks that are no trials: the runs that confirm the winner, as far as they are known, and those
+    of a study that is done beside the search. ``after`` has the numbers of the latest attempts at the winner's other
+    runs before this launch.
     """
 
     def __init__(self, folder: SearchFolder, others: Sequence[Task], watch: Watch | None = None) -> None:
@@ -62,15 +73,15 @@ class SearchTasks(TaskList):
         """As of other tasks; a free task without a name is a trial to be drawn. Trials that are over are recorded."""
         folder, others = self.folder, dict(self._others)
         trials = folder.trials
-        num_new, own = folder.num_new(trials), [folder.task(trial) for trial in in_state(trials, "running")]
-        if not num_new and not own:
-            found = winner_cells(folder, trials)
-            folder.show_winners([cell.name for cell in found])
-            for cell in found:
+        num_new, running = folder.num_new(trials), [folder.task(trial) for trial in in_state(trials, "running")]
+        if not num_new and not running:
+            cells = winner_cells(folder, trials)
+            folder.show_winners([cell.name for cell in cells])
+            for cell in cells:
                 others.setdefault(cell.name, Task(cell.name, cell.config, self.after.get(cell.name, 0)))
-        self._tasks = [*own, *others.values()]
+        self._tasks = [*running, *others.values()]
         now = super().open_tasks()
-        if over := {task.name for task in own} - {task.name for task in (*now.free, *now.unsure, *now.held)}:
+        if over := {task.name for task in running} - {task.name for task in (*now.free, *now.unsure, *now.held)}:
             folder.settle(over)
             return self.open_tasks()
         now.free.extend(Task("", folder.search.costliest, 0, trial=len(trials)) for _ in range(num_new))
@@ -98,13 +109,8 @@ class SearchTasks(TaskList):
 
 @dataclass(frozen=True)
 class SearchWork(Work):
-    """The work of a search's launch.
-
-    Attributes:
-        tasks: those that were open when it was launched.
-        failed_before: numbers of the trials that had failed by then.
-        request: the baseline's runs that confirm the winner.
-    """
+    """The work of a search's launch: the tasks that were open by then, the baseline's runs that confirm the winner, and
+    the numbers of the trials that had failed."""
 
     search: Search
     request: Request
@@ -124,10 +130,185 @@ class SearchWork(Work):
         return trials_of(runs_dir, self.search.name)
 
     def finish(self, runs_dir: Path, console: Console) -> Sequence[Cell]:
-        tasks = self.task_list(runs_dir)
+        """Print the outcome, write the file that the report reads, and request the winner's runs, which are
+        returned."""
+        tasks, request = self.task_list(runs_dir), self.request
         tasks.open_tasks()  # records the trials that are over
-        return finish(tasks.folder, self.request, console)
+        folder = tasks.folder
+        trials = folder.trials
+        print_outcome(folder, trials, console)
+        winner, cells, outcome = folder.winner(trials), winner_cells(folder, trials), to_json(folder, trials)
+        if winner is not None and cells:
+            label = f"trial {winner.number}: {described(winner.params)}"
+            arm = replace(self.search.study.design.point(winner.params), label=label)
+            study = confirmation(request.study, {**request.study.arms, WINNER: arm})
+            request = replace(request, study=study, cells=[*request.cells, *cells])
+        write_json(path_of(runs_dir, self.search.name), outcome)
+        write_request(runs_dir, request)
+        return cells
 
     def is_complete(self, runs_dir: Path) -> bool:
-        """True if the search has all its trials, and a winner."""
-        return is_complete(SearchFolder(self.search, runs_dir, is_read_only=True))
+        """True if as many trials are finished or pruned as requested, and one of them is the winner."""
+        folder = SearchFolder(self.search, runs_dir, is_read_only=True)
+        trials = folder.trials
+        return len(in_state(trials, "finished", "pruned")) >= self.search.num_trials and bool(folder.winner(trials))
+
+
+def winner_cells(folder: SearchFolder, trials: Sequence[Trial]) -> list[Cell]:
+    """Return the winner's runs on the seeds that confirm it; empty if there is no winner, or if it is the baseline."""
+    search, winner = folder.search, folder.winner(trials)
+    if winner is None:
+        return []
+    split = search.base.evaluation.split
+    runs = {seed: replaced(search.run(winner.params, seed), {"evaluation.split": split}) for seed in search.seeds}
+    baseline = search.study.arms[search.study.baseline].change(search.base)
+    if runs[search.seeds[0]] == replace(baseline, seed=search.seeds[0]):
+        return []
+    return [Cell(arm=WINNER, seed=seed, config=run) for seed, run in runs.items()]
+
+
+def to_json(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return the search as the report reads it (``ablations/searches.py``)."""
+    search, winner = folder.search, folder.winner(trials)
+    space = search.definition()["space"]
+    return {
+        "version": VERSION,
+        "study": search.study.slug,
+        "sampler": search.config.sampler,
+        "pruner": search.pruner,
+        "seed": search.config.seed,
+        "split": SPLIT,
+        "metrics": [{"name": search.metric, "direction": search.goal.direction, "unit": search.goal.unit}],
+        "curve": search.curve,
+        "space": [{"name": name} | (about if "low" in about else {"levels": about}) for name, about in space.items()],
+        "trials": [_trial_to_json(folder, trial) for trial in trials],
+        "front": [] if winner is None else [winner.number],
+        "winner": None if winner is None else winner.number,
+        "is_baseline": winner is not None and not winner_cells(folder, trials),
+        "importances": importances(folder.study(trials)),
+    }
+
+
+def _trial_to_json(folder: SearchFolder, trial: Trial) -> dict[str, Any]:
+    config, sign = folder.task(trial).config, folder.search.sign
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "params": trial.params,
+        "values": list(trial.values) or None,
+        "run": trial.run,
+        "curve": [[config.curve_samples[point], sign * value] for point, value in sorted(trial.curve.items())],
+        "samples": trial.spent.get("samples", 0),
+        "budget": config.num_samples,
+        "flops": trial.spent.get("flops", 0),
+        "seconds": trial.spent.get("seconds", 0.0),
+        "note": trial.note or trial.kept,
+    }
+
+
+def importances(study: "optuna.Study") -> dict[str, float]:
+    """Return the share of the variance of the metric that each factor explains (fANOVA, Hutter et al. 2014); empty with
+    fewer than two factors, or where too few trials differ."""
+    import optuna
+
+    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(finished) < 4 or len(finished[0].params) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (RuntimeError, ValueError):  # all values are equal
+        return {}
+    return {name: float(share) for name, share in shares.items()}
+
+
+def print_outcome(folder: SearchFolder, trials: Sequence[Trial], console: Console) -> None:
+    """Print why trials have no result, and the winner. The report lists all trials."""
+    search, winner = folder.search, folder.winner(trials)
+    num_ended, num_failed = len(in_state(trials, "finished", "pruned")), len(in_state(trials, "failed"))
+    for trial in trials:
+        if trial.note:
+            text = f"trial {trial.number}, {trial.state}: {trial.note}; {as_typed('manage')} logs {trial.run}"
+            console.print(f"{text} shows more", soft_wrap=True)
+    if num_failed and num_ended < search.num_trials:
+        console.print(
+            f"{num_failed} trial{'s have' if num_failed > 1 else ' has'} failed, and {num_ended} of"
+            f" {search.num_trials} are finished or pruned; fix the cause, and launch again for the others",
+            style="red",
+            soft_wrap=True,
+        )
+    if winner is None:
+        console.print("no trial has finished, so there is no winner", style="red")
+        return
+    best = f"best of {len(in_state(trials, 'finished'))} finished: trial {winner.number}"
+    if winner_cells(folder, trials):
+        text = f"{best}, {described(winner.params)}, with {search.metric} {winner.values[0]:.4g}"
+        seeds = ", ".join(map(str, search.seeds))
+        text += f". The report compares it with the baseline on seeds {seeds}, which no trial has seen"
+    else:
+        text = f"{best}, the baseline itself, so there is nothing to confirm"
+    console.print(text, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class PlannedSearch:
+    """What the launch of a search will do: the trials that are left, and the runs that confirm the winner, of which the
+    request has those of the baseline. A dry run writes nothing."""
+
+    search: Search
+    request: Request
+    runs_dir: Path
+    is_dry_run: bool = False
+
+    @cached_property
+    def work(self) -> SearchWork:
+        request, is_new = self.request, not folder_of(self.runs_dir, self.search.name).exists()
+        plan = Plan(request.folder, request.cells, self.runs_dir)
+        plan.check_finished(set(plan.remaining()) if is_new else ())  # trials read the same data
+        folder = SearchFolder(self.search, self.runs_dir, is_read_only=self.is_dry_run)
+        SearchTasks(folder, []).open_tasks()  # records the trials that are over
+        trials, tasks = folder.trials, SearchTasks(folder, plan.work(plan.runs).tasks)
+        # Runs and trials that failed before this launch are tried once more.
+        folder.failed_before = frozenset(trial.number for trial in in_state(trials, "failed"))
+        cells = winner_cells(folder, trials)
+        tasks.after = {cell.name: RunFolder(self.runs_dir, cell.name).num_attempts for cell in cells}
+        now = tasks.open_tasks()
+        return SearchWork([*now.free, *now.unsure, *now.held], self.search, request, folder.failed_before)
+
+    def show(self, console: Console, executor: Executor, clock: Clock) -> None:
+        """Print the space, how it is searched, and the price of what is left of it."""
+        search, study, config = self.search, self.search.study, self.search.config
+        print_study(console, search.name, study)
+        for name, factor in study.design.space.items():
+            console.print(f"  {name}: {_factor(factor)}", soft_wrap=True, markup=False)
+        prunes = search.pruner != NO_PRUNER
+        pruning = f"pruned by {search.pruner} on {search.curve}{_noise(search)}" if prunes else "no pruning"
+        left = self.work.priced
+        lines = [
+            f"{search.goal.direction} {search.metric} on the {SPLIT} split; sampler {config.sampler}, {pruning},"
+            f" trials with seed {config.seed}",
+            f"then the winner is compared with the baseline, {study.baseline}, on seeds"
+            f" {', '.join(map(str, search.seeds))}; that is the result",
+            f"scale {search.base.scale}, {search.num_trials} trials:"
+            f" {trials_of(self.runs_dir, search.name).described or 'none yet'}",
+        ]
+        if search.num_trials < config.trials:
+            lines.append(f"note: the space has {search.num_trials} points, and each is tried once")
+        lines.append(price_of(left, clock, executor) if left else "nothing is left to do")
+        for line in lines:
+            console.print(line, soft_wrap=True)
+
+
+def _noise(search: Search) -> str:
+    if not search.noise:
+        return " (what differences are noise was not measured: sensitivity=auto measures it)"
+    low, high = (f"{of(search.noise.values()):.2g}" for of in (min, max))
+    return f" (not within its noise, {low}{f' to {high}' * (low != high)})"
+
+
+def _factor(factor: Factor | Range) -> str:
+    if isinstance(factor, Range):
+        return f"{factor.low:g} to {factor.high:g}{', on a logarithmic scale' * factor.log}"
+    return ", ".join(factor)

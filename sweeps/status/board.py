@@ -1,11 +1,13 @@
-"""The progress display: of a launch while it waits for its workers, and of ``manage.py status``."""
+"""Displays in the terminal: the progress of a launch or of ``manage.py status``, and the logs of a run."""
 
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -15,17 +17,20 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aimv2.base.errors import Cause, UsageError
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
+from aimv2.runs.failure import read_failure
+from aimv2.runs.lease import holder, is_held
 from aimv2.runs.record import RunFolder
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.plan import Plan, Trials
 from aimv2.sweeps.status.runs import PHASES, Looks, RunReader, RunState, RunStatus, board_looks
 from aimv2.sweeps.status.status import QueueOf, SweepStatus, plan_status
-from aimv2.sweeps.tasks import Trials
 
 REFRESH_SECONDS = 2.0
 BACK_OFF = 20  # least ratio of the time between two readings to the time that one takes
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 MAX_SHOWN_RUNNING = 20
+SHOWN_ROWS = 5  # of a run's metrics
+SHOWN_LINES = 20  # of its log
 WIDTHS = {"run": len("v2-123456789abc"), "loss": len("pixel 0.123")}  # at least; a run's name is typed in commands
 STATE_STYLES: dict[RunState, str] = {"done": "green", "running": "cyan", "failed": "red", "waiting": "dim"}
 ADVICE: dict[Cause, str] = {
@@ -180,21 +185,14 @@ def by_cause(runs: Iterable[RunStatus]) -> list[tuple[RunStatus, int]]:
     return [(first, len(more)) for first, *more in found.values()]
 
 
-def by_arm(sweep: SweepStatus) -> Iterator[tuple[str, dict[RunState, int], float | None]]:
-    """Yield each arm, its number of runs by state, and the share of its samples that are trained; None without any."""
-    for arm in dict.fromkeys(run.arm for run in sweep.runs):
-        runs = [run for run in sweep.runs if run.arm == arm]
-        count, budget = Counter(run.state for run in runs), sum(run.budget for run in runs)
-        share = sum(run.samples for run in runs) / budget if budget else None
-        yield arm, {state: count[state] for state in STATE_STYLES}, share
-
-
 def _arms(sweep: SweepStatus) -> Table:
     columns = (Column(name, justify="right") for name in (*STATE_STYLES, "samples"))
     table = Table("arm", *columns, box=SIMPLE_HEAD)
-    for arm, count, share in by_arm(sweep):
-        shown = [f"[{STATE_STYLES[state]}]{number}[/]" if number else "" for state, number in count.items()]
-        table.add_row(arm, *shown, "" if share is None else f"{share:.0%}")
+    for arm in dict.fromkeys(run.arm for run in sweep.runs):
+        runs = [run for run in sweep.runs if run.arm == arm]
+        count, budget = Counter(run.state for run in runs), sum(run.budget for run in runs)
+        shown = [f"[{style}]{count[state]}[/]" if count[state] else "" for state, style in STATE_STYLES.items()]
+        table.add_row(arm, *shown, f"{sum(run.samples for run in runs) / budget:.0%}" if budget else "")
     return table
 
 
@@ -222,3 +220,55 @@ def _running(running: list[RunStatus]) -> Group:
         if run.note not in ("", *PHASES)
     ]
     return Group(table, *more, *map(Text, notes))
+
+
+def named_run(runs_dir: Path, typed: str) -> RunFolder:
+    """Return the run whose name, or the path of whose folder, begins so; a UsageError unless there is exactly one."""
+    found = sorted(path.name for path in runs_dir.glob("v*-*") if path.name.startswith(Path(typed).name))
+    if len(found) != 1:
+        where = f"in {str(runs_dir)!r} begin with {Path(typed).name!r}"
+        raise UsageError(f"{len(found)} runs {where}; name exactly one that a worker has started")
+    return RunFolder(runs_dir, found[0])
+
+
+def print_logs(run: RunFolder, console: Console) -> None:
+    """Print the logs of a run."""
+    state, attempts = run.state(), sorted(run.path.glob("attempts/[0-9]*"))
+    console.print(f"{run.path}: {'not done' if state == 'new' else state}", soft_wrap=True)
+    for attempt in attempts:
+        owner = holder(attempt)
+        where = f"{str(owner.get('host', 'unknown host')).partition('/')[0]}, process {owner.get('pid', 'unknown')}"
+        console.print(f"attempt {attempt.name}: {where}, {_ending(attempt)}", soft_wrap=True)
+        log = Path(owner.get("log") or "")
+        if log.is_file():
+            lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+            console.print(f"log {log}:", *lines, sep="\n  ", markup=False, soft_wrap=True)
+    if rows := run.rows()[-SHOWN_ROWS:]:
+        console.print(_rows_table(rows))
+    failed = sorted(run.path.glob("attempts/*/failure.json"))
+    if failed and not run.is_done:
+        console.print(read_failure(failed[-1].parent).traceback, markup=False, soft_wrap=True)
+
+
+def _rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Render metric rows as the columns of a table, since a row has more values than a line has room for."""
+    steps = (Column(f"{row.get('step', '')}", justify="right") for row in rows)
+    table = Table(Column("step", no_wrap=True), *steps, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in dict.fromkeys(name for row in rows for name in row if name != "step"):
+        table.add_row(name, *(_shown(row.get(name)) for row in rows))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) and value < 1e6 else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _ending(attempt: Path) -> str:
+    if (attempt / "failure.json").exists():
+        failure = read_failure(attempt)
+        return f"failed, {failure.cause}: {failure.message}"
+    endings = {"result.json": "finished", "interrupted": "interrupted"}
+    still = "running" if is_held(attempt) else "died without a record"
+    return next((ending for name, ending in endings.items() if (attempt / name).exists()), still)

@@ -17,15 +17,14 @@ from typing import Any, Literal
 
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import Cause
-from aimv2.run.pricing.left import EvaluationTimes
-from aimv2.run.pricing.price import duration
+from aimv2.run.price import duration
+from aimv2.run.times import EvaluationTimes, training_left
 from aimv2.runs.index import Entry
 from aimv2.runs.lease import GRACE_SECONDS, HEARTBEAT_SECONDS, attempt_folder, holder, is_held, last_heartbeat
 from aimv2.runs.record import RunFolder, entries
 from aimv2.runs.rows import ROWS, last_row, losses_of, rows_at
 from aimv2.sweeps.active_launches import ActiveLaunch
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.tasks import Task
+from aimv2.sweeps.plan import Plan, Task
 
 MAX_OTHER_SEEDS = 5
 SLOW = 0.5  # share of the other seeds' speed below which a run is a straggler
@@ -133,12 +132,7 @@ class RunReader:
         looks: Looks | None = None,
         launches: Mapping[str, Sequence[ActiveLaunch]] | None = None,
     ) -> list[RunStatus]:
-        """Return the progress of each run, given its entry; the next reading changes it in place.
-
-        Args:
-            launches: the active ones that do a run, by its name. They repeat runs that lost their workers or failed
-                before: these wait.
-        """
+        """Return the progress of each run, given its entry; the next reading changes it in place."""
         looks, launches, lost = looks or Looks(), launches or {}, self._lost.keys() - found.keys()
         for name, cell in plan.cell_of.items():
             if name not in self._runs or found.get(name) != self._found.get(name):
@@ -218,7 +212,7 @@ def _update(run: RunStatus, cell: Cell, folder: RunFolder, entry: Entry) -> None
         if run.samples >= run.budget:
             run.seconds_left = evaluation - silent if evaluation is not None and evaluation > silent else None
         elif run.images_per_second:
-            training = cell.config.seconds_left(run.samples, run.images_per_second)
+            training = training_left(cell.config, run.samples, run.images_per_second)
             run.seconds_left = training + (evaluation or 0.0)
         run.note = "; ".join(_notes(run, attempt, row, silent, cell.config.log.every_steps))
     elif entry.state == "running" and folder.is_done:  # since the index was read

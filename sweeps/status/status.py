@@ -11,13 +11,12 @@ from pathlib import Path
 from aimv2.ablations.expand import Cell
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
-from aimv2.config.serialization import program_of
+from aimv2.config.run_config import program_of
 from aimv2.runs.record import entries
 from aimv2.sweeps.active_launches import LOGS, ActiveLaunch, Jobs, Queued, active_launches
-from aimv2.sweeps.machine.slots import in_use
-from aimv2.sweeps.plan import Plan, code_note
+from aimv2.sweeps.machine import in_use
+from aimv2.sweeps.plan import Plan, Trials, code_note
 from aimv2.sweeps.status.runs import Looks, RunReader, RunStatus
-from aimv2.sweeps.tasks import Trials
 
 NO_TRIALS = Trials()
 SINGLE = "train"  # the name of single runs; their launches on SLURM have it too
@@ -57,10 +56,6 @@ def plan_status(
 ) -> SweepStatus:
     """Return the progress of a plan's runs, and of the unpruned trials of its search. A run that several cells share is
     listed with one of them. Question and report are those of the last of its requests.
-
-    Args:
-        reader: one that is used again remembers what it has read of this sweep.
-        looks: limit what is looked at; None looks at everything.
     """
     reader, looks, requested = reader or RunReader(), looks or Looks(), plan.cell_of
     plan = replace(plan, cells=[*plan.cells, *trials.cells])
@@ -100,9 +95,6 @@ def single_status(
     """Return the progress of runs of ``python -m aimv2 train``; None if there are none.
 
     MAX_SINGLE are shown; active ones come first, and done ones last.
-
-    Args:
-        others: names of the runs that belong to a study or a search.
     """
     found = {name: entry for name, entry in entries(runs_dir).items() if name not in others}
     order = sorted(found, key=lambda name: (("running", "failed", "idle", "done").index(found[name].state), name))

@@ -1,10 +1,17 @@
+"""The catalogue has every study under its name."""
+
 from pathlib import Path
 
 from aimv2.ablations import studies
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES, questions
 
 
 def test_every_study_file_is_in_the_catalogue_under_its_name():
     files = {path.stem for path in Path(studies.__file__).parent.glob("*.py")} - {"__init__"}
     assert set(STUDIES) == files
     assert all(study.slug == name for name, study in STUDIES.items())
+
+
+def test_the_questions_that_are_read_from_the_source_are_those_of_the_studies():
+    assert questions() == {name: study.question for name, study in STUDIES.items()}
+    assert list(questions()) == list(NAMES)

@@ -1,4 +1,4 @@
-"""Designs against their definitions."""
+"""Designs and arms."""
 
 from itertools import pairwise, product
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.design import (
     LEVEL,
+    RATES,
     Arm,
     Range,
     factorial,
@@ -17,10 +18,11 @@ from aimv2.ablations.design import (
     one_factor,
     scaled,
     setting,
+    wide,
     widened,
 )
 from aimv2.config.paths import differences, replaced
-from aimv2.config.recipes.scales import demo
+from aimv2.config.recipes.scales import SCALES, demo
 
 
 def factor(path, *values):
@@ -160,3 +162,21 @@ def test_a_point_of_a_box_has_its_numbers():
     point = box.point({"augment.min_scale": 0.25, "optimizer.eps": 3e-7})
     assert differences(point.change(demo()), demo()) == {"augment.min_scale": 0.25, "optimizer.eps": 3e-7}
     assert point.label == "augment.min_scale = 0.25, optimizer.eps = 3e-07"
+
+
+@pytest.mark.parametrize("scale", ["laptop", "vit_l_2b"])
+@pytest.mark.parametrize("ratio", RATES)
+def test_heads_keep_their_width_and_the_rate_is_that_of_the_ratio(scale, ratio):
+    base = SCALES[scale]()
+    run = wide(ratio).change(base)
+    before, after = base.model.encoder, run.model.encoder
+    assert after.width == ratio * before.width
+    assert after.width / after.num_heads == before.width / before.num_heads
+    assert after.depth == before.depth
+    assert run.optimizer.peak_lr == pytest.approx(RATES[ratio] * base.optimizer.peak_lr)
+    assert after.width % base.evaluation.probe.head_dim == 0, "the probe splits features into heads"
+
+
+def test_the_base_itself_is_as_it_was():
+    base = SCALES["laptop"]()
+    assert wide(1).change(base) == base

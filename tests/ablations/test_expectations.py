@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.ablations.expectations import (
-    PROBE,
-    READER,
-    Combination,
-    Ranges,
-    default_margin,
-    expect,
-    gain,
-    minus,
-    slope,
-)
+from aimv2.ablations.expectations import PROBE, READER, Combination, Ranges, default_margin, expect, gain, minus, slope
 
 RANGE = {"name": "widths", "than_name": "depths", "metric": PROBE}
 

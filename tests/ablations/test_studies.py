@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from aimv2.ablations.adapt import adapted
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.expand import expand
+from aimv2.ablations.expand import adapted, expand
 from aimv2.ablations.expectations import DIGITS, READER
 from aimv2.ablations.studies.sensitivity import PIXELS_ONLY
 from aimv2.config.data_config import SCENE_SOURCES
-from aimv2.config.paths import differences, replaced, value_at
-from aimv2.config.recipes.post_training import high_res
+from aimv2.config.paths import replaced, value_at
 from aimv2.config.recipes.scales import SCALES, demo, vit_l_2b
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.metrics import metric_names, not_applicable
 from aimv2.spec.objectives import objective
@@ -201,46 +199,6 @@ def test_trends_over_a_ladder_are_one_slope_per_size():
     assert len({runs[arm].budget.samples for arm in sizes.arms}) == 1
 
 
-def test_rivals_have_the_recipes_rate_and_samples():
-    base = with_attention(demo())
-    for name, arm in arms_of("objective", base).items():
-        assert arm.optimizer == base.optimizer
-        assert arm.budget.samples == base.budget.samples
-        assert arm.budget.batch_size == base.budget.batch_size * (2 if name.endswith("batch_200") else 1)
-
-
-def test_one_causal_arm_scores_the_patches_of_the_baseline():
-    arms = arms_of("prefix_ratio", with_attention(demo()))
-    assert differences(arms["causal_same_patches"], arms["uniform"]) == {"model.encoder.attention": "causal"}
-
-
-def test_the_sensitivity_ladder_halves_the_encoder_at_demo():
-    base = with_attention(demo())
-    arms = arms_of("sensitivity", base)
-    assert (arms["depth_050"].model.encoder.depth, arms["width_050"].model.encoder.width) == (2, 48)
-    assert arms["width_050"].evaluation.probe == base.evaluation.probe
-    assert {name: arm.budget.samples for name, arm in arms.items() if name.startswith("samples")} == {
-        "samples_025": base.budget.samples // 4,
-        "samples_050": base.budget.samples // 2,
-        "samples_075": base.budget.samples * 3 // 4,
-        "samples_200": base.budget.samples * 2,
-    }
-
-
-@pytest.mark.parametrize("scale", ["laptop", "vit_l_2b"])
-def test_rungs_of_the_encoders_size_are_half_and_twice_of_it_all(scale):
-    """A ladder in which the feed-forward layer stays is none; each width has its own rate."""
-    base = with_attention(SCALES[scale]())
-    arms = arms_of("sensitivity", base)
-    own = base.model.encoder
-    for name, ratio, rate in (("width_050", 0.5, 1.28), ("width_200", 2, 0.7)):
-        encoder = arms[name].model.encoder
-        assert encoder.width / own.width == encoder.num_heads / own.num_heads == ratio
-        assert encoder.ffn_hidden / own.ffn_hidden == pytest.approx(ratio, rel=0.1)
-        assert arms[name].optimizer.peak_lr == pytest.approx(rate * base.optimizer.peak_lr)
-    assert arms["depth_200"].model.encoder.depth == 2 * own.depth
-
-
 @pytest.mark.parametrize("num_sources", [1, 3])
 def test_crops_are_judged_on_scenes_only_without_captions_and_with_repeated_scenes(num_sources):
     """What the reason says to type is enough: four epochs or more."""
@@ -275,14 +233,6 @@ def runs_of(slug, base):
     return {cell.arm: cell.name for cell in expand(study, base, seeds=[0]) if cell.arm in study.arms}
 
 
-def test_a_contrast_across_studies_shares_their_runs():
-    base = with_attention(demo())
-    size, width, depth = (runs_of(slug, base) for slug in ("decoder_size", "decoder_width", "decoder_depth"))
-    assert size["base"] == width["width_100"] == depth["depth_100"]
-    shared = {arm for arm in size if size[arm] in {*width.values(), *depth.values()}}
-    assert shared == {"base", "width_050", "width_150", "depth_067", "depth_133"}
-
-
 def test_studies_of_objectives_share_runs():
     base = with_attention(demo())
     rivals, batches, efficiency = (runs_of(slug, base) for slug in ("objective", "batch_size", "sample_efficiency"))
@@ -301,18 +251,6 @@ def test_widths_with_the_steps_of_depths_have_their_weights_at_the_papers_scale(
     weights = {name: run.model.decoder.depth * run.model.decoder.width**2 for name, run in arms.items()}
     assert weights["width_082"] / weights["depth_067"] == pytest.approx(1, rel=0.01)
     assert weights["width_115"] / weights["depth_133"] == pytest.approx(1, rel=0.01)
-
-
-def test_arms_of_adaptation_are_the_recipe_but_for_one_thing_each():
-    base = with_attention(vit_l_2b())
-    arms = arms_of("high_res_adaptation", base)
-    assert arms["adapted"] == high_res(base)
-    assert {name: differences(arm, arms["adapted"]) for name, arm in arms.items()} == {
-        "adapted": {},
-        "weight_decay": {"optimizer.weight_decay": 1e-4},
-        "dense": {"data.dense_fraction": 0.33},
-        "same_size": {"model.image_px": 224, "data.render_px": 256},
-    }
 
 
 def test_the_recipes_crop_is_the_baseline_where_it_is_one_of_the_bounds():

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import pytest
 
-from aimv2.cli import main
+from aimv2.cli import COMMANDS, main, usage, usage_of
 from aimv2.config.arguments import guarded
 
 
@@ -117,7 +118,7 @@ def test_every_command_takes_debug(command, tmp_path, monkeypatch, capsys):
 
 
 def test_a_launcher_of_many_runs_needs_no_torch():
-    modules = "aimv2.config.recipes.scales, aimv2.data.expected, aimv2.data.prepare, aimv2.spec.objectives"
+    modules = "aimv2.config.recipes.scales, aimv2.data.prepare, aimv2.data.prepare, aimv2.spec.objectives"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
@@ -128,3 +129,51 @@ def test_command_of_a_tool_that_is_not_installed_is_one_sentence(capsys, monkeyp
         patch.setattr("sys.path", [])
         assert main(["cost"]) == 2
     assert capsys.readouterr().err == "error: cost is a command of aimv2.tools.cost, which is not installed\n"
+
+
+SLOW = ("torch", "pandas", "scipy", "pyarrow", "polars", "matplotlib", "hydra", "optuna", "submitit", "rich")
+LINES = [[name, "--help"] for name in COMMANDS] + [
+    *(["--help"], ["--version"], ["report", "check", "--help"], ["data", "index", "--help"]),
+]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_function(name):
+    assert callable(resolve_name(COMMANDS[name].call))
+    assert usage_of(name).startswith("usage: ")
+    assert f"\n  {name} " in usage()
+
+
+def test_helps_load_nothing_that_takes_long():
+    code = (
+        "import sys, io, contextlib; from aimv2.cli import main\n"
+        f"for words in {LINES!r}:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        assert main(words) == 0, words\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules])\n"
+        "print([name for name in sys.modules if name.startswith('aimv2.ablations.studies.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"
+
+
+@pytest.mark.exhaustive
+def test_reading_and_planning_need_no_package_of_an_extra(tmp_path):
+    """The wheel is tested in an environment without them (tests/test_wheel.py, exhaustive)."""
+    code = (
+        "import sys; from importlib.machinery import PathFinder; from aimv2.base.extras import EXTRAS\n"
+        "class Installed(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        return None if name.partition('.')[0] in EXTRAS else super().find_spec(name, path, target)\n"
+        "sys.meta_path[:] = [Installed if one is PathFinder else one for one in sys.meta_path]\n"
+        "from aimv2.cli import main\n"
+        "for words in sys.argv[1:]:\n"
+        "    print(main(words.split()), file=sys.stderr)\n"
+    )
+    words = ["report check prefix-beats-causal --from-records", "sweep sweep=eos dry_run=true", "train"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    needed = "error: python -m aimv2 train needs torch; run: pip install 'aimv2-ablations[train]'"
+    assert done.stderr.splitlines() == ["3", "0", needed, "2"]
+    assert "prefix-beats-causal is supported" in done.stdout
+    assert "20 runs, 20 to do" in done.stdout

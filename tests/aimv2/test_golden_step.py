@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.config.recipes.scales import demo
 from aimv2.data.batches.batch import Batch
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
+from aimv2.objectives.build import implementation_of
 from aimv2.spec.objectives import objective
 from tests.helpers.objectives import with_objective
 from tests.helpers.training import losses_of
@@ -108,7 +109,7 @@ def test_caption_and_image_only_match_the_released_codes_terms():
     gradients = {}
     for name, term, weight in (("caption", "text_loss", 1.0), ("image_only", "pixel_loss", 0.4)):
         run = with_objective(replace(demo(), model=config), name)
-        model = objective(name).load().network(run).double()
+        model = implementation_of(objective(name)).network(run).double()
         own = model.state_dict().keys()
         model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=True)
         total, terms = losses_of(model, golden_batch(golden, config), run)
@@ -127,7 +128,7 @@ def test_separate_decoders_with_joint_weights_match_the_released_losses():
     config, golden = read_golden(torch.float64)
     config = replace(config, decoder=replace(config.decoder, sharing="separate"))
     run = replace(demo(), model=config)
-    model = objective("aimv2").load().network(run).double()
+    model = implementation_of(objective("aimv2")).network(run).double()
     state = fused(section(golden, "weights/"))
     split = {}
     for key in model.state_dict():

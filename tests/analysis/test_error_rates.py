@@ -19,12 +19,12 @@ from aimv2.analysis.inference.looks import Look, look
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import answers_of, overall, whole_claims
-from aimv2.analysis.judgement.compare import primary_comparisons
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.planner import planner_of
-from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
+from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.recipes.scales import demo, laptop
-from tests.helpers.evidence import evidence_of, passed_controls, sensitive
+from tests.helpers.evidence import evidence_of, sensitive, trusted
 from tests.helpers.specimen import STUDY
 
 pytestmark = pytest.mark.exhaustive
@@ -57,8 +57,8 @@ def words(study, evidence, level=LEVEL):
     def share(claim, level):
         return bonferroni(len(study.claims), level)
 
-    options = {"controls": passed_controls(study), "sensitivity": sensitive(LOSS), "config": demo()}
-    return [one.word for one in verdicts(study, evidence, level=level, share=share, **options).values()]
+    reasons = trusted(study, evidence, sensitivity=sensitive(LOSS))
+    return [verdict.word for verdict in verdicts(reasons, demo(), level, share).values()]
 
 
 def until(evidence, num_seeds, arms=tuple(NULL.arms)):
@@ -185,7 +185,7 @@ def test_power_is_the_predicted_one(num_seeds, cells):
     effects = {"causal": detectable_difference(known)}
     found = [
         primary_comparisons(
-            NULL, cells, evidence_of(NULL, effects, spread=SPREAD, seeds=range(num_seeds), rng=30_000 + number)
+            Reasons(NULL, evidence_of(NULL, effects, spread=SPREAD, seeds=range(num_seeds), rng=30_000 + number)), cells
         )["causal"].observed.direction
         for number in range(NUM)
     ]
@@ -228,13 +228,9 @@ def findings_of(slug, *, effects, seeds, rng):
     study, config = STUDIES[slug], laptop()
     metrics = tuple(study.deciding_metrics)
     evidence = evidence_of(study, effects, spread=SPREAD, seeds=range(seeds), metrics=metrics, rng=rng)
-    sensitivity, controls = sensitive(*metrics, noise=Noise(SPREAD * np.sqrt(2))), passed_controls(study)
-    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=config)
+    reasons = trusted(study, evidence, noise=Noise(SPREAD * np.sqrt(2)))
     request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=config)], arguments=())
-    return Findings(
-        study=study, request=request, evidence=evidence, look=Look(1), ladder=None, sensitivity=sensitivity,
-        comparisons={}, controls=controls, verdicts=judged,
-    )  # fmt: skip
+    return Findings(request, Look(1), None, reasons, comparisons={}, verdicts=verdicts(reasons, config))
 
 
 def has_a_false_verdict(found):
@@ -268,8 +264,7 @@ def test_studies_by_themselves_would_fill_a_page_with_false_verdicts():
             study = STUDIES[slug]
             metrics = tuple(study.deciding_metrics)
             evidence = evidence_of(study, {}, spread=SPREAD, metrics=metrics, rng=100 * number + place)
-            options = {"controls": passed_controls(study), "sensitivity": sensitive(*metrics), "config": laptop()}
-            found = verdicts(study, evidence, share=lambda claim, level: level, **options)
+            found = verdicts(trusted(study, evidence), laptop(), share=lambda claim, level: level)
             decided += [one.word for one in found.values()]
         false += Word.CONTRADICTED in decided
     assert false / num > 0.1

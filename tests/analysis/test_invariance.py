@@ -8,7 +8,6 @@ draws them, as noise, unlike an exact tie of values, makes them with a probabili
 import math
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -18,27 +17,28 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import Cell
 from aimv2.ablations.expectations import PROBE, READER, Relation
+from aimv2.ablations.request import Request
 from aimv2.analysis.inference.agreement import agreement, association
-from aimv2.analysis.inference.contrasts import SharedError, spreads
+from aimv2.analysis.inference.contrasts import SharedError, range_difference, spreads
 from aimv2.analysis.inference.factors import analyse
 from aimv2.analysis.inference.intervals import mean_interval, unpaired_difference
 from aimv2.analysis.inference.items import item_covariance, with_items
+from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.inference.power import Aim, Noise, seeds_for
-from aimv2.analysis.inference.ranges import range_difference
+from aimv2.analysis.inference.power_law import fit
 from aimv2.analysis.inference.relations import finding, outcome
-from aimv2.analysis.inference.scaling.comparison import lack_of_fit
-from aimv2.analysis.inference.scaling.power_law import FORMS, fit
+from aimv2.analysis.inference.scaling import lack_of_fit
 from aimv2.analysis.inference.survival import lead, restricted_mean, time_to_reach
-from aimv2.analysis.judgement.compare import primary_comparisons
-from aimv2.analysis.judgement.conclusions import conclusion
-from aimv2.analysis.judgement.conclusions import findings as other_findings
-from aimv2.analysis.judgement.controls import check_controls, offsets
-from aimv2.analysis.judgement.findings import climb
+from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.findings import Findings, climb
 from aimv2.analysis.judgement.planner import planner_of
-from aimv2.analysis.judgement.samples import SampleCurve
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity, margins, sensitivity_of
-from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, SampleCurve, margins, sensitivity_of
+from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
+from aimv2.analysis.judgement.withheld import Reasons
+from aimv2.analysis.sections.metrics import detected
+from aimv2.analysis.sections.summary import answer
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_of
@@ -176,7 +176,7 @@ def test_agreement_of_scales_stays_the_same(large, is_counted, how, rng, constan
         runs = small.stack().rename("loss").to_frame().join(large.stack().rename("accuracy"))
         runs = runs.rename_axis(["seed", "arm"]).reset_index()
         goes_with = association(runs, "loss", "accuracy", num_draws=30)
-        return [found.accuracy, found.distinguishable, found.rank, *vars(goes_with).values()]
+        return [found.accuracy, found.distinguishable, found.rank, *goes_with.values()]
 
     pairs = list(zip(shares(small, large), shares(small, other), strict=True))
     assert [(one.n, one.num_seeds) for one, _ in pairs] == [(two.n, two.num_seeds) for _, two in pairs]
@@ -264,7 +264,7 @@ def test_scaling_law_and_its_warnings_stay_the_same(needs_n, how):
     loss = 1.5 + of_n + 30 * runs["d"] ** -0.4
     runs["loss"] = loss * np.exp(rng.normal(0, 0.02, 3)[runs["seed"]] + rng.normal(0, 0.01, len(runs)))
     other = runs.assign(loss=runs["loss"] * (1 + rng.uniform(-NOISE, NOISE, len(runs))))
-    one, two = (fit(FORMS["additive"], table) for table in (runs, other if how == "noise" else runs[::-1]))
+    one, two = (fit(table, ("n", "d")) for table in (runs, other if how == "noise" else runs[::-1]))
     assert (one.parameters["A"] == 0) == (two.parameters["A"] == 0) == (not needs_n)
     names = ["E", "B", "b", *(["A", "a"] if needs_n else [])]
     assert [two.parameters[name] for name in names] == pytest.approx([one.parameters[name] for name in names], rel=1e-5)
@@ -317,11 +317,11 @@ def concluded(study, evidence):
     }
     study = study.with_margins(margins(sensitivity))
     controls = check_controls(study, evidence)
-    cells = [SimpleNamespace(arm=arm) for arm in study.arms]
-    comparisons = primary_comparisons(study, cells, evidence)
-    found = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=CONFIG)
-    every = [one for expectations in study.claims.values() for one in expectations]
-    text = conclusion(study, comparisons, "nats")
+    reasons = Reasons(study, evidence, controls, sensitivity)
+    request = Request(study=study, cells=[Cell(arm=arm, seed=0, config=CONFIG) for arm in study.arms], arguments=())
+    comparisons = primary_comparisons(reasons, request.cells)
+    found = verdicts(reasons, CONFIG)
+    findings = Findings(request, Look(1), None, reasons, comparisons, found)
     judged_by = [
         *(comparisons[arm] for arm in sorted(comparisons)),
         *(judged for one in found.values() for judged in one.comparisons),
@@ -329,7 +329,7 @@ def concluded(study, evidence):
     return {
         "degrees of freedom": [getattr(one.difference, "df", math.nan) for one in judged_by],
         "controls": {(one.control, one.metric, one.result, without_numbers(one.reason)) for one in controls},
-        "offsets": [without_numbers(note) for note in offsets(study, evidence, every)],
+        "reasons": {claim: sorted(map(without_numbers, reasons.of_claim(claim, CONFIG))) for claim in study.claims},
         "rungs": {metric: sorted(seen.effects) for metric, seen in ladder.metrics.items()},
         "sensitivity": {metric: (one.is_blind, sorted(one.unseen)) for metric, one in rungs.items()},
         "comparisons": {
@@ -345,8 +345,8 @@ def concluded(study, evidence):
             )
             for claim, one in found.items()
         },
-        "conclusion": words_in_any_order(text),
-        "other findings": sorted(without_numbers(sentence) for sentence in other_findings(study, evidence)),
+        "answer": words_in_any_order(answer(findings)),
+        "detected": sorted((metric, arm, estimate.mean > 0) for metric, arm, estimate in detected(findings)),
     }
 
 

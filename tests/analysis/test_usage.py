@@ -1,14 +1,7 @@
 import pytest
 
-from aimv2.analysis.inference.scaling.bootstrap import NUM_DRAWS
-from aimv2.analysis.inference.scaling.power_law import forms_of
-from aimv2.analysis.usage import FORMS, FitOptions, compare_command, report_usage, scaling_usage, verify_usage
+from aimv2.analysis.usage import compare_command, report_usage, scaling_usage, verify_usage
 from aimv2.base.typed import FORM
-
-
-def test_what_is_written_out_for_speed_is_what_the_fit_has():
-    assert FORMS.split(", ") == [form.name for form in forms_of(["n", "d"])]
-    assert FitOptions().bootstrap == NUM_DRAWS
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,16 @@
-"""Results as text and in a file."""
+"""Results as text, the command beside them, and the device."""
 
 import math
-from dataclasses import replace
 
-from aimv2.analysis.costs.ratios import Median
-from benchmarks.results import Result, Table, cell_text, keep, read_results, to_markdown
+import pytest
+import torch
 
-SURE, UNSURE, SHORT = Median(1.0, 0.96, 1.04, 20), Median(1.5, 1.0, 2.0, 6), Median(2.0, math.nan, math.nan, 2)
-TABLE = Table("speeds", [{"loader": "ours", "rate": 1234.5, "ratio": None}, {"loader": "it", "rate": 7, "ratio": SURE}])
-RESULT = Result(
-    benchmark="data",
-    command="python -m benchmarks data repeats=20",
-    date="2026-11-28",
-    machine="a machine, 2 cores, 1 threads",
-    versions={"torch": "2.13"},
-    tables=[TABLE],
-)
+from aimv2.base.errors import UsageError
+from benchmarks.encoder import EncoderOptions
+from benchmarks.results import Table, TimedOnDevice, cell_text, command_of
+from benchmarks.timing import Median
+
+SURE, SHORT = Median(1.0, 0.96, 1.04), Median(2.0, math.nan, math.nan)
 
 
 def test_cells_have_four_digits_and_intervals():
@@ -23,34 +18,40 @@ def test_cells_have_four_digits_and_intervals():
     assert [cell_text(cell) for cell in cells] == ["0.01235", "12,346", "12,345", "text", "", "1 [0.96, 1.04]", "2"]
 
 
-def test_a_table_is_markdown_with_aligned_columns():
-    assert to_markdown(replace(TABLE, note="A note.")) == (
-        "**speeds**\n\n"
-        "| loader | rate  | ratio          |\n"
-        "| ------ | ----- | -------------- |\n"
-        "| ours   | 1,234 |                |\n"
-        "| it     | 7     | 1 [0.96, 1.04] |\n\n"
-        "A note."
-    )
+def test_a_table_is_markdown():
+    rows = [{"loader": "ours", "rate": 1234.5, "ratio": None}, {"loader": "it", "rate": 7, "ratio": SURE}]
+    assert Table("speeds", rows).to_markdown().splitlines() == [
+        "**speeds**",
+        "",
+        "| loader | rate | ratio |",
+        "| --- | --- | --- |",
+        "| ours | 1,234 |  |",
+        "| it | 7 | 1 [0.96, 1.04] |",
+    ]
 
 
-def test_uncertain_medians_are_named_in_a_warning():
-    assert TABLE.warning is None
-    rows = [{"step": "first", "ratio": UNSURE, "time": SURE}, {"step": "second", "ratio": SHORT, "time": 1.0}]
-    warning = Table("", rows).warning
-    assert "first (ratio), second (ratio);" in warning
-    assert "(time)" not in warning
+def test_the_command_has_what_is_not_the_default():
+    options = EncoderOptions(patches=(16, 64), clock="cpu", depth=24)
+    assert command_of("encoder", options) == "python -m benchmarks encoder clock=cpu 'patches=[16,64]'"
 
 
-def test_a_result_replaces_that_of_the_same_command_on_the_same_machine(tmp_path):
-    path = tmp_path / "results.json"
-    other = replace(RESULT, machine="another machine")
-    newer = replace(RESULT, tables=[Table("speeds", [{"loader": "ours", "ratio": SHORT}])], date="2026-11-29")
-    for result in (RESULT, other, newer):
-        keep(result, path)
-    kept = read_results(path)
-    assert [(one.machine, one.date) for one in kept] == [("another machine", "2026-11-28"), (newer.machine, newer.date)]
-    assert kept[0] == other
-    short = kept[1].tables[0].rows[0]["ratio"]
-    assert isinstance(short, Median)
-    assert math.isnan(short.low)
+@pytest.mark.parametrize(
+    ("has_cuda", "device", "clock", "expected"),
+    [
+        (False, "auto", "cpu", "cpu"),
+        (True, "cpu", "cpu", "cpu"),
+        (True, "auto", "wall", "cuda"),
+        (False, "cuda", "wall", "finds no CUDA device"),
+        (True, "auto", "cpu", "clock=cpu does not see the work of a CUDA device"),
+    ],
+)
+def test_a_device_that_is_missing_or_whose_work_the_clock_does_not_see_is_refused(
+    monkeypatch, has_cuda, device, clock, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    options = TimedOnDevice(device=device, clock=clock)
+    if expected in ("cpu", "cuda"):
+        assert options.resolved_device == expected
+    else:
+        with pytest.raises(UsageError, match=expected):
+            _ = options.resolved_device

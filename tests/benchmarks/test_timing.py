@@ -1,15 +1,16 @@
-"""Timings with a simulated clock."""
+"""Timings with a simulated clock, and ratios of timings with known ratios."""
 
+import math
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.timing import cpu_seconds, interleaved, limited
-from tests.helpers.ranks import on_ranks
+from benchmarks.timing import cpu_seconds, interleaved, relative
 
 
 class Clock:
@@ -57,22 +58,10 @@ def test_interleaved_times_every_call_once_per_repeat_in_rotating_order():
 def test_interleaved_repeats_short_calls():
     clock = Clock()
     calls = {"short": clock.work("short", 0.004), "long": clock.work("long", 0.5)}
-    seconds = interleaved(calls, 3, clock=clock, min_seconds=0.05)
+    seconds = interleaved(calls, 3, clock=clock)
     assert seconds["short"] == pytest.approx(0.004)
     assert seconds["long"] == pytest.approx(0.5)
     assert "".join(name[0] for name in clock.done[-42:]) == "s" * 13 + "ll" + "s" * 13 + "s" * 13 + "l"
-
-
-def calls_of(world):
-    """Time a call that takes longer on rank 1, and return the number of calls of each rank."""
-    clock = Clock()
-    calls = {"collective": clock.work("collective", 0.01 * (1 + world.rank))}
-    interleaved(calls, 2, clock=clock, slowest=lambda seconds: max(world.gather([seconds])))
-    return world.gather([len(clock.done)])
-
-
-def test_ranks_repeat_a_call_as_often_as_the_slowest_needs(tmp_path):
-    assert on_ranks(2, tmp_path, calls_of) == [2 + 2 * 3] * 2
 
 
 def test_slowing_machine_does_not_change_the_ratio():
@@ -103,8 +92,23 @@ def test_cpu_clock_counts_this_process_and_ended_children():
     assert passed == pytest.approx(sum(os.times()[:4]) - ended, abs=0.05)
 
 
-def test_threads_are_limited_and_restored():
-    before = torch.get_num_threads()
-    with limited(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
+def test_ratio_ignores_a_machine_that_slows_down():
+    ours = np.array([1.0, 2.0, 3.0, 1.5, 2.5, 2.0])
+    ratio = relative(1.5 * ours, ours)
+    assert (ratio.median, ratio.low, ratio.high) == (1.5, 1.5, 1.5)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=25))
+def test_interval_equals_an_obvious_loop(timings):
+    """It is that of six rounds' extremes, and unknown with fewer."""
+    theirs, ours = np.array(timings).T
+    ratios = sorted(t / o for t, o in timings)
+    count = len(ratios)
+    middle = (ratios[(count - 1) // 2] + ratios[count // 2]) / 2
+    # The k-th smallest and k-th largest hold the median between them unless fewer than k fall on one side of it.
+    low = high = math.nan
+    for k in range(1, count // 2 + 1):
+        if sum(math.comb(count, below) for below in range(k)) / 2**count <= 0.025:
+            low, high = ratios[k - 1], ratios[count - k]
+    ratio = relative(theirs, ours)
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((middle, low, high), nan_ok=True)

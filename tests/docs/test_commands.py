@@ -20,9 +20,9 @@ import pytest
 
 from aimv2.config.paths import value_at
 from aimv2.config.recipes.scales import demo
-from aimv2.run.pricing.price import read_limits
+from aimv2.run.price import read_limits
 from tests.helpers.marks import exhaustive
-from tests.helpers.pages import PAGES, ROOT, blocks, cheap, commands
+from tests.helpers.pages import PAGES, ROOT, cheap, commands
 
 OWN_TESTS = (
     *("adding.md", "data.md", "large-data.md", "post-training.md", "publish.md"),
@@ -42,7 +42,6 @@ CASES = [  # a plan at equal FLOPs reads thousands of captions first
     pytest.param(words, id=name) if name in FIRST and "sweep.equal=flops" not in words else exhaustive(words, id=name)
     for name, words in CHEAP.items()
 ]
-(RATES,) = (text for text in blocks(ROOT / "docs" / "cost.md", ["yaml"]) if text.startswith("rates:"))
 LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit=")}
 
 
@@ -50,7 +49,6 @@ LIMITS = {word for words in COMMANDS for word in words if word.startswith("limit
 def entered(tmp_path, monkeypatch, capsys):
     """A function that runs a command in this process, in an empty folder, and returns its exit status and output."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rates.yaml").write_text(RATES)
     monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -7,10 +7,6 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.files import read_json
-from aimv2.base.plugins import using
-from aimv2.config.data_config import kind_of
-from aimv2.data.sources.glyphs import glyphs_in
-from aimv2.data.sources.version import version
 from tests.helpers.pages import ROOT, lines
 from tests.helpers.sweeps import SMALL
 
@@ -108,21 +104,6 @@ def test_one_run_is_trained_with_each(entered):
 
 
 @pytest.mark.exhaustive
-def test_a_source_has_thousands_of_named_pictures_and_is_priced(entered, folder):
-    with using([folder / "letters.py"]) as (plugin,):
-        found = glyphs_in("dejavu")
-        assert len(found) > 3000
-        assert "letter" in found[40].name
-        assert found[40].render(16).shape == (16, 16, 3)
-        assert kind_of("dejavu") == "glyphs"
-        assert kind_of("dejavu_scenes") == "scenes"
-        assert f"plugin-{plugin.digest}" in version("dejavu")
-    words = only("train", "data.sources=[openmoji,dejavu]")
-    priced = entered(["cost", *words[1:]])
-    assert "training FLOPs" in priced
-
-
-@pytest.mark.exhaustive
 def test_an_executor_is_planned_for(entered, tmp_path):
     plan = entered(only("sweep", "executor=kubernetes"), "dry_run=true")
     assert "; 8 workers;" in plan
@@ -130,7 +111,7 @@ def test_an_executor_is_planned_for(entered, tmp_path):
 
 def test_every_command_of_the_page_is_tested():
     tested = {"sweep=curriculum", "status", "curriculum", "executor=kubernetes", "prefix.law=ramp"}
-    tested |= {"objective.name=smoothed_caption", "data.sources=[openmoji,dejavu]"}
+    tested |= {"objective.name=smoothed_caption"}
     assert all(set(words) & tested for words in commands())
     first, second = lines(PAGE)[0], only("sweep", "sweep=curriculum", "dry_run=true")
     assert shlex.split(first)[1:] == second[:-1]

@@ -8,7 +8,7 @@ import pytest
 
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.tools.weights import read_weights, write_weights
 from tests.helpers.finished_runs import finished_run

@@ -12,8 +12,8 @@ from aimv2.config.recipes.scales import SCALES
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.memory.evaluation import predict_evaluation
-from aimv2.memory.loading import PROCESS_BYTES
-from aimv2.model.network import build
+from aimv2.memory.training import PROCESS_BYTES
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.device import hold_half_

@@ -7,8 +7,9 @@ import torch
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import SCALES
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import predict, setup_of
-from aimv2.model.network import build_empty
+from aimv2.memory.setup import setup_of
+from aimv2.memory.training import predict
+from aimv2.objectives.build import build_empty, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
@@ -37,7 +38,7 @@ def peak_and_predicted(world_of, scale, micro_batch, num_parts, values):
     gc.collect()  # the models of other tests, whose modules refer to each other,
     torch.cuda.empty_cache()  # and their blocks, which the allocator would give whole to somewhat smaller tensors
     model = build_empty(config).to_empty(device="cuda")
-    engine = Engine(objective(config.objective.name).load()(model, config), config, setup, world_of(ranks))
+    engine = Engine(implementation_of(objective(config.objective.name))(model, config), config, setup, world_of(ranks))
     optimizer = build_optimizer(model, config.optimizer)
     batch = full_batch(config, micro_batch * num_parts)
     torch.cuda.reset_peak_memory_stats()

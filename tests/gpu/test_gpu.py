@@ -13,10 +13,10 @@ import torch
 
 from aimv2.config.paths import replaced
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.memory import setup_of
 from aimv2.memory.evaluation import predict_evaluation
-from aimv2.memory.loading import PROCESS_BYTES
-from aimv2.model.network import build
+from aimv2.memory.setup import setup_of
+from aimv2.memory.training import PROCESS_BYTES
+from aimv2.objectives.build import build, implementation_of
 from aimv2.runs.record import RunFolder
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.training.engine import Engine
@@ -40,7 +40,7 @@ COMPUTED = {
 
 def losses_and_gradients(config, batch):
     model = build(config).to(config.device)
-    engine = Engine(objective(config.objective.name).load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(objective(config.objective.name))(model, config), config, setup_of(config))
     terms = engine.backward(engine.micro_batches(batch))
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return {name: value.detach().cpu() for name, value in (terms | gradients).items()}
@@ -111,7 +111,7 @@ def test_evaluation_stays_within_its_prediction(tiny, pairs):
 
 
 def test_runs_share_the_gpu(tmp_path, cache_dir):
-    values = ["sweep=prefix_ratio", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "executor.runs_per_gpu=auto"]
+    values = ["sweep=prefix_ratio", "sweep.arms=[uniform,causal]", "sweep.seeds=1", "executor.runs_per_gpu=2"]
     folders = [f"runs_dir={tmp_path / 'runs'}", f"reports_dir={tmp_path / 'reports'}"]
     small = [word for word in small_run(cache_dir) if not word.startswith("data.sources")]
     done = subprocess.run([sys.executable, "sweeps/launch.py", *values, *folders, *small, "device=cuda"], check=False)

@@ -1,12 +1,11 @@
 """Values of the demo recipe."""
 
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import to_dict
 
 
 def changed(key, value):
     """The demo recipe as a dict, with one value replaced or added."""
-    values = to_dict(demo())
+    values = demo().to_dict()
     *groups, name = key.split(".")
     owner = values
     for group in groups:

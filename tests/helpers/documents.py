@@ -36,6 +36,12 @@ def by_row(table):
     return {row[0][0]: dict(zip(table.columns, row, strict=True)) for row in rows}
 
 
+def changed(findings, **parts):
+    """Return findings with other parts, such as their evidence, without judging them again."""
+    of_reasons = {name: parts.pop(name) for name in ("study", "evidence", "controls", "sensitivity") if name in parts}
+    return replace(findings, reasons=replace(findings.reasons, **of_reasons), **parts)
+
+
 def judged_again(findings, evidence, *, study=None, seen=None):
     """Return findings from other evidence, or of another study; ``seen`` replaces the sensitivity."""
     request = findings.request if study is None else replace(findings.request, study=study)
@@ -48,4 +54,4 @@ def at_scale(findings, evidence, *, scale, samples):
     config = findings.config
     config = replace(config, scale=scale, budget=replace(config.budget, samples=samples))
     cells = [replace(cell, config=config) for cell in findings.request.cells]
-    return replace(findings, request=replace(findings.request, cells=cells), evidence=evidence)
+    return changed(findings, request=replace(findings.request, cells=cells), evidence=evidence)

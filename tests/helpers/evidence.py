@@ -1,14 +1,12 @@
 """Evidence and run folders with chosen numbers."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
 from aimv2.ablations.study import UNTRAINED
 from aimv2.analysis.evidence.tables import METRIC_COLUMNS, MISSING_COLUMNS, Evidence
-from aimv2.analysis.judgement.controls import ControlOutcome
 from aimv2.analysis.judgement.sensitivity import MetricSensitivity
+from aimv2.analysis.judgement.withheld import ControlOutcome, Reasons
 from aimv2.base.files import write_json
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
@@ -43,22 +41,6 @@ def evidence_of(
     return evidence_from(runs, rows)
 
 
-def evidence_by_class(study, effects, tokens, *, spread=0.1, rng=0):
-    """Return evidence with a loss of each class of word, and their mean over all tokens as ``content_loss``.
-
-    Args:
-        effects: as in ``evidence_of``, of ``content_loss_<class>``.
-        tokens: the number of tokens by class, the same in all runs.
-    """
-    names = [f"content_loss_{name}" for name in tokens]
-    evidence = evidence_of(study, effects, spread=spread, metrics=names, rng=rng)
-    by_run = evidence.metrics.pivot(index=["arm", "seed"], columns="metric", values="value")
-    means = by_run[names] @ np.array(list(tokens.values())) / sum(tokens.values())
-    whole = means.rename("value").reset_index().assign(metric="content_loss", unit="nats/token")
-    table = pd.concat([evidence.metrics, whole.assign(evaluation="", warning="")], ignore_index=True)
-    return replace(evidence, metrics=table[METRIC_COLUMNS])
-
-
 def evidence_from(runs, metrics, missing=()):
     """Return evidence of these rows, without curves and examples.
 
@@ -91,6 +73,12 @@ def sensitive(*metrics, noise=None):
     return {metric: MetricSensitivity(metric, f"{metric} sees all rungs", noise=noise) for metric in metrics}
 
 
+def trusted(study, evidence, *, noise=None, **changed):
+    """Return reasons that withhold nothing: all controls passed, and the metrics that decide see every rung."""
+    parts = {"controls": passed_controls(study), "sensitivity": sensitive(*study.deciding_metrics, noise=noise)}
+    return Reasons(study, evidence, **parts | changed)
+
+
 def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture=None, code=None, attempts=None):
     """Write the folder of a finished run with a chosen loss of content words.
 
@@ -109,8 +97,10 @@ def write_run(cell, runs_dir, value, *, caption="red apple", items=None, mixture
         if cell.config.budget.samples:
             losses = np.linspace(value + 2, value, 5)
             attempt.write_rows(
-                {"step": i, "samples": 4 * i, "train_flops": i, "seconds": float(i), "held_out_caption_loss": loss}
-                for i, loss in enumerate(losses)
+                [
+                    {"step": i, "samples": 4 * i, "train_flops": i, "seconds": float(i), "held_out_caption_loss": loss}
+                    for i, loss in enumerate(losses)
+                ]
             )
         write_json(
             attempt.folder / "examples.json", [{"key": "k", "reference": "apple", "written": caption, "png": PIXEL}]

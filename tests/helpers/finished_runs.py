@@ -2,7 +2,6 @@
 
 from safetensors.torch import save_file
 
-from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
@@ -10,7 +9,7 @@ from aimv2.spec.metrics import Metric
 
 def finished_run(runs_dir, config, network, *, rows=(), tokenizer=None):
     """Write the outputs of a finished run with this network and return its folder."""
-    run = RunFolder(runs_dir, signature(config))
+    run = RunFolder(runs_dir, config.name)
     tokenizer = tokenizer or CaptionTokenizer.train(["a red heart"], 300)
     with run.acquire(config) as attempt:
         attempt.write_rows(list(rows))

@@ -1,6 +1,7 @@
 """Findings of sensitivity studies with chosen effects."""
 
-from aimv2.analysis.judgement.sensitivity import KnownEffect, Ladder, Seen, base_of, ladder_text
+from aimv2.ablations.ladder import KnownEffect, Ladder, Seen, base_of
+from aimv2.analysis.judgement.sensitivity import ladder_text
 from aimv2.spec.metrics import lower_is_better
 
 LABELS = {"untrained": "untrained", "positive_control": "shuffled captions", "width_050": "half as wide"}

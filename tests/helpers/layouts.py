@@ -82,7 +82,7 @@ def dataset():
 
 def as_saved_dataset(folder):
     datasets.DatasetDict({"train": dataset(), "test": dataset().select(range(2))}).save_to_disk(folder)
-    return folder
+    return folder / "train"
 
 
 def as_hub(folder):
@@ -110,14 +110,6 @@ def as_folders_by_class(folder):
     return folder
 
 
-def as_links(folder):
-    files(folder / "disk")
-    (folder / "farm").mkdir()
-    for path in (folder / "disk").iterdir():
-        (folder / "farm" / path.name).symlink_to(path)
-    return folder / "farm"
-
-
 def as_two_splits(folder):
     """Write two folders whose files have the same names, and a table beside each."""
     for split, first in (("test", 100), ("train", 0)):
@@ -139,5 +131,4 @@ LAYOUTS = {
     "img2dataset parquet": (as_img2dataset_parquet, "caption"),
     "folders by class": (as_folders_by_class, "folder"),
     "side files": (files, "txt"),
-    "links": (as_links, "txt"),
 }

@@ -2,8 +2,8 @@
 
 import torch
 
-from aimv2.memory import Setup
-from aimv2.training.loading import load_steps
+from aimv2.memory.training import Setup
+from aimv2.training.loop import load_steps
 
 
 def whole_batches(batches, first_step=0):

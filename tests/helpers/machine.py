@@ -1,6 +1,6 @@
 """A machine of given size."""
 
-from aimv2.sweeps.machine.room import Machine
+from aimv2.sweeps.machine import Machine
 
 
 def machine(*, cores=8, memory=64e9, free=None, gpus=0, gpu_memory=0, resident=lambda pid: 0):

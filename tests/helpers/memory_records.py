@@ -7,7 +7,8 @@ from PIL import Image
 
 from aimv2.base import address
 from aimv2.base.errors import BadSampleError
-from aimv2.datasets.records import DataPart, Records
+from aimv2.datasets.index import DataPart
+from aimv2.datasets.records import Records
 
 
 class MemoryRecords(Records):
@@ -16,6 +17,19 @@ class MemoryRecords(Records):
     def __init__(self, files, fields=None):
         self._files, self._fields = files, fields or [{} for _ in files]
         self.block_rows = len(files)
+
+    @property
+    def retries(self):
+        return 0
+
+    def part_edges(self):
+        return np.array([0, len(self)])
+
+    def expect(self, blocks):
+        """Nothing is prepared."""
+
+    def __reduce__(self):
+        return type(self), (self._files, self._fields)
 
     def __len__(self):
         return len(self._files)
@@ -43,7 +57,7 @@ class MemoryRecords(Records):
     def fields(self):
         return sorted({name for fields in self._fields for name in fields})
 
-    def check(self, *, every_file=False):
+    def check(self):
         """There are no files."""
 
 

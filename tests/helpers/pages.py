@@ -53,11 +53,8 @@ def cheap(words: list[str]) -> list[str]:
     """Return the words of a command that makes the same checks and plans in a second.
 
     A launch becomes a dry run for a cluster, which measures no speed. A training becomes its cost, which checks the
-    same values. A server names a sweep that was not launched, and so refuses it instead of serving it for ever. All
-    other arguments stay, but for limits and probes, which depend on the machine.
+    same values. All other arguments stay, but for limits and probes, which depend on the machine.
     """
-    if "serve" in words:
-        return [*words, "nothing"]
     if "train" in words:
         start = words.index("train")
         overrides = [word for word in words[start + 1 :] if not word.startswith(("runs_dir=", "limit=", "executor"))]

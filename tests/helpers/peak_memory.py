@@ -10,22 +10,30 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from aimv2.config.recipes.scales import demo, vit_l
 from aimv2.config.run_config import RunConfig
-from aimv2.memory import setup_of
+from aimv2.data.batches.batch import Batch
+from aimv2.memory.setup import setup_of
+from aimv2.request.resolve import with_attention
 from aimv2.training.engine import Engine
-from benchmarks.cost_training import random_batch, step_of, with_objective
-from benchmarks.peak import peak_bytes
+from benchmarks.step import TrainingStep
 
 STEPS = 3  # AdamW's moments exist from the second one on
 # glibc keeps freed blocks below this size, which it raises up to 32 MB as it likes; fixed, it returns all larger ones.
 RETURNED_BYTES = "65536"
+MIN_TOKEN = 2  # padding and end-of-text come first
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before the first profile: it prints two lines for each otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +67,63 @@ class Case:
             model = replace(model, encoder=encoder, decoder=decoder, text_tower=tower, vocab_size=8192)
             model, data = replace(model, image_px=self.image_px), replace(config.data, render_px=self.image_px)
             config = replace(config, model=model, data=data)
-        config = with_objective(config, self.objective, batch_size=self.batch_size, device="cpu")
+        config = with_objective(config, self.objective, batch_size=self.batch_size)
         values = {"parallel": "ddp", "micro_batch": self.micro_batch, "activation_checkpointing": self.saves_inputs}
         return replace(config, precision=self.precision, **values)
+
+
+def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
+    """Return the largest number of bytes that the call's tensors take at a time, beyond what is allocated before.
+
+    On the CPU it sums the allocations and releases that torch's profiler records, on CUDA it reads the allocator's own
+    peak. Both are exact and do not depend on other processes. Scratch memory that kernels' libraries allocate by
+    themselves is not seen.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        recorded.export_chrome_trace(str(path))
+        events = [event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    taken = peak = 0
+    for event in sorted(events, key=lambda event: event["ts"]):  # stable: the order of equal times is the file's
+        taken += event["args"]["Bytes"]
+        peak = max(peak, taken)
+    return peak
+
+
+def with_objective(config: RunConfig, name: str, *, batch_size: int) -> RunConfig:
+    """Return the run with an objective and its attention, in float32 on the CPU."""
+    return with_attention(
+        replace(
+            config,
+            objective=replace(config.objective, name=name),
+            budget=replace(config.budget, samples=0, batch_size=batch_size),
+            precision="float32",
+            device="cpu",
+        )
+    )
+
+
+def random_batch(config: RunConfig) -> Batch:
+    """Return a batch of noise, whose captions have the maximal length and whose prefixes are drawn as in training."""
+    model, generator, B = config.model, torch.Generator().manual_seed(0), config.budget.batch_size
+    token_BT = torch.randint(MIN_TOKEN, model.vocab_size, (B, model.max_text_tokens), generator=generator)
+    draws = {"seed": 0, "epoch_B": np.zeros(B, int), "sample_id_B": np.arange(B), "step": 0, "num_steps": 1}
+    prefix_len_B = torch.from_numpy(config.prefix.draw(**draws, num_patches=model.num_patches))
+    image = torch.randn(B, 3, model.image_px, model.image_px, generator=generator)
+    text_len_B = torch.full((B,), model.max_text_tokens)
+    return Batch.of(image, token_BT, prefix_len_B, torch.arange(token_BT.numel()), text_len_B, config)
+
+
+def step_of(config: RunConfig) -> TrainingStep:
+    return TrainingStep(config, random_batch(config))
 
 
 def allocated(case: Case) -> int:

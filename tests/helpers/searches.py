@@ -5,8 +5,8 @@ import numpy as np
 from aimv2.ablations.design import setting
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
+from aimv2.ablations.searches import search_from_json
 from aimv2.ablations.study import WINNER, confirmation
-from aimv2.analysis.evidence.searches import search_from_json
 from tests.helpers.evidence import write_run
 from tests.helpers.specimen import STUDY
 

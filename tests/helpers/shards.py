@@ -9,8 +9,9 @@ from pathlib import Path
 import webdataset as wds
 
 from aimv2.datasets.description import Location
-from aimv2.datasets.shards.build import build_index
-from aimv2.datasets.shards.records import ShardRecords
+from aimv2.datasets.files import stamp_at
+from aimv2.datasets.index import writing
+from aimv2.datasets.records import LAYOUTS, Records
 from tests.helpers.own_data import picture
 
 Members = list[tuple[str, bytes]]
@@ -60,10 +61,23 @@ def write_pictured_shards(folder: Path, num_shards: int, num_pairs: int) -> str:
     return f"{{00..{num_shards - 1:02}}}.tar"
 
 
-def indexed(place: Location, **values: object) -> ShardRecords:
+def build(place: Location, workers: int = 1, on_progress=lambda *_: None) -> list[str]:
+    """Write the index of a location, without a selection, and return the notes on it."""
+    layout = LAYOUTS[place.place]
+    with writing(place) as writer:
+        writer.facts["tables"] = list(map(stamp_at, layout.tables(place)))
+        layout.write(place, writer, workers, on_progress)
+    return writer.notes
+
+
+def no_wait(seconds: float) -> None:
+    """Repeat a read at once."""
+
+
+def indexed(place: Location, **values: object) -> Records:
     """Index a location and open it; reads are repeated without waiting."""
-    build_index(place, 1, lambda *_: None)
-    return ShardRecords(place, sleep=lambda _: None, **values)
+    build(place)
+    return Records(place, sleep=no_wait, **values)
 
 
 def location(folder: Path, pattern: str = "*.tar", **values: object) -> Location:

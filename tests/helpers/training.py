@@ -1,9 +1,9 @@
 """Training without a record, and runs with other values."""
 
-from aimv2.config.serialization import from_dict, to_dict
+from aimv2.config.run_config import RunConfig
 from aimv2.data.batches.training import TrainBatches
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import AIMv2
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
 from aimv2.training.loop import train
@@ -30,7 +30,7 @@ def small_run(cache_dir, *arguments):
 
 def losses_of(model, batch, config):
     """Return the losses of the objective that the config names."""
-    return objective(config.objective.name).load()(model, config)(batch)
+    return implementation_of(objective(config.objective.name))(model, config)(batch)
 
 
 class Rows:
@@ -89,7 +89,7 @@ class Unshared(AIMv2):
 
 def changed(config, changes):
     """Return the run with other values, by their paths; ``auto`` attention becomes the objective's."""
-    values = to_dict(config)
+    values = config.to_dict()
     for key, value in changes.items():
         *groups, name = key.split(".")
         owner = values
@@ -98,4 +98,4 @@ def changed(config, changes):
         owner[name] = value
     if "model.encoder.attention" not in changes:
         values["model"]["encoder"]["attention"] = "auto"
-    return with_attention(from_dict(values))
+    return with_attention(RunConfig.from_dict(values))

@@ -10,7 +10,6 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
 from aimv2.runs.lease import Presence
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.active_launches import (
@@ -20,7 +19,7 @@ from aimv2.sweeps.active_launches import (
     cancelled,
     new_launch,
 )
-from aimv2.sweeps.tasks import Task, Work
+from aimv2.sweeps.plan import Task, Work
 from aimv2.sweeps.worker import Worker
 
 
@@ -73,7 +72,7 @@ def test_a_launch_that_has_ended_is_not_cancelled(tmp_path):
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_cancelled_worker_releases_its_run_unless_another_sweep_wants_it(tiny, tmp_path, is_shared):
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    tasks = [Task(signature(config), config, after=0) for config in configs]
+    tasks = [Task(config.name, config, after=0) for config in configs]
 
     with at_work(tmp_path, "one", [task.name for task in tasks]) as folder:
 

@@ -1,8 +1,6 @@
 """``manage.py evaluate``, as it is typed: a metric of a plug-in, of each finished run, once."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.report import build
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.runs import index
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps import manage
 from aimv2.sweeps.launch import launch
@@ -152,19 +149,6 @@ def test_bad_requests_are_one_sentence(copied, tmp_path, command, words, message
 
 
 @pytest.mark.exhaustive
-def test_money_is_limited_by_the_rates(copied, tmp_path, command):
-    metric_file(tmp_path, "spread")
-    (tmp_path / "rates.yaml").write_text("rates: {cpu core: 3 EUR/h}")
-    words = ("evaluate", "prefix_ratio", "metric=spread.py:spread", "rates=rates.yaml")
-    assert " EUR" in command(*words, "dry_run=true", "limit=500EUR")[1]
-    status, shown = command(*words, "limit=0.000001EUR")
-    assert status == 2
-    assert "limit=0.000001EUR; nothing was started" in shown
-    assert measuring(copied) == {}
-    assert not (copied / "code").exists(), "nothing was frozen"
-
-
-@pytest.mark.exhaustive
 def test_runs_that_cannot_be_measured_are_counted(copied, tmp_path, command):
     metric_file(tmp_path, "spread")
     trained, untrained = (RunFolder(copied, cell.name) for cell in request_of(copied).cells)
@@ -214,19 +198,3 @@ def test_a_study_may_compare_a_metric_that_was_measured_later(copied, cache_dir,
     answer = build(request, copied, tmp_path / "reports").read_text()
     assert "Nothing is compared yet, as 2 of 2 finished runs lack late." in answer
     assert "`python sweeps/manage.py evaluate prefix_ratio metric=late.py:late`" in answer
-
-
-@pytest.mark.exhaustive
-def test_two_launchers_measure_each_run_once(copied, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    metric_file(tmp_path, "spread")
-    typed = [manage.__file__, "evaluate", "prefix_ratio", "metric=spread.py:spread", "executor=local"]
-    both = [
-        subprocess.Popen([sys.executable, *typed], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    runs = measuring(copied)
-    assert [(run.is_done, run.num_attempts) for run in runs.values()] == [(True, 1), (True, 1)]
-    assert all(index.read(copied)[run.name].state == "done" for run in runs.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.analysis.judgement.sensitivity import COMMITTED
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.base.errors import UsageError
 from aimv2.base.files import digest_of, read_json
 from aimv2.runs.provenance import PACKAGE, PACKAGES, code_digest, digest, git_commit, uncommitted

@@ -4,11 +4,9 @@ import errno
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +17,6 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request, read_request, read_requests, write_request
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.config.signature import signature
 from aimv2.runs import index
 from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
@@ -469,8 +466,6 @@ def test_prune_names_what_it_cannot_delete(folder, unneeded, command, monkeypatc
         (["extend", "prefix_ratio_test", "seeds=2", "seeds=3"], "seeds= is given twice; once is allowed"),
         (["status", "debug=perhaps"], "debug: Input should be a valid boolean"),
         (["cancel", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
-        (["serve", "nothing"], "sweep 'nothing' was not launched into 'runs' yet"),
-        (["serve", "port=x"], "port: Input should be a valid integer"),
         (["export", "prefix_ratio_test"], "no run of prefix_ratio_test is done yet in 'runs'"),
     ],
 )
@@ -500,7 +495,7 @@ def test_export_uploads_the_runs_of_a_sweep(copied, command, tmp_path, monkeypat
 
 
 def test_status_without_a_name_shows_single_runs_too(copied, tiny, command):
-    with RunFolder(copied, signature(tiny)).acquire(tiny) as attempt:
+    with RunFolder(copied, tiny.name).acquire(tiny) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     single = "train: single runs, of no study 1 run, 1 failed; 0 of 16 samples"
     _, shown = command("status", f"runs_dir={copied}")
@@ -518,20 +513,6 @@ def test_status_of_all_leaves_out_a_sweep_that_cannot_be_read(copied, command):
     assert (status, "prefix_ratio: Does" in shown) == (0, True)
     assert "studies/another/0123456789ab.json is not the record of a launch" in shown
     assert command("status", "another", f"runs_dir={copied}")[0] == 2
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_shows_a_sweep_until_it_is_interrupted(done, number):
-    command = [sys.executable, manage.__file__, "serve", "prefix_ratio", "port=0", f"runs_dir={done}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    line = process.stdout.readline()
-    url = line.split()[0]
-    with urllib.request.urlopen(url) as response:
-        assert "2 runs, 2 done" in response.read().decode()
-    process.send_signal(number)
-    assert (process.communicate()[0], process.returncode) == ("", 0)
-    assert line == f"{url} shows the progress; Ctrl-C ends it\n"
 
 
 def test_status_of_an_empty_folder(folder, command):

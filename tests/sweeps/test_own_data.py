@@ -5,7 +5,7 @@ import re
 import pytest
 
 from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY
-from aimv2.run.pricing.price import price
+from aimv2.run.price import price
 from aimv2.sweeps import launch
 from aimv2.sweeps.parse import parse
 from aimv2.sweeps.search.space import tunable

@@ -4,7 +4,7 @@ import pytest
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.base.errors import UsageError
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run
 from tests.helpers.sweeps import small_sweep
@@ -55,7 +55,7 @@ SEEN = "{arm:causal,metric:caption_loss,relation:worse,than_arm:uniform,than_met
         (("executor.workers=1000",), "executor.workers=1000 is more than the"),
         (
             ("executor.runs_per_gpu=0",),
-            "executor: runs_per_gpu: Input should be 'auto' or greater than 0 (got 0)",
+            "executor: runs_per_gpu: Input should be greater than 0 (got 0)",
         ),
         (("executor=slrum",), "unknown executor 'slrum'"),
         (("dry_run=perhaps",), "dry_run: "),

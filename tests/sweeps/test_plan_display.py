@@ -14,8 +14,9 @@ from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from aimv2.request.resolve import with_attention
-from aimv2.run.pricing.price import RunSeconds
+from aimv2.run.price import RunSeconds
 from aimv2.runs.provenance import digest
+from aimv2.spec.programs import flops_per_sample
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.plan_display import PlannedSweep, PlannedTogether, report_note
 from tests.helpers.evidence import write_run
@@ -67,7 +68,7 @@ def test_arm_is_marked_where_it_differs_in_what_the_study_holds_equal(tmp_path, 
     plan = Plan("scaling", cells, tmp_path)
     PlannedSweep(replace(study, equal=equal), plan, only=[]).show(console, Workers(), clock)
     lines = {line.split()[0]: line for line in console.export_text().splitlines() if " MB" not in line and "e+" in line}
-    column = {"samples": "5,120", "flops": f"{5120 * base.flops_per_sample():.2e}", "seconds": "46 s"}[equal]
+    column = {"samples": "5,120", "flops": f"{5120 * flops_per_sample(base):.2e}", "seconds": "46 s"}[equal]
     assert f"{column}, 0.50 x" in lines["size_100_samples_050"]
     assert [arm for arm, line in lines.items() if " x " in line] == ["size_100_samples_050"]
     assert lines["size_100_samples_050"].count("0.50 x") == 1

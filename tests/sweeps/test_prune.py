@@ -13,7 +13,7 @@ from rich.console import Console
 from aimv2.ablations.expand import expand
 from aimv2.ablations.studies.prefix_ratio import STUDY
 from aimv2.base.files import write_json
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.runs import index
 from aimv2.runs.attempt import CHECKPOINT
 from aimv2.runs.index import Entry
@@ -26,7 +26,7 @@ from aimv2.sweeps.prune import prune as pruned
 from aimv2.sweeps.prune import unneeded
 from aimv2.training import checkpoint
 from aimv2.training.optimizer import build_optimizer
-from tests.helpers.operations import counted
+from benchmarks.ledger import counted
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import KEY
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 from aimv2.run.execute import execute
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
@@ -21,7 +20,7 @@ from aimv2.sweeps.replay import recorded_in_folder, replay
 
 @pytest.fixture(scope="module")
 def finished_run(tiny, pairs, tmp_path_factory):
-    run = RunFolder(tmp_path_factory.mktemp("runs"), signature(tiny))
+    run = RunFolder(tmp_path_factory.mktemp("runs"), tiny.name)
     assert execute(run.acquire(tiny), tiny) is None
     return run
 
@@ -55,7 +54,7 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
     changed(copied_run.path / "result.json", metrics=metrics | {"other": {"value": 1.0}})
     changed(copied_run.file("manifest.json"), threads=64)
     path = copied_run.path / "config.json"
-    changed(path, log=json.loads(path.read_text())["log"] | {"mlflow": f"sqlite:///{copied_run.path / 'mlflow.db'}"})
+    changed(path, log=json.loads(path.read_text())["log"] | {"wandb": True})
     assert not replay(recorded_in_folder(copied_run), lines.append)
     assert lines[2:] == [
         f"largest difference: probe_digits was {was + 0.5!r} and is {was!r}",
@@ -63,14 +62,14 @@ def test_the_largest_difference_missing_metrics_and_another_setup_are_named(copi
         "threads was 64 and is 1",
         "not equal",
     ]
-    assert not (copied_run.path / "mlflow.db").exists()
+    assert not list(copied_run.path.rglob("wandb"))
 
 
 def test_a_config_of_another_name_and_an_unfinished_run_are_refused(copied_run, tiny, tmp_path):
     changed(copied_run.path / "config.json", seed=99)
     with pytest.raises(UsageError, match="this version names it differently"):
         recorded_in_folder(copied_run)
-    run = RunFolder(tmp_path / "other", signature(tiny))
+    run = RunFolder(tmp_path / "other", tiny.name)
     with run.acquire(tiny) as attempt:
         attempt.fail(Failure("bug", "a test"), "")
     with pytest.raises(UsageError, match="is not done yet; only a finished run can be replayed"):

@@ -5,7 +5,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import tiny as tiny_scale
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.sweeps.parse import parse
 from tests.helpers.finished_runs import finished_run

@@ -1,4 +1,4 @@
-"""Workers that are interrupted, and several on one GPU, which train on the CPU here."""
+"""Workers that are interrupted, run out of time or space, and take over runs."""
 
 import errno
 import json
@@ -8,26 +8,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aimv2.config.signature import signature
 from aimv2.config.training_config import LoaderConfig
 from aimv2.runs.lease import holder
 from aimv2.runs.record import RunFolder, entries
 from aimv2.sweeps.active_launches import new_launch, skipped
-from aimv2.sweeps.tasks import Task, Work, write_work
+from aimv2.sweeps.plan import Task, Work, write_work
 from aimv2.sweeps.worker import (
     WATCH_POLL_SECONDS,
     Worker,
     WorkerReport,
     read_report,
     stop,
-    work_in_processes,
     worker_command,
 )
 
@@ -36,7 +33,7 @@ from aimv2.sweeps.worker import (
 def tasks(tiny, pairs):
     """Two runs of two steps, whose data is rendered."""
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    return [Task(signature(config), config, after=0) for config in configs]
+    return [Task(config.name, config, after=0) for config in configs]
 
 
 @pytest.fixture
@@ -78,9 +75,9 @@ def test_a_signal_to_all_processes_is_no_failure_of_its_loaders(tasks, tmp_path,
             time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)
 
-    report = Worker(Work([Task(signature(config), config, after=0)]), launch_dir, stop).work()
+    report = Worker(Work([Task(config.name, config, after=0)]), launch_dir, stop).work()
     assert (report.signal, report.problem) == (signal.SIGTERM, "")
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     assert (run.state(), run.num_stalled()) == ("new", 0)
     assert (run.path / "attempts/0001/checkpoint").exists()
 
@@ -139,7 +136,7 @@ def test_the_second_run_without_space_ends_the_worker(tiny, pairs, tmp_path, lau
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     configs = [replace(tiny, seed=seed) for seed in range(4)]
-    report = Worker(Work([Task(signature(config), config, after=0) for config in configs]), launch_dir, no_space).work()
+    report = Worker(Work([Task(config.name, config, after=0) for config in configs]), launch_dir, no_space).work()
     assert "2 runs found no space: OSError: [Errno 28] No space left on device" in report.problem
     assert [entry.cause for entry in entries(tmp_path).values()] == ["no space"] * 2
 
@@ -162,55 +159,10 @@ def test_a_runs_folder_that_cannot_be_written_ends_the_worker(tasks, tmp_path, l
 
 
 @pytest.mark.exhaustive
-def test_processes_share_the_runs_and_each_is_done_once(tasks, tmp_path, launch_dir):
-    write_work(launch_dir, Work(tasks))
-    assert work_in_processes(2, launch_dir, 0, "", cores=1) == WorkerReport()
-    for task in tasks:
-        run = RunFolder(tmp_path, task.name)
-        assert run.is_done
-        assert run.num_attempts == 1
-
-
-@pytest.mark.exhaustive
-def test_a_signal_makes_each_process_release_its_run_with_a_checkpoint(tasks, tmp_path, launch_dir):
-    endless = [replace(task.config, budget=replace(task.config.budget, samples=8 * 10**6)) for task in tasks]
-    tasks = [Task(signature(config), config, after=0) for config in endless]
-    write_work(launch_dir, Work(tasks))
-    runs = [RunFolder(tmp_path, task.name) for task in tasks]
-
-    def signal_when_both_train():
-        while not all((run.rows() or [{}])[-1].get("step") for run in runs):
-            if is_over.wait(0.1):
-                return
-        os.kill(os.getpid(), signal.SIGUSR2)
-
-    is_over = threading.Event()
-    watcher = threading.Thread(target=signal_when_both_train)
-    watcher.start()
-    try:
-        report = work_in_processes(2, launch_dir, 0, "", cores=1)
-    finally:
-        is_over.set()
-        watcher.join()
-    assert report == WorkerReport(signal=signal.SIGUSR2)
-    for run in runs:
-        assert (run.state(), run.num_stalled()) == ("new", 0)
-        assert (run.path / "attempts/0001/checkpoint").exists()
-
-
-@pytest.mark.exhaustive
-def test_a_process_that_cannot_work_is_reported(tasks, tmp_path, launch_dir):
-    write_work(launch_dir, Work(tasks))
-    (tmp_path / "index").write_text("in the way")
-    report = work_in_processes(1, launch_dir, 0, "", cores=1)
-    assert report.problem == "1 of 1 workers on this GPU ended early; this job's log has the reason"
-
-
-@pytest.mark.exhaustive
 def test_a_worker_process_reports_in_its_folder_and_hears_no_terminal(tasks, tmp_path, launch_dir):
     endless = replace(tasks[0].config, budget=replace(tasks[0].config.budget, samples=8 * 10**6))
-    write_work(launch_dir, Work([Task(signature(endless), endless, after=0)]))
-    run = RunFolder(tmp_path, signature(endless))
+    write_work(launch_dir, Work([Task(endless.name, endless, after=0)]))
+    run = RunFolder(tmp_path, endless.name)
     about = {"launch_dir": str(launch_dir), "name": "one", "log": "its.log"}
     process = subprocess.Popen(worker_command(about))
     try:

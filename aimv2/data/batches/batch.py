@@ -1,19 +1,107 @@
-"""A batch as tensors, and its parts: the shares of ranks, and micro-batches."""
+"""A batch as tensors, its counts, and its parts: the shares of ranks, and micro-batches."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aimv2.base.errors import REASONS, RunFailedError
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches.tally import Tally
-from aimv2.data.reading import Bad
+from aimv2.data.pairs import CAPTION_KINDS
+from aimv2.data.reading import Bad, Samples
 from aimv2.data.transforms import normalised
 
+NUM_SCALARS = 4
+MIN_SAMPLES = 1000  # a rate of bad samples is known only after some
 IMAGES = ("image", "target_image")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of a batch, of a rank's part of it, or of a whole run."""
+
+    num_supervised: int  # supervised tokens
+    num_scored: int  # patches outside the prefixes
+    num_scored_images: int  # images whose prefix leaves a patch to predict
+    num_retries: int  # reads that were repeated after a transient error
+    shown_SK: np.ndarray  # samples by source and by the kind of their caption
+    bad_SR: np.ndarray  # bad samples, each replaced by another one, by source and reason
+
+    @classmethod
+    def empty(cls, num_sources: int) -> "Tally":
+        return cls.of([0] * (NUM_SCALARS + num_sources * (len(CAPTION_KINDS) + len(REASONS))), num_sources)
+
+    @classmethod
+    def of_samples(
+        cls, samples: Samples, sources: Sequence[str], num_supervised: int, num_scored_B: np.ndarray
+    ) -> "Tally":
+        """Count samples of these sources, of which each has so many scored patches."""
+        shown_SK = np.zeros((len(sources), len(CAPTION_KINDS)), dtype=np.int64)
+        np.add.at(shown_SK, (samples.part_B, samples.is_dense_B * CAPTION_KINDS.index("dense")), 1)
+        bad_SR = np.zeros((len(sources), len(REASONS)), dtype=np.int64)
+        for bad in samples.bad:
+            bad_SR[sources.index(bad.source), REASONS.index(bad.reason)] += 1
+        num_scored, num_scored_images = int(num_scored_B.sum()), int((num_scored_B > 0).sum())
+        return cls(num_supervised, num_scored, num_scored_images, samples.num_retries, shown_SK, bad_SR)
+
+    @classmethod
+    def of(cls, count_X: Sequence[int] | np.ndarray, num_sources: int) -> "Tally":
+        """Return the tally whose ``counts`` these are."""
+        scalar_X, shown, bad = np.split(
+            np.asarray(count_X, dtype=np.int64), [NUM_SCALARS, NUM_SCALARS + num_sources * len(CAPTION_KINDS)]
+        )
+        supervised, scored, images, retries = scalar_X.tolist()
+        shown_SK, bad_SR = shown.reshape(num_sources, -1), bad.reshape(num_sources, -1)
+        return cls(supervised, scored, images, retries, shown_SK, bad_SR)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """All counts, whose sums over parts are those of the whole: int64 [X]."""
+        scalars = [self.num_supervised, self.num_scored, self.num_scored_images, self.num_retries]
+        return np.concatenate([np.array(scalars, dtype=np.int64), self.shown_SK.ravel(), self.bad_SR.ravel()])
+
+    @property
+    def num_bad(self) -> int:
+        return int(self.bad_SR.sum())
+
+    def check(self, max_bad_rate: float, sources: Sequence[str]) -> None:
+        """Stop a run whose data is too bad."""
+        num_shown = int(self.shown_SK.sum())
+        if self.num_bad > max_bad_rate * max(num_shown, MIN_SAMPLES):
+            counts = ", ".join(
+                f"{source}: {reason} {count:,}"
+                for source, bad_R in zip(sources, self.bad_SR.tolist(), strict=True)
+                for reason, count in zip(REASONS, bad_R, strict=True)
+                if count
+            )
+            raise RunFailedError(
+                "data",
+                f"{self.num_bad:,} bad samples beside {num_shown:,} good ones are more than"
+                f" data.max_bad_rate={max_bad_rate:g} ({counts}); bad_samples.jsonl lists them",
+            )
+
+    def by_source(self, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Return the realised mixture, for the record: the samples of each source by kind of caption, and bad ones."""
+        rows = zip(sizes.items(), self.shown_SK.tolist(), self.bad_SR.tolist(), strict=True)
+        return {
+            source: {
+                "samples": sum(shown_K),
+                **dict(zip(CAPTION_KINDS, shown_K, strict=True)),
+                "epochs": sum(shown_K) / size,
+                "bad": {reason: count for reason, count in zip(REASONS, bad_R, strict=True) if count},
+            }
+            for (source, size), shown_K, bad_R in rows
+        }
+
+    @property
+    def num_sources(self) -> int:
+        return len(self.shown_SK)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally.of(self.counts + other.counts, self.num_sources)
 
 
 class Share(NamedTuple):
@@ -32,34 +120,23 @@ class Batch(NamedTuple):
         image: float32 [B, 3, image_px, image_px], normalised; hidden patches are 0, the mean colour. At native
             resolution strips of patches, as many as the area has (``strips``). A loader gives pictures of files as
             uint8, a quarter of the bytes, and ``to`` normalises them.
-        token_BT: int64 [B, T].
-        prefix_len_B: int64 [B], in patches.
-        supervised_N: int64 [N], indices of the supervised tokens in the flattened [B x T], ascending.
-        scored_K: int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending.
-        text_len_B: int64 [B], tokens up to and including end-of-text.
         tally: counts of the whole batch, which the CPU knows, so that no step waits for the device. A loader gives
             those of the part alone, which ``of_step`` replaces.
-        num_scored_of_rank: patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too.
-        share: the place of this part in the whole batch.
-        num_supervised_of_rank: supervised tokens in all micro-batches of this rank, likewise.
-        target_image: the image whose patches the pixel loss predicts, if it is not ``image``.
-        grid_B2: int64 [B, 2], rows and columns of each image, if ``image`` has strips.
-        bad: the bad samples that were replaced.
     """
 
     image: Tensor
-    token_BT: Tensor
-    prefix_len_B: Tensor
-    supervised_N: Tensor
-    scored_K: Tensor
-    text_len_B: Tensor
+    token_BT: Tensor  # int64 [B, T]
+    prefix_len_B: Tensor  # int64 [B], in patches
+    supervised_N: Tensor  # int64 [N], indices of the supervised tokens in the flattened [B x T], ascending
+    scored_K: Tensor  # int64 [K], indices of the patches after the prefixes in the flattened [B x I], ascending
+    text_len_B: Tensor  # int64 [B], tokens up to and including end-of-text
     tally: Tally
-    num_scored_of_rank: int
-    num_supervised_of_rank: int
-    share: Share = Share()
-    target_image: Tensor | None = None
-    grid_B2: Tensor | None = None
-    bad: tuple[Bad, ...] = ()
+    num_scored_of_rank: int  # patches outside the prefixes in all micro-batches of this rank; ``of_step`` sets it too
+    num_supervised_of_rank: int  # supervised tokens in all micro-batches of this rank, likewise
+    share: Share = Share()  # the place of this part in the whole batch
+    target_image: Tensor | None = None  # the image whose patches the pixel loss predicts, if it is not ``image``
+    grid_B2: Tensor | None = None  # int64 [B, 2], rows and columns of each image, if ``image`` has strips
+    bad: tuple[Bad, ...] = ()  # the bad samples that were replaced
 
     @classmethod
     def of(
@@ -119,11 +196,7 @@ class Batch(NamedTuple):
         return int(self.tally.shown_SK.sum())
 
     def split(self, size: int, *, has_padding: bool = False) -> list["Batch"]:
-        """Cut the batch into micro-batches of at most so many images, on the CPU.
-
-        Args:
-            has_padding: True keeps the width T; otherwise a micro-batch is as wide as its longest caption.
-        """
+        """Cut the batch into micro-batches of at most so many images, on the CPU."""
         starts = range(0, len(self.image), size)
         return [self._part(slice(start, start + size), has_padding) for start in starts]
 
@@ -154,12 +227,7 @@ class Batch(NamedTuple):
 
 
 def of_step(parts: Sequence[Batch], tally: Tally) -> list[Batch]:
-    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided.
-
-    Args:
-        parts: each with its own counts.
-        tally: of the whole batch.
-    """
+    """Return all micro-batches of a rank in a step, with the counts of the whole batch, by which losses are divided."""
     num_scored, num_supervised = (
         sum(getattr(part, name) for part in parts) for name in ("num_scored_of_rank", "num_supervised_of_rank")
     )
@@ -178,7 +246,6 @@ def scored_patches(prefix_len_B: np.ndarray, num_patches: int, num_own: int | np
     """Return the indices of the patches after the prefixes in the flattened [B x I]: int64 [K].
 
     Args:
-        num_patches: I.
         num_own: patches that are no padding, of all images or of each: int64 [B].
     """
     pos_I, end_B = np.arange(num_patches), np.broadcast_to(num_own, prefix_len_B.shape)

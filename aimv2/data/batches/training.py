@@ -1,37 +1,36 @@
-"""Training batches, each a pure function of the config and its number, whatever process prepares it and when."""
+"""Training batches, each a pure function of the config and its number, and the processes that prepare them."""
 
+import atexit
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
+from multiprocessing import active_children
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from aimv2.base import address
+from aimv2.base.errors import RunFailedError
+from aimv2.base.interrupt import SIGNALS
 from aimv2.config.native import Steps, micro_batch_at
 from aimv2.config.run_config import RunConfig
-from aimv2.data.batches.batch import Batch, Share, scored_patches
-from aimv2.data.batches.tally import Tally
-from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
+from aimv2.data.batches.batch import Batch, Share, Tally, scored_patches
+from aimv2.data.decode import NUM_CROP_DRAWS, random_crops
 from aimv2.data.pairs import Joined
 from aimv2.data.reading import Reader, Samples
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.data.transforms import (
-    crop_and_resize,
-    hide_patches,
-    normalised,
-    resized_within,
-    strips,
-)
+from aimv2.data.transforms import crop_and_resize, hide_patches, normalised, resized_within, strips
+
+T = TypeVar("T")
 
 
 class TrainBatches:
-    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses.
-
-    Args:
-        rank: the rank whose share of each batch to read and return; None returns whole batches.
-    """
+    """Training batches by number. Order, caption, crop, flip and prefix length all come from random addresses."""
 
     def __init__(self, config: RunConfig, pairs: Joined, tokenizer: CaptionTokenizer, rank: int | None = None) -> None:
         self.config = config
@@ -51,11 +50,7 @@ class TrainBatches:
         return self.part(step, range(self._num_images(step))).to(torch.device("cpu"))
 
     def micro_batches(self, step: int, size: int) -> list[range]:
-        """Return the images of each micro-batch of a step, as ``part`` takes them.
-
-        Args:
-            size: images of ``model.image_px`` in a micro-batch; at native resolution, of as many patches together.
-        """
+        """Return the images of each micro-batch of a step, as ``part`` takes them."""
         number = self._num_images(step)
         size = micro_batch_at(self._steps.area(step), self.config, size)
         return [range(start, min(start + size, number)) for start in range(0, number, size)]
@@ -111,11 +106,7 @@ class TrainBatches:
     def _images(
         self, samples: Samples, uniforms: Callable[..., np.ndarray], area: int
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips.
-
-        Args:
-            uniforms: draws numbers for each sample.
-        """
+        """Return the images of a batch, the targets of the pixel loss if they are others, and the grids of strips."""
         config, boxes = self.config, None
         if config.data.kind != "files":  # of which the pictures are cropped already
             crop_BU = uniforms(purpose="crop", num_draws=NUM_CROP_DRAWS)
@@ -148,3 +139,89 @@ def _squares(pictures: list[np.ndarray], boxes: tuple[np.ndarray, np.ndarray] | 
     """Return pictures as uint8 [B, 3, P, P], or cropped, flipped and resized as float32, normalised."""
     image_BSSC = torch.from_numpy(np.stack(pictures))
     return image_BSSC.permute(0, 3, 1, 2) if boxes is None else crop_and_resize(image_BSSC, *boxes, image_px)
+
+
+class _Guarded(Dataset[Any]):
+    """Items that return a failure of the run, because torch would pass it on from a process without its cause."""
+
+    def __init__(self, items: Dataset[Any]) -> None:
+        self._items = items
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._items[key]
+        except RunFailedError as error:
+            return error
+
+
+def loaded(
+    items: Dataset[T], keys: Iterable[Any], *, num_workers: int, pin_memory: bool, prefetched: int | None = None
+) -> Iterator[T]:
+    """Load items by their keys, in order, with processes that ignore a scheduler's signals."""
+    found: DataLoader[T | RunFailedError] = DataLoader(
+        _Guarded(items),
+        sampler=keys,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=prefetched if num_workers else None,
+        worker_init_fn=ignore_signals,
+    )
+    for item in found:
+        if isinstance(item, RunFailedError):
+            raise item
+        yield item
+
+
+class MicroBatches(Dataset[Batch]):
+    """The micro-batches of a run, by step and images (``TrainBatches.part``)."""
+
+    def __init__(self, batches: TrainBatches, *, has_padding: bool) -> None:
+        self._batches, self._has_padding = batches, has_padding
+
+    def __getitem__(self, key: tuple[int, range]) -> Batch:
+        step, images = key
+        (part,) = self._batches.part(step, images).split(len(images), has_padding=self._has_padding)
+        return part
+
+
+def loader(
+    batches: TrainBatches,
+    *,
+    micro_batch: int,
+    has_padding: bool = False,
+    first_step: int = 0,
+    num_workers: int = 0,
+    prefetched: int | None = None,
+    pin_memory: bool = False,
+) -> Iterator[list[Batch]]:
+    """Load the micro-batches of each step from ``first_step`` on, each with its own counts.
+
+    A process prepares a micro-batch at a time, because all images of a step take seconds and gigabytes.
+    """
+    steps = range(first_step, len(batches))
+    keys = ((step, images) for step in steps for images in batches.micro_batches(step, micro_batch))
+    items = loaded(
+        MicroBatches(batches, has_padding=has_padding),
+        keys,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetched=prefetched,
+    )
+    for step in steps:
+        yield list(islice(items, len(batches.micro_batches(step, micro_batch))))
+
+
+def ignore_signals(worker: int) -> None:
+    """Ignore a scheduler's signals, which reach all processes of a job: the training process ends its loaders."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def kill_loaders() -> None:
+    """Kill the loader processes that an error has left. multiprocessing would terminate them, which they ignore, and
+    wait for them."""
+    for process in active_children():
+        if process.daemon:
+            process.kill()

@@ -14,15 +14,15 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import replacing
 from aimv2.config.data_config import DataConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
-from aimv2.data.sources import glyphs, likeness
+from aimv2.data.sources import glyphs
 from aimv2.data.sources.scene import INKS, Caption, WordClass
-from aimv2.data.text import clean
+from aimv2.data.tokenizer import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
 LABELS, PICTURES = "labels.parquet", "pictures.npy"
+_COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
 
 
 class GlyphPictures:
@@ -48,7 +48,7 @@ class GlyphPairs(Pairs):
     """Rendered glyphs. The short caption is the name, the dense one the description.
 
     Attributes:
-        table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.sources.likeness``) as
+        table: a row per pair: ``Glyph.labels``, with the glyph's group (``aimv2.data.sources.glyphs``) as
             ``concept``; ``sample_id`` (for random addresses), and ``row``, the place of its picture.
     """
 
@@ -87,15 +87,8 @@ class GlyphPairs(Pairs):
         return GlyphPairs(self.table[np.asarray(chosen)], self._pictures)
 
 
-_COLUMNS: dict[CaptionKind, str] = {"short": "name", "dense": "description"}
-
-
 def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False) -> Sides:
-    """Return a source's training and held-out pairs; render them first if the cache lacks them.
-
-    Raises:
-        UsageError: a package of the source is not installed, the cache cannot be written or read, or a side is empty.
-    """
+    """Return a source's training and held-out pairs; render them first if the cache lacks them."""
     pairs = _read(_rendered(source, config, show_progress))
     table = pairs.table
     held_out = table["concept"].map(concept_position) < config.held_out_fraction
@@ -109,11 +102,7 @@ def open_glyphs(source: str, config: DataConfig, *, show_progress: bool = False)
 
 
 def _read(folder: Path) -> GlyphPairs:
-    """Open rendered glyphs.
-
-    Raises:
-        UsageError: a file is missing or broken.
-    """
+    """Open rendered glyphs."""
     import pandas as pd  # here, because a run on scenes needs none to start
 
     try:
@@ -147,8 +136,7 @@ def _rendered(source: str, config: DataConfig, show_progress: bool) -> Path:
 
     with writing(config):
         folder.parent.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be written
-    found = glyphs.glyphs_in(source)
-    group_of = likeness.groups("" if source in glyphs.SOURCES else source)
+    found, group_of = list(glyphs.SOURCES[source]()), glyphs.groups()
     with Progress(disable=not show_progress, transient=True) as progress, writing(config):
         try:
             with replacing(folder, only_new=True) as partial:

@@ -3,27 +3,27 @@
 Each glyph has two captions: its name, in place of the alt-text of a web page, and a longer description, in place of the
 paper's synthetic captions. Icons are rendered in one colour on another, both chosen by the glyph's random address; the
 description names them. It names no source, style or category, because probes predict these from the picture.
+
+Glyphs of one concept or name, or with nearly equal pictures, form a group, which is held out or trained on as a whole.
 """
 
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from aimv2.base import address
-from aimv2.base.errors import UsageError, short
-from aimv2.config.data_config import GLYPHS
+from aimv2.base.errors import UsageError
 from aimv2.data.sources.scene import INKS, PAPERS
 
-# Pillow is imported where pictures are rendered: versions and licences are read without it.
+# What renders pictures and cleans names is imported where it is used: versions and licences are read without it.
 GLYPHS_VERSION = 2  # raise it when the pictures or captions of the same packages change
 
 LICENCES = {  # of the pictures; fonts are OFL 1.1
@@ -32,6 +32,11 @@ LICENCES = {  # of the pictures; fonts are OFL 1.1
     "openmoji": "OpenMoji (CC BY-SA 4.0)",
 }
 BRANDS = frozenset({"brand"})  # subcategories of logos, whose names say nothing about their shapes
+RENDER_PX = 32
+# Squared distance of two shapes over their mean square. Pairs below it differ in a few pixels: a letter on the same
+# disc, a face with another mouth. Above it, groups of a hundred icons start to join through chains of small steps.
+NEAR_COPY = 0.015
+CHUNK = 1024  # rows of the distance matrix at a time
 
 
 @dataclass(frozen=True)
@@ -39,26 +44,21 @@ class Glyph:
     """One picture with its captions and labels.
 
     Attributes:
-        key: unique name, such as ``openmoji-1F34E``.
         concept: never split between training and held-out pairs: all skin tones and genders of a person, all icons
-            whose name starts with the same word. ``likeness`` joins concepts to groups.
-        name: the short caption, like alt-text.
-        description: the longer caption.
+            whose name starts with the same word. ``group_names`` joins concepts to groups.
         category, subcategory: Unicode's groups for emoji; the source's name for icons.
-        is_variant: True for a skin-tone variant of another glyph.
-        render: function from the side in px to uint8 RGB [side, side, 3].
         mask: function from the side in px to uint8 [side, side], how much ink each pixel gets: 0 none, 255 all.
     """
 
-    key: str
+    key: str  # unique name, such as ``openmoji-1F34E``
     source: str
     concept: str
-    name: str
-    description: str
+    name: str  # the short caption, like alt-text
+    description: str  # the longer caption
     category: str
     subcategory: str
-    is_variant: bool
-    render: Callable[[int], np.ndarray]
+    is_variant: bool  # True for a skin-tone variant of another glyph
+    render: Callable[[int], np.ndarray]  # function from the side in px to uint8 RGB [side, side, 3]
     mask: Callable[[int], np.ndarray]
 
     @property
@@ -87,15 +87,14 @@ def openmoji() -> Iterator[Glyph]:
             continue
         key = f"openmoji-{path.stem}"
         paper = _choose(PAPERS, "paper", key)
-        category, subcategory = emoji.category.replace("-", " "), emoji.subcategory.replace("-", " ")
         yield Glyph(
             key=key,
             source="openmoji",
             concept=emoji_concept(emoji.cldr_name),
             name=emoji.cldr_name,
             description=f"{emoji.cldr_name} on {paper}",
-            category=category,
-            subcategory=subcategory,
+            category=emoji.category.replace("-", " "),
+            subcategory=emoji.subcategory.replace("-", " "),
             is_variant="skin tone" in emoji.cldr_name,
             render=partial(_render_svg, path, PAPERS[paper]),
             mask=partial(_svg_mask, path),
@@ -116,19 +115,6 @@ def fontawesome() -> Iterator[Glyph]:
     return _icons("fontawesome", {"solid": FA6S, "regular": FA6R, "brand": FA6B})
 
 
-@dataclass(frozen=True)
-class GlyphSource:
-    """A source of glyphs.
-
-    Attributes:
-        glyphs: yields every glyph, always in the same order.
-        packages: those whose versions decide what it yields.
-    """
-
-    glyphs: Callable[[], Iterator[Glyph]]
-    packages: tuple[str, ...] = ()
-
-
 SOURCES: dict[str, Callable[[], Iterator[Glyph]]] = {
     "openmoji": openmoji,
     "material": material,
@@ -141,74 +127,25 @@ PACKAGES = {
 }
 
 
-BUILT_IN = SimpleNamespace(**{name: GlyphSource(glyphs, PACKAGES[name]) for name, glyphs in SOURCES.items()})
-Function = TypeVar("Function", bound=Callable[[], Iterator[Glyph]])
-
-
-def add_source(*packages: str) -> Callable[[Function], Function]:
-    """Add the function below as a source of a plug-in: its name is one of glyphs, and with ``_scenes`` one of scenes.
-
-    Args:
-        packages: those that it reads, whose versions are part of the names of runs.
-
-    Raises:
-        UsageError: the name is taken.
-    """
-
-    def add(function: Function) -> Function:
-        GLYPHS.add(function.__name__, GlyphSource(function, packages))
-        return function
-
-    return add
-
-
-def glyphs_in(source: str) -> list[Glyph]:
-    """Return every glyph of a source.
-
-    Raises:
-        UsageError: a plug-in's function fails, or yields something else.
-    """
-    if source in SOURCES:
-        return list(SOURCES[source]())
-    try:
-        found = list(GLYPHS[source].glyphs())
-    except Exception as error:  # of another author's code
-        raise UsageError(f"source {source} fails: {type(error).__name__}: {error}") from error
-    if wrong := [one for one in found if not isinstance(one, Glyph)]:
-        raise UsageError(f"source {source} yields {short(wrong[0])}, which is no Glyph")
-    return found
-
-
 def version(source: str) -> str:
     """Return the versions that a source's pairs depend on, for cache names and manifests.
 
-    They end in a hash of versions of several sources, because groups of like glyphs are formed over all of ours and a
-    plug-in's own.
-
-    Raises:
-        UsageError: a package of any source is not installed. Sources are listed only after this check.
+    They end in a hash of the versions of all sources, because groups of like glyphs are formed over all of them.
     """
-    everything = " ".join(own_version(other) for other in dict.fromkeys([*SOURCES, source]))
+    everything = " ".join(map(own_version, SOURCES))
     return f"{own_version(source)}_groups-{hashlib.sha256(everything.encode()).hexdigest()[:8]}"
 
 
 def own_version(source: str) -> str:
-    """Return the versions that a source's pictures and captions depend on.
-
-    Raises:
-        UsageError: a package is not installed.
-    """
-    owner = GLYPHS.plugin_of(source)
-    own = [] if owner is None else [f"plugin-{owner.digest}"]
+    """Return the versions that a source's pictures and captions depend on."""
     try:
-        packages = [f"{name}-{metadata.version(name)}" for name in GLYPHS[source].packages]
-        return "_".join([*packages, *own, f"v{GLYPHS_VERSION}"])
+        packages = [f"{name}-{metadata.version(name)}" for name in PACKAGES[source]]
     except metadata.PackageNotFoundError as error:
-        needed = error.name if owner else "aimv2-ablations[glyphs]"
         raise UsageError(
             f"data source {source!r} needs the package {error.name!r}, which is not installed;"
-            f" run: pip install '{needed}'"
+            " run: pip install 'aimv2-ablations[glyphs]'"
         ) from error
+    return "_".join([*packages, f"v{GLYPHS_VERSION}"])
 
 
 def emoji_concept(name: str) -> str:
@@ -222,6 +159,7 @@ def emoji_concept(name: str) -> str:
 
 
 def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
+    """Yield the characters of the fonts of each style as glyphs, in an ink and on a paper that their key decides."""
     for style, font in fonts.items():
         for attribute, character in vars(font).items():
             name = attribute.strip("_").replace("_", " ")
@@ -229,32 +167,19 @@ def _icons(source: str, fonts: dict[str, Any]) -> Iterator[Glyph]:
                 continue
             character = character[-1]  # Font Awesome puts the name of the class first
             key = "-".join(filter(None, [source, style, attribute]))
-            yield icon(source, key, name, font.__font_file__, character, subcategory=style)
-
-
-def icon(
-    source: str, key: str, name: str, font_file: str, character: str, *, concept: str = "", subcategory: str = ""
-) -> Glyph:
-    """Return a character of a font as a glyph, in an ink and on a paper that its key decides.
-
-    Args:
-        key: unique, such as ``openmoji-1F34E``.
-        concept: as ``Glyph.concept``; by default the first word of the name.
-        subcategory: by default the source.
-    """
-    ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
-    return Glyph(
-        key=key,
-        source=source,
-        concept=concept or name.split()[0],
-        name=name,
-        description=f"{name} in {ink} on {paper}",
-        category=source,
-        subcategory=subcategory or source,
-        is_variant=False,
-        render=partial(_render_icon, font_file, character, INKS[ink], PAPERS[paper]),
-        mask=partial(_icon_mask, font_file, character),
-    )
+            ink, paper = _choose(INKS, "ink", key), _choose(PAPERS, "paper", key)
+            yield Glyph(
+                key=key,
+                source=source,
+                concept=name.split()[0],
+                name=name,
+                description=f"{name} in {ink} on {paper}",
+                category=source,
+                subcategory=style or source,
+                is_variant=False,
+                render=partial(_render_icon, font.__font_file__, character, INKS[ink], PAPERS[paper]),
+                mask=partial(_icon_mask, font.__font_file__, character),
+            )
 
 
 def _choose(colours: dict[str, tuple[int, int, int]], purpose: str, key: str) -> str:
@@ -298,3 +223,79 @@ def _render_icon(
         font = ImageFont.truetype(font_file, round(0.85 * side * 0.9 * side / longest))
     ImageDraw.Draw(canvas).text((side / 2, side / 2), character, fill=ink, font=font, anchor="mm")
     return np.asarray(canvas)
+
+
+@lru_cache(maxsize=1)
+def groups() -> dict[str, str]:
+    """Return the group of every glyph of all sources by its key. Their packages are installed (``version``)."""
+    return group_names([glyph for glyphs in SOURCES.values() for glyph in glyphs()])
+
+
+def group_names(found: Sequence[Glyph]) -> dict[str, str]:
+    """Return the group of each glyph by its key: the first, in alphabetical order, of the concepts in the group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    from aimv2.data.tokenizer import clean
+
+    links = np.concatenate(
+        [
+            _same([glyph.concept for glyph in found]),
+            _same([clean(glyph.name) for glyph in found]),
+            near_copies(np.stack([shape(glyph.render(RENDER_PX)) for glyph in found])),
+        ]
+    )
+    graph = coo_array((np.ones(len(links)), links.T), shape=(len(found), len(found)))
+    group_N = connected_components(graph, directed=False)[1].tolist()
+    first: dict[int, str] = {}
+    for group, glyph in zip(group_N, found, strict=True):
+        first[group] = min(first.get(group, glyph.concept), glyph.concept)
+    return {glyph.key: first[group] for group, glyph in zip(group_N, found, strict=True)}
+
+
+def shape(picture: np.ndarray) -> np.ndarray:
+    """Return what a picture shows, whatever its ink and paper: uint8 [P], the contrast of each 2 x 2 square.
+
+    Args:
+        picture: uint8 [S, S, 3] with paper in its first corner.
+    """
+    contrast_SS = np.abs(picture.astype(np.int64) - picture[0, 0]).sum(axis=-1)
+    scaled_SS = 255 * contrast_SS // max(int(contrast_SS.max()), 1)
+    half = len(picture) // 2
+    squares: np.ndarray = scaled_SS.reshape(half, 2, half, 2).sum(axis=(1, 3)) // 4
+    return squares.astype(np.uint8).ravel()
+
+
+def near_copies(shape_NP: np.ndarray) -> np.ndarray:
+    """Return the pairs of shapes that are near copies: int64 [K, 2], places in the input, lower first.
+
+    Args:
+        shape_NP: uint8 [N, P], P at most 256.
+    """
+    found = []
+    for start in range(0, len(shape_NP), CHUNK):
+        one, other = np.nonzero(are_near(shape_NP[start : start + CHUNK], shape_NP[start:]))
+        found.append(start + np.stack([one, other], axis=1)[one < other])
+    return np.concatenate(found)
+
+
+def are_near(one_CP: np.ndarray, other_NP: np.ndarray) -> np.ndarray:
+    """True where two shapes are near copies: bool [C, N].
+
+    Args:
+        one_CP, other_NP: uint8, P at most 256.
+    """
+    # Sums of at most 256 products of bytes are integers below 2^24, which float32 holds exactly on every machine.
+    assert other_NP.shape[1] <= 256
+    one_CP, other_NP = one_CP.astype(np.float32), other_NP.astype(np.float32)
+    square_C, square_N = ((value**2).sum(axis=1).astype(np.float64) for value in (one_CP, other_NP))
+    sum_CN = square_C[:, None] + square_N
+    distance_CN = sum_CN - 2 * (one_CP @ other_NP.T).astype(np.float64)
+    near_CN: np.ndarray = distance_CN <= NEAR_COPY * sum_CN / 2
+    return near_CN
+
+
+def _same(values: Sequence[str]) -> np.ndarray:
+    """Return each place with the first one of an equal value: int64 [N, 2]."""
+    first: dict[str, int] = {}
+    return np.array([(place, first.setdefault(value, place)) for place, value in enumerate(values)])

@@ -1,5 +1,6 @@
 """What a scene shows, and the captions that say so. Nothing here draws a random number or a pixel."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -62,42 +63,34 @@ class Thing(NamedTuple):
 
     Attributes:
         name, ink: words of the caption.
-        cell: place in the grid, in reading order.
         side, top, left: size and corner of its square in px.
-        size: number of its size, from 0, whatever the resolution.
     """
 
     name: str
     ink: str
-    cell: int
+    cell: int  # place in the grid, in reading order
     side: int
     top: int
     left: int
-    size: int = 0
+    size: int = 0  # number of its size, from 0, whatever the resolution
 
 
 class Scene(NamedTuple):
     """A picture of one or more objects on a paper.
 
     Attributes:
-        source: of its objects' pictures.
-        grid: cells along a side.
-        things: the objects in reading order, at most one in a cell.
-        order: the order in which the relations form names them.
         form: the form of the dense caption: ``places`` names each object's cell; ``relations`` compares each object
             with the next instead, and exists for two objects or more.
-        alt_text: the short caption.
-        composition: what its composition is (``SceneConfig.composition``).
     """
 
-    source: str
+    source: str  # of its objects' pictures
     paper: str
-    grid: int
-    things: tuple[Thing, ...]
-    order: tuple[int, ...]
+    grid: int  # cells along a side
+    things: tuple[Thing, ...]  # the objects in reading order, at most one in a cell
+    order: tuple[int, ...]  # the order in which the relations form names them
     form: Literal["places", "relations"]
-    alt_text: Caption
-    composition: Literal["inks", "looks"] = "inks"
+    alt_text: Caption  # the short caption
+    composition: Literal["inks", "looks"] = "inks"  # what its composition is (``SceneConfig.composition``)
 
 
 def largest(things: Sequence[Thing]) -> Thing:
@@ -146,3 +139,51 @@ def relation(one: Thing, other: Thing, grid: int) -> str:
     if row != other_row:
         return "above" if row < other_row else "below"
     return "left of" if column < other_column else "right of"
+
+
+# "place" points at an object; "own" are questions of pairs in files.
+QuestionKind = Literal["object", "ink", "count", "relation", "place", "own"]
+ANSWERED: tuple[QuestionKind, ...] = ("object", "ink", "count", "relation")  # by a word that names what is seen
+SCENE_QUESTIONS: tuple[QuestionKind, ...] = (*ANSWERED, "place")
+
+
+class Question(NamedTuple):
+    """A question and its only answer, as clean words (``Caption``)."""
+
+    kind: QuestionKind
+    words: tuple[str, ...]
+    answer: tuple[str, ...]
+
+
+def questions(scene: Scene) -> list[Question]:
+    """Return every question about a scene that has exactly one answer, with the words of its captions.
+
+    ======== ====================== ==============
+    object   what top left          rocket
+    ink      ink rocket             purple
+    count    how many               two
+    relation what below rocket      star
+    place    where rocket           top left
+    ======== ====================== ==============
+
+    An object is asked about by its name if no other has it, and by a relation if no other object is so related.
+    """
+    num_named = Counter(thing.name for thing in scene.things)
+    found = [Question("count", ("how", "many"), (COUNTS[len(scene.things) - 1],))]
+    for thing in scene.things:
+        cell = tuple(place(thing.cell, scene.grid).split())
+        found.append(Question("object", ("what", *cell), (thing.name,)))
+        if num_named[thing.name] > 1:
+            continue
+        found.append(Question("ink", ("ink", thing.name), (thing.ink,)))
+        found.append(Question("place", ("where", thing.name), cell))
+        related: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        for other in scene.things:
+            if other.cell != thing.cell:
+                related[relation(other, thing, scene.grid)].append(other.name)
+        found += [
+            Question("relation", ("what", *name.split(), thing.name), (others[0],))
+            for name, others in related.items()
+            if len(others) == 1
+        ]
+    return found

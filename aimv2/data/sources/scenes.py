@@ -18,8 +18,7 @@ from aimv2.base.errors import UsageError
 from aimv2.config.data_config import DataConfig, SceneConfig
 from aimv2.data.pairs import CaptionKind, Pairs, Sides
 from aimv2.data.sources import glyphs
-from aimv2.data.sources.glyphs import Glyph
-from aimv2.data.sources.likeness import RENDER_PX, are_near, shape
+from aimv2.data.sources.glyphs import RENDER_PX, Glyph, are_near, shape
 from aimv2.data.sources.scene import (
     INKS,
     NOISE,
@@ -111,11 +110,7 @@ class Scenes(Pairs):
 
 
 def open_scenes(source: str, config: DataConfig) -> Sides:
-    """Return the scenes of a glyph source's objects.
-
-    Raises:
-        UsageError: the source has fewer objects than the config asks for.
-    """
+    """Return the scenes of a glyph source's objects."""
     scenes = config.scenes
     seen, unseen = vocabulary(source, scenes)
 
@@ -140,7 +135,7 @@ def vocabulary(source: str, config: SceneConfig) -> tuple[dict[str, Glyph], dict
     smaller one.
     """
     found: dict[str, Glyph] = {}
-    for glyph in glyphs.glyphs_in(source):
+    for glyph in glyphs.SOURCES[source]():
         is_usable = glyph.name.isalpha() and glyph.name.islower() and glyph.subcategory not in glyphs.BRANDS
         if is_usable and glyph.name not in RESERVED:
             found.setdefault(glyph.name, glyph)
@@ -181,11 +176,7 @@ def is_held_out(composed: str, held_out_fraction: float) -> bool:
 
 @lru_cache(maxsize=2**14)  # a picture and its captions are read one after the other, and evaluation reads them again
 def draw_scene(objects: Objects, row: int) -> Scene:
-    """Draw the scene of a number: the first attempt whose composition belongs to the side.
-
-    Raises:
-        UsageError: no composition with the scene's number of objects belongs to the side.
-    """
+    """Draw the scene of a number: the first attempt whose composition belongs to the side."""
     config, attempt = objects.config, 0
     draw = address.generator(seed=config.seed, purpose=f"count {objects.source} {objects.side}", sample_id=row).random()
     count = 1 + int(config.max_objects * draw)  # once, as a side may hold more of one number's compositions

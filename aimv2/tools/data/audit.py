@@ -13,8 +13,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imagehash
 import numpy as np
 import polars as pl
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
@@ -29,8 +31,12 @@ from aimv2.datasets.description import SPLITS, SourceDescription, is_labelled, r
 from aimv2.datasets.file_pairs import FilePairs
 from aimv2.datasets.open import open_location
 from aimv2.datasets.plugin import caption_kinds
-from aimv2.tools.data import copies
 
+THRESHOLD = 6  # bits; a test measures on photographs what it finds and what it mistakes
+SIDE = 32  # of the picture that is hashed
+FLAT = 2.0  # standard deviation of grey values below which a picture shows nothing to compare
+NUM_BITS = 64
+CHUNK = 512  # hashes that are compared with all others of their group at a time
 TASK = 256  # rows that a process reads at a time
 NUM_NAMED = 20  # unusable samples, and leaked ones of a pair of sides, that are named
 SCHEMA = {
@@ -44,17 +50,13 @@ SCHEMA = {
 
 
 class AuditedSide(NamedTuple):
-    """A side of a source, or a split of a labelled set, with the kinds of captions that it has.
-
-    Attributes:
-        given: what the source is in the arguments; names may be equal.
-    """
+    """A side of a source, or a split of a labelled set, with the kinds of captions that it has."""
 
     source: str
     side: str
     pairs: Pairs
     kinds: tuple[CaptionKind, ...]
-    given: str
+    given: str  # what the source is in the arguments; names may be equal
 
     @property
     def name(self) -> str:
@@ -65,12 +67,7 @@ class AuditedSide(NamedTuple):
 
 
 def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, console: Console) -> dict[str, Any]:
-    """Read sources and labelled sets, at most ``num`` samples of each side, and return what is found.
-
-    Raises:
-        UsageError: a source cannot be opened.
-        RunFailedError: the data is broken, or a process was killed.
-    """
+    """Read sources and labelled sets, at most ``num`` samples of each side, and return what is found."""
     surveyor = _Surveyor(tuple(sources), config)
     sides = surveyor.sides
     tasks = [
@@ -79,21 +76,21 @@ def audit(sources: Sequence[str], config: DataConfig, num: int, workers: int, co
         for row_N in [chosen_rows(side.pairs, num)]
         for start in range(0, len(row_N), TASK)
     ]
-    tables = [pl.DataFrame(schema=SCHEMA)]
     with Progress(console=console, transient=True) as progress:
-        found = in_processes(surveyor, tasks, workers, "reads samples")
-        tables += progress.track(found, total=len(tasks), description="auditing")
-    fact_N = pl.concat(tables)
+        tables = in_processes(surveyor, tasks, workers, "reads samples")
+        fact_N = pl.concat(
+            [pl.DataFrame(schema=SCHEMA), *progress.track(tables, total=len(tasks), description="auditing")]
+        )
     near = near_looks(fact_N)
     values = {
-        "sources": [_source(name, sides, fact_N, near) for name in dict.fromkeys(side.source for side in sides)],
+        "sources": [_source(name, sides, fact_N) for name in dict.fromkeys(side.source for side in sides)],
         "leakage": leaks(sides, fact_N, near),
     }
     return {"summary": summary(values), **values, "leaked": leaked(sides, fact_N, near)}
 
 
 def check_names(sources: Sequence[str]) -> None:
-    """Raise a UsageError for a source that is unknown or given twice."""
+    """Refuse a source that is unknown or given twice."""
     for source in sources:
         try:
             kind_of(source)
@@ -104,33 +101,21 @@ def check_names(sources: Sequence[str]) -> None:
 
 
 def sides_of(source: str, config: DataConfig) -> list[AuditedSide]:
-    """Open a built-in source, or the source or labelled set of a description.
-
-    Raises:
-        UsageError: it is missing, wrong, or not indexed.
-    """
+    """Open a built-in source, or the source or labelled set of a description."""
     if is_described(source) and is_labelled(Path(source)):
-        return _splits(Path(source), config)
-    own = dataclasses.replace(config, sources=(source,), weights=None, dense_fractions=None)
-    opened, kinds = open_source(source, own, show_progress=True), CAPTION_KINDS
-    if is_described(source):
-        kinds = caption_kinds(source)
-    name = source_name(source)
-    return [
-        AuditedSide(name, side, pairs, kinds, source)
-        for side, pairs in (("train", opened.train), ("held-out", opened.held_out))
-    ]
-
-
-def _splits(path: Path, config: DataConfig) -> list[AuditedSide]:
-    described, sides = read_labelled(path), []
-    without_captions = SourceDescription(shards=("",), short={"none": 1.0})
-    for split in SPLITS:
-        if location := getattr(described, split):
-            records = open_location(location, str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9))
-            pairs = FilePairs(records, range(len(records)), without_captions, config)
-            sides.append(AuditedSide(described.name, split, pairs, (), str(path)))
-    return sides
+        described, sides = read_labelled(Path(source)), []
+        without_captions = SourceDescription(shards=("",), short={"none": 1.0})
+        for split in SPLITS:
+            if location := getattr(described, split):
+                records = open_location(location, str(Path(config.cache_dir) / "shards"), int(config.cache_gb * 1e9))
+                pairs = FilePairs(records, range(len(records)), without_captions, config)
+                sides.append(AuditedSide(described.name, split, pairs, (), source))
+        return sides
+    only = dataclasses.replace(config, sources=(source,), weights=None, dense_fractions=None)
+    opened = open_source(source, only, show_progress=True)
+    kinds = caption_kinds(source) if is_described(source) else CAPTION_KINDS
+    both = (("train", opened.train), ("held-out", opened.held_out))
+    return [AuditedSide(source_name(source), side, pairs, kinds, source) for side, pairs in both]
 
 
 def chosen_rows(pairs: Pairs, num: int) -> np.ndarray:
@@ -157,8 +142,8 @@ class _Surveyor:
     def __call__(self, task: tuple[int, np.ndarray]) -> pl.DataFrame:
         number, row_B = task
         side = self.sides[number]
-        found = in_threads(partial(self._facts, number, side), row_B.tolist(), side.pairs.concurrency)
-        return pl.DataFrame(list(found), SCHEMA)
+        facts = in_threads(partial(self._facts, number, side), row_B.tolist(), side.pairs.concurrency)
+        return pl.DataFrame(list(facts), SCHEMA)
 
     def _facts(self, number: int, side: AuditedSide, row: int) -> dict[str, Any]:
         return {"side": number, "row": row, **facts_of(side, row, self.config.max_pixels)}
@@ -171,8 +156,8 @@ def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:
         picture = side.pairs.picture(row)
         content = picture.tobytes() if isinstance(picture, np.ndarray) else picture
         facts["content"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-        shown = picture if isinstance(picture, np.ndarray) else square(picture, copies.SIDE, max_pixels)
-        facts["look"], facts["mirrored"] = copies.look(shown), copies.look(shown[:, ::-1])
+        shown = picture if isinstance(picture, np.ndarray) else square(picture, SIDE, max_pixels)
+        facts["look"], facts["mirrored"] = look(shown), look(shown[:, ::-1])
     except BadSampleError as error:
         problems.append(error.reason)
     for kind in side.kinds:
@@ -183,44 +168,28 @@ def facts_of(side: AuditedSide, row: int, max_pixels: int) -> dict[str, Any]:
     return facts | {"problem": ", ".join(dict.fromkeys(problems)) or None}
 
 
-def _source(name: str, sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, Any]:
-    """Return what is found in a source."""
-    own = [number for number, side in enumerate(sides) if side.source == name]
-    own_N = fact_N.filter(pl.col("side").is_in(own))
-    read, bad_N = Counter(own_N["side"].to_list()), own_N.drop_nulls("problem")
+def _source(name: str, sides: Sequence[AuditedSide], fact_N: pl.DataFrame) -> dict[str, Any]:
+    """Return what is found in a source: its samples, those that are unusable, and files with the bytes of another."""
+    numbers = [number for number, side in enumerate(sides) if side.source == name]
+    of_source_N = fact_N.filter(pl.col("side").is_in(numbers))
+    bad_N, content_N = of_source_N.drop_nulls("problem"), of_source_N["content"].drop_nulls()
     return {
         "name": name,
-        "sides": [
-            {"side": sides[number].side, "pairs": len(sides[number].pairs), "read": read[number]} for number in own
-        ],
-        "images": images(own_N, near),
-        "unusable": {
-            "num": len(bad_N),
-            "reasons": dict(Counter(bad_N["problem"].to_list()).most_common()),
-            "first": [
-                {"key": sides[side].key(row), "side": sides[side].side, "reason": problem}
-                for side, row, problem in bad_N.head(NUM_NAMED).select("side", "row", "problem").rows()
-            ],
-        },
-    }
-
-
-def images(fact_N: pl.DataFrame, near: pl.DataFrame) -> dict[str, int]:
-    """Return how many images of a source are copies or have almost one colour."""
-    content_N = fact_N["content"].drop_nulls()
-    num_contents = fact_N.unique(["look", "content"]).drop_nulls("look").group_by("look").len("num")
-    num_near = near.join(num_contents, left_on="other", right_on="look").group_by("look").agg(pl.col("num").sum())
-    return {
+        "pairs": sum(len(sides[number].pairs) for number in numbers),
+        "read": len(of_source_N),
         "exact copies": len(content_N) - content_N.n_unique(),
-        "with a near copy": fact_N.join(num_near.filter(pl.col("num") > 1), on="look", how="semi").height,
-        "one colour": fact_N.filter(pl.col("problem").is_null())["look"].null_count(),
+        "unusable": dict(Counter(bad_N["problem"].to_list()).most_common()),
+        "first": [
+            {"key": sides[side].key(row), "side": sides[side].side, "reason": problem}
+            for side, row, problem in bad_N.head(NUM_NAMED).select("side", "row", "problem").rows()
+        ],
     }
 
 
 def near_looks(fact_N: pl.DataFrame) -> pl.DataFrame:
     """Return each perceptual hash with those near it, itself included: the columns ``look`` and ``other``."""
     look_N = pl.concat([fact_N["look"], fact_N["mirrored"]]).drop_nulls().unique().sort().to_numpy()
-    pair_K2 = copies.near_pairs(look_N)
+    pair_K2 = near_pairs(look_N)
     both_K2 = np.concatenate([pair_K2, pair_K2[:, ::-1], np.arange(len(look_N))[:, None].repeat(2, axis=1)])
     return pl.DataFrame({"look": look_N[both_K2[:, 0]], "other": look_N[both_K2[:, 1]]})
 
@@ -238,7 +207,7 @@ def leaks(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFrame
     found = []
     for within, of in combinations(ordered, 2):
         exact, pairs = _copied(tables[of], tables[within], near)
-        keys = [[sides[of].key(one), sides[within].key(other)] for one, other in pairs.head(NUM_NAMED).rows()]
+        keys = [[sides[of].key(row), sides[within].key(copy)] for row, copy in pairs.head(NUM_NAMED).rows()]
         counts = {"num": len(tables[of]), "exact": exact, "near": len(pairs)}
         found.append({"of": sides[of].name, "within": sides[within].name, **counts, "first": keys})
     return found
@@ -255,8 +224,7 @@ def leaked(sides: Sequence[AuditedSide], fact_N: pl.DataFrame, near: pl.DataFram
     for table, side in zip(tables, sides, strict=True):
         if side.side == "train":
             rows = {row for other in hidden for row in _copied(table, other, near)[1]["row"].to_list()}
-            found = map(side.key, sorted(rows))
-            keys[side.given] = [key for key in found if key.splitlines() == [key]]
+            keys[side.given] = [key for row in sorted(rows) if (key := side.key(row)).splitlines() == [key]]
     return keys
 
 
@@ -280,21 +248,50 @@ def summary(values: Mapping[str, Any]) -> list[str]:
     """Return the main findings, a line each."""
     lines = []
     for source in values["sources"]:
-        found, unusable = source["images"], source["unusable"]
-        first = ", ".join(f"{bad['key']} ({bad['reason']})" for bad in unusable["first"][:3])
-        num_read, num_pairs = (sum(side[what] for side in source["sides"]) for what in ("read", "pairs"))
+        first = ", ".join(f"{bad['key']} ({bad['reason']})" for bad in source["first"][:3])
+        is_all = source["read"] == source["pairs"]
         lines.append(
-            f"{source['name']}: read {num_read:,} of {num_pairs:,} pairs"
-            f"{', a random sample, which underestimates copies' if num_read < num_pairs else ''};"
-            f" unusable: {unusable['num']:,}{f', such as {first}' if first else ''};"
-            f" exact copies: {found['exact copies']:,}, images with a near copy: {found['with a near copy']:,},"
-            f" of one colour: {found['one colour']:,}"
+            f"{source['name']}: read {source['read']:,} of {source['pairs']:,} pairs"
+            f"{'' if is_all else ', a random sample, which underestimates copies'};"
+            f" unusable: {sum(source['unusable'].values()):,}{f', such as {first}' if first else ''};"
+            f" exact copies: {source['exact copies']:,}"
         )
     for leak in values["leakage"]:
         if leak["near"]:
-            one, other = leak["first"][0]
+            key, copy = leak["first"][0]
             lines.append(
                 f"{leak['of']}: {leak['near']:,} of {leak['num']:,} images are also in {leak['within']},"
-                f" {leak['exact']:,} with the same bytes, such as {one} ({other})"
+                f" {leak['exact']:,} with the same bytes, such as {key} ({copy})"
             )
     return lines
+
+
+def look(picture: np.ndarray) -> int | None:
+    """Return the perceptual hash of a picture, uint8 [S, S, 3]; None if it has almost one colour only."""
+    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    if np.asarray(small.convert("L")).std() < FLAT:
+        return None
+    return int(str(imagehash.phash(small)), 16)
+
+
+def near_pairs(hash_N: np.ndarray, max_distance: int = THRESHOLD) -> np.ndarray:
+    """Return all pairs of different hashes that differ in few bits, without comparing all: int64 [K, 2], lower first.
+
+    Of two hashes that differ in ``max_distance`` bits or fewer, at least one of ``max_distance + 1`` bands is equal, so
+    that only the hashes of a band's group are compared (multi-index hashing, arXiv 1307.2982).
+
+    Args:
+        hash_N: uint64 [N], each once.
+    """
+    places = [np.empty(0, np.int64)]
+    for bits in np.array_split(np.arange(NUM_BITS, dtype=np.uint64), max_distance + 1):
+        band_N = (hash_N >> bits[0]) & np.uint64((1 << len(bits)) - 1)
+        order_N = np.argsort(band_N, kind="stable")
+        for group in np.split(order_N, np.flatnonzero(np.diff(band_N[order_N])) + 1):
+            for start in range(0, len(group), CHUNK):
+                chunk = group[start : start + CHUNK]
+                first_K, second_K = np.nonzero(np.bitwise_count(hash_N[chunk, None] ^ hash_N[group]) <= max_distance)
+                first_K, second_K = chunk[first_K], group[second_K]
+                places.append((first_K * len(hash_N) + second_K)[first_K < second_K])
+    place_K = np.unique(np.concatenate(places))
+    return np.stack(np.divmod(place_K, max(len(hash_N), 1)), axis=1)

@@ -1,31 +1,131 @@
-"""``python -m aimv2 data``: describe, index, audit, write and show data."""
+"""``python -m aimv2 data``: the commands on data, their options and helps, apart from what they import."""
 
 from collections.abc import Sequence
 from pkgutil import resolve_name
 
-from aimv2.base.errors import unknown
-from aimv2.config.arguments import HELP
-from aimv2.tools.data.options import data_usage
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 
-COMMANDS = {  # imported when they are called
-    "describe": "aimv2.tools.data.describe:describe_command",
-    "index": "aimv2.tools.data.index:index_command",
-    "write": "aimv2.tools.data.write:write_command",
-    "show": "aimv2.tools.data.show:show_command",
+from aimv2.base.errors import unknown
+from aimv2.base.typed import as_typed
+from aimv2.config.arguments import HELP
+from aimv2.config.data_config import CHECKED
+from aimv2.config.options import usage
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DescribeOptions:
+    """The options of ``data describe``."""
+
+    to: str | None = Field(
+        default=None, examples=["FILE.yaml"], description="the description to write; default: NAME.yaml, here"
+    )
+    index: bool = Field(default=True, description="false: do not index the data")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class IndexOptions:
+    """The options of ``data index``."""
+
+    workers: PositiveInt | None = Field(
+        default=None, examples=["N"], description="processes that read (default: one for each core)"
+    )
+    audit: bool = Field(
+        default=False,
+        description="also report what cannot be used, copies and near copies, and images that training shares with"
+        " held-out sides or evaluation sets; the findings are written to FILE.audit.json, and the keys of these"
+        " training pairs to FILE.leaks.txt. Built-in sources may be named too.",
+    )
+    num: PositiveInt = Field(
+        default=100_000, description="samples that an audit reads of each side, a random sample if it has more"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class WriteOptions:
+    """The options of ``data write``."""
+
+    to: str | None = Field(default=None, examples=["FOLDER"], description="a new or empty folder")
+    num: PositiveInt | None = Field(
+        default=None, examples=[1000], description="pairs to write, a random sample of all (default: all)"
+    )
+    pairs_per_shard: PositiveInt = Field(default=4096, description="samples in a shard")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ShowOptions:
+    """The options of ``data show``."""
+
+    to: str = Field(default="sheet.png", description="the picture to write; an existing one is replaced")
+    step: NonNegativeInt = Field(default=0, description="the first training step")
+    num: int = Field(default=16, gt=0, le=100, description="samples, from this step on")
+
+
+# By command: the function, imported when it is called; its options, its arguments, what it does, and values of a run.
+COMMANDS: dict[str, tuple[str, type, str, str, str]] = {
+    "describe": (
+        "aimv2.tools.data.describe:describe_command",
+        DescribeOptions,
+        "describe PATH",
+        "Write the description of a folder, a table, shards, Parquet files or a dataset from what is seen in them, and"
+        " index them. Look at the description: what was guessed has a comment.",
+        "",
+    ),
+    "index": (
+        "aimv2.tools.data.index:index_command",
+        IndexOptions,
+        "index FILE.yaml ...",
+        "Index the data of descriptions. Files that have not changed since the last time are not read again.",
+        "  data.max_pixels=67108864     of an audit: any data.* key of a run, as in train",
+    ),
+    "write": (
+        "aimv2.tools.data.samples:write_command",
+        WriteOptions,
+        "write to=FOLDER",
+        "Write image-text pairs as tar shards in WebDataset's format, in random order, with a description that training"
+        " reads and that holds out the same pairs. Each sample has an image, its short caption as txt, and json with"
+        " both captions. Files keep their bytes; pictures that are drawn become PNG.",
+        "  data.sources=[openmoji]      built-in sources, or the path of one description; other data.* as in train",
+    ),
+    "show": (
+        "aimv2.tools.data.samples:show_command",
+        ShowOptions,
+        "show",
+        "Draw samples of a run as training sees them: the crop, whose patches after the prefix are dimmed, and the"
+        " caption, whose words are divided into tokens; truncated words are underlined.",
+        "  scale=demo                   any value of a run, as in train",
+    ),
 }
+USAGE = """usage: {typed} COMMAND [...]
+
+  describe PATH                write the description of data from what is seen in them, and index them
+  index FILE.yaml ...          index the data of descriptions; audit=true reports what is in them
+  write to=FOLDER              write pairs of any source as tar shards
+  show to=sheet.png            draw samples as training sees them
+
+  COMMAND --help               show the arguments of a command
+"""
 
 
 def data_command(arguments: Sequence[str]) -> int:
-    """Run a command on data and return its exit status.
-
-    Raises:
-        UsageError: there is no such command, or its arguments are invalid.
-    """
+    """Run a command on data and return its exit status."""
     if not arguments or arguments[0] in HELP:
         print(data_usage(), end="")
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
         raise unknown("data command", name, COMMANDS)
-    status: int = resolve_name(COMMANDS[name])(rest)
+    status: int = resolve_name(COMMANDS[name][0])(rest)
     return status
+
+
+def data_usage(arguments: Sequence[str] = ()) -> str:
+    """Return the help of the command that is named first, or of all."""
+    name = arguments[0] if arguments else ""
+    return usage_of(name) if name in COMMANDS else USAGE.format(typed=as_typed("data"))
+
+
+def usage_of(name: str) -> str:
+    """Return the help of a command on data."""
+    _, kind, line, summary, notes = COMMANDS[name]
+    return usage(f"{as_typed('data')} {line} [key=value ...]", summary, kind, notes)

@@ -13,22 +13,18 @@ from aimv2.config.arguments import HELP
 from aimv2.config.data_config import DataConfig, is_described
 from aimv2.config.options import defaults_of, options_of
 from aimv2.datasets.description import SPLITS, SUFFIXES, Location, is_labelled, read_labelled, read_source
-from aimv2.datasets.index_folder import index_path
+from aimv2.datasets.index import index_path
 from aimv2.datasets.open import prepare_location
 from aimv2.memory.machine import num_cores
 from aimv2.request.compose import compose, run_config
-from aimv2.tools.data.options import IndexOptions, usage_of
+from aimv2.tools.data.command import IndexOptions, usage_of
 
 LEAKS = ".leaks.txt"  # suffix of the file with the keys of leaked training pairs
 console = Console()
 
 
 def index_command(arguments: Sequence[str]) -> int:
-    """Index the data of descriptions, print a summary, and audit the data on request.
-
-    Raises:
-        UsageError: the arguments or a description are invalid, or data are missing or broken.
-    """
+    """Index the data of descriptions, print a summary, and audit the data on request."""
     if not arguments or HELP & set(arguments):
         print(usage_of("index"), end="")
         return 0 if arguments else 2
@@ -38,7 +34,7 @@ def index_command(arguments: Sequence[str]) -> int:
     options = options_of(IndexOptions, values)
     workers = options.workers or num_cores()
     if options.audit:
-        _audit(names, run_config(values).data, options.num, workers, options.verify)
+        _audit(names, run_config(values).data, options.num, workers)
         return 0
     if of_audit := [text for text in given if text.startswith(("num=", "data."))]:
         raise UsageError(f"{' '.join(of_audit)}: that is of an audit; type audit=true too")
@@ -48,27 +44,27 @@ def index_command(arguments: Sequence[str]) -> int:
                 f"{name!r} is no description ({' or '.join(SUFFIXES)}); write one with a line: shards: {name}"
             )
     for name in names:
-        _index_description(Path(name), workers, options.verify)
+        _index_description(Path(name), workers)
     return 0
 
 
-def _index_description(path: Path, workers: int, verify: bool) -> None:
+def _index_description(path: Path, workers: int) -> None:
     if is_labelled(path):
         described = read_labelled(path)
         for split in SPLITS:
             if location := getattr(described, split):
-                _index(f"{path} {split}", location, workers, verify)
+                _index(f"{path} {split}", location, workers)
     else:
-        _index(str(path), read_source(path), workers, verify)
+        _index(str(path), read_source(path), workers)
 
 
-def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int, verify: bool) -> None:
+def _audit(names: Sequence[str], config: DataConfig, num: int, workers: int) -> None:
     """Index descriptions, and report what is in them and in built-in sources."""
     from aimv2.tools.data import audit
 
     audit.check_names(names)
     for name in filter(is_described, names):
-        _index_description(Path(name), workers, verify)
+        _index_description(Path(name), workers)
     values = audit.audit(names, config, num, workers, console)
     path = Path(names[0]).with_suffix(".audit.json")
     write_json(path, values)
@@ -90,7 +86,7 @@ def _write_keys(description: Path, keys: Sequence[str]) -> str:
     )
 
 
-def _index(title: str, location: Location, workers: int, verify: bool) -> None:
+def _index(title: str, location: Location, workers: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
     with Interrupts().listening(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=None)
@@ -98,6 +94,6 @@ def _index(title: str, location: Location, workers: int, verify: bool) -> None:
         def show(done: int, total: int | None) -> None:
             progress.update(task, completed=done, total=total)
 
-        indexed = prepare_location(location, workers, show, verify=verify)
+        indexed = prepare_location(location, workers, show)
     lines = (f"samples: {indexed.num_samples:,}", *indexed.notes, f"index: {index_path(location)}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -2,14 +2,19 @@
 
 ``transformers`` is ``Aimv2VisionModel``, or ``Aimv2Model`` for LiT's pair of encoders; ``ml-aim`` has Apple's names,
 which timm's ``aimv2_*`` read too. Ours is a folder with ``weights.safetensors``, float32 under the names of
-``DualEncoder`` (only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``.
-Files are untrusted: no code in them is run, and every difference from what is expected is an error. How to normalise
+``DualEncoder`` (only ``encoder.*`` without a text tower), and ``config.json``, a ``WeightsConfig``. How to normalise
 pixels: docs/weights.md.
 """
 
-from aimv2.tools.weights.contents import Weights, WeightsConfig, resampled
-from aimv2.tools.weights.own import load_dual_encoder, load_encoder, read_weights, write_weights
-from aimv2.tools.weights.published import read_published, write_published
+from aimv2.tools.weights.folders import (
+    load_dual_encoder,
+    load_encoder,
+    read_published,
+    read_weights,
+    write_published,
+    write_weights,
+)
+from aimv2.tools.weights.layouts import Weights, WeightsConfig
 
 __all__ = [
     "Weights",
@@ -18,7 +23,6 @@ __all__ = [
     "load_encoder",
     "read_published",
     "read_weights",
-    "resampled",
     "write_published",
     "write_weights",
 ]

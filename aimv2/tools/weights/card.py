@@ -3,7 +3,7 @@
 Source: the format of huggingface.co/docs/hub/model-cards; the sections follow Mitchell et al. 2019 (arXiv 1810.03993).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,10 @@ from aimv2.base.files import read_json
 from aimv2.base.markdown import escape
 from aimv2.config.data_config import source_name
 from aimv2.config.run_config import RunConfig
-from aimv2.config.serialization import from_dict
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.data.transforms import IMAGENET
-from aimv2.run.pricing.price import duration
-from aimv2.runs.bill import billed
-from aimv2.runs.record import RunFolder
+from aimv2.run.price import duration
+from aimv2.runs.record import RunFolder, billed
 
 FILE = "README.md"
 ONE_RUN = (
@@ -29,15 +27,21 @@ ONE_RUN = (
 )
 
 
-def run_card(folder: Path, layout: str, **facts: Any) -> str:
+NO_VERDICTS = "None: an export knows one run, and not its study."
+
+
+def run_card(folder: Path, layout: str, verdicts: Sequence[str] = (NO_VERDICTS,), **facts: Any) -> str:
     """Return the card of a finished run; ``omitted``, ``has_text_tower`` and ``licence`` are as in ``render``.
+
+    Args:
+        verdicts: those of its study, a line of Markdown each.
 
     Raises:
         UsageError: the run's files cannot be read.
     """
     run = RunFolder(folder.parent, folder.name)
     result = run.result()
-    config = from_dict(read_json(folder / "config.json"))
+    config = RunConfig.from_dict(read_json(folder / "config.json"))
     return render(
         config,
         layout,
@@ -51,31 +55,25 @@ def run_card(folder: Path, layout: str, **facts: Any) -> str:
             if metric["value"] is not None
         ],
         record=record_of(run, config),
-        verdicts=[
-            "None: an export knows one run. A study's card has intervals over seeds and the verdicts on its claims."
-        ],
+        verdicts=verdicts,
         **facts,
     )
 
 
 def record_of(run: RunFolder, config: RunConfig) -> list[str]:
-    """Return code, versions, hardware and cost of a finished run, a line each; what is not recorded is said.
-
-    Raises:
-        UsageError: the run's files cannot be read.
-    """
+    """Return code, versions, hardware and cost of a finished run, a line each."""
     result, path = run.result(), run.file("manifest.json")
     manifest = read_json(path) if path.exists() else {}
     versions = manifest.get("versions", {})
-    others = ", ".join(f"{escape(name)} {escape(str(one))}" for name, one in versions.items() if name != "torch")
+    others = ", ".join(f"{escape(name)} {escape(str(text))}" for name, text in versions.items() if name != "torch")
     attempts = list(billed(run.path, config))
-    own, whole = map(duration, (result["seconds"], sum(one.seconds for one in attempts)))
+    measured, billed_time = map(duration, (result["seconds"], sum(attempt.seconds for attempt in attempts)))
     flops = f"{result['train_flops']:.3g} training FLOPs, " if "train_flops" in result else ""
     return [
         f"Run `{run.name}`, code {_known(manifest, 'code')} (commit {_known(manifest, 'commit')}).",
         f"PyTorch {_known(versions, 'torch')} on {_known(manifest, 'hardware')}.",
         f"Python {_known(manifest, 'python')}{f', {others}' if others else ''}.",
-        f"Cost: {flops}{own}; {count(len(attempts), 'attempt')}, {whole} in all.",
+        f"Cost: {flops}{measured}; {count(len(attempts), 'attempt')}, {billed_time} in all.",
     ]
 
 
@@ -91,14 +89,13 @@ def render(
     """Return a card as Markdown with its metadata in front; ``card.md.j2`` has its text.
 
     Args:
-        layout: of the weights, one of ``published.LAYOUTS``.
+        layout: of the weights, ``transformers`` or ``ml-aim``.
         omitted: parts of the run's network that the weights lack.
         has_text_tower: True for a pair of encoders.
         licence: of the weights, an SPDX identifier; empty is left open.
-        values: ``name``: of the model; ``seeds``: of the runs that the values rest on; ``sources``: of the data, each
-            with its licence; ``note``: on the metrics; ``metrics``: a row each, name, value, unit, how it was measured;
-            ``record``: where the weights come from, Markdown; ``verdicts``: what a study concludes about the model, a
-            line each, Markdown. An omitted one is an error.
+        values: ``name`` of the model; ``seeds`` of the runs that the values rest on; ``sources`` of the data, each with
+            its licence; ``note`` on the metrics; ``metrics``, a row each; ``record``, where the weights come from;
+            ``verdicts``, what a study concludes about the model.
     """
     environment = Environment(
         loader=PackageLoader("aimv2.tools.weights", "."),
@@ -108,10 +105,9 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters["escape_markdown"] = escape
-    library = {} if layout == "ml-aim" else {"library_name": layout}
     metadata = {
         **licence_metadata(licence, f"{FILE}#training-data"),
-        **library,
+        **({} if layout == "ml-aim" else {"library_name": layout}),
         "pipeline_tag": "image-feature-extraction",
         "tags": list(dict.fromkeys(["aimv2", "vision-encoder", "ablation", config.objective.name])),
         "datasets": [source_name(source) for source in config.data.sources],
@@ -123,12 +119,7 @@ def render(
 
 
 def licence_metadata(licence: str, link: str) -> dict[str, str]:
-    """Return the licence as model hubs read it. Who publishes chooses it, with regard to those of the data.
-
-    Args:
-        licence: an SPDX identifier; empty is left open.
-        link: where the licences of the data are.
-    """
+    """Return the licence as model hubs read it, or a link to those of the data if it is left open."""
     if licence:
         return {"license": licence.lower()}
     return {"license": "other", "license_name": "not-chosen-yet", "license_link": link}

@@ -1,21 +1,26 @@
 """``python -m aimv2 weights``: import and export published weights."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from aimv2.base.errors import count, unknown
-from aimv2.base.files import check_new, read_object
+from aimv2.base.files import check_new
 from aimv2.config.arguments import HELP
 from aimv2.config.options import read_options
 from aimv2.tools.weights.card import FILE as README
 from aimv2.tools.weights.card import run_card
-from aimv2.tools.weights.contents import Weights, resampled
-from aimv2.tools.weights.own import read_weights, write_weights
-from aimv2.tools.weights.preprocessing import AS_TRAINED, read_preprocessing
-from aimv2.tools.weights.preprocessing import FILE as PREPROCESSING
-from aimv2.tools.weights.published import expressible, read_published, write_published
+from aimv2.tools.weights.folders import (
+    AS_TRAINED,
+    PREPROCESSING,
+    expressible,
+    preprocessing_of,
+    read_published,
+    read_weights,
+    write_published,
+    write_weights,
+)
+from aimv2.tools.weights.layouts import Weights
 from aimv2.tools.weights_options import ACTIONS, ExportOptions, weights_usage
 
 
@@ -38,8 +43,7 @@ def weights_command(arguments: Sequence[str]) -> int:
     else:
         check_new(target)  # before reading, which may take minutes
         weights = read_published(source, options.layout)
-        weights = weights if options.image_px is None else resampled(weights, options.image_px)
-        write_weights(weights, target, _kept(source, options.image_px))
+        write_weights(weights, target, preprocessing_of(source))
     print("\n".join(_summary(weights, source)), f"wrote {target}", sep="\n")
     return 0
 
@@ -49,12 +53,8 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
 
     Args:
         source: a folder of ``weights import``, or of a finished run.
-        layout: one of ``published.LAYOUTS``.
         card: returns the card of a run from what ``card.render`` knows of its weights, ``omitted`` and
             ``has_text_tower``; None is that of the run alone.
-
-    Returns:
-        The weights that were written.
 
     Raises:
         UsageError: the source is neither, the layout has no such encoder, or the target is not an empty folder.
@@ -66,38 +66,21 @@ def export(source: Path, target: Path, layout: str, card: Callable[..., str] | N
         text = card(omitted=weights.omitted, has_text_tower=weights.config.text_tower is not None)
         texts = {README: text, PREPROCESSING: AS_TRAINED.to_json(weights.config.image_px)}
     else:  # published weights have the card of their publisher
-        texts = _kept(source)
+        texts = preprocessing_of(source)
     write_published(weights, target, layout, texts)
     return weights
-
-
-def _kept(source: Path, image_px: int | None = None) -> dict[str, str]:
-    """Return the publisher's preprocessing, for images of another size if one is given; none if it has no such form."""
-    file = (source if source.is_dir() else source.parent) / PREPROCESSING
-    if not file.is_file():
-        return {}
-    if image_px is None:
-        return {PREPROCESSING: json.dumps(read_object(file), indent=2) + "\n"}
-    found = read_preprocessing(source)
-    return {PREPROCESSING: found.to_json(image_px)} if found and found.crop else {}
 
 
 def _summary(weights: Weights, source: Path) -> list[str]:
     """Return what was read, a line each."""
     config, encoder, origin = weights.config, weights.config.encoder, weights.config.source
-    heads = count(encoder.num_heads, "head")
+    num_parameters = sum(value.numel() for value in weights.tensors.values())
     lines = [
         f"read {source} ({origin.layout}: {origin.file}, {' and '.join(origin.dtypes)})",
-        f"encoder: width {encoder.width}, depth {encoder.depth}, {heads}, FFN {encoder.ffn_hidden},"
-        f" {sum(value.numel() for value in weights.tensors.values()) / 1e6:,.1f} M parameters",
+        f"encoder: width {encoder.width}, depth {encoder.depth}, {count(encoder.num_heads, 'head')},"
+        f" FFN {encoder.ffn_hidden}, {num_parameters / 1e6:,.1f} M parameters",
         f"images: {config.image_px} px, patches of {config.patch_px} px, {encoder.positions} positions",
     ]
     if tower := config.text_tower:
-        lines.append(
-            f"text tower: width {tower.width}, depth {tower.depth}, {count(tower.num_heads, 'head')},"
-            f" {tower.vocab_size} tokens, texts of {tower.max_text_tokens}, embeddings of {tower.embed_dim}"
-        )
-    if origin.resampled_from_px is not None:
-        before, after = (px // config.patch_px for px in (origin.resampled_from_px, config.image_px))
-        lines.append(f"resampled: positions, from {before} x {before} to {after} x {after}, bicubic with antialiasing")
+        lines.append(f"text tower: width {tower.width}, depth {tower.depth}, texts of {tower.max_text_tokens} tokens")
     return [*lines, f"omitted: {weights.omitted}"] if weights.omitted else lines

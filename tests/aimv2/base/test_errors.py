@@ -1,8 +1,9 @@
 import pickle
+import sys
 
 import pytest
 
-from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, unknown
+from aimv2.base.errors import RunFailedError, UsageError, did_you_mean, missing, require, unknown
 
 
 def test_unknown_suggests_the_closest_name_and_lists_all_once_in_order():
@@ -19,3 +20,21 @@ def test_did_you_mean_suggests_only_a_close_name(name, suggestion):
 def test_run_failed_error_passes_from_one_process_to_another():
     error = pickle.loads(pickle.dumps(RunFailedError("data", "the shard is gone")))
     assert (type(error), error.cause, str(error)) == (RunFailedError, "data", "the shard is gone")
+
+
+def test_a_package_of_an_extra_is_named_with_what_installs_it():
+    error = missing(ModuleNotFoundError(name="torch.nn"), "aimv2 train")
+    assert str(error) == "aimv2 train needs torch; run: pip install 'aimv2-ablations[train]'"
+
+
+def test_a_package_of_no_extra_is_a_bug():
+    with pytest.raises(ModuleNotFoundError):
+        missing(ModuleNotFoundError(name="aimv2.nowhere"), "aimv2 train")
+
+
+def test_what_is_installed_is_not_refused(monkeypatch):
+    require("torch", "aimv2 sweep")
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, "imagehash", raising=False)  # another test may have imported it
+    with pytest.raises(UsageError, match=r"^aimv2 sweep needs imagehash; run: pip install 'aimv2-ablations\[train\]'$"):
+        require("imagehash", "aimv2 sweep")

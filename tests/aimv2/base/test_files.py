@@ -9,7 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimv2.base.errors import UsageError
-from aimv2.base.files import create_json, read_json, read_object, replacing, share, to_yaml, user, writable_folder
+from aimv2.base.files import (
+    create_json,
+    read_json,
+    read_object,
+    replacing,
+    share,
+    to_yaml,
+    writable_folder,
+)
 from tests.helpers.files import files_limited_to
 
 
@@ -100,11 +108,6 @@ def test_file_without_a_json_object_is_refused(content, tmp_path):
     assert len(str(caught.value)) < 1000
 
 
-def test_writable_folder_creates_the_folder_and_leaves_it_empty(tmp_path):
-    assert writable_folder(str(tmp_path / "a" / "b"), "runs_dir") == tmp_path / "a" / "b"
-    assert not os.listdir(tmp_path / "a" / "b")
-
-
 def test_writable_folder_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"runs_dir='.*file/x' cannot be written: Not a directory"):
@@ -161,23 +164,10 @@ def test_writable_folder_links_across_folders_and_leaves_nothing(tmp_path, monke
     assert not os.listdir(tmp_path / "runs")
 
 
-def test_user_is_a_number_where_the_system_has_no_name(monkeypatch):
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
-    assert user() == "4000000"
-    monkeypatch.setenv("LOGNAME", "ada")
-    assert user() == "ada"
-
-
 @given(values=st.recursive(st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)))
 @example(values={"folder": ["\x85"], "\u2028": "\u2029 a"})
 def test_any_text_is_read_again_from_yaml(values):
     assert yaml.safe_load(to_yaml(values)) == values
-
-
-def test_letters_stay_letters_in_yaml():
-    assert to_yaml({"folder": "Äpfel/猫"}) == "folder: Äpfel/猫\n"
 
 
 def test_one_of_many_processes_creates_a_file(tmp_path):

@@ -1,17 +1,11 @@
-import os
+import platform
 import re
 import subprocess
 import sys
 
 import pytest
 
-from aimv2.base.hardware import hardware, missing_for_compile
-
-
-def test_hardware_of_the_cpu_has_its_number_of_cores():
-    model, _, cores = hardware("cpu").rpartition(", ")
-    assert model
-    assert cores == f"{os.cpu_count()} cores"
+from aimv2.base.hardware import missing_for_compile
 
 
 @pytest.mark.exhaustive
@@ -37,3 +31,34 @@ def test_missing_compiler_is_named(monkeypatch, tmp_path, device, variable, name
     assert "compiler" not in str(missing_for_compile(device))
     monkeypatch.delenv(variable)
     assert "g" in missing_for_compile(device)
+
+
+COUNT = """
+import resource, sys
+import torch
+from aimv2.base.hardware import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
+def test_a_tensor_takes_the_memory_of_a_freed_one():
+    """Oracle: the kernel's count of pages that it maps; a tensor of 64 MB has 16384 of 4 kB, or 32 huge ones."""
+    counts = {
+        name: int(
+            subprocess.run([sys.executable, "-c", COUNT, name], capture_output=True, text=True, check=True).stdout
+        )
+        for name in ("default", "keep")
+    }
+    assert counts["default"] >= 32
+    assert counts["keep"] < 16

@@ -2,11 +2,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from aimv2.base.errors import UsageError
-from aimv2.config.arguments import NO_READER, checked, key_values
+from aimv2.config.arguments import NO_READER, checked, explain, key_values
+from aimv2.config.data_config import CHECKED
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,3 +87,30 @@ def test_another_broken_pipe_is_an_error():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (1, "error: [Errno 32] Broken pipe: 'socket'\n")
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Part:
+    width: int = 1
+    kind: Literal["wide", "deep"] = "wide"
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Whole:
+    part: Part = Part()
+    sizes: tuple[int, ...] = (1,)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"part": {"wdth": 2}}, "unknown key 'part.wdth'. Did you mean 'part.width'? Allowed: part.kind, part.width."),
+        ({"part": {"width": "x"}}, "part.width: Input should be a valid integer (got 'x')"),
+        ({"part": {"kind": "wied"}}, "part.kind: Input should be 'wide' or 'deep' (got 'wied'). Did you mean 'wide'?"),
+        ({"sizes": 3}, "sizes is a list: write sizes=[3]"),
+    ],
+)
+def test_a_refused_value_is_one_sentence(values, message):
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Whole).validate_python(values)
+    assert str(explain(caught.value, Whole)) == message

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from aimv2.config.data_config import GLYPH_SOURCES, SCENE_SOURCES, DataConfig, is_described, kind_of, source_name
+from aimv2.config.data_config import DataConfig, is_described, kind_of, source_name
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,6 @@ def test_a_source_has_a_kind_and_a_name(source, kind, name):
     assert (kind_of(source), source_name(source)) == (kind, name)
     assert is_described(source) == (kind == "files")
     assert DataConfig(sources=(source,)).kind == kind
-
-
-def test_built_in_sources_are_of_the_kind_that_they_are_listed_under():
-    assert {kind_of(source) for source in SCENE_SOURCES} == {"scenes"}
-    assert {kind_of(source) for source in GLYPH_SOURCES} == {"glyphs"}
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,6 @@ def test_areas_have_the_probabilities_of_the_papers_distribution(areas):
     np.testing.assert_allclose(NativeConfig(areas=areas).pmf(), expected, atol=5e-3)
 
 
-def test_all_areas_are_drawn_with_their_probabilities():
-    steps = steps_of((8, 16, 32, 64, 128, 256))
-    counts = Counter(map(steps.area, range(2000)))
-    expected = NativeConfig(areas=(8, 16, 32, 64, 128, 256)).pmf()
-    np.testing.assert_allclose([counts[area] / 2000 for area in sorted(counts)], expected, atol=0.03)
-
-
 def test_areas_are_functions_of_the_seed_and_the_step():
     long, short, other = steps_of((8, 16, 32)), steps_of((8, 16, 32), num_steps=50), steps_of((8, 16, 32), seed=1)
     areas = list(map(long.area, range(50)))

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimv2.ablations.budget import matched
+from aimv2.ablations.study import matched
 from aimv2.base.errors import UsageError
-from aimv2.config.program import Need, Program, by_program, flattened
+from aimv2.config.program import Program, flattened
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import program_of
-from aimv2.config.signature import signature
+from aimv2.config.run_config import program_of
 from tests.helpers.other_model import Mean
 
 MEANS = st.builds(
@@ -51,10 +50,9 @@ def test_values_that_are_none_of_a_program_are_refused(values, message):
     assert message in str(caught.value)
 
 
-def test_aimv2_is_a_program_whose_name_is_its_signature():
+def test_aimv2_is_a_program():
     run = demo()
     assert isinstance(run, Program)
-    assert run.name == signature(run)
     assert program_of(run.to_dict()) == run
     assert run.with_seed(3) == replace(run, seed=3)
     assert run.without_training().num_samples == run.untrained().num_samples == 0
@@ -62,18 +60,8 @@ def test_aimv2_is_a_program_whose_name_is_its_signature():
     assert run.curve_samples[-1] == run.num_samples
 
 
-def test_runs_are_grouped_by_program():
-    runs = [Mean(), demo(), Mean(seed=1)]
-    assert by_program(runs) == {Mean: [runs[0], runs[2]], type(runs[1]): [runs[1]]}
-
-
 def test_paths_join_the_names_of_nested_values():
     assert flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
-
-
-def test_a_run_fits_if_it_needs_no_more_than_there_is():
-    assert Need(2, 2).fits
-    assert not Mean().need(10).fits
 
 
 def test_what_a_program_lacks_is_said():

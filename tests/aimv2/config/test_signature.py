@@ -9,24 +9,24 @@ from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import demo
-from aimv2.config.serialization import from_dict, to_dict
-from aimv2.config.signature import ADDED, identity, initial_encoder, signature, untrained
+from aimv2.config.run_config import RunConfig
+from aimv2.config.signature import ADDED, identity
 from aimv2.request.resolve import with_attention
 from tests.helpers.config import changed
 
-DEMO = flattened(to_dict(demo()))
+DEMO = flattened(demo().to_dict())
 
 
 def test_the_demo_recipes_signature_is_pinned():
     # Stored runs live under this name. If it must change, raise SIGNATURE_VERSION.
-    assert signature(with_attention(demo())) == "v2-35c808599f79"
+    assert with_attention(demo()).name == "v2-35c808599f79"
 
 
 def test_a_field_that_was_added_counts_once_it_differs_from_the_stored_runs():
     added = {"ranks": 1, "prefix.alpha": None}
-    before = identity(with_attention(demo()), added)
-    assert identity(with_attention(demo()), {}) == before | added
-    assert identity(replace(with_attention(demo()), ranks=2), added) == before | {"ranks": 2}
+    before = identity(with_attention(demo()).to_dict(), added)
+    assert identity(with_attention(demo()).to_dict(), {}) == before | added
+    assert identity(replace(with_attention(demo()), ranks=2).to_dict(), added) == before | {"ranks": 2}
 
 
 def test_added_fields_exist():
@@ -46,7 +46,7 @@ PLACE = {
         "attention_kernel",
     ),
     *("loader.num_workers", "log.every_steps", "log.tensorboard", "log.picture_points"),
-    *("log.wandb", "log.mlflow", "log.trackio"),
+    "log.wandb",
     *("checkpoint.every_seconds", "checkpoint.watchdog_factor", "start.weights", "start.teacher"),
     *("data.cache_dir", "data.cache_gb", "data.max_bad_rate", "data.tokenizer"),
 }
@@ -62,7 +62,6 @@ OTHER = {
     "compile": True,
     "attention_kernel": "flex",
     "checkpoint.watchdog_factor": 10.0,
-    "log.mlflow": "sqlite:///mlflow.db",
     "model.encoder.norm": "layer",
     "model.encoder.ffn": "gelu",
     "model.encoder.attention": "causal",
@@ -108,7 +107,7 @@ OF_ONE_LAW = {f"prefix.{name}" for name in ("fraction", "alpha", "beta", "low", 
 
 def accepted(key, value):
     try:
-        return from_dict(changed(key, value)) != demo()
+        return RunConfig.from_dict(changed(key, value)) != demo()
     except UsageError:
         return False
 
@@ -129,20 +128,22 @@ def other_value(key):
 
 @pytest.mark.parametrize("key", sorted(DEMO.keys() - OF_ONE_LAW))
 def test_every_field_counts_in_the_name_but_those_that_change_speed_or_place(key):
-    config = from_dict(changed(key, other_value(key)))
+    config = RunConfig.from_dict(changed(key, other_value(key)))
     assert config != demo()
-    assert (signature(config) == signature(demo())) == (key in PLACE)
+    assert (config.name == demo().name) == (key in PLACE)
 
 
 @pytest.mark.parametrize("key", ["data.sources", "evaluation.sets"])
 def test_a_description_counts_by_its_name_wherever_it_is(key):
-    here, there, other = (signature(from_dict(changed(key, [path]))) for path in ("a/x.yaml", "/b/x.yaml", "a/y.yaml"))
+    here, there, other = (
+        RunConfig.from_dict(changed(key, [path])).name for path in ("a/x.yaml", "/b/x.yaml", "a/y.yaml")
+    )
     assert here == there != other
 
 
 def test_equal_values_written_differently_name_one_run():
-    assert signature(from_dict(changed("objective.pixel_weight", "0.4"))) == signature(demo())
-    assert signature(from_dict(changed("optimizer.clip_norm", 1))) == signature(demo())
+    assert RunConfig.from_dict(changed("objective.pixel_weight", "0.4")).name == demo().name
+    assert RunConfig.from_dict(changed("optimizer.clip_norm", 1)).name == demo().name
 
 
 def test_arms_that_differ_in_training_alone_share_their_untrained_run():
@@ -157,12 +158,12 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
         data=replace(one.data, weights=(1, 1, 0), captions="shuffled", pixels="shuffled", dense_fraction=0.5),
         ranks=2,
     )
-    assert signature(untrained(one)) == signature(untrained(other)) != signature(one)
-    assert signature(untrained(replace(one, seed=1))) != signature(untrained(one))
+    assert one.untrained().name == other.untrained().name != one.name
+    assert replace(one, seed=1).untrained().name != one.untrained().name
     raw = replace(one, objective=replace(one.objective, pixel_targets="raw"))
-    assert signature(untrained(raw)) != signature(untrained(one)), "evaluation reads the targets"
+    assert raw.untrained().name != one.untrained().name, "evaluation reads the targets"
     deeper = replace(one, model=replace(one.model, encoder=replace(one.model.encoder, depth=5)))
-    assert signature(untrained(deeper)) != signature(untrained(one))
+    assert deeper.untrained().name != one.untrained().name
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_arms_that_differ_in_training_alone_share_their_untrained_run():
     ],
 )
 def test_initial_encoder_depends_on_the_encoder_and_what_is_measured_of_it(path, value, is_same):
-    assert (initial_encoder(replaced(demo(), {path: value})) == initial_encoder(demo())) is is_same
+    assert (replaced(demo(), {path: value}).initial() == demo().initial()) is is_same
 
 
 def test_a_name_is_the_plain_hash_of_the_identity(tiny):
@@ -197,5 +198,5 @@ def test_a_name_is_the_plain_hash_of_the_identity(tiny):
     for config in (
         replace(one, seed=seed) for seed in (0, 1, 10**9) for one in (tiny, other, replace(tiny, threads=2))
     ):
-        digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()
-        assert signature(config) == f"v2-{digest[:12]}"
+        digest = hashlib.sha256(json.dumps(identity(config.to_dict()), sort_keys=True).encode()).hexdigest()
+        assert config.name == f"v2-{digest[:12]}"

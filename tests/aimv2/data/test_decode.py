@@ -8,9 +8,12 @@ import zlib
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import torchvision.transforms.transforms as theirs
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
@@ -20,8 +23,7 @@ from torchvision.transforms.transforms import CenterCrop, InterpolationMode, Res
 from aimv2.base.errors import BadSampleError
 from aimv2.config.data_config import AugmentConfig
 from aimv2.config.native import size_within
-from aimv2.data.crops import NUM_CROP_DRAWS, native_crop, random_crops
-from aimv2.data.decode import crop, square
+from aimv2.data.decode import CROP_ATTEMPTS, NUM_CROP_DRAWS, crop, native_crop, random_crops, square
 from tests.helpers.marks import exhaustive
 
 PAPER = AugmentConfig(min_scale=0.4, flip_probability=0.5)
@@ -194,6 +196,7 @@ def _palette():
 
 
 GREEN, BLUE, RED = (0, 255, 0), (0, 0, 255), (255, 0, 0)
+CLEAR_COLOUR = struct.pack(">3H", 65535, 0, 0x1234)
 WORDS = struct.pack(">4H", 0, 257 * 60 + 128, 257 * 128 - 128, 65535)
 BY_HAND = {
     "L": (encoded(Image.fromarray(GREY), "PNG"), [(v, v, v) for v in GREY.flat]),
@@ -234,14 +237,7 @@ BY_HAND = {
         [(255, 0, 77), (10, 20, 30)],
     ),
     "16-bit RGB with a transparent colour": (
-        png(
-            2,
-            1,
-            16,
-            2,
-            [struct.pack(">6H", 65535, 0, 0x1234, 10, 20, 30)],
-            (b"tRNS", struct.pack(">3H", 65535, 0, 0x1234)),
-        ),
+        png(2, 1, 16, 2, [CLEAR_COLOUR + struct.pack(">3H", 10, 20, 30)], (b"tRNS", CLEAR_COLOUR)),
         [WHITE, (0, 0, 0)],
     ),
     "16-bit grey and alpha": (
@@ -368,16 +364,6 @@ def test_bombs_take_no_memory(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_pillows_limits_are_left_alone():
-    before = Image.MAX_IMAGE_PIXELS
-    for limit in (1, LIMIT, 10**12):
-        try:
-            square(encoded(photograph(8, 8), "PNG"), 8, limit)
-        except BadSampleError:
-            assert limit == 1
-    assert before == Image.MAX_IMAGE_PIXELS
-
-
 REAL = {
     "JPEG": encoded(photograph(61, 47), "JPEG", exif=_exif({ExifTags.Base.Orientation: 6})),
     "progressive JPEG": encoded(photograph(61, 47), "JPEG", progressive=True),
@@ -439,3 +425,59 @@ def test_mutated_files_give_a_picture_or_a_bad_sample(name, seeds):
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\1\0\0WEBPVP8"]))
 def test_any_bytes_give_a_picture_or_a_bad_sample(tail, head):
     assert are_pictures(decoded(head + tail, 0))
+
+
+RANGES = {
+    "scale": st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    "ratio": st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted),
+}
+
+
+def of_torchvision(uniform_U, height, width, scale, ratio):
+    """Run torchvision's code with our uniform numbers in place of its random ones, in float64."""
+    attempts = zip(uniform_U[:CROP_ATTEMPTS], uniform_U[CROP_ATTEMPTS:], strict=False)
+    uniforms = iter([number for attempt in attempts for number in attempt])
+    offsets = iter(uniform_U[-3:-1])
+
+    def number(value):
+        return torch.as_tensor(value, dtype=torch.float64)
+
+    fake = SimpleNamespace(
+        tensor=number,
+        log=torch.log,
+        exp=torch.exp,
+        empty=lambda size: SimpleNamespace(uniform_=lambda low, high: number(low + next(uniforms) * (high - low))),
+        randint=lambda low, high, size: number(int(low + next(offsets) * (high - low))).int(),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theirs, "torch", fake)
+        image = SimpleNamespace(shape=(3, height, width))
+        patch.setattr(theirs.F, "get_dimensions", lambda image: image.shape)
+        return list(theirs.RandomResizedCrop.get_params(image, list(scale), list(ratio)))
+
+
+# torchvision's largest box can be empty if a side is shorter than 10 px; ours has at least one pixel.
+@given(seed=st.integers(0, 10**6), height=st.integers(16, 700), width=st.integers(16, 700), **RANGES)
+def test_boxes_are_torchvisions(seed, height, width, scale, ratio):
+    config = replace(PAPER, min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
+    boxes, _ = random_crops(draws(4, seed), height, width, config)
+    expected = [of_torchvision(uniform_U, height, width, scale, ratio) for uniform_U in draws(4, seed)]
+    assert boxes.tolist() == expected
+
+
+@given(seed=st.integers(0, 10**6), height=st.integers(1, 300), width=st.integers(1, 300), **RANGES)
+def test_boxes_are_within_the_image(seed, height, width, scale, ratio):
+    config = replace(PAPER, min_scale=scale[0], max_scale=scale[1], min_ratio=ratio[0], max_ratio=ratio[1])
+    boxes, _ = random_crops(draws(8, seed), height, width, config)
+    top, left, rows, columns = boxes.T
+    assert min(rows.min(), columns.min()) >= 1
+    assert min(top.min(), left.min()) >= 0
+    assert (top + rows).max() <= height
+    assert (left + columns).max() <= width
+
+
+def test_boxes_of_squares_are_pinned():
+    # Runs on scenes have these boxes under their stored names.
+    boxes, flips = random_crops(draws(3), 48, 48, PAPER)
+    assert boxes.tolist() == [[0, 0, 39, 46], [3, 1, 40, 45], [2, 13, 36, 35]]
+    assert flips.tolist() == [False, False, True]

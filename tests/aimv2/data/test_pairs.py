@@ -1,6 +1,11 @@
-import numpy as np
+import os
 
-from aimv2.data.pairs import Joined, usable_captions
+import numpy as np
+import pytest
+import torch
+
+from aimv2.data.pairs import Joined, scratch, usable_captions
+from tests.helpers.files import files_limited_to
 
 ROWS = np.array([3, 401, 5, 799])
 
@@ -33,11 +38,6 @@ def test_subsets_are_nested_and_of_the_requested_size(pairs):
     assert len(pairs.train.subset(10_000)) == len(pairs.train)
 
 
-def test_subset_has_pairs_of_every_source(pairs):
-    names = {key.rpartition("-")[0] for key in pairs.held_out.subset(50).keys(np.arange(50))}
-    assert names == {"openmoji-held_out", "fontawesome-held_out"}
-
-
 def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
     subset = pairs.held_out.subset(20)
     row_of = {key: row for row, key in enumerate(pairs.held_out.keys(np.arange(len(pairs.held_out))))}
@@ -47,3 +47,19 @@ def test_selected_pairs_keep_pictures_captions_and_scenes_together(pairs):
     assert usable_captions(subset, rows, "short") == usable_captions(pairs.held_out, before, "short")
     assert [subset.scene(row) for row in rows] == [pairs.held_out.scene(row) for row in before]
     assert subset.sample_ids(rows).tolist() == pairs.held_out.sample_ids(before).tolist()
+
+
+@pytest.mark.parametrize("in_memory", [23, 24])
+def test_an_array_holds_what_is_written_wherever_it_is(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = scratch((3, 4), np.float16, in_memory)
+    assert isinstance(found, np.memmap) == (in_memory < 24)
+    torch.from_numpy(found)[:] = torch.arange(12).view(3, 4)
+    assert found.tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert (found.shape, found.dtype) == ((3, 4), np.float16)
+    assert os.listdir(tmp_path) == [], "the file has no name"
+
+
+def test_a_file_for_which_there_is_no_room_is_refused_before_it_is_written():
+    with files_limited_to(1000), pytest.raises(OSError, match="File too large"):
+        scratch((2000,), np.uint8, in_memory=0)

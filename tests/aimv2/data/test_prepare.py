@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.data.prepare import load_tokenizer, order_of, prepare, quotas_of, render
+from aimv2.config.paths import replaced
+from aimv2.data.batches.training import TrainBatches
+from aimv2.data.prepare import load_tokenizer, mean_supervised_tokens, order_of, prepare, quotas_of
+from tests.helpers.marks import exhaustive
 from tests.helpers.own_data import own_source
 
 
@@ -14,11 +17,6 @@ def test_prepare_joins_the_sides_of_all_sources(pairs):
         {key.split("-")[1] for key in part.keys(np.arange(10))} for part in (pairs.train, pairs.held_out, pairs.unseen)
     ]
     assert sides == [{"train"}, {"held_out"}, {"unseen"}]
-
-
-@pytest.mark.exhaustive
-def test_glyphs_alone_have_no_unseen_objects(tiny):
-    assert prepare(replace(tiny.data, sources=("fontawesome",)), tiny.model.vocab_size).unseen is None
 
 
 def test_weights_give_the_quotas_of_sources(tiny, pairs):
@@ -44,10 +42,6 @@ def test_sources_in_files_are_shown_once_an_epoch_without_weights(tiny, tmp_path
         assert sorted(rows[epochs == epoch]) == list(range(len(train)))
 
 
-def test_load_tokenizer_uses_the_cached_one(tiny, pairs):
-    assert load_tokenizer(tiny.data, tiny.model.vocab_size, pairs.train).fingerprint == pairs.tokenizer.fingerprint
-
-
 def test_load_tokenizer_refuses_one_larger_than_the_vocabulary(tiny, pairs, tmp_path):
     (tmp_path / "tokenizer.json").write_text(pairs.tokenizer.to_json())
     data = replace(tiny.data, tokenizer=str(tmp_path / "tokenizer.json"))
@@ -62,6 +56,23 @@ def test_prepare_names_a_cache_without_room_for_the_tokenizer(tiny, tmp_path):
         prepare(replace(tiny.data, cache_dir=str(tmp_path)), tiny.model.vocab_size)
 
 
-def test_scenes_are_not_rendered(tiny, tmp_path):
-    render(replace(tiny.data, cache_dir=str(tmp_path)))
-    assert not list(tmp_path.iterdir())
+NUM_SAMPLES = 4000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        exhaustive({"objective.supervise_eos": True}),
+        exhaustive({"data.dense_fraction": 1.0}),
+        {"data.dense_fraction": 0.0, "data.weights": (1, 9)},
+        exhaustive({"data.weights": (3, 1), "data.captions": "shuffled"}),
+        exhaustive({"model.max_text_tokens": 4}),
+    ],
+    ids=str,
+)
+def test_mean_is_that_of_the_samples_that_training_draws(tiny, pairs, changes):
+    config = replaced(tiny, {"budget.samples": NUM_SAMPLES, "budget.batch_size": 500} | changes)
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
+    drawn = sum(batches[step].num_supervised for step in range(len(batches))) / NUM_SAMPLES
+    assert mean_supervised_tokens(config) == pytest.approx(drawn, rel=0.025), "four standard errors"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aimv2.config.data_config import AugmentConfig, DataConfig
-from aimv2.data.crops import NUM_CROP_DRAWS, random_crops
+from aimv2.data.decode import NUM_CROP_DRAWS, random_crops
 from aimv2.data.transforms import (
     IMAGENET,
     centred_images,
@@ -19,7 +19,6 @@ from aimv2.data.transforms import (
     strips,
     unnormalise,
 )
-from aimv2.objectives.losses import patchify
 
 SIDE = 48
 PAPER = AugmentConfig().of(DataConfig(sources=("openmoji",)))
@@ -60,16 +59,6 @@ def test_crop_and_resize_matches_pillow_to_its_rounding():
         expected = np.asarray(crop.resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
         # Pillow rounds after each pass.
         assert np.abs(unnormalise(actual[row]).astype(int) - expected).max() <= 1
-
-
-def test_no_augmentation_is_the_whole_image():
-    whole = AugmentConfig(min_scale=1, max_scale=1, min_ratio=1, max_ratio=1, flip_probability=0)
-    boxes, flips = random_crops(draws(3), SIDE, SIDE, whole)
-    assert boxes.tolist() == [[0, 0, SIDE, SIDE]] * 3
-    images = pictures(3)
-    kept = crop_and_resize(torch.from_numpy(images), boxes, flips, SIDE)
-    for row in range(3):
-        np.testing.assert_array_equal(unnormalise(kept[row]), images[row])
 
 
 @given(seed=st.integers(0, 1000), fraction=st.sampled_from([0.0, 0.25, 0.5, 0.8]))
@@ -116,12 +105,6 @@ def test_strips_have_the_patches_in_raster_order_and_then_zeros():
                 continue
             top, left = 4 * (number // columns), 4 * (number % columns)
             assert torch.equal(patch, image[:, top : top + 4, left : left + 4])
-
-
-def test_pixel_targets_read_a_strip_like_its_image():
-    strip, grids = strips(of_sizes(), patch_px=4, area=6)
-    for found, image, num_own in zip(patchify(strip, 4), of_sizes(), grids.prod(dim=1).tolist(), strict=True):
-        assert torch.equal(found[:num_own], patchify(image[None], 4)[0])
 
 
 @pytest.mark.parametrize("area", [4, 12, 30])

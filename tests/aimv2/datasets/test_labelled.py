@@ -6,10 +6,23 @@ import pytest
 from PIL import Image
 
 from aimv2.base.errors import BadSampleError, UsageError
-from aimv2.datasets import plugin
-from aimv2.datasets.labelled import class_numbers, is_validation, read_labels
+from aimv2.data.batches.training import loaded
+from aimv2.data.decode import square
+from aimv2.datasets.labelled import (
+    PictureBatches,
+    Shape,
+    Unusable,
+    class_numbers,
+    counts,
+    is_validation,
+    labelled_sets,
+    pictures,
+    read_labels,
+)
+from aimv2.spec.metrics import set_names
 from tests.helpers.labelled_digits import changed, labelled_digits
-from tests.helpers.memory_records import with_field
+from tests.helpers.memory_records import MemoryRecords, png, random_pictures, with_field
+from tests.helpers.public_encoders import IMAGE_PX
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +35,12 @@ def with_sets(config, *paths, images=20_000):
     return replace(config, evaluation=evaluation)
 
 
+def labelled(config):
+    return labelled_sets(config, set_names(config))
+
+
 def test_a_set_becomes_a_task_of_its_name(tiny, digits):
-    (found,) = plugin.labelled_sets(with_sets(tiny, digits))
+    (found,) = labelled(with_sets(tiny, digits))
     (task,) = found.tasks
     assert (task.name, task.num_classes, found.is_whole) == ("written", 10, True)
     assert len(found.train) + len(found.validation) == 120
@@ -40,20 +57,20 @@ def test_a_set_becomes_a_task_of_its_name(tiny, digits):
 
 
 def test_a_limit_takes_a_fixed_part_of_every_split(tiny, digits):
-    (found,) = plugin.labelled_sets(with_sets(tiny, digits, images=48))
-    (whole,) = plugin.labelled_sets(with_sets(tiny, digits))
+    (found,) = labelled(with_sets(tiny, digits, images=48))
+    (whole,) = labelled(with_sets(tiny, digits))
     assert (len(found.train) + len(found.validation), len(found.test)) == (36, 12)
     assert set(found.item_N.tolist()) < set(whole.item_N.tolist())
-    (smaller,) = plugin.labelled_sets(with_sets(tiny, digits, images=40))
+    (smaller,) = labelled(with_sets(tiny, digits, images=40))
     assert set(smaller.item_N.tolist()) < set(found.item_N.tolist())
 
 
 def test_validation_of_its_own_is_used(tiny, digits):
     path = changed(digits, "with-validation", validation={"folder": "train"}, name=None)
-    (found,) = plugin.labelled_sets(with_sets(tiny, path))
+    (found,) = labelled(with_sets(tiny, path))
     assert (len(found.train), len(found.validation), len(found.test)) == (120, 120, 40)
     assert found.tasks[0].name == "with_validation"
-    (found,) = plugin.labelled_sets(with_sets(tiny, path, images=80))
+    (found,) = labelled(with_sets(tiny, path, images=80))
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 12, 20)
 
 
@@ -65,8 +82,8 @@ def test_sets_without_training_images_or_with_a_name_that_is_taken_are_refused(t
     }
     for message, paths in cases.items():
         with pytest.raises(UsageError, match=message):
-            plugin.labelled_sets(with_sets(tiny, *paths))
-    assert plugin.labelled_sets(tiny) == []
+            labelled(with_sets(tiny, *paths))
+    assert labelled(tiny) == []
 
 
 def test_labels_are_text_whatever_their_type():
@@ -102,3 +119,33 @@ def test_a_fifth_is_for_validation_whatever_the_order_of_rows():
     assert 0.17 < is_validation_N.mean() < 0.23
     some = np.array([17, 3, 4000])
     assert is_validation(records, some).tolist() == is_validation_N[some].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_the_rows_in_order_whatever_reads_them(workers):
+    files = [png(picture) for picture in random_pictures()]
+    files[5] = None
+    batches = PictureBatches(MemoryRecords(files), range(2, 9), Shape(IMAGE_PX, 0.875, 10**6), 3)
+    found = list(loaded(batches, range(len(batches)), num_workers=workers, pin_memory=False))
+    squares = [images for batch in found for _, images in batch.by_size]
+    assert [len(images) for images in squares] == [3, 3, 1], "one size in each batch"
+    expected = [
+        square(files[row], 32, 10**6)[2:30, 2:30] if files[row] else np.zeros((28, 28, 3)) for row in range(2, 9)
+    ]
+    assert (np.concatenate(squares) == np.stack(expected)).all()
+    assert [tuple(each) for batch in found for each in batch.unusable] == [(5, "key-5", "missing image", "key-5")]
+
+
+def test_an_image_over_the_limit_cannot_be_used():
+    picture = random_pictures()[0]
+    height, width = picture.shape[:2]
+    for max_pixels, is_bad in ((height * width, False), (height * width - 1, True)):
+        unusable = []
+        list(pictures(MemoryRecords([png(picture)]), [0], Shape(IMAGE_PX, 1.0, max_pixels), unusable))
+        assert [each.reason for each in unusable] == ["image over the pixel limit"] * is_bad
+
+
+def test_reasons_are_counted():
+    reasons = ["undecodable image", "missing image"] * 2 + ["missing image"]
+    found = [Unusable(row, f"{row}", reason, "") for row, reason in enumerate(reasons)]
+    assert counts(found) == "3 missing image, 2 undecodable image"

@@ -11,7 +11,7 @@ import pytest
 from aimv2.base import address
 from aimv2.base.errors import UsageError
 from aimv2.datasets.description import read_labelled, read_source
-from aimv2.datasets.index_folder import read_parts, write_parts
+from aimv2.datasets.index import DataPart, read_parts, write_parts
 from aimv2.datasets.open import (
     difference,
     fingerprint,
@@ -19,7 +19,6 @@ from aimv2.datasets.open import (
     open_source,
     prepare_location,
 )
-from aimv2.datasets.records import DataPart
 from tests.helpers.own_data import picture, pictured_source, source, write
 
 NUM = 40
@@ -111,9 +110,9 @@ def test_a_location_opens_with_the_samples_that_meet_its_filters(tmp_path):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"short": ["txt", "text"]}, "short: no sample has the field 'text'; there are folder, json, txt"),
-        ({"dense": "jsno.caption"}, r"dense: no sample has the field 'jsno\.caption'; there are folder, json, txt"),
-        ({"questions": "qa"}, "questions: no sample has the field 'qa'; there are folder, json, txt"),
+        ({"short": ["txt", "text"]}, "short: no sample has the field 'text'; there are folder, txt, json"),
+        ({"dense": "jsno.caption"}, r"dense: no sample has the field 'jsno\.caption'; there are folder, txt, json"),
+        ({"questions": "qa"}, "questions: no sample has the field 'qa'; there are folder, txt, json"),
         (
             {"table": "t.csv", "short": "titel"},
             "short: no sample has the field 'titel'; there are image, title, folder",

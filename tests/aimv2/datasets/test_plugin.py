@@ -8,10 +8,10 @@ import yaml
 
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.config.data_config import DataConfig
-from aimv2.data.sources.version import version
+from aimv2.data.provenance import version
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_labelled, read_source
-from aimv2.datasets.index_folder import read_parts
+from aimv2.datasets.index import read_parts
 from aimv2.datasets.open import prepare_location
 from aimv2.datasets.plugin import RECORDED, parts_of, record_content
 from tests.helpers.own_data import own_set, own_source, picture, pictured_source, write

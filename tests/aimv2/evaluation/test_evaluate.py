@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,12 +11,15 @@ from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
 from aimv2.data.prepare import prepare
 from aimv2.data.transfer import transfer_sets
-from aimv2.evaluation.evaluate import evaluate, held_out_curve
-from aimv2.evaluation.features import encode
+from aimv2.evaluation import evaluate as evaluation
+from aimv2.evaluation.evaluate import TrainedModel, evaluate, held_out_curve
+from aimv2.evaluation.features import Encoded, encode
+from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.parts import unsaved
 from aimv2.evaluation.prepare import prepare_evaluation
-from aimv2.model.network import build
-from aimv2.spec.metrics import MEASURED_BY, metric_names, unit_of
+from aimv2.objectives.build import build
+from aimv2.spec import metrics
+from aimv2.spec.metrics import metric_names, unit_of
 from aimv2.spec.objectives import objective
 from aimv2.training.world import ALONE
 from tests.helpers.ranks import on_ranks
@@ -37,6 +39,10 @@ RETRIEVAL = {f"{way}_recall_{k}" for way in ("image_to_text", "text_to_image") f
 
 def no_transfer(*data):
     return []
+
+
+def test_every_report_has_its_functions():
+    assert set(evaluation.REPORTS) == set(metrics.REPORTS)
 
 
 @pytest.fixture(scope="module")
@@ -127,31 +133,6 @@ def test_value_of_every_metric_is_that_of_its_items(long, pairs):
     assert {"probe_object", "causal_probe_object", "knn_object", "probe_digits"} <= set(metrics)
 
 
-@pytest.fixture
-def greys(tmp_path, monkeypatch):
-    """A report of every run, in a module of its own; its metric has a name that is defined already."""
-    (tmp_path / "grey_report.py").write_text(
-        "from aimv2.evaluation.parts import Measured\n"
-        "from aimv2.spec.items import Items\n"
-        "def measure(model, encoded, prepared):\n"
-        "    level_N = encoded.images.mean(axis=(1, 2, 3))\n"
-        "    return {'knn_greys': Measured(Items.of(prepared.held_out.item_N, level_N), 'mean over pixels')}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    MEASURED_BY["greys"] = "grey_report"
-    yield
-    del MEASURED_BY["greys"]
-    sys.modules.pop("grey_report", None)
-
-
-@pytest.mark.parametrize("name", ["aimv2", "clip"])
-def test_report_that_no_objective_names_is_measured_for_every_run(long, pairs, greys, name):
-    config = variant(long, name)
-    metrics = evaluate(build(config), objective(name), pairs, config, transfer=no_transfer)
-    images = prepare_evaluation(pairs, config, no_transfer).held_out.images
-    assert metrics["knn_greys"].value == pytest.approx(images.mean())
-
-
 @pytest.mark.exhaustive
 def test_metrics_of_glyphs_have_no_scenes(tiny):
     config = replace(tiny, data=replace(tiny.data, sources=("openmoji",)))
@@ -226,3 +207,13 @@ def test_evaluation_of_several_ranks_is_bitwise_that_of_one(long, tmp_path):
         )
         assert max(counted) == (ranks if "probe_object" in items else 1), "as many probes at once as there are ranks"
         assert sum(counted) == sum(counted_of_one)
+
+
+def test_features_are_those_of_the_frozen_encoder(tiny, pairs):
+    network, held_out = build(tiny), prepare_pairs(pairs.held_out.subset(6), Words.of(pairs.tokenizer, tiny))
+    encoded = Encoded(network.encoder, held_out.images, tiny)
+    model = TrainedModel(network, tiny, held_out, encoded, list)
+    assert len(model.images) == len(model.items) == 6
+    assert model.features() is model.features() is encoded.full
+    assert model.features(is_causal=True) is encoded.causal
+    torch.testing.assert_close(model.features(model.images[:2]), encode(network.encoder, held_out.images[:2], tiny))

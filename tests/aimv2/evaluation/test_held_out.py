@@ -58,11 +58,6 @@ def test_token_has_the_class_of_its_word(tokenizer, max_tokens, supervise_eos):
     assert torch.equal(content, prepared.of_class("ink") | prepared.of_class("object"))
 
 
-def test_classes_split_the_supervised_tokens(tokenizer):
-    prepared = prepare_captions([CAPTION] * 3, Words(tokenizer, 12, True))
-    assert torch.equal(sum(prepared.of_class(name).int() for name in CLASSES), prepared.supervised_NT.int())
-
-
 def test_pairs_have_their_own_captions_images_and_items(tiny, pairs):
     held_out = pairs.held_out.subset(9)
     rows = np.arange(9)

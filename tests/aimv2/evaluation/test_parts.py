@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
 from aimv2.evaluation import parts
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.evaluation.parts import Measured, Parts
@@ -31,7 +30,7 @@ def always_interrupted():
 @pytest.mark.exhaustive
 def test_evaluation_that_is_longer_than_every_job_ends(tiny, tmp_path):
     """Each attempt has time for one step or one part."""
-    whole, parted = (RunFolder(tmp_path / name, signature(tiny)) for name in ("whole", "parted"))
+    whole, parted = (RunFolder(tmp_path / name, tiny.name) for name in ("whole", "parted"))
     measured = []
 
     def counted(*data):
@@ -65,7 +64,7 @@ class Attempts:
     """Attempts at one run, each of which asks for a part."""
 
     def __init__(self, config, folder):
-        self.config, self.run = config, RunFolder(folder, signature(config))
+        self.config, self.run = config, RunFolder(folder, config.name)
 
     def part(self, found=FOUND, weights=WEIGHTS):
         """Return the part, and True if it was measured now."""

@@ -2,11 +2,10 @@
 
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
-from aimv2.evaluation.sheet import Shown, Word, compared, comparison, enlarged, fitted, font, sheet
+from aimv2.evaluation.sheet import Shown, Word, comparison, enlarged, fitted, font, sheet
 
 WRONG = (0xD5, 0x5E, 0x00)
 
@@ -45,10 +44,6 @@ def test_wrong_words_are_coloured():
     assert right.shape == wrong.shape
 
 
-def test_nothing_written_is_wrong():
-    assert has(pixels(sheet([Shown([grey(60)], comparison("a red heart", ""))], "title", ["image"])), WRONG)
-
-
 def test_captions_take_a_column_of_their_own():
     without, with_one = (
         pixels(sheet([Shown([grey(60)], captions)], "t", ["image"])) for captions in ({}, comparison("a", "b"))
@@ -64,29 +59,19 @@ def test_captions_take_a_column_of_their_own():
 
 
 def test_words_are_compared_in_order():
-    found = compared("a red heart left of a green leaf", "a red leaf left of a heart")
+    _, found = comparison("a red heart left of a green leaf", "a red leaf left of a heart").values()
     assert found == [
         Word("a", True), Word("red", True), Word("leaf", False), Word("left", True), Word("of", True),
         Word("a", True), Word("heart", False),
     ]  # fmt: skip
 
 
-def test_fonts_are_matplotlibs():
-    for style in ("", "-Bold"):
-        assert font(12, style).path.startswith(matplotlib.get_data_path())
-
-
-def test_text_that_is_too_long_loses_its_middle():
-    assert fitted("short", 500, 12) == "short"
+def test_text_that_is_too_long_loses_its_end():
+    assert fitted("two\nlines \udce9", 500, 12) == "two lines ?"
     text = fitted("the beginning " + "x" * 500 + " the end", 200, 12)
     assert text.startswith("the begin")
-    assert text.endswith("the end")
-    assert "…" in text
+    assert text.endswith("x…")
     assert font(12).getlength(text) <= 200
-
-
-def test_text_is_one_line_that_can_be_encoded():
-    assert fitted("two\nlines \udce9", 500, 12) == "two lines ?"
 
 
 def test_picture_is_enlarged_by_whole_pixels():

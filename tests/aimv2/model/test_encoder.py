@@ -11,8 +11,8 @@ from transformers import Aimv2VisionConfig, Aimv2VisionModel
 from aimv2.config.model_config import DecoderConfig, EncoderConfig, ModelConfig
 from aimv2.model import positions
 from aimv2.model.encoder import Encoder
-from aimv2.model.network import build
 from aimv2.model.positions import reading_order
+from aimv2.objectives.build import build
 from aimv2.objectives.losses import patchify
 from tests.helpers.public_encoders import blocks_of_transformers
 
@@ -90,15 +90,6 @@ def test_prefix_mask_hides_later_patches(tiny, images):
             assert not torch.equal(before[row, first_reached], after[row, first_reached])
 
 
-@torch.no_grad()
-def test_attention_is_full_without_prefix_lengths(tiny, images):
-    encoder = build(tiny).encoder
-    other = patchify(images, tiny.model.patch_px)
-    other[:, -1] += 1
-    changed = (encoder(images) != encoder(unpatchify(other, tiny.model.patch_px))).any(dim=-1)
-    assert changed.all()
-
-
 def unpatchify(patch_BIP, patch_px):
     """Invert patchify, in an obvious loop."""
     grid = round(patch_BIP.shape[1] ** 0.5)
@@ -138,20 +129,6 @@ def test_reading_order_moves_patches_with_their_positions(tiny, images, order):
     other = build(replace(tiny, model=replace(tiny.model, patch_order=order))).encoder
     places = list(reading_order(order, 4))
     torch.testing.assert_close(other(images), raster(images)[:, places])
-
-
-@torch.no_grad()
-def test_prefix_is_what_is_read_first_in_any_order(tiny, images):
-    encoder = build(replace(tiny, model=replace(tiny.model, patch_order="spiral"))).encoder
-    places = reading_order("spiral", 4)
-    prefix_len = torch.full((6,), 5)
-    before = encoder(images, prefix_len)
-    for step, place in enumerate(places[5:], start=5):
-        other = patchify(images, tiny.model.patch_px)
-        other[:, place] += 1
-        after = encoder(unpatchify(other, tiny.model.patch_px), prefix_len)
-        assert torch.equal(before[:, :step], after[:, :step])
-        assert not torch.equal(before[:, step], after[:, step])
 
 
 @torch.no_grad()

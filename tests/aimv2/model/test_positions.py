@@ -97,13 +97,3 @@ def test_resample_matches_timm(num_rows, num_columns, dtype):
     assert actual.dtype == dtype
     assert actual.shape == (1, num_rows * num_columns, 8)
     torch.testing.assert_close(actual, expected)
-
-
-def test_resample_to_the_same_grid_changes_nothing():
-    table = torch.randn(1, 16, 8)
-    assert resample(table, 4, 4) is table
-
-
-def test_resample_refuses_a_grid_that_is_not_square():
-    with pytest.raises(AssertionError, match="not square"):
-        resample(torch.randn(1, 15, 8), 4, 4)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aimv2.model.network import build
 from aimv2.objectives.aimv2 import pixel_targets
+from aimv2.objectives.build import build, implementation_of
 from aimv2.objectives.losses import patchify, standardise
 from aimv2.spec.objectives import objective
 from tests.helpers.native import AREAS, at_native, batch_of_area, losses_one_by_one
@@ -40,7 +40,7 @@ def test_batch_without_a_patch_to_predict_has_text_loss_only(tiny, batch):
 @pytest.mark.parametrize(("sharing", "is_shared"), [("joint", True), ("separate", False)])
 def test_losses_share_the_blocks_of_a_joint_decoder(tiny, sharing, is_shared):
     model = build(changed(tiny, {"model.decoder.sharing": sharing}))
-    shared = {id(parameter) for parameter in objective("aimv2").load()(model, tiny).shared_parameters()}
+    shared = {id(parameter) for parameter in implementation_of(objective("aimv2"))(model, tiny).shared_parameters()}
     blocks = {id(value) for name, value in model.named_parameters() if name.startswith("decoder.blocks.")}
     assert shared == (blocks if is_shared else set())
     assert bool(blocks) == is_shared
@@ -58,28 +58,7 @@ def test_loss_alone_is_aimv2s_term(tiny, batch, name, term, missing_head):
     total, terms = losses_of(model, batch, config)
     assert terms == {term: total}
     torch.testing.assert_close(total, losses_of(whole, batch, tiny).terms[term])
-    assert objective(name).load()(model, config).shared_parameters() == []
-
-
-def test_image_only_reads_no_text(tiny, batch):
-    config = with_objective(tiny, "image_only")
-    model = build(config)
-    other_text = batch._replace(token_BT=batch.token_BT.flip(0))
-    assert torch.equal(losses_of(model, other_text, config).total, losses_of(model, batch, config).total)
-
-
-def test_text_loss_covers_supervised_tokens_only(tiny, batch):
-    model = build(tiny)
-    tally = replace(batch.tally, num_supervised=4)
-    some = batch._replace(supervised_N=torch.tensor([3, 17, 40, 71]), tally=tally)  # places in the flattened [6 x 12]
-    text = losses_of(model, some, tiny).terms["text_loss"]
-    _, hidden = model(batch.image, batch.token_BT, batch.prefix_len_B)
-    terms = []
-    for place in some.supervised_N.tolist():
-        b, t = divmod(place, 12)
-        logits = model.decoder.text_head(hidden[b, t])
-        terms.append(-F.log_softmax(logits, dim=-1)[batch.token_BT[b, t]])
-    torch.testing.assert_close(text, torch.stack(terms).mean())
+    assert implementation_of(objective(name))(model, config).shared_parameters() == []
 
 
 @pytest.mark.parametrize("name", ["aimv2", "caption"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from tests.helpers.objectives import clip_loss, siglip_loss, with_objective
 from tests.helpers.training import losses_of
 

@@ -10,17 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from aimv2.base.errors import UsageError
 from aimv2.config.model_config import EncoderConfig
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.cost.parts import forward_flops, num_parameters, train_flops
 from aimv2.data.batches.batch import Batch
-from aimv2.memory import setup_of
-from aimv2.model.initial import init_weights_
-from aimv2.model.network import build, build_empty
+from aimv2.memory.setup import setup_of
 from aimv2.model.positions import resample
-from aimv2.objectives.distillation import Student
+from aimv2.objectives.build import build, build_empty, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import objective
-from aimv2.start.network import content_of_start, load_teacher
+from aimv2.start.network import load_teacher
 from aimv2.start.origin import with_start
 from aimv2.tools.weights import load_encoder
 from aimv2.training.engine import Engine
@@ -48,8 +45,8 @@ def test_the_sizes_and_the_name_of_the_teacher_are_in_the_config(tiny, config, t
     assert config.start.teacher_fingerprint == teacher.name
     assert config.model.encoder == replace(tiny.model.encoder, attention="bidirectional")
     other = replace(config, start=replace(config.start, teacher_fingerprint="another"))
-    assert signature(other) != signature(config)
-    assert signature(untrained(other)) == signature(untrained(config))
+    assert other.name != config.name
+    assert other.untrained().name == config.untrained().name
 
 
 def test_loss_is_one_minus_the_cosine_of_each_patch(config, teacher, batch):
@@ -79,7 +76,7 @@ def test_micro_batches_have_the_gradients_of_the_batch(config, batch, size):
     model = build(config)
     losses_of(model, batch, config).total.backward()
     small = replace(config, micro_batch=size)
-    engine = Engine(objective("distill").load()(build(small), small), small, setup_of(small))
+    engine = Engine(implementation_of(objective("distill"))(build(small), small), small, setup_of(small))
     engine.backward(engine.micro_batches(batch))
     for name, parameter in engine.objective.model.named_parameters():
         torch.testing.assert_close(parameter.grad, dict(model.named_parameters())[name].grad, rtol=1e-4, atol=1e-6)
@@ -125,11 +122,6 @@ def test_parameters_and_memory_are_priced(config, batch):
     assert expected == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.03)
 
 
-def test_the_manifest_has_the_teacher(config, teacher):
-    found = content_of_start(config)["teacher"]
-    assert (found["weights"], found["path"], len(found["sha256"])) == (teacher.name, str(teacher.path), 64)
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -150,12 +142,3 @@ def test_a_teacher_with_other_patches_is_refused(config):
         with_start(replaced(config, {"model.patch_px": 8}))
     with pytest.raises(UsageError, match=r"start.teacher='nowhere' is neither the folder of a run"):
         with_start(replaced(config, {"start.teacher": "nowhere"}))
-
-
-def test_the_head_follows_the_encoder(tiny, images):
-    student = Student(tiny.model, 24)
-    init_weights_(student, seed=0)
-    expected = student.encoder(images) @ student.head.weight.T
-    torch.testing.assert_close(student(images), expected)
-    assert expected.shape == (6, 16, 24)
-    assert not student.head.bias.any()

@@ -30,10 +30,6 @@ def test_patches_are_in_raster_order_with_values_by_row_column_channel():
             assert patches[b, i].tolist() == [float(v) for v in expected]
 
 
-def test_flat_patch_is_standardised_to_zero():
-    assert standardise(torch.full((1, 1, 12), 0.3)).abs().max() < 1e-3
-
-
 def test_standardise_has_the_released_codes_formula():
     patch = torch.tensor([0.001, 0.002, 0.004, 0.001], dtype=torch.float64)  # so little spread that 1e-6 counts
     mean = 0.002
@@ -54,19 +50,6 @@ def test_pixel_loss_matches_a_loop_over_patches(values, is_weighted):
     weight = 0.5 + torch.arange(5) if is_weighted else None
     actual = pixel_loss(predicted, target, count=7, values=values, weight_K=weight)
     assert float(actual) == pytest.approx(total / 7)
-
-
-def test_pixel_loss_of_no_patch_is_zero():
-    predicted = torch.randn(0, 4, requires_grad=True)
-    assert float(pixel_loss(predicted, torch.randn(0, 4), count=5).detach()) == 0
-
-
-def test_pixel_loss_of_bfloat16_predictions_is_float32():
-    predicted = torch.randn(6, 4, dtype=torch.bfloat16)
-    target = torch.randn(6, 4)
-    loss = pixel_loss(predicted, target, count=5)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, pixel_loss(predicted.float(), target, count=5))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

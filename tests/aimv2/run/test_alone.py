@@ -11,20 +11,19 @@ import torch
 from aimv2.base.errors import RunFailedError, UsageError
 from aimv2.base.plugins import using
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.evaluation.features import encode
 from aimv2.evaluation.held_out import Words, prepare_pairs
 from aimv2.evaluation.prepare import of_split, prepare_held_out
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.run.alone import check_finished_run, chosen_metric, metric_of
 from aimv2.run.execute import execute
-from aimv2.run.pricing.price import price
-from aimv2.run.replay import replay
+from aimv2.run.price import price
 from aimv2.run.reuse import WEIGHTS, reusable
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.record import RunFolder
 from aimv2.runs.tensor_file import read_tensors
+from aimv2.sweeps.replay import replay
 from tests.helpers.metrics import metric_file
 
 
@@ -44,8 +43,8 @@ def unloaded():
 def finished(tiny, tmp_path_factory):
     """Return the folder of a finished run and its untrained encoder, which nothing changes."""
     runs_dir = tmp_path_factory.mktemp("finished")
-    for config in (tiny, untrained(tiny)):
-        assert execute(RunFolder(runs_dir, signature(config)).acquire(config), config, evaluate=unevaluated) is None
+    for config in (tiny, tiny.untrained()):
+        assert execute(RunFolder(runs_dir, config.name).acquire(config), config, evaluate=unevaluated) is None
     return runs_dir
 
 
@@ -57,18 +56,18 @@ def runs_dir(finished, tmp_path):
 
 def measured(runs_dir, run):
     """Execute a run that measures a metric; return its folder and why it failed."""
-    folder = RunFolder(runs_dir, signature(run))
+    folder = RunFolder(runs_dir, run.name)
     return folder, execute(folder.acquire(run), run)
 
 
 def test_number_is_that_of_the_finished_weights_and_the_finished_run_stays_as_it_is(tiny, pairs, runs_dir, tmp_path):
     before = {path: path.read_bytes() for path in runs_dir.rglob("*") if path.is_file() and path.parent.name != "index"}
     chosen = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread")
-    for config in (tiny, untrained(tiny)):
+    for config in (tiny, tiny.untrained()):
         run, failure = measured(runs_dir, chosen.of(config))
         assert failure is None
         network = build(config)
-        network.load_state_dict(read_tensors(RunFolder(runs_dir, signature(config)).file(WEIGHTS)))
+        network.load_state_dict(read_tensors(RunFolder(runs_dir, config.name).file(WEIGHTS)))
         held_out = prepare_pairs(
             of_split(pairs.held_out, config.evaluation.num_items, config.evaluation), Words.of(pairs.tokenizer, config)
         )
@@ -99,7 +98,7 @@ def test_ratio_has_the_items_of_the_held_out_pairs(tiny, pairs, runs_dir, tmp_pa
 
 def test_each_held_out_image_is_prepared_and_encoded_once_whatever_the_training(tiny, pairs, runs_dir, tmp_path):
     chosen = chosen_metric(f"{metric_file(tmp_path, 'work')}:work")
-    runs = [chosen.of(config) for config in (tiny, untrained(tiny))]
+    runs = [chosen.of(config) for config in (tiny, tiny.untrained())]
     for run in runs:
         folder, failure = measured(runs_dir, run)
         assert failure is None
@@ -116,7 +115,7 @@ def test_labels_are_those_of_the_probes(tiny, runs_dir, tmp_path):
 
 
 def test_another_run_another_content_and_another_metric_are_other_runs(tiny, tmp_path):
-    names = {signature(tiny)}
+    names = {tiny.name}
     for name, more, config in (
         ("spread", "", tiny),
         ("spread", "", replaced(tiny, {"seed": 1})),
@@ -124,11 +123,11 @@ def test_another_run_another_content_and_another_metric_are_other_runs(tiny, tmp
         ("ratio", "", tiny),
     ):
         with using([]):
-            names.add(signature(chosen_metric(f"{metric_file(tmp_path, name, more)}:{name}").of(config)))
+            names.add(chosen_metric(f"{metric_file(tmp_path, name, more)}:{name}").of(config).name)
     assert len(names) == 5
     with using([]):
         elsewhere = chosen_metric(f"{metric_file(tmp_path / 'b', 'ratio')}:ratio").of(tiny)
-    assert signature(elsewhere) in names, "where the file is makes no difference"
+    assert elsewhere.name in names, "where the file is makes no difference"
 
 
 LAW = """
@@ -149,7 +148,7 @@ def test_an_edited_plugin_of_the_run_may_measure_another_metric(tiny, tmp_path, 
     with using([path]):
         config = resolve(replaced(tiny, values))
         assert len(config.plugins) == 1
-        run = RunFolder(tmp_path / "runs", signature(config))
+        run = RunFolder(tmp_path / "runs", config.name)
         assert execute(run.acquire(config), config, evaluate=unevaluated) is None
     path.write_text(path.read_text().replace("0.5", "0.25"))
     found, failure = measured(tmp_path / "runs", chosen_metric(f"{path}:late").of(config))
@@ -167,7 +166,7 @@ def test_a_run_of_several_ranks_is_measured_by_one(tiny, tmp_path):
 def test_run_that_measures_is_no_training_to_reuse(tiny, runs_dir, tmp_path):
     measured(runs_dir, chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(tiny))
     other = replaced(tiny, {"evaluation.knn_neighbours": 3})
-    assert [one.folder.name for one in reusable({"it": other}, runs_dir).values()] == [signature(tiny)]
+    assert [one.folder.name for one in reusable({"it": other}, runs_dir).values()] == [tiny.name]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +187,7 @@ def test_bad_metric_is_one_sentence_of_its_own_run(tiny, runs_dir, tmp_path, nam
     assert failure.message.startswith(message)
     assert "\n" not in failure.message
     assert not run.is_done
-    assert RunFolder(runs_dir, signature(tiny)).is_done
+    assert RunFolder(runs_dir, tiny.name).is_done
 
 
 @pytest.mark.parametrize(
@@ -215,10 +214,10 @@ def test_metric_that_cannot_be_loaded_is_one_sentence(tmp_path, typed, message):
 
 def test_weights_of_another_run_or_none_are_refused(tiny, runs_dir, tmp_path):
     run = chosen_metric(f"{metric_file(tmp_path, 'spread')}:spread").of(tiny)
-    other = replaced(run, {"evaluation.alone.run": signature(untrained(tiny))})
+    other = replaced(run, {"evaluation.alone.run": tiny.untrained().name})
     with pytest.raises(RunFailedError, match="is not the one that"):
         check_finished_run(other, runs_dir)
-    RunFolder(runs_dir, signature(tiny)).file(WEIGHTS).unlink()
+    RunFolder(runs_dir, tiny.name).file(WEIGHTS).unlink()
     _, failure = measured(runs_dir, run)
     assert failure.cause == "data"
     assert re.fullmatch(r"the weights of run v2-\w+ are gone; launch its sweep again", failure.message)

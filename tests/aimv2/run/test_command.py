@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aimv2.cli import main
-from aimv2.run.pricing.recorded import TIMES
+from aimv2.run.times import TIMES
 from tests.helpers.own_data import own_source
 from tests.helpers.training import small_run
 

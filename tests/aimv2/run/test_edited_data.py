@@ -1,7 +1,4 @@
-"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name.
-
-An edit in place leaves the time of its folder, so the run that reads the file refuses it. The plan refuses all others.
-"""
+"""Data that somebody edits before, during or after a run: the edit is refused, or the run has another name."""
 
 import io
 import json
@@ -16,14 +13,15 @@ from PIL import Image
 
 from aimv2.base.errors import UsageError
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
-from aimv2.data.described import check_finished
+from aimv2.data.provenance import check_finished
 from aimv2.datasets import plugin
 from aimv2.datasets.description import read_source
+from aimv2.datasets.labelled import labelled_sets
 from aimv2.datasets.open import prepare_location
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute, prepared
 from aimv2.runs.record import RunFolder
+from aimv2.spec.metrics import set_names
 from tests.helpers.labelled_digits import indexed, labelled_digits
 from tests.helpers.marks import everyday
 from tests.helpers.own_data import settle, write
@@ -40,7 +38,6 @@ KINDS = {
     "side": {"folder": "pictures", "short": "txt", "held_out": {"field": "json.side", "values": ["test"]}},
     "shard": {"shards": "one.tar", "short": "txt"},
 }
-READ = ("txt", "json", "image")  # kinds whose edited file is in a folder, and is read by the run
 
 
 def image(number, is_edited):
@@ -99,7 +96,7 @@ def planned(tiny, tmp_path):
         prepare_location(read_source(path))
         data = replace(tiny.data, sources=(str(path),), dense_fraction=0.0)
         config = resolve(replace(tiny, data=data, budget=replace(tiny.budget, samples=32)))
-        return path, config, RunFolder(tmp_path / "runs", signature(config))
+        return path, config, RunFolder(tmp_path / "runs", config.name)
 
     return plan
 
@@ -129,9 +126,7 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
         cache.cache_clear()  # as in a new process
     if is_indexed:
         prepare_location(read_source(path))
-        assert signature(resolve(config)) != run.name
-    elif is_in_place and kind in READ:
-        assert signature(resolve(config)) == run.name
+        assert resolve(config).name != run.name
     else:
         with pytest.raises(UsageError, match=f"{name.rpartition('/')[2]}.* run python -m aimv2 data index {path}"):
             resolve(config)
@@ -152,14 +147,14 @@ def test_an_edit_is_refused_or_gives_another_name(planned, tmp_path, kind, is_in
 def test_a_labelled_set_that_is_indexed_again_while_a_run_trains_gives_no_result(tiny, tmp_path):
     path = labelled_digits(tmp_path / "digits")
     config = resolve(replace(tiny, evaluation=replace(tiny.evaluation, sets=(str(path),))))
-    run = RunFolder(tmp_path / "runs", signature(config))
-    (before,) = plugin.labelled_sets(config)
+    run = RunFolder(tmp_path / "runs", config.name)
+    (before,) = labelled_sets(config, set_names(config))
 
     def edited(*data):
         image = next((tmp_path / "digits/train/3").iterdir())
         image.rename(tmp_path / "digits/train/5" / image.name)
         indexed(path)
-        (now,) = plugin.labelled_sets(config)
+        (now,) = labelled_sets(config, set_names(config))
         assert now is not before, "it is read again"
         return {}
 

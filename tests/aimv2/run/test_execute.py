@@ -1,5 +1,6 @@
 """A whole run: train, evaluate, record."""
 
+import io
 import json
 import os
 import re
@@ -12,23 +13,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature, untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.memory import predict_evaluation
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.memory.evaluation import predict_evaluation
+from aimv2.model.network import EncoderDecoder
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import _train_cpu_seconds, execute
 from aimv2.runs.attempt import ITEMS, pictures_of
-from aimv2.runs.events import EVENTS
 from aimv2.runs.failure import cause_of
 from aimv2.runs.record import RunFolder
+from aimv2.runs.rows import EVENTS
 from aimv2.spec.metrics import metric_names, unit_of
 from tests.helpers.events import read_events
 from tests.helpers.files import files_limited_to
@@ -40,7 +41,7 @@ FAMILIES = ("content_loss_", "image_gain_", "choice_accuracy_")
 
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
-    run = RunFolder(tmp_path_factory.mktemp("runs"), signature(tiny))
+    run = RunFolder(tmp_path_factory.mktemp("runs"), tiny.name)
     assert execute(run.acquire(tiny), tiny) is None
     return run
 
@@ -77,7 +78,10 @@ def test_run_writes_events_and_pictures_at_points_of_its_curve(finished, tiny):
     assert scalars["train/text_loss"] == list(losses.items())
     pictures = pictures_of(finished.file(""))
     assert tuple(pictures) == tiny.picture_steps == (0, 2)
-    assert images["predictions"] == [(step, path.read_bytes()) for step, path in pictures.items()]
+    shown = [(step, np.asarray(Image.open(io.BytesIO(image)))) for step, image in images["predictions"]]
+    assert [step for step, _ in shown] == list(pictures)
+    for step, pixels in shown:
+        assert np.array_equal(pixels, np.asarray(Image.open(pictures[step]).convert("RGB")))
 
 
 def test_manifest_has_the_predicted_memory(finished, tiny):
@@ -93,7 +97,7 @@ def test_saved_weights_and_tokenizer_load(finished, tiny):
 
 def test_compiled_run_fails_before_its_first_step_where_no_compiler_is(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    run = RunFolder(tmp_path, signature(tiny))
+    run = RunFolder(tmp_path, tiny.name)
     failure = execute(run.acquire(tiny), replace(tiny, compile=True))
     assert failure.cause == "node"
     assert failure.message.startswith("compile=true needs a C++ compiler (no-such-compiler), which ")
@@ -112,7 +116,7 @@ def test_cpu_seconds_are_not_the_cost_where_others_do_part_of_the_work(tiny, tmp
 
 
 def test_repeated_run_gives_the_same_numbers(finished, tiny, tmp_path):
-    again = RunFolder(tmp_path, signature(tiny))
+    again = RunFolder(tmp_path, tiny.name)
     assert execute(again.acquire(tiny), tiny) is None
     assert again.result()["metrics"] == finished.result()["metrics"]
     one, other = load_file(again.file("weights.safetensors")), load_file(finished.file("weights.safetensors"))
@@ -125,16 +129,16 @@ def unevaluated(*data):
 
 
 def test_run_files_have_the_permissions_of_the_umask(tiny, assert_shared, tmp_path):
-    config = untrained(tiny)
-    run = RunFolder(tmp_path, signature(config))
+    config = tiny.untrained()
+    run = RunFolder(tmp_path, config.name)
     assert execute(run.acquire(config), config, evaluate=unevaluated) is None
     assert run.file("weights.safetensors").exists()
     assert_shared(tmp_path)
 
 
 def test_untrained_run_has_the_same_metrics_with_other_values(finished, tiny, tmp_path):
-    config = untrained(tiny)
-    run = RunFolder(tmp_path, signature(config))
+    config = tiny.untrained()
+    run = RunFolder(tmp_path, config.name)
     without_probes = partial(evaluate, transfer=lambda *data: [])
     assert execute(run.acquire(config), config, evaluate=without_probes) is None
     metrics, trained = run.result()["metrics"], finished.result()["metrics"]
@@ -148,7 +152,7 @@ def test_untrained_run_has_the_same_metrics_with_other_values(finished, tiny, tm
 def test_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path, with_samples):
     config = with_samples(tiny, 80)
     config = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30, warmup_fraction=0.01))
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     failure = execute(run.acquire(config), config)
     assert failure.cause == "not finite"
     assert "at step" in failure.message
@@ -160,8 +164,8 @@ def test_failure_is_recorded_with_its_cause_and_leaves_no_result(tiny, tmp_path,
 
 @pytest.mark.usefixtures("pairs")  # rendered before the disk is full
 def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
-    config = untrained(tiny)
-    run = RunFolder(tmp_path, signature(config))
+    config = tiny.untrained()
+    run = RunFolder(tmp_path, config.name)
     with files_limited_to(30_000):  # less than the weights, more than every other file
         failure = execute(run.acquire(config), config, evaluate=unevaluated)
     assert failure.cause == "node"
@@ -172,7 +176,7 @@ def test_full_disk_fails_the_run_and_leaves_no_partial_weights(tiny, tmp_path):
 
 @pytest.mark.usefixtures("pairs")  # rendered before the disk is full
 def test_full_disk_during_training_fails_the_run(tiny, tmp_path):
-    run = RunFolder(tmp_path, signature(tiny))
+    run = RunFolder(tmp_path, tiny.name)
     with files_limited_to(30_000):
         failure = execute(run.acquire(tiny), tiny, evaluate=unevaluated)
     assert failure.cause == "node"
@@ -183,7 +187,7 @@ def test_failure_that_cannot_be_recorded_is_returned_and_the_run_released(tiny, 
     def broken(*data):
         raise ValueError("no metrics")
 
-    run = RunFolder(tmp_path, signature(tiny))
+    run = RunFolder(tmp_path, tiny.name)
     attempt = run.acquire(tiny)
     (attempt.folder / "failure.json").mkdir()  # cannot be replaced by a file
     assert execute(attempt, tiny, evaluate=broken).cause == "node"
@@ -192,7 +196,7 @@ def test_failure_that_cannot_be_recorded_is_returned_and_the_run_released(tiny, 
 
 
 def test_folder_that_is_full_before_the_first_step_releases_the_run(tiny, tmp_path):
-    run = RunFolder(tmp_path, signature(tiny))
+    run = RunFolder(tmp_path, tiny.name)
     attempt = run.acquire(tiny)
     (attempt.folder / "metrics.jsonl").mkdir()  # cannot be opened for writing
     assert execute(attempt, tiny).cause == "node"
@@ -269,7 +273,7 @@ def own(tiny, tmp_path):
 
 def test_run_on_own_data_records_its_mixture_and_bad_samples(own, tmp_path):
     config, _ = own
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     assert execute(run.acquire(config), config) is None
     result = run.result()
     (source, shown), *others = result["mixture"].items()
@@ -289,7 +293,7 @@ def test_run_on_own_data_records_its_mixture_and_bad_samples(own, tmp_path):
 def test_run_with_too_many_bad_samples_fails_with_their_counts(own, tmp_path):
     config, _ = own
     config = replace(config, data=replace(config.data, max_bad_rate=0.001))
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     failure = execute(run.acquire(config), config)
     assert failure.cause == "data"
     assert "bad samples beside" in failure.message
@@ -298,7 +302,7 @@ def test_run_with_too_many_bad_samples_fails_with_their_counts(own, tmp_path):
 
 def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own, tmp_path):
     config, path = own
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     stopped = Interrupts()
     stopped.stop()
     with pytest.raises(KeyboardInterrupt):
@@ -308,4 +312,4 @@ def test_run_on_other_data_than_its_own_is_refused_and_shows_the_difference(own,
     failure = execute(run.acquire(config), config)
     assert failure.cause == "data"
     assert failure.message.startswith("the data is not that of this run: pictures/")
-    assert signature(resolve(config)) != run.name, "a new launch has another name"
+    assert resolve(config).name != run.name, "a new launch has another name"

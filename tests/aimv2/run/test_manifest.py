@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from aimv2.base.files import write_json
-from aimv2.memory import resolved, setup_of
+from aimv2.memory.setup import resolved, setup_of
 from aimv2.run.manifest import manifest, rests_on
 
 PLACE = {"host": "node1", "hardware": "a CPU", "threads": 1, "code": "5f0c1b7de1a2"}

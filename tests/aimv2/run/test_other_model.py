@@ -9,6 +9,7 @@ import pytest
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.program import Program
 from aimv2.run.other_model import Recorder
+from aimv2.run.programs import execute
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Definition
@@ -33,7 +34,7 @@ add_program("wrong", Wrong, Definition("wrong_score", "score", False))
 
 def attempted(program, folder, **options):
     run = RunFolder(folder, program.name)
-    return run, program.execute(run.acquire(program), **options)
+    return run, execute(program, run.acquire(program), **options)
 
 
 def test_a_result_has_the_metrics_with_their_items(tmp_path):

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature
 from aimv2.data.prepare import order_of, prepare
 from aimv2.datasets.description import read_source
 from aimv2.datasets.open import prepare_location
@@ -36,7 +35,7 @@ def planned(tiny, tmp_path):
             data = {"data.sources": (str(path),), "data.cache_dir": str(tmp_path / name)}
             budget = replace(tiny.budget, samples=160)
             config = resolve(replaced(tiny, {**data, "budget": budget}))
-            return config, RunFolder(tmp_path / name / "runs", signature(config))
+            return config, RunFolder(tmp_path / name / "runs", config.name)
 
         yield server, plan
 

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 
 from aimv2.base.interrupt import Interrupts
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature, untrained
 from aimv2.run.execute import execute
 from aimv2.run.reuse import WEIGHTS, origin_of_training, reusable
 from aimv2.runs import index
@@ -32,7 +31,7 @@ READER = {
 
 
 def done(runs_dir, config, **more):
-    run = RunFolder(runs_dir, signature(config))
+    run = RunFolder(runs_dir, config.name)
     assert execute(run.acquire(config), config, **more) is None
     return run
 
@@ -95,17 +94,17 @@ def test_a_metric_of_a_plugin_is_measured_on_finished_runs_and_an_edited_one_aga
     text = "from aimv2.extend import metric\n@metric('share', lower_is_better=False)\ndef half(model): return 0.5\n"
     plugged(text)
     measured = with_plugins(replaced(tiny, {"evaluation.metrics": ("half",)}))
-    assert folder_of(measured, runs_dir).name == signature(tiny)
+    assert folder_of(measured, runs_dir).name == tiny.name
     run = done(runs_dir, measured, trained=folder_of(measured, runs_dir), evaluate=only_metrics)
     assert run.result()["metrics"]["half"]["value"] == 0.5
     edited = replace(measured, plugins={"evaluation.metrics.half": "mine.py@000000000000"})
-    assert signature(edited) != run.name
+    assert edited.name != run.name
     assert folder_of(edited, runs_dir) is not None
     assert folder_of(tiny, runs_dir) is not None, "any of them can be measured as the others"
 
 
 def test_record_has_the_cost_of_training_and_the_run_that_trained(tiny, read, runs_dir):
-    before = RunFolder(runs_dir, signature(tiny))
+    before = RunFolder(runs_dir, tiny.name)
     run = done(runs_dir, read, trained=before.path, evaluate=unevaluated)
     was, now = before.result(), run.result()
     for name in ("train_flops", "train_seconds", "train_cpu_seconds", "mixture", "read_retries"):
@@ -120,7 +119,7 @@ def test_record_has_the_cost_of_training_and_the_run_that_trained(tiny, read, ru
 
 
 def test_weights_of_other_code_are_recorded_with_both_codes(tiny, read, runs_dir):
-    before = RunFolder(runs_dir, signature(tiny))
+    before = RunFolder(runs_dir, tiny.name)
     path = before.file("manifest.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"code": "0123456789ab"}))
     (training,) = reusable({"it": read}, runs_dir).values()
@@ -154,12 +153,12 @@ def test_training_is_reused_only_if_nothing_but_the_evaluation_differs(read, fin
 
 
 def test_untrained_encoder_has_no_curve_to_differ_in(tiny, read, tmp_path):
-    done(tmp_path, untrained(tiny), evaluate=unevaluated)
-    assert folder_of(untrained(replaced(read, {"evaluation.curve_points": 3})), tmp_path) is not None
+    done(tmp_path, tiny.untrained(), evaluate=unevaluated)
+    assert folder_of(replaced(read, {"evaluation.curve_points": 3}).untrained(), tmp_path) is not None
 
 
 def test_run_without_weights_or_with_a_broken_record_is_not_reused(tiny, read, runs_dir):
-    run = RunFolder(runs_dir, signature(tiny))
+    run = RunFolder(runs_dir, tiny.name)
     run.file("manifest.json").write_text("{")
     assert folder_of(read, runs_dir) is None
     run.file(WEIGHTS).unlink()
@@ -169,7 +168,7 @@ def test_run_without_weights_or_with_a_broken_record_is_not_reused(tiny, read, r
 
 
 def test_weights_that_are_gone_since_the_plan_fail_the_run(tiny, read, runs_dir):
-    before, run = RunFolder(runs_dir, signature(tiny)), RunFolder(runs_dir, signature(read))
+    before, run = RunFolder(runs_dir, tiny.name), RunFolder(runs_dir, read.name)
     before.file(WEIGHTS).unlink()
     failure = execute(run.acquire(read), read, trained=before.path)
     assert failure.cause == "data"
@@ -179,15 +178,15 @@ def test_weights_that_are_gone_since_the_plan_fail_the_run(tiny, read, runs_dir)
 
 def test_run_that_was_trained_otherwise_is_refused(tiny, read, runs_dir):
     other = replaced(read, {"seed": 1})
-    run = RunFolder(runs_dir, signature(other))
-    failure = execute(run.acquire(other), other, trained=runs_dir / signature(tiny))
+    run = RunFolder(runs_dir, other.name)
+    failure = execute(run.acquire(other), other, trained=runs_dir / tiny.name)
     assert (failure.cause, run.is_done) == ("data", False)
-    assert failure.message == f"run {signature(tiny)} differs from {run.name} in more than its evaluation"
+    assert failure.message == f"run {tiny.name} differs from {run.name} in more than its evaluation"
 
 
 @pytest.mark.exhaustive
 def test_interrupted_measurement_resumes_with_the_missing_parts(read, runs_dir, tmp_path):
-    trained, run = folder_of(read, runs_dir), RunFolder(runs_dir, signature(read))
+    trained, run = folder_of(read, runs_dir), RunFolder(runs_dir, read.name)
     stopped = Interrupts(poll_seconds=0)
     stopped.also_when(lambda: True)
     with pytest.raises(KeyboardInterrupt):

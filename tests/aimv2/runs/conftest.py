@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from aimv2.config.signature import signature
 from aimv2.runs.record import RunFolder
 from aimv2.spec.items import Items
 from aimv2.spec.metrics import Metric
@@ -18,7 +17,7 @@ ROWS = [{"step": i, "samples": 8 * i, "train_flops": i, "seconds": float(i), "te
 
 @pytest.fixture
 def run(tmp_path, tiny):
-    return RunFolder(tmp_path, signature(tiny))
+    return RunFolder(tmp_path, tiny.name)
 
 
 @pytest.fixture

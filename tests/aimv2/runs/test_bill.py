@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from aimv2.base.files import write_json
-from aimv2.runs.bill import Billed, Hours, billed, hours_of
+from aimv2.runs.record import Billed, Hours, billed, hours_of
 
 
 def attempt(run, number, *, seconds, files=(), manifest=True, last="released"):

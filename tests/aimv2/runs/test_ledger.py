@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from aimv2.base.files import read_json
-from aimv2.config.signature import signature
 from aimv2.runs.lease import GRACE_SECONDS, LeaseLostError, Watch
 from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
@@ -52,15 +51,12 @@ def work_through(runs_dir, notes, wanted, held_back, seed):
                 (notes / f"lost-{os.getpid()}-{name}").touch()
 
 
-@pytest.mark.parametrize(
-    ("num_processes", "num_runs", "num_each"),
-    [(4, 40, 3), exhaustive(8, 500, 15)],
-)
+@pytest.mark.parametrize(("num_processes", "num_runs", "num_each"), [(4, 40, 3), exhaustive(8, 500, 15)])
 def test_every_run_has_one_result_when_workers_are_killed_and_stopped(
     tiny, tmp_path, num_processes, num_runs, num_each
 ):
     """Kill and stop workers until each happened ``num_each`` times and a stopped worker found that it lost its run."""
-    wanted = [(signature(config), config) for config in configs(tiny, num_runs)]
+    wanted = [(config.name, config) for config in configs(tiny, num_runs)]
     held_back = {name for name, _ in wanted[-num_processes // 2 :]}  # fewer than processes, so that others are free
     runs_dir, notes = tmp_path / "runs", tmp_path / "notes"
     notes.mkdir()
@@ -138,7 +134,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def run(self, number):
         config = self.configs[number]
-        return RunFolder(Path(self.folder.name), signature(config)), config
+        return RunFolder(Path(self.folder.name), config.name), config
 
     workers = st.integers(0, 3)
     runs = st.integers(0, 1)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from aimv2.base.files import digest_of, write_json
-from aimv2.config.serialization import to_dict
 from aimv2.request.resolve import resolve
 from aimv2.runs.provenance import (
     NO_NUMBERS,
@@ -54,18 +53,17 @@ def test_files_outside_the_digest_are_imported_by_no_run(tiny, tmp_path):
     own_source(tmp_path, "boats")
     pets = own_set(tmp_path, "pets", "birds", "boats")
     config = replace(tiny, evaluation=replace(tiny.evaluation, sets=(pets,), set_images=40))
-    write_json(tmp_path / "config.json", to_dict(resolve(config)))
+    write_json(tmp_path / "config.json", resolve(config).to_dict())
     script = """
 import sys
 from pathlib import Path
-from aimv2.config.serialization import from_dict
-from aimv2.config.signature import signature
+from aimv2.config.run_config import RunConfig
 from aimv2.run.execute import execute
 from aimv2.base.files import read_json
 from aimv2.runs.record import RunFolder
 
-config = from_dict(read_json(Path("config.json")))
-run = RunFolder(Path("runs"), signature(config))
+config = RunConfig.from_dict(read_json(Path("config.json")))
+run = RunFolder(Path("runs"), config.name)
 assert execute(run.acquire(config), config) is None
 print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("aimv2.")), sep="\\n")
 """

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.signature import signature
 from aimv2.runs.attempt import ITEMS
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, read, remove
@@ -84,15 +83,15 @@ def test_the_index_follows_a_run(run, tiny, tmp_path, finish):
 def test_the_index_is_completed_from_the_run_folders(run, tiny, tmp_path, finish):
     finish(run, tiny)
     other = replace(tiny, seed=7)
-    RunFolder(tmp_path, signature(other)).acquire(other)
+    RunFolder(tmp_path, other.name).acquire(other)
     shutil.rmtree(tmp_path / "index")
     assert read(tmp_path) == {}
     found = entries(tmp_path)
-    assert {name: entry.state for name, entry in found.items()} == {run.name: "done", signature(other): "running"}
+    assert {name: entry.state for name, entry in found.items()} == {run.name: "done", other.name: "running"}
     assert read(tmp_path) == {}, "nothing is written unless it is asked for"
     assert entries(tmp_path, repair=True) == found == read(tmp_path)
     shutil.rmtree(run.path)  # as one repeats a run
-    assert set(entries(tmp_path, repair=True)) == {signature(other)} == set(read(tmp_path))
+    assert set(entries(tmp_path, repair=True)) == {other.name} == set(read(tmp_path))
 
 
 def test_a_deleted_result_and_a_stale_entry_are_noticed_at_launch(run, tiny, tmp_path, finish):
@@ -118,7 +117,7 @@ def test_the_index_shows_a_published_run_as_done_whatever_came_after(run, tiny, 
 def test_acquire_names_a_folder_that_cannot_be_written(tmp_path, tiny):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(UsageError, match=r"the run folder .* cannot be written"):
-        RunFolder(tmp_path / "runs", signature(tiny)).acquire(tiny)
+        RunFolder(tmp_path / "runs", tiny.name).acquire(tiny)
 
 
 def test_an_obstacle_is_what_lies_in_the_place_of_the_folder(run, tiny, tmp_path):

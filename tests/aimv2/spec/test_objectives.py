@@ -9,14 +9,14 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
-from aimv2.config.signature import signature
 from aimv2.config.training_config import ObjectiveConfig
 from aimv2.evaluation.evaluate import evaluate
 from aimv2.objectives.base import Implementation
+from aimv2.objectives.build import implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
-from aimv2.spec.metrics import MEASURED_BY
+from aimv2.spec.metrics import REPORTS
 from aimv2.spec.objectives import REGISTRY, objective
 from aimv2.spec.used import with_plugins
 from tests.helpers.native import at_native
@@ -38,7 +38,7 @@ def seventh(tmp_path):
 def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tmp_path):
     config = with_plugins(with_attention(replace(tiny, objective=replace(tiny.objective, name=seventh))))
     objective(seventh).check(config)
-    run = RunFolder(tmp_path / "runs", signature(config))
+    run = RunFolder(tmp_path / "runs", config.name)
     without_probes = partial(evaluate, transfer=lambda *data: [])
     assert execute(run.acquire(config), config, evaluate=without_probes) is None
     result = run.result()
@@ -51,10 +51,10 @@ def test_objective_of_the_page_trains_evaluates_and_has_a_cost(seventh, tiny, tm
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_specification_is_complete(name):
     goal = objective(name)
-    assert issubclass(goal.load(), Implementation)
+    assert issubclass(implementation_of(goal), Implementation)
     assert goal.attention in ("prefix", "bidirectional")
     assert goal.reports or goal.has_teacher
-    assert set(goal.reports) <= MEASURED_BY.keys()
+    assert set(goal.reports) <= set(REPORTS)
     assert set(goal.reads) < {field.name for field in fields(ObjectiveConfig)}
 
 

@@ -7,7 +7,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.config.program import PROGRAMS, Program
 from aimv2.spec.metrics import Definition, lower_is_better, unit_of
-from aimv2.spec.programs import add_program, check_values
+from aimv2.spec.programs import add_program, check_values, metrics_of
 from tests.helpers.other_model import Mean
 
 ERROR = Definition("mean_error", "squared", True)
@@ -50,7 +50,7 @@ def test_what_is_no_program_is_refused(name, program, metrics, message):
 
 
 def test_metrics_of_a_program_are_known_by_their_names():
-    assert Mean().metric_names() == ("mean_error", "largest_error")
+    assert metrics_of(Mean()) == ["mean_error", "largest_error"]
     assert unit_of("largest_error") == "squared"
     assert lower_is_better("mean_error")
 

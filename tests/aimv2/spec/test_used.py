@@ -8,8 +8,7 @@ import pytest
 from aimv2.base.errors import UsageError
 from aimv2.base.plugins import using
 from aimv2.config.paths import replaced
-from aimv2.config.serialization import from_dict, to_dict
-from aimv2.config.signature import signature, untrained
+from aimv2.config.run_config import RunConfig
 from aimv2.spec.used import check_plugins, with_plugins
 
 LAW = """
@@ -40,9 +39,9 @@ def test_a_run_names_the_plugins_of_its_values_and_no_others(tiny, plugged):
     }
     assert run.prefix.parameters == {"start": 0.0}, "a default that is typed names the same run"
     assert with_plugins(replaced(tiny, WITH | {"prefix.parameters.start": 0})) == run
-    assert set(untrained(run).plugins) == {"evaluation.metrics.cka"}
-    assert from_dict(to_dict(run)) == run
-    assert hash(run) == hash(from_dict(to_dict(run)))
+    assert set(run.untrained().plugins) == {"evaluation.metrics.cka"}
+    assert RunConfig.from_dict(run.to_dict()) == run
+    assert hash(run) == hash(RunConfig.from_dict(run.to_dict()))
     assert with_plugins(replaced(run, {"prefix": {}, "evaluation.metrics": ()})) == tiny
 
 
@@ -51,7 +50,7 @@ def test_an_edited_plugin_names_other_runs_and_its_file_name_does_not(tiny, tmp_
     for file, text in (("one.py", LAW), ("other.py", LAW), ("one.py", f"{LAW}# edited")):
         (tmp_path / file).write_text(text)
         with using([tmp_path / file]):
-            names.append(signature(with_plugins(replaced(tiny, {"prefix.law": "ramp"}))))
+            names.append(with_plugins(replaced(tiny, {"prefix.law": "ramp"})).name)
     assert names[0] == names[1] != names[2]
 
 

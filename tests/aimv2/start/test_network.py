@@ -12,10 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
-from aimv2.config.signature import signature
 from aimv2.data.tokenizer import CaptionTokenizer
-from aimv2.model.network import build
 from aimv2.model.positions import reading_order
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.run.execute import execute
 from aimv2.runs.record import RunFolder
@@ -39,7 +38,7 @@ def finished(source, pairs, tmp_path_factory):
 
 def started(config, path, pairs, **values):
     config = with_start(replaced(config, {"start.weights": str(path), **values}))
-    return start_network(config, pairs.tokenizer).state_dict()
+    return start_network(build(config), config, pairs.tokenizer).state_dict()
 
 
 def assert_equal(one, other, names):
@@ -107,8 +106,9 @@ def test_text_parts_need_their_tokenizer(tiny, finished, pairs):
     other = CaptionTokenizer.train(["something else"], 300)
     config = with_start(replaced(tiny, {"start.weights": str(finished.path)}))
     with pytest.raises(UsageError, match=r"another tokenizer; type data.tokenizer=.*tokenizer.json"):
-        start_network(config, other)
-    start_network(replaced(config, {"objective": {"name": "clip"}}), other)  # its text tower is random
+        start_network(build(config), config, other)
+    clip = replaced(config, {"objective": {"name": "clip"}})
+    start_network(build(clip), clip, other)  # its text tower is random
 
 
 def test_broken_tensors_are_refused(tiny, source, pairs, tmp_path):
@@ -142,7 +142,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_has_no_moments(tiny, pairs, with
 def test_a_run_starts_from_a_finished_one_and_says_so(tiny, finished, tmp_path):
     values = {"start.weights": str(finished.path), "data.tokenizer": str(finished.file("tokenizer.json"))}
     config = resolve(replaced(tiny, {**values, "budget.samples": 0, "model.image_px": 24}))
-    run = RunFolder(tmp_path, signature(config))
+    run = RunFolder(tmp_path, config.name)
     assert execute(run.acquire(config), config, evaluate=lambda *data: {}) is None
     weights = load_file(run.file("weights.safetensors"))
     given = load_file(finished.file("weights.safetensors"))

@@ -7,9 +7,7 @@ import pytest
 
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import differences, replaced
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import signature, untrained
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.compose import compose, run_config
 from aimv2.request.resolve import resolve
 from aimv2.runs.record import RunFolder
@@ -38,35 +36,35 @@ def starting(config, path, **values):
 
 def test_a_run_counts_by_its_name_and_a_folder_by_its_content(tiny, finished, folder, tmp_path):
     from_run, from_folder = (with_start(starting(tiny, path)) for path in (finished.path, folder))
-    assert from_run.start.fingerprint == finished.name == signature(tiny)
+    assert from_run.start.fingerprint == finished.name == tiny.name
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    assert signature(with_start(starting(tiny, copy))) == signature(from_folder) != signature(from_run)
+    assert with_start(starting(tiny, copy)).name == from_folder.name != from_run.name
     tensors = bytearray((copy / "weights.safetensors").read_bytes())
     tensors[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(tensors)
-    assert signature(with_start(starting(tiny, copy))) != signature(from_folder)
+    assert with_start(starting(tiny, copy)).name != from_folder.name
 
 
 def test_a_run_without_given_weights_keeps_its_name(tiny):
     assert with_start(tiny) is tiny
-    assert signature(resolve(tiny)) == signature(replace(tiny, data=resolve(tiny).data, augment=resolve(tiny).augment))
+    assert resolve(tiny).name == replace(tiny, data=resolve(tiny).data, augment=resolve(tiny).augment).name
 
 
 def test_paths_are_absolute_after_resolution(tiny, finished, monkeypatch):
     monkeypatch.chdir(finished.path.parent)
     config = resolve(starting(tiny, finished.name))
     assert config.start.weights == str(finished.path)
-    assert signature(config) != signature(resolve(tiny))
+    assert config.name != resolve(tiny).name
 
 
 def test_the_run_before_training_starts_from_the_same_weights(tiny, finished):
     config = with_start(starting(tiny, finished.path, **{"start.frozen": ["encoder"]}))
-    before = untrained(config)
+    before = config.untrained()
     assert before.start == replace(config.start, frozen=())
-    assert signature(before) != signature(untrained(tiny))
+    assert before.name != tiny.untrained().name
 
 
 def composed(*words):
@@ -151,7 +149,7 @@ def test_text_towers_must_be_equal(tiny, tmp_path):
 def test_what_is_no_finished_run_and_no_folder_of_weights_is_refused(tiny, folder, tmp_path):
     with pytest.raises(UsageError, match="'nowhere' is neither the folder of a run nor one of: weights import"):
         read_origin("nowhere")
-    running = RunFolder(tmp_path, signature(tiny))
+    running = RunFolder(tmp_path, tiny.name)
     with running.acquire(tiny), pytest.raises(UsageError, match=f"run {running.name} is not finished"):
         read_origin(str(running.path))
     broken = tmp_path / "broken"
@@ -168,7 +166,7 @@ def test_what_is_no_finished_run_and_no_folder_of_weights_is_refused(tiny, folde
 
 def test_a_config_that_was_recorded_before_there_were_given_weights_is_read(tiny, tmp_path):
     run = finished_run(tmp_path, tiny, build(tiny))
-    values = to_dict(tiny)
+    values = tiny.to_dict()
     del values["start"]
     (run.path / "config.json").write_text(json.dumps(values))
     assert read_origin(str(run.path)).fingerprint == run.name

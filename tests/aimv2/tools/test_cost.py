@@ -32,11 +32,6 @@ def test_a_run_is_planned_for_each_number_of_ranks(cost):
     )
     assert [size * number for size, number in zip(sizes, steps, strict=True)] == [8192, 1024, 128]
     assert rows["fits"] == ["yes"] * 3
-    fewer, *others = (int(cell) for cell in rows["loader processes, at most"])
-    assert 0 < fewer < 16, "a rank alone would hold more than 20 GB"
-    assert others == [16, 16]
-    hosts = [float(cell.split()[0]) for cell in rows["host memory of a rank"]]
-    assert 20 >= hosts[0] > hosts[1] > hosts[2] > 2
     totals = [float(cell.split()[0]) for cell in rows["memory of a rank"]]
     kinds = ("weights", "gradients", "moments", "copies", "activations", "batch", "process")
     for column, total in enumerate(totals):

@@ -27,12 +27,11 @@ from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json
 from aimv2.base.interrupt import Interrupts
 from aimv2.cli import main as command_line
-from aimv2.config.signature import signature
 from aimv2.config.training_config import BudgetConfig, CheckpointConfig
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.prepare import prepare
 from aimv2.evaluation.evaluate import evaluate
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.run.execute import execute as execute_and_evaluate
 from aimv2.run.execute import follow as follow_and_evaluate
 from aimv2.runs.lease import LeaseLostError
@@ -227,22 +226,6 @@ def test_two_ranks_train_like_one(longer, follower, pairs, changes):
         assert torch.equal(model.state_dict()[name], start[name]) == torch.equal(weight, start[name]), name
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_shares_of_the_ranks_make_up_the_batch(longer, pairs, ranks):
-    config = replace(longer({"prefix.full_attention": 0.5, "data.captions": "shuffled"}), ranks=ranks)
-    whole = TrainBatches(config, pairs.train, pairs.tokenizer)[3]
-    parts = [TrainBatches(config, pairs.train, pairs.tokenizer, rank)[3] for rank in range(ranks)]
-    for name in ("image", "token_BT", "prefix_len_B", "text_len_B"):
-        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
-    places = [part.supervised_N + part.share.first * config.model.max_text_tokens for part in parts]
-    assert torch.equal(torch.cat(places), whole.supervised_N)
-    for part in parts:
-        assert part.num_supervised == len(part.supervised_N)
-    assert whole.num_supervised == len(whole.supervised_N)
-    np.testing.assert_array_equal(sum(part.tally.counts for part in parts), whole.tally.counts)
-    assert whole.tally.num_scored_images == int((whole.prefix_len_B < config.model.num_patches).sum())
-
-
 def computed(run):
     """Return the run's rows without what a clock measured, as text, in which nan equals nan."""
     rows = run.metrics().drop(columns=list(OF_MACHINE))
@@ -253,7 +236,7 @@ def computed(run):
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path, parallel):
     config = longer({"parallel": parallel})
-    whole, parted = (RunFolder(tmp_path / kind, signature(config)) for kind in ("whole", "parted"))
+    whole, parted = (RunFolder(tmp_path / kind, config.name) for kind in ("whole", "parted"))
     interrupted = following(config, signalled_in=2)
     with follower.led():
         assert execute(whole.acquire(config), config) is None
@@ -281,8 +264,8 @@ def test_run_interrupted_on_rank_1_resumes_bitwise(longer, follower, tmp_path, p
 def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
     """``parallel`` is not in the run's name; the result is that of one process, but for rounding."""
     config, sharded = longer({"parallel": "ddp"}), longer({"parallel": "fsdp"})
-    run, interrupted = RunFolder(tmp_path, signature(config)), following(config, signalled_in=2)
-    assert signature(sharded) == run.name
+    run, interrupted = RunFolder(tmp_path, config.name), following(config, signalled_in=2)
+    assert sharded.name == run.name
     with interrupted.led(), pytest.raises(KeyboardInterrupt):
         execute(run.acquire(config), config)
     assert interrupted.ended() == (0, "")
@@ -290,7 +273,7 @@ def test_run_resumes_with_another_kind_of_ranks(longer, follower, tmp_path):
         assert execute(run.acquire(sharded), sharded) is None
     assert read_json(run.file("manifest.json"))["resumed"] == {"attempt": 1, "step": 3}
     one = replace(config, ranks=1)
-    alone = RunFolder(tmp_path, signature(one))
+    alone = RunFolder(tmp_path, one.name)
     assert execute(alone.acquire(one), one) is None
     weights, expected = (load_file(each.file("weights.safetensors")) for each in (run, alone))
     for name, weight in expected.items():
@@ -305,7 +288,7 @@ def test_evaluation_interrupted_on_rank_1_resumes_with_the_missing_parts(longer,
     """The result is bitwise that of one process with the same weights."""
     config = longer({"parallel": parallel})
     config = replace(config, evaluation=replace(config.evaluation, num_items=300))  # two batches of images
-    run, measured = RunFolder(tmp_path, signature(config)), []
+    run, measured = RunFolder(tmp_path, config.name), []
 
     def counted(*data):
         *data, part, world = data
@@ -341,7 +324,7 @@ def test_evaluation_interrupted_on_rank_1_resumes_with_the_missing_parts(longer,
 def test_loss_that_is_not_finite_fails_the_run_and_ranks_take_the_next(longer, follower, pairs, tmp_path):
     config = longer({})
     divergent = replace(config, optimizer=replace(config.optimizer, peak_lr=1e30))
-    run = RunFolder(tmp_path, signature(divergent))
+    run = RunFolder(tmp_path, divergent.name)
     with follower.led():
         assert execute(run.acquire(divergent), divergent).cause == "not finite"
     assert len(on_two(follower, config, pairs, Rows())[1]) == NUM_STEPS + 1
@@ -357,7 +340,7 @@ def test_loss_that_is_not_finite_fails_the_run_and_ranks_take_the_next(longer, f
 )
 def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, message):
     config = longer({})
-    follower, run = following(config, **does), RunFolder(tmp_path, signature(config))
+    follower, run = following(config, **does), RunFolder(tmp_path, config.name)
     with follower.led():
         failure = execute(run.acquire(config), config, lead=functools.partial(leading, ending_seconds=1.0))
         assert failure.cause == cause
@@ -365,7 +348,7 @@ def test_failure_of_rank_1_is_recorded_by_rank_0(longer, tmp_path, does, cause, 
         assert run.failure() == failure
         again = replace(config, seed=1)
         if "fails_in" in does:  # rank 1 wrote its error to the store
-            refused = execute(RunFolder(tmp_path, signature(again)).acquire(again), again)
+            refused = execute(RunFolder(tmp_path, again.name).acquire(again), again)
             assert refused.message == "another rank ended before the work began; start all ranks again"
     status, printed = follower.ended()
     assert (status, "Traceback" in printed) == ((0, True) if "fails_in" in does else (-signal.SIGKILL, False))
@@ -381,7 +364,7 @@ def test_a_killed_rank_is_to_blame_and_no_survivor_and_the_run_resumes_bitwise(l
     ranks_killed = random.permutation(ranks)
     budget = BudgetConfig(samples=24 * steps_each * (len(ranks_killed) + 1), batch_size=24)
     config = replace(longer({"parallel": parallel}), ranks=ranks, budget=budget, checkpoint=CheckpointConfig(1e-3))
-    whole, resumed = (RunFolder(tmp_path / name, signature(config)) for name in ("whole", "resumed"))
+    whole, resumed = (RunFolder(tmp_path / name, config.name) for name in ("whole", "resumed"))
     assert executed(config, whole) == [0] * ranks
     for number, killed in enumerate(ranks_killed):
         killed_in = number * steps_each + int(random.integers(steps_each))
@@ -420,7 +403,7 @@ def executed(config, run, *, killed=None, killed_in=None):
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_rank_1_ends_when_rank_0_loses_its_lease(longer, tmp_path, parallel):
     config = longer({"parallel": parallel})
-    follower, run = following(config), RunFolder(tmp_path, signature(config))
+    follower, run = following(config), RunFolder(tmp_path, config.name)
 
     def take_over(rows):
         if rows[-1]["step"] == 2:

@@ -1,6 +1,5 @@
 """Micro-batches, ranks and shards against one backward pass of the whole batch."""
 
-import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -14,8 +13,8 @@ from torch.distributed.tensor import DTensor
 from aimv2.config.paths import replaced
 from aimv2.data.batches.batch import Share
 from aimv2.data.batches.training import TrainBatches
-from aimv2.memory import setup_of
-from aimv2.model.network import build
+from aimv2.memory.setup import setup_of
+from aimv2.objectives.build import build, implementation_of
 from aimv2.request.resolve import with_attention
 from aimv2.spec.objectives import PRE_TRAINING, objective
 from aimv2.start.origin import with_start
@@ -41,7 +40,7 @@ VARIANTS = [
 
 def engine_of(config, world=ALONE):
     """Return the engine of a network in float64, in which rounding is far below the tolerance."""
-    module = objective(config.objective.name).load()(build(config).double(), config)
+    module = implementation_of(objective(config.objective.name))(build(config).double(), config)
     return Engine(module, config, setup_of(config), world)
 
 
@@ -68,11 +67,16 @@ def large_batch(tiny, batch):
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_micro_batches_have_the_losses_and_gradients_of_the_batch(tiny, large_batch, changes, size):
     config = changed(tiny, changes)
+    config = replace(config, micro_batch=size, activation_checkpointing=size == 3)
+    assert_as_one_pass(engine_of(config), config, large_batch)
+
+
+def assert_as_one_pass(engine, config, batch):
+    """Check losses and gradients of an engine against one backward pass of the whole batch, of eager blocks."""
     model = build(config).double()
-    total, terms = losses_of(model, large_batch, config)
+    total, terms = losses_of(model, batch, config)
     total.backward()
-    engine = engine_of(replace(config, micro_batch=size, activation_checkpointing=size == 3))
-    found = engine.backward(engine.micro_batches(large_batch))
+    found = engine.backward(engine.micro_batches(batch))
     assert found.keys() == terms.keys()
     for name, term in terms.items():
         torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
@@ -194,21 +198,6 @@ def test_gradients_have_the_strides_of_their_parameters(tiny, large_batch, objec
     assert strides == {name: parameter.stride() for name, parameter in parameters.items()}
 
 
-def test_ddp_does_not_warn(tiny, large_batch, tmp_path):
-    """Of strides that differ from those of its buckets, which cost a copy."""
-    config = replace(tiny, ranks=2, parallel="ddp", micro_batch=1)
-    assert on_ranks(2, tmp_path, warnings_of_a_batch, config, large_batch) == []
-
-
-def warnings_of_a_batch(world, config, batch):
-    """Return the warnings of the forward and backward passes of a batch."""
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        engine = engine_of(config, world)
-        engine.backward(engine.micro_batches(share_of(batch, world.rank, world.size)))
-    return [str(warning.message) for warning in found]
-
-
 def averages_by_bucket(world, config, batch):
     """Return how often DDP averages each bucket of gradients in the backward passes of a batch."""
     found = Counter()
@@ -240,17 +229,9 @@ def test_native_micro_batches_have_the_losses_of_the_batch_and_about_as_many_pat
     """Two images of 16 patches, or one of more."""
     batch = batch_of_area(native, pairs, area)
     batch = batch._replace(image=batch.image.double())
-    model = build(native).double()
-    total, terms = losses_of(model, batch, native)
-    total.backward()
     engine = engine_of(replace(native, micro_batch=2))
     assert len(engine.micro_batches(batch)) == num_parts
-    found = engine.backward(engine.micro_batches(batch))
-    for name, term in terms.items():
-        torch.testing.assert_close(found[name], term.detach(), rtol=1e-6, atol=1e-7)
-    gradients = gradients_of(engine)
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(gradients[f"model.{name}"], weight.grad, rtol=1e-6, atol=1e-7, msg=name)
+    assert_as_one_pass(engine, native, batch)
 
 
 def assert_ranks_match(cases, batch, ranks, folder):
@@ -293,31 +274,7 @@ def computed_by(world, cases, batch):
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_compiled_blocks_have_the_losses_and_gradients_of_eager_ones(tiny, large_batch, changes, saves_inputs):
     config = changed(tiny, changes | {"activation_checkpointing": saves_inputs})
-    eager, compiled = (engine_of(replace(config, compile=value)) for value in (False, True))
-    expected, found = (engine.backward(engine.micro_batches(large_batch)) for engine in (eager, compiled))
-    assert found.keys() == expected.keys()
-    for name, term in expected.items():
-        torch.testing.assert_close(found[name], term, rtol=1e-6, atol=1e-7)
-    gradients = gradients_of(compiled)
-    for name, gradient in gradients_of(eager).items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-7, msg=name)
-
-
-@pytest.mark.exhaustive
-def test_sizes_that_change_are_compiled_a_few_times_and_then_no_more(tiny, batch):
-    """Captions are as wide as the longest of their micro-batch, and the last micro-batch is smaller."""
-    engine, counts = engine_of(replace(tiny, compile=True, micro_batch=4)), []
-    for length in range(2, 13):
-        tokens = batch.token_BT[:, :length].contiguous()
-        lengths = torch.full((6,), length)
-        supervised = torch.arange(6 * length)
-        part = batch.of(batch.image.double(), tokens, batch.prefix_len_B, supervised, lengths, tiny)
-        before = counters["stats"]["unique_graphs"]
-        engine.backward(engine.micro_batches(part))
-        counts.append(counters["stats"]["unique_graphs"] - before)
-    assert counts[0] > 0
-    assert sum(counts) <= 6, counts  # encoder and decoder, for one size and for any, and what torch makes of both
-    assert sum(counts[2:]) == 0, counts
+    assert_as_one_pass(engine_of(replace(config, compile=True)), config, large_batch)
 
 
 @pytest.mark.exhaustive
@@ -327,7 +284,7 @@ def test_native_sizes_are_compiled_a_few_times(tiny, pairs, saves_inputs, tracin
     values = {"model.decoder.sharing": "separate", "micro_batch": 2, "activation_checkpointing": saves_inputs}
     config = at_native(tiny, compile=True, **values, **{"budget.samples": 192})
     model = build(config)
-    engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+    engine = Engine(implementation_of(objective("aimv2"))(model, config), config, setup_of(config))
     before = counters["stats"]["unique_graphs"]
     sizes = set()
     for step in range(24):

@@ -1,26 +1,25 @@
 """The golden run, and the rows that the loop records."""
 
 import json
-import math
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 from aimv2.base.errors import RunFailedError
-from aimv2.config.log_config import LogConfig
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
+from aimv2.config.training_config import LoaderConfig, LogConfig
 from aimv2.cost.parts import train_flops
 from aimv2.data.batches.training import TrainBatches
 from aimv2.data.pairs import Joined
 from aimv2.data.prepare import prepare
-from aimv2.data.sources import glyphs
-from aimv2.model.network import build
+from aimv2.memory.training import Setup
+from aimv2.objectives.build import build
 from aimv2.request.resolve import resolve
 from aimv2.spec.objectives import objective
+from aimv2.training.loop import load_steps
 from tests.helpers.training import Rows, run
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "demo_losses.json"
@@ -142,11 +141,19 @@ def test_run_without_samples_takes_no_step(tiny, pairs, with_samples):
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    packages = [name for names in glyphs.PACKAGES.values() for name in names]
-    versions = {name: metadata.version(name) for name in dict.fromkeys(["torch", "tokenizers", *packages])}
-    rows = golden_rows("cache")
-    assert all(math.isfinite(row[name]) for row in rows for name in LOSSES)
-    GOLDEN.write_text(json.dumps({"made_with": versions, "rows": rows}, indent=1) + "\n")
-    print(f"wrote {GOLDEN}")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_steps_are_loaded_in_the_micro_batches_of_the_setup(tiny, pairs, with_samples, num_workers):
+    """As a whole batch is cut, from any step on."""
+    config = replace(with_samples(tiny, 40), loader=LoaderConfig(num_workers=num_workers))
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
+    found = list(load_steps(batches, SETUP, first_step=2))
+    assert len(found) == 3
+    for step, parts in enumerate(found, start=2):
+        expected = batches[step].split(3)
+        assert [len(part.image) for part in parts] == [3, 3, 2]
+        for one, other in zip(parts, expected, strict=True):
+            assert torch.equal(one.token_BT, other.token_BT)
+            assert torch.equal(one.to(torch.device("cpu")).image, other.image)
+
+
+SETUP = Setup(parallel="ddp", micro_batch=3, activation_checkpointing=False)

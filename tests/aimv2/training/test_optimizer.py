@@ -9,7 +9,7 @@ from torch import nn
 
 from aimv2.config.recipes.scales import demo
 from aimv2.config.training_config import OptimizerConfig
-from aimv2.model.encoder_decoder import EncoderDecoder
+from aimv2.model.network import EncoderDecoder
 from aimv2.training.optimizer import build_optimizer, is_decayed, learning_rate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "adamw_fully_decoupled.safetensors"

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimv2.memory import setup_of
-from aimv2.model.network import build
+from aimv2.memory.setup import setup_of
+from aimv2.objectives.build import build, implementation_of
 from aimv2.spec.objectives import objective
 from aimv2.training.engine import Engine
 from tests.helpers.reference import reference_backward
@@ -32,7 +32,7 @@ def test_steps_have_the_same_losses_and_gradients(tiny, batch, dtype, precision,
     for name in ("ours", "reference"):
         model.zero_grad()
         if name == "ours":
-            engine = Engine(objective("aimv2").load()(model, config), config, setup_of(config))
+            engine = Engine(implementation_of(objective("aimv2"))(model, config), config, setup_of(config))
             terms = {key: float(term) for key, term in engine.backward(engine.micro_batches(batch)).items()}
         else:
             terms = reference_backward(model, batch, config)

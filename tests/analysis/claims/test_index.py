@@ -1,5 +1,6 @@
 """The index of reports: every claim with its verdict, and a line for every study."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
@@ -7,11 +8,14 @@ import pytest
 
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import expect
-from aimv2.analysis.claims.index import claimed_sign, document
+from aimv2.analysis.claims.index import FAR, Row, claimed_sign, document, forest
+from aimv2.analysis.document.model import VERDICTS
+from aimv2.analysis.document.style import style
 from aimv2.analysis.inference.intervals import Estimate
 from aimv2.analysis.inference.relations import Outcome, Word, outcome
+from aimv2.analysis.judgement.claims import WORDS
 from aimv2.spec.metrics import lower_is_better
-from tests.helpers.documents import lines_of, tables
+from tests.helpers.documents import changed, lines_of, tables
 from tests.helpers.searches import parsed, search_of, trial
 
 WHOLE = [claim.id for claim in CLAIMS.values() if not claim.part_of]
@@ -30,21 +34,39 @@ def test_the_forest_draws_only_what_contradicts_a_claim(findings):
         assert len(figures_of(document({"own": own}))["forest"]) == number
 
 
-def test_without_reports_every_claim_is_a_cell_and_nothing_is_judged():
+def test_without_reports_every_claim_is_in_the_table_and_nothing_is_judged():
     page = document({})
-    cells = figures_of(page)["claims"]
-    assert list(cells["claim"]) == WHOLE
-    assert set(cells["verdict"]) == {"not run yet", "not testable", "beyond reach"}
-    assert dict(zip(cells["claim"], cells["group"], strict=True)) == {name: CLAIMS[name].group for name in WHOLE}
+    table = tables(page.sections[0])["claims"]
+    cells = [(row[0], name) for row in table.rows for cell in row[1:] for name in lines_of(cell) if name]
+    assert sorted(cells) == sorted((CLAIMS[name].group, name) for name in WHOLE)
+    assert [column.partition(" ")[2] for column in table.columns[1:]] == ["not testable", "beyond reach", "not run yet"]
     assert "forest" not in figures_of(page)
+
+
+def test_every_verdict_has_a_look_of_its_own():
+    assert set(VERDICTS) == set(WORDS)
+    assert len({look.color for look in VERDICTS.values()}) == len(WORDS)
+
+
+def test_differences_beyond_the_scale_end_at_its_edge():
+    rows = [
+        Row("near", "undecided", "supported", "0.3 points", "a minus b: 0.1", 2.0, 1.0, 3.0),
+        Row("far", "undecided", "undecided", "", "c minus d: 0.2", 9.0, -50.0, math.inf),
+    ]
+    with style():
+        figure, data = forest(rows)
+    (axis,) = figure.axes
+    ends = [list(line.get_xdata()) for line in axis.lines if len(set(line.get_ydata())) == 1]
+    assert [1.0, 3.0] in ends
+    assert [-FAR, FAR] in ends
+    texts = [text.get_text() for text in axis.texts]
+    assert texts == ["a minus b: 0.1", "near: undecided; paper: 0.3 points", "c minus d: 0.2", "far: undecided"]
+    assert [row["mean"] for row in data.to_dict("records")] == [2.0, 9.0]
 
 
 def test_a_report_gives_its_claims_differences_in_margins_and_a_line(findings):
     page = document({"prefix_ratio": findings})
     found = figures_of(page)
-    (row,) = (row for row in found["claims"].to_dict("records") if row["claim"] == "prefix-beats-causal")
-    assert row["verdict"] == page.numbers["claims"]["prefix-beats-causal"]
-    assert "prefix_ratio: 4 seeds at test" in row["note"]
     verdict_of = "prefix-beats-causal"
     verdict = findings.verdicts[verdict_of]
     first = found["forest"].to_dict("records")[0]
@@ -80,7 +102,7 @@ def test_runs_that_studies_share_cost_once_and_failed_ones_are_counted(findings)
     lost = {"arm": "causal", "seed": 9, "run": "v2-lost", "reason": "out of memory", "has_failed": True}
     waiting = lost | {"run": "v2-waiting", "has_failed": False}
     missing = pd.DataFrame([lost, waiting])
-    other = replace(findings, evidence=replace(evidence, missing=missing))
+    other = changed(findings, evidence=replace(evidence, missing=missing))
     seconds, flops = {}, {}
     for row in evidence.runs.to_dict("records"):
         seconds[row["run"]], flops[row["run"]] = row["seconds"], row["train_flops"]

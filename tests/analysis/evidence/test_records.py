@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import expand
+from aimv2.ablations.ladder import COMMITTED
 from aimv2.ablations.request import Request
 from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
 from aimv2.analysis.evidence.records import (
@@ -28,8 +29,8 @@ from aimv2.analysis.evidence.records import (
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import MIXTURE_COLUMNS
 from aimv2.analysis.inference.looks import Look
-from aimv2.analysis.judgement.compare import Differences, mixed_code
-from aimv2.analysis.judgement.sensitivity import COMMITTED
+from aimv2.analysis.judgement.differences import Differences
+from aimv2.analysis.judgement.withheld import mixed_code
 from aimv2.base.errors import UsageError
 from aimv2.config.paths import replaced
 from aimv2.runs.failure import Failure

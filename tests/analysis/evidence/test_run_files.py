@@ -7,7 +7,6 @@ import pytest
 from aimv2.analysis.evidence.run_files import _curve, _curves, _items, load
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
-from aimv2.run.pricing.rates import Rates
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import RunFolder
 from tests.helpers.evidence import write_run
@@ -99,7 +98,7 @@ def test_a_run_with_a_broken_file_has_failed_and_the_others_are_read(cells, tmp_
     assert str(path) in missing["reason"]
 
 
-def test_bill_has_every_attempt_once_with_money_where_there_is_a_rate(cells, tmp_path):
+def test_bill_has_every_attempt_once(cells, tmp_path):
     first, second = cells[:2]
     with RunFolder(tmp_path, first.name).acquire(first.config) as attempt:
         attempt.fail(Failure("node", "it broke"), "")
@@ -110,15 +109,12 @@ def test_bill_has_every_attempt_once_with_money_where_there_is_a_rate(cells, tmp
         for path in folder.iterdir():
             os.utime(path, (0, 0))
         os.utime(folder / "released", (3600 * hours, 3600 * hours))
-    rates = Rates("EUR", ("cpu core",), (0.5,))
-    bill = load([first, shared], tmp_path, rates=rates).bill.set_index("outcome")
+    bill = load([first, shared], tmp_path).bill.set_index("outcome")
     assert bill["attempts"].to_dict() == {"failed": 1, "result": 1}
     assert bill["core_hours"].to_dict() == {"failed": 1.0, "result": 2.0}
-    assert bill["money"].to_dict() == {"failed": 0.5, "result": 1.0}
     assert set(bill["hardware"]) == {"a test"}
-    without = load([first, shared], tmp_path).bill
-    assert (without["seconds"].sum(), without["money"].notna().sum()) == (3 * 3600, 0)
-    assert load(cells[2:4], tmp_path, rates=rates).bill.empty
+    assert bill["seconds"].sum() == 3 * 3600
+    assert load(cells[2:4], tmp_path).bill.empty
 
 
 def write(path, **columns):

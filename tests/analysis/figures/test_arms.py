@@ -4,7 +4,7 @@ import pytest
 
 from aimv2.analysis.figures.arms import differences_to_baseline, learning_curves
 from aimv2.analysis.inference.intervals import mean_interval
-from aimv2.analysis.judgement.compare import Differences
+from aimv2.analysis.judgement.differences import Differences
 from tests.helpers.evidence import evidence_of
 from tests.helpers.specimen import STUDY
 
@@ -16,36 +16,16 @@ def differences(evidence, arms=("causal", "fixed_25")):
 
 
 def test_differences_are_those_of_the_estimates_and_seeds():
-    evidence = evidence_of(STUDY, {"causal": 0.1, "positive_control": 0.2}, spread=0.01)
+    evidence = evidence_of(STUDY, {"causal": 0.1}, spread=0.01)
     estimates, axis, data = differences(evidence)
-    assert list(data.index) == ["causal", "fixed_25", *STUDY.controls]
+    assert list(data.index) == ["causal", "fixed_25"]
     values = evidence.values("content_loss")
     for arm, estimate in estimates.items():
         assert data.loc[arm, ["mean", "low", "high"]].tolist() == [estimate.mean, estimate.low, estimate.high]
         for seed in values.index:
             paired = values.loc[seed, arm] - values.loc[seed, STUDY.baseline]
             assert data.loc[arm, f"seed {seed}"] == pytest.approx(paired)
-    unpaired = values["null_control"] - values[STUDY.baseline].mean()
-    assert data.loc["null_control", "seed 0"] == pytest.approx(unpaired[0])
-    assert data["level"].to_dict()["null_control"] == 0.99
     assert [text.get_text() for text in axis.texts] == [STUDY.label(arm) for arm in data.index]
-
-
-def test_controls_off_the_scale_are_cut_off_with_their_value():
-    evidence = evidence_of(STUDY, {"positive_control": 5.0, "causal": 0.1}, spread=0.01, shared=0)
-    _, axis, _ = differences(evidence)
-    assert axis.get_xlim()[1] < 1
-    value = axis.texts[-1].get_text()
-    assert value.endswith("→")
-    assert float(value.split()[0]) == pytest.approx(5, abs=0.1)
-
-
-def test_no_seed_of_an_arm_is_cut_off():
-    evidence = evidence_of(STUDY, {"positive_control": 5.0}, spread=0.01, shared=0, seeds=range(16))
-    _, axis, data = differences(evidence)
-    low, high = axis.get_xlim()
-    seeds = data.drop(index="positive_control").filter(like="seed ")
-    assert low < seeds.min(axis=None) <= seeds.max(axis=None) < high < 1
 
 
 def test_learning_curves_are_means_with_intervals_over_seeds(evidence):

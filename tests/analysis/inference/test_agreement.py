@@ -128,23 +128,23 @@ def test_correlations_across_and_within_arms_are_told_apart():
     found = association(table, "loss", "probe")
     means = table.groupby("arm")[["loss", "probe"]].mean()
     centred = table[["loss", "probe"]] - table.groupby("arm")[["loss", "probe"]].transform("mean")
-    assert found.across_pearson.value == pytest.approx(stats.pearsonr(means["loss"], means["probe"]).statistic)
-    assert found.across_spearman.value == pytest.approx(stats.spearmanr(means["loss"], means["probe"]).statistic)
-    assert found.within_pearson.value == pytest.approx(stats.pearsonr(centred["loss"], centred["probe"]).statistic)
-    assert found.within_spearman.value == pytest.approx(stats.spearmanr(centred["loss"], centred["probe"]).statistic)
-    assert found.across_pearson.high < 0 < found.within_pearson.low
-    assert (found.across_pearson.n, found.within_pearson.n, found.within_pearson.num_seeds) == (4, 16, 4)
+    assert found["across_pearson"].value == pytest.approx(stats.pearsonr(means["loss"], means["probe"]).statistic)
+    assert found["across_spearman"].value == pytest.approx(stats.spearmanr(means["loss"], means["probe"]).statistic)
+    assert found["within_pearson"].value == pytest.approx(stats.pearsonr(centred["loss"], centred["probe"]).statistic)
+    assert found["within_spearman"].value == pytest.approx(stats.spearmanr(centred["loss"], centred["probe"]).statistic)
+    assert found["across_pearson"].high < 0 < found["within_pearson"].low
+    assert (found["across_pearson"].n, found["within_pearson"].n, found["within_pearson"].num_seeds) == (4, 16, 4)
 
 
 def test_runs_that_lack_a_column_are_left_out():
     table = table_of(across=-0.1, within=0.0)
     table.loc[table["arm"] == "d", "probe"] = np.nan
-    assert association(table, "loss", "probe", num_draws=10).across_pearson.n == 3
+    assert association(table, "loss", "probe", num_draws=10)["across_pearson"].n == 3
     table.loc[table["arm"] == "c", "probe"] = np.nan
-    assert association(table, "loss", "probe", num_draws=10).across_pearson.text() == "no value"
+    assert association(table, "loss", "probe", num_draws=10)["across_pearson"].text() == "no value"
 
 
 def test_one_seed_has_no_correlation_within_arms():
     found = association(table_of(across=-0.1, within=0.0, num_seeds=1), "loss", "probe")
-    assert math.isnan(found.within_pearson.value)
-    assert found.across_pearson.text().endswith("(no interval)")
+    assert math.isnan(found["within_pearson"].value)
+    assert found["across_pearson"].text().endswith("(no interval)")

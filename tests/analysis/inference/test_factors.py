@@ -147,6 +147,15 @@ def test_absent_combination_leaves_out_interactions_and_is_named():
     assert found.notes[0].startswith("Interactions are not identified (no run of a2, b1)")
 
 
+def test_half_fraction_identifies_main_effects_only():
+    """Two of four interactions could be fitted, but which of two aliased ones is there is unknown."""
+    cells = [levels for levels in itertools.product("01", repeat=4) if sum(map(int, levels)) % 2 == 0]
+    rows = [(seed, *levels, 1.0 * seed) for seed in range(3) for levels in cells]
+    found = analyse(pd.DataFrame(rows, columns=["seed", *"ABCD", "value"]), {name: ["0", "1"] for name in "ABCD"})
+    assert [test.term for test in found.tests] == list("ABCD")
+    assert found.notes[0].startswith("Interactions are not identified (no run of 0, 0, 0, 1; ")
+
+
 def test_seeds_that_share_no_level_identify_nothing():
     data = table()[lambda rows: (rows["A"] == "a0") == (rows["seed"] < 2)]
     found = analyse(data, FACTORS)

@@ -23,7 +23,7 @@ from aimv2.analysis.judgement.claims import (
 from aimv2.analysis.judgement.findings import Findings
 from aimv2.analysis.judgement.verdicts import verdicts
 from aimv2.config.recipes.scales import demo
-from tests.helpers.evidence import evidence_of, passed_controls, sensitive
+from tests.helpers.evidence import evidence_of, sensitive, trusted
 
 CLAIM = CLAIMS["both-losses-beat-text-only"]  # judged by loss_weight, encoder_attention and objective
 BEST = {"loss_weight": "alpha_04", "encoder_attention": "prefix_both", "objective": "aimv2"}
@@ -41,13 +41,9 @@ def found(slug, effect, spread=0.0002, noise=None):
     evidence = replace(
         evidence, runs=evidence.runs.assign(run=evidence.runs["arm"] + evidence.runs["seed"].astype(str))
     )
-    controls, sensitivity = passed_controls(study), sensitive(*METRICS, noise=Noise(noise or spread))
-    judged = verdicts(study, evidence, controls=controls, sensitivity=sensitivity, config=demo())
+    reasons = trusted(study, evidence, sensitivity=sensitive(*METRICS, noise=Noise(noise or spread)))
     request = Request(study=study, cells=[Cell(arm=study.baseline, seed=0, config=demo())], arguments=())
-    return Findings(
-        study=study, request=request, evidence=evidence, look=Look(1), ladder=None, sensitivity=sensitivity,
-        comparisons={}, controls=controls, verdicts=judged,
-    )  # fmt: skip
+    return Findings(request, Look(1), None, reasons, comparisons={}, verdicts=verdicts(reasons, demo()))
 
 
 def test_studies_answer_in_the_order_of_the_claim_and_those_without_a_report_say_so():

@@ -6,7 +6,8 @@ from scipy import stats
 
 from aimv2.ablations.study import WINNER, confirmation
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS
-from aimv2.analysis.judgement.controls import check_controls, withholding
+from aimv2.analysis.judgement.controls import check_controls
+from aimv2.analysis.judgement.withheld import Reasons
 from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 
@@ -15,6 +16,10 @@ LOSS, MASKED = "content_loss", "causal_content_loss"
 
 def checked(study, evidence, metric=LOSS):
     return [one for one in check_controls(study, evidence) if one.metric == metric]
+
+
+def withheld_by(controls, metrics):
+    return Reasons(STUDY, evidence_from([], []), controls).of_controls(metrics)
 
 
 @pytest.mark.parametrize(
@@ -46,17 +51,17 @@ def test_controls_are_checked_in_every_metric_that_decides():
     results = {(one.control, one.metric): one.result for one in outcomes}
     assert results["positive_control", LOSS] == "passed"
     assert results["positive_control", MASKED] == "failed"
-    assert withholding(outcomes, [LOSS]) == []
-    assert withholding(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
+    assert withheld_by(outcomes, [LOSS]) == []
+    assert withheld_by(outcomes, [LOSS, MASKED]) == ["positive control failed in causal_content_loss"]
 
 
 def test_absent_controls_are_inconclusive_and_those_without_values_not_measured():
     unmeasured = check_controls(STUDY, evidence_from([], []))
     assert {one.result for one in unmeasured} == {"not measured"}
-    assert withholding(unmeasured, [LOSS])[0] == f"null control was not measured in {LOSS}"
+    assert withheld_by(unmeasured, [LOSS])[0] == f"null control was not measured in {LOSS}"
     outcomes = checked(replace(STUDY, controls=("null_control",)), evidence_of(STUDY, {}, spread=0.01, shared=0))
     assert [one.result for one in outcomes] == ["passed", "inconclusive"]
-    assert withholding(outcomes, [LOSS]) == ["positive control is inconclusive in content_loss"]
+    assert withheld_by(outcomes, [LOSS]) == ["positive control is inconclusive in content_loss"]
     assert "launched without it" in outcomes[1].reason
 
 

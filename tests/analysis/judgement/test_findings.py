@@ -18,14 +18,14 @@ from aimv2.config.recipes.scales import demo
 from tests.helpers.documents import judged_again
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.ladders import HARMS
-from tests.helpers.searches import parsed, request_of_search, typical, won_by_the_baseline
+from tests.helpers.searches import parsed, request_of_search, search_of, trial, typical, won_by_the_baseline
 from tests.helpers.specimen import STUDY
 
 
 def test_metric_that_is_not_sensitive_withholds_the_conclusion(findings):
     blind = judged_again(findings, findings.evidence, seen={})
-    assert blind.withheld == [blind.blind]
-    assert "was not measured" in blind.blind
+    assert blind.withheld == [blind.reasons.blind]
+    assert "was not measured" in blind.reasons.blind
 
 
 def test_mixed_code_is_the_only_reason_that_is_given(findings):
@@ -41,7 +41,7 @@ def test_sensitivity_study_measures_its_own_sensitivity(tiny):
     found = judge(Request(study=study, cells=cells, arguments=()), evidence, Look(1), {})
     assert found.ladder is not None
     assert not found.sensitivity["content_loss"].is_blind
-    assert found.blind == ""
+    assert found.reasons.blind == ""
     # A tenth of the samples, on the line between three quarters of them, 0.4 worse, and all.
     assert found.study.primary_margin == pytest.approx(0.4 * math.log(0.9) / math.log(0.75), rel=0.1)
 
@@ -65,7 +65,7 @@ def test_a_search_that_the_baseline_won_compares_and_withholds_nothing(tiny):
     assert alone.withheld == []
     confirmed = judge(request_of_search(tiny), evidence, Look(1), {}, parsed(typical()))
     assert confirmed.compares
-    assert confirmed.withheld == [confirmed.blind]
+    assert confirmed.withheld == [confirmed.reasons.blind]
 
 
 LADDER = STUDIES["sensitivity"]
@@ -153,3 +153,61 @@ def test_the_items_part_of_the_error_is_that_of_the_items():
     assert len(squares) > 2
     assert found.items_error == pytest.approx(np.sqrt(np.mean(squares)))
     assert climb(LADDER, evidence, demo()).metrics[LOSS].items_error is None
+
+
+@pytest.fixture(scope="module")
+def search():
+    return parsed(search_of([trial(n, values=[value]) for n, value in enumerate([3.0, 2.0, 1.5])]))
+
+
+def confirmed(search, effect=-0.2, *, spread=0.005, seen=None, has_winner=True, evidence=None):
+    """Return the findings of a confirmation in which the winner differs by an effect."""
+    request = request_of_search(demo(), has_winner=has_winner, seeds=range(4))
+    if evidence is None:
+        evidence = evidence_of(request.study, {WINNER: effect}, spread=spread)
+    return judge(request, evidence, Look(1), sensitive("content_loss") if seen is None else seen, search)
+
+
+@pytest.mark.parametrize(
+    ("effect", "spread", "result"),
+    [
+        (-0.2, 0.005, "confirmed"),
+        (0.2, 0.005, "not confirmed"),
+        (0.0, 0.002, "not confirmed"),
+        (0.0, 0.5, "not confirmed"),
+    ],
+)
+def test_a_winner_is_confirmed_by_the_interval_on_fresh_seeds(search, effect, spread, result):
+    found = confirmed(search, effect, spread=spread)
+    assert (found.comparisons[WINNER].difference.high < 0) == (result == "confirmed"), "lower is better"
+    assert found.confirmation == result
+
+
+def test_what_withholds_a_conclusion_withholds_a_confirmation(search):
+    whole = evidence_of(request_of_search(demo(), seeds=range(4)).study, {WINNER: -0.2}, spread=0.005)
+    codes = ["a" * 12, "b" * 12] * (len(whole.runs) // 2)
+    mixed = replace(whole, runs=whole.runs.assign(code=codes, run=list(map(str, range(len(codes))))))
+    is_lost = [(table["arm"] == WINNER) & (table["seed"] == 3) for table in (whole.runs, whole.metrics)]
+    rows = whole.metrics[~is_lost[1]].to_numpy().tolist()
+    failed = evidence_from(whole.runs[~is_lost[0]].to_dict("records"), rows, [(WINNER, 3, True)])
+    for found in (
+        confirmed(search, seen={}),
+        confirmed(search, evidence=mixed),
+        confirmed(search, evidence=failed),
+        confirmed(search, evidence=evidence_from([], [])),
+    ):
+        assert found.confirmation == "no conclusion"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        search_of([trial(0, "failed"), trial(1, "pruned")]),
+        search_of([]),
+        search_of([trial(0)], winner=None),
+        search_of([trial(0)], is_baseline=True),
+        search_of([trial(0)]),  # its winner was not run again
+    ],
+)
+def test_a_search_without_another_winner_confirms_nothing(values):
+    assert confirmed(parsed(values), has_winner=False).confirmation == "no winner"

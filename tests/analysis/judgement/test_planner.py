@@ -11,8 +11,7 @@ from aimv2.ablations.expectations import Combination, Ranges, expect
 from aimv2.analysis.inference.intervals import Estimate, bonferroni, detectable_difference
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.judgement.planner import in_words, planner_of
-from aimv2.analysis.judgement.samples import SampleCurve
-from aimv2.analysis.judgement.sensitivity import MetricSensitivity
+from aimv2.analysis.judgement.sensitivity import MetricSensitivity, SampleCurve
 from aimv2.analysis.judgement.verdicts import level_of
 
 METRIC, CLAIM = "reader_loss", "image-first-order"

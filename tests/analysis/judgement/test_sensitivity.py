@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
+from aimv2.ablations.ladder import nearest_ladder, read_ladder
 from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.power import Noise
 from aimv2.analysis.judgement.sensitivity import (
+    MARGIN_SHARE,
     NO_SENSITIVITY,
+    SampleCurve,
     insensitive,
-    nearest_ladder,
-    read_ladder,
     read_sensitivity,
-    seeds_needed,
     sensitivity_of,
 )
 from aimv2.base.errors import UsageError
@@ -101,37 +100,28 @@ def test_where_no_captions_are_read_metrics_must_see_own_pixels():
     assert judged("probe_object", base, pixels_shuffled=0.1).is_blind
 
 
-def test_texts_name_what_is_seen_and_what_is_not():
-    assert judged("reader_loss", width_050=0.05).unseen["width"] == (
-        "at scale demo reader_loss does not see half as wide (+0.050 [-0.050, +0.150], 4 seeds)"
-    )
-    assert judged("reader_loss", samples_200=0.1).text == (
-        "at scale demo reader_loss does not get worse with every cut in samples (samples, and how much worse: 0.25 x"
-        " +2, 0.5 x +1, 0.75 x +0.4, 2 x +0.1)"
-    )
-    text = judged("reader_loss").text
-    assert "reader_loss sees at scale demo: 0.25 x the samples, " in text
-    assert ", pixels only, pixels of other images, half as wide, " in text
+SHARES = (0.25, 0.5, 0.75, 2.0)
 
 
-@given(size=st.floats(0.05, 3), paired_sd=st.floats(0.01, 2))
-def test_seeds_needed_are_the_fewest_with_the_power(size, paired_sd):
-    found = seeds_needed(paired_sd, size)
-
-    def power(n):
-        critical = stats.t.ppf(0.975, n - 1)
-        return stats.nct.sf(critical, n - 1, size / paired_sd * math.sqrt(n))
-
-    if math.isinf(found):
-        assert power(999) < 0.8
-    else:
-        assert power(found) >= 0.8 - 1e-6
-        assert found == 2 or power(found - 1) < 0.8 + 1e-6
+@given(slope=st.floats(0.01, 10))
+def test_the_margin_is_what_a_tenth_of_the_samples_is_worth(slope):
+    """Of a metric that gets worse by a slope with each halving of the samples; interpolation is exact."""
+    assert MARGIN_SHARE == 0.1
+    curve = SampleCurve({share: -slope * math.log2(share) for share in SHARES})
+    assert curve.margin == pytest.approx(-slope * math.log2(0.9))
+    assert SampleCurve({0.5: slope, 2.0: -0.1}).margin == pytest.approx(slope * math.log(0.9) / math.log(0.5))
 
 
-def test_no_number_of_seeds_shows_no_difference():
-    assert math.isinf(seeds_needed(0.1, 0))
-    assert seeds_needed(0, 0.1) == 2
+@pytest.mark.parametrize("harms", [{}, {0.5: -0.1}, {0.5: 0.1, 2.0: 0.1}, {0.25: 0.1, 0.5: 0.2}])
+def test_a_curve_that_is_not_monotone_has_no_margin(harms):
+    assert math.isnan(SampleCurve(harms).margin)
+
+
+@given(harms=st.lists(st.floats(-5, 5), min_size=4, max_size=4))
+def test_a_curve_is_monotone_if_every_cut_in_samples_harms(harms):
+    by_share = dict(zip(SHARES, harms, strict=True))
+    ordered = [by_share[0.25], by_share[0.5], by_share[0.75], 0.0, by_share[2.0]]
+    assert SampleCurve(by_share).is_monotone == all(np.diff(ordered) < 0)
 
 
 def test_file_is_read_as_it_was_write_ladder(tmp_path):

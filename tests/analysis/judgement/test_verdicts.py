@@ -12,12 +12,13 @@ from aimv2.ablations.expectations import DIGITS, PROBE, READER, expect
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.controls import check_controls
-from aimv2.analysis.judgement.samples import SampleCurve
-from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity
-from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.sensitivity import NO_SENSITIVITY, MetricSensitivity, SampleCurve
+from aimv2.analysis.judgement.verdicts import primary_comparisons, verdicts
+from aimv2.analysis.judgement.withheld import Reasons
 from aimv2.config.paths import replaced
 from aimv2.config.recipes.scales import demo
 from tests.helpers.evidence import evidence_from, evidence_of, passed_controls, sensitive
+from tests.helpers.specimen import STUDY
 
 LOSS = "content_loss"
 MASKED = "causal_content_loss"
@@ -32,9 +33,9 @@ CONFIGS = {"crop_scale": PIXELS_ONLY, "loss_form": PIXELS_ONLY}
 
 def judged(study, evidence, **changed):
     """Return verdicts with controls that passed, metrics that are sensitive, and a run with the claims' mechanisms."""
-    config = CONFIGS.get(study.slug, demo())
-    options = {"controls": passed_controls(study), "sensitivity": sensitive(*METRICS), "config": config}
-    return verdicts(study, evidence, **options | changed)
+    config = changed.pop("config", CONFIGS.get(study.slug, demo()))
+    parts = {"controls": passed_controls(study), "sensitivity": sensitive(*METRICS)}
+    return verdicts(Reasons(study, evidence, **parts | changed), config)
 
 
 def verdict_on(claim, slug, effects, spread=0.0002):
@@ -361,20 +362,6 @@ def test_measured_margins_take_the_place_of_conventions():
     assert "margin 0.0152)" in found.evidence[0]
 
 
-def test_differences_are_told_in_samples():
-    """A harm of 0.05 on a line through 0.1 at half the samples: 2 ** -0.5 of them, 29 % fewer."""
-    study = STUDIES["caption_order"]
-    seen = {READER: MetricSensitivity(READER, "sees all", curve=SampleCurve({0.5: 0.1}))}
-    evidence = evidence_of(study, {("text_first", READER): 0.05}, spread=0.0002, metrics=METRICS)
-    (text,) = judged(study, evidence, sensitivity=seen)["image-first-order"].evidence
-    assert ", worth 29 % fewer samples, between 29 % fewer and 30 % fewer (" in text
-    study = STUDIES["synthetic_fraction"]  # in an accuracy, where a fall is a harm
-    seen = {DIGITS: MetricSensitivity(DIGITS, "sees all", curve=SampleCurve({0.5: 0.1, 2.0: -0.1}))}
-    evidence = evidence_of(study, {"synthetic_000": 0.05}, spread=0.0002, metrics=METRICS)
-    (text, _) = judged(study, evidence, sensitivity=seen)["synthetic-captions"].evidence
-    assert ", worth 41 % more samples, between 4" in text
-
-
 def test_control_that_did_not_pass_withholds_the_verdicts_that_use_its_metric():
     study = STUDIES["prefix_ratio"]
     harm = {"positive_control": 1.0, ("positive_control", MASKED): 0.0, ("positive_control", PROBE): -1.0,
@@ -466,3 +453,44 @@ def test_claim_without_runs_is_not_testable():
         found = judged(STUDIES[slug], nothing)
         assert {one.word for one in found.values()} == {NOT_TESTABLE}
         assert all("not measured" in text for one in found.values() for text in one.evidence)
+
+
+def test_pairing_detects_effects_that_the_seeds_would_hide(cells, evidence):
+    comparisons = primary_comparisons(Reasons(STUDY, evidence), cells)
+    assert comparisons.keys() == {"fixed_25", "fixed_50", "fixed_75", "causal"}
+    assert comparisons["fixed_75"].difference.excludes_zero
+    assert comparisons["fixed_75"].difference.mean == pytest.approx(0.5, abs=0.02)
+    assert not comparisons["fixed_25"].difference.excludes_zero
+    assert evidence.values("content_loss").std().min() > 0.5, "the seeds differ by more than any arm"
+
+
+def test_only_requested_arms_are_compared(cells, evidence):
+    some = [cell for cell in cells if cell.arm in ("uniform", "causal", "null_control")]
+    (comparison,) = primary_comparisons(Reasons(STUDY, evidence), some).values()
+    assert comparison.difference.level == pytest.approx(0.95)
+
+
+def test_expectation_is_judged_as_claims_are(cells):
+    study = replace(STUDY, expected={"causal": "worse", "fixed_25": "equal", "fixed_50": "better"})
+    effects = {"causal": 0.5, "fixed_25": 0.001, "fixed_50": 0.5}
+    comparisons = primary_comparisons(Reasons(study, evidence_of(study, effects, spread=0.001)), cells)
+    words = {arm: compared.outcome and compared.outcome.word for arm, compared in comparisons.items()}
+    assert words == {
+        "causal": Word.SUPPORTED,
+        "fixed_25": Word.SUPPORTED,
+        "fixed_50": Word.CONTRADICTED,
+        "fixed_75": None,
+    }
+
+
+def test_arm_with_a_failed_run_is_withheld_and_an_unfinished_one_is_not(cells):
+    some = evidence_of(STUDY, {}, spread=0.01)
+    missing = pd.DataFrame(
+        [("causal", 4, "", "not finite", True), ("fixed_25", 4, "", "not run yet", False)], columns=MISSING_COLUMNS
+    )
+    comparisons = primary_comparisons(Reasons(STUDY, replace(some, missing=missing)), cells)
+    assert comparisons["causal"].withheld == "1 of 5 runs of causal (prefix of 1 patch) failed"
+    assert [arm for arm, compared in comparisons.items() if compared.withheld] == ["causal"]
+    baseline = pd.DataFrame([("uniform", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    without = Reasons(STUDY, replace(some, missing=baseline))
+    assert all(comparison.withheld for comparison in primary_comparisons(without, cells).values())

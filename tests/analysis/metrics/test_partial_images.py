@@ -8,10 +8,9 @@ import torch
 
 from aimv2.base.plugins import using
 from aimv2.config.paths import replaced
-from aimv2.evaluation.evaluate import evaluate
+from aimv2.evaluation.evaluate import TrainedModel, evaluate
 from aimv2.evaluation.held_out import network_inputs
-from aimv2.evaluation.trained import TrainedModel
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.spec.objectives import objective
 from aimv2.spec.plugin_metrics import METRICS
 

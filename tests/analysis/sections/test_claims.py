@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from aimv2.ablations.expectations import PROBE, expect
 from aimv2.analysis.sections import claims
+from aimv2.analysis.sections.claims import _margins_note as margins_note
 from aimv2.analysis.sections.claims import controls_section
 from tests.helpers.documents import judged_again, lines_of, tables, text_of
 from tests.helpers.specimen import STUDY
@@ -9,17 +10,17 @@ from tests.helpers.specimen import STUDY
 
 def test_each_claim_has_its_verdict_and_evidence(findings):
     shown = tables(claims.section(findings))
-    table, evidence = shown["claims"], shown["evidence"]
+    table = shown["evidence"]
     assert [lines_of(row[0])[0].strip("*") for row in table.rows] == list(STUDY.claims)
-    for row, reasons, verdict in zip(table.rows, evidence.rows, findings.verdicts.values(), strict=True):
+    for row, verdict in zip(table.rows, findings.verdicts.values(), strict=True):
         assert lines_of(row[2]) == (f"**{verdict.word}**", *verdict.qualifications)
-        assert lines_of(reasons[2]) == verdict.evidence
-        assert lines_of(reasons[3]) == verdict.sensitivity
+        assert lines_of(row[3]) == verdict.evidence
+        assert lines_of(row[4]) == verdict.sensitivity
 
 
-def test_study_without_claims_says_so(findings):
-    section = claims.section(judged_again(findings, findings.evidence, study=replace(STUDY, claims={})))
-    assert text_of(section) == "The paper makes no claim that this study can decide."
+def test_study_without_claims_has_no_section(findings):
+    without = judged_again(findings, findings.evidence, study=replace(STUDY, claims={}))
+    assert (claims.section(without), claims.summary(without), claims.chips(without)) == (None, None, [])
 
 
 def test_margins_have_their_reason():
@@ -28,11 +29,11 @@ def test_margins_have_their_reason():
         "another": expect("causal", "far worse", than="uniform", metric=PROBE, margin=0.05, why="a table"),
     }
     study = replace(STUDY, claims=own)
-    assert claims.margins_note(study) == (
+    assert margins_note(study) == (
         "content_loss 0.02 (set for this study); probe_object 0.01 (by convention); probe_object 0.05 (a table)"
     )
     measured = replace(study, equivalence_margin=None).with_margins({"content_loss": 0.0321, PROBE: 0.02})
-    assert claims.margins_note(measured) == (
+    assert margins_note(measured) == (
         "content_loss 0.0321 (what 10 % of the samples are worth);"
         " probe_object 0.02 (what 10 % of the samples are worth); probe_object 0.05 (a table)"
     )

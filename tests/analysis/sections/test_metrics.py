@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import pandas as pd
@@ -7,12 +6,14 @@ from scipy import stats
 
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.evidence.tables import MISSING_COLUMNS
+from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.inference.looks import Look
 from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections import metrics
 from tests.helpers.documents import by_row, judged_again, tables, text_of
-from tests.helpers.evidence import evidence_from
+from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.searches import parsed, request_of_search, won_by_the_baseline, write_confirmation
+from tests.helpers.specimen import STUDY
 
 CAUSAL = "causal (prefix of 1 patch)"
 
@@ -34,33 +35,80 @@ def test_difference_of_an_arm_with_a_failed_run_is_withheld(findings):
     assert next(iter(rows.values()))[CAUSAL][1] == "Δ withheld: a run failed"
 
 
-def test_detected_differences_are_listed_as_exploratory(findings):
-    text = text_of(metrics.section(findings)).replace("\\", "")
-    assert "They are exploratory" in text
-    shown = re.search(r"causal_content_loss: fixed at 75 % is above the baseline by ([\d.]+) nats/token", text)
-    assert float(shown[1]) == pytest.approx(0.5, abs=0.02)
+def test_detected_differences_leave_out_arms_of_which_a_run_failed_and_name_controls(findings):
+    assert {("pixel_loss_0.5", "fixed_75"), ("pixel_loss_0.5", "positive_control")} <= {
+        (metric, arm) for metric, arm, _ in metrics.detected(findings)
+    }
+    assert not any(metric == "content_loss" or arm == "fixed_25" for metric, arm, _ in metrics.detected(findings))
+    for arm, lost in (("fixed_75", {"fixed_75"}), ("uniform", set(findings.study.conditions))):
+        missing = pd.DataFrame([(arm, 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+        found = judged_again(findings, replace(findings.evidence, missing=missing))
+        assert not {arm for _, arm, _ in metrics.detected(found)} & lost
 
 
-def test_baseline_of_a_search_is_shown_by_itself(tiny, tmp_path):
+def test_warnings_name_metric_arms_and_number_of_runs(findings):
+    edge, table = "the chosen learning rate is the largest of the grid", findings.evidence.metrics.copy()
+    is_probe, seeds = table["metric"] == "probe_digits", table["seed"]
+    table.loc[is_probe & (table["arm"] == "causal") & (seeds < 3), "warning"] = edge
+    table.loc[is_probe & (table["arm"] == "untrained") & (seeds == 0), "warning"] = edge
+    found = metrics.section(judged_again(findings, replace(findings.evidence, metrics=table)))
+    assert f"probe\\_digits: {edge} ({CAUSAL}, 3 runs; untrained, 1 run)." in text_of(found)
+    assert "doubtful" not in text_of(metrics.section(findings))
+
+
+def test_metrics_of_a_search_that_compares_nothing_are_those_of_the_baseline(tiny, tmp_path):
     request = request_of_search(tiny, has_winner=False)
+    assert metrics.section(judge(request, evidence_from([], []), Look(1), {}, parsed(won_by_the_baseline()))) is None
     write_confirmation(request, tmp_path)
     found = judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(won_by_the_baseline()))
-    section = metrics.of_baseline(found)
     values = found.evidence.value("content_loss", "uniform")
     low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
-    text = text_of(section)
-    assert "with seeds 100, 101, 102, 103, which no trial has seen" in text
-    assert "The held-out loss of content words is measured on some pairs." in text
+    section = metrics.section(found)
     table = tables(section)["metrics"]
     assert f"{values.mean():.3f} [{low:.3f}, {high:.3f}]" in table.rows[0][1]
     assert table.columns == ["metric", "uniform on 1..I-1"]
     assert "Δ" not in str(table.rows)
+    assert "exploratory" not in text_of(section)
 
 
-def test_baseline_of_one_seed_has_no_interval_and_without_runs_there_is_no_section(tiny, tmp_path):
-    request = request_of_search(tiny, has_winner=False, seeds=[100])
-    nothing = judge(request, evidence_from([], []), Look(1), {}, parsed(won_by_the_baseline()))
-    assert metrics.of_baseline(nothing) is None
-    write_confirmation(request, tmp_path)
-    found = judge(request, load(request.cells, tmp_path), Look(1), {}, parsed(won_by_the_baseline()))
-    assert "with seed 100, which" in text_of(metrics.of_baseline(found))
+DIFFERENCE, DETECTABLE = "difference [interval]", "minimum detectable difference (80 % power)"
+
+
+def primary_rows(findings):
+    return by_row(tables(metrics.arms_section(findings))["arms"])
+
+
+def test_table_gives_expectation_observation_difference_and_power(findings):
+    rows = primary_rows(findings)
+    shown = {label: (*row["expected"], *row["observed"]) for label, row in rows.items()}
+    assert shown["uniform on 1..I-1"] == ("", "")
+    assert rows["uniform on 1..I-1"][DIFFERENCE] == ("baseline",)
+    assert shown["fixed at 75 %"] == ("open", "worse")
+    assert shown["fixed at 25 %"] == ("open", "inconclusive")
+    assert shown[CAUSAL] == ("worse", "better", "contradicted")
+    assert shown["the baseline with other seeds"] == ("no difference", "passed")
+    estimate = findings.comparisons["fixed_75"].difference
+    assert rows["fixed at 75 %"][DIFFERENCE] == (estimate.text("+.4f"),)
+    positive, null = (
+        findings.differences.separately("content_loss", *control)
+        for control in (("positive_control", 0.95), ("null_control", 0.99))
+    )
+    assert rows[STUDY.label("positive_control")][DIFFERENCE] == (positive.text("+.4f"),)
+    assert rows[STUDY.label("null_control")][DIFFERENCE] == (null.text("+.4f"),)
+    assert float(rows["fixed at 75 %"][DETECTABLE][0]) == pytest.approx(detectable_difference(estimate), abs=1e-4)
+    assert "untrained" not in rows
+
+
+def test_no_expectation_is_judged_unless_controls_passed(findings):
+    evidence = evidence_of(STUDY, {"causal": -0.4, "positive_control": 0.0}, spread=0.01)
+    rows = primary_rows(judged_again(findings, evidence))
+    assert rows[CAUSAL]["observed"] == ("better", "not judged: a control did not pass")
+    assert rows[STUDY.label("positive_control")]["observed"] == ("inconclusive",)
+
+
+def test_arm_with_a_failed_run_is_not_judged(findings):
+    missing = pd.DataFrame([("causal", 4, "", "not finite", True)], columns=MISSING_COLUMNS)
+    rows = primary_rows(judged_again(findings, replace(findings.evidence, missing=missing)))
+    assert rows[CAUSAL]["observed"] == ("not judged", f"1 of 5 runs of {CAUSAL} failed")
+    assert rows[CAUSAL][DIFFERENCE] == ("withheld: a run failed",)
+    assert rows[CAUSAL][DETECTABLE] == ("",)

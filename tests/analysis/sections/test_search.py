@@ -12,7 +12,7 @@ from aimv2.analysis.judgement.findings import judge
 from aimv2.analysis.sections import search
 from aimv2.analysis.sections.study import document
 from aimv2.config.recipes.scales import demo
-from tests.helpers.documents import by_row, number_of, tables, text_of
+from tests.helpers.documents import by_row, tables, text_of
 from tests.helpers.evidence import evidence_from, evidence_of, sensitive
 from tests.helpers.searches import (
     BUDGET,
@@ -64,15 +64,6 @@ def test_section_has_the_best_value_beside_the_means_on_fresh_seeds():
     mean = found.evidence.values("content_loss")[WINNER].mean()
     assert f"{mean:.3f} [" in text
     assert "has no controls of its own" in text
-
-
-def test_pareto_front_is_a_table_of_its_trials_best_first():
-    values = typical(metrics=(LOSS, FLOPS))
-    table = tables(section_of(values))["pareto_front"]
-    assert [number_of(row[0]) for row in table.rows] == sorted(
-        values["front"], key=lambda number: values["trials"][number]["values"][0]
-    )
-    assert number_of(table.rows[0][0]) == values["winner"]
 
 
 def test_importances_are_in_order_and_only_where_there_is_something_to_compare():

@@ -10,8 +10,8 @@ from aimv2.analysis.inference.intervals import Estimate, detectable_difference
 from aimv2.analysis.judgement.sensitivity import margins, sensitivity_of
 from aimv2.analysis.sections import sensitivity
 from aimv2.config.recipes.scales import demo
-from tests.helpers.documents import by_row, tables, text_of
-from tests.helpers.ladders import HARMS, ladder_of, seeing
+from tests.helpers.documents import by_row, changed, tables
+from tests.helpers.ladders import ladder_of, seeing
 
 LOSS, BLIND, ACCURACY = "reader_loss [nats/token]", "content_loss [nats/token]", "probe_object [accuracy]"
 SHARE = math.log(0.9) / math.log(0.75)  # of what a quarter fewer samples harm, as a tenth fewer do
@@ -32,7 +32,7 @@ def ladder():
 def section(findings, ladder):
     seen = sensitivity_of(ladder)
     study = findings.study.with_margins(margins(seen))
-    return sensitivity.section(replace(findings, ladder=ladder, sensitivity=seen, study=study))
+    return sensitivity.section(changed(findings, ladder=ladder, sensitivity=seen, study=study))
 
 
 def test_study_without_a_ladder_has_no_section(findings):
@@ -56,7 +56,7 @@ def test_margins_are_what_a_tenth_of_the_samples_is_worth_in_units_of_noise(sect
 
 
 def test_seeds_and_the_smallest_difference_follow_from_the_noise(section):
-    """The oracle is the minimum detectable difference; in samples, the share on the line to three quarters of them."""
+    """The oracle is the minimum detectable difference."""
 
     def detectable(num_seeds):
         return detectable_difference(Estimate(0.0, 0.1 / math.sqrt(num_seeds), num_seeds - 1, num_seeds))
@@ -64,26 +64,4 @@ def test_seeds_and_the_smallest_difference_follow_from_the_noise(section):
     row = by_row(tables(section)["decisions"])[LOSS]
     seeds = int(row["seeds to show a difference of the margin (80 % power)"][0])
     assert detectable(seeds) <= 0.4 * SHARE < detectable(seeds - 1)
-    fewer = 1 - 0.75 ** (detectable(32) / 0.4)
-    assert row["smallest difference that 32 seeds show"] == (
-        f"{detectable(32):.3g}",
-        f"{100 * fewer:.0f} % of the samples",
-    )
-
-
-def test_rungs_have_effect_and_noise(section):
-    rows = by_row(tables(section)["rungs"])
-    assert rows["reader_loss"]["half as wide"] == ("+0.000 [-0.010, +0.010]", "0 x noise")
-    assert rows["reader_loss"]["untrained"] == ("+5.000 [+4.990, +5.010]", "50 x noise")
-    assert rows["probe_object"]["untrained"] == ("-0.500 [-0.510, -0.490]", "∞ x noise")
-    assert rows["content_loss"]["untrained"] == ("",)
-    labels = {"untrained", "shuffled captions", "half as wide"}
-    assert set(rows["reader_loss"]) == {"metric", *labels}
-    assert HARMS["untrained"] == 5
-
-
-def test_what_is_not_seen_is_said_with_its_effect(section):
-    text = text_of(section)
-    assert "At scale demo reader_loss does not see half as wide (+0.000 [-0.010, +0.010], 4 seeds)." in text
-    assert "At scale demo content_loss was not measured on: untrained." in text
-    assert "At scale demo probe_object" not in text
+    assert row["smallest difference that 32 seeds show"] == (f"{detectable(32):.3g}",)

@@ -2,19 +2,13 @@
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from aimv2.ablations.studies.sensitivity import RUNGS
 from aimv2.analysis.inference.intervals import detectable_difference
 from aimv2.analysis.inference.relations import Outcome, Word
-from aimv2.analysis.judgement.findings import findings_in
-from aimv2.analysis.judgement.sensitivity import COMMITTED, sensitivity_of
 from aimv2.analysis.sections import summary
 from tests.helpers.documents import by_row, judged_again, tables, text_of
-from tests.helpers.evidence import evidence_of
-from tests.helpers.ladders import ladder_of, seeing
-from tests.helpers.searches import parsed, search_of, trial
+from tests.helpers.evidence import evidence_from, evidence_of
 from tests.helpers.specimen import STUDY
 
 
@@ -31,32 +25,17 @@ def sections_of(found):
 def test_arms_and_verdicts_have_the_numbers_of_the_findings(findings):
     found = sections_of(findings)
     arms = by_row(tables(found["Arms"])["arms"])
-    assert set(arms) == {STUDY.arms[arm].label for arm in findings.comparisons}
+    assert set(arms) == {STUDY.label(arm) for arm in STUDY.conditions}
     for arm, one in findings.comparisons.items():
         row = arms[STUDY.arms[arm].label]
-        assert row["difference [interval]"] == (one.difference.text("+.3f"),)
-        assert row["observed"] == (one.observed.text,)
+        assert row["difference [interval]"] == (one.difference.text("+.4f"),)
+        assert row["observed"][0] == one.observed.text
     rows = by_row(tables(found["Claims of the paper"])["verdicts"])
     for name, verdict in findings.verdicts.items():
         row = rows[f"**{name}**"]
         assert row["verdict at this scale"][0] == f"**{verdict.word}**"
         why = verdict.qualifications[0] if verdict.word == "not testable" else verdict.comparisons[0].difference.text()
         assert why in row["what decides"][0]
-
-
-def test_controls_stand_with_the_metrics_in_which_they_passed_or_did_not(findings):
-    text = text_of(sections_of(findings)["Controls"])
-    assert text.splitlines() == [
-        f"{findings.study.label(control)}: **{result}** in {', '.join(metrics)}."
-        for (control, result), metrics in _by_result(findings).items()
-    ]
-
-
-def _by_result(findings):
-    found = {}
-    for one in findings.controls:
-        found.setdefault((one.control, one.result), []).append(one.metric)
-    return found
 
 
 def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings):
@@ -72,12 +51,13 @@ def test_arms_that_are_not_told_apart_are_named_with_what_would_be_seen(findings
 
 
 def test_without_its_controls_a_study_shows_differences_and_no_verdict(findings):
-    changed = with_effects(findings, {"causal": 0.5}, 0.001)
-    found = sections_of(changed)
+    judged = with_effects(findings, {"causal": 0.5}, 0.001)
+    found = sections_of(judged)
     rows = by_row(tables(found["Arms"])["arms"])
-    for arm, one in changed.comparisons.items():
+    for arm, one in judged.comparisons.items():
         row = rows[STUDY.arms[arm].label]
-        assert (row["difference [interval]"], row["observed"]) == ((one.difference.text("+.3f"),), ("no verdict",))
+        assert row["difference [interval]"] == (one.difference.text("+.4f"),)
+        assert row["observed"] == (one.shows, "not judged: a control did not pass")
     assert "Positive control failed in content_loss." in text_of(found["What was not seen"])
 
 
@@ -94,45 +74,6 @@ def test_what_speaks_for_a_contradicted_claim_is_not_counted_under_what_decides(
     assert against.difference.text() in shown(Word.CONTRADICTED)
     assert "and 1 more" not in shown(Word.CONTRADICTED)
     assert shown(Word.UNDECIDED).endswith("; and 1 more")
-
-
-def test_arms_that_differ_in_seeds_are_of_several_launches(findings):
-    def told(arm):
-        runs = findings.evidence.runs
-        fewer = replace(findings.evidence, runs=runs[(runs["arm"] != arm) | (runs["seed"] < 2)])
-        found = sections_of(replace(findings, evidence=fewer))
-        return "not all runs are of this launch." in text_of(found["How it was run"])
-
-    assert [told(arm) for arm in ("", "causal", "untrained")] == [False, True, False]
-
-
-def test_a_study_without_runs_says_how_it_would_be_run(findings):
-    evidence = replace(findings.evidence, runs=findings.evidence.runs[:0], metrics=findings.evidence.metrics[:0])
-    found = sections_of(judged_again(findings, evidence))
-    assert "Command: `python sweeps/launch.py" in text_of(found["How it was run"])
-    assert "hours" not in text_of(found["How it was run"])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [((40, 50), "The search before took 1.5 min for 2 trials."), ((40, None), "took an unknown time for 2 trials.")],
-)
-def test_what_the_search_took_stands_beside_the_runs_of_its_winner(findings, seconds, told):
-    found = parsed(search_of([trial(number, seconds=own) for number, own in enumerate(seconds)]))
-    assert told in text_of(sections_of(replace(findings, search=found))["How it was run"])
-    assert "search" not in text_of(sections_of(findings)["How it was run"])
-
-
-@pytest.mark.exhaustive
-def test_a_sensitivity_study_says_what_claims_can_rest_on(findings):
-    """By the committed records of the scale laptop."""
-    assert "What claims can rest on" not in sections_of(findings)
-    found = findings_in(COMMITTED, "sensitivity_laptop")
-    rows = by_row(tables(sections_of(found)["What claims can rest on"])["kinds"])
-    unseen = set(found.sensitivity["reader_loss"].unseen)
-    assert set(rows["reader_loss"]["does not see"][0].split(", ")) == unseen
-    assert set(rows["reader_loss"]["may decide claims on"][0].split(", ")) == set(RUNGS) - unseen
-    assert rows["probe_object"]["may decide claims on"] == ("nothing",)
 
 
 def test_what_is_missing_is_said_once_with_the_command_that_measures_it(findings):
@@ -161,20 +102,43 @@ def test_the_command_repeats_no_argument(findings, arguments, expected):
     assert text_of(found["What is missing"]).endswith(f"`python sweeps/launch.py sweep=prefix_ratio {expected}")
 
 
-@pytest.mark.parametrize(
-    ("seeds", "told"),
-    [(range(4), "0 to 3"), ([0, 1], "0, 1"), ([3], "3"), ([0, 2, 3], "0, 2, 3"), ([1, 2, 3], "1 to 3")],
-)
-def test_seeds_are_a_range_unless_one_is_missing(findings, seeds, told):
-    run = findings.evidence.runs.iloc[:1]
-    runs = pd.concat([run.assign(seed=seed) for seed in reversed(seeds)])
-    found = sections_of(replace(findings, evidence=replace(findings.evidence, runs=runs)))
-    assert f" with seeds {told}; " in text_of(found["How it was run"])
+SHUFFLED = {"positive_control": 1.0}
 
 
-def test_a_sensitivity_study_of_some_rungs_says_which_kinds_it_did_not_run(findings):
-    ladder = ladder_of(seeing("content_loss", width_050=None, hidden_050=0.0), findings.config)
-    found = replace(findings, ladder=ladder, sensitivity=sensitivity_of(ladder))
-    section = sections_of(found)["What claims can rest on"]
-    assert "Not all rungs were run on: width." in text_of(section)
-    assert by_row(tables(section)["kinds"])["content_loss"]["does not see"] == ("attention",)
+def told(findings, effects, *, spread=0.001, shuffled=1.0):
+    evidence = evidence_of(
+        STUDY,
+        {"positive_control": shuffled, **effects},
+        spread=spread,
+        metrics=("content_loss", "causal_content_loss"),
+    )
+    found = summary.answer(judged_again(findings, evidence))
+    assert len(found.split()) <= summary.MAX_WORDS
+    return found
+
+
+def test_the_largest_difference_is_told_with_its_direction(findings):
+    found = told(findings, {"causal": 0.5, "fixed_25": -0.2})
+    assert found.startswith("*Causal* is worse than *uniform on 1..I-1* by 0.5 nats/token; 2 of 4 arms differ.")
+    found = told(findings, {"causal": 0.2, "fixed_25": -0.7})
+    assert found.startswith("*Fixed at 25 %* is better than *uniform on 1..I-1* by 0.7 nats/token")
+
+
+def test_arms_that_are_equal_are_told_from_arms_that_are_not_told_apart(findings):
+    assert told(findings, {}).startswith("No arm matters: ")
+    assert told(findings, {}, spread=0.3).startswith("Not decided: no arm clearly differs")
+    margin = findings.study.primary_margin
+    found = told(findings, {"causal": 0.6 * margin}, spread=0.3 * margin)
+    assert found.startswith("In held-out loss of content words, 3 of 4 arms are within the margin of ")
+    assert "; the others are within 0.02" in found
+
+
+def test_a_control_that_did_not_pass_leaves_no_answer(findings):
+    found = told(findings, {"causal": 0.5}, shuffled=0.0)
+    assert found == "Nothing is concluded, because positive control failed in content_loss."
+
+
+@pytest.mark.parametrize("seeds", [1, 0])
+def test_without_two_seeds_nothing_is_compared(findings, seeds):
+    evidence = evidence_of(STUDY, SHUFFLED, spread=0.01, seeds=range(seeds)) if seeds else evidence_from([], [])
+    assert summary.answer(judged_again(findings, evidence)).startswith("Nothing is compared yet")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aimv2.analysis.verify.command import check
-from aimv2.analysis.verify.trained_run import load
+from aimv2.analysis.verify.trained_run import find, load
 from aimv2.config.run_config import RunConfig
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from aimv2.request.resolve import with_attention
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_runs import finished_run
@@ -50,20 +49,14 @@ def copied(finished, tmp_path):
 @pytest.fixture(scope="session")
 def run(finished):
     """The trained run."""
-    return load(finished)
-
-
-@pytest.fixture(scope="session")
-def small(run):
-    """The trained run with fewer held-out pairs."""
-    return replace(run, held_out=run.held_out.subset(48))
+    return load(find(str(finished.path), Path("runs")))
 
 
 @pytest.fixture(scope="session")
 def variant(run):
-    """The run with another config, its network untrained, with fewer held-out pairs."""
+    """The run with another config, its network untrained."""
 
-    def make(*, num_pairs=48, encoder=None, decoder=None, model=None, prefix=None, objective=None, **changes):
+    def make(*, encoder=None, decoder=None, model=None, prefix=None, objective=None, **changes):
         config = run.config
         if encoder or decoder or model:
             parts = {
@@ -76,16 +69,9 @@ def variant(run):
         if objective:
             changes["objective"] = replace(config.objective, **objective)
         config = with_attention(replace(config, **changes))
-        return replace(run, config=config, model=build(config).eval(), held_out=run.held_out.subset(num_pairs))
+        return replace(run, config=config, model=build(config).eval())
 
     return make
-
-
-@pytest.fixture(scope="session")
-def captioner(variant):
-    """A run without pixels, and its findings."""
-    run = variant(objective={"name": "caption"})
-    return run, check(run)
 
 
 @pytest.fixture(scope="session")

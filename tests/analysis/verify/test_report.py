@@ -1,80 +1,111 @@
-"""The text and the files of the report, for every kind of run."""
+"""The command: output, exit status, report for several kinds of runs, and bad arguments."""
 
 import re
-from dataclasses import replace
+import runpy
+import sys
 
 import pytest
+from safetensors.torch import save_file
 
-from aimv2.analysis.document.pages import to_markdown
 from aimv2.analysis.document.write import write
-from aimv2.analysis.verify.command import check
-from aimv2.analysis.verify.report import document, summary
-from tests.helpers.marks import everyday
+from aimv2.analysis.verify.checks import checks_of
+from aimv2.analysis.verify.report import document, summary, verify_command
+from aimv2.base.errors import UsageError
+from aimv2.config.arguments import guarded
+from aimv2.config.recipes.scales import SCALES
+from aimv2.objectives.build import build
+from tests.helpers.pages import ROOT
 
-KINDS = {
-    "image_only": ({"objective": {"name": "image_only"}}, 4),
-    "clip": ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, 8),
-    "text first": ({"decoder": {"order": "text_first"}}, 1),
-    "raw spiral with ends": (
-        {
-            "objective": {"pixel_targets": "raw", "supervise_eos": True},
-            "model": {"patch_order": "spiral"},
-            "prefix": {"per": "batch"},
-        },
-        0,
-    ),
-}
+REPORT = ROOT / "reports" / "published" / "prefix_distribution"
 
 
-@pytest.mark.parametrize("name", everyday(["clip"], KINDS))
-def test_every_kind_of_run_has_a_report(variant, tmp_path, name):
-    kind, num_not_applicable = KINDS[name]
-    run = variant(**kind)
-    findings = check(run)
-    assert len(findings.checks) == 8
-    assert [outcome.verdict for outcome in findings.checks].count("NOT APPLICABLE") == num_not_applicable
-    path = write(document(run, findings, []), tmp_path / "out")
-    text = path.read_text()
-    absent = f", {num_not_applicable} NOT APPLICABLE" if num_not_applicable else ""
-    assert re.search(rf"^> \d+ checks: \d PASS, \d FAIL{absent}\.", text, flags=re.M)
-    assert text.count("\nNot applicable: ") == sum(
-        [findings.balance.recorded.empty, not findings.pixels.errors, not findings.captions.shown]
-    )
-    shown = set(re.findall(r"!\[[^]]*\]\(([^)]*)\)", text))
-    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.[ps][nv]g")}
-    assert shown == written
-    never_stops = bool(findings.captions.shown) and not run.config.objective.supervise_eos
-    assert ("never learned to stop" in text) == never_stops
+def test_trained_run_passes_and_its_report_is_complete(finished, tmp_path, capsys):
+    out = tmp_path / "reports" / "verify"
+    assert verify_command([str(finished.path), f"out={out}", f"report={REPORT}"]) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^PASS  ", printed, flags=re.M)) == 8
+    assert "\n8 checks: 8 PASS, 0 FAIL, 0 NOT APPLICABLE.\n" in printed
+    assert f"report: {out / 'report.md'}" in printed
+    text = (out / "report.md").read_text()
+    for line in printed.splitlines():
+        if line.startswith("PASS"):
+            assert line.split(": ", 1)[1].split(" (criterion")[0] in text
+    assert {path.name for path in out.iterdir()} == {"report.md", "report.html", "report.json", "predictions.png"}
+    assert "(predictions.png)" in text
+    assert f"python -m aimv2.analysis.verify {finished.path} out={out}" in text
+    assert not list(out.parent.glob(".*")), "nothing is left beside it"
 
 
-def test_captions_are_escaped(captioner):
-    run, findings = captioner
-    shown = [findings.captions.shown[0]._replace(written="a | <b> `c`\nd")]
-    findings = findings._replace(captions=findings.captions._replace(shown=shown))
-    assert r"a \| \<b\> \`c\` d |" in to_markdown(document(run, findings, []))
+def test_random_weights_fail_in_output_and_report(copied, trained, tmp_path, capsys):
+    save_file(build(trained).state_dict(), copied / "attempts/0001/weights.safetensors")
+    assert verify_command([f"run={copied}", f"out={tmp_path / 'out'}", f"report={REPORT}"]) == 1
+    printed = capsys.readouterr().out
+    assert re.findall(r"^FAIL  (.*?):", printed, flags=re.M) == [
+        "predicted pixels beat each patch's mean",
+        "captions depend on their image",
+    ]
+    assert "\n8 checks: 6 PASS, 2 FAIL, 0 NOT APPLICABLE. The run is short: it has seen 6,400 samples." in printed
+    recipe = SCALES["demo"]().budget.samples
+    assert f"`python -m aimv2 train scale=demo objective.name=aimv2`, which sees {recipe:,}." in printed
+    assert (tmp_path / "out" / "report.md").read_text().count("**FAIL**") == 2
 
 
 @pytest.mark.parametrize(
-    ("attention", "verified"),
+    ("kind", "has_pictures"),
     [
-        ("bidirectional", "nothing"),
-        ("prefix", "prefix lengths follow their distribution, the encoder's mask leaks nothing"),
+        ({"objective": {"name": "clip"}, "encoder": {"attention": "auto"}}, False),
+        ({"objective": {"name": "image_only"}}, True),
+        ({"objective": {"pixel_targets": "raw", "supervise_eos": True}, "model": {"patch_order": "spiral"}}, True),
     ],
 )
-def test_summary_of_a_contrastive_run_names_what_is_verified(variant, attention, verified):
-    run = variant(objective={"name": "siglip"}, encoder={"attention": attention})
-    counts, objective, *rest = summary(run, check(run))
-    num_verified = verified.count(",") + (verified != "nothing")
-    assert counts == f"8 checks: {num_verified} PASS, 0 FAIL, {8 - num_verified} NOT APPLICABLE."
-    assert objective.startswith("Objective siglip predicts neither pixels nor captions")
-    assert f"; verified: {verified}. " in objective
-    assert not rest
+def test_every_kind_of_run_has_a_report(variant, tmp_path, kind, has_pictures):
+    run = variant(**kind)
+    checks = checks_of(run, REPORT)
+    num_absent = [check.verdict for check in checks].count("NOT APPLICABLE")
+    assert f", {num_absent} NOT APPLICABLE." in summary(run, checks)
+    path = write(document(run, checks, []), tmp_path / "out")
+    assert ("](predictions.png)" in path.read_text()) == has_pictures == (path.parent / "predictions.png").exists()
 
 
-def test_run_as_long_as_its_recipe_is_not_called_short(captioner):
-    run, findings = captioner
-    assert any(outcome.verdict == "FAIL" for outcome in findings.checks), "its weights are random"
-    assert len(summary(run, findings)) == 2
-    budget = replace(run.config.budget, samples=20_480)
-    long = replace(run, config=replace(run.config, scale="demo", budget=budget))
-    assert len(summary(long, findings)) == 1
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=nowhere"], "run='nowhere' is neither the folder of a run"),
+        ([], "runs_dir='runs' has no finished trained run, controls apart; make one with: python -m aimv2 train"),
+        (["runs_dir=mine"], "python -m aimv2 train runs_dir=mine"),
+        (["rum=x"], "unknown key 'rum'. Did you mean 'run'? Allowed: out, report, run, runs_dir."),
+        (["x", "run=y"], "run= is given twice; once is allowed"),
+        (["out=x", "y"], "cannot read 'y': arguments have the form key=value"),
+    ],
+)
+def test_bad_arguments_are_refused_with_what_is_allowed(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        verify_command(arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_run_leaves_no_report_and_other_files_are_kept(copied, finished, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(UsageError, match="has files and no report; name another folder"):
+        verify_command([f"run={finished.path}", f"out={tmp_path}"])
+    with pytest.raises(UsageError, match="out='/proc/nowhere' cannot be written"):
+        verify_command([f"run={finished.path}", "out=/proc/nowhere"])
+    (copied / "attempts/0001/weights.safetensors").unlink()
+    with pytest.raises(UsageError, match="does not hold this run's weights"):
+        verify_command([f"run={copied}", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_module_is_a_command_with_a_help(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert guarded(verify_command, ["run=nowhere", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: python -m aimv2.analysis.verify ")
+    assert all(key in printed for key in ("run=", "runs_dir=runs", "out=reports/verify", "debug=true"))
+    monkeypatch.setattr(sys, "argv", ["verify", "runs_dir=none"])
+    with pytest.raises(SystemExit) as exited:
+        runpy.run_module("aimv2.analysis.verify", run_name="__main__")
+    assert exited.value.code == 2
+    assert capsys.readouterr().err.startswith("error: runs_dir='none' has no finished trained run")

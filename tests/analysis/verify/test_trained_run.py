@@ -12,8 +12,6 @@ from safetensors.torch import save_file
 
 from aimv2.analysis.verify.trained_run import find, load
 from aimv2.base.errors import UsageError
-from aimv2.config.serialization import to_dict
-from aimv2.config.signature import untrained
 from aimv2.data.tokenizer import CaptionTokenizer
 
 
@@ -30,21 +28,21 @@ def test_default_is_the_newest_finished_trained_run(copied, trained):
             shutil.copytree(copied, path)
         os.utime(path / "result.json", (when, when))
     (runs_dir / "v2-111111111111" / "result.json").unlink()
-    (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(untrained(trained))))
-    assert find(None, runs_dir).name == copied.name
+    (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(trained.untrained().to_dict()))
+    assert find(None, runs_dir).path == copied
     for key in ("captions", "pixels"):
-        (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(to_dict(trained)))
+        (runs_dir / "v2-222222222222" / "config.json").write_text(json.dumps(trained.to_dict()))
         with_value("data", key, "shuffled")(runs_dir / "v2-222222222222")
-        assert find(None, runs_dir).name == copied.name, "a control fails by design"
+        assert find(None, runs_dir).path == copied, "a control fails by design"
     os.utime(runs_dir / "v2-000000000000" / "result.json", (1001, 1001))
-    assert find(None, runs_dir).name == "v2-000000000000"
+    assert find(None, runs_dir).path.name == "v2-000000000000"
 
 
 def test_run_is_found_by_path_or_by_name_in_runs_dir(copied, monkeypatch):
     for run, runs_dir in ((str(copied), Path("runs")), (copied.name, copied.parent)):
         assert find(run, runs_dir).path == copied
     monkeypatch.chdir(copied)
-    assert find(".", Path("runs")).name == copied.name
+    assert find(".", Path("runs")).path == copied
 
 
 def remove(name):
@@ -82,21 +80,18 @@ def other_tokenizer(path):
 
 
 BROKEN = {
-    "unfinished": (remove("result.json"), "is not finished (new)"),
-    "no config": (remove("config.json"), "is not a run: it has no config.json"),
-    "torn config": (overwrite("config.json", b'{"scale"'), "is broken: "),
+    "unfinished": (remove("result.json"), "is not finished, and only a finished run has weights"),
+    "no config": (remove("config.json"), "is neither the folder of a run nor"),
+    "torn config": (overwrite("config.json", b'{"scale"'), "config.json"),
     "config of another version": (with_value("model", "rotary", True), "unknown key 'model.rotary'"),
-    "torn result": (overwrite("result.json", b"{}"), "is not the result of a run"),
-    "torn metrics": (in_attempt(overwrite("metrics.parquet", b"PAR1")), "metrics.parquet cannot be read"),
     "no weights": (in_attempt(remove("weights.safetensors")), "does not hold this run's weights"),
     "torn weights": (in_attempt(cut_short), "does not hold this run's weights"),
     "other weights": (in_attempt(other_weights), "does not hold this run's weights"),
     "no tokenizer": (in_attempt(remove("tokenizer.json")), "its tokenizer.json cannot be read"),
-    "torn tokenizer": (in_attempt(overwrite("tokenizer.json", b"{")), "its tokenizer.json cannot be read"),
     "other tokenizer": (in_attempt(other_tokenizer), "the data packages changed"),
     "other data": (with_value("data", "fingerprint", "0123456789ab"), "the data packages changed"),
-    "untrained": (with_value("budget", "samples", 0), "is an untrained encoder"),
-    "native": (with_value("native", "areas", [16]), "was trained at native resolution, and only squares"),
+    "untrained": (with_value("budget", "samples", 0), "is no trained run on squares of one size"),
+    "native": (with_value("native", "areas", [16]), "is no trained run on squares of one size"),
 }
 
 

@@ -9,13 +9,11 @@ import pytest
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.catalogue import NAMES, STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.names import NAMES
 from aimv2.config.paths import replaced
 from aimv2.config.program import flattened
 from aimv2.config.recipes.scales import SCALES, demo
-from aimv2.config.serialization import to_dict
 from aimv2.request.compose import compose, run_config
 from aimv2.run.options import TrainOptions
 from aimv2.spec.metrics import FINAL, metric_names
@@ -90,20 +88,20 @@ def test_every_key_is_listed():
     listed = {path for path, _ in LISTED}
     options = {field.name for kind in (LaunchOptions, TrainOptions) for field in dataclasses.fields(kind)}
     search = {f"search.{field.name}" for field in dataclasses.fields(SearchConfig)}
-    run = set(flattened(to_dict(demo())))
+    run = set(flattened(demo().to_dict()))
     assert run | options | search | EXECUTOR_KEYS <= listed
     of_run = {path for path in listed if "." in path and not path.startswith(("search.", "executor.", "sweep."))}
     assert of_run - run == {"prefix.parameters"}, "those of plug-ins, which have names of their own"
 
 
 def test_what_is_shown_of_a_key_can_be_typed_and_is_its_value_at_demo():
-    expected, words = flattened(to_dict(demo())), []
+    expected, words = flattened(demo().to_dict()), []
     for path, text in LISTED:
         default, at_demo = re.search(rf"; {DEFAULT}\.(?: |$)", text).groups()
         shown = default if at_demo is None else at_demo
         if path in expected and path != "scale" and shown != '""':  # those are filled in
             words.append(f"{path}={shown}")
-    found = flattened(to_dict(run_config(compose(words, defaults={"scale": "demo"}))))
+    found = flattened(run_config(compose(words, defaults={"scale": "demo"})).to_dict())
     assert len(words) > 100
     for path, value in expected.items():
         assert found[path] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value), path

@@ -6,9 +6,8 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.expand import Cell, expand
 from aimv2.ablations.request import Request, write_request
 from aimv2.sweeps.active_launches import Jobs, new_launch, write_jobs
-from aimv2.sweeps.executors.slurm_jobs import FinalizerJob
-from aimv2.sweeps.plan import Plan
-from aimv2.sweeps.tasks import write_work
+from aimv2.sweeps.executors.slurm import FinalizerJob
+from aimv2.sweeps.plan import Plan, write_work
 from tests.helpers.slurm import EXECUTOR, on_path
 from tests.helpers.sweeps import board_of
 

@@ -47,7 +47,7 @@ from aimv2.ablations.request import write_request
 from aimv2.sweeps.active_launches import Jobs, Queued, new_launch, write_jobs
 from aimv2.sweeps.executors.base import Executor
 from aimv2.sweeps.executors.registry import executor
-from aimv2.sweeps.tasks import write_work
+from aimv2.sweeps.plan import write_work
 
 
 @executor("shelf")

@@ -1,21 +1,27 @@
-"""A launch on SLURM, beside other launches; job scripts, and the keys of the executor."""
+"""A launch on SLURM: job scripts, the keys of the executor, other launches, and the jobs, called in this process."""
 
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.request import read_request
 from aimv2.base.errors import UsageError
 from aimv2.config.training_config import LoaderConfig
-from aimv2.sweeps.active_launches import Queued, active_launches
-from aimv2.sweeps.executors.slurm import SlurmExecutor
-from aimv2.sweeps.executors.slurm_commands import submit
+from aimv2.runs.failure import Failure
+from aimv2.sweeps.active_launches import Queued, active_launches, cancel
+from aimv2.sweeps.executors.slurm import SlurmExecutor, end_job
+from aimv2.sweeps.executors.slurm_commands import queue, submit
 from aimv2.sweeps.status.status import in_queue
+from aimv2.sweeps.worker import WorkerReport
 from tests.helpers.slurm import EXECUTOR
 from tests.helpers.sweeps import board_of
 
@@ -23,7 +29,7 @@ from tests.helpers.sweeps import board_of
 def test_test_submits_nothing(slurm, tiny, tmp_path, monkeypatch):
     assert EXECUTOR.test([tiny], tmp_path) == ""
     slurm.refuse("sbatch", "sbatch: error: Batch job submission failed: Invalid account")
-    with pytest.raises(UsageError, match=r"Invalid account \(executor.account\); nothing was submitted"):
+    with pytest.raises(UsageError, match=r"Invalid account; nothing was submitted"):
         EXECUTOR.test([tiny], tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     assert EXECUTOR.test([tiny], tmp_path).endswith("was not tested: there is no sbatch on this machine")
@@ -54,7 +60,7 @@ def test_the_array_is_withdrawn_where_the_finalizer_job_is_refused(request_of, s
         " accounting/QOS policy' >&2; exit 1; fi",
     )
     slurm.put("scancel", f"echo $* > {withdrawn}")
-    with pytest.raises(UsageError, match=r"Job violates accounting/QOS policy \(executor.account or executor.qos\)"):
+    with pytest.raises(UsageError, match=r"Job violates accounting/QOS policy"):
         launch(request_of())
     assert withdrawn.read_text().strip() == "7"
     assert active_launches(tmp_path / "runs") == []
@@ -234,41 +240,17 @@ def test_an_element_with_a_gpu_has_cores_for_loader_processes(script_of):
     """Unless the run says how many it has, or the launch how many cores."""
     given = LoaderConfig(num_workers=2)
     assert "#SBATCH --cpus-per-task=8" in script_of([print], device="cuda")
-    assert "#SBATCH --cpus-per-task=10" in script_of([print], device="cuda", runs_per_gpu=3)
     assert "#SBATCH --cpus-per-task=3" in script_of([print], device="cuda", loader=given)
     assert "export AIMV2_CORES=4" in script_of([print], device="cuda", cpus_per_task=4)
 
 
-def test_runs_that_share_a_gpu_have_cores_each(script_of, tiny):
-    on_gpu = replace(tiny, device="cuda", threads=2)
-    assert "#SBATCH --cpus-per-task=3" in script_of([print], runs_per_gpu=3)
-    replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=6).check([on_gpu])
-    with pytest.raises(UsageError, match=r"runs_per_gpu=3 needs executor.cpus_per_task=6 or more: 2 per run, for its"):
-        replace(EXECUTOR, runs_per_gpu=3, cpus_per_task=5).check([on_gpu])
-    with pytest.raises(UsageError, match=r"runs_per_gpu=auto needs executor.cpus_per_task=4 or more"):
-        replace(EXECUTOR, runs_per_gpu="auto").check([on_gpu])
-
-
-@pytest.mark.parametrize(
-    ("more", "elements", "workers"),
-    [
-        ({}, 7, 7),
-        ({"workers": 2}, 2, 2),
-        ({"workers": 9}, 7, 7),
-        ({"runs_per_gpu": 3}, 3, 9),
-        ({"runs_per_gpu": 3, "workers": 2}, 2, 6),
-        ({"runs_per_gpu": "auto", "cpus_per_task": 4}, 7, 28),
-    ],
-)
-def test_num_workers_counts_the_processes_of_all_elements(tiny, more, elements, workers):
-    runs = [replace(tiny, device="cuda", seed=seed) for seed in range(7)]
-    executor = replace(EXECUTOR, **more)
-    executor.check(runs)
-    assert (executor.num_elements(runs), executor.num_workers(runs)) == (elements, workers)
+@pytest.mark.parametrize(("workers", "number"), [(None, 7), (2, 2), (9, 7)])
+def test_there_are_no_more_workers_than_runs(tiny, workers, number):
+    assert replace(EXECUTOR, workers=workers).num_workers([tiny] * 7) == number
 
 
 LONG_NAMES = "it takes long names without leading dashes"
-OF_LAUNCH = "is set by the launch or has a key"
+OF_LAUNCH = "that are not set by the launch"
 
 
 @pytest.mark.parametrize(
@@ -289,4 +271,126 @@ def test_device_is_that_of_the_requested_nodes():
         return SlurmExecutor(**more).device
 
     assert device() == device(gres="license:1") == "cpu"
-    assert device(gres="gpu:a100:1") == device(gpus_per_node=2) == device(more=("gpus-per-task=1",)) == "cuda"
+    assert (
+        device(gres="gpu:a100:1")
+        == device(gres="shard:1")
+        == device(gpus_per_node=2)
+        == device(more=("gpus-per-task=1",))
+        == "cuda"
+    )
+
+
+@pytest.fixture
+def signals():
+    """The SIGUSR2 that this process received."""
+    received = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: received.append(number))
+    yield received
+    signal.signal(signal.SIGUSR2, before)
+
+
+def lose_a_worker(plan):
+    """Have a worker die over the first run."""
+    first = next(iter(plan.runs.values()))
+    with first.acquire(plan.cell_of[first.name].config):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_job_requests_a_requeue_only_where_slurm_does_not(signals, number):
+    """submitit requeues on the SIGUSR2 that is raised at the end."""
+    end_job(WorkerReport(signal=number))
+    assert signals == [signal.SIGUSR2] * (number == signal.SIGUSR2)
+
+
+def test_a_job_fails_with_its_workers_problem():
+    with pytest.raises(UsageError, match="a full disk"):
+        end_job(WorkerReport(problem="a full disk"))
+
+
+@pytest.mark.exhaustive
+def test_a_launch_goes_from_array_to_report_without_accounting(slurm, small, tmp_path):
+    """Clusters without accounting answer that it is disabled."""
+    request, plan = small
+    called = tmp_path / "called"
+    slurm.put("sacct", f"touch {called}; echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    EXECUTOR.launch(plan, plan.work(plan.runs), tmp_path / "reports", board_of(plan))
+    slurm.queue("7|RUNNING|None", "7|PENDING|Resources")
+    (active,) = active_launches(plan.runs_dir)
+    assert "1 RUNNING, 1 PENDING (Resources)" in in_queue(active.jobs, queue(active.folder.name))
+    array, finalizer = slurm.submissions(plan.runs_dir)
+    names = list(plan.runs)
+    assert array.jobs[1]().done == [names[1], names[0]], "it begins with its own run"
+    finalizer.jobs[0]()
+    assert (tmp_path / "reports" / request.folder / "report.md").exists()
+    assert active_launches(plan.runs_dir) == []
+    assert array.jobs[0]().done == [], "requeued after all was over"
+    assert not called.exists()
+
+
+def test_lost_runs_are_submitted_again_unless_no_worker_tried_one(small, launched, finalizer, slurm):
+    request, plan = small
+    lose_a_worker(plan)
+    finalizer()
+    array, _ = slurm.submissions(plan.runs_dir)
+    assert array.starts == list(range(len(plan.runs)))
+    assert launched.exists()
+    replace(finalizer, num_attempts=sum(run.num_attempts for run in plan.runs.values()))()
+    assert len(slurm.submissions(plan.runs_dir)) == 2
+    assert not launched.exists()
+    assert read_request(plan.runs_dir, request.folder, STUDIES) == request
+
+
+def test_the_finalizer_waits_for_runs_that_others_hold(small, finalizer, slurm):
+    _, plan = small
+    first = next(iter(plan.runs.values()))
+    attempt = first.acquire(plan.cell_of[first.name].config)
+    waiting = threading.Thread(target=finalizer)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    assert slurm.submissions(plan.runs_dir) == []
+    with attempt:
+        attempt.fail(Failure("bug", "a test"), "")
+    waiting.join()
+    assert len(slurm.submissions(plan.runs_dir)) == 2, "the other run had no worker"
+
+
+def test_a_waiting_finalizer_requests_a_requeue_before_its_time_is_up(small, finalizer):
+    class SignalledError(Exception):
+        pass
+
+    def raise_error(number, frame):
+        raise SignalledError
+
+    _, plan = small
+    first = next(iter(plan.runs.values()))
+    first.acquire(plan.cell_of[first.name].config)
+    executor = replace(EXECUTOR, minutes=1, signal_seconds=59)
+    before = signal.signal(signal.SIGUSR2, raise_error)
+    try:
+        with pytest.raises(SignalledError):
+            replace(finalizer, executor=executor)()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_lost_runs_that_cannot_be_submitted_again_are_in_the_report(
+    small, launched, finalizer, slurm, tmp_path, capsys
+):
+    request, plan = small
+    lose_a_worker(plan)
+    slurm.refuse("sbatch", "sbatch: error: Batch job submission failed: Access denied")
+    finalizer()
+    assert "cannot be submitted again: SLURM's sbatch reports: Access denied" in capsys.readouterr().out
+    assert (tmp_path / "reports" / request.folder / "report.md").exists()
+    assert not launched.exists()
+
+
+def test_the_finalizer_submits_nothing_of_a_cancelled_launch(small, launched, finalizer, slurm):
+    _, plan = small
+    lose_a_worker(plan)
+    cancel(active_launches(plan.runs_dir)[0], list(plan.runs))
+    finalizer()
+    assert slurm.submissions(plan.runs_dir) == []
+    assert not launched.exists()

@@ -1,4 +1,4 @@
-"""The work of a search: no worker waits, pruned trials stop, and the winner is confirmed."""
+"""The work of a search: no worker waits, pruned trials stop, the winner is confirmed, and the outcome is written."""
 
 import heapq
 import json
@@ -10,20 +10,33 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from aimv2.ablations.design import factorial, setting
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.design import factorial, latin_hypercube, setting
+from aimv2.ablations.request import read_request
+from aimv2.ablations.searches import path_of, read_search
 from aimv2.ablations.study import WINNER
 from aimv2.base.interrupt import Interrupts
-from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.record import MAX_STALLED, RunFolder
 from aimv2.sweeps.active_launches import active_launches, cancel, new_launch
-from aimv2.sweeps.search.config import folder_of
-from aimv2.sweeps.search.folder import SearchFolder
-from aimv2.sweeps.search.planned import PlannedSearch
-from aimv2.sweeps.search.work import SearchTasks, SearchWork
-from aimv2.sweeps.tasks import Task, read_work, write_work
+from aimv2.sweeps.executors.local import LocalExecutor
+from aimv2.sweeps.plan import Task, read_work, write_work
+from aimv2.sweeps.search.trials import MAX_FAILED, SearchFolder, folder_of
+from aimv2.sweeps.search.work import (
+    PlannedSearch,
+    SearchTasks,
+    SearchWork,
+    importances,
+    print_outcome,
+    to_json,
+    winner_cells,
+)
 from aimv2.sweeps.worker import Worker
-from tests.helpers.trials import begin, do, end, requested, search, settle
+from tests.helpers.trials import begin, do, end, end_trial, requested, search, settle
+
+BOX = latin_hypercube(
+    {"recipe": setting("recipe", {})}, linear={}, log={"optimizer.peak_lr": (1e-4, 1e-2)}, num_points=2
+)
 
 
 def tasks_of(one, runs_dir):
@@ -130,12 +143,7 @@ def no_folder(path):
     shutil.rmtree(path)
 
 
-def file_in_its_place(path):
-    shutil.rmtree(path)
-    path.touch()
-
-
-@pytest.mark.parametrize("damage", [garbage, garbage_of_the_pruner, no_folder, file_in_its_place])
+@pytest.mark.parametrize("damage", [garbage, garbage_of_the_pruner, no_folder])
 def test_an_error_of_the_search_does_not_fail_the_run(long, pairs, tmp_path, capsys, damage):
     one = search(long, trials=2, seeds=(0,))
     SearchFolder(one, tmp_path).ask()
@@ -170,11 +178,7 @@ def train_until_pruned(one, runs_dir, launch_dir, on_rows=lambda rows: None):
 @pytest.fixture
 def long(tiny):
     """A run of eight steps with a curve of nine points."""
-    return replace(
-        tiny,
-        budget=replace(tiny.budget, samples=64),
-        evaluation=replace(tiny.evaluation, curve_points=9),
-    )
+    return replace(tiny, budget=replace(tiny.budget, samples=64), evaluation=replace(tiny.evaluation, curve_points=9))
 
 
 @pytest.mark.exhaustive
@@ -267,23 +271,162 @@ def test_a_failed_confirmation_is_tried_once_more(tiny, tmp_path, losses):
     assert [again.name for again in work.task_list(tmp_path).open_tasks().free] == [task.name]
 
 
-def test_a_finished_search_requests_both_arms(tiny, tmp_path):
-    one = search(tiny, trials=2)
-    for loss in (2.0, 1.0):
-        do(tmp_path, next(tasks_of(one, tmp_path).take()), content_loss=loss)
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """A search of five trials: three have finished, the second of them is the best; one was pruned, and one failed."""
+    folder = SearchFolder(search(tiny, trials=5, name="loss_weight_test_search"), tmp_path)
+    for loss in (3.0, 1.0, 4.0):
+        do(tmp_path, folder.ask(), content_loss=loss, train_flops=10)
+        settle(folder)
+    end_trial(folder, "pruned", note="not finite: a test")
+    end_trial(folder, "failed", note="bug: a test")
+    return folder
+
+
+def test_a_finished_search_writes_its_record_and_requests_both_arms(folder, tmp_path):
+    one = folder.search
     work = PlannedSearch(one, requested(one), tmp_path).work
     cells = work.finish(tmp_path, Console(quiet=True))
-    assert work.is_complete(tmp_path)
-    assert not replace(work, search=search(tiny, trials=3)).is_complete(tmp_path)
     assert [(cell.arm, cell.seed) for cell in cells] == [(WINNER, 0), (WINNER, 1)]
+    found = read_search(path_of(tmp_path, one.name))
+    assert (found.winner, found.front, found.curve, found.importances) == (1, (1,), "held_out_caption_loss", {})
+    assert [trial.state for trial in found.trials] == ["finished"] * 3 + ["pruned", "failed"]
+    assert [trial.values for trial in found.trials] == [(3.0,), (1.0,), (4.0,), None, None]
+    assert [trial.flops for trial in found.trials[:3]] == [10, 10, 10]
+    assert {trial.budget for trial in found.trials} == {16}
+    (weight,) = found.space
+    assert (weight.name, weight.low, weight.high, weight.log) == ("objective.pixel_weight", 0.0, 2.0, False)
+    request = read_request(tmp_path, requested(one).folder, STUDIES)
+    weight = folder.trials[1].params["objective.pixel_weight"]
+    assert request.study.label(WINNER) == f"trial 1: objective.pixel_weight={weight:.4g}"
+    assert {cell.config.objective.pixel_weight for cell in request.cells if cell.arm == WINNER} == {weight}
+    assert {cell.config.evaluation.split for cell in request.cells} == {"test"}
+
+
+def test_the_outcome_is_printed_with_the_notes_of_trials(folder):
+    console = Console(record=True, width=300)
+    print_outcome(folder, folder.trials, console)
+    printed = console.export_text()
+    assert "best of 3 finished: trial 1, objective.pixel_weight=" in printed
+    assert ", with content_loss 1. The report compares it with the baseline on seeds 0, 1, which no trial" in printed
+    assert "trial 3, pruned: not finite: a test; python sweeps/manage.py logs v2-" in printed
+    assert "trial 4, failed: bug: a test; python sweeps/manage.py logs v2-" in printed
+
+
+def test_a_baseline_that_wins_is_not_confirmed_against_itself(tiny, tmp_path):
+    one = search(tiny, trials=1)
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
+    folder, console = SearchFolder(one, tmp_path), Console(record=True, width=200)
+    trials = settle(folder)
+    assert (folder.winner(trials).number, winner_cells(folder, trials)) == (0, [])
+    assert PlannedSearch(one, requested(one), tmp_path).work.finish(tmp_path, console) == []
+    assert "best of 1 finished: trial 0, the baseline itself, so there is nothing to confirm" in console.export_text()
 
 
 def test_runs_of_a_study_beside_the_search_are_done_too_and_once(tiny, tmp_path):
     one = search(tiny, trials=1, seeds=(0,))
     work = PlannedSearch(one, requested(one), tmp_path).work
     shared, other = requested(one).cells[0], replace(tiny, seed=9)
-    more = [Task(shared.name, shared.config, 0), Task(signature(other), other, 0)]
+    more = [Task(shared.name, shared.config, 0), Task(other.name, other, 0)]
     together = replace(work, tasks=[*more[1:], *work.tasks])
     write_work(folder := new_launch(tmp_path, "a_search", together.runs), together)
     free = read_work(folder).task_list(tmp_path).open_tasks().free
     assert sorted(task.name for task in free) == sorted(["", shared.name, more[1].name])
+
+
+def test_a_curve_is_in_samples_and_in_the_units_of_its_metric(tiny, tmp_path):
+    one = search(tiny, metric="probe_object")
+    found = SearchFolder(one, tmp_path)
+    task = found.ask()
+    found.report(task, {"step": 2, "held_out_caption_loss": 2.5})
+    assert found.trials[0].curve == {1: -2.5}, "where a larger value is better"
+    end_trial(found, "pruned", task)
+    outcome = to_json(found, found.trials)
+    assert outcome["trials"][0]["curve"] == [[16, 2.5]]
+    assert outcome["curve"] == "held_out_caption_loss"
+
+
+def test_a_search_without_a_finished_trial_says_so(tiny, tmp_path):
+    folder, console = SearchFolder(search(tiny), tmp_path), Console(record=True, width=200)
+    assert (folder.winner([]), winner_cells(folder, [])) == (None, [])
+    for _ in range(MAX_FAILED):
+        end_trial(folder, "failed")
+    print_outcome(folder, folder.trials, console)
+    printed = console.export_text()
+    assert f"{MAX_FAILED} trials have failed, and 0 of 24 are finished or pruned; fix the cause, and launch" in printed
+    assert "no trial has finished, so there is no winner" in printed
+
+
+def test_the_factor_that_matters_is_the_important_one_and_equal_values_have_none(tiny, tmp_path):
+    for is_equal in (False, True):
+        one, folder = search(tiny, sweep="norm_ffn", trials=4), tmp_path / str(is_equal)
+        folder.mkdir()
+        for _ in range(4):
+            opened = SearchFolder(one, folder)
+            task = opened.ask()
+            loss = float(is_equal or opened.trials[task.trial].params["norm"] == "rms")
+            do(folder, task, **{one.metric: loss})
+        found = importances(opened.study(settle(opened)))
+        assert (found == {}) == is_equal
+        assert is_equal or (found["norm"] > 0.9 and sum(found.values()) == pytest.approx(1.0))
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("finished finished", True),
+        ("finished pruned", True),
+        ("failed finished pruned", True),  # another trial is in its place
+        ("finished failed", False),
+        ("pruned pruned", False),  # without a winner
+        ("finished", False),
+    ],
+)
+def test_a_search_is_complete_with_all_its_trials_and_a_winner(tiny, tmp_path, states, expected):
+    one = search(tiny, trials=2)
+    folder = SearchFolder(one, tmp_path)
+    for state in states.split():
+        end_trial(folder, state, None, *[1.0] * (state == "finished"))
+    assert SearchWork([], one, requested(one)).is_complete(tmp_path) == expected
+
+
+def printed(one, runs_dir):
+    console = Console(record=True, width=200)
+    PlannedSearch(one, requested(one), runs_dir).show(console, LocalExecutor(), lambda config: None)
+    return console.export_text()
+
+
+def test_the_display_says_what_is_searched_how_and_what_the_result_will_be(tiny, tmp_path):
+    text = printed(search(tiny, design=BOX, trials=3), tmp_path)
+    assert "optimizer.peak_lr: 0.0001 to 0.01, on a logarithmic scale" in text
+    how = "minimize content_loss on the validation split; sampler tpe, pruned by asha on held_out_caption_loss"
+    assert f"{how} (what differences are noise was not measured: sensitivity=auto measures it), trials" in text
+    curves = {"held_out_caption_loss": {8: 0.1, 16: 0.2}}
+    text = printed(replace(search(tiny, design=BOX, trials=3), curves=curves), tmp_path)
+    assert f"{how} (not within its noise, 0.39), trials" in text
+    assert "the winner is compared with the baseline, recipe, on seeds 0, 1; that is the result" in text
+    assert "3 trials: none yet" in text
+    assert "price: at most " in text
+
+
+def test_the_display_counts_trials(tiny, tmp_path):
+    one = search(tiny, trials=3)
+    do(tmp_path, SearchFolder(one, tmp_path).ask(), content_loss=1.0)
+    folder = SearchFolder(one, tmp_path)
+    settle(folder)
+    folder.ask()
+    assert "3 trials: 1 finished, 1 running" in printed(one, tmp_path)
+
+
+def test_a_complete_search_has_nothing_left_to_do(tiny, tmp_path):
+    one, losses = search(tiny, trials=2, seeds=(0,)), iter((3.0, 2.0, 2.0, 2.0))  # the second trial wins
+    for is_last in (False, True):
+        for task in PlannedSearch(one, requested(one), tmp_path).work.task_list(tmp_path).take():
+            do(tmp_path, task, content_loss=next(losses))
+        assert ("nothing is left to do" in printed(one, tmp_path)) == is_last
+
+
+def test_a_small_space_is_announced(tiny, tmp_path):
+    text = printed(search(tiny, sweep="norm_ffn", trials=24), tmp_path)
+    assert "norm: rms, layer" in text
+    assert "note: the space has 4 points, and each is tried once" in text

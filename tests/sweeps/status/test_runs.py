@@ -12,14 +12,13 @@ from rich.console import Console
 
 from aimv2.ablations.expand import expand
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.config.log_config import LogConfig
+from aimv2.config.training_config import LogConfig
 from aimv2.runs import index
 from aimv2.runs.index import Entry
 from aimv2.runs.record import RunFolder
 from aimv2.sweeps.plan import Plan
 from aimv2.sweeps.status.runs import STALLED_SECONDS, Looks, RunReader, board_looks
-from tests.helpers.many_runs import write_runs
-from tests.helpers.operations import counted
+from benchmarks.ledger import counted, write_runs
 from tests.helpers.sweeps import board_of
 
 MINUTE = 60.0

@@ -14,7 +14,6 @@ import pytest
 from aimv2.ablations.expand import expand
 from aimv2.ablations.request import Request
 from aimv2.ablations.studies.prefix_ratio import STUDY
-from aimv2.config.signature import signature
 from aimv2.runs.failure import Failure
 from aimv2.runs.index import Entry, add, remove
 from aimv2.runs.lease import holder
@@ -22,12 +21,11 @@ from aimv2.runs.record import RunFolder
 from aimv2.spec.metrics import Metric
 from aimv2.sweeps.active_launches import at_work
 from aimv2.sweeps.executors.registry import queue_of
-from aimv2.sweeps.machine.slots import core_slots
-from aimv2.sweeps.plan import Plan
+from aimv2.sweeps.machine import core_slots
+from aimv2.sweeps.plan import Plan, Task, TaskList
 from aimv2.sweeps.status import status
 from aimv2.sweeps.status.board import headline
 from aimv2.sweeps.status.runs import Looks, RunReader
-from aimv2.sweeps.tasks import Task, TaskList
 
 METRICS = {"caption_loss": Metric(1.0, "nats/token", "a test")}
 
@@ -276,11 +274,11 @@ def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, t
     """Runs of ``train`` were not shown at all."""
     others = {cell.name for cell in prefix_request.cells}
     assert single(tmp_path, others) is None
-    with RunFolder(tmp_path, signature(tiny)).acquire(tiny) as attempt:
+    with RunFolder(tmp_path, tiny.name).acquire(tiny) as attempt:
         attempt.write_rows(rows([5, 4], 100))
         attempt.sync_rows()
         (run,) = single(tmp_path, others).runs
-        assert (run.run, run.arm, run.state, run.samples) == (signature(tiny), "aimv2", "running", 8)
+        assert (run.run, run.arm, run.state, run.samples) == (tiny.name, "aimv2", "running", 8)
         attempt.fail(Failure("bug", "a test"), "")
     found = single(tmp_path, others)
     assert [run.state for run in found.runs] == ["failed"]
@@ -290,9 +288,9 @@ def test_single_runs_are_those_of_no_study(prefix_request, tmp_path, attempts, t
 def test_active_single_runs_come_first_and_their_number_is_bounded(tiny, tmp_path):
     configs = [replace(tiny, seed=seed) for seed in range(status.MAX_SINGLE + 3)]
     for config in configs[1:]:
-        with RunFolder(tmp_path, signature(config)).acquire(config) as attempt:
+        with RunFolder(tmp_path, config.name).acquire(config) as attempt:
             attempt.publish(METRICS, train_flops=1)
-    with RunFolder(tmp_path, signature(configs[0])).acquire(configs[0]):
+    with RunFolder(tmp_path, configs[0].name).acquire(configs[0]):
         found = single(tmp_path)
         shutil.copytree(tmp_path / found.runs[0].run, tmp_path / "v1-000000000000")  # of another version
         again = single(tmp_path)

@@ -1,6 +1,11 @@
+import numpy as np
+import pytest
 import torch
 
+from aimv2.base.errors import REASONS, RunFailedError
+from aimv2.data.batches.batch import Tally
 from aimv2.data.batches.training import TrainBatches
+from aimv2.data.reading import Bad, Samples
 
 
 def test_scored_patches_are_those_after_the_prefixes(tiny, with_samples, pairs):
@@ -29,3 +34,72 @@ def test_micro_batches_have_the_tokens_and_images_of_the_batch(batch):
             assert (part.num_images, part.num_supervised) == (len(batch.image), batch.num_supervised), "of the whole"
             row += len(part.image)
         assert row == len(batch.image)
+
+
+SOURCES = ["one", "two"]
+
+
+def samples(part_B, is_dense_B, bad=()):
+    return Samples(
+        row_B=np.empty(0),
+        epoch_B=np.empty(0),
+        sample_id_B=np.empty(0),
+        part_B=np.array(part_B),
+        is_dense_B=np.array(is_dense_B, dtype=bool),
+        pictures=[],
+        targets=[],
+        captions=[],
+        bad=list(bad),
+        num_retries=len(part_B) // 2,
+    )
+
+
+def bad(source, reason):
+    return Bad(7, source, "key", reason, "")
+
+
+TALLY = Tally.of_samples(
+    samples([0, 1, 1, 1], [1, 0, 0, 1], [bad("two", "empty caption"), bad("two", "empty caption")]),
+    SOURCES,
+    num_supervised=9,
+    num_scored_B=np.array([3, 0, 2, 0]),
+)
+
+
+def test_samples_are_counted_by_source_and_kind():
+    assert (TALLY.num_supervised, TALLY.num_scored, TALLY.num_scored_images, TALLY.num_bad) == (9, 5, 2, 2)
+    assert TALLY.num_retries == 2
+    assert TALLY.shown_SK.tolist() == [[0, 1], [2, 1]]
+    assert TALLY.bad_SR[:, REASONS.index("empty caption")].tolist() == [0, 2]
+
+
+def test_counts_make_the_same_tally_again_and_add_up():
+    again = Tally.of(TALLY.counts.tolist(), 2)
+    assert again.counts.tolist() == TALLY.counts.tolist()
+    assert (TALLY + again).counts.tolist() == (2 * TALLY.counts).tolist()
+    assert not (Tally.empty(2)).counts.any()
+
+
+def test_the_record_has_epochs_and_reasons():
+    assert TALLY.by_source({"one": 10, "two": 6}) == {
+        "one": {"samples": 1, "short": 0, "dense": 1, "epochs": 0.1, "bad": {}},
+        "two": {"samples": 3, "short": 2, "dense": 1, "epochs": 0.5, "bad": {"empty caption": 2}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("num_good", "num_bad", "fails"), [(16, 10, False), (16, 11, True), (5000, 50, False), (5000, 51, True)]
+)
+def test_a_run_stops_above_the_rate_of_bad_samples(num_good, num_bad, fails):
+    """Below a thousand samples, as if there were a thousand: at the start, one bad sample is no rate."""
+    tally = Tally.of_samples(
+        samples([0] * num_good, [0] * num_good, [bad("one", "missing image")] * num_bad), SOURCES, 0, np.zeros(1)
+    )
+    if fails:
+        with pytest.raises(
+            RunFailedError, match=rf"{num_bad} bad samples .* \(one: missing image {num_bad}\)"
+        ) as raised:
+            tally.check(0.01, SOURCES)
+        assert raised.value.cause == "data"
+    else:
+        tally.check(0.01, SOURCES)

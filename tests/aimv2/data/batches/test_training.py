@@ -1,16 +1,26 @@
+import subprocess
+import sys
 from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
 import torch
 
+from aimv2.base.errors import RunFailedError
 from aimv2.config.paths import replaced
 from aimv2.config.prefix import PrefixDistribution
-from aimv2.data.batches.loader import loader
-from aimv2.data.batches.training import TrainBatches
+from aimv2.data.batches.batch import of_step
+from aimv2.data.batches.training import TrainBatches, loaded, loader
 from aimv2.data.pairs import Joined, Selected, usable_captions
 from aimv2.data.prepare import prepare
+from aimv2.memory.setup import setup_of
+from aimv2.objectives.build import build, implementation_of
+from aimv2.spec.objectives import objective
+from aimv2.training.engine import Engine
 from tests.helpers.loading import whole_batches
+from tests.helpers.marks import everyday
 from tests.helpers.native import AREAS, at_native
 from tests.helpers.own_data import pictured_source
 
@@ -50,12 +60,6 @@ def test_prefixes_of_a_curriculum_follow_the_step_in_any_process(longer, pairs, 
     assert set(batches(config, pairs)[7].prefix_len_B.tolist()) == {8}, "a resumed run reads what it would have read"
 
 
-def test_seed_changes_the_samples(longer, pairs):
-    one, other = batches(longer, pairs)[0], batches(replace(longer, seed=1), pairs)[0]
-    assert not torch.equal(one.token_BT, other.token_BT)
-    assert not torch.equal(one.image, other.image)
-
-
 @pytest.mark.parametrize(("fraction", "kind"), [(0.0, "short"), (1.0, "dense")])
 def test_dense_fraction_selects_the_caption(longer, pairs, fraction, kind):
     config = replace(longer, data=replace(longer.data, dense_fraction=fraction))
@@ -67,12 +71,6 @@ def all_tokens(pairs, kind, rows=None):
     rows = np.arange(len(pairs.train)) if rows is None else rows
     token_NT = pairs.tokenizer.encode(usable_captions(pairs.train, rows, kind), 12)
     return {tuple(row): number for number, row in enumerate(token_NT.tolist())}
-
-
-def test_supervised_tokens_are_not_padding(longer, pairs):
-    batch = batches(longer, pairs)[0]
-    expected = [i for i, token in enumerate(batch.token_BT.flatten().tolist()) if token != 1]
-    assert batch.supervised_N.tolist() == expected
 
 
 def test_batch_counts_its_tokens_and_scored_patches(longer, pairs):
@@ -132,15 +130,6 @@ def test_shuffled_captions_change_only_the_tokens(longer, pairs):
         assert torch.equal(one.image, other.image)
         assert torch.equal(one.prefix_len_B, other.prefix_len_B)
         assert not torch.equal(one.token_BT, other.token_BT)
-
-
-def test_shuffled_captions_keep_the_shares_of_a_mixture(longer, few, with_samples):
-    config = with_samples(longer, 1000)
-    data = replace(config.data, weights=(1, 3), captions="shuffled", dense_fraction=1)
-    is_icon = np.isin(np.arange(40), few.train.rows["fontawesome_scenes"])
-    assert is_icon[shown_captions(replace(config, data=data), few)].sum() == 750
-    data = replace(data, weights=(0, 1))
-    assert is_icon[shown_captions(replace(config, data=data), few)].all(), "a source with weight 0 provides no caption"
 
 
 def test_images_are_crops_of_the_rendered_pictures(longer, pairs):
@@ -204,18 +193,6 @@ def test_native_batches_have_grids_within_their_area_and_as_many_patches(native,
     assert len({tuple(grid) for batch in found for grid in batch.grid_B2.tolist()}) > 6
 
 
-@pytest.mark.exhaustive
-def test_native_batches_show_the_samples_of_the_run_in_their_order(native, pairs):
-    """Those of a run of squares, whose batches have other sizes, of scenes that are drawn as large."""
-    squares = replaced(native, {"native.areas": (), "data.render_px": 32})
-    large = pairs._replace(train=prepare(squares.data, squares.model.vocab_size).train)
-    shown = torch.cat([batch.token_BT for batch in loader_of(native, pairs)])
-    others = torch.cat([batch.token_BT for batch in loader_of(squares, large)])
-    shared = min(len(shown), len(others))
-    assert shared > 50
-    assert torch.equal(shown[:shared], others[:shared])
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_native_batches_are_the_shares_of_their_ranks(native, pairs, num_workers):
     config = replace(native, ranks=2, loader=replace(native.loader, num_workers=num_workers))
@@ -258,11 +235,105 @@ def test_batches_of_canonical_nodes_are_the_same_on_any_ranks(longer, pairs, nod
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
 
 
-def test_each_canonical_node_fills_its_part_of_a_batch(longer, few):
-    """Forty pairs of two sources on four nodes: each has ten in a row, and shows them in every epoch."""
-    config = replaced(longer, {"data.canonical_nodes": 4, "data.dense_fraction": 1, "budget.samples": 160})
-    row_of = all_tokens(few, "dense")
-    shown = np.array([[row_of[tuple(row)] for row in batch.token_BT.tolist()] for batch in loader_of(config, few)])
-    for node in range(4):
-        of_node = shown[:, 2 * node : 2 * node + 2].reshape(4, 10)
-        assert all(sorted(epoch) == list(range(10 * node, 10 * node + 10)) for epoch in of_node)
+def load(config, pairs, first_step=0):
+    batches = TrainBatches(config, pairs.train, pairs.tokenizer)
+    return list(whole_batches(batches, first_step))
+
+
+def assert_same(one, other):
+    assert one.num_scored == other.num_scored
+    tensors = [name for name, value in one._asdict().items() if isinstance(value, torch.Tensor)]
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize(
+    "changes", [{}, {"captions": "shuffled", "weights": (1, 3)}], ids=["default", "mixed and shuffled"]
+)
+def test_batches_do_not_depend_on_the_number_of_loader_workers(longer, pairs, num_workers, changes):
+    longer = replace(longer, data=replace(longer.data, **changes))
+    alone = load(longer, pairs)
+    config = replace(longer, loader=replace(longer.loader, num_workers=num_workers))
+    shared = load(config, pairs)
+    assert len(alone) == len(shared) == 10
+    for one, other in zip(alone, shared, strict=True):
+        assert_same(one, other)
+    prefixes = torch.stack([batch.prefix_len_B for batch in alone])
+    assert len(torch.unique(prefixes, dim=0)) == 10, "no two batches have the same prefix lengths"
+
+
+KINDS = ["scenes", "native scenes", "files", "native files", "hidden files", "shuffled files"]
+
+
+@pytest.fixture(params=everyday(["native scenes", "native files", "hidden files"], KINDS))
+def data(request, longer, tmp_path):
+    """Return a run and its data; of the files, some are bad."""
+    config = at_native(longer) if "native" in request.param else longer
+    if "files" in request.param:
+        source = pictured_source(tmp_path / "mine", 60, bad={1: "image", 10: "caption", 17: "empty"})
+        config = replaced(config, {"data.sources": (str(source),)})
+    if "hidden" in request.param:
+        config = replaced(config, {"augment.hidden_fraction": 0.5})
+    if "shuffled" in request.param:
+        config = replaced(config, {"data.pixels": "shuffled"})
+    return config, prepare(config.data, config.model.vocab_size)
+
+
+@pytest.mark.parametrize("name", everyday(["cappa"], ["aimv2", "cappa"]))
+@pytest.mark.parametrize("ranks", everyday([2], [1, 2]))
+def test_micro_batches_of_the_loader_are_those_into_which_a_batch_is_cut(data, ranks, name):
+    """All of them: images, widths of captions, indices, counts and places. CapPa reads the padding of captions."""
+    (config, pairs), goal = data, objective(name)
+    config = replaced(config, {"ranks": ranks, "objective.name": name})
+    for size in (1, 3, 8):
+        config = replace(config, micro_batch=size)
+        engine = Engine(implementation_of(goal)(build(config), config), config, setup_of(config))
+        for rank in range(ranks):
+            batches = TrainBatches(config, pairs.train, pairs.tokenizer, rank if ranks > 1 else None)
+            steps = loader(batches, micro_batch=size, has_padding=engine.objective.reads_padding)
+            for number, parts in enumerate(steps):
+                whole, tally = batches[number], reduce(add, (part.tally for part in parts))
+                assert tally.counts.tolist() == whole.tally.counts.tolist()
+                expected = engine.micro_batches(whole)
+                assert sorted(bad for part in parts for bad in part.bad) == sorted(whole.bad)
+                for found, part in zip(of_step(parts, whole.tally), expected, strict=True):
+                    is_raw = config.data.kind == "files" and not config.augment.hidden_fraction
+                    assert found.image.dtype == (torch.uint8 if is_raw else torch.float32)
+                    assert_same(found.to(torch.device("cpu")), part)
+                    for field in ("num_scored_of_rank", "num_supervised_of_rank", "share"):
+                        assert getattr(found, field) == getattr(part, field), field
+
+
+FAILING_PROCESS = """
+from aimv2.data.batches.training import loaded
+
+items = loaded(range(100), range(100), num_workers=1, pin_memory=False)
+next(items)
+raise MemoryError("no room")
+"""
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_fails_does_not_wait_for_its_loaders():
+    """They ignore the signal with which multiprocessing ends them at exit."""
+    failed = subprocess.run([sys.executable, "-c", FAILING_PROCESS], capture_output=True, text=True, timeout=300)
+    assert failed.returncode == 1
+    assert "MemoryError: no room" in failed.stderr
+
+
+class Broken(torch.utils.data.Dataset):
+    """Items of which the third cannot be read."""
+
+    def __getitem__(self, number):
+        if number == 2:
+            raise RunFailedError("data", "the shard is gone")
+        return number
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_failure_of_the_run_passes_through_loader_processes(num_workers):
+    items = loaded(Broken(), range(4), num_workers=num_workers, pin_memory=False)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(RunFailedError, match="the shard is gone") as caught:
+        next(items)
+    assert caught.value.cause == "data"

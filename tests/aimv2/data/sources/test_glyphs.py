@@ -1,4 +1,4 @@
-import re
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from aimv2.base.errors import UsageError
-from aimv2.config.data_config import GLYPHS, kind_of
+from aimv2.config.data_config import DataConfig
 from aimv2.data.sources import glyphs
+from aimv2.data.sources.glyph_pairs import concept_position
+from aimv2.data.sources.glyphs import NEAR_COPY, group_names, groups, near_copies, shape
+from aimv2.data.tokenizer import clean
 
 COLOURS = {*glyphs.INKS, *glyphs.PAPERS}
 
@@ -87,49 +90,90 @@ def test_version_names_a_missing_package_with_the_command_to_install_it(monkeypa
         glyphs.version("openmoji")
 
 
-PLUGIN = """
-import numpy as np
-from aimv2.extend import Glyph, source
-
-@source("numpy")
-def dots():
-    for number in range(3):
-        def render(side, number=number):
-            picture = np.full((side, side, 3), 255, np.uint8)
-            picture[number :: 4, ::2] = 0
-            return picture
-        yield Glyph(key=f"dot-{number}", source="dots", concept=f"dot{number}", name=f"dot {number}",
-            description=f"dots of kind {number}", category="dots", subcategory="dots", is_variant=False,
-            render=render, mask=lambda side: 255 - render(side)[..., 0])
-"""
+HELD_OUT_FRACTION = DataConfig().held_out_fraction
 
 
-def test_glyphs_of_a_plugin_are_a_source_and_change_no_other(plugged):
-    before = {source: glyphs.version(source) for source in glyphs.SOURCES}
-    path = plugged(PLUGIN)
-    digest = GLYPHS.plugin_of("dots").digest
-    assert [glyph.name for glyph in glyphs.glyphs_in("dots")] == ["dot 0", "dot 1", "dot 2"]
-    assert {source: glyphs.version(source) for source in glyphs.SOURCES} == before
-    own = glyphs.own_version("dots")
-    assert own == f"numpy-{np.__version__}_plugin-{digest}_v{glyphs.GLYPHS_VERSION}"
-    assert (kind_of("dots"), kind_of("dots_scenes")) == ("glyphs", "scenes")
-    assert path.name == "mine.py"
+@pytest.fixture(scope="module")
+def found():
+    return [glyph for listed in glyphs.SOURCES.values() for glyph in listed()]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("for number in range(3):", "for number in range(3 / 0):", "source dots fails: ZeroDivisionError"),
-        ("yield Glyph(", "yield dict(", "source dots yields {'category': 'dots', "),
-    ],
-)
-def test_what_yields_no_glyphs_is_one_sentence(plugged, old, new, message):
-    plugged(PLUGIN.replace(old, new))
-    with pytest.raises(UsageError, match=re.escape(message)):
-        glyphs.glyphs_in("dots")
+@pytest.fixture(scope="module")
+def sides(found):
+    """Glyphs of training, and held-out ones."""
+    is_held_out = {key: concept_position(group) < HELD_OUT_FRACTION for key, group in groups().items()}
+    return tuple([glyph for glyph in found if is_held_out[glyph.key] == side] for side in (False, True))
 
 
-def test_a_source_of_a_plugin_says_which_package_it_lacks(plugged):
-    plugged(PLUGIN.replace('"numpy"', '"numbpy"'))
-    with pytest.raises(UsageError, match="'numbpy', which is not installed; run: pip install 'numbpy'"):
-        glyphs.version("dots")
+@pytest.fixture
+def icons(found):
+    return [glyph for glyph in found if glyph.key in ("material-heart", "material-circle", "material-bus")]
+
+
+def printed(glyph, ink, paper):
+    """The icon in other colours."""
+    font_file, character, *_ = glyph.render.args
+    return glyphs._render_icon(font_file, character, glyphs.INKS[ink], glyphs.PAPERS[paper], 32)
+
+
+@pytest.mark.exhaustive
+def test_no_held_out_name_or_concept_occurs_in_training(sides):
+    train, held_out = sides
+    assert 0.1 < len(held_out) / (len(train) + len(held_out)) < 0.3
+    assert not {clean(glyph.name) for glyph in train} & {clean(glyph.name) for glyph in held_out}
+    assert not {glyph.concept for glyph in train} & {glyph.concept for glyph in held_out}
+
+
+@pytest.mark.exhaustive
+def test_no_held_out_icon_is_a_near_copy_of_a_training_one(sides):
+    """Oracle: the ink of two icons, as sets of pixels, overlaps by no more than 98 % of their union."""
+    inked = []
+    for side in sides:
+        pictures = np.stack([glyph.render(32) for glyph in side if glyph.source != "openmoji"]).astype(int)
+        contrast = np.abs(pictures - pictures[:, :1, :1]).sum(axis=-1)
+        inked.append((contrast > contrast.max(axis=(1, 2), keepdims=True) / 2).reshape(len(contrast), -1))
+    one, other = (pixels.astype(np.float32) for pixels in inked)
+    overlap = one @ other.T
+    union = one.sum(axis=1)[:, None] + other.sum(axis=1) - overlap
+    assert (overlap / union).max() <= 0.98
+
+
+def test_shape_does_not_depend_on_ink_and_paper(icons):
+    shapes = [[shape(printed(icon, *colours)) for icon in icons] for colours in (("black", "white"), ("red", "mint"))]
+    pairs = near_copies(np.array([*shapes[0], *shapes[1]]))
+    assert pairs.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_near_copies_are_those_of_the_obvious_loop():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (40, 256))
+    # Noise whose squared distances lie on both sides of the threshold.
+    shapes = np.clip(np.repeat(base, 3, axis=0) + rng.normal(0, rng.uniform(1, 20, (120, 1)), (120, 256)), 0, 255)
+    shapes = shapes.astype(np.uint8)
+    expected = []
+    for i in range(120):
+        for j in range(i + 1, 120):
+            one, other = shapes[i].astype(float), shapes[j].astype(float)
+            if ((one - other) ** 2).sum() <= NEAR_COPY * ((one**2).sum() + (other**2).sum()) / 2:
+                expected.append([i, j])
+    assert 20 < len(expected) < 110
+    assert near_copies(shapes).tolist() == expected
+
+
+def test_groups_join_concepts_names_and_pictures_in_chains(icons):
+    first, second, third = icons
+    chain = [
+        replace(first, key="1", concept="d", name="one"),
+        replace(second, key="2", concept="d", name="two"),  # the concept of 1
+        replace(third, key="3", concept="c", name="Two!"),  # the name of 2
+        replace(third, key="4", concept="b", name="four"),  # the picture of 3
+        replace(
+            second,
+            key="5",
+            concept="a",
+            name="five",
+            render=lambda px: np.eye(px, dtype=np.uint8)[..., None] * [1, 1, 1],
+        ),
+    ]
+    assert group_names(chain) == {"1": "b", "2": "b", "3": "b", "4": "b", "5": "a"}
+    assert group_names(chain[::-1]) == group_names(chain)

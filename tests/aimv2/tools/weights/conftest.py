@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import _convert_aimv2
 from transformers import Aimv2Config, Aimv2Model, Aimv2VisionConfig, Aimv2VisionModel
 
-from aimv2.model.network import build
+from aimv2.objectives.build import build
 from tests.helpers.finished_runs import finished_run
 
 IMAGE_PX = 56
@@ -62,6 +62,9 @@ def make_ml_aim(folder, width, num_heads, depth):
     model.load_state_dict(_convert_aimv2(dict(state), model), strict=True)  # timm reads these names
     folder.mkdir()
     save_file(state, folder / "model.safetensors")
+    sizes = {"hidden_size": width, "num_attention_heads": num_heads, "num_hidden_layers": depth, "patch_size": 14}
+    config = {"model_type": "aimv2", **sizes, "image_size": IMAGE_PX, "intermediate_size": FFN_HIDDEN[width]}
+    (folder / "config.json").write_text(json.dumps(config))
     return model.forward_features
 
 
@@ -130,7 +133,7 @@ def copy_of(template):
 
 
 foreign, pair = copy_of("transformers"), copy_of("pair")
-foreign_ml_aim = copy_of("ml-aim")  # without a config.json
+foreign_ml_aim = copy_of("ml-aim")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from aimv2.config.paths import replaced
 from aimv2.config.training_config import ObjectiveConfig
-from aimv2.data.sources.credits import credits_of
+from aimv2.data.provenance import credits_of
 from aimv2.tools.weights.card import render
 from aimv2.tools.weights.command import weights_command
 from tests.helpers.own_data import own_source
@@ -63,12 +63,6 @@ def test_pair_of_encoders_is_loaded_as_a_pair(exported, tiny):
     assert "clip" in ModelCard(text).data.to_dict()["tags"]
 
 
-def test_layout_of_apple_names_no_library(exported):
-    _, text = exported("ml-aim")
-    assert "library_name" not in ModelCard(text).data.to_dict()
-    assert "```python" not in text
-
-
 def test_one_run_has_its_metrics_and_no_interval(exported):
     manifest = {"code": "c" * 12, "commit": "abc", "versions": {"torch": "2.9"}, "hardware": "a | b"}
     _, text = exported(manifest=manifest)
@@ -80,9 +74,8 @@ def test_one_run_has_its_metrics_and_no_interval(exported):
     assert "Font Awesome Free (CC BY 4.0)" in text
 
 
-def test_what_a_run_did_not_record_is_said(exported):
-    _, text = exported()
-    assert "code not recorded (commit not recorded)" in text
+def test_a_run_without_a_manifest_says_what_is_not_recorded(exported):
+    assert "code not recorded (commit not recorded)" in exported("ml-aim")[1]
 
 
 def test_published_weights_keep_the_card_of_their_publisher(foreign, tmp_path):

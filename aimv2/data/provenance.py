@@ -1,0 +1,98 @@
+"""The sources of a run and its labelled sets: their versions, licences and captions, and whether files were edited.
+
+``aimv2.datasets`` reads what is in files. Its packages take long to load, so it is imported where a run names files.
+"""
+
+from collections.abc import Callable, Iterable
+
+from aimv2.base.errors import UsageError
+from aimv2.config.data_config import DataConfig, glyphs_of, is_described, kind_of, source_name
+from aimv2.config.run_config import RunConfig
+from aimv2.data.sources import glyphs
+
+SCENES_VERSION = 1  # raise it when the same config gives other scenes
+UNSTATED = "no licence stated"
+UNKNOWN = "licence unknown, because the description cannot be read any more"
+
+
+def version(source: str) -> str:
+    """Return the versions that a source's pictures and captions depend on; of a source in files, its fingerprint."""
+    kind = kind_of(source)
+    if kind == "files":
+        from aimv2.datasets import plugin
+
+        return plugin.source_version(source)
+    if kind == "scenes":
+        return f"{glyphs.own_version(glyphs_of(source))}_scenes-v{SCENES_VERSION}"
+    return glyphs.version(source)
+
+
+def credits_of(configs: Iterable[RunConfig]) -> dict[str, list[str]]:
+    """Return a line for each of the ``sources`` and labelled ``sets`` of these runs: its name and licence, plain text.
+
+    Licences of sources in files are those that their descriptions state now.
+    """
+    used = list(configs)
+    sources = dict.fromkeys(source for config in used for source in config.data.sources)
+    sets = dict.fromkeys(path for config in used for path in config.evaluation.sets)
+    return {"sources": list(dict.fromkeys(map(_credit_of_source, sources))), "sets": list(map(_credit_of_set, sets))}
+
+
+def _credit_of_source(source: str) -> str:
+    if is_described(source):
+        from aimv2.datasets import plugin
+
+        return _credit(source, plugin.source_licence)
+    name = glyphs_of(source)
+    return glyphs.LICENCES.get(name, f"{name} ({UNSTATED})")
+
+
+def _credit_of_set(path: str) -> str:
+    from aimv2.datasets import plugin
+
+    return _credit(path, plugin.set_licence)
+
+
+def _credit(path: str, licence_of: Callable[[str], str]) -> str:
+    try:
+        licence = licence_of(path) or UNSTATED
+    except UsageError:
+        licence = UNKNOWN
+    return f"{source_name(path)} ({licence})"
+
+
+def descriptions_of(config: RunConfig) -> list[str]:
+    """Return the descriptions of a run's sources and labelled sets in files."""
+    return [*filter(is_described, config.data.sources), *config.evaluation.sets]
+
+
+def check_finished(configs: Iterable[RunConfig]) -> None:
+    """Compare the data of finished runs with what was indexed, since these runs read it no more."""
+    for path in dict.fromkeys(path for config in configs for path in descriptions_of(config)):
+        from aimv2.datasets import plugin
+
+        plugin.check(path)
+
+
+def shares_of_captions(data: DataConfig) -> str:
+    """Return in words how often training shows captions of each kind; empty unless a source in files has both."""
+    weights = data.weights or [1] * len(data.sources)
+    shares = {
+        name: data.dense_share(number)
+        for number, (name, source, weight) in enumerate(zip(data.names, data.sources, weights, strict=True))
+        if weight and is_described(source) and _has_both_kinds(source)
+    }
+    if not shares:
+        return ""
+    each = {name: f"{100 * share:g} % dense, {100 * (1 - share):g} % short" for name, share in shares.items()}
+    is_same = len(shares) == len(data.sources) and len(set(each.values())) == 1
+    text = each.popitem()[1] if is_same else "; ".join(f"{name} {words}" for name, words in each.items())
+    if data.dense_fractions is None:
+        return f"captions: {text} (data.dense_fraction={data.dense_fraction:g})"
+    return f"captions: {text} (data.dense_fractions=[{','.join(f'{share:g}' for share in data.dense_fractions)}])"
+
+
+def _has_both_kinds(source: str) -> bool:
+    from aimv2.datasets import plugin
+
+    return len(plugin.caption_kinds(source)) > 1

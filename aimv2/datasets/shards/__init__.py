@@ -1,1 +1,0 @@
-"""Tar shards: their members, index and records."""

@@ -1,1 +1,0 @@
-"""Probes of a frozen encoder: attentive classifiers and nearest neighbours on labelled images."""

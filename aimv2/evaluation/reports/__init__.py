@@ -1,1 +1,0 @@
-"""The reports of objectives: groups of final metrics, each with its point of the held-out curve."""

@@ -1,1 +1,0 @@
-"""FLOPs, time and disk that runs need, before they start."""

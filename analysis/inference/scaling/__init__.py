@@ -1,1 +1,0 @@
-"""Scaling laws: fits, comparison of forms, intervals, compute-optimal frontier."""

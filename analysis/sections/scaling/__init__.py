@@ -1,1 +1,0 @@
-"""The section on scaling laws: the fitted law, and how well small scales predict large ones."""

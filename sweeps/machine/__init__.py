@@ -1,1 +1,0 @@
-"""Cores, memory and GPUs of this machine, and the locks that share them between launches."""

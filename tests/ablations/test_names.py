@@ -1,7 +1,0 @@
-from aimv2.ablations.catalogue import STUDIES
-from aimv2.ablations.names import NAMES, questions
-
-
-def test_the_questions_that_are_read_from_the_source_are_those_of_the_studies():
-    assert questions() == {name: study.question for name, study in STUDIES.items()}
-    assert list(questions()) == list(NAMES)

@@ -1,0 +1,141 @@
+"""Prices against the closed forms that they consist of, and limits on them."""
+
+from dataclasses import replace
+
+import pytest
+
+from aimv2.base.errors import UsageError
+from aimv2.config.recipes.scales import demo
+from aimv2.cost.parts import train_flops
+from aimv2.objectives.build import build, parameters_by_part
+from aimv2.request.resolve import with_attention
+from aimv2.run.price import MAX_CPU_FLOPS, Price, RunSeconds, check_cpu, check_limits, duration, price, read_limits
+from aimv2.runs.attempt import CHECKPOINT
+from aimv2.spec.objectives import objective
+from aimv2.spec.programs import max_train_flops
+from aimv2.training import checkpoint
+from aimv2.training.optimizer import build_optimizer
+
+
+@pytest.fixture
+def base():
+    return with_attention(demo())
+
+
+def clock(run):
+    return RunSeconds(90.0, 10.0) if run.budget.samples else RunSeconds(0.0, 10.0)
+
+
+def test_max_train_flops_are_those_of_all_parts_with_full_captions(base):
+    assert max_train_flops(base, 320) == train_flops(objective("aimv2").cost(base), 320, 320 * 16)
+
+
+def test_price_adds_up_the_runs(base):
+    runs = [base, replace(base, seed=1), base.untrained()]
+    cost = price(runs, clock)
+    weights = 4 * sum(parameters_by_part(base).values())
+    assert cost.flops == 2 * max_train_flops(base, base.budget.samples)
+    assert (cost.seconds, cost.longest_seconds) == (210.0, 100.0)
+    assert cost.weights_bytes == 3 * weights
+    assert cost.disk_bytes(num_workers=2) == 3 * weights + 2 * 6 * weights
+    assert price([base.untrained()], clock).disk_bytes(num_workers=1) == weights, "it saves no checkpoint"
+
+
+def test_price_of_a_checkpoint_is_its_size(tiny, tmp_path):
+    model = build(tiny)
+    optimizer = build_optimizer(model, tiny.optimizer)
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    folder = tmp_path / "v2-x" / "attempts" / "0001"
+    folder.mkdir(parents=True)
+    checkpoint.save(folder, model, optimizer, checkpoint.Progress()).result()
+    priced = price([tiny], clock).checkpoint_bytes / 2  # of the two that there are for a moment
+    size = sum(path.stat().st_size for path in (folder / CHECKPOINT).rglob("*.*"))
+    assert priced < size < 1.1 * priced
+
+
+@pytest.mark.parametrize(("num_workers", "wall"), [(1, 210.0), (2, 105.0), (3, 100.0), (100, 100.0)])
+def test_wall_time_is_at_least_the_longest_run(base, num_workers, wall):
+    assert price([base, replace(base, seed=1), base.untrained()], clock).wall_seconds(num_workers) == wall
+
+
+def test_price_has_no_time_if_one_run_has_none(base):
+    cost = price([base.untrained(), base], lambda run: None if run.budget.samples else RunSeconds(0.0, 1.0))
+    assert (cost.seconds, cost.longest_seconds, cost.wall_seconds(1)) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "amount"),
+    [
+        ("20min", "seconds", 1200),
+        ("2h", "seconds", 7200),
+        ("1.5d", "seconds", 129_600),
+        ("5GB", "disk_bytes", 5e9),
+        ("3e14FLOPs", "flops", 3e14),
+        ("2 EFLOPs", "flops", 2e18),
+    ],
+)
+def test_limit_is_a_number_and_a_unit(text, quantity, amount):
+    (limit,) = read_limits(text)
+    assert (limit.quantity, limit.amount) == (quantity, pytest.approx(amount))
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2weeks", "2h,", "-1h", "1.2.3h", "2h 3"])
+def test_unreadable_limit_is_refused(text):
+    with pytest.raises(UsageError, match=r"limit=.*: cannot read .*; a number and one of s, min, h, d"):
+        read_limits(text)
+
+
+@pytest.mark.parametrize(("text", "part"), [("0s", "0s"), ("2h,0.0GB", "0.0GB"), ("1e999h", "1e999h")])
+def test_limit_of_zero_or_infinity_is_refused(text, part):
+    with pytest.raises(UsageError, match=f"^limit={text}: '{part}' must be above 0 and finite$"):
+        read_limits(text)
+
+
+def test_plan_above_a_limit_is_refused():
+    cost = Price(
+        flops=10**15,
+        seconds=7200,
+        longest_seconds=3000,
+        weights_bytes=8 * 10**8,
+        checkpoint_bytes=10**8,
+    )
+    check_limits(read_limits("1h,1GB,1PFLOPs"), cost, num_workers=2)
+    for limit, what in (
+        ("30min", "60 min with 2 workers, 2 times limit=30min"),
+        ("0.5GB", "1 GB of disk space, 2 times limit=0.5GB"),
+        ("100TFLOPs", "1e[+]03 TFLOPs of training, 10 times limit=100TFLOPs"),
+    ):
+        with pytest.raises(UsageError, match=f"^this takes {what}; nothing was started. Raise that limit, or"):
+            check_limits(read_limits(limit), cost, num_workers=2)
+    with pytest.raises(UsageError, match="takes 50 min with 100 workers, 2 times limit=25min"):
+        check_limits(read_limits("25min"), cost, num_workers=100)
+    with pytest.raises(UsageError, match="takes 2 h of training and evaluation, 2 times limit=1h"):
+        check_limits(read_limits("1h"), cost, num_workers=1)
+    with pytest.raises(UsageError, match="cannot be checked"):
+        check_limits(read_limits("1h"), replace(cost, seconds=None, longest_seconds=None), num_workers=2)
+
+
+@pytest.mark.parametrize("flops", [MAX_CPU_FLOPS + 1, 999 * 10**15, 10**18, 10**22 + 1])
+def test_a_cpu_trains_more_than_a_day_at_1_tflops_only_within_a_limit_that_is_named(flops):
+    check_cpu(MAX_CPU_FLOPS, [])
+    with pytest.raises(UsageError, match="days at 1 TFLOP/s; nothing was started") as refused:
+        check_cpu(flops, read_limits("5GB"))
+    typed = str(refused.value).partition("limit=")[2].split()[0]
+    check_cpu(flops, read_limits(typed))
+    cost = Price(flops=flops, seconds=None, longest_seconds=None, weights_bytes=0, checkpoint_bytes=0)
+    check_limits(read_limits(typed), cost, num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90.0 min"), (5400, "1.5 h")]
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_hours_are_those_of_all_ranks(base):
+    runs = [replace(base, device="cuda", ranks=4), replace(base, device="cuda", seed=1)]
+    cost = price(runs, lambda run: RunSeconds(3000.0, 600.0))
+    assert (cost.hours, cost.hours_text) == ((5.0, 0.0), "5 GPU-hours")
+    assert price([base], lambda run: RunSeconds(3600.0, 0.0)).hours_text == "1 core-hours"

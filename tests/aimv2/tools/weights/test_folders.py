@@ -1,0 +1,646 @@
+"""Folders of weights: published ones, ours, finished runs, and untrusted files."""
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers import Aimv2Model, Aimv2VisionModel, AutoImageProcessor
+
+from aimv2.base.errors import UsageError
+from aimv2.config.model_config import DecoderConfig
+from aimv2.config.training_config import ObjectiveConfig
+from aimv2.data.transforms import Colours, network_input
+from aimv2.datasets.labelled import Shape
+from aimv2.runs.record import RunFolder
+from aimv2.tools.weights import (
+    load_dual_encoder,
+    load_encoder,
+    read_published,
+    read_weights,
+    write_published,
+    write_weights,
+)
+from aimv2.tools.weights.command import weights_command
+from aimv2.tools.weights.folders import (
+    AS_TRAINED,
+    PREPROCESSING,
+    UNCHANGED,
+    Preprocessing,
+    find,
+    read_preprocessing,
+    read_tensors,
+    write_folder,
+)
+
+SIZES = [  # width, heads and depth here; heads are 128 wide in all
+    pytest.param(768, 6, 2, id="base"),
+    pytest.param(1024, 8, 1, id="large"),
+    pytest.param(1536, 12, 1, id="huge"),
+    pytest.param(2048, 16, 1, id="1b"),
+    pytest.param(3072, 24, 1, id="3b"),
+]
+
+
+def to_ours(source, target):
+    write_weights(read_published(source), target)
+    return target
+
+
+def to_others(source, target, layout="transformers"):
+    return write_published(read_weights(source), target, layout)
+
+
+def assert_same(actual, expected):
+    error = (actual - expected).norm() / expected.norm()
+    assert error <= 1e-5, f"relative error {error:.1e}"
+
+
+def assert_equal_files(one, other):
+    one, other = (load_file(next(folder.glob("*.safetensors"))) for folder in (one, other))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def check_both_ways(make, load, folder, layout, *sizes):
+    foreign = make[layout](folder / "foreign", *sizes)
+    image = torch.randn(2, 3, 56, 56)
+    expected = foreign(image)
+    ours = load_encoder(to_ours(folder / "foreign", folder / "ours"))
+    assert_same(ours(image), expected)
+    to_others(folder / "ours", folder / "back", layout)
+    assert_same(load[layout](folder / "back")(image), expected)
+    assert_equal_files(folder / "foreign", folder / "back")
+
+
+@pytest.mark.exhaustive
+@torch.no_grad()
+@pytest.mark.parametrize(("width", "num_heads", "depth"), SIZES)
+def test_every_size_keeps_its_features_from_and_to_transformers(width, num_heads, depth, make, load, tmp_path):
+    check_both_ways(make, load, tmp_path, "transformers", width, num_heads, depth)
+    for path in tmp_path.rglob("*.safetensors"):
+        path.unlink()  # gigabytes that pytest would keep
+
+
+@torch.no_grad()
+def test_layout_of_apple_keeps_features_both_ways(make, load, tmp_path):
+    check_both_ways(make, load, tmp_path, "ml-aim", 256, 2, 2)
+
+
+@torch.no_grad()
+def test_head_is_omitted(make, tmp_path):
+    theirs = make["transformers"](tmp_path / "foreign", 256, 2, 1, use_head=True)
+    head = sorted(name for name in load_file(tmp_path / "foreign/model.safetensors") if name.startswith("head."))
+    omitted = read_published(tmp_path / "foreign").omitted
+    assert omitted == f"{', '.join(head)}: our encoder has no attention-pooling head"
+    image = torch.randn(2, 3, 56, 56)
+    assert_same(load_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))(image), theirs(image))
+
+
+@torch.no_grad()
+def test_conversion_through_all_layouts_returns_the_same_file(make, load, tmp_path):
+    expected = make["transformers"](tmp_path / "transformers", 32, 4, 12)  # twelve blocks: 10 sorts before 2 as text
+    at = tmp_path / "transformers"
+    for step, layout in enumerate(["ml-aim", "transformers"]):
+        ours = to_ours(at, tmp_path / f"ours{step}")
+        assert_equal_files(ours, tmp_path / "ours0")
+        at = tmp_path / f"there{step}"
+        to_others(ours, at, layout)
+    assert_equal_files(tmp_path / "transformers", at)
+    image = torch.randn(2, 3, 56, 56)
+    assert_same(load["transformers"](at)(image), expected(image))
+    assert read_published(at).config.encoder.num_heads == 4
+
+
+@torch.no_grad()
+def test_timm_loads_an_export_in_the_layout_of_apple(make, tmp_path):
+    make["transformers"](tmp_path / "foreign", 1024, 8, 1)
+    ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
+    to_others(ours, tmp_path / "apple", "ml-aim")
+    overlay = {"file": str(tmp_path / "apple/weights.safetensors"), "num_classes": 0}
+    sizes = {"img_size": 56, "depth": 1, "num_classes": 0}
+    model = timm.create_model(
+        "aimv2_large_patch14_224", pretrained=True, pretrained_cfg_overlay=overlay, **sizes
+    ).eval()
+    image = torch.randn(1, 3, 56, 56)
+    assert_same(model.forward_features(image), load_encoder(ours)(image))
+
+
+def test_permissions_of_written_files_follow_the_umask(foreign, assert_shared, tmp_path):
+    to_others(to_ours(foreign, tmp_path / "new/ours"), tmp_path / "new/there")
+    assert_shared(tmp_path / "new")
+
+
+def test_shards_of_transformers_are_read_as_one(foreign, tmp_path):
+    Aimv2VisionModel.from_pretrained(foreign).save_pretrained(tmp_path / "shards", max_shard_size="500KB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    to_ours(foreign, tmp_path / "whole")
+    for number, source in enumerate(["shards", "shards/model.safetensors.index.json"]):
+        assert_equal_files(to_ours(tmp_path / source, tmp_path / f"ours{number}"), tmp_path / "whole")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("log_scale", [2.5, 6.0])  # 6 is above the largest scale, 100
+def test_pair_of_encoders_keeps_embeddings_and_logits(log_scale, make_pair, assert_same_pair, tmp_path):
+    theirs = make_pair(tmp_path / "foreign", log_scale=log_scale)
+    ours = load_dual_encoder(to_ours(tmp_path / "foreign", tmp_path / "ours"))
+    # Padding with 0 or with end-of-text: nothing after the first end-of-text is read.
+    for padding in (0, 7):
+        assert_same_pair(ours, theirs, end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=padding)
+    to_others(tmp_path / "ours", tmp_path / "back")
+    back, info = Aimv2Model.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert_same_pair(ours, back.eval(), end_id=7, num_tokens=9, vocab_size=50, image_px=56, padding=0)
+    assert_equal_files(tmp_path / "foreign", tmp_path / "back")
+
+
+@torch.no_grad()
+def test_layout_without_text_tower_gets_only_the_encoder(make_pair, load, tmp_path):
+    theirs = make_pair(tmp_path / "foreign")
+    ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
+    to_others(ours, tmp_path / "there", "ml-aim")
+    image = torch.randn(1, 3, 56, 56)
+    expected = theirs.vision_model(pixel_values=image).last_hidden_state
+    assert_same(load_encoder(ours)(image), expected)
+    assert_same(load["ml-aim"](tmp_path / "there")(image), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
+def test_native_resolution_takes_images_of_any_shape(layout, make, load, tmp_path):
+    theirs = make["transformers"](tmp_path / "foreign", 128, 1, 2, is_native=True, image_size=84)
+    ours = to_ours(tmp_path / "foreign", tmp_path / "ours")
+    to_others(ours, tmp_path / "there", layout)
+    again = to_ours(tmp_path / "there", tmp_path / "again")
+    to_others(again, tmp_path / "back")
+    back = load["transformers"](tmp_path / "back")
+    for height, width in ((56, 84), (84, 56), (28, 28)):
+        image = torch.randn(1, 3, height, width)
+        expected = theirs(image)
+        assert_same(load_encoder(ours)(image), expected)
+        assert_same(load_encoder(again)(image), expected)
+        assert_same(back(image), expected)
+    assert read_weights(again).config.image_px == 84
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32_exactly(dtype, foreign, tmp_path):
+    Aimv2VisionModel.from_pretrained(foreign).to(dtype).save_pretrained(tmp_path / "half")
+    theirs, ours = load_file(tmp_path / "half/model.safetensors"), read_published(tmp_path / "half")
+    assert {value.dtype for value in theirs.values()} == {dtype}
+    assert {value.dtype for value in ours.tensors.values()} == {torch.float32}
+    gate, up = ours.tensors["encoder.blocks.0.ffn.gate_up.weight"].chunk(2)
+    assert torch.equal(gate, theirs["encoder.layers.0.ffn.gate_proj.weight"].float())
+    assert torch.equal(up, theirs["encoder.layers.0.ffn.up_proj.weight"].float())
+    assert ours.config.source.dtypes == (str(dtype).removeprefix("torch."),)
+
+
+def test_weights_in_no_published_layout_are_refused(foreign, refusal, tmp_path):
+    save_file({"some.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    message = refusal(read_published, tmp_path / "other.safetensors")
+    assert "'some.weight'" in message
+    assert "embeddings.patch_embed.weight or preprocessor.patchifier.proj.weight" in message
+    message = refusal(read_published, foreign, "ml-aim")
+    assert "not an AIMv2 in layout=ml-aim, which has preprocessor.patchifier.proj.weight;" in message
+    assert "our names already" in refusal(read_published, to_ours(foreign, tmp_path / "ours"))
+
+
+@pytest.fixture
+def ours(foreign, tmp_path):
+    """A folder under our names: width 128, one head, one block."""
+    write_weights(read_published(foreign), tmp_path / "ours")
+    return tmp_path / "ours"
+
+
+def test_layout_of_the_config_is_pinned(ours):
+    """Users' folders depend on it. If it must change, raise layout_version and read the old layout too."""
+    source = {
+        "layout": "transformers",
+        "file": "model.safetensors",
+        "dtypes": ["float32"],
+        "resampled_from_px": None,
+    }
+    encoder = {
+        "width": 128,
+        "depth": 1,
+        "num_heads": 1,
+        "norm": "rms",
+        "ffn": "swiglu",
+        "attention": "auto",
+        "positions": "learned",
+    }
+    assert json.loads((ours / "config.json").read_text()) == {
+        "layout_version": 1,
+        "source": source,
+        "image_px": 56,
+        "patch_px": 14,
+        "patch_order": "raster",
+        "encoder": encoder,
+        "text_tower": None,
+    }
+
+
+def test_another_ffn_is_written_and_read(ours, tmp_path):
+    weights = read_weights(ours)
+    encoder = replace(weights.config.encoder, ffn_multiple=32)  # 352 at width 128, where 256 gives 512
+    tensors = {
+        name: value[:704]
+        if name.endswith("ffn.gate_up.weight")
+        else value[:, :352].contiguous()
+        if "ffn.down" in name
+        else value
+        for name, value in weights.tensors.items()
+    }
+    other = weights._replace(config=replace(weights.config, encoder=encoder), tensors=tensors)
+    write_weights(other, tmp_path / "other")
+    assert json.loads((tmp_path / "other/config.json").read_text())["encoder"]["ffn_multiple"] == 32
+    assert read_weights(tmp_path / "other").config == other.config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("layout_version", 2, "layout_version"),
+        ("image_px", 70, "'encoder.pos_embed' [1, 16, 128], expected [1, 25, 128]"),
+        ("image_px", 10**12 * 14, "image_px: Input should be less than or equal to 8192 (got 14000000000000)"),
+        ("encoder.width", 256, "of another shape"),
+        ("encoder.width", 10**12, "encoder: width: Input should be less than or equal to 65536 (got 1000000000000)"),
+        ("encoder.depth", 2, "6 missing ('encoder.blocks.1."),
+        ("encoder.depth", 10**9, "encoder: depth: Input should be less than or equal to 1024 (got 1000000000)"),
+        ("encoder.positions", "sincos", "1 unexpected ('encoder.pos_embed')"),
+        ("encoder.norm", "layer", "missing ('encoder.patch_norm.bias'"),
+        ("encoder.ffn", "gelu", "missing"),
+    ],
+)
+def test_folder_of_ours_with_a_wrong_config_is_refused(key, value, message, ours, edit_json, refusal):
+    edit_json(ours, {key: value})
+    assert message in refusal(read_weights, ours)
+
+
+def test_other_folders_are_refused(foreign, refusal, tmp_path):
+    assert "weights import" in refusal(read_weights, foreign)
+    assert "is neither the folder of a run nor one of: weights import" in refusal(read_weights, tmp_path)
+
+
+def test_import_of_a_run_refers_to_export(initialised_run, tiny, refusal, tmp_path):
+    folder, _ = initialised_run(tmp_path / "runs", tiny)
+    assert "is the folder of a run; use: weights export" in refusal(read_published, folder)
+    for weights in (folder / "attempts/0001", folder / "attempts/0001/weights.safetensors"):
+        assert "use weights export with its folder, or its run's" in refusal(read_published, weights)
+
+
+def test_loaded_encoder_is_in_eval_mode_and_trainable(ours):
+    encoder = load_encoder(str(ours))
+    assert not encoder.training
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+    before = encoder.norm.weight.clone()
+    (ours / "weights.safetensors").write_bytes(bytes((ours / "weights.safetensors").stat().st_size))
+    assert torch.equal(encoder.norm.weight, before), "the network is still in the file"
+
+
+def test_dual_encoder_needs_a_text_tower(ours, refusal):
+    assert "no text tower" in refusal(load_dual_encoder, ours)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
+def test_encoder_of_a_finished_run_is_exported(layout, initialised_run, tiny, images, load, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", tiny)
+    expected = network.encoder(images)
+    assert torch.equal(load_encoder(folder)(images), expected)
+    run = read_weights(folder)
+    assert run.omitted == "decoder"
+    write_published(run, tmp_path / "there", layout)
+    torch.testing.assert_close(load[layout](tmp_path / "there")(images), expected)
+    write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
+    assert torch.equal(load_encoder(tmp_path / "ours")(images), expected)
+
+
+def clip(tiny, name="clip", **decoder):
+    model = replace(tiny.model, decoder=DecoderConfig(width=32, depth=1, num_heads=2, **decoder))
+    return replace(tiny, model=model, objective=ObjectiveConfig(name=name))
+
+
+@torch.no_grad()
+def test_run_of_clip_is_exported_with_both_towers(initialised_run, tiny, assert_same_pair, tmp_path):
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny))
+    write_published(read_weights(folder), tmp_path / "there")
+    theirs = Aimv2Model.from_pretrained(tmp_path / "there").eval()
+    write_weights(read_published(tmp_path / "there"), tmp_path / "ours")
+    sizes = {"end_id": 1, "num_tokens": 12, "vocab_size": tiny.model.vocab_size, "image_px": 16, "padding": 1}
+    for ours in (network, load_dual_encoder(folder), load_dual_encoder(tmp_path / "ours")):
+        assert_same_pair(ours, theirs, **sizes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"name": "siglip"}, "a bias of the similarity"),
+        ({"norm": "layer"}, "a text tower with the decoder's norm and ffn"),
+        ({"ffn": "gelu"}, "a text tower with the decoder's norm and ffn"),
+    ],
+)
+def test_pair_that_no_layout_has_exports_its_encoder(
+    config, reason, initialised_run, tiny, images, load, refusal, tmp_path
+):
+    folder, network = initialised_run(tmp_path / "runs", clip(tiny, **config))
+    run = read_weights(folder)
+    assert run.omitted == f"image_head, similarity, text_tower: no layout has {reason}"
+    assert reason in refusal(load_dual_encoder, folder)
+    write_published(run, tmp_path / "there")
+    torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["transformers", "ml-aim"])
+@pytest.mark.parametrize(
+    ("encoder", "model", "reason"),
+    [
+        ({"norm": "layer"}, {}, "norm='layer' in place of 'rms'"),
+        ({"ffn": "gelu"}, {}, "ffn='gelu' in place of 'swiglu'"),
+        ({}, {"patch_order": "spiral"}, "patch_order='spiral' in place of 'raster'"),
+    ],
+)
+def test_encoder_that_no_layout_has_is_loaded_but_not_exported(
+    encoder, model, reason, layout, initialised_run, tiny, images, refusal, tmp_path
+):
+    config = replace(tiny, model=replace(tiny.model, encoder=replace(tiny.model.encoder, **encoder), **model))
+    folder, network = initialised_run(tmp_path / "runs", config)
+    assert torch.equal(load_encoder(folder)(images), network.encoder(images))
+    message = refusal(write_published, read_weights(folder), tmp_path / "there", layout)
+    assert reason in message
+    assert f"layout={layout}" in message
+    assert not (tmp_path / "there").exists()
+
+
+@torch.no_grad()
+def test_run_with_sincos_positions_becomes_a_native_model(initialised_run, tiny, images, load, tmp_path):
+    encoder = replace(tiny.model.encoder, positions="sincos")
+    folder, network = initialised_run(tmp_path / "runs", replace(tiny, model=replace(tiny.model, encoder=encoder)))
+    write_published(read_weights(folder), tmp_path / "there")
+    assert json.loads((tmp_path / "there/config.json").read_text())["is_native"] is True
+    torch.testing.assert_close(load["transformers"](tmp_path / "there")(images), network.encoder(images))
+
+
+def test_unfinished_or_incomplete_run_is_refused(initialised_run, tiny, edit_json, refusal, tmp_path):
+    unfinished = RunFolder(tmp_path / "runs", tiny.name)
+    with unfinished.acquire(tiny):
+        pass
+    assert "is not finished" in refusal(read_weights, unfinished.path)
+    folder, network = initialised_run(tmp_path / "done", tiny)
+    weights = next(folder.rglob("weights.safetensors"))
+    state = network.state_dict()
+    del state["encoder.norm.weight"]
+    save_file(state, weights)
+    assert "1 missing ('encoder.norm.weight')" in refusal(read_weights, folder)
+    edit_json(folder, {"model.encoder.depth": 3})
+    assert "encoder.blocks.2.norm1.weight" in refusal(read_weights, folder)
+    weights.unlink()
+    assert "weights.safetensors" in refusal(read_weights, folder)
+    edit_json(folder, {"seed": -1})
+    assert "seed" in refusal(read_weights, folder)
+
+
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def tensors():
+    return {name: torch.randn(4, 3) for name in "abcde"}
+
+
+@pytest.fixture
+def shards(tmp_path, tensors):
+    """A folder of two shards, the contents of their index, and a file of tensors outside the folder."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    file_of = dict.fromkeys("abc", "1.safetensors") | dict.fromkeys("de", "2.safetensors")
+    for shard in ("1.safetensors", "2.safetensors"):
+        save_file({name: tensors[name] for name in tensors if file_of[name] == shard}, folder / shard)
+    save_file({"a": torch.zeros(1)}, tmp_path / "outside.safetensors")
+    return folder, file_of
+
+
+def write_index(folder, file_of):
+    (folder / INDEX).write_text(json.dumps({"weight_map": file_of}))
+    return folder / INDEX
+
+
+def assert_equal(read, tensors):
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_a_pickle_is_not_opened(refusal, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    torch.save({"a": Trap()}, tmp_path / "aimv2.pth")
+    assert "convert one of torch.save" in refusal(read_tensors, tmp_path / "aimv2.pth")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_shards_are_read_as_one(shards, tensors):
+    assert_equal(read_tensors(write_index(*shards)), tensors)
+
+
+def test_weights_are_found_in_a_folder(shards, tmp_path):
+    folder, file_of = shards
+    assert find(folder / "1.safetensors") == folder / "1.safetensors"
+    write_index(folder, file_of)
+    assert find(folder) == folder / INDEX
+    (folder / "model.safetensors").write_bytes((folder / "1.safetensors").read_bytes())
+    assert find(folder) == folder / "model.safetensors"
+
+
+def test_missing_weights_are_refused(refusal, tmp_path):
+    assert "no such file or folder" in refusal(find, tmp_path / "nowhere")
+    assert "has no weights" in refusal(find, tmp_path)
+    (tmp_path / "model.safetensors").mkdir()
+    assert "has no weights" in refusal(find, tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    assert "must be a .safetensors" in refusal(read_tensors, tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "shard", ["../outside.safetensors", "{parent}/outside.safetensors", "3.safetensors", "x" * 9999]
+)
+def test_index_must_not_lead_out_of_its_folder(shard, shards, refusal, tmp_path):
+    folder, file_of = shards
+    file_of["a"] = shard.format(parent=tmp_path)
+    assert "not a file beside it" in refusal(read_tensors, write_index(folder, file_of))
+
+
+def test_index_and_its_files_must_agree(shards, tensors, refusal):
+    folder, file_of = shards
+    assert "index lists: 'f'" in refusal(read_tensors, write_index(folder, file_of | {"f": "2.safetensors"}))
+    without = {name: shard for name, shard in file_of.items() if name != "e"}
+    assert "index lists: 'e'" in refusal(read_tensors, write_index(folder, without))
+    save_file({name: tensors[name] for name in "ade"}, folder / "2.safetensors")
+    assert "index lists: 'a'" in refusal(read_tensors, write_index(folder, file_of))
+
+
+@pytest.mark.parametrize("content", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', "{}"])
+def test_index_without_a_weight_map_is_refused(content, refusal, tmp_path):
+    (tmp_path / INDEX).write_text(content)
+    assert "must have a weight_map" in refusal(read_tensors, tmp_path / INDEX)
+
+
+def test_file_with_a_flipped_byte_is_read_or_refused(tensors, refusal, tmp_path):
+    path = tmp_path / "aimv2.safetensors"
+    save_file(tensors, path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    generator = torch.Generator().manual_seed(0)
+    num_refused = 0
+    for _ in range(100):
+        place, byte = (int(torch.randint(0, high, (), generator=generator)) for high in (header, 256))
+        path.write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+        try:
+            read_tensors(path)
+        except UsageError:
+            num_refused += 1
+    assert num_refused > 50
+    for content in (b"", whole[:7], whole[:8], whole[:header], whole[: header + 1], whole[:-1], whole + b"x"):
+        path.write_bytes(content)
+        assert "cannot be read as safetensors" in refusal(read_tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(2, dtype=torch.int64), "'a' is torch.int64"),
+        (torch.zeros(2, dtype=torch.float8_e4m3fn), "'a' is torch.float8_e4m3fn"),
+        (torch.zeros(0, 3), "'a' of shape [0, 3] holds no values"),
+    ],
+)
+def test_tensors_of_other_types_are_refused(value, message, refusal, tmp_path):
+    save_file({"a": value}, tmp_path / "aimv2.safetensors")
+    assert message in refusal(read_tensors, tmp_path / "aimv2.safetensors")
+
+
+def test_existing_files_are_not_overwritten(tensors, refusal, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for target in ("full", "file"):
+        assert "not an empty folder" in refusal(write_folder, tmp_path / target, "x.safetensors", tensors, {})
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", "x.safetensors", tensors, {"a": 1})
+    assert {path.name for path in (tmp_path / "empty").iterdir()} == {"x.safetensors", "config.json"}
+    with safe_open(tmp_path / "empty/x.safetensors", framework="pt") as written:
+        assert set(written.keys()) == tensors.keys()
+        assert written.metadata() == {"format": "pt"}  # older versions of transformers require it
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left")])
+def test_full_disk_leaves_no_partial_files(error, tensors, refusal, tmp_path, monkeypatch):
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.serialize_file", full)
+    assert "No space left" in refusal(write_folder, tmp_path / "new", "x.safetensors", tensors, {})
+    assert not any(tmp_path.iterdir())
+
+
+OTHER = Preprocessing(Colours((0.48, 0.46, 0.41), (0.27, 0.26, 0.28)), 224 / 256)
+
+
+@pytest.mark.parametrize("preprocessing", [AS_TRAINED, OTHER], ids=["as-trained", "other"])
+def test_transformers_prepares_images_as_an_evaluation_does(preprocessing, tmp_path):
+    (tmp_path / PREPROCESSING).write_text(preprocessing.to_json(56))
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    picture = Image.effect_noise((12, 9), 90).convert("RGB").resize((160, 120), Image.Resampling.BICUBIC)
+    (theirs,) = processor(picture, return_tensors="pt")["pixel_values"]
+    picture.save(content := io.BytesIO(), "PNG")
+    shown = Shape(56, preprocessing.crop, 10**6).shown(content.getvalue())
+    (ours,) = network_input(torch.from_numpy(np.ascontiguousarray(shown)[None]), preprocessing.colours)
+    assert theirs.shape == ours.shape
+    assert (theirs - ours).abs().max() < 2.5 / 255 / min(preprocessing.colours.std), "a rounding of a pixel or two"
+
+
+@given(
+    mean=st.tuples(*[st.floats(0, 1)] * 3),
+    std=st.tuples(*[st.floats(0.01, 1)] * 3),
+    sizes=st.tuples(st.integers(1, 600), st.integers(0, 300)),
+)
+def test_what_is_written_is_read(tmp_path_factory, mean, std, sizes):
+    folder, (side, border) = tmp_path_factory.mktemp("weights"), sizes
+    written = Preprocessing(Colours(mean, std), side / (side + border))
+    (folder / PREPROCESSING).write_text(written.to_json(side))
+    found = read_preprocessing(folder)
+    assert found is not None
+    assert found.colours == written.colours
+    assert found.crop == pytest.approx(written.crop)
+    assert read_preprocessing(folder / "model.safetensors") == found
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"image_mean": [0.5, 0.5]}, "image_mean and image_std must be three numbers each"),
+        ({"image_mean": "imagenet"}, "image_mean and image_std must be three numbers each"),
+        ({"image_std": [0.5, 0.5, 0]}, "image_std has 0, and must be above 0"),
+        ({"image_std": [0.5, 0.5, float("nan")]}, "image_mean and image_std must be three numbers each"),
+        ({"image_mean": [10**400, 0, 0]}, "image_mean and image_std must be three numbers each"),
+        ({"do_rescale": False}, "do_rescale and rescale_factor must make 0 to 1 of 0 to 255"),
+        ({"rescale_factor": 1}, "do_rescale and rescale_factor must make 0 to 1 of 0 to 255"),
+        ({"rescale_factor": None}, "do_rescale and rescale_factor must make 0 to 1 of 0 to 255"),
+    ],
+)
+def test_what_are_no_colours_is_one_sentence(tmp_path, values, sentence):
+    (tmp_path / PREPROCESSING).write_text(json.dumps(json.loads(AS_TRAINED.to_json(224)) | values))
+    with pytest.raises(UsageError, match=f"preprocessor_config.json: {sentence}"):
+        read_preprocessing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"do_center_crop": False},
+        {"do_resize": False},
+        {"resample": 2},
+        {"size": {"height": 224, "width": 224}},
+        {"crop_size": {"height": 224, "width": 200}},
+        {"crop_size": 300},
+        {"size": -1},
+    ],
+)
+def test_images_that_are_shown_in_another_way_have_no_crop(tmp_path, values):
+    (tmp_path / PREPROCESSING).write_text(json.dumps(json.loads(AS_TRAINED.to_json(224)) | values))
+    assert read_preprocessing(tmp_path) == Preprocessing(AS_TRAINED.colours, None)
+
+
+def test_images_that_are_not_normalised_stay_as_they_are(tmp_path):
+    values = json.loads(AS_TRAINED.to_json(224)) | {"do_normalize": False}
+    (tmp_path / PREPROCESSING).write_text(json.dumps(values))
+    assert read_preprocessing(tmp_path) == Preprocessing(UNCHANGED, AS_TRAINED.crop)
+
+
+def test_it_is_written_with_a_run_and_kept_with_published_weights(foreign, initialised_run, tiny, tmp_path):
+    run, _ = initialised_run(tmp_path / "runs", tiny)
+    assert weights_command(["export", f"from={run}", f"to={tmp_path / 'own'}"]) == 0
+    assert read_preprocessing(tmp_path / "own") == Preprocessing(AS_TRAINED.colours, 16 / 18)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "own").crop_size["height"] == 16
+    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'unknown'}"]) == 0
+    assert read_preprocessing(tmp_path / "unknown") is None
+    published = json.loads(OTHER.to_json(224)) | {"of its own": [1]}
+    (foreign / PREPROCESSING).write_text(json.dumps(published))
+    assert weights_command(["import", f"from={foreign}", f"to={tmp_path / 'ours'}"]) == 0
+    assert weights_command(["export", f"from={tmp_path / 'ours'}", f"to={tmp_path / 'there'}"]) == 0
+    for folder in ("ours", "there"):
+        assert json.loads((tmp_path / folder / PREPROCESSING).read_text()) == published

@@ -1,0 +1,338 @@
+"""What withholds verdicts, qualifies them and limits numbers: code, runs, controls, sensitivity, metrics, starts."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.expand import expand, untrained_names
+from aimv2.ablations.expectations import CONTENT, READER, Combination, expect, slope
+from aimv2.ablations.measured import MeasuredMetric
+from aimv2.ablations.study import UNTRAINED
+from aimv2.analysis.document.pages import to_markdown
+from aimv2.analysis.evidence.records import Records, pack, unpack
+from aimv2.analysis.evidence.run_files import load
+from aimv2.analysis.evidence.tables import MISSING_COLUMNS, MIXTURE_COLUMNS
+from aimv2.analysis.inference.looks import Look
+from aimv2.analysis.inference.relations import Word
+from aimv2.analysis.judgement.findings import judge
+from aimv2.analysis.judgement.verdicts import verdicts
+from aimv2.analysis.judgement.withheld import Reasons, lacking
+from aimv2.analysis.sections.study import document
+from aimv2.config.recipes.scales import SCALES
+from aimv2.request.resolve import with_attention
+from aimv2.runs.record import RunFolder
+from aimv2.spec.items import Items
+from aimv2.spec.metrics import Definition, Metric, know
+from tests.helpers.documents import judged_again, text_of
+from tests.helpers.evidence import evidence_of, passed_controls, sensitive, write_run
+from tests.helpers.specimen import STUDY
+
+METRIC = STUDY.primary_metric
+
+
+def judged_with(findings, **parts):
+    return judged_again(findings, replace(findings.evidence, **parts))
+
+
+def missing(*rows):
+    """Rows of arm, seed and whether the run failed."""
+    return pd.DataFrame([(arm, seed, "", "a reason", failed) for arm, seed, failed in rows], columns=MISSING_COLUMNS)
+
+
+def test_whole_arm_of_equal_budget_has_no_notes(findings):
+    assert [findings.reasons.limits(arm, METRIC) for arm in [*STUDY.conditions, UNTRAINED]] == [[]] * 8
+
+
+def test_mixed_code_is_said_once_and_alone_unless_it_is_allowed(findings):
+    runs = findings.evidence.runs.assign(code=["other", *["c" * 12] * 31])
+    found = judged_with(findings, runs=runs)
+    assert found.reasons.limits("causal", METRIC) == found.reasons.limits_of_metric() == ["the runs are of 2 codes"]
+    allowing = replace(STUDY, allow_mixed_code=True)
+    found = judged_again(findings, replace(findings.evidence, runs=runs), study=allowing)
+    assert found.reasons.limits_of_metric(METRIC) == ["the runs are of 2 codes, which the sweep allows"]
+
+
+def test_controls_and_sensitivity_limit_their_metric_but_no_cost(findings):
+    metrics = findings.evidence.metrics.copy()
+    is_control = (metrics["arm"] == "positive_control") & (metrics["metric"] == METRIC)
+    metrics.loc[is_control, "value"] -= 2  # it is better, which is the wrong side
+    blind = {METRIC: replace(findings.sensitivity[METRIC], is_blind=True)}
+    for found, note in (
+        (judged_with(findings, metrics=metrics), f"positive control failed in {METRIC}"),
+        (judged_again(findings, findings.evidence, seen=blind), f"{METRIC} is not sensitive at this scale"),
+        (judged_again(findings, findings.evidence, seen={}), f"the sensitivity of {METRIC} was not measured"),
+    ):
+        assert found.reasons.limits_of_metric(METRIC) == [note]
+        assert found.reasons.limits_of_metric() == []
+
+
+def test_failed_runs_of_arm_and_baseline_are_named(findings):
+    found = judged_with(findings, missing=missing(("causal", 4, True), ("uniform", 4, True), ("fixed_25", 4, True)))
+    assert found.reasons.limits_of_arm("causal") == [
+        f"1 of 5 runs of {STUDY.label('causal')} failed",
+        "1 of 5 runs of uniform on 1..I-1 failed",
+    ]
+
+
+def without_runs(findings, arm, keep):
+    """Return the runs but those of an arm whose seeds are not kept."""
+    runs = findings.evidence.runs
+    return {"runs": runs[(runs["arm"] != arm) | runs["seed"].isin(keep)]}
+
+
+LIMITS = {  # what is changed in the evidence of the arm "causal" or of others, and what limits that arm
+    "missing": (
+        lambda findings: {"missing": missing(("causal", 4, False), ("causal", 5, False), ("causal", 6, True))},
+        [f"1 of 7 runs of {STUDY.label('causal')} failed", "2 of 7 seeds missing"],
+    ),
+    "one": (
+        lambda findings: without_runs(findings, "causal", [2]),
+        ["1 of the baseline's 4 seeds", "one seed, so no interval"],
+    ),
+    "fewer": (lambda findings: without_runs(findings, "causal", [0, 1]), ["2 of the baseline's 4 seeds"]),
+    "more": (lambda findings: without_runs(findings, "uniform", [0, 1]), []),
+    "not requested": (lambda findings: without_runs(findings, "causal", []), []),
+    "another": (lambda findings: without_runs(findings, "fixed_25", [0]), []),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_seeds_that_limit_an_arm_are_counted(findings, name):
+    change, notes = LIMITS[name]
+    assert judged_with(findings, **change(findings)).reasons.limits_of_arm("causal") == notes
+
+
+def test_single_seed_is_said_of_the_metric_that_has_one(findings):
+    metrics = findings.evidence.metrics
+    gone = (metrics["arm"] == "causal") & (metrics["metric"] == METRIC) & (metrics["seed"] > 0)
+    found = judged_with(findings, metrics=metrics[~gone])
+    assert found.reasons.limits_of_arm("causal", METRIC) == ["one seed, so no interval"]
+    assert found.reasons.limits_of_arm("causal", "causal_content_loss") == []
+
+
+def test_budget_is_noted_in_the_cost_that_the_study_holds_equal(findings):
+    runs = findings.evidence.runs.copy()
+    runs.loc[runs["arm"] == "causal", "train_flops"] *= 1.5
+    evidence = replace(findings.evidence, runs=runs)
+    assert judged_again(findings, evidence).reasons.limits_of_arm("causal") == []
+    found = judged_again(findings, evidence, study=replace(STUDY, equal="flops"))
+    assert found.reasons.limits_of_arm("causal") == ["unequal: 1.50 x FLOPs"]
+    assert found.reasons.limits_of_arm("fixed_25") == found.reasons.limits_of_arm(UNTRAINED) == []
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.005, False), (1.011, True), (0.98, True)])
+def test_one_per_cent_is_equal(findings, factor, expected):
+    runs = findings.evidence.runs.astype({"samples": float})
+    runs.loc[runs["arm"] == "causal", "samples"] *= factor
+    assert Reasons(STUDY, replace(findings.evidence, runs=runs)).is_unequal("causal") == expected
+
+
+def test_epochs_beyond_the_stated_number_are_named_by_source(findings):
+    rows = [
+        dict(zip(MIXTURE_COLUMNS[:6], ("causal", seed, source, 10, 5, epochs), strict=True))
+        for seed in (0, 1)
+        for source, epochs in (("few", 4.0), ("many", 6.2 + seed / 5))
+    ]
+    found = judged_with(findings, mixture=pd.DataFrame(rows))
+    assert found.reasons.limits_of_arm("causal") == ["6.3 epochs of many, more than 4"]
+    assert found.reasons.limits_of_arm("fixed_25") == []
+
+
+POSITIONS = STUDIES["positions"]
+SINCOS = "untrained_sincos"
+NAMES = {"learned": UNTRAINED, "sincos": SINCOS, "decoder": UNTRAINED}
+WORSE = expect("sincos", "worse", than="learned", metric=READER, margin=0.1)
+CLAIM = "swiglu-rmsnorm"  # any
+
+
+def evidence_before(effects, *, more=(SINCOS,), metrics=(READER, CONTENT), spread=0.01, study=POSITIONS):
+    return evidence_of(study, effects, spread=spread, metrics=metrics, more=more)
+
+
+def qualified(evidence, expectations=WORSE, names=NAMES, study=POSITIONS):
+    return Reasons(study, evidence, untrained=names).before_training(expectations)
+
+
+def untrained_of_arms(cells):
+    return untrained_names(POSITIONS, {cell.arm: cell.config for cell in cells})
+
+
+def test_names_follow_from_the_cells_whether_or_not_they_include_untrained_encoders():
+    cells = expand(POSITIONS, with_attention(SCALES["demo"]()), seeds=[0])
+    assert untrained_of_arms(cells) == NAMES
+    assert untrained_of_arms([cell for cell in cells if cell.arm in POSITIONS.arms]) == NAMES, "as in older records"
+
+
+def test_a_difference_before_training_limits_the_arm_in_metrics_of_the_encoder():
+    evidence = evidence_before({SINCOS: 0.2})
+    paired = evidence.value(READER, SINCOS) - evidence.value(READER, UNTRAINED)
+    low, high = stats.t.interval(0.95, len(paired) - 1, paired.mean(), stats.sem(paired))
+    reasons = Reasons(POSITIONS, evidence, untrained=NAMES)
+    shown = f"{paired.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+    assert reasons.limits_of_arm("sincos", READER) == [f"before training {shown} from the baseline already"]
+    assert reasons.limits_of_arm("sincos", CONTENT) == reasons.limits_of_arm("decoder", READER) == []
+    absent = Reasons(POSITIONS, evidence_before({}, more=()), untrained=NAMES)
+    assert absent.limits_of_arm("sincos", READER) == ["not measured before training"]
+    assert Reasons(POSITIONS, evidence_before({}), untrained=NAMES).limits_of_arm("sincos", READER) == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "start"),
+    [
+        (0.3, f"the encoders differ before training ({READER}, sine and cosine minus learned: +0."),
+        (-0.3, f"the encoders differ before training ({READER}, sine and cosine minus learned: -0."),
+        (0.0, ""),
+        (0.05, ""),  # detected, within the margin
+    ],
+)
+def test_a_difference_before_training_qualifies_unless_it_is_within_the_margin(effect, start):
+    notes = qualified(evidence_before({SINCOS: effect}, spread=0.005))
+    assert len(notes) == bool(start)
+    assert all(note.startswith(start) and note.endswith("not the effect of training alone") for note in notes)
+
+
+def test_a_difference_that_is_not_ruled_out_qualifies_too():
+    (note,) = qualified(evidence_before({}, spread=1.0))
+    assert note.startswith("the encoders may differ by the margin before training")
+
+
+def test_what_was_not_measured_is_named_where_encoders_differ_and_only_there():
+    evidence = evidence_before({}, more=())
+    assert qualified(evidence) == ["not measured before training, where encoders differ: sine and cosine"]
+    assert qualified(evidence, expect("decoder", "worse", than="learned", metric=READER)) == []
+    assert qualified(evidence, expect("sincos", "worse", than="learned", metric=CONTENT)) == [], "of the decoder too"
+    assert qualified(evidence, names={}) == []
+
+
+SCALING = STUDIES["scaling"]
+SIZES = {"size_100_samples_200": 0, "size_200_samples_200": 1}
+
+
+def test_a_slope_over_sizes_is_taken_before_training_too_and_one_over_samples_is_not():
+    names = {
+        arm: UNTRAINED if arm.startswith("size_100") else f"untrained_{arm[:8]}_samples_025" for arm in SCALING.arms
+    }
+    wider = "untrained_size_200_samples_025"
+    evidence = evidence_before({wider: -0.5}, more=[wider], metrics=(READER,), study=SCALING)
+    over_sizes = Combination(name="slope", metric=READER, weights=slope(SIZES), relation="better", margin=0.1)
+    levels = {f"size_200_samples_{level}": place for place, level in enumerate(("025", "050", "100", "200"))}
+    over_samples = replace(over_sizes, weights=slope(levels))
+    mean = (evidence.value(READER, wider) - evidence.value(READER, UNTRAINED)).mean()
+    (note,) = qualified(evidence, [over_sizes, over_samples], names, SCALING)
+    assert note.startswith(f"the encoders differ before training ({READER}, slope: {mean:+.3f} [")
+    assert note.count(READER) == 1
+
+
+@pytest.mark.parametrize("trained", [0.5, 0.0])
+def test_a_verdict_is_qualified_and_not_withheld(trained):
+    study = replace(POSITIONS, claims={CLAIM: WORSE})
+    evidence = evidence_before({SINCOS: 0.3, "sincos": trained})
+    config = with_attention(SCALES["demo"]())
+    parts = {"controls": passed_controls(study), "sensitivity": sensitive(READER)}
+    plain = verdicts(Reasons(study, evidence, **parts), config)[CLAIM]
+    found = verdicts(Reasons(study, evidence, untrained=NAMES, **parts), config)[CLAIM]
+    assert (found.word, found.evidence) == (plain.word, plain.evidence)
+    more = found.qualifications[len(plain.qualifications) :]
+    assert found.word is (Word.SUPPORTED if trained else Word.UNDECIDED)
+    assert [note.startswith("the encoders differ before training") for note in more] == [True] * bool(trained)
+
+
+SCALAR = MeasuredMetric(
+    name="own_rank", unit="dimensions", lower_is_better=False, plugin="my.py@a", digest="a" * 12, typed="my.py:own_rank"
+)
+RATIO = replace(SCALAR, name="own_ratio", unit="share", typed="own_ratio")
+NUM_ITEMS = 40
+COMMAND = "python sweeps/manage.py evaluate prefix_ratio_test metric=my.py:own_rank"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known():
+    """Let the metrics be known, as by the records of launches."""
+    for metric in (SCALAR, RATIO):
+        know(Definition(metric.name, metric.unit, metric.lower_is_better))
+
+
+def measure(metric, cell, runs_dir, value, items=None):
+    """Write the result of the run that measures a metric of the run of a cell."""
+    (alone,) = metric.cells([cell])
+    with RunFolder(runs_dir, alone.name).acquire(alone.config) as attempt:
+        attempt.publish({metric.name: Metric(value, metric.unit, "40 pairs, by my.py", items=items)})
+
+
+@pytest.fixture
+def measured(cells, runs_dir, tmp_path):
+    """Return a copy of the finished runs, all but seed 3 of which have both metrics: 0.2 more than the baseline in the
+    causal arm, in every seed and item."""
+    folder, rng = shutil.copytree(runs_dir, tmp_path / "runs"), np.random.default_rng(0)
+    shared_N = rng.normal(1, 0.1, NUM_ITEMS)
+    for cell in cells:
+        if cell.seed == 3:
+            continue
+        more = 0.2 * (cell.arm == "causal") + rng.normal(0, 0.001)
+        measure(SCALAR, cell, folder, cell.seed + more)
+        items = Items.of(np.arange(NUM_ITEMS), shared_N + rng.normal(0, 0.001, NUM_ITEMS) + more)
+        measure(RATIO, cell, folder, items.value, items)
+    return folder
+
+
+def with_metrics(request_of, evidence, **study):
+    request = replace(request_of, study=replace(request_of.study, **study), metrics=(SCALAR, RATIO))
+    return judge(request, evidence, Look(1), sensitive(*request.study.deciding_metrics))
+
+
+def page_of(report):
+    """Return the text of a report with its details."""
+    return "\n".join([to_markdown(report), *map(text_of, report.details)])
+
+
+@pytest.mark.exhaustive
+def test_report_names_what_lacks_the_metric_and_the_command_from_records_too(request_of, cells, measured):
+    evidence = load(cells, measured, [SCALAR, RATIO])
+    judged = with_metrics(request_of, evidence)
+    rank, ratio = judged.lacking
+    assert rank.text == "8 of 32 finished runs lack own_rank"
+    assert rank.command == COMMAND
+    assert ratio.command.endswith(" metric=own_ratio"), "a plug-in of an installed package"
+    page = page_of(document(judged, {}))
+    assert "8 of 32 finished runs lack own\\_rank." in page
+    assert f"`{COMMAND}`" in page
+    assert "`own_rank`: 40 pairs, by my.py." in page
+    again = unpack(pack(Records(judged.request, evidence, Look(1))), STUDIES)
+    assert again.request.metrics == (SCALAR, RATIO)
+    assert [one.command for one in lacking(again.request, again.evidence)] == [rank.command, ratio.command]
+    assert lacking(replace(request_of, metrics=()), evidence) == []
+
+
+def test_a_primary_metric_that_no_run_has_is_the_reason(request_of, cells, runs_dir):
+    judged = with_metrics(request_of, load(cells, runs_dir, [SCALAR, RATIO]), primary_metric="own_rank")
+    report = document(judged, {})
+    assert report.answer == "Nothing is compared yet, as 32 of 32 finished runs lack own_rank."
+    page = page_of(report)
+    assert "shares two seeds" not in page
+    assert f"`{COMMAND}`" in page
+
+
+def test_a_metric_of_newer_code_is_measured_into_another_folder(request_of, cells, runs_dir):
+    request = replace(request_of, study=replace(request_of.study, primary_metric="reader_loss"))
+    (one,) = lacking(request, load(cells, runs_dir))
+    assert one.text == "32 of 32 finished runs lack reader_loss"
+    assert one.command == "python sweeps/manage.py measure prefix_ratio_test to=runs_again"
+
+
+def test_a_metric_that_cannot_exist_is_not_lacking(request_of, cells, runs_dir):
+    request = replace(request_of, study=replace(request_of.study, primary_metric="caption_bits"))
+    assert lacking(request, load(cells, runs_dir)) == [], "some arms have it, and to the others it does not apply"
+
+
+def test_a_run_that_has_the_metric_itself_keeps_it_if_the_plug_in_is_the_same(cells, tmp_path):
+    one = replace(cells[0], config=replace(cells[0].config, plugins={"evaluation.metrics.own_rank": SCALAR.plugin}))
+    write_run(one, tmp_path, 3.0)
+    edited = replace(SCALAR, plugin="my.py@b", digest="b" * 12)
+    for metric, value in ((SCALAR, 1.0), (edited, 2.0)):
+        measure(metric, one, tmp_path, value)
+        assert load([one], tmp_path, [metric]).values("own_rank").loc[0, one.arm] == value
