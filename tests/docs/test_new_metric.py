@@ -36,4 +36,4 @@ def test_metric_of_the_page_is_measured_of_finished_runs(tmp_path, cache_dir, mo
     for cell in metric.cells(request.cells):
         value = RunFolder(tmp_path / "runs", cell.name).result()["metrics"]["cka"]["value"]
         assert 0 <= value <= 1, "by the inequality of Cauchy and Schwarz, and no product of such matrices is negative"
-    assert "cka" in (tmp_path / "reports/prefix_ratio/details.md").read_text()
+    assert "cka" in (tmp_path / "reports/prefix_ratio/report.md").read_text()
