@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,16 +12,12 @@ if __name__ == "__main__":  # typed as a path: the packages beside it are meant,
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.ladder import PUBLISHED, SLUG
+from aimv2.ablations.recorded_runs import FILE, recorded_names
 from aimv2.ablations.request import Request, load_plugins, read_request, requested_names
-from aimv2.ablations.searches import path_of, read_search
 from aimv2.analysis.document.differences import differences
-from aimv2.analysis.evidence.recorded_runs import FILE, recorded_names
-from aimv2.analysis.evidence.records import Records, pack, packed_records, unpack
-from aimv2.analysis.evidence.run_files import load
-from aimv2.analysis.inference.looks import look, looks_path
+from aimv2.analysis.evidence.records import pack, packed_records, records_of, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage
-from aimv2.base.archive import unpack_zip
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
@@ -30,23 +25,27 @@ from aimv2.base.typed import as_typed
 from aimv2.config.arguments import HELP, checked, guarded, key_values, script_of
 from aimv2.memory.machine import num_cores
 
-OTHERS = {"check": "aimv2.analysis.claims.check:check", "compare": "aimv2.analysis.compare:compare"}
+COMMANDS = {  # beside the names of reports
+    "check": "aimv2.analysis.claims.check:check",
+    "compare": "aimv2.analysis.compare:compare",
+    "publish": "aimv2.analysis.publish:publish",
+    "unpack": "aimv2.analysis.publish:unpack_archive",
+}
+HAVE_HELP = ("check", "compare")  # of their own
 FLAGS = ("--from-records", "--check")
 ALL, CLAIMS, VERIFY, INDEX = "all", "claims", "verify", "index"
 MAX_SHOWN = 3  # differences of a file
 Rebuild = Callable[..., Path]  # _from_records with its folders, but for ``out``
-PLACES = ("runs_dir=", "reports_dir=", "data.cache_dir=", "price=")  # arguments that do not say what
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build reports; the exit status is 0 when they are written, 1 when a check fails and 2 for bad input."""
-    if arguments and arguments[0] in OTHERS:  # which have a help of their own
-        return guarded(lambda words: resolve_name(OTHERS[arguments[0]])(words), arguments[1:], as_typed("report"))
-    if not arguments or HELP & set(arguments):
+    command = next(iter(arguments), "")
+    if not arguments or (HELP & set(arguments) and command not in HAVE_HELP):
         print(report_usage(), end="")
         return 0 if arguments else 2
-    if arguments[0] == "unpack":
-        return guarded(_unpack, arguments[1:], as_typed("report"))
+    if command in COMMANDS:
+        return guarded(lambda words: resolve_name(COMMANDS[command])(words), arguments[1:], as_typed("report"))
     return guarded(_reports, arguments, as_typed("report"))
 
 
@@ -71,17 +70,6 @@ def _reports(arguments: Sequence[str]) -> int:
         written = _from_runs(name, Path(values["runs_dir"]), reports_dir, rebuild, export=export)
     for path in written:
         print(path)
-    return 0
-
-
-def _unpack(arguments: Sequence[str]) -> int:
-    names, _, values = _read(arguments, (), {"to": ""})
-    if len(names) != 1 or not values["to"]:
-        raise UsageError(f"unpack what, and where? Type: {as_typed('report')} unpack FILE.zip to=FOLDER")
-    folder = Path(values["to"])
-    unpack_zip(Path(names[0]), folder)
-    for name in recorded_names(folder):
-        print(f"{folder / name}; to write its report: {as_typed('report')} {name} --from-records reports_dir={folder}")
     return 0
 
 
@@ -135,30 +123,6 @@ def build(
         except UsageError as error:  # of another report or file: this report is written
             print(f"note: the index of {reports_dir} was not written: {error}", file=sys.stderr)
     return path
-
-
-def records_of(request: Request, runs_dir: Path) -> Records:
-    """Return the records of the requested runs, and record the look at them.
-
-    No look is recorded of a search whose winner has no run, or is the baseline, since nothing is compared.
-
-    Raises:
-        UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
-    """
-    search = read_search(path_of(runs_dir, request.folder)) if request.study.is_search else None
-    evidence = load(request.cells, runs_dir, request.metrics)
-    compared = evidence.runs[evidence.runs["arm"].isin(list(request.study.arms))]
-    if request.study.is_search and compared["arm"].nunique() < 2:
-        compared = compared[:0]
-    this_look = look(looks_path(runs_dir, request.folder), compared["seed"].tolist(), compared["run"].tolist())
-    return Records(_without_places(request), evidence, this_look, search)
-
-
-def _without_places(request: Request) -> Request:
-    """Return a request without the places of this machine, which change no result."""
-    cells = [replace(cell, config=cell.config.without_places()) for cell in request.cells]
-    arguments = tuple(word for word in request.arguments if not word.startswith(PLACES))
-    return replace(request, cells=cells, arguments=arguments)
 
 
 def _from_runs(name: str, runs_dir: Path, reports_dir: Path, rebuild: Rebuild, *, export: bool) -> Iterator[Path]:

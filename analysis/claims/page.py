@@ -8,9 +8,9 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import PaperTable, Row, paper_tables
 from aimv2.ablations.expectations import PROBE
 from aimv2.ablations.ladder import COMMITTED
+from aimv2.ablations.recorded_runs import recorded_names
 from aimv2.analysis.document.model import Document, Paragraph, Section, Table, stacked
 from aimv2.analysis.document.template import blocks_of
-from aimv2.analysis.evidence.recorded_runs import recorded_names
 from aimv2.analysis.inference.intervals import Estimate, with_interval
 from aimv2.analysis.inference.relations import Word
 from aimv2.analysis.judgement.claims import (

@@ -33,7 +33,7 @@ def dataset_card(findings: Findings, licence: str = "") -> str:
         **licence_metadata(licence, "README.md#data"),
         "pretty_name": f"{name}: records of a study on AIMv2",
         "tags": ["aimv2", "ablation", "records"],
-        "configs": [{"config_name": "default", "data_files": "records.parquet"}],
+        "configs": [{"config_name": "default", "data_files": f"{name}/records.parquet"}],
     }
     time, flops = duration(float(runs["seconds"].sum())), float(runs["train_flops"].sum())
     arms = [

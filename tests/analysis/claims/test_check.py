@@ -8,10 +8,10 @@ import pytest
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.expectations import CONTENT
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.analysis.claims.check import check, listed
 from aimv2.analysis.claims.check import launch as real_launch
 from aimv2.analysis.claims.plan import base_of_study
-from aimv2.analysis.evidence.recorded_runs import FILE
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look

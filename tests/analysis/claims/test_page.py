@@ -7,11 +7,11 @@ from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS, FILE, paper_tables
 from aimv2.ablations.expand import expand
 from aimv2.ablations.expectations import PROBE
+from aimv2.ablations.recorded_runs import FILE as RECORDS
 from aimv2.ablations.request import Request
 from aimv2.analysis.claims.page import _paper_table, claims_document, document
 from aimv2.analysis.claims.plan import base_of_study
 from aimv2.analysis.document.pages import to_json
-from aimv2.analysis.evidence.recorded_runs import FILE as RECORDS
 from aimv2.analysis.evidence.records import Records, pack
 from aimv2.analysis.evidence.run_files import load
 from aimv2.analysis.inference.looks import Look
