@@ -101,14 +101,8 @@ def _with_records(name: str, reports_dir: Path, arguments: Sequence[str]) -> Pat
 def build(
     request: Request, runs_dir: Path, reports_dir: Path, *, export: bool = False, with_index: bool = True
 ) -> Path:
-    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it.
-
-    Args:
-        export: as in ``write``.
-        with_index: False where the caller writes it.
-
-    Returns:
-        The path of ``report.md``.
+    """Write ``reports_dir/<study>/`` from the requested runs, completely or not at all, and the index beside it, unless
+    the caller does; return the path of ``report.md``.
 
     Raises:
         UsageError: the folder or the record of looks cannot be written, or a result or a sensitivity cannot be read.
@@ -164,14 +158,8 @@ def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> P
 
 
 def _write(packed: bytes, name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
-    """Write the report ``name`` from packed records into ``out``.
-
-    Args:
-        reports_dir: has the reports whose sensitivity counts.
-
-    Raises:
-        UsageError: the records are of another report.
-    """
+    """Write a report from packed records into ``out``; UsageError if they are of another report. The sensitivity of
+    those in ``reports_dir`` counts."""
     from aimv2.analysis.document.write import write  # here and above, because claims are checked without figures
     from aimv2.analysis.sections.study import document
 

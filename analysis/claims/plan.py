@@ -25,53 +25,35 @@ from aimv2.spec.programs import absent_metrics
 
 MAX_SEEDS = 16
 LIMIT = "2h"
-OWN_KEYS = {
-    "limit": "",
-    "study": "",
-    "seeds": "",
-    "runs_dir": "runs",
-    "dry_run": "false",
-    "price": "",
-}
+OWN_KEYS = {"limit": "", "study": "", "seeds": "", "runs_dir": "runs", "dry_run": "false", "price": ""}
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """What a check will run, and what it can show.
-
-    Attributes:
-        launch: the launcher's arguments.
-        checks_dir: where the launcher writes its report, and whose sensitivity counts before the committed one.
-        folder: the name of the report in it.
-        num_seeds: those of each arm.
-        text: printed before the launch.
-        blind: why the claim's metrics decide nothing at this scale; empty if they can.
-    """
+    """What a check will run, and what it can show."""
 
     study: Study
-    launch: tuple[str, ...]
-    checks_dir: Path
-    folder: str
-    num_seeds: int
-    text: tuple[str, ...]
-    blind: str
+    launch: tuple[str, ...]  # the launcher's arguments
+    checks_dir: Path  # where it writes its report, and whose sensitivity counts before the committed one
+    folder: str  # of the report in it
+    num_seeds: int  # of each arm
+    text: tuple[str, ...]  # printed before the launch
+    blind: str  # why the claim's metrics decide nothing at this scale; empty if they can
 
 
 def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> CheckPlan:
     """Return what to launch: the arms that the claim needs with its controls, and the seeds that show its effects.
 
-    Args:
-        own: the values of ``OWN_KEYS``.
-        others: arguments that go to the launcher as they are.
-
-    Raises:
-        UsageError: the study does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
+    ``own`` has the values of ``OWN_KEYS``; ``others`` go to the launcher as they are. Raises a UsageError if the study
+    does not judge the claim, a value is not allowed, or a sensitivity cannot be read.
     """
     slug = own["study"] or claim.studies[0]
     if slug not in claim.studies:
         raise unknown(f"study of {claim.id}", slug, claim.studies)
     base = base_of_study(STUDIES[slug], others)
-    study = _adapted(claim, slug, base)
+    study = adapted(STUDIES[slug], base)  # its arms for these data
+    if claim.id not in study.claims:
+        raise UsageError(f"sweep={slug} does not judge {claim.id} on these data; leave out data.sources")
     expectations = study.claims[claim.id]
     needed = {arm for expected in expectations for arm in expected.arms} | {study.baseline}
     arms = [arm for arm in study.arms if arm in needed]
@@ -108,14 +90,6 @@ def plan_check(claim: Claim, own: Mapping[str, str], others: Sequence[str]) -> C
         why = "" if AUTO in others else f"{lacking}; {AUTO} measures it beside the study"
     where = f"Checks read sensitivity studies in {checks_dir} (reports_dir={checks_dir})"
     return CheckPlan(study, launched, checks_dir, folder, num_seeds, text, blind=f"{why}. {where}" if why else "")
-
-
-def _adapted(claim: Claim, slug: str, base: Program) -> Study:
-    """Return the study that judges the claim, with its arms for these data."""
-    study = adapted(STUDIES[slug], base)
-    if claim.id not in study.claims:
-        raise UsageError(f"sweep={slug} does not judge {claim.id} on these data; leave out data.sources")
-    return study
 
 
 def base_of_study(study: Study, words: Sequence[str] = ()) -> Program:

@@ -55,22 +55,16 @@ MAX_RUNS, MAX_BYTES = 100_000, 2**31  # of a file, which others may have written
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What a report is made of.
-
-    Attributes:
-        search: that whose winner the runs confirm; None for other studies.
-    """
+    """What a report is made of."""
 
     request: Request
     evidence: Evidence
     look: Look
-    search: Search | None = None
+    search: Search | None = None  # that whose winner the runs confirm
 
 
 def records_of(request: Request, runs_dir: Path) -> Records:
-    """Return the records of the requested runs, and record the look at them.
-
-    No look is recorded of a search whose winner has no run, or is the baseline, since nothing is compared.
+    """Return the records of the requested runs, and record the look at them, but for a search that compares nothing.
 
     Raises:
         UsageError: the record of looks cannot be written, or a result or the record of a search cannot be read.
@@ -280,11 +274,7 @@ def packed_records(path: Path) -> bytes:
 
 
 def read_records(path: Path, studies: Mapping[str, Study]) -> Records:
-    """Return the records of a file.
-
-    Raises:
-        UsageError: the file is missing, or as in ``unpack``.
-    """
+    """Return the records of a file; UsageError if it is missing, or as in ``unpack``."""
     return unpack(packed_records(path), studies, str(path))
 
 

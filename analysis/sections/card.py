@@ -23,11 +23,7 @@ def verdict_lines(findings: Findings) -> list[str]:
 
 
 def dataset_card(findings: Findings, licence: str = "") -> str:
-    """Return the card as Markdown with the metadata that hubs of data sets read.
-
-    Args:
-        licence: of the records, an SPDX identifier; empty is left open.
-    """
+    """Return the card as Markdown with the metadata that hubs of data sets read; without a licence it is left open."""
     study, runs, name = findings.study, findings.evidence.runs, findings.request.folder
     metadata = {
         **licence_metadata(licence, "README.md#data"),

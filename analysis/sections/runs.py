@@ -204,10 +204,8 @@ def _size(findings: Findings, part: str) -> str:
 
 
 def mixture_table(study: Study, evidence: Evidence) -> Table:
-    """Return samples, epochs, share of dense captions and bad samples of each source; arms that are equal share rows.
-
-    Samples and epochs are means over the runs of an arm; bad samples are summed. Empty if no run recorded them.
-    """
+    """Return samples and epochs of each source, as means over runs, dense captions, and the sum of bad samples; arms that
+    are equal share rows."""
     columns = ["arms", "source", "samples per run", "epochs", "dense captions", "bad samples of each arm"]
     table, mixture = Table(columns, name="mixture"), evidence.mixture
     groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}

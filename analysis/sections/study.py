@@ -16,7 +16,6 @@ from aimv2.analysis.sections import (
     claims,
     convergence,
     factors,
-    methods,
     metrics,
     runs,
     scaling,
@@ -40,11 +39,8 @@ CURSE = (
 
 
 def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
-    """Return the report on a study, or on a search that compares nothing: it has no winner, or the baseline won it.
-
-    Args:
-        files: more files that belong to it, by path.
-    """
+    """Return the report on a study, or on a search that compares nothing: it has no winner, or the baseline won it. More
+    files belong to it, by path."""
     study, evidence = findings.study, findings.evidence
     examples, images = _examples(findings)
     more = {FILE: ladder_text(findings.ladder).encode()} if findings.ladder else {}
@@ -67,7 +63,6 @@ def document(findings: Findings, files: Mapping[str, bytes]) -> Document:
                 association_section(study, evidence),
                 claims.controls_section(findings) if findings.controls else None,
                 examples,
-                methods.section(findings) if study.base is None else None,
             ]
         else:
             leads, details = [], [search.section(findings), metrics.section(findings)]
