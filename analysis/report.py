@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -64,13 +64,22 @@ def _reports(arguments: Sequence[str]) -> int:
     rebuild = partial(_from_records, reports_dir=reports_dir, export=export)
     if "--check" in flags:
         return _check(name, reports_dir, rebuild)
-    if "--from-records" in flags:
-        written: Iterator[Path] = (rebuild(one, out=reports_dir) for one in _recorded(name, reports_dir))
-    else:
-        written = _from_runs(name, Path(values["runs_dir"]), reports_dir, rebuild, export=export)
-    for path in written:
+    runs_dir = Path(values["runs_dir"])
+    for report in _named(name, recorded_names(reports_dir) if flags else requested_names(runs_dir)):
+        if flags or report in (CLAIMS, INDEX):  # which are made of records
+            path = rebuild(report, out=reports_dir)
+        else:
+            request = read_request(runs_dir, report, STUDIES, owner=user())
+            path = build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
         print(path)
     return 0
+
+
+def _named(name: str, known: Iterable[str]) -> list[str]:
+    """Return the names of the requested reports, in the order in which they are written: verdicts read sensitivity."""
+    if name != ALL:
+        return [name]
+    return [*sorted(known, key=lambda report: (not report.startswith(SLUG), report)), CLAIMS, INDEX]
 
 
 def _read(
@@ -119,31 +128,6 @@ def build(
     return path
 
 
-def _from_runs(name: str, runs_dir: Path, reports_dir: Path, rebuild: Rebuild, *, export: bool) -> Iterator[Path]:
-    """Write the named reports from runs, and yield the path of each; ``rebuild`` writes those made of records only."""
-    if name in (CLAIMS, INDEX):
-        yield rebuild(name, out=reports_dir)
-        return
-    for one in sorted(requested_names(runs_dir), key=_order) if name == ALL else [name]:
-        request = read_request(runs_dir, one, STUDIES, owner=user())
-        yield build(request, runs_dir, reports_dir, export=export, with_index=name != ALL)
-    if name == ALL:
-        for one in (CLAIMS, INDEX):
-            yield rebuild(one, out=reports_dir)
-
-
-def _recorded(name: str, reports_dir: Path) -> list[str]:
-    """Return the names of the requested reports, in the order in which they are written."""
-    if name != ALL:
-        return [name]
-    return [*sorted(recorded_names(reports_dir), key=_order), CLAIMS, INDEX]
-
-
-def _order(name: str) -> tuple[bool, str]:
-    """Sensitivity comes first, because verdicts read it."""
-    return not name.startswith(SLUG), name
-
-
 def _from_records(name: str, *, reports_dir: Path, out: Path, export: bool) -> Path:
     """Write one report from its records."""
     from aimv2.analysis.claims.index import index_document
@@ -176,7 +160,7 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
     """
     from aimv2.analysis.document.write import INDEX_FILES
 
-    names = _recorded(name, reports_dir)
+    names = _named(name, recorded_names(reports_dir))
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         build_in = partial(rebuild, out=Path(folder))
         for _ in in_processes(build_in, names, min(len(names), num_cores()), "builds reports"):
@@ -190,10 +174,10 @@ def _check(name: str, reports_dir: Path, rebuild: Rebuild) -> int:
     pages = {path.parent.name for path in reports_dir.glob("*/report.md")} - {CLAIMS, VERIFY}
     unchecked = sorted(pages - set(recorded_names(reports_dir))) if name == ALL else []
     where = f" reports_dir={reports_dir}" if reports_dir != Path("reports") else ""
-    for one in unchecked:
+    for report in unchecked:
         print(
-            f"{reports_dir / one} has a report without {FILE}, so its numbers are not checked; write both from runs:"
-            f" {as_typed('report')} {one}{where}",
+            f"{reports_dir / report} has a report without {FILE}, so its numbers are not checked; write both from runs:"
+            f" {as_typed('report')} {report}{where}",
             file=sys.stderr,
         )
     for path, sentences in wrong.items():

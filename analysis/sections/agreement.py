@@ -19,8 +19,8 @@ MIN_ARMS = 3
 
 
 def scales_section(findings: Iterable[Findings]) -> Section | None:
-    """Return how often the arms of each study have the same order at a scale and at its largest, by training FLOPs; None
-    if no scale shares two arms with the largest, with values of a metric that decides."""
+    """Return how often arms of each study have the same order at a scale and at its largest, by training FLOPs; None
+    if no scale shares two arms with it."""
     by_study: dict[str, list[Findings]] = {}
     for judged in findings:
         if not mixed_code(judged.study, judged.evidence) and len(judged.evidence.runs):
@@ -43,7 +43,7 @@ def scales_section(findings: Iterable[Findings]) -> Section | None:
 def agreement_sections(
     title: str, about: str, by_metric: Mapping[str, Mapping[str, pd.DataFrame]], name: str
 ) -> list[Section]:
-    """Return the decision accuracy of each scale for the largest, by metric (``agreements``), as a section; none if none
+    """Return the decision accuracy of each scale for the largest, by metric (``agreements``), as a section if one
     shares two arms with it."""
     rows: list[list[str]] = [
         [metric_title(metric), pair.small, pair.large, *map(_counted, (pair.accuracy, pair.distinguishable, pair.rank))]

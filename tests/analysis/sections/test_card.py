@@ -9,7 +9,7 @@ from tests.helpers.specimen import STUDY
 def test_metadata_are_those_that_the_hub_reads(findings):
     data = DatasetCard(dataset_card(findings, "CC-BY-4.0")).data.to_dict()
     assert data["license"] == "cc-by-4.0"
-    assert data["configs"] == [{"config_name": "default", "data_files": "records.parquet"}]
+    assert data["configs"] == [{"config_name": "default", "data_files": f"{findings.request.folder}/records.parquet"}]
     open_choice = DatasetCard(dataset_card(findings)).data.to_dict()
     assert (open_choice["license"], open_choice["license_name"]) == ("other", "not-chosen-yet")
 
