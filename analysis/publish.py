@@ -15,22 +15,29 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
+import yaml
 
 from aimv2.ablations.catalogue import STUDIES
+from aimv2.ablations.claims import CLAIMS
 from aimv2.ablations.recorded_runs import FILE, recorded_names
 from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, requested_names
+from aimv2.analysis.document.template import ENVIRONMENT
 from aimv2.analysis.document.write import write
 from aimv2.analysis.evidence.records import Records, pack, records_of, unpack
-from aimv2.analysis.judgement.findings import findings_of
-from aimv2.analysis.sections.card import dataset_card, verdict_lines
+from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.sections.study import document
+from aimv2.analysis.sections.summary import answer
+from aimv2.analysis.sections.tables import seen
 from aimv2.base.archive import files_of, unpack_zip, write_zip
-from aimv2.base.errors import UsageError
+from aimv2.base.errors import UsageError, count
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
+from aimv2.base.markdown import escape
 from aimv2.base.typed import as_typed
 from aimv2.config.arguments import checked, key_values
+from aimv2.run.price import duration
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import RunFolder, named_run
+from aimv2.tools.weights.card import licence_metadata, run_card
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.
@@ -90,8 +97,7 @@ def publish_run(run: RunFolder, to: Path, layout: str, study: str, licence: str,
     Raises:
         UsageError: the run is not done, several studies have it and none is named, or the weights cannot be exported.
     """
-    from aimv2.tools.weights.card import run_card  # here, since torch takes seconds to load
-    from aimv2.tools.weights.command import export
+    from aimv2.tools.weights.command import export  # here, since torch takes seconds to load
 
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be published")
@@ -101,7 +107,7 @@ def publish_run(run: RunFolder, to: Path, layout: str, study: str, licence: str,
     if name:
         request = read_request(runs_dir, name, STUDIES, owner=user())
         findings = findings_of(records_of(request, runs_dir), reports_dir or request.reports_dir)
-        text = partial(text, verdicts=verdict_lines(findings))
+        text = partial(text, verdicts=_verdict_lines(findings))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with replacing(to.resolve(), only_new=True) as folder:
@@ -146,10 +152,50 @@ def publish_study(runs_dir: Path, name: str, to: Path, licence: str, reports_dir
         folder = Path(temporary)
         write(document(findings, {FILE: packed}), folder / request.folder)
         write_json(folder / "versions.json", _versions(done))
-        (folder / "README.md").write_text(dataset_card(findings, licence))
+        (folder / "README.md").write_text(_dataset_card(findings, licence))
         _check_private(folder, done)
         write_zip(folder, to)
         return f"{to}: {len(files_of(folder))} files, {to.stat().st_size / 1e6:.1f} MB"
+
+
+def _verdict_lines(findings: Findings) -> list[str]:
+    """Return the study's answer, and its verdict on each claim with what qualifies it."""
+    lines = [answer(findings)]
+    for name, verdict in findings.verdicts.items():
+        word = "; ".join([f"**{verdict.word}**", *verdict.qualifications])
+        lines.append(f"{name}: {CLAIMS[name].statement} At scale {findings.config.label}: {word}.")
+    return lines
+
+
+def _dataset_card(findings: Findings, licence: str) -> str:
+    """Return the card of a study's archive as Markdown with the metadata that hubs of data sets read."""
+    study, runs, name = findings.study, findings.evidence.runs, findings.request.folder
+    metadata = {
+        **licence_metadata(licence, "README.md#data"),
+        "pretty_name": f"{name}: records of a study on AIMv2",
+        "tags": ["aimv2", "ablation", "records"],
+        "configs": [{"config_name": "default", "data_files": f"{name}/records.parquet"}],
+    }
+    time, flops = duration(float(runs["seconds"].sum())), float(runs["train_flops"].sum())
+    arms = [
+        f"{study.label(arm)}: {count(len(own), 'run')}, seeds {', '.join(map(str, sorted(own['seed'])))}"
+        for arm in findings.present(list(runs["arm"].unique()))
+        if len(own := runs[runs["arm"] == arm])
+    ]
+    return ENVIRONMENT.get_template("dataset_card.md.j2").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False),
+        name=name,
+        question=escape(study.question),
+        source=study.source,
+        verdicts=_verdict_lines(findings),
+        num_cells=len(findings.cells),
+        num_runs=len(runs),
+        sources=list(findings.evidence.credits["sources"]),
+        sets=list(findings.evidence.credits["sets"]),
+        arms=arms,
+        cost=f"{flops:.3g} training FLOPs and {time} on {seen(findings.evidence, 'hardware')}.",
+        scale=findings.config.label,
+    )
 
 
 def _shareable(records: Records) -> Records:

@@ -15,9 +15,12 @@ ENVIRONMENT.filters |= {"md": escape, "code": code_span}
 
 
 def blocks_of(template: str, **values: Any) -> list[Block]:
-    """Fill in a template of ``analysis/templates``: paragraphs, and lists whose items start with ``- ``, apart by empty
-    lines. Values are escaped by the filter ``md``, or become code by ``code``."""
-    text = ENVIRONMENT.get_template(f"{template}.md.j2").render(values)
+    """Fill in a template of ``analysis/templates``. Values are escaped by the filter ``md``, or code by ``code``."""
+    return parsed(ENVIRONMENT.get_template(f"{template}.md.j2").render(values))
+
+
+def parsed(text: str) -> list[Block]:
+    """Return the paragraphs of a text, and its lists, whose items start with ``- ``; both end at an empty line."""
     return [
         Bullets([_one_line(item) for item in re.split(r"^- ", part, flags=re.M)[1:]])
         if part.startswith("- ")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import read_request
 from aimv2.analysis import report
 from aimv2.analysis.evidence.records import read_records
-from aimv2.analysis.publish import publish_study, shareable_arguments
+from aimv2.analysis.publish import _dataset_card, _verdict_lines, publish_study, shareable_arguments
 from aimv2.base.archive import files_of, unpack_zip
 from aimv2.base.errors import UsageError
 from aimv2.base.files import read_json, write_json
@@ -24,6 +25,7 @@ from aimv2.runs.failure import Failure
 from aimv2.runs.provenance import digest
 from aimv2.runs.record import RunFolder
 from tests.helpers.finished_sweeps import requested
+from tests.helpers.specimen import STUDY
 
 USER, HOST = "miaq7", "node17q"
 
@@ -226,3 +228,31 @@ def test_targets_that_exist_are_refused(done, tmp_path, command):
     (tmp_path / "file").touch()
     name = trained(done).name
     assert "is not an empty folder" in command("run", name, f"to={tmp_path}", f"runs_dir={done}")[1]
+
+
+def test_metadata_are_those_that_the_hub_reads(findings):
+    data = DatasetCard(_dataset_card(findings, "CC-BY-4.0")).data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["configs"] == [{"config_name": "default", "data_files": f"{findings.request.folder}/records.parquet"}]
+    open_choice = DatasetCard(_dataset_card(findings, "")).data.to_dict()
+    assert (open_choice["license"], open_choice["license_name"]) == ("other", "not-chosen-yet")
+
+
+def test_card_has_verdicts_licences_runs_and_cost(findings):
+    text = _dataset_card(findings, "")
+    assert STUDY.question in text.replace("\\", "")
+    for line in _verdict_lines(findings):
+        assert f"- {line}\n" in text
+    for line in findings.evidence.credits["sources"]:
+        assert f"- {line}\n" in text
+    number = len(findings.evidence.runs)
+    assert f"a row for each of {number} runs, {number} of them finished" in text
+    assert f"{100 * number:.3g} training FLOPs" in text
+    assert "4 runs, seeds 0, 1, 2, 3" in text
+
+
+def test_every_verdict_is_there_with_its_scale(findings):
+    lines = _verdict_lines(findings)
+    for name, verdict in findings.verdicts.items():
+        (line,) = [line for line in lines if line.startswith(f"{name}: ")]
+        assert f" At scale {findings.config.label}: **{verdict.word}**" in line
