@@ -19,7 +19,7 @@ import yaml
 
 from aimv2.ablations.catalogue import STUDIES
 from aimv2.ablations.claims import CLAIMS
-from aimv2.ablations.recorded_runs import FILE, recorded_names
+from aimv2.ablations.recorded_runs import FILE
 from aimv2.ablations.request import OF_ONE_LAUNCH, read_request, requested_names
 from aimv2.analysis.document.template import ENVIRONMENT
 from aimv2.analysis.document.write import write
@@ -28,16 +28,16 @@ from aimv2.analysis.judgement.findings import Findings, findings_of
 from aimv2.analysis.sections.study import document
 from aimv2.analysis.sections.summary import answer
 from aimv2.analysis.sections.tables import seen
-from aimv2.base.archive import files_of, unpack_zip, write_zip
+from aimv2.base.archive import files_of, write_zip
 from aimv2.base.errors import UsageError, count
 from aimv2.base.files import check_new, read_json, replacing, user, write_json
 from aimv2.base.markdown import escape
-from aimv2.base.typed import as_typed
 from aimv2.config.arguments import checked, key_values
 from aimv2.run.price import duration
 from aimv2.runs.provenance import PACKAGE
 from aimv2.runs.record import RunFolder, named_run
 from aimv2.tools.weights.card import licence_metadata, run_card
+from aimv2.tools.weights.command import export
 
 OF_THE_SETUP = ("python", "versions", "hardware", "threads", "code", "commit", "plugins", "data", "tokenizer")
 # First parts of keys of a launch that are about the place where its runs ran, not about what they are.
@@ -66,18 +66,6 @@ def publish(arguments: Sequence[str]) -> int:
     return 0
 
 
-def unpack_archive(arguments: Sequence[str]) -> int:
-    """Unpack what others have published, and print how its reports are written again."""
-    names, typed = _read(arguments, {"to": ""})
-    if len(names) != 1 or not typed["to"]:
-        raise UsageError(f"unpack what, and where? Type: {as_typed('report')} unpack FILE.zip to=FOLDER")
-    folder = Path(typed["to"])
-    unpack_zip(Path(names[0]), folder)
-    for name in recorded_names(folder):
-        print(f"{folder / name}; to write its report: {as_typed('report')} {name} --from-records reports_dir={folder}")
-    return 0
-
-
 def _read(arguments: Sequence[str], keys: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return the names and the values by key, with defaults."""
     defaults = {"runs_dir": "runs", **keys}
@@ -97,8 +85,6 @@ def publish_run(run: RunFolder, to: Path, layout: str, study: str, licence: str,
     Raises:
         UsageError: the run is not done, several studies have it and none is named, or the weights cannot be exported.
     """
-    from aimv2.tools.weights.command import export  # here, since torch takes seconds to load
-
     if not run.is_done:
         raise UsageError(f"run {run.name} is not done yet; only a finished run can be published")
     check_new(to)

@@ -18,6 +18,7 @@ from aimv2.analysis.document.differences import differences
 from aimv2.analysis.evidence.records import pack, packed_records, records_of, unpack
 from aimv2.analysis.judgement.findings import findings_of
 from aimv2.analysis.usage import report_usage
+from aimv2.base.archive import unpack_zip
 from aimv2.base.errors import UsageError, unknown
 from aimv2.base.files import user
 from aimv2.base.processes import in_processes
@@ -29,7 +30,6 @@ COMMANDS = {  # beside the names of reports
     "check": "aimv2.analysis.claims.check:check",
     "compare": "aimv2.analysis.compare:compare",
     "publish": "aimv2.analysis.publish:publish",
-    "unpack": "aimv2.analysis.publish:unpack_archive",
 }
 HAVE_HELP = ("check", "compare")  # of their own
 FLAGS = ("--from-records", "--check")
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or (HELP & set(arguments) and command not in HAVE_HELP):
         print(report_usage(), end="")
         return 0 if arguments else 2
+    if command == "unpack":
+        return guarded(_unpack, arguments[1:], as_typed("report"))
     if command in COMMANDS:
         return guarded(lambda words: resolve_name(COMMANDS[command])(words), arguments[1:], as_typed("report"))
     return guarded(_reports, arguments, as_typed("report"))
@@ -80,6 +82,18 @@ def _named(name: str, known: Iterable[str]) -> list[str]:
     if name != ALL:
         return [name]
     return [*sorted(known, key=lambda report: (not report.startswith(SLUG), report)), CLAIMS, INDEX]
+
+
+def _unpack(arguments: Sequence[str]) -> int:
+    """Unpack what others have published, and print how its reports are written again."""
+    names, _, values = _read(arguments, (), {"to": ""})
+    if len(names) != 1 or not values["to"]:
+        raise UsageError(f"unpack what, and where? Type: {as_typed('report')} unpack FILE.zip to=FOLDER")
+    folder = Path(values["to"])
+    unpack_zip(Path(names[0]), folder)
+    for name in recorded_names(folder):
+        print(f"{folder / name}; to write its report: {as_typed('report')} {name} --from-records reports_dir={folder}")
+    return 0
 
 
 def _read(

@@ -201,7 +201,8 @@ def _curve(path: Path) -> pd.DataFrame:
             rows: pd.DataFrame = file.read([*CURVE_COLUMNS, *held_out]).to_pandas()
         return rows.dropna(subset=held_out, how="all").astype(dict.fromkeys(held_out, float))
 
-    return _parsed(path, read)
+    curve: pd.DataFrame = _parsed(path, read)
+    return curve
 
 
 def _curves(tables: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
